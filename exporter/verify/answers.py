@@ -1,0 +1,161 @@
+"""From an HTTP answer to a result: the contract's table of answers as pure functions."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from exporter.verify.outcome import Answer, Failure, Reason, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RETRY_AFTER_CAP_SECONDS = 300.0
+RETRY_AFTER_FLOOR_SECONDS = 1.0
+
+_FACTOR_SID = re.compile(r"YF[0-9a-fA-F]{32}", re.IGNORECASE)
+_ENTITY_SID = re.compile(r"YE[0-9a-fA-F]{32}")
+_FACTOR_TYPE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# "not_found" is our own word for a 404, no status of the API.
+_STATUSES = {"verified": Status.VERIFIED, "unverified": Status.UNVERIFIED}
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,12}(\.[0-9]{1,9})?")
+_ERROR_BODY_BYTES = 65536
+
+
+def interpret(code: int, body: bytes, factor_sid: str) -> Answer | Failure:
+    """Return what an HTTP answer to Fetch Factor says of the factor ``factor_sid``.
+
+    The HTTP status decides; a body is believed only with a 200. Never raises.
+    """
+    if code == 200:
+        return _interpret_factor(body, factor_sid)
+    if code == 404:
+        return Answer(Status.NOT_FOUND)
+    return Failure(_reason_of_code(code), describe_error(code, body))
+
+
+def _reason_of_code(code: int) -> Reason:
+    match code:
+        case 401:
+            return Reason.AUTH
+        case 403:
+            return Reason.FORBIDDEN
+        case 429:
+            return Reason.RATE_LIMITED
+    if 200 <= code < 300:
+        return Reason.DECODE
+    return Reason.SERVER_ERROR if code >= 500 else Reason.BAD_REQUEST
+
+
+def _interpret_factor(body: bytes, factor_sid: str) -> Answer | Failure:
+    try:
+        payload = json.loads(body)
+    except (ValueError, RecursionError):
+        return Failure(Reason.DECODE, "HTTP 200, but the body is not JSON")
+    if not isinstance(payload, dict):
+        return Failure(Reason.DECODE, "HTTP 200, but the body is not a JSON object")
+    sid = payload.get("sid")
+    if isinstance(sid, str) and _FACTOR_SID.fullmatch(sid) and sid.lower() != factor_sid.lower():
+        return Failure(Reason.DECODE, "HTTP 200, but the body is another factor's")
+    status = _STATUSES.get(_text(payload.get("status")))
+    if status is None:
+        return Failure(Reason.UNKNOWN_STATUS, "HTTP 200, but no status that this version knows")
+    return Answer(
+        status=status,
+        created_seconds=parse_timestamp(payload.get("date_created")),
+        updated_seconds=parse_timestamp(payload.get("date_updated")),
+        factor_type=_matching(payload.get("factor_type"), _FACTOR_TYPE),
+        entity_sid=_matching(payload.get("entity_sid"), _ENTITY_SID),
+    )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _matching(value: Any, pattern: re.Pattern[str]) -> str:
+    return value if isinstance(value, str) and pattern.fullmatch(value) else ""
+
+
+def parse_timestamp(value: Any) -> float | None:
+    """Return an API date in seconds since the epoch, or ``None`` where it is missing or unreadable.
+
+    ISO 8601 with ``Z``, an offset or none (read as UTC), or RFC 2822, as Twilio's older APIs write it.
+    """
+    if not isinstance(value, str) or len(value) > 64 or "-" not in value[:11] and "," not in value[:5]:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(value)
+        except (ValueError, TypeError, IndexError):
+            return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    try:
+        seconds = moment.timestamp()
+    except (OverflowError, ValueError):
+        return None
+    return seconds if seconds > 0 else None
+
+
+def parse_retry_after(value: str | None, now_seconds: float) -> float | None:
+    """Return the pause that a ``Retry-After`` header asks for, between 1 s and 5 min, ``None`` where unreadable.
+
+    Seconds or an HTTP date (RFC 9110 §10.2.3); ``now_seconds`` is wall time.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if _DECIMAL.fullmatch(text):
+        seconds = float(text)
+    else:
+        try:
+            moment = parsedate_to_datetime(text)
+        except (ValueError, TypeError, IndexError):
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        try:
+            seconds = moment.timestamp() - now_seconds
+        except (OverflowError, ValueError):
+            return None
+    return min(max(seconds, RETRY_AFTER_FLOOR_SECONDS), RETRY_AFTER_CAP_SECONDS)
+
+
+def parse_server_duration(headers: Mapping[str, str]) -> float | None:
+    """Return Twilio's own duration of the request in seconds, if the answer told one."""
+    text = headers.get("twilio-request-duration", "").strip()
+    if not _DECIMAL.fullmatch(text):
+        return None
+    seconds = float(text)
+    return seconds if seconds >= 0 and math.isfinite(seconds) else None
+
+
+def parse_request_id(headers: Mapping[str, str]) -> str:
+    """Return the answer's ``Twilio-Request-Id``, or an empty string where it is missing or oddly formed."""
+    return _matching(headers.get("twilio-request-id", "").strip(), _REQUEST_ID)
+
+
+def describe_error(code: int, body: bytes) -> str:
+    """Return an error answer in words: HTTP status and Twilio's error code.
+
+    The API's own message is left out: it repeats the request's path, and with it the identity.
+    """
+    number = None
+    if len(body) <= _ERROR_BODY_BYTES:
+        try:
+            payload = json.loads(body)
+        except (ValueError, RecursionError):
+            payload = None
+        if isinstance(payload, dict):
+            number = payload.get("code")
+    if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 1_000_000:
+        return f"HTTP {code}, Twilio error {number}"
+    return f"HTTP {code}"

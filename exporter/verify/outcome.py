@@ -1,0 +1,103 @@
+"""What a look at a factor can end in; the closed lists that metrics, logs and pages share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """What the API last said of a factor; ``NOT_FOUND`` is an answer (404), not a failure."""
+
+    VERIFIED = "verified"
+    UNVERIFIED = "unverified"
+    NOT_FOUND = "not_found"
+
+
+class Reason(StrEnum):
+    """Why a fetch ended without a definite answer; the values of the label ``reason``."""
+
+    TIMEOUT = "timeout"
+    CONNECT = "connect"
+    DNS = "dns"
+    TLS = "tls"
+    AUTH = "auth"
+    FORBIDDEN = "forbidden"
+    RATE_LIMITED = "rate_limited"
+    BAD_REQUEST = "bad_request"
+    SERVER_ERROR = "server_error"
+    DECODE = "decode"
+    UNKNOWN_STATUS = "unknown_status"
+    INTERNAL = "internal"
+
+    @property
+    def refused(self) -> bool:
+        """Whether the API refused the credentials, which may concern the whole account."""
+        return self in (Reason.AUTH, Reason.FORBIDDEN)
+
+    @property
+    def needs_a_change(self) -> bool:
+        """Whether asking again soon is pointless: the same request gets the same answer."""
+        return self in (Reason.BAD_REQUEST, Reason.DECODE, Reason.UNKNOWN_STATUS)
+
+
+class Operation(StrEnum):
+    """Which call of the API; the values of the label ``operation``."""
+
+    FETCH = "fetch"
+    LIST = "list"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A definite answer: a known status, and what the API told beside it.
+
+    Timestamps are seconds since the epoch, ``None`` where missing or unreadable; ``factor_type`` and
+    ``entity_sid`` are empty where the answer did not tell them.
+    """
+
+    status: Status
+    created_seconds: float | None = None
+    updated_seconds: float | None = None
+    factor_type: str = ""
+    entity_sid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No definite answer; ``detail`` is for people and holds neither identity nor secret."""
+
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request and what came of it.
+
+    ``code`` is the HTTP status or ``None`` where none arrived; ``server_duration_seconds`` is Twilio's own
+    figure (``Twilio-Request-Duration``); ``retry_after_seconds`` is a readable ``Retry-After``, bounded.
+    """
+
+    result: Answer | Failure
+    duration_seconds: float
+    code: int | None = None
+    request_id: str = ""
+    server_duration_seconds: float | None = None
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a fetch (one or more attempts) ended in.
+
+    ``duration_seconds`` runs from the first attempt's start to the end, pauses between attempts included, the
+    wait for a slot not. ``alone`` marks a refusal that concerns this factor and not its account.
+    """
+
+    result: Answer | Failure
+    duration_seconds: float
+    attempts: int = 1
+    code: int | None = None
+    request_id: str = ""
+    alone: bool = False

@@ -1,0 +1,94 @@
+"""What an account may spend: a rate, a concurrency that shrinks on 429, and a pause. Pure; time is passed in."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+GROW_AFTER_SECONDS = 30.0
+ASSUMED_LATENCY_SECONDS = 0.3
+_LATENCY_SAMPLES = 20
+_LATENCY_WEIGHT = 0.05
+
+
+class Throttle:
+    """Decides when an account's next request may start.
+
+    At most ``requests_per_second`` start in any second (below one: one start each 1/rate seconds), and at most
+    ``limit`` are under way at once. ``limit`` halves on a 429 and grows by one after each 30 s without one.
+    All times are seconds of one monotonic clock.
+    """
+
+    def __init__(self, *, requests_per_second: float, max_concurrency: int) -> None:
+        self.requests_per_second = requests_per_second
+        self.max_concurrency = max_concurrency
+        self.limit = max_concurrency
+        self.in_flight = 0
+        self.paused_until = -math.inf
+        self._starts: deque[float] = deque(maxlen=max(1, math.floor(requests_per_second)))
+        self._window_seconds = (self._starts.maxlen or 1) / requests_per_second
+        self._halved_at = -math.inf
+        self._calm_since = -math.inf
+        self._latency_seconds = ASSUMED_LATENCY_SECONDS
+        self._latency_samples = 0
+
+    def paused(self, now: float) -> bool:
+        """Whether a 429 holds the account at ``now``."""
+        return now < self.paused_until
+
+    def delay(self, now: float) -> float | None:
+        """Return the seconds until a request may start, 0 for now, ``None`` while every slot is taken."""
+        self._grow(now)
+        if self.in_flight >= self.limit:
+            return None
+        wait = max(0.0, self.paused_until - now)
+        if len(self._starts) == self._starts.maxlen:
+            wait = max(wait, self._starts[0] + self._window_seconds - now)
+        return wait
+
+    def begin(self, now: float) -> None:
+        """Count a request that starts at ``now``."""
+        self.in_flight += 1
+        self._starts.append(now)
+
+    def end(self, duration_seconds: float) -> None:
+        """Count a request that ended after ``duration_seconds``."""
+        self.in_flight -= 1
+        self._latency_samples += 1
+        # A plain mean first, so that the first samples count alike, then an exponential one.
+        weight = max(1 / self._latency_samples, _LATENCY_WEIGHT)
+        self._latency_seconds += weight * (duration_seconds - self._latency_seconds)
+
+    def rate_limited(self, now: float, *, started: float, pause_seconds: float) -> None:
+        """Take a 429 to a request that began at ``started``: pause, and halve the concurrency.
+
+        The answers to requests that were under way together count as one: they tell of the same excess.
+        """
+        self.paused_until = max(self.paused_until, now + pause_seconds)
+        self._calm_since = now
+        if started >= self._halved_at:
+            self.limit = max(1, self.limit // 2)
+            self._halved_at = now
+
+    def _grow(self, now: float) -> None:
+        while self.limit < self.max_concurrency and now - self._calm_since >= GROW_AFTER_SECONDS:
+            self.limit += 1
+            self._calm_since += GROW_AFTER_SECONDS
+
+    @property
+    def latency_seconds(self) -> float | None:
+        """The mean duration of the latest requests, ``None`` until 20 have been measured."""
+        return self._latency_seconds if self._latency_samples >= _LATENCY_SAMPLES else None
+
+    @property
+    def budget_requests_per_second(self) -> float:
+        """The lesser of the configured rate and what the slots carry at the measured latency (at first 0.3 s)."""
+        latency = self.latency_seconds
+        if latency is None:
+            latency = ASSUMED_LATENCY_SECONDS
+        return budget(self.requests_per_second, self.limit, latency)
+
+
+def budget(requests_per_second: float, concurrency: int, latency_seconds: float) -> float:
+    """Return the requests a second that a rate, a concurrency and a latency in seconds leave together."""
+    return min(requests_per_second, concurrency / max(latency_seconds, 0.001))
