@@ -1,0 +1,1 @@
+"""When to look at each factor, and what is known of it since when."""

@@ -1,0 +1,283 @@
+"""One account's share of the polling: fetches its due factors within its throttle."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from typing import TYPE_CHECKING, Protocol
+
+from exporter.polling.refusals import Refusals
+from exporter.polling.turns import Turns
+from exporter.verify.backoff import attempts_allowed, backoff_seconds
+from exporter.verify.outcome import Answer, Attempt, Failure, Operation, Outcome, Reason
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Iterable
+
+    from exporter.polling.clock import Clock
+    from exporter.polling.ledger import FactorRecord, Ledger
+    from exporter.polling.observer import Observer
+    from exporter.polling.schedule import Schedule
+    from exporter.verify.throttle import Throttle
+    from exporter.watched import FactorKey, WatchedFactor
+
+log = logging.getLogger(__name__)
+
+_CLOSE_SECONDS = 1.0
+
+
+class FactorClient(Protocol):
+    """What polling needs of a client."""
+
+    async def fetch_factor(self, watched: WatchedFactor) -> Attempt:
+        """Ask for one factor, once; never raises."""
+
+    async def aclose(self) -> None:
+        """Close every connection; requests under way fail at once."""
+
+
+class AccountPoller:
+    """Fetches the due factors of one account.
+
+    The only owner of retries; never two fetches at once for a factor. ``reread_password`` reads the password
+    again and tells whether it changed; it is asked at each 401. A ``patient`` one lets retries go on past the
+    next due time, for factors that are fetched once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        client: FactorClient,
+        throttle: Throttle,
+        ledger: Ledger,
+        schedule: Schedule,
+        observer: Observer,
+        clock: Clock,
+        rng: random.Random,
+        max_attempts: int = 3,
+        reread_password: Callable[[], bool] = lambda: False,
+        patient: bool = False,
+    ) -> None:
+        self.name = name
+        self.throttle = throttle
+        self.stretch = 1.0
+        self.demand_requests_per_second = 0.0  # of the unstretched intervals, as of the last look at the budget
+        self._client = client
+        self._ledger = ledger
+        self._schedule = schedule
+        self._observer = observer
+        self._clock = clock
+        self._rng = rng
+        self._max_attempts = max_attempts
+        self._reread_password = reread_password
+        self._patient = patient
+        self._under_way: set[FactorKey] = set()
+        self._unseen: set[FactorKey] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._dropping = False
+        self._turns = Turns(throttle, clock, self._start)
+        self._refusals = Refusals(
+            name,
+            ledger=ledger,
+            turns=self._turns,
+            clock=clock,
+            observer=observer,
+            under_way=self._under_way,
+            look=self._urgent_look,
+        )
+
+    @property
+    def credentials_valid(self) -> bool | None:
+        """Whether the credentials are good; ``None`` before the first answer."""
+        return self._refusals.guard.valid
+
+    @property
+    def queue_length(self) -> int:
+        """Factors that are due and wait for a slot."""
+        return len(self._turns)
+
+    @property
+    def unseen(self) -> int:
+        """Factors whose first look has neither ended nor been held by a pause."""
+        return len(self._unseen)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a look waits or is under way."""
+        return len(self._turns) > 0 or bool(self._pending())
+
+    def paused(self) -> bool:
+        """Return whether looks are held, for credentials or for a 429."""
+        return self._refusals.guard.paused or self.throttle.paused(self._clock.steady())
+
+    def expect(self, keys: Iterable[FactorKey]) -> None:
+        """Count the first looks of these factors as still to come."""
+        self._unseen.update(keys)
+
+    def offer(self, key: FactorKey, due: float) -> None:
+        """Put a due factor in the queue; one that is still there keeps its place."""
+        self._turns.offer(key, due)
+
+    def pump(self) -> None:
+        """Start what may start now; called at each tick."""
+        self._turns.pump()
+        if self.paused():
+            self._unseen.difference_update(self._turns)
+
+    def credentials_changed(self) -> None:
+        """Take a changed password file: a pause for credentials ends as soon as one call is answered."""
+        self._refusals.credentials_changed()
+
+    def _start(self, key: FactorKey, lag_seconds: float) -> None:
+        record = self._ledger.get(key)
+        if record is None:
+            return
+        if key in self._under_way:  # a probe or a confirmation asks for it at this moment
+            self._schedule.put_back(key, self._clock.steady(), record.interval_seconds)
+            return
+        self._observer.started(lag_seconds)
+        self.throttle.begin(self._clock.steady())
+        task = asyncio.get_running_loop().create_task(self._regular_look(record))
+        self._tasks.add(task)
+        task.add_done_callback(self._look_ended)
+
+    def _look_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a look ended with %s: please report this", type(error).__name__, exc_info=error)
+        self._turns.pump()
+
+    async def _regular_look(self, record: FactorRecord) -> None:
+        deadline = math.inf
+        if not self._patient:
+            deadline = self._schedule.next_due(record.watched.key, self._clock.steady(), record.interval_seconds)
+        try:
+            await self._look(record, deadline=deadline)
+        finally:
+            self._schedule.put_back(record.watched.key, self._clock.steady(), record.interval_seconds)
+
+    async def _urgent_look(self, record: FactorRecord, probe: bool) -> Outcome | None:
+        """Fetch a factor out of turn; one that waits in the queue has had its turn with this."""
+        key = record.watched.key
+        self._under_way.add(key)  # before the wait for a slot: nobody else may choose it
+        queued = self._turns.withdraw(key)
+        try:
+            if not await self._turns.turn(0.0, math.inf, urgent=True):
+                return None
+            return await self._look(record, urgent=True, probe=probe)
+        finally:
+            self._under_way.discard(key)
+            if queued:
+                self._schedule.put_back(key, self._clock.steady(), record.interval_seconds)
+
+    async def _look(
+        self,
+        record: FactorRecord,
+        *,
+        deadline: float = math.inf,
+        urgent: bool = False,
+        probe: bool = False,
+    ) -> Outcome | None:
+        """Fetch a factor and tell the ledger; ``None`` where the exporter stops first."""
+        key = record.watched.key
+        self._under_way.add(key)
+        try:
+            outcome = await self._fetch(
+                record, deadline, urgent=urgent, max_attempts=1 if probe else self._max_attempts
+            )
+        finally:
+            self._under_way.discard(key)
+            self._unseen.discard(key)
+        if outcome is None or self._ledger.get(key) is not record:
+            return outcome  # stopping, or no longer watched: the answer is dropped
+        change = self._ledger.apply(key, outcome, self._clock.moment())
+        self._observer.fetched(record, outcome, change)
+        return outcome
+
+    async def _fetch(
+        self, record: FactorRecord, deadline: float, *, urgent: bool, max_attempts: int
+    ) -> Outcome | None:
+        """Make attempts until one is answered or none may follow; the first one's slot is already taken.
+
+        An attempt that could not begin before ``deadline`` (steady seconds) isn't made.
+        """
+        duration, attempts, reread = 0.0, 0, False
+        while True:
+            attempt = await self._attempt(record.watched, attempts)
+            attempts += 1
+            duration += attempt.duration_seconds
+            if self._dropping:
+                return None
+            if isinstance(attempt.result, Answer):
+                return _outcome(attempt, duration, attempts)
+            reason = attempt.result.reason
+            if reason is Reason.AUTH and not reread and self._reread_password():
+                reread, wait = True, 0.0
+            elif reason.refused:
+                alone = not urgent and await self._refusals.judge(record, attempt.result)
+                return None if self._dropping else _outcome(attempt, duration, attempts, alone=alone)
+            elif attempts >= attempts_allowed(reason, max_attempts):
+                return _outcome(attempt, duration, attempts)
+            else:
+                wait = self._wait_before_retry(reason, attempts)
+            if self._clock.steady() + wait >= deadline or not await self._turns.turn(wait, deadline, urgent=urgent):
+                return None if self._turns.stopping else _outcome(attempt, duration, attempts)
+            duration += wait
+            self._observer.retried(self.name)
+
+    async def _attempt(self, watched: WatchedFactor, before: int) -> Attempt:
+        started = self._clock.steady()
+        attempt = await self._client.fetch_factor(watched)
+        now = self._clock.steady()
+        self.throttle.end(attempt.duration_seconds)
+        if self._dropping:
+            return attempt
+        self._refusals.guard.heard(attempt.code)
+        if isinstance(attempt.result, Failure) and attempt.result.reason is Reason.RATE_LIMITED:
+            pause = attempt.retry_after_seconds
+            if pause is None:
+                pause = backoff_seconds(before + 1, self._rng)
+            self.throttle.rate_limited(now, started=started, pause_seconds=pause)
+            self._observer.rate_limited(self.name, pause, self.throttle.limit)
+        self._observer.attempted(self.name, Operation.FETCH, attempt)
+        self._turns.pump()
+        return attempt
+
+    def _wait_before_retry(self, reason: Reason, attempts: int) -> float:
+        if reason is Reason.RATE_LIMITED:
+            return max(0.0, self.throttle.paused_until - self._clock.steady())
+        return backoff_seconds(attempts, self._rng)
+
+    def stop(self) -> None:
+        """Start no new attempt; requests under way go on."""
+        self._turns.stop()
+        self._refusals.stop()
+
+    async def finish(self, timeout_seconds: float) -> None:
+        """Give the requests under way this long, then close their connections and drop their answers."""
+        tasks = self._pending()
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout_seconds)
+        self._dropping = True
+        await self._client.aclose()
+        if tasks := self._pending():
+            _, stuck = await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
+            for task in stuck:
+                task.cancel()
+
+    def _pending(self) -> list[asyncio.Task[None] | asyncio.Task[bool]]:
+        return [*self._tasks, *self._refusals.tasks()]
+
+
+def _outcome(attempt: Attempt, duration_seconds: float, attempts: int, *, alone: bool = False) -> Outcome:
+    return Outcome(
+        result=attempt.result,
+        duration_seconds=duration_seconds,
+        attempts=attempts,
+        code=attempt.code,
+        request_id=attempt.request_id,
+        alone=alone,
+    )

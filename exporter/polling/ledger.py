@@ -1,0 +1,233 @@
+"""What is known of each factor, and since when. Pure: changed only by outcomes and by time, both passed in."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.verify.outcome import Answer, Failure, Outcome, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from exporter.watched import FactorKey, WatchedFactor
+
+UNKNOWN = "unknown"
+STATUSES = (*Status, UNKNOWN)
+
+
+class Moment(NamedTuple):
+    """One moment by two clocks: ``wall`` seconds since the epoch for output, ``steady`` ones for ages."""
+
+    wall: float
+    steady: float
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPolicy:
+    """The polling settings that the ledger's rules need; seconds."""
+
+    unverified_interval_seconds: float = 60.0
+    unverified_window_seconds: float = 3600.0
+    not_found_interval_seconds: float = 900.0
+    stale_after: int = 3
+
+
+@dataclass(slots=True, eq=False)
+class FactorRecord:
+    """What is known of one factor; ``None`` means not known, and is never shown as a value.
+
+    ``status`` is what may be claimed now: it is withdrawn when it is stale. ``last_status`` remembers the last
+    answer across that, for counting changes and for the interval.
+    """
+
+    watched: WatchedFactor
+    status: Status | None = None
+    last_status: Status | None = None
+    up: bool | None = None
+    answered: Moment | None = None
+    last_verified_seconds: float | None = None
+    unverified_since: float | None = None
+    duration_seconds: float | None = None
+    failures: int = 0
+    created_seconds: float | None = None
+    updated_seconds: float | None = None
+    factor_type: str = ""
+    entity_sid: str = ""
+    slowed: bool = False
+    stale_at: float | None = None
+    stale_queued: float | None = None
+    interval_seconds: float = 0.0
+    last: Outcome | None = None
+    last_at: Moment | None = None
+
+
+class StatusChange(NamedTuple):
+    """A status that differs from the last known one."""
+
+    before: Status
+    after: Status
+
+
+class Ledger:
+    """The records of every watched factor, and their counts by service and status."""
+
+    def __init__(self, policy: LedgerPolicy) -> None:
+        self._policy = policy
+        self._records: dict[FactorKey, FactorRecord] = {}
+        self._counts: dict[tuple[str, str], Counter[str]] = {}
+        self._stale_heap: list[tuple[float, FactorKey]] = []
+        self._stretch: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[FactorRecord]:
+        return iter(self._records.values())
+
+    def get(self, key: FactorKey) -> FactorRecord | None:
+        """Return a factor's record, ``None`` if it isn't watched."""
+        return self._records.get(key)
+
+    def __getitem__(self, key: FactorKey) -> FactorRecord:
+        return self._records[key]
+
+    def watch(self, watched: WatchedFactor) -> FactorRecord:
+        """Begin to know of a factor: never tried, never answered."""
+        record = FactorRecord(watched)
+        record.interval_seconds = watched.interval_seconds * self._stretch.get(watched.key.account, 1.0)
+        self._records[watched.key] = record
+        counts = self._counts.setdefault(_service(watched.key), Counter())
+        if not watched.paused:
+            counts[UNKNOWN] += 1
+        return record
+
+    def forget(self, key: FactorKey) -> None:
+        """Drop all that is known of a factor."""
+        record = self._records.pop(key)
+        if not record.watched.paused:
+            self._counts[_service(key)][record.status or UNKNOWN] -= 1
+
+    def apply(self, key: FactorKey, outcome: Outcome, now: Moment) -> StatusChange | None:
+        """Take the outcome of a fetch; return the change of status if there was one.
+
+        The outcome of a factor that is no longer watched is dropped.
+        """
+        record = self._records.get(key)
+        if record is None:
+            return None
+        record.last, record.last_at = outcome, now
+        record.duration_seconds = outcome.duration_seconds
+        match outcome.result:
+            case Answer() as answer:
+                change = self._answered(record, answer, now)
+            case Failure(reason=reason):
+                change = None
+                record.up = False
+                record.failures += 1
+                record.slowed = reason.needs_a_change or outcome.alone
+        record.interval_seconds = self._interval(record, now)
+        if isinstance(outcome.result, Answer):
+            self._renew(record, now)
+        return change
+
+    def _answered(self, record: FactorRecord, answer: Answer, now: Moment) -> StatusChange | None:
+        record.up = True
+        record.slowed = False
+        record.answered = now
+        if answer.status is Status.VERIFIED:
+            record.last_verified_seconds = now.wall
+        if answer.status is not Status.UNVERIFIED:
+            record.unverified_since = None
+        elif record.last_status is not Status.UNVERIFIED:
+            record.unverified_since = now.steady
+        record.created_seconds = answer.created_seconds
+        record.updated_seconds = answer.updated_seconds
+        record.factor_type = answer.factor_type or record.factor_type
+        record.entity_sid = answer.entity_sid or record.entity_sid
+        before, record.last_status = record.last_status, answer.status
+        self._set_status(record, answer.status)
+        return StatusChange(before, answer.status) if before not in (None, answer.status) else None
+
+    def _renew(self, record: FactorRecord, now: Moment) -> None:
+        """Set when the answer just taken becomes stale."""
+        longest = max(record.watched.interval_seconds, record.interval_seconds)
+        record.stale_at = now.steady + self._policy.stale_after * longest
+        # One place in the heap a factor: a later time is found when the earlier one comes up.
+        if record.stale_queued is None or record.stale_at < record.stale_queued:
+            self._queue_stale(record, record.stale_at)
+
+    def _queue_stale(self, record: FactorRecord, stale_at: float) -> None:
+        record.stale_queued = stale_at
+        heapq.heappush(self._stale_heap, (stale_at, record.watched.key))
+
+    def _set_status(self, record: FactorRecord, status: Status | None) -> None:
+        counts = self._counts[_service(record.watched.key)]
+        counts[record.status or UNKNOWN] -= 1
+        counts[status or UNKNOWN] += 1
+        record.status = status
+
+    def expire(self, steady: float) -> list[FactorKey]:
+        """Withdraw every status that is stale at ``steady``; return the factors it was withdrawn of."""
+        withdrawn: list[FactorKey] = []
+        while self._stale_heap and self._stale_heap[0][0] <= steady:
+            queued, key = heapq.heappop(self._stale_heap)
+            record = self._records.get(key)
+            if record is None or record.stale_queued != queued:
+                continue
+            record.stale_queued = None
+            if record.stale_at is None:
+                continue
+            if record.stale_at > steady:
+                self._queue_stale(record, record.stale_at)
+                continue
+            self._set_status(record, None)
+            record.created_seconds = record.updated_seconds = record.stale_at = None
+            withdrawn.append(key)
+        return withdrawn
+
+    def _interval(self, record: FactorRecord, now: Moment) -> float:
+        """Return the interval in force: by status, by failure, and stretched where the account is over budget."""
+        policy, base = self._policy, record.watched.interval_seconds
+        if record.slowed or record.last_status is Status.NOT_FOUND:
+            seconds = max(base, policy.not_found_interval_seconds)
+        elif (
+            record.unverified_since is not None
+            and now.steady - record.unverified_since < policy.unverified_window_seconds
+        ):
+            seconds = min(base, policy.unverified_interval_seconds)
+        else:
+            seconds = base
+        return seconds * self._stretch.get(record.watched.key.account, 1.0)
+
+    def stretch(self, account: str, factor: float, now: Moment) -> list[FactorKey]:
+        """Multiply all intervals of an account; return the factors whose interval in force changed."""
+        self._stretch[account] = factor
+        changed: list[FactorKey] = []
+        for key, record in self._records.items():
+            if key.account == account and not record.watched.paused:
+                interval = self._interval(record, now)
+                if interval != record.interval_seconds:
+                    record.interval_seconds = interval
+                    changed.append(key)
+        return changed
+
+    def demand(self, account: str) -> float:
+        """Return the requests a second that the unstretched intervals of an account ask."""
+        total = sum(
+            1 / record.interval_seconds
+            for key, record in self._records.items()
+            if key.account == account and not record.watched.paused
+        )
+        return total * self._stretch.get(account, 1.0)
+
+    @property
+    def counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
+        """The number of factors by (account, service SID) and by status, ``unknown`` included."""
+        return self._counts
+
+
+def _service(key: FactorKey) -> tuple[str, str]:
+    return key.account, key.service_sid

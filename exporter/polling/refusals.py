@@ -1,0 +1,154 @@
+"""What a refusal (401, 403) means: one factor's trouble or the whole account's, and when that ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from exporter.polling.credentials import CredentialGuard
+from exporter.polling.turns import next_in_turn
+from exporter.verify.outcome import Failure, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Container
+
+    from exporter.polling.clock import Clock
+    from exporter.polling.ledger import FactorRecord, Ledger
+    from exporter.polling.observer import Observer
+    from exporter.polling.turns import Turns
+    from exporter.watched import FactorKey
+
+ANSWERED = frozenset((200, 404))
+
+
+class Refusals:
+    """Confirms a refusal by one call for another factor, pauses the account, and probes until it is over.
+
+    ``look`` makes one urgent fetch of a factor and returns its outcome, ``None`` when the exporter stops.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        *,
+        ledger: Ledger,
+        turns: Turns,
+        clock: Clock,
+        observer: Observer,
+        under_way: Container[FactorKey],
+        look: Callable[[FactorRecord, bool], Awaitable[Outcome | None]],
+    ) -> None:
+        self.guard = CredentialGuard()
+        self._account = account
+        self._ledger = ledger
+        self._turns = turns
+        self._clock = clock
+        self._observer = observer
+        self._under_way = under_way
+        self._look = look
+        self._loop = asyncio.get_running_loop()
+        self._verdict: asyncio.Task[bool] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._probe: asyncio.Task[None] | None = None
+        self._probes = 0
+
+    async def judge(self, record: FactorRecord, failure: Failure) -> bool:
+        """Return whether a refusal concerns this factor alone; pauses the account where it does not.
+
+        Refusals that arrive together share one verdict: the account holds its requests until it is known.
+        """
+        if self.guard.paused:
+            return False
+        if self._verdict is None:
+            self._turns.hold()
+            self._verdict = self._loop.create_task(self._confirm(record, failure))
+        return await asyncio.shield(self._verdict)
+
+    async def _confirm(self, suspect: FactorRecord, failure: Failure) -> bool:
+        alone = False
+        try:
+            other = self._witness(suspect)
+            if other is None:
+                self._pause(failure)
+                return False
+            outcome = await self._look(other, False)
+            if outcome is None:
+                return False
+            alone = outcome.code in ANSWERED
+            if isinstance(outcome.result, Failure) and outcome.result.reason.refused:
+                self._pause(failure)
+            return alone
+        finally:
+            self._verdict = None
+            if not self.guard.paused:
+                self._turns.release()
+
+    def _witness(self, suspect: FactorRecord) -> FactorRecord | None:
+        """Return the factor to ask for instead: of another service and answered before, if there is one."""
+        best, best_rank = None, (False, False)
+        for record in self._ledger:
+            key = record.watched.key
+            if key.account != self._account or record.watched.paused or key in self._under_way:
+                continue
+            rank = (record.answered is not None, key.service_sid != suspect.watched.key.service_sid)
+            if best is None or rank > best_rank:
+                best, best_rank = record, rank
+            if best_rank == (True, True):
+                break
+        return best
+
+    def _pause(self, failure: Failure) -> None:
+        if self.guard.paused:
+            return
+        self.guard.pause(self._clock.steady())
+        self._turns.hold()
+        self._observer.credentials_refused(self._account, failure)
+        self._plan_probe()
+
+    def credentials_changed(self) -> None:
+        """Take a changed password file: in a pause, probe at once."""
+        if self.guard.paused:
+            self.guard.changed(self._clock.steady())
+            self._plan_probe()
+
+    def _plan_probe(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        wait = max(0.0, self.guard.probe_at - self._clock.steady())
+        self._timer = self._loop.call_later(wait, self._start_probe)
+
+    def _start_probe(self) -> None:
+        if self._probe is None and not self._turns.stopping:
+            self._probe = self._loop.create_task(self._probe_once())
+
+    async def _probe_once(self) -> None:
+        try:
+            keys = [
+                r.watched.key
+                for r in self._ledger
+                if r.watched.key.account == self._account and not r.watched.paused
+            ]
+            key = next_in_turn(keys, self._probes, self._under_way)
+            self._probes += 1
+            record = None if key is None else self._ledger.get(key)
+            outcome = None if record is None else await self._look(record, True)
+        finally:
+            self._probe = None
+        if self._turns.stopping:
+            return
+        if outcome is not None and outcome.code in ANSWERED:
+            self.guard.resume()
+            self._observer.credentials_accepted(self._account)
+            self._turns.release()
+        else:
+            self.guard.probe_failed(self._clock.steady())
+            self._plan_probe()
+
+    def stop(self) -> None:
+        """Plan no more probes."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def tasks(self) -> list[asyncio.Task[bool] | asyncio.Task[None]]:
+        """Return what is under way."""
+        return [task for task in (self._verdict, self._probe) if task is not None]

@@ -1,0 +1,114 @@
+"""When each factor is due. Pure: a heap of due times; the clock is passed in.
+
+A factor's place in its interval (its phase) is a hash of its key. The load is therefore flat, a restart does
+not bunch it, and the cadence never drifts: slots are multiples of the interval, moved by the phase.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.watched import FactorKey
+
+FIRST_LOOK_SECONDS = 30.0
+
+
+def phase(key: FactorKey) -> float:
+    """Return a factor's fixed place in its interval, as a fraction in [0, 1)."""
+    digest = hashlib.blake2b("\0".join(key).encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "big") / 2**56
+
+
+def next_slot(after: float, interval_seconds: float, fraction: float) -> float:
+    """Return the first slot later than ``after`` of a factor with this interval and phase, in seconds."""
+    turn = math.floor(after / interval_seconds - fraction) + 1
+    slot = (turn + fraction) * interval_seconds
+    while slot <= after:  # rounding, for clocks far from zero
+        turn += 1
+        slot = (turn + fraction) * interval_seconds
+    return slot
+
+
+def first_look_spread(count: int, demand: float, budget: float) -> float:
+    """Return the seconds over which ``count`` first looks are spread so that an account's budget holds.
+
+    ``demand`` is what the regular intervals ask, ``budget`` what the account may spend, both in requests a
+    second. Infinite where the regular looks alone need the whole budget: first looks then take their turn.
+    """
+    spare = budget - demand
+    if spare <= 0:
+        return math.inf
+    return max(FIRST_LOOK_SECONDS, count / spare)
+
+
+@dataclass(slots=True)
+class _Entry:
+    fraction: float
+    due: float | None  # None while the look is under way or waits for its turn
+
+
+class Schedule:
+    """The due time of every factor; a factor that was popped is out until it is put back.
+
+    Times are seconds of one monotonic clock that is aligned with the epoch.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[FactorKey, _Entry] = {}
+        self._heap: list[tuple[float, FactorKey]] = []
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: FactorKey) -> bool:
+        return key in self._entries
+
+    def add(self, key: FactorKey, now: float, interval_seconds: float, spread_seconds: float) -> float:
+        """Watch a factor; return its first due time, within ``min(interval, spread)`` from now."""
+        entry = _Entry(phase(key), None)
+        self._entries[key] = entry
+        wait = next_slot(now, interval_seconds, entry.fraction) - now
+        if spread_seconds < interval_seconds:
+            # The order of the regular slots, compressed: the second look comes at the regular one.
+            wait *= spread_seconds / interval_seconds
+        return self._put(key, entry, now + wait)
+
+    def remove(self, key: FactorKey) -> None:
+        """Stop watching a factor, due or under way."""
+        self._entries.pop(key, None)
+
+    def pop_due(self, now: float) -> Iterator[tuple[FactorKey, float]]:
+        """Take out every factor that is due at ``now``, earliest first, with its due time."""
+        while self._heap and self._heap[0][0] <= now:
+            due, key = heapq.heappop(self._heap)
+            entry = self._entries.get(key)
+            if entry is not None and entry.due == due:
+                entry.due = None
+                yield key, due
+
+    def put_back(self, key: FactorKey, now: float, interval_seconds: float) -> None:
+        """Give a factor that was popped its next slot after ``now``; ignored for one no longer watched."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._put(key, entry, next_slot(now, interval_seconds, entry.fraction))
+
+    def next_due(self, key: FactorKey, after: float, interval_seconds: float) -> float:
+        """Return the slot after ``after`` that the factor would have at this interval."""
+        return next_slot(after, interval_seconds, self._entries[key].fraction)
+
+    def waiting(self, key: FactorKey) -> float | None:
+        """Return when the factor is next due, ``None`` while its look is under way or it isn't watched."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.due
+
+    def _put(self, key: FactorKey, entry: _Entry, due: float) -> float:
+        entry.due = due
+        heapq.heappush(self._heap, (due, key))
+        return due

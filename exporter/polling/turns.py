@@ -1,0 +1,145 @@
+"""Whose request is next: hands out an account's slots as its throttle allows."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator
+
+    from exporter.polling.clock import Clock
+    from exporter.verify.throttle import Throttle
+    from exporter.watched import FactorKey
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """A fetch that waits for a slot; the future tells it whether to go on."""
+
+    granted: asyncio.Future[bool]
+    urgent: bool
+
+
+class Turns:
+    """The order of an account's requests: urgent calls, then retries, then due factors, each in order of arrival.
+
+    While ``held`` only urgent calls go: one that asks whether a refusal concerns the whole account, and the
+    probes of a pause. ``start`` is called with a due factor whose slot is counted, and how late it is in seconds;
+    time spent in a pause is not lateness.
+    """
+
+    def __init__(self, throttle: Throttle, clock: Clock, start: Callable[[FactorKey, float], None]) -> None:
+        self._throttle = throttle
+        self._clock = clock
+        self._start = start
+        self._loop = asyncio.get_running_loop()
+        self._due: OrderedDict[FactorKey, float] = OrderedDict()
+        self._retries: deque[_Waiter] = deque()
+        self._urgent: deque[_Waiter] = deque()
+        self._waiters: set[_Waiter] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._held = False
+        self._released_at = -math.inf
+        self.stopping = False
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def __iter__(self) -> Iterator[FactorKey]:
+        return iter(self._due)
+
+    def offer(self, key: FactorKey, due: float) -> None:
+        """Put a due factor in the queue; one that is still there keeps its place."""
+        self._due.setdefault(key, due)
+
+    def withdraw(self, key: FactorKey) -> bool:
+        """Take a factor out of the queue; return whether it was there."""
+        return self._due.pop(key, None) is not None
+
+    def hold(self) -> None:
+        """Let only urgent calls go from now on."""
+        self._held = True
+
+    def release(self) -> None:
+        """End a hold."""
+        if self._held:
+            self._held = False
+            self._released_at = self._clock.steady()
+        self.pump()
+
+    def pump(self) -> None:
+        """Start what may start now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while not self.stopping and (self._urgent or (not self._held and (self._retries or self._due))):
+            now = self._clock.steady()
+            delay = self._throttle.delay(now)
+            if delay is None:  # the end of a request pumps again
+                return
+            if delay > 0:
+                self._timer = self._loop.call_later(delay, self.pump)
+                return
+            waiters = self._urgent or self._retries
+            if not waiters:
+                self._start_due(now)
+                continue
+            waiter = waiters.popleft()
+            if not waiter.granted.done():
+                self._throttle.begin(now)
+                waiter.granted.set_result(True)
+
+    def _start_due(self, now: float) -> None:
+        key, due = self._due.popitem(last=False)
+        since = max(due, self._released_at, min(self._throttle.paused_until, now))
+        self._start(key, max(0.0, now - since))
+
+    async def turn(self, wait_seconds: float, deadline: float, *, urgent: bool = False) -> bool:
+        """Wait at least ``wait_seconds``, then for a slot, and count the request that starts with it.
+
+        Returns ``False``, with no slot taken, when ``deadline`` (steady seconds) passes first or all stops.
+        """
+        if self.stopping:
+            return False
+        waiter = _Waiter(self._loop.create_future(), urgent)
+        timers = [self._loop.call_later(wait_seconds, self._line_up, waiter)]
+        if deadline < math.inf:
+            timers.append(self._loop.call_later(max(0.0, deadline - self._clock.steady()), _refuse, waiter))
+        self._waiters.add(waiter)
+        try:
+            return await waiter.granted
+        finally:
+            self._waiters.discard(waiter)
+            for timer in timers:
+                timer.cancel()
+
+    def _line_up(self, waiter: _Waiter) -> None:
+        (self._urgent if waiter.urgent else self._retries).append(waiter)
+        self.pump()
+
+    def stop(self) -> None:
+        """Start nothing more; every fetch that waits for a slot is told so."""
+        self.stopping = True
+        self._due.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        for waiter in self._waiters:
+            _refuse(waiter)
+
+
+def _refuse(waiter: _Waiter) -> None:
+    if not waiter.granted.done():
+        waiter.granted.set_result(False)
+
+
+def next_in_turn(keys: list[FactorKey], turn: int, busy: Container[FactorKey]) -> FactorKey | None:
+    """Return the ``turn``-th of the keys, round and round, passing over those that are busy."""
+    for step in range(len(keys)):
+        key = keys[(turn + step) % len(keys)]
+        if key not in busy:
+            return key
+    return None
