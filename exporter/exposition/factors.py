@@ -1,0 +1,217 @@
+"""The factor families: a prometheus_client collector, and the same lines kept ready between scrapes.
+
+A line is rendered when its factor changes. Lines lie in blocks, so that a scrape rejoins only the blocks that
+changed. What a scrape gets is byte for byte what prometheus_client renders of the collector.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from exporter.exposition.catalogue import FACTOR_FAMILIES, FACTOR_INFO, FactorFamily
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from exporter.polling.ledger import FactorRecord
+    from exporter.watched import FactorKey, WatchedFactor
+
+BLOCK_FACTORS = 256
+
+
+def shown_families(patterns: Iterable[str]) -> tuple[FactorFamily, ...]:
+    """Return the factor families that one of the patterns (shell wildcards) names, in catalogue order.
+
+    A pattern names a family by its whole name or by what follows ``twilio_verify_factor_``.
+    """
+    wanted = list(patterns)
+    return tuple(
+        family
+        for family in FACTOR_FAMILIES
+        if any(fnmatchcase(family.name, pattern) or fnmatchcase(family.short_name, pattern) for pattern in wanted)
+    )
+
+
+def no_identity(_watched: WatchedFactor) -> str:
+    """Return the label value for an identity that is not shown."""
+    return ""
+
+
+def escape_label_value(value: str) -> str:
+    """Return a label value as the text formats write it."""
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+class FactorSamples:
+    """What the samples of a factor are: shared by the collector and the ready lines.
+
+    ``identity`` returns the value of the label ``identity``, empty where it is not shown.
+    """
+
+    def __init__(
+        self,
+        families: tuple[FactorFamily, ...] = FACTOR_FAMILIES,
+        identity: Callable[[WatchedFactor], str] = no_identity,
+    ) -> None:
+        self.families = families
+        self._identity = identity
+
+    def values(self, record: FactorRecord) -> Iterator[tuple[FactorFamily, float | None]]:
+        """Yield each shown family with the factor's value, ``None`` where it has no sample now."""
+        paused = record.watched.paused
+        for family in self.families:
+            yield family, None if paused and not family.of_paused else family.value(record)
+
+    @staticmethod
+    def labels(record: FactorRecord) -> dict[str, str]:
+        """Return the labels that all samples of a factor share, the user's own included; empty ones are absent."""
+        key = record.watched.key
+        return {
+            **{name: value for name, value in record.watched.labels if value},
+            "account": key.account,
+            "service_sid": key.service_sid,
+            "factor": record.watched.name,
+        }
+
+    def info_labels(self, record: FactorRecord) -> dict[str, str]:
+        """Return the labels of the info sample."""
+        labels = self.labels(record)
+        labels["factor_sid"] = record.watched.key.factor_sid
+        labels["factor_type"] = record.factor_type
+        labels["entity_sid"] = record.entity_sid
+        if identity := self._identity(record.watched):
+            labels["identity"] = identity
+        return labels
+
+
+class FactorCollector(Collector):
+    """The factor families of these records as prometheus_client sees them."""
+
+    def __init__(self, samples: FactorSamples, records: Callable[[], Iterable[FactorRecord]]) -> None:
+        self._samples = samples
+        self._records = records
+
+    def describe(self) -> Iterable[Metric]:
+        """Yield the families without samples, so that registering this collector collects nothing."""
+        return [Metric(f.base_name, f.help, f.kind) for f in self._samples.families]
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield each family with its samples."""
+        metrics = {
+            family.name: Metric(family.base_name, family.help, family.kind) for family in self._samples.families
+        }
+        for record in self._records():
+            labels = self._samples.labels(record)
+            for family, value in self._samples.values(record):
+                if value is not None:
+                    own = self._samples.info_labels(record) if family is FACTOR_INFO else labels
+                    metrics[family.name].add_sample(family.name, own, value)
+        return metrics.values()
+
+
+class _Block:
+    """The lines of up to 256 factors, by family, and their join while nothing changed."""
+
+    __slots__ = ("joined", "keys", "lines")
+
+    def __init__(self, families: int) -> None:
+        self.keys: list[FactorKey | None] = []
+        self.lines: list[list[bytes]] = [[] for _ in range(families)]
+        self.joined: list[bytes | None] = [b""] * families
+
+
+class FactorExposition:
+    """The ready lines of every watched factor."""
+
+    def __init__(self, samples: FactorSamples) -> None:
+        self.samples = samples
+        self._names = [family.name for family in samples.families]
+        self._headers = {
+            False: [_header(family, openmetrics=False) for family in samples.families],
+            True: [_header(family, openmetrics=True) for family in samples.families],
+        }
+        self._blocks: list[_Block] = []
+        self._places: dict[FactorKey, tuple[_Block, int]] = {}
+        self._free: list[tuple[_Block, int]] = []
+
+    def update(self, record: FactorRecord) -> None:
+        """Render a factor's lines again, and add it if it is new."""
+        key = record.watched.key
+        block, index = self._places.get(key) or self._place(key)
+        labels = _label_text(self.samples.labels(record))
+        for position, (family, value) in enumerate(self.samples.values(record)):
+            if value is None:
+                line = b""
+            else:
+                own = _label_text(self.samples.info_labels(record)) if family is FACTOR_INFO else labels
+                line = f"{family.name}{own} {_number(value)}\n".encode()
+            if block.lines[position][index] != line:
+                block.lines[position][index] = line
+                block.joined[position] = None
+
+    def remove(self, key: FactorKey) -> None:
+        """Drop a factor's lines."""
+        block, index = self._places.pop(key)
+        block.keys[index] = None
+        for position, lines in enumerate(block.lines):
+            lines[index] = b""
+            block.joined[position] = None
+        self._free.append((block, index))
+
+    def _place(self, key: FactorKey) -> tuple[_Block, int]:
+        if self._free:
+            block, index = self._free.pop()
+            block.keys[index] = key
+        else:
+            if not self._blocks or len(self._blocks[-1].keys) == BLOCK_FACTORS:
+                self._blocks.append(_Block(len(self.samples.families)))
+            block = self._blocks[-1]
+            index = len(block.keys)
+            block.keys.append(key)
+            for lines in block.lines:
+                lines.append(b"")
+        self._places[key] = (block, index)
+        return block, index
+
+    def __iter__(self) -> Iterator[FactorKey]:
+        """Yield the factors in the order of their lines."""
+        for block in self._blocks:
+            yield from (key for key in block.keys if key is not None)
+
+    def pieces(self, *, openmetrics: bool) -> list[bytes]:
+        """Return the exposition of this moment in pieces; joined, they are the page."""
+        out: list[bytes] = []
+        for position, header in enumerate(self._headers[openmetrics]):
+            out.append(header)
+            for block in self._blocks:
+                piece = block.joined[position]
+                if piece is None:
+                    piece = block.joined[position] = b"".join(block.lines[position])
+                out.append(piece)
+        return out
+
+
+def _header(family: FactorFamily, *, openmetrics: bool) -> bytes:
+    name = family.base_name if openmetrics else family.name
+    text = family.help.replace("\\", "\\\\").replace("\n", "\\n")
+    if openmetrics:
+        text = text.replace('"', '\\"')
+    return f"# HELP {name} {text}\n# TYPE {name} {family.kind}\n".encode()
+
+
+def _label_text(labels: dict[str, str]) -> str:
+    return "{" + ",".join(f'{name}="{escape_label_value(value)}"' for name, value in sorted(labels.items())) + "}"
+
+
+def _number(value: float) -> str:
+    if value == 1.0:
+        return "1.0"
+    if value == 0.0:
+        return "0.0"
+    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]  # the library's, for equal bytes
+    return text

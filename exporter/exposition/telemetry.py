@@ -1,0 +1,223 @@
+"""The exporter's own counters, histograms and gauges: one prometheus_client registry a daemon."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    Metric,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.registry import Collector
+
+from exporter.exposition import catalogue
+from exporter.exposition.catalogue import STATUS_PAIRS, Family
+from exporter.polling.ledger import STATUSES
+from exporter.verify.outcome import Operation, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from exporter.polling.ledger import StatusChange
+    from exporter.verify.outcome import Attempt, Outcome
+    from exporter.watched import FactorKey
+
+TASKS = ("dispatch", "discovery", "watch", "housekeeping")
+LOST = ("missed", "refused", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class AccountGauges:
+    """What an account's gauges show at one moment; ``credentials_valid`` is ``None`` before the first answer."""
+
+    in_flight: int
+    concurrency_limit: int
+    paused: bool
+    demand_requests_per_second: float
+    budget_requests_per_second: float
+    credentials_valid: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigGauges:
+    """What is known of the configuration in force; ``loaded_seconds`` is wall time."""
+
+    successful: bool
+    loaded_seconds: float
+    sha256: str
+
+
+class World(Protocol):
+    """What the gauges are read from at each scrape."""
+
+    def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
+        """Return the number of factors by (account, service SID) and status."""
+
+    def accounts(self) -> Mapping[str, AccountGauges]:
+        """Return the gauges of each account."""
+
+    def config_gauges(self) -> ConfigGauges:
+        """Return what is known of the configuration."""
+
+    def last_tick_seconds(self) -> float:
+        """Return the wall time of the last dispatch tick."""
+
+    def queue_length(self) -> int:
+        """Return the number of factors that wait for a slot."""
+
+
+class OwnRegistry(CollectorRegistry):
+    """A registry without the ``_created`` series, which would double the series of every counter."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the families, their creation times left out."""
+        for metric in super().collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
+
+
+class Telemetry:
+    """Counts what happens; ``registry`` holds it, with the gauges of ``world`` and of the process."""
+
+    def __init__(self, world: World, *, version: str, revision: str, shard: tuple[int, int] = (0, 1)) -> None:
+        self.registry = OwnRegistry(auto_describe=False)
+        self._status_changes = self._counter(catalogue.STATUS_CHANGES)
+        self._fetches = self._counter(catalogue.FETCHES)
+        self._fetch_failures = self._counter(catalogue.FETCH_FAILURES)
+        self._requests = self._counter(catalogue.API_REQUESTS)
+        self._request_duration = self._histogram(catalogue.API_REQUEST_DURATION)
+        self._server_duration = self._histogram(catalogue.API_SERVER_DURATION)
+        self._retries = self._counter(catalogue.API_RETRIES)
+        self._schedule_lag = self._histogram(catalogue.SCHEDULE_LAG)
+        self._loop_lag = self._histogram(catalogue.LOOP_LAG)
+        self._runs_lost = self._counter(catalogue.RUNS_LOST)
+        self._known: set[tuple[str, str] | str] = set()
+        for task in TASKS:
+            for reason in LOST:
+                self._runs_lost.labels(task, reason)
+        self.registry.register(_Gauges(world, version=version, revision=revision, shard=shard))
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def _counter(self, family: Family) -> Counter:
+        return Counter(family.base_name, family.help, family.labels, registry=self.registry)
+
+    def _histogram(self, family: Family) -> Histogram:
+        return Histogram(family.name, family.help, family.labels, buckets=family.buckets, registry=self.registry)
+
+    def know_account(self, account: str) -> None:
+        """Start the counters of an account at 0."""
+        if account not in self._known:
+            self._known.add(account)
+            self._retries.labels(account)
+            self._request_duration.labels(account, Operation.FETCH)
+            self._server_duration.labels(account, Operation.FETCH)
+
+    def know_service(self, account: str, service_sid: str) -> None:
+        """Start the counters of a service at 0."""
+        if (account, service_sid) not in self._known:
+            self._known.add((account, service_sid))
+            self._fetches.labels(account, service_sid)
+            for reason in Reason:
+                self._fetch_failures.labels(account, service_sid, reason)
+            for before, after in STATUS_PAIRS:
+                self._status_changes.labels(account, service_sid, before, after)
+
+    def attempted(self, account: str, operation: Operation, attempt: Attempt) -> None:
+        """Count a request, with its request id as the exemplar of its duration."""
+        self._requests.labels(account, operation, "none" if attempt.code is None else str(attempt.code)).inc()
+        exemplar = {"request_id": attempt.request_id} if attempt.request_id else None
+        self._request_duration.labels(account, operation).observe(attempt.duration_seconds, exemplar)
+        if attempt.server_duration_seconds is not None:
+            self._server_duration.labels(account, operation).observe(attempt.server_duration_seconds)
+
+    def retried(self, account: str) -> None:
+        """Count a request beyond the first of its fetch."""
+        self._retries.labels(account).inc()
+
+    def fetched(self, key: FactorKey, outcome: Outcome, reason: Reason | None, change: StatusChange | None) -> None:
+        """Count a fetch, its failure or its change of status."""
+        self._fetches.labels(key.account, key.service_sid).inc()
+        if reason is not None:
+            self._fetch_failures.labels(key.account, key.service_sid, reason).inc()
+        if change is not None:
+            self._status_changes.labels(key.account, key.service_sid, change.before, change.after).inc()
+
+    def started(self, lag_seconds: float) -> None:
+        """Observe how late a due fetch started."""
+        self._schedule_lag.observe(lag_seconds)
+
+    def loop_lagged(self, seconds: float) -> None:
+        """Observe how late the event loop was."""
+        self._loop_lag.observe(seconds)
+
+    def run_lost(self, task: str, reason: str) -> None:
+        """Count a run of the scheduler's that did not happen or failed."""
+        self._runs_lost.labels(task, reason).inc()
+
+
+class _Gauges(Collector):
+    """The gauges that are read from the world at each scrape."""
+
+    def __init__(self, world: World, *, version: str, revision: str, shard: tuple[int, int]) -> None:
+        self._world = world
+        self._shard = shard
+        self._build = (version, revision, platform.python_version())
+
+    def describe(self) -> Iterable[Metric]:
+        """Yield nothing: what is read from the world need not be read to be registered."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every gauge."""
+        world = self._world
+        counts = world.status_counts()
+        yield _metric(
+            catalogue.FACTORS,
+            [((*service, status), of.get(status, 0)) for service, of in counts.items() for status in STATUSES],
+        )
+        yield from _account_metrics(world.accounts())
+        config = world.config_gauges()
+        index, shards = self._shard
+        watched = sum(sum(of.values()) for of in counts.values())
+        yield _metric(catalogue.BUILD_INFO, [(self._build, 1)])
+        yield _metric(catalogue.CONFIG_RELOAD_SUCCESSFUL, [((), config.successful)])
+        yield _metric(catalogue.CONFIG_RELOAD_TIMESTAMP, [((), config.loaded_seconds)])
+        yield _metric(catalogue.CONFIG_HASH, [((config.sha256,), 1)])
+        yield _metric(catalogue.LAST_TICK, [((), world.last_tick_seconds())])
+        yield _metric(catalogue.QUEUE_LENGTH, [((), world.queue_length())])
+        yield _metric(catalogue.ENTITIES, [((), 0)])
+        yield _metric(catalogue.WATCHLIST_FACTORS, [((), watched)])
+        yield _metric(catalogue.SHARDS, [((), shards)])
+        yield _metric(catalogue.SHARD_INFO, [((str(index),), 1)])
+
+
+_ACCOUNT_GAUGES: tuple[tuple[Family, Callable[[AccountGauges], float | None]], ...] = (
+    (catalogue.API_IN_FLIGHT, lambda of: of.in_flight),
+    (catalogue.API_CONCURRENCY_LIMIT, lambda of: of.concurrency_limit),
+    (catalogue.API_PAUSED, lambda of: of.paused),
+    (catalogue.API_DEMAND, lambda of: of.demand_requests_per_second),
+    (catalogue.API_BUDGET, lambda of: of.budget_requests_per_second),
+    (catalogue.CREDENTIALS_VALID, lambda of: of.credentials_valid),
+)
+
+
+def _account_metrics(accounts: Mapping[str, AccountGauges]) -> Iterable[Metric]:
+    for family, value_of in _ACCOUNT_GAUGES:
+        values = [((name,), value_of(gauges)) for name, gauges in accounts.items()]
+        yield _metric(family, [(labels, value) for labels, value in values if value is not None])
+
+
+def _metric(family: Family, samples: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    metric = Metric(family.base_name, family.help, family.kind)
+    for values, value in samples:
+        metric.add_sample(family.name, dict(zip(family.labels, values, strict=True)), float(value))
+    return metric
