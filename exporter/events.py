@@ -1,0 +1,169 @@
+"""What polling writes to the log: an event in full when it is news, a count while it goes on, a line at its end."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from exporter.logs import fields
+from exporter.verify.outcome import Answer, Failure, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exporter.polling.ledger import FactorRecord, StatusChange
+    from exporter.verify.outcome import Outcome, Reason
+    from exporter.watched import FactorKey
+
+log = logging.getLogger(__name__)
+
+REPEAT_SECONDS = 300.0
+FULL_LINES = 5
+
+
+@dataclass(slots=True)
+class _Episode:
+    """One trouble of one account while it lasts: the factors it holds, and what was not written in full."""
+
+    told_at: float
+    members: set[FactorKey] = field(default_factory=set)
+    full: int = 0
+    folded: int = 0
+    total: int = 0
+
+
+class EventLog:
+    """Writes status changes, failures and pauses.
+
+    Failures of one account for one reason are one episode: the first five factors are written in full in each
+    five minutes, the rest as a count, and the end of the episode with a line. ``steady`` gives seconds.
+    """
+
+    def __init__(self, steady: Callable[[], float]) -> None:
+        self._steady = steady
+        self._episodes: dict[tuple[str, Reason], _Episode] = {}
+        self._failing: dict[FactorKey, Reason] = {}
+        self._stale = _Episode(told_at=steady())
+
+    def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
+        """Write what a fetch brought, if it is news."""
+        key = record.watched.key
+        match outcome.result:
+            case Failure() as failure:
+                if self._failing.get(key) not in (None, failure.reason):
+                    self._recovered(key)
+                self._failed(record, failure, outcome)
+            case Answer():
+                if key in self._failing:
+                    self._recovered(key)
+        if change is not None:
+            level = logging.INFO if change.after is Status.VERIFIED else logging.WARNING
+            log.log(
+                level, "status changed", extra=fields(**_who(record), **{"from": change.before, "to": change.after})
+            )
+
+    def _failed(self, record: FactorRecord, failure: Failure, outcome: Outcome) -> None:
+        key = record.watched.key
+        now = self._steady()
+        episode = self._episodes.setdefault((key.account, failure.reason), _Episode(told_at=now))
+        self._failing[key] = failure.reason
+        news = key not in episode.members
+        episode.members.add(key)
+        episode.total += 1
+        if now - episode.told_at >= REPEAT_SECONDS:
+            log.warning(
+                "fetches still fail",
+                extra=fields(
+                    account=key.account,
+                    reason=failure.reason,
+                    factors=len(episode.members),
+                    fetches=episode.folded + 1,
+                    detail=failure.detail,
+                ),
+            )
+            episode.told_at, episode.full, episode.folded = now, 0, 0
+        elif news and episode.full < FULL_LINES:
+            episode.full += 1
+            log.warning(
+                "fetch failed",
+                extra=fields(
+                    **_who(record),
+                    reason=failure.reason,
+                    detail=failure.detail,
+                    attempts=outcome.attempts,
+                    request_id=outcome.request_id or None,
+                ),
+            )
+        else:
+            episode.folded += 1
+            log.debug(
+                "fetch failed again", extra=fields(**_who(record), reason=failure.reason, detail=failure.detail)
+            )
+
+    def _recovered(self, key: FactorKey) -> None:
+        reason = self._failing.pop(key)
+        episode = self._episodes[key.account, reason]
+        episode.members.discard(key)
+        if not episode.members:
+            del self._episodes[key.account, reason]
+            log.info(
+                "no fetch fails so any more", extra=fields(account=key.account, reason=reason, failed=episode.total)
+            )
+
+    def forgotten(self, key: FactorKey) -> None:
+        """Take note that a factor is no longer watched."""
+        if key in self._failing:
+            self._recovered(key)
+
+    def withdrawn(self, record: FactorRecord) -> None:
+        """Write that a status became stale."""
+        now = self._steady()
+        episode = self._stale
+        if now - episode.told_at >= REPEAT_SECONDS:
+            if episode.folded:
+                log.warning("more statuses were withdrawn", extra=fields(factors=episode.folded))
+            episode.told_at, episode.full, episode.folded = now, 0, 0
+        if episode.full < FULL_LINES:
+            episode.full += 1
+            log.warning("status withdrawn: no definite answer for too long", extra=fields(**_who(record)))
+        else:
+            episode.folded += 1
+
+    def credentials_refused(self, account: str, failure: Failure) -> None:
+        """Write that an account is paused for its credentials: loud, once."""
+        log.error(
+            "credentials refused: the account is paused and nothing of it is fetched",
+            extra=fields(
+                account=account,
+                reason=failure.reason,
+                detail=failure.detail,
+                mend="correct username, password or the key's rights; a changed password_file is tried at once",
+            ),
+        )
+
+    def credentials_accepted(self, account: str) -> None:
+        """Write that an account's pause for its credentials has ended."""
+        log.warning("credentials accepted: the account's pause has ended", extra=fields(account=account))
+
+    def rate_limited(self, account: str, pause_seconds: float, concurrency_limit: int) -> None:
+        """Write that the API asked an account to slow down."""
+        log.warning(
+            "rate limited: the account pauses",
+            extra=fields(account=account, pause_seconds=pause_seconds, concurrency_limit=concurrency_limit),
+        )
+
+    def over_budget(self, account: str, stretch: float, demand: float, budget: float) -> None:
+        """Write that an account's intervals are stretched, or no longer."""
+        told = fields(
+            account=account, stretch=stretch, demand_requests_per_second=demand, budget_requests_per_second=budget
+        )
+        if stretch > 1:
+            log.warning("over budget: the account's intervals are stretched", extra=told)
+        else:
+            log.info("within budget: the account's intervals hold again", extra=told)
+
+
+def _who(record: FactorRecord) -> dict[str, str]:
+    key = record.watched.key
+    return {"account": key.account, "service_sid": key.service_sid, "factor": record.watched.name}

@@ -1,0 +1,125 @@
+"""The log: one line an event, logfmt or JSON, on standard error, with secrets and identities taken out.
+
+An event is a message and fields (``extra={"fields": {...}}``). Whatever a library logs passes the same
+formatter, at every level.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+REDACTED = "[redacted]"
+_IDENTITY_IN_PATH = re.compile(r"(/Entities/)[^/\s?#\"'<>]+", re.IGNORECASE)
+_AUTHORIZATION = re.compile(r"\b(Basic|Bearer)\s+[A-Za-z0-9+/=._~-]+")
+_WORD = re.compile(r"[A-Za-z0-9-]{8,64}")
+_BARE = re.compile(r"[A-Za-z0-9_./:%+@-]+")
+_MAX_VALUE = 2000
+
+
+def fields(**values: object) -> dict[str, dict[str, object]]:
+    """Return ``extra`` for a logging call: the event's fields, in this order."""
+    return {"fields": values}
+
+
+class Redactor:
+    """Takes secrets and identities out of a text.
+
+    ``secrets`` and ``identities`` are asked at each use, so that a reload or a rotated password needs no call
+    here. An identity is found as a whole word, and behind ``/Entities/`` even where it is not known.
+    """
+
+    def __init__(
+        self,
+        secrets: Callable[[], Collection[str]] = tuple,
+        identities: Callable[[], Collection[str]] = frozenset,
+    ) -> None:
+        self._secrets = secrets
+        self._identities = identities
+
+    def __call__(self, text: str) -> str:
+        """Return the text without what it must not show."""
+        for secret in self._secrets():
+            if secret:
+                text = text.replace(secret, REDACTED)
+        text = _IDENTITY_IN_PATH.sub(rf"\1{REDACTED}", text)
+        text = _AUTHORIZATION.sub(rf"\1 {REDACTED}", text)
+        if identities := self._identities():
+            text = _WORD.sub(lambda word: REDACTED if word.group() in identities else word.group(), text)
+        return text
+
+
+class EventFormatter(logging.Formatter):
+    """Renders a record as one line: time, level, logger, message, then the event's fields."""
+
+    def __init__(self, style: str, redact: Redactor) -> None:
+        super().__init__()
+        self._json = style == "json"
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; what is in it never breaks it."""
+        event: dict[str, Any] = {
+            "ts": datetime.fromtimestamp(record.created, UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "msg": self._clean(record.getMessage()),
+        }
+        for name, value in getattr(record, "fields", {}).items():
+            plain = isinstance(value, bool | int | float) or value is None
+            event[name] = value if plain else self._clean(str(value))
+        if record.exc_info:
+            event["exception"] = self._clean(self.formatException(record.exc_info), limit=None)
+        if self._json:
+            return json.dumps(event, ensure_ascii=True)
+        return " ".join(f"{name}={_logfmt_value(value)}" for name, value in event.items())
+
+    def _clean(self, text: str, limit: int | None = _MAX_VALUE) -> str:
+        text = self._redact(text)
+        return text if limit is None or len(text) <= limit else f"{text[:limit]}…"
+
+
+def _logfmt_value(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:.6g}"
+    text = str(value)
+    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=True)
+
+
+_OURS = "exporter"
+
+
+def configure(*, level: str, style: str, redact: Redactor, stream: TextIO | None = None) -> None:
+    """Send every log record of the process to one stream, in this style.
+
+    Libraries are heard from ``warning`` on, and from ``debug`` on only when our own level is debug.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(EventFormatter(style, redact))
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    set_level(level)
+    logging.captureWarnings(True)
+
+
+def set_level(level: str) -> None:
+    """Change how much is logged: ``debug``, ``info``, ``warning`` or ``error``."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    logging.getLogger(_OURS).setLevel(number)
+    logging.getLogger().setLevel(number if number == logging.DEBUG else max(number, logging.WARNING))

@@ -1,0 +1,74 @@
+"""Where polling meets what is shown: each event is counted, rendered and written to the log once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.verify.outcome import Failure
+
+if TYPE_CHECKING:
+    from exporter.events import EventLog
+    from exporter.exposition.factors import FactorExposition
+    from exporter.exposition.telemetry import Telemetry
+    from exporter.polling.ledger import FactorRecord, StatusChange
+    from exporter.verify.outcome import Attempt, Operation, Outcome
+
+
+class Recorder:
+    """The daemon's observer of its polling."""
+
+    def __init__(self, telemetry: Telemetry, factors: FactorExposition, events: EventLog) -> None:
+        self._telemetry = telemetry
+        self._factors = factors
+        self._events = events
+
+    def watched(self, record: FactorRecord) -> None:
+        """Show a factor from the moment it is watched."""
+        key = record.watched.key
+        self._telemetry.know_account(key.account)
+        self._telemetry.know_service(key.account, key.service_sid)
+        self._factors.update(record)
+
+    def attempted(self, account: str, operation: Operation, attempt: Attempt) -> None:
+        """Count a request."""
+        self._telemetry.attempted(account, operation, attempt)
+
+    def retried(self, account: str) -> None:
+        """Count a retry."""
+        self._telemetry.retried(account)
+
+    def started(self, lag_seconds: float) -> None:
+        """Observe how late a fetch started."""
+        self._telemetry.started(lag_seconds)
+
+    def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
+        """Count, show and log a fetch."""
+        reason = outcome.result.reason if isinstance(outcome.result, Failure) else None
+        self._telemetry.fetched(record.watched.key, outcome, reason, change)
+        self._factors.update(record)
+        self._events.fetched(record, outcome, change)
+
+    def withdrawn(self, record: FactorRecord) -> None:
+        """Stop showing a status that is stale."""
+        self._factors.update(record)
+        self._events.withdrawn(record)
+
+    def interval_changed(self, record: FactorRecord) -> None:
+        """Show a factor's new interval."""
+        self._factors.update(record)
+
+    def credentials_refused(self, account: str, failure: Failure) -> None:
+        """Log a pause for credentials."""
+        self._events.credentials_refused(account, failure)
+
+    def credentials_accepted(self, account: str) -> None:
+        """Log the end of a pause for credentials."""
+        self._events.credentials_accepted(account)
+
+    def rate_limited(self, account: str, pause_seconds: float, concurrency_limit: int) -> None:
+        """Log a pause for a 429."""
+        self._events.rate_limited(account, pause_seconds, concurrency_limit)
+
+    def over_budget(self, account: str, stretch: float, demand: float, budget: float) -> None:
+        """Log that intervals are stretched, or no longer."""
+        self._events.over_budget(account, stretch, demand, budget)

@@ -1,0 +1,110 @@
+"""The scheduler's handful of jobs: APScheduler owns their time, and every run that is lost is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from exporter.logs import fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from exporter.polling.clock import Clock
+
+log = logging.getLogger(__name__)
+
+DISPATCH_SECONDS = 1
+WATCH_SECONDS = 5
+HOUSEKEEPING_SECONDS = 10
+_STEP_SECONDS = 2.0
+_LOST = {EVENT_JOB_MISSED: "missed", EVENT_JOB_MAX_INSTANCES: "refused", EVENT_JOB_ERROR: "failed"}
+
+
+class Timekeeper:
+    """Calls ``dispatch`` each second, ``watch`` each 5 s and ``housekeeping`` each 10 s.
+
+    Late runs are made up once. APScheduler plans by the wall clock: where that steps, the jobs are planned
+    anew, so that a step back doesn't silence the exporter. ``loop_lagged`` is told each second how late the
+    event loop was, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        dispatch: Callable[[], None],
+        watch: Callable[[], None],
+        housekeeping: Callable[[], None],
+        run_lost: Callable[[str, str], None],
+        loop_lagged: Callable[[float], None],
+        clock: Clock,
+    ) -> None:
+        self._run_lost = run_lost
+        self._loop_lagged = loop_lagged
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._scheduler = AsyncIOScheduler(
+            timezone=UTC,
+            event_loop=self._loop,
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        )
+        self._scheduler.add_listener(self._lost, EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES | EVENT_JOB_ERROR)
+        tasks = (
+            ("dispatch", dispatch, DISPATCH_SECONDS),
+            ("watch", watch, WATCH_SECONDS),
+            ("housekeeping", housekeeping, HOUSEKEEPING_SECONDS),
+        )
+        for name, task, seconds in tasks:
+            self._scheduler.add_job(_in_loop(task), IntervalTrigger(seconds=seconds, timezone=UTC), id=name)
+        self._beat: asyncio.TimerHandle | None = None
+        self._expected = 0.0
+        self._difference = 0.0
+
+    def start(self) -> None:
+        """Begin to call."""
+        self._difference = self._clock.wall() - self._clock.steady()
+        self._scheduler.start()
+        for job in self._scheduler.get_jobs():
+            job.modify(next_run_time=datetime.now(UTC))
+        self._plan_beat()
+
+    def stop(self) -> None:
+        """Call nothing any more."""
+        if self._beat is not None:
+            self._beat.cancel()
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+
+    def _plan_beat(self) -> None:
+        self._expected = self._loop.time() + DISPATCH_SECONDS
+        self._beat = self._loop.call_at(self._expected, self._measure)
+
+    def _measure(self) -> None:
+        self._loop_lagged(max(0.0, self._loop.time() - self._expected))
+        difference = self._clock.wall() - self._clock.steady()
+        if abs(difference - self._difference) > _STEP_SECONDS:
+            log.warning("the wall clock stepped", extra=fields(seconds=difference - self._difference))
+            self._difference = difference
+            for job in self._scheduler.get_jobs():
+                job.modify(next_run_time=datetime.now(UTC))
+        self._plan_beat()
+
+    def _lost(self, event: Any) -> None:
+        reason = _LOST[event.code]
+        self._run_lost(event.job_id, reason)
+        log.warning("a run of the scheduler was lost", extra=fields(task=event.job_id, reason=reason))
+
+
+def _in_loop(task: Callable[[], None]) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Return the task as a coroutine function: APScheduler would run a plain one in a thread."""
+
+    async def run() -> None:
+        task()
+
+    return run

@@ -1,0 +1,1 @@
+"""What the exporter serves: metrics, status, health."""

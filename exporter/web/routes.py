@@ -1,0 +1,187 @@
+"""The paths of the web server and their answers."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from datetime import UTC, datetime
+from heapq import nsmallest
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp import web
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from exporter import __version__
+from exporter.exposition.negotiation import (
+    OPENMETRICS_CONTENT_TYPE,
+    TEXT_CONTENT_TYPE,
+    accepts_gzip,
+    accepts_openmetrics,
+)
+from exporter.polling.ledger import STATUSES
+from exporter.web.views import urgency, view
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from exporter.exposition.telemetry import AccountGauges
+    from exporter.polling.ledger import Ledger
+
+_BATCH_BYTES = 1 << 18
+_INLINE_GZIP_BYTES = 1 << 16
+_PAGE_FACTORS = 200
+_API_FACTORS = 1000
+_CONTENT_SECURITY = "default-src 'none'; style-src 'self' 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+
+
+class Exporter(Protocol):
+    """What the web server needs of the daemon."""
+
+    ledger: Ledger
+    draining: bool
+
+    def exposition(self, *, openmetrics: bool) -> list[bytes]:
+        """Return the pieces of a scrape."""
+
+    def healthy(self) -> bool:
+        """Return whether the scheduler ticks."""
+
+    def ready(self) -> bool:
+        """Return whether the first looks are done."""
+
+    def accounts(self) -> Mapping[str, AccountGauges]:
+        """Return the gauges of each account."""
+
+    def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
+        """Return the number of factors by (account, service SID) and status."""
+
+
+class Routes:
+    """The handlers of one exporter."""
+
+    def __init__(self, exporter: Exporter, telemetry_path: str) -> None:
+        self._exporter = exporter
+        self._telemetry_path = telemetry_path
+        templates = Environment(
+            loader=PackageLoader("exporter.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        )
+        templates.filters["moment"] = _moment
+        self._status = templates.get_template("status.html")
+
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        """Answer a scrape: one moment of the world, in the format and encoding that was asked for."""
+        openmetrics = accepts_openmetrics(", ".join(request.headers.getall("Accept", ())))
+        gzip = accepts_gzip(", ".join(request.headers.getall("Accept-Encoding", ())))
+        pieces = self._exporter.exposition(openmetrics=openmetrics)
+        headers = {
+            "Content-Type": OPENMETRICS_CONTENT_TYPE if openmetrics else TEXT_CONTENT_TYPE,
+            "Vary": "Accept, Accept-Encoding",
+        }
+        if gzip:
+            headers["Content-Encoding"] = "gzip"
+            small = sum(map(len, pieces)) <= _INLINE_GZIP_BYTES
+            pieces = [_gzip(pieces) if small else await asyncio.to_thread(_gzip, pieces)]
+        response = web.StreamResponse(headers=headers)
+        response.content_length = sum(map(len, pieces))
+        await response.prepare(request)
+        if request.method != "HEAD":
+            for batch in _batches(pieces):
+                await response.write(batch)
+        await response.write_eof()
+        return response
+
+    async def status(self, request: web.Request) -> web.Response:
+        """Answer with the status page: what is wrong first."""
+        exporter = self._exporter
+        page = _number(request, "page", 1, 1)
+        total = len(exporter.ledger)
+        pages = max(1, -(-total // _PAGE_FACTORS))
+        page = min(page, pages)
+        first = nsmallest(page * _PAGE_FACTORS, exporter.ledger, key=urgency)[(page - 1) * _PAGE_FACTORS :]
+        counts = {status: sum(of.get(status, 0) for of in exporter.status_counts().values()) for status in STATUSES}
+        text = self._status.render(
+            version=__version__,
+            telemetry_path=self._telemetry_path,
+            factors=[view(record) for record in first],
+            counts=counts,
+            accounts=exporter.accounts(),
+            page=page,
+            pages=pages,
+            total=total,
+            now=datetime.now(UTC).timestamp(),
+        )
+        return web.Response(
+            text=text, content_type="text/html", headers={"Content-Security-Policy": _CONTENT_SECURITY}
+        )
+
+    async def factors(self, request: web.Request) -> web.Response:
+        """Answer with the factors as JSON, what is wrong first; ``limit`` and ``offset`` page through them."""
+        limit = _number(request, "limit", _API_FACTORS, 1)
+        offset = _number(request, "offset", 0, 0)
+        ledger = self._exporter.ledger
+        records = nsmallest(offset + min(limit, _API_FACTORS), ledger, key=urgency)[offset:]
+        return web.json_response({"total": len(ledger), "factors": [view(record).as_json() for record in records]})
+
+    async def healthy(self, _request: web.Request) -> web.Response:
+        """Answer 200 while the scheduler ticks."""
+        if self._exporter.healthy():
+            return web.Response(text="healthy\n")
+        return web.Response(status=503, text="not healthy: the scheduler has not ticked for 15 s\n")
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        """Answer 200 once each factor was looked at."""
+        if self._exporter.ready():
+            return web.Response(text="ready\n")
+        why = "stopping" if self._exporter.draining else "first looks are under way"
+        return web.Response(status=503, text=f"not ready: {why}\n")
+
+
+def make_application(exporter: Exporter, *, telemetry_path: str) -> web.Application:
+    """Return the web application of an exporter."""
+    routes = Routes(exporter, telemetry_path)
+    application = web.Application()
+    application.on_response_prepare.append(_name_server)
+    application.router.add_get(telemetry_path, routes.metrics)
+    application.router.add_get("/", routes.status)
+    application.router.add_get("/api/v1/factors", routes.factors)
+    application.router.add_get("/-/healthy", routes.healthy)
+    application.router.add_get("/-/ready", routes.ready)
+    return application
+
+
+async def _name_server(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "verify-factor-exporter"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+
+
+def _number(request: web.Request, name: str, default: int, least: int) -> int:
+    text = request.query.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 10) or int(text) < least:
+        raise web.HTTPBadRequest(text=f"{name}: not a whole number of at least {least}\n")
+    return int(text)
+
+
+def _gzip(pieces: list[bytes]) -> bytes:
+    compressor = zlib.compressobj(level=1, wbits=zlib.MAX_WBITS | 16)
+    packed = [compressor.compress(piece) for piece in pieces]
+    packed.append(compressor.flush())
+    return b"".join(packed)
+
+
+def _batches(pieces: list[bytes]) -> Iterator[bytes]:
+    """Yield the pieces joined to batches that are worth a write."""
+    batch: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece)
+        if size >= _BATCH_BYTES:
+            yield b"".join(batch)
+            batch, size = [], 0
+    yield b"".join(batch)
+
+
+def _moment(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
