@@ -1,0 +1,67 @@
+# make demo, make test: a fresh machine needs Python ≥ 3.11 (with venv) and nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+LISTEN ?= 127.0.0.1:10069
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench docs lock lowest clean
+
+help:  ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.13 …" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "$(PYTHON) has no venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
+
+# The environments are remade when their lock changes.
+$(VENV)/.runtime: requirements.lock | $(VENV)/bin/python
+	@echo "installing what the exporter needs into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock | $(VENV)/bin/python
+	@echo "installing what its tests need into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@ $(VENV)/.runtime
+
+demo: $(VENV)/.runtime  ## simulator and exporter together; no account needed (LISTEN=host:port)
+	@exec $(BIN)/python -m exporter demo --web.listen-address $(LISTEN)
+
+test: $(VENV)/.dev  ## all tests, with branch coverage
+	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST)
+
+lint: $(VENV)/.dev  ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/.dev  ## let ruff write the code's form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/.dev  ## ratios, measured side by side in one run
+	$(BIN)/python -m benchmarks.scrape
+	$(BIN)/python -m benchmarks.fetch
+
+docs: $(VENV)/.dev  ## write the generated pages of docs/ anew
+	$(BIN)/python -m exporter.exposition.reference > docs/metrics.md
+	$(BIN)/python -m exporter.config.reference > docs/configuration.md
+
+lock: $(VENV)/.dev  ## lock the newest dependencies, with hashes
+	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header -c requirements.lock \
+	  --group dev pyproject.toml -o requirements-dev.lock
+
+lowest: $(VENV)/.dev  ## the tests on the oldest dependencies that pyproject.toml allows
+	$(BIN)/uv venv -q --clear --python $(BIN)/python $(VENV)-lowest
+	$(BIN)/uv pip install -q --python $(VENV)-lowest/bin/python --resolution lowest-direct --group dev -r pyproject.toml
+	$(VENV)-lowest/bin/python -m pytest -q -p no:cacheprovider $(PYTEST)
+
+clean:  ## remove what was made
+	rm -rf $(VENV) $(VENV)-lowest .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -1,0 +1,87 @@
+"""A scrape: the ready lines beside prometheus_client's rendering of the same samples, and a copy of the bytes.
+
+Between two scrapes a part of the factors change, as they do when they are polled each 5 minutes and scraped each
+15 seconds; the ready lines' share of that (rendering on change) is measured too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from benchmarks.report import table
+from exporter.exposition.factors import FactorCollector, FactorExposition, FactorSamples
+from exporter.polling.ledger import Ledger, LedgerPolicy, Moment
+from exporter.verify.outcome import Answer, Outcome, Status
+from exporter.watched import FactorKey, WatchedFactor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SCRAPES_AN_INTERVAL = 20
+
+
+def _answer(rng: random.Random) -> Outcome:
+    status = Status.VERIFIED if rng.random() < 0.95 else Status.UNVERIFIED
+    answer = Answer(status, 1.6e9, 1.6e9 + 5, "push", "YE" + "0" * 32)
+    return Outcome(answer, round(rng.uniform(0.05, 0.4), 6))
+
+
+def measure(factors: int, rounds: int, seed: int = 0) -> str:
+    """Return a table for so many factors."""
+    rng = random.Random(seed)
+    ledger = Ledger(LedgerPolicy())
+    samples = FactorSamples()
+    ready = FactorExposition(samples)
+    registry = CollectorRegistry()
+    registry.register(FactorCollector(samples, lambda: ledger))
+    service = f"VA{rng.getrandbits(128):032x}"
+    keys = [FactorKey("main", service, f"YF{rng.getrandbits(128):032x}") for _ in range(factors)]
+    for number, key in enumerate(keys):
+        ready.update(ledger.watch(WatchedFactor(key, f"factor-{number:09d}", f"identity-{number:06d}", 300.0)))
+    now = 1.7e9
+
+    def look(some: list[FactorKey]) -> None:
+        for key in some:
+            ledger.apply(key, _answer(rng), Moment(round(now, 3), now))
+            ready.update(ledger[key])
+
+    look(keys)
+    times: dict[str, list[float]] = {}
+
+    def timed(name: str, work: Callable[[], bytes | None]) -> bytes | None:
+        started = time.perf_counter()
+        result = work()
+        times.setdefault(name, []).append(time.perf_counter() - started)
+        return result
+
+    for _ in range(rounds):
+        now += 15
+        changed = rng.sample(keys, factors // SCRAPES_AN_INTERVAL)
+        timed(f"render {len(changed):,} changed factors", lambda some=changed: look(some))  # type: ignore[misc]
+        mine = timed("scrape of the ready lines", lambda: b"".join(ready.pieces(openmetrics=False)))
+        theirs = timed("generate_latest", lambda: generate_latest(registry))
+        if mine != theirs:
+            raise SystemExit("the two renderings differ: nothing was measured")
+        timed("copy of the same bytes", lambda whole=theirs: bytes(bytearray(whole)))  # type: ignore[misc]
+    ordered = {name: times[name] for name in sorted(times, key=lambda name: not name.startswith("scrape"))}
+    size = len(theirs or b"")
+    return table(f"{factors:,} factors, {size / 1e6:.1f} MB, text format, {rounds} rounds", "ms", ordered)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--factors", type=int, nargs="*", default=[1_000, 10_000])
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    for factors in arguments.factors:
+        print(measure(factors, arguments.rounds), end="\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
