@@ -1,0 +1,69 @@
+"""The command line: one module a command, imported only when it is the one that runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PROGRAM = "verify-factor-exporter"
+BAD_USAGE = 64
+"""Exit status for bad usage and configuration (EX_USAGE of sysexits.h), but for ``run`` and ``check``: 1."""
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C for a command that doesn't end well by it: 128 + SIGINT, as a shell tells it."""
+
+COMMANDS = {
+    "run": "poll the watched factors and serve their metrics",
+    "check": "validate the configuration and the watchlist",
+    "fetch": "fetch each factor once and print what it is",
+    "simulate": "run the embedded Verify API simulator alone",
+    "demo": "run the simulator and the exporter together; no account needed",
+    "healthcheck": "ask a running exporter whether it is healthy",
+    "version": "print the version",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one readable line and the exit status of its command."""
+
+    status = BAD_USAGE
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(self.status, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def usage_status(command: str) -> int:
+    """Return the exit status of a command for bad usage or configuration."""
+    return 1 if command in ("run", "check") else BAD_USAGE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments name and return its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    named = next((word for word in words if word in COMMANDS), None)
+    parser = _Parser(
+        prog=PROGRAM,
+        description="Prometheus exporter for the status of Twilio Verify factors.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    for name, purpose in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=purpose, description=f"{purpose.capitalize()}.", allow_abbrev=False
+        )
+        command.status = usage_status(name)
+        if name == named:
+            importlib.import_module(f"exporter.cli.{name}").add_arguments(command)
+    parsed, unknown = parser.parse_known_args(words)
+    if unknown:  # told by the command itself, which knows its exit status
+        commands.choices[parsed.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+    try:
+        status: int = importlib.import_module(f"exporter.cli.{parsed.command}").run(parsed)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status

@@ -1,0 +1,160 @@
+"""``simulate``: the embedded Verify API simulator, alone, until it is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import random
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.cli import BAD_USAGE
+from exporter.cli.simulated_config import write_config
+from exporter.simulator import FaultError, Simulator, small_world
+from exporter.simulator.faultspec import fault_from_text
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+    from exporter.simulator import Fault, SeededFactor
+
+_MOST_FACTORS = 200_000
+
+
+class _UsageError(Exception):
+    """A flag that can't be taken; the message names it and says what it accepts."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    host: str
+    port: int
+    factors: int
+    seed: int
+    latency_seconds: float
+    faults: tuple[Fault, ...]
+    config_out: Path | None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of ``simulate``; their values are judged by ``run``, which has the better words."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", default="0", help="port to listen on; 0 takes a free one (default)")
+    parser.add_argument(
+        "--factors",
+        default="6",
+        metavar="N",
+        help="how many factors; the first six have names and show all states (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", default="0", metavar="N", help="the same seed gives the same SIDs, names and statuses"
+    )
+    parser.add_argument(
+        "--latency", default="0", metavar="SECONDS", help="how long each call takes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="KIND[:key=value,…]",
+        help="a fault from the start, as in status:status=429,retry_after=5,share=0.1; repeatable",
+    )
+    parser.add_argument(
+        "--config-out", metavar="FILE", help="write a config file that `run` takes as it is (mode 0600)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM and return the exit status: 0, or 64 after one line on stderr."""
+    try:
+        options = _read(arguments)
+        asyncio.run(_serve(options))
+    except _UsageError as refused:
+        print(f"verify-factor-exporter simulate: {refused}", file=sys.stderr)
+        return BAD_USAGE
+    return 0
+
+
+def _read(arguments: argparse.Namespace) -> _Options:
+    try:
+        latency_seconds = float(arguments.latency)
+    except ValueError:
+        latency_seconds = math.nan
+    if not 0 <= latency_seconds < math.inf:
+        raise _UsageError(f'--latency: "{arguments.latency}" is not a number of seconds (0 or more)')
+    faults = []
+    for text in arguments.fault:
+        try:
+            faults.append(fault_from_text(text))
+        except FaultError as refused:
+            raise _UsageError(f"--fault {text}: {refused}") from None
+    return _Options(
+        host=arguments.host,
+        port=_integer("--port", arguments.port, 0, 65535),
+        factors=_integer("--factors", arguments.factors, 1, _MOST_FACTORS),
+        seed=_integer("--seed", arguments.seed, 0, 2**63 - 1),
+        latency_seconds=latency_seconds,
+        faults=tuple(faults),
+        config_out=Path(arguments.config_out) if arguments.config_out else None,
+    )
+
+
+def _integer(flag: str, text: str, least: int, most: int) -> int:
+    value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+    if not least <= value <= most:
+        raise _UsageError(f'{flag}: "{text}" is not a whole number from {least} to {most}')
+    return value
+
+
+async def _serve(options: _Options) -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    simulator = Simulator(seed=options.seed, latency_seconds=options.latency_seconds)
+    seeded = small_world(simulator, options.factors, random.Random(options.seed))  # noqa: S311  made up
+    for fault in options.faults:
+        simulator.faults.add(fault)
+    try:
+        await simulator.start(options.host, options.port)
+    except (OSError, UnicodeError) as refused:
+        raise _UsageError(
+            f"cannot listen on {options.host} port {options.port}: {_reason(refused)}; "
+            "choose another --host or --port"
+        ) from None
+    try:
+        if options.config_out is not None:
+            try:
+                write_config(options.config_out, simulator, seeded)
+            except OSError as refused:
+                raise _UsageError(f"--config-out {options.config_out}: {refused.strerror}") from None
+        print("\n".join(_lines(simulator, seeded)), flush=True)
+        await ended.wait()
+    finally:
+        await simulator.stop()
+
+
+def _reason(refused: OSError | UnicodeError) -> str:
+    """Return why an address can't be had, in the system's words and not in asyncio's around them."""
+    if isinstance(refused, OSError):
+        number = refused.errno or 0
+        return os.strerror(number) if number > 0 else refused.strerror or str(refused)
+    return "not a host name"
+
+
+def _lines(simulator: Simulator, seeded: Iterable[SeededFactor]) -> Iterable[str]:
+    url = simulator.base_url
+    yield f"Verify API simulator at {url} ({url}/ lists what it answers, Ctrl-C ends it)"
+    for _, factor, _ in seeded:
+        line = (
+            f"base_url={url} account_sid={factor.account_sid} password={simulator.password} "
+            f"service_sid={factor.service_sid} identity={factor.identity} factor_sid={factor.sid}"
+        )
+        if simulator.username != factor.account_sid:
+            line += f" username={simulator.username}"
+        yield line

@@ -1,0 +1,31 @@
+"""An embedded Twilio Verify API with faults on request, for tests, for trying out, for the demo."""
+
+from __future__ import annotations
+
+from exporter.simulator.calls import Call, CallCounts
+from exporter.simulator.factors import FactorStatus, FactorType, SimulatedFactor
+from exporter.simulator.faults import Fault, FaultError, FaultKind, FaultSet
+from exporter.simulator.script import Action, Script, Step
+from exporter.simulator.seed import SeededFactor, demo_world, small_world
+from exporter.simulator.server import Simulator
+from exporter.simulator.target import Operation
+
+__all__ = [
+    "Action",
+    "Call",
+    "CallCounts",
+    "FactorStatus",
+    "FactorType",
+    "Fault",
+    "FaultError",
+    "FaultKind",
+    "FaultSet",
+    "Operation",
+    "Script",
+    "SeededFactor",
+    "SimulatedFactor",
+    "Simulator",
+    "Step",
+    "demo_world",
+    "small_world",
+]

@@ -1,0 +1,111 @@
+"""The Verify API's answers: what Twilio says to a request, nothing yet of faults and the wire."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.simulator import sids
+from exporter.simulator.answers import Answer, encoded, error, json_answer, not_found, unauthorized
+from exporter.simulator.factors import entity_path
+from exporter.simulator.paging import MAX_PAGE_SIZE, PagingError, page_of, read_paging
+from exporter.simulator.target import Operation, Target
+
+if TYPE_CHECKING:
+    from exporter.simulator.credentials import Credentials
+    from exporter.simulator.factors import SimulatedFactor
+    from exporter.simulator.world import World
+
+
+class VerifyApi:
+    """Answers requests from a world; ``base_url`` is what links in the answers begin with.
+
+    ``max_page_size`` is the API's limit for PageSize; its reference says 1000, its error pages 25.
+    """
+
+    def __init__(self, world: World, credentials: Credentials, *, max_page_size: int = MAX_PAGE_SIZE) -> None:
+        self.base_url = ""
+        self.max_page_size = max_page_size
+        self._world = world
+        self._credentials = credentials
+        self._bodies: dict[str, tuple[SimulatedFactor, str, bytes]] = {}
+
+    def answer(self, method: str, target: Target, authorization: str) -> Answer:
+        """Return what the API answers to a request."""
+        if not target.path.startswith("/v2/"):
+            return not_found(target.path)
+        if not self._credentials.accept(authorization):
+            return unauthorized()
+        if method != "GET":
+            return error(405)
+        match target.operation:
+            case Operation.FETCH:
+                return self._fetch(target)
+            case Operation.LIST:
+                return self._list(target)
+            case Operation.SERVICE:
+                return self._service(target)
+            case Operation.OTHER:
+                return not_found(target.path)
+
+    def _fetch(self, target: Target) -> Answer:
+        factor = self._world.factors.get(target.factor_sid)
+        if (
+            factor is not None
+            and factor.exists
+            and factor.service_sid == target.service_sid
+            and factor.identity == target.identity
+        ):
+            return Answer(200, self._body(factor))
+        return self._missing(target)
+
+    def _list(self, target: Target) -> Answer:
+        entity = self._world.entities.get((target.service_sid, target.identity))
+        if entity is None:
+            return self._missing(target)
+        factors = [self._world.factors[sid] for sid in entity.factor_sids]
+        try:
+            paging = read_paging(target.query, self.max_page_size)
+            gone = frozenset(factor.sid for factor in factors if not factor.exists)
+            page = page_of(entity.factor_sids, gone, paging)
+        except PagingError as refused:
+            return error(400, refused.code, str(refused))
+        url = f"{self.base_url}{entity_path(entity.service_sid, entity.identity)}"
+        meta = {
+            "page": page.number,
+            "page_size": page.size,
+            "first_page_url": f"{url}?{page.first_query}",
+            "previous_page_url": page.previous_query and f"{url}?{page.previous_query}",
+            "url": f"{url}?{page.query}",
+            "next_page_url": page.next_query and f"{url}?{page.next_query}",
+            "key": "factors",
+        }
+        bodies = b",".join(self._body(self._world.factors[sid]) for sid in page.sids)
+        return Answer(200, b'{"factors":[%b],"meta":%b}' % (bodies, encoded(meta)))
+
+    def _service(self, target: Target) -> Answer:
+        service = self._world.services.get(target.service_sid)
+        if service is None:
+            return self._missing(target)
+        return json_answer(service.document(self.base_url))
+
+    def _missing(self, target: Target) -> Answer:
+        """Say 400 to a malformed part of the path, with the code documented for that part, else 404."""
+        if not sids.is_sid(target.service_sid, sids.SERVICE):
+            return error(400, 60363, "Service SID invalid or not provided")
+        if target.operation is Operation.SERVICE:
+            return not_found(target.path)
+        known = (target.service_sid, target.identity) in self._world.entities
+        if not known and not sids.is_identity(target.identity):
+            return error(400, 60366, "Entity invalid or not provided")
+        if target.operation is Operation.FETCH and not sids.is_sid(target.factor_sid, sids.FACTOR):
+            return error(400, 60362, "Factor SID invalid or not provided")
+        return not_found(target.path)
+
+    def _body(self, factor: SimulatedFactor) -> bytes:
+        """Return a factor's JSON, encoded once for as long as it stays the same."""
+        kept = self._bodies.get(factor.sid)
+        if kept is not None and kept[0] is factor and kept[1] is self.base_url:
+            return kept[2]
+        body = encoded(factor.document(self.base_url))
+        self._bodies[factor.sid] = (factor, self.base_url, body)
+        return body

@@ -1,0 +1,89 @@
+"""The simulator's own count of what it was asked, to hold against what a client believes."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from exporter.simulator.target import Operation, Target
+
+
+class Call(NamedTuple):
+    """One call that has been answered or cut: arrival as a Unix time, and the status sent or ``none``."""
+
+    time: float
+    operation: Operation
+    factor_sid: str
+    code: str
+
+
+class CallCounts:
+    """True counts of all calls; a call that got no whole answer has the code ``none``.
+
+    ``total`` and ``by_factor`` count arrivals, ``by_code`` (operation, code) and ``log`` count ends.
+    ``log_size`` bounds the log: the newest are kept.
+    """
+
+    def __init__(self, log_size: int = 1000) -> None:
+        self.total = 0
+        self.by_code: Counter[tuple[str, str]] = Counter()
+        self.by_factor: Counter[str] = Counter()
+        self.in_flight = 0
+        self.max_in_flight = 0
+        self.log: deque[Call] = deque(maxlen=log_size)
+
+    def begin(self, target: Target, arrived: float) -> OpenCall:
+        """Count a call that has arrived, and return it for as long as it is in flight."""
+        self.total += 1
+        if target.factor_sid:
+            self.by_factor[target.factor_sid] += 1
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        return OpenCall(self, target, arrived)
+
+    def by_operation(self) -> dict[str, dict[str, int]]:
+        """Return the ended calls as {operation: {code: count}}."""
+        table: dict[str, dict[str, int]] = {}
+        for (operation, code), count in sorted(self.by_code.items()):
+            table.setdefault(operation, {})[code] = count
+        return table
+
+    def clear(self) -> None:
+        """Forget all counts and the log; calls in flight go on being counted as such."""
+        self.total = 0
+        self.by_code.clear()
+        self.by_factor.clear()
+        self.log.clear()
+        self.max_in_flight = self.in_flight
+
+
+class OpenCall:
+    """A call in flight, from entering to leaving the context; one that never ended has ended with ``none``."""
+
+    __slots__ = ("_arrived", "_counts", "_over", "_target")
+
+    def __init__(self, counts: CallCounts, target: Target, arrived: float) -> None:
+        self._counts = counts
+        self._target = target
+        self._arrived = arrived
+        self._over = False
+
+    def ended(self, code: str) -> None:
+        """Count how the call ended, as soon as that is certain; only the first time counts."""
+        if not self._over:
+            self._over = True
+            operation = self._target.operation
+            self._counts.by_code[operation.value, code] += 1
+            self._counts.log.append(Call(self._arrived, operation, self._target.factor_sid, code))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.ended("none")
+        self._counts.in_flight -= 1

@@ -1,0 +1,201 @@
+"""The endpoints below /simulator/: for a person or another process to look in and change things."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from exporter.simulator.answers import Answer, json_answer
+from exporter.simulator.factors import FactorStatus, FactorType, SimulatedFactor
+from exporter.simulator.faults import FaultError
+from exporter.simulator.faultspec import as_document, fault_from_mapping
+
+if TYPE_CHECKING:
+    from exporter.simulator.calls import CallCounts
+    from exporter.simulator.credentials import Credentials
+    from exporter.simulator.faults import FaultSet
+    from exporter.simulator.world import World
+
+INDEX = """\
+Simulator of the Twilio Verify API (nothing here is real, no account is needed)
+
+The API, with HTTP basic authentication
+  GET    /v2/Services/{ServiceSid}
+  GET    /v2/Services/{ServiceSid}/Entities/{Identity}/Factors
+  GET    /v2/Services/{ServiceSid}/Entities/{Identity}/Factors/{Sid}
+
+The controls, open to all who reach this port
+  GET    /simulator/factors          all factors, those deleted included
+  POST   /simulator/factors          a new one: service_sid, identity, factor_sid, factor_type, status,
+                                     friendly_name, each of them optional
+  PUT    /simulator/factors/{Sid}    {"status": "verified"} or {"status": "unverified"}
+  DELETE /simulator/factors/{Sid}    it answers 404 from now on; PUT brings it back
+  GET    /simulator/faults           the faults in force
+  POST   /simulator/faults           a new one: {"kind": "status", "status": 429, "retry_after": 5, "times": 3}
+  DELETE /simulator/faults           lift all
+  DELETE /simulator/faults/{id}      lift one
+  PUT    /simulator/password         {"password": "..."}, in force at once
+  GET    /simulator/calls            counts of all calls to the API, and the last of them
+"""
+
+_FACTOR_FIELDS = ("service_sid", "identity", "factor_sid", "factor_type", "status", "friendly_name")
+_SETTABLE = (FactorStatus.VERIFIED, FactorStatus.UNVERIFIED)
+
+
+class _RefusedError(Exception):
+    """A request that is answered with an error; ``field`` is the JSON field at fault, if one is."""
+
+    def __init__(self, message: str, *, status: int = 400, field: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.field = field
+
+
+class Controls:
+    """Answers the control endpoints; ``now`` is a Unix time in seconds."""
+
+    def __init__(self, world: World, faults: FaultSet, credentials: Credentials, calls: CallCounts) -> None:
+        self._world = world
+        self._faults = faults
+        self._credentials = credentials
+        self._calls = calls
+
+    def answer(self, method: str, path: str, body: bytes, base_url: str, now: float) -> Answer:
+        """Return the answer to a request; errors are ``{"error": …, "field": …}``."""
+        try:
+            return self._routed(method, path, body, base_url, now)
+        except _RefusedError as refused:
+            document: dict[str, object] = {"error": str(refused)}
+            if refused.field is not None:
+                document["field"] = refused.field
+            return json_answer(document, refused.status)
+
+    def _routed(self, method: str, path: str, body: bytes, base_url: str, now: float) -> Answer:
+        match path.removeprefix("/").split("/"):
+            case [""]:
+                return self._index(method)
+            case ["simulator", "factors", *rest]:
+                return self._factors_table(method, rest, body, base_url, now)
+            case ["simulator", "faults", *rest]:
+                return self._faults_table(method, rest, body)
+            case ["simulator", "password"]:
+                return self._password(method, body)
+            case ["simulator", "calls"]:
+                return self._counts(method)
+            case _:
+                raise _RefusedError(f"nothing is at {path}; / lists what there is", status=404)
+
+    def _index(self, method: str) -> Answer:
+        _only(method, "GET")
+        return Answer(200, INDEX.encode(), "text/plain; charset=utf-8")
+
+    def _factors_table(self, method: str, rest: list[str], body: bytes, base_url: str, now: float) -> Answer:
+        match rest:
+            case []:
+                _only(method, "GET", "POST")
+                if method == "GET":
+                    factors = self._world.factors.values()
+                    return json_answer({"factors": [factor.document(base_url) for factor in factors]})
+                return json_answer(self._new_factor(body, now).document(base_url), 201)
+            case [sid]:
+                _only(method, "PUT", "DELETE")
+                status = FactorStatus.DELETED if method == "DELETE" else _settable_status(body)
+                try:
+                    changed = self._world.set_status(sid, status, now=now)
+                except LookupError as missing:
+                    raise _RefusedError(str(missing.args[0]), status=404) from None
+                return json_answer(changed.document(base_url))
+            case _:
+                raise _RefusedError("a factor's address is /simulator/factors/{Sid}", status=404)
+
+    def _new_factor(self, body: bytes, now: float) -> SimulatedFactor:
+        values = _json_object(body, _FACTOR_FIELDS)
+        for name, value in values.items():
+            if not isinstance(value, str):
+                raise _RefusedError(f"{name}: {value!r} is not a string", field=name)
+        given = {name: str(value) for name, value in values.items()}
+        for name, accepted in (("factor_type", tuple(FactorType)), ("status", _SETTABLE)):
+            if name in given and given[name] not in accepted:
+                raise _RefusedError(f'{name}: "{given[name]}" is none of {", ".join(accepted)}', field=name)
+        try:
+            return self._world.add_factor(now=now, **given)  # type: ignore[arg-type]  # texts alone
+        except ValueError as refused:
+            field, _, _ = str(refused).partition(":")
+            status = 409 if "exists already" in str(refused) else 400
+            raise _RefusedError(str(refused), status=status, field=field) from None
+
+    def _faults_table(self, method: str, rest: list[str], body: bytes) -> Answer:
+        match rest:
+            case []:
+                _only(method, "GET", "POST", "DELETE")
+                if method == "GET":
+                    return json_answer({"faults": [self._fault(id_) for id_, _ in self._faults]})
+                if method == "DELETE":
+                    self._faults.clear()
+                    return json_answer({"faults": []})
+                try:
+                    id_ = self._faults.add(fault_from_mapping(_json_object(body)))
+                except FaultError as refused:
+                    raise _RefusedError(str(refused), field=refused.field) from None
+                return json_answer(self._fault(id_), 201)
+            case [text]:
+                _only(method, "DELETE")
+                try:
+                    self._faults.remove(int(text))
+                except (ValueError, LookupError):
+                    raise _RefusedError(f'no fault in force has the id "{text}"', status=404) from None
+                return json_answer({"removed": int(text)})
+            case _:
+                raise _RefusedError("a fault's address is /simulator/faults/{id}", status=404)
+
+    def _fault(self, id_: int) -> dict[str, object]:
+        fault = dict(self._faults)[id_]
+        return {"id": id_, **as_document(fault), "left": self._faults.left(id_)}
+
+    def _password(self, method: str, body: bytes) -> Answer:
+        _only(method, "PUT")
+        password = _json_object(body, ("password",)).get("password")
+        try:
+            self._credentials.password = password if isinstance(password, str) else ""
+        except ValueError as refused:
+            raise _RefusedError(str(refused), field="password") from None
+        return json_answer({"password": password})
+
+    def _counts(self, method: str) -> Answer:
+        _only(method, "GET")
+        calls = self._calls
+        return json_answer(
+            {
+                "total": calls.total,
+                "by_operation": calls.by_operation(),
+                "by_factor": dict(calls.by_factor),
+                "in_flight": calls.in_flight,
+                "max_in_flight": calls.max_in_flight,
+                "log": [call._asdict() for call in calls.log],
+            }
+        )
+
+
+def _only(method: str, *accepted: str) -> None:
+    if method not in accepted:
+        raise _RefusedError(f"{method} is not for this address; it takes {', '.join(accepted)}", status=405)
+
+
+def _json_object(body: bytes, fields: tuple[str, ...] | None = None) -> dict[str, object]:
+    try:
+        values = json.loads(body or b"{}")
+    except (ValueError, RecursionError) as unreadable:
+        raise _RefusedError(f"the body is not JSON: {unreadable}") from None
+    if not isinstance(values, dict):
+        raise _RefusedError("the body is not a JSON object")
+    for name in values:
+        if fields is not None and name not in fields:
+            raise _RefusedError(f"{name}: no such field; there are {', '.join(fields)}", field=name)
+    return values
+
+
+def _settable_status(body: bytes) -> FactorStatus:
+    status = _json_object(body, ("status",)).get("status")
+    if status not in _SETTABLE:
+        raise _RefusedError(f"status: {status!r} is none of {', '.join(_SETTABLE)}", field="status")
+    return FactorStatus(str(status))

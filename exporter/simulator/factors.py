@@ -1,0 +1,170 @@
+"""What the API shows: factors of the three types and the service they belong to."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from random import Random
+
+
+class FactorType(StrEnum):
+    """The types of factor that Verify knows."""
+
+    PUSH = "push"
+    TOTP = "totp"
+    PASSKEYS = "passkeys"
+
+
+class FactorStatus(StrEnum):
+    """A factor's state here; ``deleted`` never stands in an answer, the API says 404 instead."""
+
+    VERIFIED = "verified"
+    UNVERIFIED = "unverified"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedFactor:
+    """One factor as the API knows it; the dates are Unix times in seconds."""
+
+    sid: str
+    account_sid: str
+    service_sid: str
+    entity_sid: str
+    identity: str
+    friendly_name: str
+    factor_type: FactorType
+    status: FactorStatus
+    date_created: float
+    date_updated: float
+    config: Mapping[str, object] = field(hash=False)
+    metadata: Mapping[str, str] | None = field(hash=False)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the API answers for it, or says 404."""
+        return self.status is not FactorStatus.DELETED
+
+    def turned(self, status: FactorStatus, now: float) -> SimulatedFactor:
+        """Return the factor with another status from now on."""
+        return dataclasses.replace(self, status=status, date_updated=now)
+
+    def enrolled(self, now: float) -> SimulatedFactor:
+        """Return the factor as it is right after a new enrolment: unverified and created now."""
+        return dataclasses.replace(self, status=FactorStatus.UNVERIFIED, date_created=now, date_updated=now)
+
+    def document(self, base_url: str) -> dict[str, object]:
+        """Return the JSON object that Fetch and List answer."""
+        return {
+            "sid": self.sid,
+            "account_sid": self.account_sid,
+            "service_sid": self.service_sid,
+            "entity_sid": self.entity_sid,
+            "identity": self.identity,
+            "date_created": timestamp(self.date_created),
+            "date_updated": timestamp(self.date_updated),
+            "friendly_name": self.friendly_name,
+            "status": self.status.value,
+            "factor_type": self.factor_type.value,
+            "config": self.config,
+            "metadata": self.metadata,
+            "url": f"{base_url}{factor_path(self.service_sid, self.identity, self.sid)}",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedService:
+    """A Verify service; the date is a Unix time in seconds."""
+
+    sid: str
+    account_sid: str
+    friendly_name: str
+    date_created: float
+
+    def document(self, base_url: str) -> dict[str, object]:
+        """Return the JSON object that fetching a service answers."""
+        url = f"{base_url}/v2/Services/{self.sid}"
+        links = {
+            "verifications": "Verifications",
+            "verification_checks": "VerificationCheck",
+            "rate_limits": "RateLimits",
+            "messaging_configurations": "MessagingConfigurations",
+            "entities": "Entities",
+            "webhooks": "Webhooks",
+            "access_tokens": "AccessTokens",
+        }
+        return {
+            "sid": self.sid,
+            "account_sid": self.account_sid,
+            "friendly_name": self.friendly_name,
+            "code_length": 6,
+            "lookup_enabled": False,
+            "psd2_enabled": False,
+            "skip_sms_to_landlines": False,
+            "dtmf_input_required": True,
+            "tts_name": None,
+            "do_not_share_warning_enabled": False,
+            "custom_code_enabled": False,
+            "push": {"include_date": False, "apn_credential_sid": None, "fcm_credential_sid": None},
+            "totp": {"issuer": self.friendly_name, "time_step": 30, "code_length": 6, "skew": 1},
+            "default_template_sid": None,
+            "verify_event_subscription_enabled": False,
+            "date_created": timestamp(self.date_created),
+            "date_updated": timestamp(self.date_created),
+            "url": url,
+            "links": {name: f"{url}/{path}" for name, path in links.items()},
+        }
+
+
+def typical_config(factor_type: FactorType, rng: Random) -> dict[str, object]:
+    """Return a ``config`` of the shape that the API documents for a factor type."""
+    match factor_type:
+        case FactorType.PUSH:
+            return {
+                "sdk_version": "3.1.0",
+                "app_id": "com.example.authenticator",
+                "notification_platform": rng.choice(("apn", "fcm")),
+                "notification_token": f"{rng.getrandbits(256):064x}",
+            }
+        case FactorType.TOTP:
+            return {"alg": "sha1", "skew": 1, "code_length": 6, "time_step": 30}
+        case FactorType.PASSKEYS:
+            return {
+                "relying_party": {
+                    "id": "example.com",
+                    "name": "Example",
+                    "origins": ["https://login.example.com"],
+                },
+                "authenticator_attachment": "platform",
+                "discoverable_credentials": "preferred",
+                "user_verification": "preferred",
+            }
+
+
+def typical_metadata(factor_type: FactorType, rng: Random) -> dict[str, str] | None:
+    """Return the ``metadata`` of a factor: a map that the device gave for push, else nothing."""
+    if factor_type is FactorType.PUSH:
+        return {"os": rng.choice(("Android", "iOS"))}
+    return None
+
+
+def factor_path(service_sid: str, identity: str, factor_sid: str) -> str:
+    """Return the path of a factor, its identity percent-encoded."""
+    return f"{entity_path(service_sid, identity)}/{factor_sid}"
+
+
+def entity_path(service_sid: str, identity: str) -> str:
+    """Return the path that lists an entity's factors."""
+    return f"/v2/Services/{service_sid}/Entities/{quote(identity, safe='')}/Factors"
+
+
+def timestamp(moment: float) -> str:
+    """Return a Unix time in seconds as the API writes dates: ISO 8601, UTC, whole seconds."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

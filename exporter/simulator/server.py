@@ -1,0 +1,319 @@
+"""The simulator: an embedded Verify API on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING, Self
+
+from aiohttp import web
+
+from exporter.simulator import sids, wire
+from exporter.simulator.api import VerifyApi
+from exporter.simulator.calls import CallCounts
+from exporter.simulator.control import Controls
+from exporter.simulator.credentials import Credentials
+from exporter.simulator.factors import FactorStatus, FactorType, SimulatedFactor, SimulatedService
+from exporter.simulator.faults import NOTHING, FaultKind, FaultSet
+from exporter.simulator.paging import MAX_PAGE_SIZE
+from exporter.simulator.target import read_target
+from exporter.simulator.world import SimulatedEntity, World
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from types import TracebackType
+
+    from aiohttp.abc import AbstractStreamWriter
+
+    from exporter.simulator.script import Script
+    from exporter.simulator.world import ChangeCallback
+
+_LINGER_AND_RESET = struct.pack("ii", 1, 0)
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  addresses to translate, not to bind
+_TICK_SECONDS = 0.5
+_TURNS_TO_UNWIND = 100
+
+
+class Simulator:
+    """A Verify API with one account, faults on request and true counts of its calls.
+
+    All that is made up comes from ``seed``; ``clock`` gives Unix time in seconds. Each call takes
+    ``latency_seconds``, and up to ``jitter_seconds`` more; both may be changed at any time.
+    ``public_url`` replaces the address in links, for a simulator behind another name.
+    ``call_log_size`` bounds ``calls.log``.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        clock: Callable[[], float] = time.time,
+        latency_seconds: float = 0.0,
+        jitter_seconds: float = 0.0,
+        public_url: str | None = None,
+        max_page_size: int = MAX_PAGE_SIZE,
+        call_log_size: int = 1000,
+    ) -> None:
+        rng = _rng(seed, "world")
+        self.clock = clock
+        self.latency_seconds = latency_seconds
+        self.jitter_seconds = jitter_seconds
+        self.credentials = Credentials(
+            sids.made_up(sids.ACCOUNT, rng), sids.made_up(sids.API_KEY, rng), f"{rng.getrandbits(128):032x}"
+        )
+        self.world = World(self.credentials.account_sid, rng)
+        self.world.add_service(now=clock())
+        self.faults = FaultSet(_rng(seed, "faults"))
+        self.calls = CallCounts(call_log_size)
+        self._api = VerifyApi(self.world, self.credentials, max_page_size=max_page_size)
+        self._controls = Controls(self.world, self.faults, self.credentials, self.calls)
+        self._rng = _rng(seed, "calls")
+        self._public_url = public_url
+        self._base_url: str | None = None
+        self._listener: asyncio.Server | None = None
+        self._connections: _Connections | None = None
+        self._ticker: asyncio.Task[None] | None = None
+
+    @property
+    def account_sid(self) -> str:
+        """The account's SID, also good as a username."""
+        return self.credentials.account_sid
+
+    @property
+    def username(self) -> str:
+        """The SID of the account's API key."""
+        return self.credentials.username
+
+    @property
+    def password(self) -> str:
+        """The password in force; setting it rotates it at once."""
+        return self.credentials.password
+
+    @password.setter
+    def password(self, password: str) -> None:
+        self.credentials.password = password
+
+    @property
+    def base_url(self) -> str:
+        """The address clients use, kept after a stop. Raises ``RuntimeError`` before the first start."""
+        if self._base_url is None:
+            raise RuntimeError("the simulator has no address before it is started")
+        return self._base_url
+
+    @property
+    def factors(self) -> Mapping[str, SimulatedFactor]:
+        """All factors by SID, those deleted included."""
+        return self.world.factors
+
+    @property
+    def on_change(self) -> list[ChangeCallback]:
+        """Callbacks for (factor, old, new, time) when a status changes, by script or by hand."""
+        return self.world.on_change
+
+    def add_service(self, *, service_sid: str | None = None, friendly_name: str | None = None) -> SimulatedService:
+        """Add a service, or return the one that has this SID already. Raises ``ValueError``."""
+        return self.world.add_service(now=self.clock(), service_sid=service_sid, friendly_name=friendly_name)
+
+    def add_entity(self, *, service_sid: str | None = None, identity: str | None = None) -> SimulatedEntity:
+        """Add an entity without factors, or return the one that is there already."""
+        return self.world.add_entity(now=self.clock(), service_sid=service_sid, identity=identity)
+
+    def add_factor(
+        self,
+        *,
+        service_sid: str | None = None,
+        identity: str | None = None,
+        factor_sid: str | None = None,
+        factor_type: str = FactorType.TOTP,
+        status: str = FactorStatus.VERIFIED,
+        friendly_name: str | None = None,
+        script: Script | None = None,
+    ) -> SimulatedFactor:
+        """Enrol a factor, its script starting now; what isn't given is made up, in the first service.
+
+        Raises ``ValueError`` for a SID of the wrong form or in use, an unknown type or status.
+        """
+        return self.world.add_factor(
+            now=self.clock(),
+            service_sid=service_sid,
+            identity=identity,
+            factor_sid=factor_sid,
+            factor_type=factor_type,
+            status=status,
+            friendly_name=friendly_name,
+            script=script,
+        )
+
+    def set_status(self, factor_sid: str, status: str) -> SimulatedFactor:
+        """Give a factor a status; a deleted one comes back.
+
+        Raises ``LookupError`` for an unknown SID, ``ValueError`` for an unknown status.
+        """
+        return self.world.set_status(factor_sid, status, now=self.clock())
+
+    def delete(self, factor_sid: str) -> SimulatedFactor:
+        """Delete a factor: it answers 404 from now on. Raises ``LookupError`` for an unknown SID."""
+        return self.set_status(factor_sid, FactorStatus.DELETED)
+
+    def advance(self) -> None:
+        """Take the scripted steps that are due; calls and a running simulator do so by themselves."""
+        self.world.advance(self.clock())
+
+    async def start(
+        self, host: str = "127.0.0.1", port: int = 0, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
+        """Listen; port 0 takes a free one. May be started again, on the same port, after a stop.
+
+        Raises ``OSError`` if the address can't be had, ``RuntimeError`` if it is running.
+        """
+        if self._listener is not None:
+            raise RuntimeError("the simulator is running already")
+        connections = _Connections(self._serve)
+        listener = await asyncio.get_running_loop().create_server(
+            connections, host, port, ssl=ssl_context, backlog=1024
+        )
+        address, bound_port = listener.sockets[0].getsockname()[:2]
+        name = _WILDCARDS.get(address, address)
+        scheme = "http" if ssl_context is None else "https"
+        self._base_url = self._public_url or f"{scheme}://{f'[{name}]' if ':' in name else name}:{bound_port}"
+        self._api.base_url = self._base_url
+        self._listener, self._connections = listener, connections
+        self._ticker = asyncio.create_task(self._tick())
+
+    async def stop(self) -> None:
+        """Close the socket and all connections at once, whatever is under way; a second stop does nothing."""
+        if self._listener is None or self._connections is None or self._ticker is None:
+            return
+        listener, self._listener = self._listener, None
+        connections, self._connections = self._connections, None
+        ticker, self._ticker = self._ticker, None
+        listener.close()
+        ticker.cancel()
+        await asyncio.wait([ticker])
+        await connections.abort()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            self.advance()
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.rel_url.raw_path
+        if path == "/" or path.startswith("/simulator"):
+            self.advance()
+            body = await request.read()
+            answer = self._controls.answer(request.method, path, body, self.base_url, self.clock())
+            return web.Response(
+                status=answer.status, body=answer.body, headers={"Content-Type": answer.content_type}
+            )
+        return await self._serve_call(request, path)
+
+    async def _serve_call(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        """Answer a call to the API, or strike it with a fault, and count it truly."""
+        began = time.perf_counter()
+        target = read_target(path, request.rel_url.raw_query_string)
+        with self.calls.begin(target, self.clock()) as call:
+            met = self.faults.strike(target) if path.startswith("/v2/") else NOTHING
+            delay = self.latency_seconds + met.latency_seconds
+            if self.jitter_seconds:
+                delay += self._rng.uniform(0, self.jitter_seconds)
+            if delay > 0:
+                await asyncio.sleep(delay)
+            now = self.clock()
+            self.world.advance(now)
+            answer = self._api.answer(request.method, target, request.headers.get("Authorization", ""))
+            if met.fault is not None:
+                url = f"{self.base_url}{request.rel_url}"
+                answer = wire.altered(met.fault, answer, url=url, now=now)
+            headers = {
+                "Content-Type": answer.content_type,
+                "Twilio-Request-Id": sids.made_up(sids.REQUEST, self._rng),
+                "Twilio-Concurrent-Requests": str(self.calls.in_flight),
+                "Twilio-Request-Duration": f"{time.perf_counter() - began:.3f}",
+                **dict(answer.headers),
+            }
+            if met.fault is not None and met.fault.kind in wire.BREAKING:
+                if met.fault.kind is not FaultKind.DRIBBLE:
+                    call.ended("none")
+                head = wire.head_of(answer, headers)
+                if await _perform(wire.acts(met.fault, head, answer.body), request):
+                    call.ended(str(answer.status))
+                return _Severed()
+            call.ended(str(answer.status))
+            return web.Response(status=answer.status, body=answer.body or None, headers=headers)
+
+
+class _Severed(web.StreamResponse):
+    """What is left to answer on a connection that a fault has cut: nothing."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        raise ConnectionResetError("cut by a fault")
+
+
+class _Connections(web.Server):
+    """aiohttp's protocol factory, which keeps hold of each socket until it is closed."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        super().__init__(handler, handler_cancellation=True, access_log=None)
+        self._open: dict[web.RequestHandler, asyncio.Transport] = {}
+        self._stopped = False
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        self._open[handler] = transport
+        if self._stopped:  # its TLS handshake ended after the stop
+            transport.abort()
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        self._open.pop(handler, None)
+        super().connection_lost(handler, exc)
+
+    async def abort(self) -> None:
+        """Close all connections without waiting for anyone, and see their handlers cancelled."""
+        self._stopped = True
+        for transport in list(self._open.values()):
+            transport.abort()
+        for _ in range(_TURNS_TO_UNWIND):
+            if not self.connections:
+                return
+            await asyncio.sleep(0)
+
+
+async def _perform(acts: Iterator[wire.Act], request: web.BaseRequest) -> bool:
+    """Do to the request's connection what a fault asks; False if the peer has gone meanwhile."""
+    transport = request.transport
+    if transport is None:
+        return False
+    for act in acts:
+        match act:
+            case wire.Send(data):
+                transport.write(data)
+            case wire.Pause(seconds) if seconds is not None:
+                await asyncio.sleep(seconds)
+            case wire.Pause():
+                await asyncio.get_running_loop().create_future()
+            case wire.Close():
+                transport.close()
+            case wire.Reset():
+                plug: socket.socket = transport.get_extra_info("socket")
+                plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_AND_RESET)
+                transport.abort()
+    return True
+
+
+def _rng(seed: int, purpose: str) -> random.Random:
+    """Return a random source of its own for each purpose, so that one doesn't disturb the other."""
+    return random.Random(f"{seed}/{purpose}")  # noqa: S311  made-up values, no secrets

@@ -1,0 +1,225 @@
+"""From an answer and a fault to what stands on the wire: another answer, or acts upon the connection."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from dataclasses import dataclass, replace
+from email.utils import formatdate
+from functools import cache
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from exporter.simulator.answers import Answer, encoded, error
+from exporter.simulator.faults import Fault, FaultKind
+from exporter.simulator.sids import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HUGE_BYTES = 2 * 1024 * 1024
+BOMB_BYTES = 64 * 1024 * 1024
+_HTML = b"<!DOCTYPE html>\n<html><head><title>%d %s</title></head><body><h1>%s</h1></body></html>\n"
+_GARBAGE = b"SSH-2.0-OpenSSH_9.6\r\n\x00\x01\x02 this is not HTTP\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Write bytes."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait so many seconds; None: until the peer or the simulator closes the connection."""
+
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close in order: what has been written arrives, then the end (FIN)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Break the connection (RST)."""
+
+
+Act = Send | Pause | Close | Reset
+
+BREAKING = frozenset(
+    {
+        FaultKind.CLOSE_BEFORE_HEADERS,
+        FaultKind.RESET_BEFORE_HEADERS,
+        FaultKind.RESET_IN_HEADERS,
+        FaultKind.CLOSE_IN_BODY,
+        FaultKind.RESET_IN_BODY,
+        FaultKind.STALL_BEFORE_HEADERS,
+        FaultKind.STALL_IN_HEADERS,
+        FaultKind.STALL_IN_BODY,
+        FaultKind.DRIBBLE,
+        FaultKind.GARBAGE,
+    }
+)
+
+
+def altered(fault: Fault, answer: Answer, *, url: str, now: float) -> Answer:
+    """Return the answer that a fault makes of an honest one; ``url`` is the request's own, absolute.
+
+    Faults of the body alone leave an honest error (401, 404 …) as it is. Kinds that break the
+    connection leave any answer as it is.
+    """
+    match fault.kind:
+        case FaultKind.STATUS:
+            return _other_status(fault, answer, now)
+        case FaultKind.HTML:
+            status = fault.status_or_default
+            phrase = _phrase(status).encode()
+            return Answer(status, _HTML % (status, phrase, phrase), "text/html; charset=utf-8")
+        case FaultKind.REDIRECT:
+            location = url if fault.location is None else fault.location
+            return error(fault.status_or_default, headers=(("Location", location),))
+        case FaultKind.EMPTY:
+            return Answer(fault.status_or_default)
+        case _ if answer.status != 200:
+            return answer
+        case _:
+            return _other_body(fault, answer)
+
+
+def _other_status(fault: Fault, answer: Answer, now: float) -> Answer:
+    status = fault.status_or_default
+    headers: tuple[tuple[str, str], ...] = ()
+    if isinstance(fault.retry_after, int | float) and fault.retry_after_as_date:
+        headers = (("Retry-After", formatdate(now + fault.retry_after, usegmt=True)),)
+    elif fault.retry_after is not None:
+        headers = (("Retry-After", str(fault.retry_after)),)
+    if status in (204, 205, 304):
+        return Answer(status, headers=headers)
+    if status < 300:
+        return answer if answer.status != 200 else replace(answer, status=status, headers=headers)
+    return error(status, headers=headers)
+
+
+def _other_body(fault: Fault, answer: Answer) -> Answer:
+    match fault.kind:
+        case FaultKind.BAD_JSON:
+            return replace(answer, body=answer.body[:-1] + b",}")
+        case FaultKind.JSON_LIST:
+            return replace(answer, body=b"[%b]" % answer.body)
+        case FaultKind.JSON_STRING:
+            return replace(answer, body=encoded("verified"))
+        case FaultKind.GZIP:
+            return _gzipped(answer, gzip.compress(answer.body, mtime=0))
+        case FaultKind.GZIP_BOMB:
+            return _gzipped(answer, _bomb(answer.body))
+        case FaultKind.BAD_GZIP:
+            whole = gzip.compress(answer.body, mtime=0)  # a good header, then a block of no valid type
+            return _gzipped(answer, whole[:10] + b"\xff" + whole[11:])
+        case kind if kind in _CHANGES:
+            return _each_factor(answer, _CHANGES[kind])
+        case _:
+            return answer
+
+
+def acts(fault: Fault, head: bytes, body: bytes) -> Iterator[Act]:
+    """Return what a fault does to the connection in place of an answer; ``BREAKING`` lists such kinds."""
+    middle = len(body) // 2
+    match fault.kind:
+        case FaultKind.CLOSE_BEFORE_HEADERS:
+            return iter((Close(),))
+        case FaultKind.RESET_BEFORE_HEADERS:
+            return iter((Reset(),))
+        case FaultKind.RESET_IN_HEADERS:
+            return iter((Send(head[: len(head) // 2]), Reset()))
+        case FaultKind.CLOSE_IN_BODY:
+            return iter((Send(head + body[:middle]), Close()))
+        case FaultKind.RESET_IN_BODY:
+            return iter((Send(head + body[:middle]), Reset()))
+        case FaultKind.STALL_BEFORE_HEADERS:
+            return iter((Pause(fault.seconds), Close()))
+        case FaultKind.STALL_IN_HEADERS:
+            return iter((Send(head[: len(head) // 2]), Pause(fault.seconds), Close()))
+        case FaultKind.STALL_IN_BODY:
+            return iter((Send(head + body[:middle]), Pause(fault.seconds), Close()))
+        case FaultKind.DRIBBLE:
+            return _dribble(head, body, 1.0 if fault.seconds is None else fault.seconds)
+        case FaultKind.GARBAGE:
+            return iter((Send(_GARBAGE), Close()))
+        case _:
+            raise ValueError(f"a fault of kind {fault.kind} leaves the connection alone")
+
+
+def head_of(answer: Answer, headers: dict[str, str]) -> bytes:
+    """Return the status line and headers of an answer as they stand on the wire."""
+    lines = [f"HTTP/1.1 {answer.status} {_phrase(answer.status)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines += [f"Content-Length: {len(answer.body)}", "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def _dribble(head: bytes, body: bytes, seconds: float) -> Iterator[Act]:
+    yield Send(head)
+    for place in range(len(body)):
+        yield Pause(seconds)
+        yield Send(body[place : place + 1])
+    yield Close()
+
+
+def _each_factor(answer: Answer, change: Callable[[dict[str, object]], dict[str, object]]) -> Answer:
+    """Change the factor that an answer holds, or each factor of a list."""
+    document = json.loads(answer.body)
+    if "factors" in document:
+        document["factors"] = [change(factor) for factor in document["factors"]]
+    else:
+        document = change(document)
+    return replace(answer, body=encoded(document))
+
+
+def _another(factor: dict[str, object]) -> dict[str, object]:
+    """Return a factor under another SID of the right form."""
+    sid = canonical(str(factor["sid"]))
+    other = sid[:-1] + ("1" if sid.endswith("0") else "0")
+    return factor | {"sid": other, "url": str(factor["url"]).replace(sid, other)}
+
+
+def _without_status(factor: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in factor.items() if name != "status"}
+
+
+_CHANGES: dict[FaultKind, Callable[[dict[str, object]], dict[str, object]]] = {
+    FaultKind.STATUS_NUMBER: lambda factor: factor | {"status": 1},
+    FaultKind.STATUS_NULL: lambda factor: factor | {"status": None},
+    FaultKind.STATUS_MISSING: _without_status,
+    FaultKind.STATUS_UNKNOWN: lambda factor: factor | {"status": "suspended"},
+    FaultKind.OTHER_FACTOR: _another,
+    FaultKind.HUGE_BODY: lambda factor: factor | {"friendly_name": "x" * HUGE_BYTES},
+}
+
+
+def _gzipped(answer: Answer, body: bytes) -> Answer:
+    return replace(answer, body=body, headers=(*answer.headers, ("Content-Encoding", "gzip")))
+
+
+def _bomb(body: bytes) -> bytes:
+    """Return a small gzip body that unpacks to good JSON: the honest body behind ``BOMB_BYTES`` of spaces."""
+    start, packer = _packed_spaces()
+    packer = packer.copy()
+    return start + packer.compress(body) + packer.flush()
+
+
+@cache
+def _packed_spaces() -> tuple[bytes, zlib._Compress]:
+    """Return the packed spaces and a packer that stands behind them, to be copied: packing takes 0.2 s."""
+    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    return packer.compress(b" " * BOMB_BYTES), packer
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"

@@ -1,0 +1,202 @@
+"""The account behind the API: its services, entities and factors, and how they change."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from exporter.simulator import sids
+from exporter.simulator.factors import (
+    FactorStatus,
+    FactorType,
+    SimulatedFactor,
+    SimulatedService,
+    typical_config,
+    typical_metadata,
+)
+from exporter.simulator.script import Action, Script
+
+if TYPE_CHECKING:
+    from random import Random
+
+logger = logging.getLogger(__name__)
+
+ChangeCallback = Callable[[SimulatedFactor, FactorStatus, FactorStatus, float], None]
+
+
+@dataclass(slots=True)
+class SimulatedEntity:
+    """One user of a service; ``factor_sids`` in order of enrolment, deleted ones included."""
+
+    sid: str
+    service_sid: str
+    identity: str
+    factor_sids: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Run:
+    """A script under way: when it began and which step comes next."""
+
+    script: Script
+    began: float
+    index: int = 0
+
+
+class World:
+    """Services, entities and factors of one account; all times are Unix times in seconds, passed in."""
+
+    def __init__(self, account_sid: str, rng: Random) -> None:
+        self.account_sid = account_sid
+        self.on_change: list[ChangeCallback] = []
+        self._rng = rng
+        self._factors: dict[str, SimulatedFactor] = {}
+        self._services: dict[str, SimulatedService] = {}
+        self._entities: dict[tuple[str, str], SimulatedEntity] = {}
+        self._before_deletion: dict[str, FactorStatus] = {}
+        self._runs: dict[str, _Run] = {}
+        self._due: list[tuple[float, str]] = []
+        self.factors: Mapping[str, SimulatedFactor] = MappingProxyType(self._factors)
+        self.services: Mapping[str, SimulatedService] = MappingProxyType(self._services)
+        self.entities: Mapping[tuple[str, str], SimulatedEntity] = MappingProxyType(self._entities)
+
+    def add_service(
+        self, *, now: float, service_sid: str | None = None, friendly_name: str | None = None
+    ) -> SimulatedService:
+        """Add a service, or return the one that has this SID already."""
+        sid = self._checked("service_sid", service_sid, sids.SERVICE)
+        if sid not in self._services:
+            name = friendly_name or f"Simulated service {len(self._services) + 1}"
+            self._services[sid] = SimulatedService(sid, self.account_sid, name, now)
+        return self._services[sid]
+
+    def add_entity(
+        self, *, now: float, service_sid: str | None = None, identity: str | None = None
+    ) -> SimulatedEntity:
+        """Add an entity without factors, or return the one that is there already.
+
+        Without a service it belongs to the account's first one.
+        """
+        if service_sid is None and self._services:
+            service_sid = next(iter(self._services))
+        service = self.add_service(now=now, service_sid=service_sid)
+        if identity is None:
+            identity = f"user-{self._rng.getrandbits(64):016x}"
+        if not identity or not identity.isprintable():
+            raise ValueError("identity: it must have one or more characters, all printable")
+        key = (service.sid, identity)
+        if key not in self._entities:
+            self._entities[key] = SimulatedEntity(sids.made_up(sids.ENTITY, self._rng), *key)
+        return self._entities[key]
+
+    def add_factor(
+        self,
+        *,
+        now: float,
+        service_sid: str | None = None,
+        identity: str | None = None,
+        factor_sid: str | None = None,
+        factor_type: str = FactorType.TOTP,
+        status: str = FactorStatus.VERIFIED,
+        friendly_name: str | None = None,
+        script: Script | None = None,
+    ) -> SimulatedFactor:
+        """Enrol a factor, its script starting now; what isn't given is made up.
+
+        Raises ``ValueError`` for a SID of the wrong form or in use, an unknown type or status.
+        """
+        sid = self._checked("factor_sid", factor_sid, sids.FACTOR)
+        if sid in self._factors:
+            raise ValueError(f"factor_sid: {sid} exists already")
+        type_ = FactorType(factor_type)
+        status_ = FactorStatus(status)
+        entity = self.add_entity(now=now, service_sid=service_sid, identity=identity)
+        factor = SimulatedFactor(
+            sid=sid,
+            account_sid=self.account_sid,
+            service_sid=entity.service_sid,
+            entity_sid=entity.sid,
+            identity=entity.identity,
+            friendly_name=friendly_name or f"Simulated {type_} factor {len(self._factors) + 1}",
+            factor_type=type_,
+            status=status_,
+            date_created=now,
+            date_updated=now,
+            config=typical_config(type_, self._rng),
+            metadata=typical_metadata(type_, self._rng),
+        )
+        self._factors[sid] = factor
+        entity.factor_sids.append(sid)
+        if script is not None:
+            self._runs[sid] = _Run(script, now)
+            self._plan(sid)
+        return factor
+
+    def set_status(self, factor_sid: str, status: str, *, now: float) -> SimulatedFactor:
+        """Give a factor a status; a deleted one comes back.
+
+        Raises ``LookupError`` for an unknown SID, ``ValueError`` for an unknown status.
+        """
+        sid = sids.canonical(factor_sid)
+        if sid not in self._factors:
+            raise LookupError(f"no factor has the SID {factor_sid}")
+        factor = self._factors[sid]
+        return self._change(factor, factor.turned(FactorStatus(status), now), now)
+
+    def advance(self, now: float) -> None:
+        """Take every scripted step that is due by now, each at its own moment."""
+        while self._due and self._due[0][0] <= now:
+            moment, sid = heapq.heappop(self._due)
+            run = self._runs[sid]
+            step = run.script.step(run.index)
+            run.index += 1
+            if step is not None:
+                self._act(self._factors[sid], step.action, moment)
+            self._plan(sid)
+
+    def _plan(self, sid: str) -> None:
+        run = self._runs[sid]
+        if (step := run.script.step(run.index)) is not None:
+            heapq.heappush(self._due, (run.began + step.at_seconds, sid))
+
+    def _act(self, factor: SimulatedFactor, action: Action, moment: float) -> None:
+        match action:
+            case Action.ENROL:
+                changed = factor.enrolled(moment)
+            case Action.VERIFY:
+                changed = factor.turned(FactorStatus.VERIFIED, moment)
+            case Action.UNVERIFY | Action.ABANDON:
+                changed = factor.turned(FactorStatus.UNVERIFIED, moment)
+            case Action.DELETE:
+                changed = factor.turned(FactorStatus.DELETED, moment)
+            case Action.RESTORE:
+                if factor.exists:
+                    return
+                status = self._before_deletion.get(factor.sid, FactorStatus.UNVERIFIED)
+                changed = factor.turned(status, moment)
+        self._change(factor, changed, moment)
+
+    def _change(self, old: SimulatedFactor, new: SimulatedFactor, now: float) -> SimulatedFactor:
+        if new.status is old.status and new.date_created == old.date_created:
+            return old
+        if not new.exists:
+            self._before_deletion[old.sid] = old.status
+        self._factors[new.sid] = new
+        if new.status is not old.status:
+            for callback in self.on_change:
+                try:
+                    callback(new, old.status, new.status, now)
+                except Exception:
+                    logger.exception("A callback on a simulated change failed")
+        return new
+
+    def _checked(self, name: str, sid: str | None, prefix: str) -> str:
+        if sid is None:
+            return sids.made_up(prefix, self._rng)
+        if not sids.is_sid(sid, prefix):
+            raise ValueError(f'{name}: "{sid}" is not a SID ({prefix} followed by 32 hex digits)')
+        return sids.canonical(sid)

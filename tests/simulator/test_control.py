@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.simulator import FaultKind, Simulator
+
+from .raw import fetch_path, get
+
+if TYPE_CHECKING:
+    from .conftest import Clock
+
+UNKNOWN = "YF" + "f" * 32
+
+
+async def test_the_index_tells_what_there_is(simulator: Simulator) -> None:
+    reply = await get(simulator, "/", authorization="none")
+
+    assert reply.headers["Content-Type"] == "text/plain; charset=utf-8"
+    for path in ("/v2/Services/{ServiceSid}", "/simulator/factors", "/simulator/faults", "/simulator/calls"):
+        assert path in reply.body.decode()
+
+
+async def test_factors_are_listed_with_those_deleted(simulator: Simulator) -> None:
+    kept, gone = simulator.add_factor(), simulator.add_factor()
+    simulator.delete(gone.sid)
+    reply = await get(simulator, "/simulator/factors", authorization="none")
+
+    assert [(factor["sid"], factor["status"]) for factor in reply.json["factors"]] == [
+        (kept.sid, "verified"),
+        (gone.sid, "deleted"),
+    ]
+
+
+async def test_a_factor_is_changed_deleted_and_brought_back(simulator: Simulator, clock: Clock) -> None:
+    factor = simulator.add_factor()
+    told: list[tuple[str, str, float]] = []
+    simulator.on_change.append(lambda _, old, new, when: told.append((old, new, when)))
+    path = f"/simulator/factors/{factor.sid}"
+
+    reply = await get(simulator, path, method="PUT", document={"status": "unverified"})
+    assert (reply.status, reply.json["status"]) == (200, "unverified")
+    assert (await get(simulator, path, method="DELETE")).json["status"] == "deleted"
+    assert (await get(simulator, fetch_path(factor))).status == 404
+    await get(simulator, path, method="PUT", document={"status": "verified"})
+    assert (await get(simulator, fetch_path(factor))).json["status"] == "verified"
+    assert told == [
+        ("verified", "unverified", clock.now),
+        ("unverified", "deleted", clock.now),
+        ("deleted", "verified", clock.now),
+    ]
+
+
+async def test_a_factor_is_added(simulator: Simulator) -> None:
+    asked = {"identity": "ops-oncall", "factor_type": "push", "status": "unverified"}
+    reply = await get(simulator, "/simulator/factors", method="POST", document=asked)
+
+    assert reply.status == 201
+    assert {name: reply.json[name] for name in asked} == asked
+    assert (await get(simulator, reply.json["url"].removeprefix(simulator.base_url))).status == 200
+    bare = await get(simulator, "/simulator/factors", method="POST")
+    assert (bare.status, bare.json["status"]) == (201, "verified")
+
+
+async def test_a_sid_in_use_is_a_conflict(simulator: Simulator) -> None:
+    asked = {"factor_sid": simulator.add_factor().sid}
+    reply = await get(simulator, "/simulator/factors", method="POST", document=asked)
+
+    assert (reply.status, reply.json["field"]) == (409, "factor_sid")
+
+
+async def test_faults_are_added_listed_and_lifted(simulator: Simulator) -> None:
+    asked = {"kind": "status", "status": 429, "retry_after": 5, "times": 3}
+    reply = await get(simulator, "/simulator/faults", method="POST", document=asked)
+    assert reply.status == 201
+    assert reply.json == {
+        **asked,
+        "id": 1,
+        "share": 1.0,
+        "retry_after_as_date": False,
+        "left": 3,
+    }
+    second = await get(simulator, "/simulator/faults", method="POST", document={"kind": "html"})
+
+    listed = (await get(simulator, "/simulator/faults")).json["faults"]
+    assert listed == [reply.json, second.json]
+    assert (await get(simulator, "/simulator/faults/1", method="DELETE")).json == {"removed": 1}
+    assert [fault.kind for _, fault in simulator.faults] == [FaultKind.HTML]
+    assert (await get(simulator, "/simulator/faults", method="DELETE")).json == {"faults": []}
+    assert len(simulator.faults) == 0
+
+
+async def test_the_password_is_rotated(simulator: Simulator) -> None:
+    reply = await get(simulator, "/simulator/password", method="PUT", document={"password": "new"})
+
+    assert (reply.status, simulator.password) == (200, "new")
+
+
+async def test_calls_are_told(simulator: Simulator, clock: Clock) -> None:
+    factor = simulator.add_factor()
+    await get(simulator, fetch_path(factor))
+    reply = await get(simulator, "/simulator/calls")
+
+    assert reply.json == {
+        "total": 1,
+        "by_operation": {"fetch": {"200": 1}},
+        "by_factor": {factor.sid: 1},
+        "in_flight": 0,
+        "max_in_flight": 1,
+        "log": [{"time": clock.now, "operation": "fetch", "factor_sid": factor.sid, "code": "200"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "document", "status", "field", "message"),
+    [
+        ("GET", "/simulator", None, 404, None, "/ lists what there is"),
+        ("GET", "/simulator/nothing", None, 404, None, "nothing is at /simulator/nothing"),
+        ("GET", "/simulator/factors/a/b", None, 404, None, "/simulator/factors/{Sid}"),
+        ("GET", "/simulator/faults/a/b", None, 404, None, "/simulator/faults/{id}"),
+        ("PATCH", "/simulator/factors", None, 405, None, "it takes GET, POST"),
+        ("GET", f"/simulator/factors/{UNKNOWN}", None, 405, None, "it takes PUT, DELETE"),
+        ("POST", "/", None, 405, None, "it takes GET"),
+        ("POST", "/simulator/calls", None, 405, None, "it takes GET"),
+        ("GET", "/simulator/password", None, 405, None, "it takes PUT"),
+        ("DELETE", f"/simulator/factors/{UNKNOWN}", None, 404, None, f"no factor has the SID {UNKNOWN}"),
+        ("DELETE", "/simulator/faults/9", None, 404, None, 'no fault in force has the id "9"'),
+        ("DELETE", "/simulator/faults/x", None, 404, None, 'no fault in force has the id "x"'),
+        ("PUT", f"/simulator/factors/{UNKNOWN}", {"status": "gone"}, 400, "status", "verified, unverified"),
+        ("PUT", f"/simulator/factors/{UNKNOWN}", {"status": []}, 400, "status", "verified, unverified"),
+        ("PUT", f"/simulator/factors/{UNKNOWN}", {"state": "x"}, 400, "state", "there are status"),
+        ("PUT", f"/simulator/factors/{UNKNOWN}", [1], 400, None, "not a JSON object"),
+        ("POST", "/simulator/factors", {"factor_type": "sms"}, 400, "factor_type", "push, totp, passkeys"),
+        ("POST", "/simulator/factors", {"status": "deleted"}, 400, "status", "verified, unverified"),
+        ("POST", "/simulator/factors", {"identity": 5}, 400, "identity", "5 is not a string"),
+        ("POST", "/simulator/factors", {"identity": "\ud800"}, 400, "identity", "all printable"),
+        ("POST", "/simulator/factors", {"factor_sid": "YF"}, 400, "factor_sid", "followed by 32 hex digits"),
+        ("POST", "/simulator/factors", {"name": "x"}, 400, "name", "there are service_sid, identity"),
+        ("POST", "/simulator/faults", {"kind": "flood"}, 400, "kind", "is none of latency, status"),
+        ("POST", "/simulator/faults", {}, 400, "kind", "it is missing; one of latency, status"),
+        ("POST", "/simulator/faults", {"kind": "status", "status": 99}, 400, "status", "200 to 999"),
+        ("PUT", "/simulator/password", {"password": ""}, 400, "password", "all printable"),
+        ("PUT", "/simulator/password", {"password": 5}, 400, "password", "one or more"),
+    ],
+)
+async def test_what_cannot_be_done_is_told(
+    simulator: Simulator,
+    method: str,
+    path: str,
+    document: object,
+    status: int,
+    field: str | None,
+    message: str,
+) -> None:
+    reply = await get(simulator, path, method=method, document=document)
+
+    assert reply.status == status
+    assert message in reply.json["error"]
+    assert reply.json.get("field") == field
+
+
+async def test_a_body_that_is_no_json_is_refused(simulator: Simulator) -> None:
+    for body in (b"{", b"\xff", b"[" * 100_000):
+        reply = await get(simulator, "/simulator/faults", method="POST", body=body)
+        assert reply.status == 400
+        assert reply.json["error"].startswith("the body is not JSON: ")

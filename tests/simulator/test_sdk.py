@@ -1,0 +1,130 @@
+"""Twilio's own Python SDK against the simulator: the protocol, judged by a client we didn't write."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from twilio.base.exceptions import TwilioException, TwilioRestException  # type: ignore[import-untyped]
+from twilio.http.http_client import TwilioHttpClient  # type: ignore[import-untyped]
+from twilio.rest import Client  # type: ignore[import-untyped]
+
+from exporter.simulator import FactorType, Fault, FaultKind, Simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class OnlyTheSimulator(TwilioHttpClient):  # type: ignore[misc]
+    """The SDK's HTTP client, which refuses to call anyone else."""
+
+    def __init__(self, base_url: str) -> None:
+        super().__init__(timeout=5)
+        self.base_url = base_url
+        self.urls: list[str] = []
+        assert self.session is not None
+        self.session.trust_env = False
+
+    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+        assert url.startswith(self.base_url), url
+        self.urls.append(url)
+        return super().request(method, url, *args, **kwargs)
+
+    def close(self) -> None:
+        assert self.session is not None
+        self.session.close()
+
+
+@pytest.fixture
+def http(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[OnlyTheSimulator]:
+    for name in ("TWILIO_EDGE", "TWILIO_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    client = OnlyTheSimulator(simulator.base_url)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def client(simulator: Simulator, http: OnlyTheSimulator) -> Client:
+    sdk = Client(simulator.username, simulator.password, simulator.account_sid, http_client=http)
+    sdk.verify.base_url = simulator.base_url
+    return sdk
+
+
+async def calling(call: Callable[[], Any]) -> Any:
+    """Run a call of the synchronous SDK beside the loop that serves it."""
+    return await asyncio.to_thread(call)
+
+
+@pytest.mark.parametrize("factor_type", list(FactorType))
+async def test_factors_of_each_type_are_fetched(
+    simulator: Simulator, client: Client, factor_type: FactorType
+) -> None:
+    factor = simulator.add_factor(factor_type=factor_type, status="unverified")
+    entity = client.verify.v2.services(factor.service_sid).entities(factor.identity)
+    fetched = await calling(entity.factors(factor.sid).fetch)
+
+    assert (fetched.sid, fetched.identity, fetched.status) == (factor.sid, factor.identity, "unverified")
+    assert (fetched.factor_type, fetched.config) == (factor_type, factor.config)
+    assert fetched.date_created == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+async def test_a_list_is_walked_over_its_pages(
+    simulator: Simulator, client: Client, http: OnlyTheSimulator
+) -> None:
+    factors = [simulator.add_factor(identity="ops-oncall") for _ in range(5)]
+    entity = client.verify.v2.services(factors[0].service_sid).entities("ops-oncall")
+    listed = await calling(lambda: entity.factors.list(page_size=2))
+
+    assert [factor.sid for factor in listed] == [factor.sid for factor in factors]
+    assert len(http.urls) == 3
+    page = await calling(lambda: entity.factors.page(page_size=2))
+    following = await calling(page.next_page)
+    back = await calling(following.previous_page)
+    assert [factor.sid for factor in back] == [factor.sid for factor in factors[:2]]
+
+
+async def test_a_service_is_fetched(simulator: Simulator, client: Client) -> None:
+    service_sid = simulator.add_factor().service_sid
+    service = await calling(client.verify.v2.services(service_sid).fetch)
+
+    assert (service.sid, service.code_length) == (service_sid, 6)
+    assert service.links["entities"] == f"{simulator.base_url}/v2/Services/{service_sid}/Entities"
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, 20403), (429, 20429), (500, 20500), (503, 20503)])
+async def test_faults_are_met_as_twilios_errors(
+    simulator: Simulator, client: Client, status: int, code: int
+) -> None:
+    factor = simulator.add_factor()
+    simulator.faults.add(Fault(FaultKind.STATUS, status=status))
+    entity = client.verify.v2.services(factor.service_sid).entities(factor.identity)
+    with pytest.raises(TwilioRestException) as met:
+        await calling(entity.factors(factor.sid).fetch)
+
+    assert (met.value.status, met.value.code) == (status, code)
+
+
+async def test_unknown_and_malformed_are_met_as_twilios_errors(simulator: Simulator, client: Client) -> None:
+    entity = client.verify.v2.services(simulator.add_factor().service_sid).entities("someone-new")
+    with pytest.raises(TwilioRestException, match=r"The requested resource .* was not found") as unknown:
+        await calling(entity.factors("YF" + "0" * 32).fetch)
+    with pytest.raises(TwilioRestException) as malformed:
+        await calling(entity.factors("YF0").fetch)
+
+    assert (unknown.value.status, unknown.value.code) == (404, 20404)
+    assert (malformed.value.status, malformed.value.code) == (400, 60362)
+
+
+async def test_wrong_credentials_are_met_as_twilios_errors(simulator: Simulator, client: Client) -> None:
+    factor = simulator.add_factor()
+    simulator.password = "rotated"
+    entity = client.verify.v2.services(factor.service_sid).entities(factor.identity)
+    with pytest.raises(TwilioRestException, match="Authenticate") as refused:
+        await calling(entity.factors(factor.sid).fetch)
+    with pytest.raises(TwilioException, match="Unable to fetch page"):
+        await calling(entity.factors.list)
+
+    assert (refused.value.status, refused.value.code) == (401, 20003)

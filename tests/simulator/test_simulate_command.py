@@ -1,0 +1,227 @@
+"""The ``simulate`` command, run as a user runs it, up to the signal that ends it."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import random
+import signal
+import socket
+import stat
+import sys
+import threading
+import tomllib
+import urllib.request
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.cli import simulate
+from exporter.simulator import Simulator, small_world
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+def arguments(*flags: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    simulate.add_arguments(parser)
+    return parser.parse_args(flags)
+
+
+class Told(io.StringIO):
+    """Standard output that says when it has been flushed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flushed = threading.Event()
+
+    def flush(self) -> None:
+        super().flush()
+        self.flushed.set()
+
+
+@contextmanager
+def meanwhile(told: Told, look: Callable[[list[str]], None], ending: int) -> Iterator[list[BaseException]]:
+    """Look at what a running command told, from beside it, and then end it with a signal."""
+    failures: list[BaseException] = []
+
+    def beside() -> None:
+        if not told.flushed.wait(5):  # it never started to serve, and would not catch the signal
+            return
+        try:
+            look(told.getvalue().splitlines())
+        except BaseException as failure:  # noqa: BLE001  raised again by the test itself
+            failures.append(failure)
+        os.kill(os.getpid(), ending)
+
+    thread = threading.Thread(target=beside)
+    thread.start()
+    yield failures
+    thread.join()
+
+
+def run(monkeypatch: pytest.MonkeyPatch, look: Callable[[list[str]], None], ending: int, *flags: str) -> None:
+    told = Told()
+    monkeypatch.setattr(sys, "stdout", told)
+    with meanwhile(told, look, ending) as failures:
+        assert simulate.run(arguments(*flags)) == 0
+    for failure in failures:
+        raise failure
+
+
+def fields(line: str) -> dict[str, str]:
+    return dict(part.split("=", 1) for part in line.split())
+
+
+def fetch(told: dict[str, str], username: str) -> tuple[int, bytes]:
+    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    passwords.add_password(None, told["base_url"], username, told["password"])
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPBasicAuthHandler(passwords)
+    )
+    url = (
+        f"{told['base_url']}/v2/Services/{told['service_sid']}/Entities/{told['identity']}"
+        f"/Factors/{told['factor_sid']}"
+    )
+    with opener.open(url, timeout=5) as answer:
+        return answer.status, answer.read()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_it_tells_what_a_client_needs_and_serves_until_the_signal(
+    monkeypatch: pytest.MonkeyPatch, ending: int
+) -> None:
+    def look(lines: list[str]) -> None:
+        first, *factors = lines
+        assert first.startswith("Verify API simulator at http://127.0.0.1:")
+        assert len(factors) == 6
+        told = fields(factors[0])
+        assert list(told) == [
+            "base_url",
+            "account_sid",
+            "password",
+            "service_sid",
+            "identity",
+            "factor_sid",
+            "username",
+        ]
+        for username in (told["account_sid"], told["username"]):
+            status, body = fetch(told, username)
+            assert status == 200
+            assert b'"status":"verified"' in body
+
+    run(monkeypatch, look, ending)
+
+
+def test_the_same_seed_tells_the_same_but_for_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    for _ in range(2):
+        run(monkeypatch, lambda lines: seen.append(lines[1:]), signal.SIGTERM, "--seed=3", "--factors=9")
+
+    assert len(seen[0]) == 9
+    assert [line.partition(" ")[2] for line in seen[0]] == [line.partition(" ")[2] for line in seen[1]]
+
+
+def test_faults_and_latency_are_in_force_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(lines: list[str]) -> None:
+        told = fields(lines[1])
+        status, body = fetch(told, told["username"])
+        assert (status, body) == (202, b"")
+
+    flags = ("--fault", "latency:seconds=0.01,times=1", "--fault=empty:status=202,operation=fetch")
+    run(monkeypatch, look, signal.SIGTERM, "--latency=0.01", *flags)
+
+
+def test_without_a_key_the_lines_have_no_username(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulator = Simulator()
+    simulator.credentials.username = simulator.account_sid
+    seeded = small_world(simulator, 1, random.Random(0))
+    monkeypatch.setattr(Simulator, "base_url", "http://127.0.0.1:1")
+
+    assert "username" not in fields(list(simulate._lines(simulator, seeded))[1])
+
+
+def test_a_config_is_written_for_its_owner_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "simulated.toml"
+    path.write_text("old")
+    path.chmod(0o644)
+
+    def look(lines: list[str]) -> None:
+        config = tomllib.loads(path.read_text())
+        told = [fields(line) for line in lines[1:]]
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert config["accounts"]["main"] == {
+            name: told[0][name] for name in ("account_sid", "username", "password", "base_url")
+        }
+        assert [
+            {name: factor[name] for name in ("service_sid", "identity", "factor_sid")}
+            for factor in config["factors"]
+        ] == [{name: line[name] for name in ("service_sid", "identity", "factor_sid")} for line in told]
+        assert config["factors"][0]["name"] == "payments-oncall-push"
+        assert config["factors"][0]["labels"] == {"team": "payments"}
+        assert config["polling"] == {
+            "interval": "10s",
+            "unverified_interval": "5s",
+            "not_found_interval": "15s",
+        }
+
+    run(monkeypatch, look, signal.SIGTERM, f"--config-out={path}")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--port=65536"], '--port: "65536" is not a whole number from 0 to 65535'),
+        (["--port=http"], '--port: "http" is not a whole number from 0 to 65535'),
+        (["--factors=0"], '--factors: "0" is not a whole number from 1 to 200000'),
+        (["--seed=-1"], '--seed: "-1" is not a whole number from 0 to '),
+        (["--latency=fast"], '--latency: "fast" is not a number of seconds (0 or more)'),
+        (["--latency=-1"], '--latency: "-1" is not a number of seconds (0 or more)'),
+        (["--latency=inf"], '--latency: "inf" is not a number of seconds (0 or more)'),
+        (["--fault=sttaus"], '--fault sttaus: kind: "sttaus" is none (did you mean "status"?); there are '),
+        (["--fault=status:status=1"], "--fault status:status=1: status: 1 is not a final HTTP status"),
+        (["--host=192.0.2.1"], "cannot listen on 192.0.2.1 port 0: Cannot assign requested address; "),
+        (["--host=" + "a" * 70], "not a host name; choose another --host or --port"),
+        (["--config-out=/nowhere/at/all.toml"], "--config-out /nowhere/at/all.toml: No such file or directory"),
+    ],
+)
+def test_a_bad_flag_is_one_line_and_status_64(
+    capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    assert simulate.run(arguments(*flags)) == 64
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("verify-factor-exporter simulate: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_a_host_without_an_address_is_one_line_and_status_64(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unknown(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(Simulator, "start", unknown)
+
+    assert simulate.run(arguments("--host=simulator.test")) == 64
+    assert capsys.readouterr().err == (
+        "verify-factor-exporter simulate: cannot listen on simulator.test port 0: Name or service not known; "
+        "choose another --host or --port\n"
+    )
+
+
+def test_a_port_in_use_is_one_line_and_status_64(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert simulate.run(arguments(f"--port={port}")) == 64
+
+    assert capsys.readouterr().err == (
+        f"verify-factor-exporter simulate: cannot listen on 127.0.0.1 port {port}: Address already in use; "
+        "choose another --host or --port\n"
+    )

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.simulator import Action, FactorStatus, FactorType, Script, Step
+from exporter.simulator.world import World
+
+if TYPE_CHECKING:
+    from exporter.simulator import SimulatedFactor
+
+ACCOUNT = "AC" + "0" * 32
+VERIFIED, UNVERIFIED, DELETED = FactorStatus.VERIFIED, FactorStatus.UNVERIFIED, FactorStatus.DELETED
+
+
+def new_world() -> World:
+    return World(ACCOUNT, random.Random(3))
+
+
+def test_what_is_not_given_is_made_up_and_the_same_for_a_seed() -> None:
+    first = new_world().add_factor(now=100)
+    second = new_world().add_factor(now=100)
+
+    assert first == second
+    assert first.account_sid == ACCOUNT
+    assert (first.factor_type, first.status) == (FactorType.TOTP, VERIFIED)
+    assert (first.date_created, first.date_updated) == (100, 100)
+
+
+def test_factors_share_the_first_service_and_have_an_entity_each() -> None:
+    world = new_world()
+    first, second = world.add_factor(now=0), world.add_factor(now=0)
+
+    assert first.service_sid == second.service_sid
+    assert first.entity_sid != second.entity_sid
+    assert list(world.services) == [first.service_sid]
+
+
+def test_an_entity_given_by_its_identity_is_one_and_the_same() -> None:
+    world = new_world()
+    entity = world.add_entity(now=0, identity="ops-oncall")
+    first = world.add_factor(now=0, identity="ops-oncall", factor_type="push")
+    second = world.add_factor(now=0, identity="ops-oncall", factor_type="passkeys")
+
+    assert first.entity_sid == second.entity_sid == entity.sid
+    assert entity.factor_sids == [first.sid, second.sid]
+
+
+def test_each_type_has_the_config_and_metadata_of_its_kind() -> None:
+    world = new_world()
+    push, totp, passkeys = (world.add_factor(now=0, factor_type=type_) for type_ in FactorType)
+
+    assert set(push.config) == {"sdk_version", "app_id", "notification_platform", "notification_token"}
+    assert totp.config == {"alg": "sha1", "skew": 1, "code_length": 6, "time_step": 30}
+    assert set(passkeys.config) == {
+        "relying_party",
+        "authenticator_attachment",
+        "discoverable_credentials",
+        "user_verification",
+    }
+    assert push.metadata is not None
+    assert totp.metadata is passkeys.metadata is None
+
+
+@pytest.mark.parametrize(
+    ("given_", "message"),
+    [
+        ({"factor_sid": "YF12"}, r'^factor_sid: "YF12" is not a SID \(YF followed by 32 hex digits\)'),
+        ({"factor_sid": "VA" + "0" * 32}, r"^factor_sid: "),
+        ({"service_sid": "x"}, r"^service_sid: "),
+        ({"identity": ""}, r"^identity: "),
+        ({"factor_type": "sms"}, r"'sms' is not a valid FactorType"),
+        ({"status": "pending"}, r"'pending' is not a valid FactorStatus"),
+    ],
+)
+def test_a_factor_that_makes_no_sense_is_refused(given_: dict[str, str], message: str) -> None:
+    world = new_world()
+    with pytest.raises(ValueError, match=message):
+        world.add_factor(now=0, **given_)  # type: ignore[arg-type]
+    assert not world.factors
+
+
+def test_a_sid_is_taken_once_whatever_its_case() -> None:
+    world = new_world()
+    factor = world.add_factor(now=0, factor_sid="yf" + "AB" * 16)
+
+    assert factor.sid == "YF" + "ab" * 16
+    with pytest.raises(ValueError, match=r"^factor_sid: YF\w+ exists already"):
+        world.add_factor(now=0, factor_sid="YF" + "ab" * 16)
+
+
+def test_a_status_set_by_hand_is_told_and_dated() -> None:
+    world = new_world()
+    factor = world.add_factor(now=0)
+    told: list[tuple[SimulatedFactor, str, str, float]] = []
+    world.on_change.append(lambda *change: told.append(change))
+
+    changed = world.set_status(factor.sid.swapcase(), "unverified", now=9)
+    assert world.set_status(factor.sid, "unverified", now=10) is changed
+
+    assert told == [(changed, VERIFIED, UNVERIFIED, 9)]
+    assert (changed.date_created, changed.date_updated) == (0, 9)
+    assert world.factors[factor.sid] is changed
+
+
+def test_unknown_factors_and_statuses_are_refused() -> None:
+    world = new_world()
+    factor = world.add_factor(now=0)
+    with pytest.raises(LookupError, match="no factor has the SID YFx"):
+        world.set_status("YFx", VERIFIED, now=0)
+    with pytest.raises(ValueError, match="'lost' is not a valid FactorStatus"):
+        world.set_status(factor.sid, "lost", now=0)
+
+
+def test_a_callback_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    world = new_world()
+    factor = world.add_factor(now=0)
+    told: list[str] = []
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("boom")
+
+    world.on_change += [fail, lambda *_: told.append("told")]
+    world.set_status(factor.sid, UNVERIFIED, now=1)
+
+    assert told == ["told"]
+    assert "A callback on a simulated change failed" in caplog.text
+
+
+def test_a_script_lives_a_whole_life() -> None:
+    world = new_world()
+    script = Script(
+        (
+            Step(0, Action.ENROL),
+            Step(10, Action.VERIFY),
+            Step(20, Action.DELETE),
+            Step(30, Action.RESTORE),
+            Step(40, Action.RESTORE),
+            Step(50, Action.ABANDON, lapse_seconds=10),
+            Step(70, Action.ENROL),
+            Step(80, Action.VERIFY),
+            Step(90, Action.UNVERIFY),
+        )
+    )
+    factor = world.add_factor(now=1000, script=script)
+    lives: list[tuple[FactorStatus, float, float]] = []
+    for now in range(1000, 1100, 10):
+        world.advance(now)
+        seen = world.factors[factor.sid]
+        lives.append((seen.status, seen.date_created, seen.date_updated))
+
+    assert lives == [
+        (UNVERIFIED, 1000, 1000),
+        (VERIFIED, 1000, 1010),
+        (DELETED, 1000, 1020),
+        (VERIFIED, 1000, 1030),
+        (VERIFIED, 1000, 1030),
+        (UNVERIFIED, 1000, 1050),
+        (DELETED, 1000, 1060),
+        (UNVERIFIED, 1070, 1070),
+        (VERIFIED, 1070, 1080),
+        (UNVERIFIED, 1070, 1090),
+    ]
+
+
+def test_an_enrolment_anew_of_an_unverified_factor_is_no_change_of_status() -> None:
+    world = new_world()
+    factor = world.add_factor(now=0, status="unverified", script=Script((Step(5, Action.ENROL),)))
+    told: list[object] = []
+    world.on_change.append(lambda *change: told.append(change))
+    world.advance(5)
+
+    assert told == []
+    assert world.factors[factor.sid].date_created == 5
+
+
+def test_a_factor_deleted_from_the_start_comes_back_unverified() -> None:
+    world = new_world()
+    factor = world.add_factor(now=0, status="deleted", script=Script((Step(5, Action.RESTORE),)))
+    world.advance(5)
+
+    assert world.factors[factor.sid].status is UNVERIFIED
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 50), st.sampled_from(list(Action))), min_size=1, max_size=5),
+    st.lists(st.integers(0, 60), max_size=20),
+)
+def test_looking_often_and_looking_once_see_the_same_life(
+    steps: list[tuple[int, Action]], looks: list[int]
+) -> None:
+    script = Script(tuple(Step(at, action, 7) for at, action in steps), period_seconds=60)
+    told: list[list[object]] = []
+    for hops in (sorted(looks), []):
+        world = new_world()
+        changes: list[object] = []
+        world.on_change.append(lambda *change, changes=changes: changes.append(change))
+        for _ in range(3):
+            world.add_factor(now=0, script=script)
+        for now in (*hops, 400):
+            world.advance(now)
+        told.append([changes, dict(world.factors)])
+
+    assert told[0] == told[1]
