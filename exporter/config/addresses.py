@@ -1,0 +1,129 @@
+"""Addresses: where the exporter listens, and where the API and a proxy are reached."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from exporter.config.faults import UnfitError
+from exporter.config.values import wrong_kind
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_URL_TEXT = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """Where a server listens: a host or every address (None), and a port (0 lets the system choose)."""
+
+    host: str | None
+    port: int
+
+    def __str__(self) -> str:
+        if self.host is None:
+            return f":{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_listen_address(value: object) -> ListenAddress:
+    """Return the address of ``":10069"``, ``"127.0.0.1:0"``, ``"[::1]:9"`` or ``"host:port"``."""
+    if isinstance(value, ListenAddress):
+        return value
+    if not isinstance(value, str):
+        wrong_kind(value, 'an address such as ":10069"')
+    host, colon, port = value.rpartition(":")
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port):
+        raise UnfitError(value, 'has no port; write an address such as ":10069" or "127.0.0.1:10069"')
+    if int(port) > 65535:
+        raise UnfitError(value, "has a port above 65535")
+    if not host:
+        return ListenAddress(None, int(port))
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            ipaddress.IPv6Address(host[1:-1])
+        except ValueError:
+            raise UnfitError(value, "has no IPv6 address between its brackets") from None
+        return ListenAddress(host[1:-1], int(port))
+    if ":" in host:
+        raise UnfitError(value, 'has an IPv6 address without brackets; write it as "[::1]:10069"')
+    if not _HOST_NAME.fullmatch(host):
+        raise UnfitError(value, "has a host that is neither a name nor an address")
+    return ListenAddress(host, int(port))
+
+
+def listen_address_list(value: object) -> list[object]:
+    """Return one address or a list of them as a list; each item is still to be parsed."""
+    if not isinstance(value, list | tuple):
+        return [parse_listen_address(value)]
+    if not value:
+        raise ValueError('is an empty list; name at least one address, such as ":10069"')
+    return list(value)
+
+
+def check_different(addresses: tuple[ListenAddress, ...]) -> tuple[ListenAddress, ...]:
+    """Return the addresses, none of which may be listed twice."""
+    for index, address in enumerate(addresses):
+        if address.port and address in addresses[:index]:
+            raise UnfitError(str(address), "is listed twice; remove one")
+    return addresses
+
+
+def parse_optional_listen_address(value: object) -> ListenAddress | None:
+    """Return a listen address, or None for an empty string."""
+    return None if value == "" else parse_listen_address(value)
+
+
+def parse_base_url(value: object) -> str:
+    """Return the API's address without its trailing slashes; never quotes it, as it may hold credentials.
+
+    A password crosses the network in each request, so plain http goes to this machine only.
+    """
+    parts, host = _split(value)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("has credentials in it; put them into username and password_file")
+    if parts.query or parts.fragment or "?" in str(value) or "#" in str(value):
+        raise ValueError('has a query or a fragment; write only scheme, host and path, such as "https://host"')
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ValueError(
+            "is plain http to another machine, and would send the password in the clear; write https "
+            "(http is for localhost, 127.0.0.1 and ::1)"
+        )
+    return str(value).rstrip("/")
+
+
+def parse_proxy_url(value: object) -> str | None:
+    """Return a proxy's address, None for an empty string; never quotes it, as it may hold credentials."""
+    if value == "":
+        return None
+    parts, _host = _split(value)
+    if parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError('has a path, a query or a fragment; write it as "http://host:port"')
+    return str(value)
+
+
+def _split(value: object) -> tuple[SplitResult, str]:
+    if not isinstance(value, str):
+        wrong_kind(value, 'an address such as "https://host"')
+    if not _URL_TEXT.fullmatch(value):
+        raise ValueError('is empty or has white space or characters beyond ASCII; write it as "https://host"')
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError('is not an address such as "https://host" or "https://host:443"') from None
+    if parts.scheme not in {"https", "http"}:
+        raise ValueError('does not begin with "https://" (or "http://")')
+    if not host or port == 0:
+        raise ValueError('names no host, or port 0; write it as "https://host" or "https://host:443"')
+    return parts, host
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,176 @@
+"""Watchlists in CSV (RFC 4180): rows of cells with their line and column; cells are never quoted in faults."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.config.faults import Fault, did_you_mean, quote
+from exporter.config.values import check_label_name, flag_from_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+REQUIRED_COLUMNS = ("service_sid", "identity", "factor_sid")
+COLUMNS = (*REQUIRED_COLUMNS, "name", "account", "interval", "paused")
+LABEL_PREFIX = "labels."
+
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_HEADER_MEND = f"the first line names the columns {', '.join(REQUIRED_COLUMNS)}, and optionally others"
+
+
+class RowPlace(NamedTuple):
+    """Where a row stands."""
+
+    file: str
+    line: int
+    columns: Mapping[str, int]
+
+    def __str__(self) -> str:
+        return f"{self.file}: line {self.line}"
+
+    def key(self, name: str) -> str:
+        """Return the place of a cell, by the name of its column."""
+        column = self.columns.get(name)
+        return f"{self}, column {column} ({name})" if column else str(self)
+
+
+class CsvWatchlist:
+    """One CSV file; what is wrong with it is added to ``faults`` while its rows are iterated over."""
+
+    def __init__(self, file: str, text: str, faults: list[Fault]) -> None:
+        self.faults = faults
+        self._file = file
+        self._text = text
+        self._reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        self._columns: dict[str, int] = {}
+        self._labels: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[tuple[RowPlace, dict[str, object]]]:
+        before = len(self.faults)
+        records = self._records()
+        header = next(records, None)
+        if header is None:
+            if len(self.faults) == before:
+                self.faults.append(Fault(self._file, "is empty", _HEADER_MEND))
+            return
+        if not self._read_header(*header):
+            return
+        numbers = {name: index + 1 for name, index in (*self._columns.items(), *self._labels.items())}
+        width = len(header[1])
+        columns = tuple(self._columns.items())
+        labels = tuple((name.removeprefix(LABEL_PREFIX), index) for name, index in self._labels.items())
+        for line, cells in records:
+            if len(cells) != width:
+                self._refuse_width(line, len(cells), width)
+                continue
+            place = RowPlace(self._file, line, numbers)
+            row: dict[str, object] = {name: cells[index] for name, index in columns if cells[index]}
+            if "paused" in row:
+                try:
+                    row["paused"] = flag_from_text(str(row["paused"]))
+                except ValueError:
+                    self.faults.append(Fault(place.key("paused"), "is neither true nor false"))
+                    del row["paused"]
+            if labels:
+                row["labels"] = {name: cells[index] for name, index in labels if cells[index]}
+            yield place, row
+
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the line that each record begins on, and its cells; a blank line is no record."""
+        line = 1
+        while True:
+            try:
+                cells = next(self._reader, None)
+            except csv.Error as error:
+                self._refuse_quotes(line, str(error))
+                cells = []
+            if cells is None:
+                return
+            if cells:
+                yield line, cells
+            line = self._reader.line_num + 1
+
+    def _read_header(self, line: int, cells: list[str]) -> bool:
+        """Take in the columns; whether rows can be read by them."""
+        place = f"{self._file}: line {line}"
+        if not any(cell in COLUMNS for cell in cells):
+            self._refuse_header(place, cells)
+            return False
+        before = len(self.faults)
+        usable = True
+        for index, cell in enumerate(cells):
+            here = f"{place}, column {index + 1}"
+            if cell in self._columns or cell in self._labels:
+                self.faults.append(Fault(here, "has the same name as an earlier column", "remove one"))
+            elif cell in COLUMNS:
+                self._columns[cell] = index
+            elif cell.startswith(LABEL_PREFIX):
+                self._read_label(here, cell, index)
+            else:
+                known = (*COLUMNS, LABEL_PREFIX + "NAME")
+                mend = did_you_mean(cell.strip(), known) or f"remove it; known are {', '.join(known)}"
+                self.faults.append(Fault(here, "is no known column", mend))
+        for name in REQUIRED_COLUMNS:
+            if name not in self._columns:
+                usable = False
+                if len(self.faults) == before:
+                    self.faults.append(Fault(place, f"has no column {quote(name)}", "add it"))
+        return usable
+
+    def _read_label(self, place: str, cell: str, index: int) -> None:
+        try:
+            check_label_name(cell.removeprefix(LABEL_PREFIX))
+        except ValueError as error:
+            self.faults.append(Fault(place, f"{quote(cell.removeprefix(LABEL_PREFIX))} {error}"))
+        else:
+            self._labels[cell] = index
+
+    def _refuse_header(self, place: str, cells: list[str]) -> None:
+        for separator, name in _OTHER_SEPARATORS.items():
+            if any(part.strip() in COLUMNS for cell in cells for part in cell.split(separator)):
+                self.faults.append(Fault(place, f"separates the columns by {name}", "separate them by commas"))
+                return
+        self.faults.append(Fault(place, "is no header", _HEADER_MEND))
+
+    def _refuse_width(self, line: int, found: int, wanted: int) -> None:
+        if found < wanted:
+            place = f"{self._file}: line {line}, column {found + 1}"
+            problem = f"is missing; the row has {found} of the header's {wanted} columns"
+        else:
+            place = f"{self._file}: line {line}, column {wanted + 1}"
+            problem = f"is one too many; the row has {found} columns, the header {wanted}"
+        self.faults.append(Fault(place, problem, "put text with a comma in quotes" if found > wanted else ""))
+
+    def _refuse_quotes(self, line: int, message: str) -> None:
+        place = f"{self._file}: line {line}"
+        if "limit" in message:
+            self.faults.append(Fault(place, f"has a cell of more than {csv.field_size_limit()} characters"))
+            return
+        lines = list(io.StringIO(self._text, newline=""))
+        column, closed = _odd_quote("".join(lines[line - 1 :]))
+        problem = "goes on after its closing quote" if closed else "opens a quote that is never closed"
+        mend = 'write a quote within quotes twice ("")' if closed else "close it"
+        self.faults.append(Fault(f"{place}, column {column}", problem, mend))
+
+
+def _odd_quote(record: str) -> tuple[int, bool]:
+    """Return the column whose quotes are wrong, and whether they are closed at all."""
+    column, position = 1, 0
+    while position < len(record):
+        if record[position] == '"':
+            position += 1
+            while (end := record.find('"', position)) >= 0 and record[end + 1 : end + 2] == '"':
+                position = end + 2
+            if end < 0:
+                return column, False
+            position = end + 1
+            if record[position : position + 1] not in {",", "\r", "\n", ""}:
+                break
+        else:
+            while position < len(record) and record[position] not in ",\r\n":
+                position += 1
+        column += record[position : position + 1] == ","
+        position += 1
+    return column, True

@@ -1,0 +1,150 @@
+"""Reading files: bytes, text, TOML and patterns, with what is wrong told in words a user can act on."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from exporter.config.faults import Fault, Notice, escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+LARGEST_SECRET_BYTES = 65_536
+
+_COORDINATES = re.compile(r"\(at line ([0-9]+), column ([0-9]+)\)")
+_TOML_PROBLEMS = {
+    "Invalid value": "is not a TOML value; text stands in quotes",
+    "Expected '=' after a key": "lacks the = after a key",
+    "Expected newline": "has something more after the end of a value or table name",
+    "Cannot declare": "names a table a second time",
+    "Cannot overwrite": "gives a key a second time",
+    "Duplicate inline": "gives a key a second time",
+    "Cannot mutate": "adds to a table or list that is already complete",
+    "Cannot redefine": "adds to a table that is already complete",
+    "Unterminated string": "has a string that isn't closed",
+    "Illegal character": "has a control character or a line break in a string",
+    "Found invalid character": "has a control character in a comment or string",
+    "Unescaped": "has an unknown escape after a backslash in a string",
+    "Unclosed array": "has a list that isn't closed",
+    "Unclosed inline table": "has an inline table that isn't closed",
+}
+
+
+class UnreadableError(Exception):
+    """A file that cannot be used, with what to do about it; never quotes the file's content."""
+
+    def __init__(self, problem: str, mend: str = "", *, where: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.mend = mend
+        self.where = where
+
+    def fault(self, place: str) -> Fault:
+        """Return the fault for a file named at a place."""
+        return Fault(f"{place}: {self.where}" if self.where else place, self.problem, self.mend)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path for a message, on one line."""
+    return escape(str(path), 200)
+
+
+def read_bytes(path: Path, *, limit: int = -1) -> bytes:
+    """Return a file's content, of at most ``limit`` bytes where that is given; raises UnreadableError."""
+    try:
+        with path.open("rb") as file:
+            content = file.read() if limit < 0 else file.read(limit + 1)
+    except FileNotFoundError:
+        raise UnreadableError("does not exist", "create it or correct the path") from None
+    except IsADirectoryError:
+        raise UnreadableError("is a directory", "name a file in it") from None
+    except PermissionError:
+        raise UnreadableError("may not be read by this user", "give this user read permission") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "unusable path"
+        raise UnreadableError(f"cannot be read ({reason})", "correct the path") from None
+    if 0 <= limit < len(content):
+        raise UnreadableError(f"is larger than {limit} bytes", "name the right file")
+    return content
+
+
+def decode(content: bytes) -> str:
+    """Return the text of UTF-8 bytes, without a byte-order mark; raises UnreadableError with the place."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UnreadableError("is UTF-16", "save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - content.rfind(b"\n", 0, error.start)
+        raise UnreadableError(
+            "is not UTF-8 text", "save it as UTF-8", where=f"line {line}, column {column}"
+        ) from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return a TOML document; raises UnreadableError with line and column, and none of the text."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise UnreadableError("is nested too deeply") from None
+    except ValueError as error:
+        message = str(error)
+    problem = next(
+        (words for start, words in _TOML_PROBLEMS.items() if message.startswith(start)), "is not valid TOML"
+    )
+    coordinates = _COORDINATES.search(message)
+    if coordinates is not None:
+        where = f"line {coordinates[1]}, column {coordinates[2]}"
+    else:
+        where = f"line {max(1, len(text.splitlines()))}" if "at end of document" in message else ""
+    raise UnreadableError(problem, "see toml.io for the format" if "valid" in problem else "", where=where)
+
+
+def expand(directory: Path, patterns: Iterable[tuple[str, str]]) -> tuple[list[tuple[str, Path]], list[Notice]]:
+    """Return the files that paths and patterns name, each once; and a notice for a pattern without any.
+
+    Each pattern comes with its place, and each file with the place of the pattern that named it.
+
+    A plain path is returned whether or not it exists. Hidden files match no pattern.
+    """
+    found: dict[str, tuple[str, Path]] = {}
+    notices: list[Notice] = []
+    for place, pattern in patterns:
+        plain = directory / pattern
+        if not glob.has_magic(pattern) or plain.exists():
+            matches = [plain]
+        else:
+            # Path.glob would match the hidden copies of files that a mounted ConfigMap keeps
+            names = glob.glob(pattern, root_dir=directory, recursive=True)  # noqa: PTH207
+            matches = sorted(path for name in names if (path := directory / name).is_file())
+            if not matches:
+                text = f"{escape(pattern, 200)} matches no file (in {shown_path(directory.absolute())})"
+                notices.append(Notice(place, text))
+        for path in matches:
+            found.setdefault(os.path.realpath(path), (place, path))
+    return list(found.values()), notices
+
+
+class Digest:
+    """A SHA-256 over the content of several files, in the order they were read."""
+
+    __slots__ = ("_hash",)
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, content: bytes) -> None:
+        """Take in one file."""
+        self._hash.update(b"%d\n" % len(content))
+        self._hash.update(content)
+
+    def hexdigest(self) -> str:
+        """Return the digest so far, in hex."""
+        return self._hash.hexdigest()

@@ -1,0 +1,226 @@
+"""Loading a configuration: file, environment and flags in, a whole Config or every fault out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from exporter.config.checks import AccountChecks, family_faults, identity_key
+from exporter.config.faults import ConfigError, Fault, Notice, did_you_mean, quote
+from exporter.config.features import unbuilt_faults
+from exporter.config.files import Digest, UnreadableError, decode, expand, parse_toml, read_bytes, shown_path
+from exporter.config.settings import Settings
+from exporter.config.sources import EnvironmentLayer, FileLayer, FlagLayer, Layer, explain, place_of
+from exporter.config.tree import NAMED, settings_tree
+from exporter.config.validation import Problem, missing, problems
+from exporter.config.watchlist import TABLES, Watchlist
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from exporter.config.secrets import PasswordSource
+    from exporter.config.settings import EntityEntry
+    from exporter.watched import WatchedFactor
+
+_FILES = ("watchlist", "files")
+
+_STAND_IN = "AC" + "0" * 32
+"""Takes the place of an Account SID that is missing, so that the rest of a refused account is checked too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole and valid configuration.
+
+    ``passwords`` are by account; ``sources`` are the files read, the configuration file first; ``sha256``
+    is a digest of their content, in hex. Neither ``repr`` nor ``str`` shows a secret or an identity.
+    """
+
+    path: Path
+    settings: Settings
+    factors: tuple[WatchedFactor, ...] = field(repr=False)
+    entities: tuple[EntityEntry, ...] = field(repr=False)
+    passwords: Mapping[str, PasswordSource]
+    identity_key: bytes | None = field(repr=False)
+    notices: tuple[Notice, ...]
+    sources: tuple[Path, ...]
+    sha256: str
+
+
+def load(
+    path: Path,
+    *,
+    environ: Mapping[str, str],
+    flags: Mapping[str, Any],
+    known_families: Collection[str] = (),
+) -> Config:
+    """Load a configuration; raises ConfigError with every fault at once.
+
+    ``flags`` are dotted keys with their values; ``known_families`` are the short names that
+    ``metrics.factor_families`` may choose from (empty: not judged).
+    """
+    return _Loading(path, environ, flags).run(known_families)
+
+
+def current_digest(config: Config) -> str:
+    """Return the digest that the configuration's files have now; differs from ``sha256`` after a change.
+
+    A file that cannot be read counts as empty, and a new file that fits a pattern counts.
+    """
+    paths, _notices = expand(config.path.parent, (("", name) for name in config.settings.watchlist.files))
+    digest = Digest()
+    for path in (config.path, *(path for _place, path in paths)):
+        try:
+            digest.add(read_bytes(path))
+        except UnreadableError:
+            digest.add(b"")
+    return digest.hexdigest()
+
+
+class _Loading:
+    """One run of the loader: gathers faults on the way, and carries on past each."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str], flags: Mapping[str, Any]) -> None:
+        self._path = path
+        self._file = shown_path(path)
+        self._tree = settings_tree()
+        self._digest = Digest()
+        self._faults: list[Fault] = []
+        self._notices: list[Notice] = []
+        self._misnamed: set[str] = set()
+        self._refused: set[tuple[str, ...]] = set()
+        document = self._read_document()
+        self._listed = {name: document.pop(name) for name in TABLES if name in document}
+        file = FileLayer(self._tree, document, self._file, path.parent)
+        environment = EnvironmentLayer(self._tree, environ, file.account_names())
+        self._layers: tuple[Layer, ...] = (FlagLayer(self._tree, flags), environment, file)
+        for layer in reversed(self._layers):
+            self._faults.extend(layer.faults)
+        self._patterns = dict(enumerate(self._listed_patterns()))
+
+    def run(self, known_families: Collection[str]) -> Config:
+        """Check everything; return the Config, or raise ConfigError."""
+        settings = self._settings()
+        self._faults.extend(unbuilt_faults(settings, self._layers, self._tree))
+        place = place_of(self._layers, ("metrics", "factor_families"))
+        self._faults.extend(family_faults(settings.metrics.factor_families, known_families, place))
+        accounts = AccountChecks(self._layers, self._refused)
+        for name, account in settings.accounts.items():
+            accounts.look_at(name, account)
+        self._faults.extend(accounts.faults)
+        key = self._identity_key(settings)
+        watchlist = Watchlist(self._account_names(), settings.polling.interval)
+        inline = watchlist.add_document(self._file, self._listed)
+        sources = self._read_files(watchlist)
+        self._judge(watchlist)
+        if self._faults:
+            raise ConfigError(self._faults)
+        return Config(
+            path=self._path,
+            settings=settings.model_copy(update={"factors": inline}),
+            factors=tuple(watchlist.factors),
+            entities=tuple(watchlist.entities),
+            passwords=MappingProxyType(accounts.passwords),
+            identity_key=key,
+            notices=tuple(self._notices),
+            sources=(self._path, *sources),
+            sha256=self._digest.hexdigest(),
+        )
+
+    def _identity_key(self, settings: Settings) -> bytes | None:
+        match identity_key(settings.metrics, self._layers, self._refused):
+            case Fault() as fault:
+                self._faults.append(fault)
+            case Notice() as notice:
+                self._notices.append(notice)
+            case bytes() as key:
+                return key
+        return None
+
+    def _read_document(self) -> dict[str, Any]:
+        try:
+            content = read_bytes(self._path)
+            self._digest.add(content)
+            return parse_toml(decode(content))
+        except UnreadableError as error:
+            raise ConfigError([error.fault(self._file)]) from None
+
+    def _account_names(self) -> tuple[str, ...]:
+        names = {name: None for layer in reversed(self._layers) for name in layer.account_names()}
+        return tuple(name for name in names if name not in self._misnamed)
+
+    def _settings(self) -> Settings:
+        """Return the settings; where some are faulty, those with the faulty ones left at their defaults."""
+        first = True
+        while True:
+            try:
+                return Settings.of(self._layers)
+            except ValidationError as error:
+                for problem in problems(error):
+                    self._refused.add(problem.path)
+                    if first:
+                        self._faults.append(self._fault(problem))
+                    if problem.cause is None:
+                        self._layers[-1].put(problem.path, _STAND_IN, "")
+                    else:
+                        for layer in self._layers:
+                            layer.drop(problem.path)
+            first = False
+
+    def _fault(self, problem: Problem) -> Fault:
+        path = problem.path
+        if problem.cause is not None:
+            place = place_of(self._layers, path)
+            if problem.position is not None:
+                place = f"{place}[{problem.position}]"
+                if path == _FILES:
+                    del self._patterns[problem.position]
+            return Fault(place, explain(problem.cause, path))
+        _, account, name = path  # the one key that is required stands in an account
+        file = self._layers[-1]
+        if ("accounts", account) in file.places:
+            key = next(key for key in self._tree.leaves() if key.path == ("accounts", NAMED, name))
+            return missing(f"{file.places['accounts', account]}.{name}", key)
+        self._misnamed.add(account)
+        place = place_of(self._layers, path[:2])
+        known = [other for other in file.account_names() if other != account]
+        mend = did_you_mean(account, known) or f"set accounts.{account}.{name}"
+        return Fault(place, f"belongs to the account {quote(account)}, which has no {name}", mend)
+
+    def _listed_patterns(self) -> list[Any]:
+        """Return watchlist.files as it is given, so that a bad item leaves the others their positions."""
+        given = (layer.values["watchlist"]["files"] for layer in self._layers if _FILES in layer.places)
+        patterns: object = next(given, ())
+        return list(patterns) if isinstance(patterns, list | tuple) else []
+
+    def _read_files(self, watchlist: Watchlist) -> tuple[Path, ...]:
+        place = place_of(self._layers, _FILES)
+        patterns = ((f"{place}[{position}]", pattern) for position, pattern in self._patterns.items())
+        paths, notices = expand(self._path.parent, patterns)
+        self._notices.extend(notices)
+        for named, path in paths:
+            try:
+                content = read_bytes(path)
+            except UnreadableError as error:
+                watchlist.faults.append(Fault(named, f"{shown_path(path)} {error.problem}", error.mend))
+                continue
+            self._digest.add(content)
+            try:
+                watchlist.add_file(path, content)
+            except UnreadableError as error:
+                watchlist.faults.append(error.fault(shown_path(path)))
+        return tuple(path for _place, path in paths)
+
+    def _judge(self, watchlist: Watchlist) -> None:
+        self._faults.extend(watchlist.faults)
+        if watchlist.without_account:
+            problem = f"no account is set, and {watchlist.without_account} watched entries need one"
+            self._faults.append(Fault(self._file, problem, "add a table [accounts.main]"))
+        self._notices.extend(watchlist.notices())
+        if not watchlist.factors and not watchlist.entities:
+            text = "the watchlist is empty, so nothing is fetched; list factors under [[factors]]"
+            self._notices.append(Notice(self._file, text))

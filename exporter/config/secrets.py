@@ -1,0 +1,97 @@
+"""Secrets in files: read at start, read again when they may have changed, and never shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.config.files import LARGEST_SECRET_BYTES, UnreadableError, read_bytes
+from exporter.config.values import parse_credential
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHORTEST_KEY_BYTES = 32
+
+
+class PasswordSource:
+    """An account's password: where it comes from, and its value in force; no ``repr`` shows it."""
+
+    __slots__ = ("_current", "_path", "_problem")
+
+    def __init__(self, current: str, path: Path | None = None) -> None:
+        self._current = current
+        self._path = path
+        self._problem: str | None = None
+
+    @classmethod
+    def from_file(cls, path: Path) -> PasswordSource:
+        """Read a password file; raises UnreadableError."""
+        return cls(read_password(path), path)
+
+    @property
+    def current(self) -> str:
+        """The password in force."""
+        return self._current
+
+    @property
+    def path(self) -> Path | None:
+        """The file it is read from; None when it stands in the configuration itself."""
+        return self._path
+
+    @property
+    def problem(self) -> str | None:
+        """Why the last reread failed; None when it didn't."""
+        return self._problem
+
+    def reread(self) -> bool:
+        """Read the file again and return whether the password changed.
+
+        A file that cannot be used leaves the password as it was, and says why in ``problem``.
+        """
+        if self._path is None:
+            return False
+        try:
+            password = read_password(self._path)
+        except UnreadableError as error:
+            self._problem = error.problem
+            return False
+        self._problem = None
+        changed = password != self._current
+        self._current = password
+        return changed
+
+    def __repr__(self) -> str:
+        return f"PasswordSource(path={str(self._path)!r})" if self._path else "PasswordSource(inline)"
+
+
+def read_password(path: Path) -> str:
+    """Return the password in a file, without one line break at its end; raises UnreadableError."""
+    text = _without_line_break(decode_secret(read_bytes(path, limit=LARGEST_SECRET_BYTES)))
+    try:
+        return parse_credential(text)
+    except ValueError as error:
+        raise UnreadableError(str(error)) from None
+
+
+def read_key(path: Path) -> bytes:
+    """Return the key in a file, without one line break at its end; raises UnreadableError."""
+    content = read_bytes(path, limit=LARGEST_SECRET_BYTES)
+    key = content.removesuffix(b"\n").removesuffix(b"\r") if content.endswith(b"\n") else content
+    if len(key) < SHORTEST_KEY_BYTES:
+        raise UnreadableError(
+            f"holds {len(key)} bytes, and a key has at least {SHORTEST_KEY_BYTES}",
+            f"write one, for instance with: openssl rand -hex {SHORTEST_KEY_BYTES}",
+        )
+    return key
+
+
+def decode_secret(content: bytes) -> str:
+    """Return a secret's text; a byte-order mark is kept, as it is no part of a secret."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise UnreadableError("is not UTF-8 text", "write the secret as plain text") from None
+
+
+def _without_line_break(text: str) -> str:
+    return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text

@@ -1,0 +1,53 @@
+"""What pydantic found wrong, told as faults with the place each value came from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.config.faults import Fault, did_you_mean
+from exporter.config.sources import explain, spelt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pydantic import ValidationError
+
+    from exporter.config.tree import Key, Table
+
+
+class Problem(NamedTuple):
+    """One thing pydantic found: the key's path, the index where that is a list, and what is wrong.
+
+    ``cause`` is None where a required key is missing or an unknown one is there.
+    """
+
+    path: tuple[str, ...]
+    position: int | None
+    kind: str
+    cause: ValueError | None
+
+
+def problems(error: ValidationError) -> Iterator[Problem]:
+    """Yield each problem, without the value."""
+    for found in error.errors(include_url=False, include_input=False):
+        path = tuple(part for part in found["loc"] if isinstance(part, str) and part != "[key]")
+        position = next((part for part in found["loc"] if isinstance(part, int)), None)
+        cause = found.get("ctx", {}).get("error")
+        yield Problem(path, position, found["type"], cause if isinstance(cause, ValueError) else None)
+
+
+def entry_faults(error: ValidationError, table: Table, place: Callable[[str], str]) -> Iterator[Fault]:
+    """Yield the faults of one entry of the watchlist; ``place`` tells where a key of it stands."""
+    for path, _position, kind, cause in problems(error):
+        name = spelt(path[:1])
+        if cause is not None:
+            yield Fault(place(name), explain(cause, table.path))
+        elif kind == "missing":
+            yield missing(place(name), next(key for key in table.leaves() if key.path[-1] == name))
+        else:
+            yield Fault(place(name), "is not a known key", did_you_mean(name, table.below) or "remove it")
+
+
+def missing(place: str, key: Key) -> Fault:
+    """Return the fault of a key that must be there and isn't."""
+    return Fault(place, "is missing", f"add it ({key.description.partition('. ')[0].rstrip('.')})")

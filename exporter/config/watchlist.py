@@ -1,0 +1,230 @@
+"""The watchlist: entries of the configuration and of its files, checked one by one and against each other."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from pydantic import ValidationError
+
+from exporter.config.csvfile import CsvWatchlist
+from exporter.config.faults import Fault, Notice, did_you_mean, listing, nearest, quote
+from exporter.config.features import UNBUILT, unbuilt_fault
+from exporter.config.files import decode, parse_toml, shown_path
+from exporter.config.settings import EntityEntry, FactorEntry
+from exporter.config.tree import LISTED, table_of
+from exporter.config.validation import entry_faults
+from exporter.config.values import OVERWRITTEN_LABELS, kind_of
+from exporter.watched import FactorKey, WatchedFactor
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+TABLES = ("factors", "entities")
+"""The arrays of tables that list what is watched."""
+
+_LabelPairs = tuple[tuple[str, str], ...]
+
+
+class Place(Protocol):
+    """Where an entry stands; ``str`` gives the entry's place."""
+
+    def key(self, name: str) -> str:
+        """Return the place of one of its keys."""
+
+
+class TablePlace(NamedTuple):
+    """Where an entry in TOML stands."""
+
+    file: str
+    array: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.array}[{self.number}]"
+
+    def key(self, name: str) -> str:
+        """Return the place of one of its keys."""
+        return f"{self}.{name}"
+
+
+@dataclass(slots=True)
+class _Repeated:
+    """A notice that many entries may give cause for: told once, at the first."""
+
+    first: str
+    count: int = 1
+
+
+class Watchlist:
+    """What is watched, gathered from file after file; faults and notices are gathered along with it."""
+
+    def __init__(self, accounts: Collection[str], interval_seconds: float) -> None:
+        self.faults: list[Fault] = []
+        self.factors: list[WatchedFactor] = []
+        self.entities: list[EntityEntry] = []
+        self.without_account = 0
+        self._accounts = tuple(accounts)
+        self._interval_seconds = interval_seconds
+        self._factor_table = table_of(FactorEntry, ("factors", LISTED))
+        self._entity_table = table_of(EntityEntry, ("entities", LISTED))
+        self._keys: dict[FactorKey, Place] = {}
+        self._names: dict[tuple[str, str, str], Place] = {}
+        self._labels: dict[_LabelPairs, _LabelPairs] = {}
+        self._overwritten: dict[str, _Repeated] = {}
+        self._revealing: dict[str, _Repeated] = {}
+
+    def add_document(self, file: str, content: Mapping[str, Any]) -> tuple[FactorEntry, ...]:
+        """Take in the arrays ``factors`` and ``entities`` of a TOML document; return the good factors."""
+        entries = []
+        for place, table in self._tables(file, "factors", content.get("factors", [])):
+            entry = self._factor(place, table)
+            if entry is not None:
+                entries.append(entry)
+        entities = self._tables(file, "entities", content.get("entities", []))
+        if entities and "entities" in UNBUILT:
+            self.faults.append(unbuilt_fault(f"{file}: entities", UNBUILT["entities"]))
+        for place, table in entities:
+            self._entity(place, table)
+        return tuple(entries)
+
+    def add_file(self, path: Path, content: bytes) -> None:
+        """Take in a file of the watchlist, by its ending; raises UnreadableError."""
+        file = shown_path(path)
+        match path.suffix.lower():
+            case ".csv":
+                for place, row in CsvWatchlist(file, decode(content), self.faults):
+                    self._factor(place, row)
+            case ".toml":
+                document = parse_toml(decode(content))
+                for name in document:
+                    if name not in TABLES:
+                        mend = "a watchlist file holds [[factors]] and [[entities]] only"
+                        self.faults.append(Fault(f"{file}: {quote(name)}", "does not belong here", mend))
+                self.add_document(file, document)
+            case _:
+                mend = "name it *.csv or *.toml, or narrow the pattern"
+                self.faults.append(Fault(file, "is neither a .csv nor a .toml file", mend))
+
+    def notices(self) -> tuple[Notice, ...]:
+        """Return what is worth telling of the entries gathered."""
+        revealing = dict(self._revealing)
+        identities = {factor.identity for factor in self.factors}
+        for (_account, _service_sid, name), place in self._names.items():
+            if name in identities:
+                _count(revealing, "name", place.key("name"))
+        notices = [
+            Notice(
+                found.first,
+                f'the label "{name}"{_times(found)} is one that Prometheus usually attaches itself on Kubernetes, '
+                f'and ours would become "exported_{name}"; choose another name',
+            )
+            for name, found in self._overwritten.items()
+        ]
+        notices.extend(
+            Notice(
+                found.first,
+                f"the {what}{_times(found)} is an identity, and stands on every metric and page; choose another",
+            )
+            for what, found in revealing.items()
+        )
+        return tuple(notices)
+
+    def _tables(self, file: str, array: str, content: object) -> list[tuple[TablePlace, dict[str, object]]]:
+        if not isinstance(content, list):
+            problem = f"is {kind_of(content)}, not an array of tables"
+            self.faults.append(Fault(f"{file}: {array}", problem, f"write [[{array}]] with two brackets"))
+            return []
+        tables = []
+        for index, table in enumerate(content):
+            place = TablePlace(file, array, index)
+            if isinstance(table, dict):
+                tables.append((place, table))
+            else:
+                self.faults.append(Fault(str(place), f"is {kind_of(table)}, not a table"))
+        return tables
+
+    def _entity(self, place: Place, table: dict[str, object]) -> None:
+        try:
+            entity = EntityEntry.model_validate(table)
+        except ValidationError as error:
+            self.faults.extend(entry_faults(error, self._entity_table, place.key))
+            return
+        if self._account(place, entity.account) is not None:
+            self.entities.append(entity)
+
+    def _factor(self, place: Place, table: dict[str, object]) -> FactorEntry | None:
+        """Take in one entry; return it when it is good in itself."""
+        try:
+            entry = FactorEntry.model_validate(table)
+        except ValidationError as error:
+            self.faults.extend(entry_faults(error, self._factor_table, place.key))
+            return None
+        account = self._account(place, entry.account)
+        if account is None:
+            return entry
+        key = FactorKey(account, sys.intern(entry.service_sid), entry.factor_sid)
+        name = entry.name or entry.factor_sid
+        if self._is_new(place, key, name):
+            labels = self._shared(entry.labels) if entry.labels else ()
+            self._look_at(place, entry, labels)
+            seconds = self._interval_seconds if entry.interval is None else entry.interval
+            factor = WatchedFactor(key, name, entry.identity, seconds, entry.paused, labels)
+            self.factors.append(factor)
+        return entry
+
+    def _account(self, place: Place, name: str | None) -> str | None:
+        """Return the account an entry belongs to; None, and a fault, when that isn't clear."""
+        if not self._accounts:
+            self.without_account += 1
+            return None
+        if name is None:
+            if len(self._accounts) == 1:
+                return self._accounts[0]
+            problem = "names no account, and there are several"
+            self.faults.append(Fault(str(place), problem, f"set account to one of {listing(self._accounts)}"))
+            return None
+        if name in self._accounts:
+            return sys.intern(name)
+        similar = nearest(name, self._accounts)
+        problem = f"{quote(name)} is no account's name" if similar else "is no account's name"
+        mend = did_you_mean(name, self._accounts) or f"known: {listing(self._accounts)}"
+        self.faults.append(Fault(place.key("account"), problem, mend))
+        return None
+
+    def _is_new(self, place: Place, key: FactorKey, name: str) -> bool:
+        """Whether neither this factor nor its name was listed before; a fault names both places."""
+        first = self._keys.setdefault(key, place)
+        if first is not place:
+            self.faults.append(Fault(str(place), f"lists the same factor as {first}", "remove one of the two"))
+            return False
+        first = self._names.setdefault((key.account, key.service_sid, name), place)
+        if first is not place:
+            problem = f"is the name of {first} too, in the same account and service"
+            self.faults.append(Fault(place.key("name"), problem, "give one of the two another name"))
+            return False
+        return True
+
+    def _shared(self, labels: dict[str, str]) -> _LabelPairs:
+        pairs = tuple(sorted(labels.items()))
+        return self._labels.setdefault(pairs, pairs)
+
+    def _look_at(self, place: Place, entry: FactorEntry, labels: _LabelPairs) -> None:
+        for name, value in labels:
+            if name in OVERWRITTEN_LABELS:
+                _count(self._overwritten, name, str(place))
+            if value == entry.identity:
+                _count(self._revealing, f'label "{name}"', str(place))
+
+
+def _count(found: dict[str, _Repeated], what: str, place: str) -> None:
+    if what in found:
+        found[what].count += 1
+    else:
+        found[what] = _Repeated(place)
+
+
+def _times(found: _Repeated) -> str:
+    return f" (here and in {found.count - 1} more)" if found.count > 1 else ""

@@ -1,0 +1,134 @@
+"""Where to listen, and what may be called."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.config import addresses
+from exporter.config.addresses import ListenAddress
+
+from .texts import problem_of
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (":10069", ListenAddress(None, 10069)),
+        ("127.0.0.1:0", ListenAddress("127.0.0.1", 0)),
+        ("[::1]:9", ListenAddress("::1", 9)),
+        ("[::]:65535", ListenAddress("::", 65535)),
+        ("metrics.example:80", ListenAddress("metrics.example", 80)),
+    ],
+)
+def test_listen_addresses(text: str, address: ListenAddress) -> None:
+    assert addresses.parse_listen_address(text) == address
+    assert str(address) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "10069", ":", ":x", ":65536", ":-1", "::1:9", "[::1]", "[1.2.3.4]:9", "[]:9", "a b:9", "a/:9", ":٣"],
+)
+def test_no_listen_addresses(text: str) -> None:
+    with pytest.raises(ValueError):
+        addresses.parse_listen_address(text)
+
+
+@given(
+    st.one_of(
+        st.none(),
+        st.ip_addresses().map(str),
+        st.from_regex(r"[a-z0-9]{1,9}(\.[a-z0-9]{1,9}){0,3}", fullmatch=True),
+    ),
+    st.integers(0, 65535),
+)
+def test_a_listen_address_survives_writing_and_reading(host: str | None, port: int) -> None:
+    address = ListenAddress(host, port)
+    assert addresses.parse_listen_address(str(address)) == address
+
+
+def test_one_address_or_several() -> None:
+    assert addresses.listen_address_list(":1") == [ListenAddress(None, 1)]
+    assert addresses.listen_address_list((":1", ":2")) == [":1", ":2"]
+    assert addresses.parse_optional_listen_address("") is None
+    assert addresses.parse_optional_listen_address(":1") == ListenAddress(None, 1)
+
+
+def test_a_port_chosen_by_the_system_may_be_asked_for_twice() -> None:
+    twice = (ListenAddress("::1", 0), ListenAddress("::1", 0))
+    assert addresses.check_different(twice) == twice
+    with pytest.raises(ValueError, match="listed twice"):
+        addresses.check_different((ListenAddress("::1", 1), ListenAddress("::1", 1)))
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://verify.twilio.com", "https://verify.twilio.com"),
+        ("https://verify.twilio.com/", "https://verify.twilio.com"),
+        ("https://gateway.example:8443/twilio/", "https://gateway.example:8443/twilio"),
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("http://127.8.9.1", "http://127.8.9.1"),
+        ("http://[::1]:1/", "http://[::1]:1"),
+    ],
+)
+def test_base_urls(text: str, url: str) -> None:
+    assert addresses.parse_base_url(text) == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "verify.twilio.com",
+        "https://",
+        "https:///x",
+        "ftp://localhost",
+        "https://a b",
+        "https://é",
+        "https://[::1",
+        "https://user@host",
+        "https://user:pw@host",
+        "https://:pw@host",
+        "https://@host",
+        "https://host?",
+        "https://host#",
+        "https://host?a=b",
+        "https://host/#x",
+        "https://host:0",
+        "https://host:99999",
+        "http://example.com",
+        "http://localhost.example.com",
+        "http://127.0.0.1.example.com",
+        "http://10.0.0.1",
+        "http://0.0.0.0",
+        "http://0x7f000001",
+        "http://127.0.0.1\\@example.com",
+        "http://localhost@example.com",
+    ],
+)
+def test_no_base_urls(text: str) -> None:
+    with pytest.raises(ValueError):
+        addresses.parse_base_url(text)
+
+
+@given(
+    st.one_of(st.text(), st.text().map("https://".__add__), st.from_regex(r"https?://[^\s]{1,40}"), st.integers())
+)
+def test_reading_an_address_raises_nothing_but_value_errors(value: object) -> None:
+    for parse in (addresses.parse_base_url, addresses.parse_proxy_url, addresses.parse_listen_address):
+        assert problem_of(parse, value) != ""
+
+
+@pytest.mark.parametrize("text", ["http://proxy.example:3128", "https://user:pw@proxy.example/"])
+def test_proxies(text: str) -> None:
+    assert addresses.parse_proxy_url(text) == text
+    assert addresses.parse_proxy_url("") is None
+
+
+@pytest.mark.parametrize("text", ["proxy:3128", "socks5://proxy:1080", "http://proxy/path", "http://proxy?x", " "])
+def test_no_proxies(text: str) -> None:
+    with pytest.raises(ValueError):
+        addresses.parse_proxy_url(text)

@@ -1,0 +1,293 @@
+"""A whole configuration: what it holds once loaded, and that every fault is told at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.config import Config, ConfigError, Fault, IdentityLabel, current_digest, load
+from exporter.config.features import UNBUILT, unbuilt_faults
+from exporter.config.files import UnreadableError, expand, parse_toml, read_bytes
+from exporter.config.settings import Settings
+from exporter.config.tree import Key, settings_tree
+from exporter.watched import FactorKey, WatchedFactor
+
+from .texts import ACCOUNT_SID, HEADER, IDENTITY, PASSWORD, SERVICE, account, factor, factor_sid, row
+
+if TYPE_CHECKING:
+    from .conftest import Loading, Refusing
+
+
+def test_a_factor_as_it_is_watched(load_text: Loading) -> None:
+    keys = {
+        "name": '"oncall"',
+        "interval": '"90s"',
+        "paused": "true",
+        "labels": '{ b = "2", a = "1", none = "" }',
+        "service_sid": f'"va{"0" * 32}"',
+        "account": '"main"',
+    }
+    config = load_text(account() + factor(10, **keys) + factor(11))
+    assert config.factors == (
+        WatchedFactor(
+            FactorKey("main", SERVICE, factor_sid(10)), "oncall", IDENTITY, 90, True, (("a", "1"), ("b", "2"))
+        ),
+        WatchedFactor(FactorKey("main", SERVICE, factor_sid(11)), factor_sid(11), IDENTITY, 300),
+    )
+    assert [entry.factor_sid for entry in config.settings.factors] == [factor_sid(10), factor_sid(11)]
+
+
+def test_a_config_knows_what_it_was_made_of(load_text: Loading, tmp_path: Path) -> None:
+    text = account() + '[watchlist]\nfiles = ["*.csv", "b.toml", "a.csv"]\n'
+    csv_text = f"{HEADER}\n{row(1)}"
+    config = load_text(text, b_dot_toml=factor(2), a_dot_csv=csv_text)
+    assert config.path == tmp_path / "config.toml"
+    assert config.sources == (tmp_path / "config.toml", tmp_path / "a.csv", tmp_path / "b.toml")
+    digest = hashlib.sha256()
+    for content in (text, csv_text, factor(2)):
+        digest.update(f"{len(content)}\n{content}".encode())
+    assert config.sha256 == digest.hexdigest() == current_digest(config)
+    assert config.passwords["main"].current == PASSWORD
+    assert config.entities == ()
+    assert config.notices == ()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.sha256 = ""  # type: ignore[misc]
+    with pytest.raises(ValueError, match="frozen"):
+        config.settings.polling.interval = 1  # type: ignore[misc]
+
+
+def test_a_digest_follows_the_files(load_text: Loading, tmp_path: Path) -> None:
+    config = load_text(account() + '[watchlist]\nfiles = ["*.csv"]\n', a_dot_csv=f"{HEADER}\n{row(1)}")
+    (tmp_path / "a.csv").touch()
+    assert current_digest(config) == config.sha256
+    (tmp_path / "b.csv").write_text(f"{HEADER}\n{row(2)}")
+    assert current_digest(config) != config.sha256
+    (tmp_path / "b.csv").unlink()
+    assert current_digest(config) == config.sha256
+    (tmp_path / "config.toml").unlink()
+    assert current_digest(config) != config.sha256
+
+
+def test_a_digest_is_of_files_and_not_of_secrets(load_text: Loading, tmp_path: Path) -> None:
+    text = f'[accounts.main]\naccount_sid = "{ACCOUNT_SID}"\npassword_file = "secret"\n'
+    first = load_text(text, secret="one").sha256
+    assert load_text(text, secret="two").sha256 == first
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (None, "config.toml: does not exist; create it or correct the path"),
+        (b"\xff\xfea", "config.toml: is UTF-16; save it as UTF-8"),
+        (b"[web]\na = '\xe9'", "config.toml: line 2, column 6: is not UTF-8 text; save it as UTF-8"),
+        (b"a = " + b"[" * 5000, "config.toml: is nested too deeply"),
+        (b"a = " + b"9" * 5000, "config.toml: is not valid TOML; see toml.io for the format"),
+        (b"a =", "config.toml: line 1: is not a TOML value; text stands in quotes"),
+        (
+            b"a = 1\r\rb = 2",
+            "config.toml: line 1, column 6: has something more after the end of a value or table name",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_read(content: bytes | None, fault: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as refused:
+        load(path, environ={}, flags={})
+    assert str(refused.value).replace(f"{tmp_path}/", "") == fault
+
+
+def test_a_directory_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a directory; name a file in it"):
+        load(tmp_path, environ={}, flags={})
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (PermissionError(13, "Permission denied"), "may not be read by this user"),
+        (OSError(5, "Input/output error"), "cannot be read (Input/output error)"),
+        (ValueError("embedded null byte"), "cannot be read (unusable path)"),
+    ],
+)
+def test_other_reasons_why_a_file_cannot_be_read(
+    error: Exception, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(UnreadableError) as raised:
+        read_bytes(Path("x"))
+    assert raised.value.problem == problem
+
+
+@given(st.text())
+def test_any_text_is_toml_or_refused_on_one_line(text: str) -> None:
+    try:
+        parse_toml(text)
+    except UnreadableError as error:
+        fault = error.fault("x")
+    else:
+        fault = Fault("x", "is good")
+    assert str(fault).isprintable()
+
+
+def test_every_fault_is_told_at_once(faults_of: Refusing) -> None:
+    text = (
+        'colour = 1\n[polling]\ninterval = "soon"\n[state]\nfile = "x"\n'
+        + account("main", username='"x"', ca_file='"nowhere"')
+        + account("Bad")
+        + factor(1, identity='"x"')
+        + factor(2, account='"main"')
+        + factor(2, account='"main"')
+        + '[metrics]\nidentity = "hmac"\nfactor_families = ["nope"]\n'
+        + '[watchlist]\nfiles = ["", "w.csv", "nowhere.csv"]\n'
+    )
+    faults = faults_of(
+        text,
+        environ={"VERIFY_EXPORTER_QUUX": "", "VERIFY_EXPORTER_LOG__LEVEL": "loud"},
+        flags={"log.format": "xml"},
+        known_families=("verified", "up"),
+        w_dot_csv=f"{HEADER},account\n{row(3)}{row(4, 'main')}{row(4, 'main')}",
+    )
+    assert [fault.split(": ")[:2] for fault in faults] == [
+        ["config.toml", "colour"],
+        ["VERIFY_EXPORTER_QUUX", "is no known variable; remove it"],
+        ["VERIFY_EXPORTER_LOG__LEVEL", '"loud" is not one of debug, info, warning, error'],
+        ["--log.format", '"xml" is not one of logfmt, json'],
+        ["config.toml", "polling.interval"],
+        ["config.toml", "accounts.main.username"],
+        ["config.toml", "accounts.Bad"],
+        ["config.toml", "watchlist.files[0]"],
+        ["config.toml", "state.file"],
+        ["config.toml", "metrics.factor_families[0]"],
+        ["config.toml", "accounts.main.ca_file"],
+        ["config.toml", "metrics.identity"],
+        ["config.toml", "factors[0].identity"],
+        ["config.toml", "factors[2]"],
+        ["w.csv", "line 2, column 4"],
+        ["w.csv", "line 4"],
+        ["config.toml", "watchlist.files[2]"],
+    ]
+
+
+def test_families_are_judged_when_they_are_known(load_text: Loading, faults_of: Refusing) -> None:
+    text = '[metrics]\nfactor_families = ["verified", "*_seconds", "exist"]\n'
+    assert load_text(text).settings.metrics.factor_families == ("verified", "*_seconds", "exist")
+    known = ("verified", "exists", "interval_seconds")
+    assert faults_of(text, known_families=known) == [
+        'config.toml: metrics.factor_families[2]: "exist" fits no per-factor metric; did you mean "exists"?'
+    ]
+    assert faults_of('[metrics]\nfactor_families = ["zz*"]\n', known_families=known)[0].endswith(
+        '"zz*" fits no per-factor metric; known: "exists", "interval_seconds", "verified"'
+    )
+    assert (
+        load_text("[metrics]\nfactor_families = []\n", known_families=known).settings.metrics.factor_families == ()
+    )
+
+
+def test_an_identity_key_for_hmac(load_text: Loading) -> None:
+    text = '[metrics]\nidentity = "hmac"\nidentity_key_file = "key"\n'
+    config = load_text(text, key=b"k" * 32 + b"\n")
+    assert config.settings.metrics.identity is IdentityLabel.HMAC
+    assert config.identity_key == b"k" * 32
+    assert load_text("").identity_key is None
+
+
+def test_authorities_in_pem(load_text: Loading) -> None:
+    authority = trustme.CA().cert_pem.bytes()
+    config = load_text(account("main", ca_file='"ca.pem"'), ca_dot_pem=authority)
+    ca_file = config.settings.accounts["main"].ca_file
+    assert ca_file is not None
+    assert ca_file.read_bytes() == authority
+
+
+def test_a_password_file_that_could_not_be_parsed_as_a_path_is_no_second_fault(faults_of: Refusing) -> None:
+    text = f'[accounts.main]\naccount_sid = "{ACCOUNT_SID}"\npassword_file = " x"\n'
+    assert faults_of(text) == ["config.toml: accounts.main.password_file: has white space around it; remove it"]
+
+
+def test_an_empty_key_file_is_no_key(faults_of: Refusing) -> None:
+    assert faults_of('[metrics]\nidentity = "hmac"\nidentity_key_file = ""\n') == [
+        'config.toml: metrics.identity: "hmac" needs a key; set metrics.identity_key_file'
+    ]
+    assert len(faults_of('[metrics]\nidentity = "hmac"\nidentity_key_file = 1\n')) == 1
+
+
+def test_no_credential_because_the_path_is_empty(faults_of: Refusing) -> None:
+    text = f'[accounts.main]\naccount_sid = "{ACCOUNT_SID}"\npassword_file = ""\n'
+    assert faults_of(text) == ["config.toml: accounts.main: has no credential; set password_file"]
+
+
+def test_patterns_match_files_that_are_not_hidden_and_each_once(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.csv", ".hidden.csv", "deep/er/c.csv", "d[1].csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "dir.csv").mkdir()
+    (tmp_path / "link.csv").symlink_to("a.csv")
+    patterns = ["*.csv", "**/*.csv", "a.csv", "d[1].csv", "none*", str(tmp_path / "nowhere")]
+    files, notices = expand(tmp_path, [(f"files[{index}]", pattern) for index, pattern in enumerate(patterns)])
+    assert [(place, str(path.relative_to(tmp_path))) for place, path in files] == [
+        ("files[0]", "a.csv"),
+        ("files[0]", "b.csv"),
+        ("files[0]", "d[1].csv"),
+        ("files[1]", "deep/er/c.csv"),
+        ("files[5]", "nowhere"),
+    ]
+    assert [notice.place for notice in notices] == ["files[4]"]
+
+
+def test_the_table_of_unbuilt_features_names_keys_of_the_tree() -> None:
+    tree = settings_tree()
+    for name in UNBUILT:
+        node = tree
+        for part in name.split("."):
+            below = node.below[part]
+            if isinstance(below, Key):
+                break
+            node = below
+        else:
+            assert name == "entities"
+    assert not list(unbuilt_faults(Settings.of(()), (), tree))
+
+
+def test_a_default_spelt_out_is_not_refused(load_text: Loading) -> None:
+    text = (
+        '[web]\nconfig_file = ""\nhealth_listen_address = ""\nenable_probe = false\n'
+        'enable_lifecycle = false\n[polling]\ndiscovery_interval = "900s"\nforget_after = "1d"\n'
+        '[state]\nfile = ""\n[sharding]\nshard = "0/1"\n'
+    )
+    assert isinstance(load_text(text), Config)
+
+
+def test_an_empty_list_of_entities_is_not_refused(load_text: Loading) -> None:
+    assert load_text("entities = []\nfactors = []\n").entities == ()
+
+
+def test_entities_are_read_once_they_are_no_longer_refused(
+    load_text: Loading, faults_of: Refusing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = {name: reason for name, reason in UNBUILT.items() if name != "entities"}
+    monkeypatch.setattr("exporter.config.watchlist.UNBUILT", built)
+    entity = f'[[entities]]\nname = "ops"\nservice_sid = "{SERVICE}"\nidentity = "{IDENTITY}"\n'
+    config = load_text(account() + entity)
+    assert [(found.name, found.service_sid) for found in config.entities] == [("ops", SERVICE)]
+    assert config.notices == ()
+    assert faults_of(account("a") + account("b") + entity) == [
+        'config.toml: entities[0]: names no account, and there are several; set account to one of "a", "b"'
+    ]
+
+
+def test_settings_alone_are_the_defaults_whatever_the_environment_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB", '{"telemetry_path": "/x"}')
+    assert Settings() == Settings.of(())
+    assert Settings().web.telemetry_path == "/metrics"
