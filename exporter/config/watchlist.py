@@ -19,7 +19,7 @@ from exporter.config.values import OVERWRITTEN_LABELS, kind_of
 from exporter.watched import FactorKey, WatchedFactor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
 TABLES = ("factors", "entities")
@@ -150,7 +150,7 @@ class Watchlist:
         try:
             entity = EntityEntry.model_validate(table)
         except ValidationError as error:
-            self.faults.extend(entry_faults(error, self._entity_table, place.key))
+            self._bad_entry(place, table, entry_faults(error, self._entity_table, place.key), error)
             return
         if self._account(place, entity.account) is not None:
             self.entities.append(entity)
@@ -160,7 +160,7 @@ class Watchlist:
         try:
             entry = FactorEntry.model_validate(table)
         except ValidationError as error:
-            self.faults.extend(entry_faults(error, self._factor_table, place.key))
+            self._bad_entry(place, table, entry_faults(error, self._factor_table, place.key), error)
             return None
         account = self._account(place, entry.account)
         if account is None:
@@ -174,6 +174,18 @@ class Watchlist:
             factor = WatchedFactor(key, name, entry.identity, seconds, entry.paused, labels)
             self.factors.append(factor)
         return entry
+
+    def _bad_entry(
+        self, place: Place, table: dict[str, object], faults: Iterable[Fault], error: ValidationError
+    ) -> None:
+        """Take note of an entry's faults, and of the account it names, where that is good in itself."""
+        self.faults.extend(faults)
+        account = table.get("account")
+        judged = {
+            part for detail in error.errors(include_input=False, include_url=False) for part in detail["loc"][:1]
+        }
+        if "account" not in judged and (account is None or isinstance(account, str)):
+            self._account(place, account or None)
 
     def _account(self, place: Place, name: str | None) -> str | None:
         """Return the account an entry belongs to; None, and a fault, when that isn't clear."""
