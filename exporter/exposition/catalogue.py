@@ -201,7 +201,7 @@ FETCH_FAILURES = Family(
 API_REQUESTS = Family(
     "twilio_verify_api_requests_total",
     Kind.COUNTER,
-    "Requests to the Verify API, by operation and HTTP status (none: no answer arrived).",
+    "Requests to the Verify API, by operation and HTTP status (none: no complete answer arrived).",
     (*OPERATION_LABELS, "code"),
 )
 API_REQUEST_DURATION = Family(

@@ -211,7 +211,5 @@ def _label_text(labels: dict[str, str]) -> str:
 def _number(value: float) -> str:
     if value == 1.0:
         return "1.0"
-    if value == 0.0:
-        return "0.0"
     text: str = floatToGoString(value)  # type: ignore[no-untyped-call]  # the library's, for equal bytes
     return text

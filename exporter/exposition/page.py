@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from prometheus_client import generate_latest
@@ -12,10 +13,22 @@ if TYPE_CHECKING:
 
     from exporter.exposition.factors import FactorExposition
 
+log = logging.getLogger(__name__)
+
+_OPENMETRICS_END = b"# EOF\n"
+
 
 def exposition(factors: FactorExposition, own: CollectorRegistry, *, openmetrics: bool) -> list[bytes]:
-    """Return the pieces of a scrape: the ready lines of all factors, then the exporter's own metrics."""
+    """Return the pieces of a scrape: the ready lines of all factors, then the exporter's own metrics.
+
+    Where those can't be read the factors are shown without them, and the error is logged.
+    """
     render = generate_openmetrics if openmetrics else generate_latest
     pieces = factors.pieces(openmetrics=openmetrics)
-    pieces.append(render(own))
+    try:
+        pieces.append(render(own))
+    except Exception:
+        log.exception("the exporter's own metrics are missing from a scrape: please report this")
+        if openmetrics:
+            pieces.append(_OPENMETRICS_END)
     return pieces

@@ -23,8 +23,9 @@ _FACTOR_TYPE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # "not_found" is our own word for a 404, no status of the API.
 _STATUSES = {"verified": Status.VERIFIED, "unverified": Status.UNVERIFIED}
-_DECIMAL = re.compile(r"[+-]?[0-9]{1,12}(\.[0-9]{1,9})?")
+_DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 _ERROR_BODY_BYTES = 65536
+_UNREADABLE_DATE = (ValueError, TypeError, IndexError, OverflowError)
 
 
 def interpret(code: int, body: bytes, factor_sid: str) -> Answer | Failure:
@@ -54,7 +55,7 @@ def _reason_of_code(code: int) -> Reason:
 
 def _interpret_factor(body: bytes, factor_sid: str) -> Answer | Failure:
     try:
-        payload = json.loads(body)
+        payload = _parse(body)
     except (ValueError, RecursionError):
         return Failure(Reason.DECODE, "HTTP 200, but the body is not JSON")
     if not isinstance(payload, dict):
@@ -74,6 +75,18 @@ def _interpret_factor(body: bytes, factor_sid: str) -> Answer | Failure:
     )
 
 
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+# Python's own reading takes NaN, lone surrogates and UTF-16, none of which is JSON (RFC 8259 §8.1).
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _parse(body: bytes) -> Any:
+    return _JSON.decode(body.decode("utf-8-sig"))
+
+
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
@@ -87,21 +100,18 @@ def parse_timestamp(value: Any) -> float | None:
 
     ISO 8601 with ``Z``, an offset or none (read as UTC), or RFC 2822, as Twilio's older APIs write it.
     """
-    if not isinstance(value, str) or len(value) > 64 or "-" not in value[:11] and "," not in value[:5]:
+    if not isinstance(value, str) or len(value) > 64 or ("-" not in value[:11] and "," not in value[:5]):
         return None
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
         try:
             moment = parsedate_to_datetime(value)
-        except (ValueError, TypeError, IndexError):
+        except _UNREADABLE_DATE:
             return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    try:
-        seconds = moment.timestamp()
-    except (OverflowError, ValueError):
-        return None
+    seconds = moment.timestamp()
     return seconds if seconds > 0 else None
 
 
@@ -118,14 +128,11 @@ def parse_retry_after(value: str | None, now_seconds: float) -> float | None:
     else:
         try:
             moment = parsedate_to_datetime(text)
-        except (ValueError, TypeError, IndexError):
+        except _UNREADABLE_DATE:
             return None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        try:
-            seconds = moment.timestamp() - now_seconds
-        except (OverflowError, ValueError):
-            return None
+        seconds = moment.timestamp() - now_seconds
     return min(max(seconds, RETRY_AFTER_FLOOR_SECONDS), RETRY_AFTER_CAP_SECONDS)
 
 
@@ -151,7 +158,7 @@ def describe_error(code: int, body: bytes) -> str:
     number = None
     if len(body) <= _ERROR_BODY_BYTES:
         try:
-            payload = json.loads(body)
+            payload = _parse(body)
         except (ValueError, RecursionError):
             payload = None
         if isinstance(payload, dict):

@@ -16,7 +16,7 @@ DECODE_ATTEMPTS = 2
 
 def backoff_seconds(attempts: int, rng: random.Random) -> float:
     """Return the pause after the ``attempts``-th attempt: full jitter, base 1 s, cap 30 s."""
-    return rng.uniform(0.0, min(CAP_SECONDS, BASE_SECONDS * 2 ** (attempts - 1)))
+    return rng.uniform(0.0, _longest_pause(attempts))
 
 
 def attempts_allowed(reason: Reason, max_attempts: int) -> int:
@@ -27,3 +27,14 @@ def attempts_allowed(reason: Reason, max_attempts: int) -> int:
         case Reason.RATE_LIMITED | Reason.SERVER_ERROR | Reason.TIMEOUT | Reason.CONNECT | Reason.DNS | Reason.TLS:
             return max_attempts
     return 1
+
+
+def longest_fetch_seconds(max_attempts: int, timeout_seconds: float) -> float:
+    """Return how long a fetch takes at most: every attempt timed out, every pause as long as it may be."""
+    pauses = sum(_longest_pause(attempts) for attempts in range(1, max_attempts))
+    return max_attempts * timeout_seconds + pauses
+
+
+def _longest_pause(attempts: int) -> float:
+    # The exponent stays small: the cap is reached long before a float's end.
+    return min(CAP_SECONDS, BASE_SECONDS * 2.0 ** min(attempts - 1, 16))

@@ -13,8 +13,8 @@ import httpx
 
 from exporter import __version__
 from exporter.verify.answers import interpret, parse_request_id, parse_retry_after, parse_server_duration
-from exporter.verify.outcome import Attempt, Failure, Reason
-from exporter.verify.transport import AttemptError, failure_of
+from exporter.verify.outcome import Answer, Attempt, Failure, Reason
+from exporter.verify.transport import AttemptError, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,8 +52,13 @@ class VerifyClient:
         self._password = password
         self._monotonic = monotonic
         self._wall = wall
+        # The transport bounds the whole attempt: httpx's own 5 s a phase would end a slow one early.
         self._client = httpx.AsyncClient(
-            transport=transport, follow_redirects=False, trust_env=False, cookies=_no_cookies()
+            transport=transport,
+            follow_redirects=False,
+            trust_env=False,
+            timeout=httpx.Timeout(None),
+            cookies=_no_cookies(),
         )
         self._headers = {
             "User-Agent": USER_AGENT,
@@ -69,27 +74,39 @@ class VerifyClient:
 
     async def fetch_factor(self, watched: WatchedFactor) -> Attempt:
         """Ask for one factor, once. Never raises but for cancellation."""
-        request = httpx.Request("GET", self.factor_url(watched), headers=self._headers)
         started = self._monotonic()
+        result: Answer | Failure
+        answer: httpx.Response | None
         try:
-            response = await self._client.send(request, auth=httpx.BasicAuth(self._username, self._password()))
+            answer = await self._send(watched)
         except AttemptError as error:
-            return Attempt(Failure(error.reason, error.detail), self._since(started))
-        except Exception as error:  # noqa: BLE001 - whatever went wrong is this fetch's failure, not the daemon's end
-            failure = failure_of(error)
-            if failure.reason is Reason.INTERNAL:
-                log.error("%s in %s", type(error).__name__, _place_of(error))
-            return Attempt(Failure(failure.reason, failure.detail), self._since(started))
-        duration = self._since(started)
-        headers = response.headers
+            duration = self._since(started)
+            result, answer = Failure(error.reason, error.detail), error.answer
+            if error.reason is Reason.INTERNAL:
+                cause = error.__cause__ or error
+                log.error("%s in %s", type(cause).__name__, _place_of(cause))
+        else:
+            duration = self._since(started)
+            result = interpret(answer.status_code, answer.content, watched.key.factor_sid)
+        if answer is None:
+            return Attempt(result, duration)
         return Attempt(
-            result=interpret(response.status_code, response.content, watched.key.factor_sid),
+            result=result,
             duration_seconds=duration,
-            code=response.status_code,
-            request_id=parse_request_id(headers),
-            server_duration_seconds=parse_server_duration(headers),
-            retry_after_seconds=parse_retry_after(headers.get("retry-after"), self._wall()),
+            code=answer.status_code,
+            request_id=parse_request_id(answer.headers),
+            server_duration_seconds=parse_server_duration(answer.headers),
+            retry_after_seconds=parse_retry_after(answer.headers.get("retry-after"), self._wall()),
         )
+
+    async def _send(self, watched: WatchedFactor) -> httpx.Response:
+        request = httpx.Request("GET", self.factor_url(watched), headers=self._headers)
+        try:
+            return await self._client.send(request, auth=httpx.BasicAuth(self._username, self._password()))
+        except AttemptError:
+            raise
+        except Exception as error:  # whatever went wrong is this fetch's failure, not the daemon's end
+            raise unexpected(error) from error
 
     def _since(self, started: float) -> float:
         """Return the seconds since ``started``, to the microsecond."""
@@ -100,10 +117,9 @@ class VerifyClient:
         await self._client.aclose()
 
 
-def _no_cookies() -> httpx.Cookies:
+def _no_cookies() -> CookieJar:
     """Return a jar that keeps and sends nothing: a poller has no session."""
-
-    return httpx.Cookies(CookieJar(DefaultCookiePolicy(allowed_domains=[])))
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
 def _place_of(error: BaseException) -> str:

@@ -14,8 +14,9 @@ _LATENCY_WEIGHT = 0.05
 class Throttle:
     """Decides when an account's next request may start.
 
-    At most ``requests_per_second`` start in any second (below one: one start each 1/rate seconds), and at most
-    ``limit`` are under way at once. ``limit`` halves on a 429 and grows by one after each 30 s without one.
+    At most ``requests_per_second``, rounded up, start in any second, and no more than that rate in the long run
+    (below one: one start each 1/rate seconds). At most ``limit`` are under way at once; it halves on a 429 and
+    grows by one after each 30 s without one.
     All times are seconds of one monotonic clock.
     """
 
@@ -25,8 +26,8 @@ class Throttle:
         self.limit = max_concurrency
         self.in_flight = 0
         self.paused_until = -math.inf
-        self._starts: deque[float] = deque(maxlen=max(1, math.floor(requests_per_second)))
-        self._window_seconds = (self._starts.maxlen or 1) / requests_per_second
+        self._starts: deque[float] = deque(maxlen=math.ceil(requests_per_second))
+        self._window_seconds = math.ceil(requests_per_second) / requests_per_second
         self._halved_at = -math.inf
         self._calm_since = -math.inf
         self._latency_seconds = ASSUMED_LATENCY_SECONDS

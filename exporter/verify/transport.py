@@ -8,9 +8,12 @@ comes from the chain of causes. Nothing outside this module cancels a request.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import os
 import socket
 import ssl
 import zlib
+from base64 import b64encode
 from typing import TYPE_CHECKING
 from urllib.request import getproxies, proxy_bypass
 
@@ -32,25 +35,28 @@ _DETAILS = {
     Reason.CONNECT: "the connection failed",
     Reason.DNS: "the host name could not be resolved",
     Reason.TLS: "the TLS handshake failed",
-    Reason.DECODE: "the answer could not be decoded",
-    Reason.INTERNAL: "an unexpected error in the exporter",
 }
 
 
 class AttemptError(httpx.TransportError):
-    """An attempt that brought no complete answer: its reason, and the detail in words."""
+    """An attempt that brought no usable answer: its reason, and the detail in words.
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    ``answer`` holds status and headers where they did arrive and only the body is of no use.
+    """
+
+    def __init__(self, reason: Reason, detail: str, answer: httpx.Response | None = None) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+        self.answer = answer
 
 
 class BoundedTransport(httpx.AsyncBaseTransport):
     """Bounds each attempt in time and size, whatever transport does the work below it.
 
-    Raises :class:`AttemptError` for every attempt without a complete answer, and returns the others with
-    their body read and decompressed.
+    Raises :class:`AttemptError` for every attempt without a usable answer, and returns the others with their
+    body read and decompressed. Only the body of a 200 is believed: that of any other answer is left empty
+    where it is too large or can't be decompressed.
     """
 
     def __init__(
@@ -63,40 +69,67 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         self._inner = inner
         self._timeout_seconds = timeout_seconds
         self._max_body_bytes = max_body_bytes
+        self._clocks: set[asyncio.Timeout] = set()
+        self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request and return its answer whole."""
+        clock = asyncio.timeout(self._timeout_seconds)
+        self._clocks.add(clock)
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with clock:
                 response = await self._inner.handle_async_request(request)
                 try:
-                    body = await self._read(response)
+                    return await self._answer(request, response)
                 finally:
                     await response.aclose()
         except AttemptError:
             raise
         except Exception as error:
+            if self._closed:
+                raise AttemptError(Reason.CONNECT, "the connection failed: closed by the exporter") from error
             raise failure_of(error) from error
-        headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _FRAMING]
+        finally:
+            self._clocks.discard(clock)
+
+    async def _answer(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _DROPPED]
+        try:
+            body = await self._read(response)
+        except _BodyError as error:
+            answer = httpx.Response(response.status_code, headers=headers, request=request)
+            if answer.status_code == httpx.codes.OK:
+                raise AttemptError(Reason.DECODE, f"HTTP 200, but {error}", answer) from error
+            return answer
         return httpx.Response(response.status_code, headers=headers, content=body, request=request)
 
     async def _read(self, response: httpx.Response) -> bytes:
-        inflate = _decompressor(response.headers.get("content-encoding", ""))
+        decompress = _decompressor(response.headers.get("content-encoding", ""))
         body = bytearray()
         if isinstance(response.stream, httpx.AsyncByteStream):
             async for chunk in response.stream:
-                body += inflate(chunk, self._max_body_bytes + 1 - len(body))
+                body += decompress(chunk, self._max_body_bytes + 1 - len(body))
                 if len(body) > self._max_body_bytes:
-                    raise AttemptError(Reason.DECODE, "the body is larger than 1 MiB")
-        inflate.finish()
+                    raise _BodyError(f"the body is larger than {self._max_body_bytes} bytes")
+        decompress.finish()
         return bytes(body)
 
     async def aclose(self) -> None:
-        """Close every connection; requests under way fail at once."""
+        """Close every connection; requests under way fail at once, whatever they wait for."""
+        self._closed = True
+        now = asyncio.get_running_loop().time()
+        for clock in self._clocks:
+            if not clock.expired():
+                clock.reschedule(now)
         await self._inner.aclose()
 
 
-_FRAMING = frozenset((b"content-encoding", b"content-length", b"transfer-encoding"))
+# The body is already read; and of a redirect httpx would build the next request, whether it is followed or not.
+_DROPPED = frozenset((b"content-encoding", b"content-length", b"transfer-encoding", b"location"))
+
+
+class _BodyError(Exception):
+    """A body that can't be used, in words."""
 
 
 class _Identity:
@@ -118,11 +151,19 @@ class _Inflate:
 
     def __call__(self, chunk: bytes, room: int) -> bytes:
         self._fed = True
-        return self._decompressor.decompress(chunk, room)
+        try:
+            inflated = self._decompressor.decompress(chunk, room)
+        except zlib.error:
+            raise _BodyError("the body can't be decompressed") from None
+        # zlib keeps all that follows the end of the stream: without this, a body without end would be kept.
+        if self._decompressor.unused_data:
+            raise _BodyError("the compressed body goes on after its end")
+        return inflated
 
     def finish(self) -> None:
+        """See that the stream came to its end."""
         if self._fed and not self._decompressor.eof:
-            raise zlib.error("the compressed body is cut short")
+            raise _BodyError("the compressed body is cut short")
 
 
 def _decompressor(encoding: str) -> _Identity | _Inflate:
@@ -131,20 +172,29 @@ def _decompressor(encoding: str) -> _Identity | _Inflate:
             return _Identity()
         case "gzip" | "x-gzip" | "deflate":
             return _Inflate()
-    raise AttemptError(Reason.DECODE, "the body has a content encoding that was not asked for")
+    raise _BodyError("the body has a content encoding that was not asked for")
 
 
 def failure_of(error: BaseException) -> AttemptError:
     """Return the reason of a failed attempt, read from the whole chain of causes."""
     reason = _reason_of(error)
-    detail = _DETAILS[reason]
-    if reason is Reason.INTERNAL:
-        detail = f"{detail} ({type(error).__name__})"
-    elif reason is Reason.TLS:
-        detail = f"{detail}{_tls_words(error)}"
-    elif reason is Reason.CONNECT:
-        detail = f"{detail}{_connect_words(error)}"
-    return AttemptError(reason, detail)
+    match reason:
+        case Reason.INTERNAL:
+            return unexpected(error)
+        case Reason.DNS:
+            words = _dns_words(error)
+        case Reason.TLS:
+            words = _tls_words(error)
+        case Reason.CONNECT:
+            words = _connect_words(error)
+        case _:
+            words = ""
+    return AttemptError(reason, f"{_DETAILS[reason]}{words}")
+
+
+def unexpected(error: BaseException) -> AttemptError:
+    """Return the failure for an error that nothing outside explains; its message is left out."""
+    return AttemptError(Reason.INTERNAL, f"an unexpected error in the exporter ({type(error).__name__})")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -175,8 +225,7 @@ def _reason_of(error: BaseException) -> Reason:
 _REASONS: tuple[tuple[tuple[type[BaseException], ...], Reason], ...] = (
     ((socket.gaierror, aiohttp.ClientConnectorDNSError), Reason.DNS),
     ((ssl.SSLError, ssl.CertificateError, aiohttp.ClientSSLError), Reason.TLS),
-    ((zlib.error, httpx.DecodingError), Reason.DECODE),
-    ((TimeoutError, httpx.TimeoutException), Reason.TIMEOUT),
+    ((TimeoutError,), Reason.TIMEOUT),
     (
         (
             OSError,
@@ -185,29 +234,37 @@ _REASONS: tuple[tuple[tuple[type[BaseException], ...], Reason], ...] = (
             aiohttp.ClientPayloadError,
             aiohttp.ClientResponseError,
             aiohttp.http_exceptions.HttpProcessingError,
-            httpx.NetworkError,
-            httpx.ProtocolError,
-            httpx.ProxyError,
         ),
         Reason.CONNECT,
     ),
+    # Last: httpx-aiohttp calls a connection that was refused or closed a ConnectTimeout.
+    ((httpx.TimeoutException,), Reason.TIMEOUT),
+    ((httpx.NetworkError, httpx.ProtocolError, httpx.ProxyError), Reason.CONNECT),
 )
+
+
+def _dns_words(error: BaseException) -> str:
+    for link in _chain(error):
+        if isinstance(link, socket.gaierror) and link.strerror:
+            return f": {link.strerror.lower()}"
+    return ""
 
 
 def _tls_words(error: BaseException) -> str:
     for link in _chain(error):
-        if isinstance(link, ssl.SSLCertVerificationError):
-            return f": {link.verify_message}"
-        if isinstance(link, ssl.SSLError) and link.reason:
-            return f": {link.reason.lower().replace('_', ' ')}"
+        # Those that OpenSSL did not raise itself have neither attribute.
+        if isinstance(link, ssl.SSLError) and (message := getattr(link, "verify_message", "")):
+            return f": {message}"
+        if isinstance(link, ssl.SSLError) and (code := getattr(link, "reason", "")):
+            return f": {code.lower().replace('_', ' ')}"
     return ""
 
 
 def _connect_words(error: BaseException) -> str:
     for link in _chain(error):
         match link:
-            case ConnectionRefusedError():
-                return ": refused"
+            case aiohttp.ClientProxyConnectionError():
+                return ": the proxy can't be reached"
             case aiohttp.ClientHttpProxyError():
                 return f": the proxy answered {link.status}"
             case aiohttp.ClientResponseError() | aiohttp.http_exceptions.HttpProcessingError():
@@ -216,8 +273,8 @@ def _connect_words(error: BaseException) -> str:
                 return ": closed before the answer was whole"
             case aiohttp.ClientPayloadError() | EOFError():
                 return ": the body is cut short"
-            case OSError() if link.strerror and link.errno and link.errno > 0:
-                return f": {link.strerror.lower()}"
+            case OSError() if link.errno and link.errno > 0:
+                return f": {os.strerror(link.errno).lower()}"  # not its own text: that repeats the address
     return ""
 
 
@@ -232,10 +289,10 @@ def library_transport(
 
     It survives a cancelled request and costs a fraction of httpx's stock pool. Idle connections are kept for
     90 s, so that a burst finds those of the one before. Raises :class:`OSError` where ``ca_file`` can't be
-    loaded. Must be called with an event loop running.
+    loaded, :class:`ValueError` for a proxy that is neither http nor https.
     """
     context = ssl.create_default_context(cafile=str(ca_file)) if ca_file else httpx.create_ssl_context()
-    proxy = proxy_url or _environment_proxy(base_url)
+    address = proxy_url or _environment_proxy(base_url)
 
     def session() -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
@@ -254,12 +311,37 @@ def library_transport(
         opened._retry_connection = False  # noqa: SLF001
         return opened
 
-    return AiohttpTransport(verify=context, proxy=httpx.Proxy(proxy) if proxy else None, client=session)
+    return AiohttpTransport(verify=context, proxy=_proxy(address) if address else None, client=session)
+
+
+def _proxy(address: str) -> httpx.Proxy:
+    """Return the proxy at an address; its credentials go as a header, the one way that aiohttp keeps."""
+    try:
+        url = httpx.URL(address if "://" in address else f"http://{address}")
+    except httpx.InvalidURL:
+        raise ValueError("proxy_url or HTTPS_PROXY is not an address; write it as http://host:port") from None
+    if url.scheme not in ("http", "https"):
+        raise ValueError(f"proxy_url or HTTPS_PROXY names a {url.scheme} proxy; only http and https are supported")
+    proxy = httpx.Proxy(url)
+    if proxy.auth is None:
+        return proxy
+    credentials = b64encode(":".join(proxy.auth).encode()).decode()
+    return httpx.Proxy(proxy.url, headers={"Proxy-Authorization": f"Basic {credentials}"})
 
 
 def _environment_proxy(base_url: str) -> str:
-    """Return the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name for ``base_url``, or an empty string."""
+    """Return the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name for ``base_url``, or an empty string.
+
+    A loopback address is never asked of a proxy from the environment, as in Go: it would be the proxy's own.
+    """
     url = httpx.URL(base_url)
-    if proxy_bypass(url.host):
+    if _is_loopback(url.host) or proxy_bypass(url.host) or proxy_bypass(url.netloc.decode()):
         return ""
     return getproxies().get(url.scheme, "")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

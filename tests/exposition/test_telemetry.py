@@ -1,0 +1,367 @@
+"""The exporter's own metrics: each event counted once, every known series there from the start."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import platform
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter.exposition.catalogue import OWN_FAMILIES, Kind
+from exporter.exposition.telemetry import LOST, TASKS, Telemetry
+from exporter.polling.ledger import StatusChange
+from exporter.verify.outcome import Answer, Attempt, Failure, Operation, Outcome, Reason, Status
+
+from .factors import SERVICE_SID, key_of
+from .world import FixedWorld, account_gauges
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from prometheus_client import Metric
+
+P = "twilio_verify_"
+Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@pytest.fixture
+def world() -> FixedWorld:
+    return FixedWorld(
+        counts={("main", SERVICE_SID): {"verified": 3, "not_found": 1}, ("other", SERVICE_SID): {"unknown": 2}},
+        gauges={"main": account_gauges(credentials_valid=True), "other": account_gauges()},
+    )
+
+
+@pytest.fixture
+def telemetry(world: FixedWorld) -> Telemetry:
+    telemetry = Telemetry(world, version="1.2.3", revision="abc", shard=(1, 4))
+    telemetry.know_account("main")
+    telemetry.know_service("main", SERVICE_SID)
+    return telemetry
+
+
+def text(telemetry: Telemetry) -> str:
+    return generate_latest(telemetry.registry).decode()
+
+
+def openmetrics(telemetry: Telemetry) -> str:
+    rendered: bytes = generate_openmetrics(telemetry.registry)  # type: ignore[no-untyped-call]
+    return rendered.decode()
+
+
+def read_openmetrics(telemetry: Telemetry) -> list[Metric]:
+    return list(parse_openmetrics(openmetrics(telemetry)))  # type: ignore[no-untyped-call]
+
+
+def series(families: Iterable[Metric]) -> Series:
+    read: Series = {}
+    for family in families:
+        for sample in family.samples:
+            if sample.name.startswith(P):
+                place = (sample.name, frozenset(sample.labels.items()))
+                assert place not in read
+                read[place] = sample.value
+    return read
+
+
+def shown(telemetry: Telemetry) -> Series:
+    return series(parse_text(text(telemetry)))
+
+
+def at(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    return P + name, frozenset(labels.items())
+
+
+def values(series: Series, name: str, *labels: str) -> dict[tuple[str, ...], float]:
+    """Return the values of one family by those of its labels, in this order."""
+    return {
+        tuple(dict(given)[label] for label in labels): value
+        for (found, given), value in series.items()
+        if found == P + name
+    }
+
+
+# The start
+
+
+def test_counters_of_known_label_sets_start_at_zero(telemetry: Telemetry) -> None:
+    of_service = {"account": "main", "service_sid": SERVICE_SID}
+    start = shown(telemetry)
+    assert start[at("fetches_total", **of_service)] == 0
+    assert values(start, "fetch_failures_total", "reason") == {(reason,): 0 for reason in Reason}
+    assert values(start, "factor_status_changes_total", "from", "to") == {
+        ("verified", "unverified"): 0,
+        ("verified", "not_found"): 0,
+        ("unverified", "verified"): 0,
+        ("unverified", "not_found"): 0,
+        ("not_found", "verified"): 0,
+        ("not_found", "unverified"): 0,
+    }
+    assert values(start, "exporter_scheduler_runs_lost_total", "task", "reason") == {
+        (task, reason): 0
+        for task in ("dispatch", "discovery", "watch", "housekeeping")
+        for reason in ("missed", "refused", "failed")
+    }
+    assert start[at("api_retries_total", account="main")] == 0
+    for name in ("api_request_duration_seconds_count", "api_server_duration_seconds_count"):
+        assert start[at(name, account="main", operation="fetch")] == 0
+    for name in ("exporter_schedule_lag_seconds_count", "exporter_event_loop_lag_seconds_count"):
+        assert start[at(name)] == 0
+
+
+def test_nothing_of_a_service_or_an_account_before_it_is_known(world: FixedWorld) -> None:
+    start = shown(Telemetry(world, version="1", revision=""))
+    for name in ("fetches_total", "fetch_failures_total", "factor_status_changes_total", "api_retries_total"):
+        assert values(start, name) == {}
+
+
+def test_to_know_twice_is_to_know_once(telemetry: Telemetry) -> None:
+    telemetry.fetched(key_of(0), Outcome(Answer(Status.VERIFIED), 0.1), None, None)
+    telemetry.retried("main")
+    before = shown(telemetry)
+    telemetry.know_account("main")
+    telemetry.know_service("main", SERVICE_SID)
+    assert shown(telemetry) == before
+
+
+# Events
+
+
+def moved(telemetry: Telemetry, event: Callable[[], None]) -> Series:
+    """Return by how much each series moved with an event; gauges of the process left out."""
+    before = shown(telemetry)
+    event()
+    after = shown(telemetry)
+    assert before.keys() <= after.keys()
+    return {place: value - before.get(place, 0.0) for place, value in after.items() if value != before.get(place)}
+
+
+OF_SERVICE = {"account": "main", "service_sid": SERVICE_SID}
+OF_FETCH = {"account": "main", "operation": "fetch"}
+
+
+def test_a_fetch_that_was_answered(telemetry: Telemetry) -> None:
+    outcome = Outcome(Answer(Status.VERIFIED), 0.1)
+    assert moved(telemetry, lambda: telemetry.fetched(key_of(0), outcome, None, None)) == {
+        at("fetches_total", **OF_SERVICE): 1
+    }
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_fetch_that_failed(telemetry: Telemetry, reason: Reason) -> None:
+    outcome = Outcome(Failure(reason), 0.1)
+    assert moved(telemetry, lambda: telemetry.fetched(key_of(0), outcome, reason, None)) == {
+        at("fetches_total", **OF_SERVICE): 1,
+        at("fetch_failures_total", **OF_SERVICE, reason=reason.value): 1,
+    }
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.permutations(Status, 2)))
+def test_a_change_of_status(telemetry: Telemetry, before: Status, after: Status) -> None:
+    outcome, change = Outcome(Answer(after), 0.1), StatusChange(before, after)
+    labels = {**OF_SERVICE, "from": before.value, "to": after.value}
+    assert moved(telemetry, lambda: telemetry.fetched(key_of(0), outcome, None, change)) == {
+        at("fetches_total", **OF_SERVICE): 1,
+        at("factor_status_changes_total", **labels): 1,
+    }
+
+
+def buckets(name: str, least: float, all_bounds: Iterable[float], labels: dict[str, str]) -> Series:
+    bounds = [str(bound) for bound in all_bounds if bound >= least] + ["+Inf"]
+    return {at(f"{name}_bucket", **labels, le=bound): 1.0 for bound in bounds}
+
+
+DURATIONS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
+
+
+@pytest.mark.parametrize(("code", "label"), [(200, "200"), (404, "404"), (429, "429"), (None, "none")])
+def test_a_request(telemetry: Telemetry, code: int | None, label: str) -> None:
+    attempt = Attempt(Answer(Status.VERIFIED), duration_seconds=0.25, code=code)
+    assert moved(telemetry, lambda: telemetry.attempted("main", Operation.FETCH, attempt)) == {
+        at("api_requests_total", **OF_FETCH, code=label): 1,
+        **buckets("api_request_duration_seconds", 0.3, DURATIONS, OF_FETCH),
+        at("api_request_duration_seconds_count", **OF_FETCH): 1,
+        at("api_request_duration_seconds_sum", **OF_FETCH): 0.25,
+    }
+
+
+def test_a_request_with_twilios_own_duration(telemetry: Telemetry) -> None:
+    attempt = Attempt(Answer(Status.VERIFIED), duration_seconds=31.0, code=200, server_duration_seconds=0.0625)
+    assert moved(telemetry, lambda: telemetry.attempted("main", Operation.FETCH, attempt)) == {
+        at("api_requests_total", **OF_FETCH, code="200"): 1,
+        **buckets("api_request_duration_seconds", 31.0, DURATIONS, OF_FETCH),
+        at("api_request_duration_seconds_count", **OF_FETCH): 1,
+        at("api_request_duration_seconds_sum", **OF_FETCH): 31.0,
+        **buckets("api_server_duration_seconds", 0.1, DURATIONS, OF_FETCH),
+        at("api_server_duration_seconds_count", **OF_FETCH): 1,
+        at("api_server_duration_seconds_sum", **OF_FETCH): 0.0625,
+    }
+
+
+def test_a_retry(telemetry: Telemetry) -> None:
+    assert moved(telemetry, lambda: telemetry.retried("main")) == {at("api_retries_total", account="main"): 1}
+
+
+def test_a_late_start(telemetry: Telemetry) -> None:
+    bounds = (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0)
+    assert moved(telemetry, lambda: telemetry.started(4.0)) == {
+        **buckets("exporter_schedule_lag_seconds", 5.0, bounds, {}),
+        at("exporter_schedule_lag_seconds_count"): 1,
+        at("exporter_schedule_lag_seconds_sum"): 4.0,
+    }
+
+
+def test_a_lag_of_the_loop(telemetry: Telemetry) -> None:
+    change = moved(telemetry, lambda: telemetry.loop_lagged(0.25))
+    assert change[at("exporter_event_loop_lag_seconds_count")] == 1
+    assert change[at("exporter_event_loop_lag_seconds_sum")] == 0.25
+    assert at("exporter_event_loop_lag_seconds_bucket", le="0.25") in change
+    assert at("exporter_event_loop_lag_seconds_bucket", le="0.1") not in change
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("reason", LOST)
+def test_a_lost_run(telemetry: Telemetry, task: str, reason: str) -> None:
+    assert moved(telemetry, lambda: telemetry.run_lost(task, reason)) == {
+        at("exporter_scheduler_runs_lost_total", task=task, reason=reason): 1
+    }
+
+
+# Gauges
+
+
+def test_the_gauges_of_the_world(telemetry: Telemetry) -> None:
+    found = shown(telemetry)
+    assert values(found, "factors", "account", "status") == {
+        ("main", "verified"): 3,
+        ("main", "unverified"): 0,
+        ("main", "not_found"): 1,
+        ("main", "unknown"): 0,
+        ("other", "verified"): 0,
+        ("other", "unverified"): 0,
+        ("other", "not_found"): 0,
+        ("other", "unknown"): 2,
+    }
+    of_main = {name: value for (name, labels), value in found.items() if labels == frozenset({("account", "main")})}
+    assert of_main == {
+        P + "api_in_flight": 2,
+        P + "api_concurrency_limit": 3,
+        P + "api_paused": 1,
+        P + "api_demand_requests_per_second": 0.5,
+        P + "api_budget_requests_per_second": 10,
+        P + "api_retries_total": 0,
+        P + "credentials_valid": 1,
+    }
+    python_version = platform.python_version()
+    for place, value in {
+        at("exporter_build_info", version="1.2.3", revision="abc", python_version=python_version): 1,
+        at("exporter_config_last_reload_successful"): 1,
+        at("exporter_config_last_reload_success_timestamp_seconds"): 1_800_000_000.5,
+        at("exporter_config_hash_info", sha256="ab" * 32): 1,
+        at("exporter_last_tick_timestamp_seconds"): 1_800_000_123.0,
+        at("exporter_queue_length"): 7,
+        at("exporter_entities"): 0,
+        at("exporter_watchlist_factors"): 6,
+        at("exporter_shards"): 4,
+        at("exporter_shard_info", shard="1"): 1,
+    }.items():
+        assert found[place] == value
+
+
+@pytest.mark.parametrize(("valid", "expected"), [(None, {}), (True, {("main",): 1}), (False, {("main",): 0})])
+def test_credentials_are_neither_good_nor_bad_before_the_first_answer(
+    world: FixedWorld, telemetry: Telemetry, valid: bool | None, expected: dict[tuple[str], float]
+) -> None:
+    world.gauges = {"main": account_gauges(credentials_valid=valid)}
+    assert values(shown(telemetry), "credentials_valid", "account") == expected
+
+
+def test_the_world_is_read_at_each_scrape_and_not_before(world: FixedWorld, telemetry: Telemetry) -> None:
+    assert world.reads == 0
+    text(telemetry)
+    world.counts["main", SERVICE_SID]["verified"] = 4
+    assert values(shown(telemetry), "factors", "account", "status")["main", "verified"] == 4
+    assert world.reads == 2
+
+
+# The two formats
+
+
+REQUEST_ID = "RQ" + "5" * 32
+
+
+def test_a_request_id_is_an_exemplar_of_the_duration_in_openmetrics_alone(telemetry: Telemetry) -> None:
+    attempt = Attempt(Answer(Status.VERIFIED), duration_seconds=0.25, code=200, request_id=REQUEST_ID)
+    telemetry.attempted("main", Operation.FETCH, attempt)
+    assert REQUEST_ID not in text(telemetry)
+    exemplars = [
+        (sample.name, sample.labels["le"], sample.exemplar.labels, sample.exemplar.value)
+        for family in read_openmetrics(telemetry)
+        for sample in family.samples
+        if sample.exemplar is not None
+    ]
+    assert exemplars == [(P + "api_request_duration_seconds_bucket", "0.3", {"request_id": REQUEST_ID}, 0.25)]
+
+
+def test_the_longest_request_id_fits_an_exemplar(telemetry: Telemetry) -> None:
+    attempt = Attempt(Answer(Status.VERIFIED), duration_seconds=0.25, code=200, request_id="r" * 64)
+    telemetry.attempted("main", Operation.FETCH, attempt)
+    assert "r" * 64 in openmetrics(telemetry)
+
+
+def test_no_request_id_no_exemplar(telemetry: Telemetry) -> None:
+    telemetry.attempted("main", Operation.FETCH, Attempt(Failure(Reason.TIMEOUT), duration_seconds=0.25))
+    assert " # {" not in openmetrics(telemetry)
+
+
+@pytest.mark.parametrize("render", [text, openmetrics])
+def test_no_creation_times(telemetry: Telemetry, render: Callable[[Telemetry], str]) -> None:
+    gc.collect()
+    telemetry.attempted("main", Operation.LIST, Attempt(Failure(Reason.TIMEOUT), duration_seconds=0.25))
+    assert "_created" not in render(telemetry)
+
+
+def test_both_formats_hold_the_same_series(telemetry: Telemetry) -> None:
+    telemetry.attempted("main", Operation.FETCH, Attempt(Answer(Status.VERIFIED), 0.2, 200, REQUEST_ID, 0.1))
+    assert series(read_openmetrics(telemetry)) == shown(telemetry)
+
+
+# The catalogue
+
+
+def test_the_families_of_a_scrape_are_those_of_the_catalogue(telemetry: Telemetry) -> None:
+    telemetry.attempted("main", Operation.FETCH, Attempt(Answer(Status.VERIFIED), 0.2, 200, REQUEST_ID, 0.1))
+    telemetry.fetched(key_of(0), Outcome(Failure(Reason.DNS), 0.1), Reason.DNS, None)
+    families = {family.name: family for family in read_openmetrics(telemetry) if family.name.startswith(P)}
+    assert sorted(families) == sorted(family.base_name for family in OWN_FAMILIES)
+    for family in OWN_FAMILIES:
+        found = families[family.base_name]
+        assert (found.type, found.documentation) == (family.kind, family.help)
+        assert found.samples, family.name
+        for sample in found.samples:
+            names = sample.labels.keys() - ({"le"} if family.kind is Kind.HISTOGRAM else set())
+            assert names == set(family.labels), sample
+        if family.kind is Kind.HISTOGRAM:
+            bounds = {sample.labels["le"] for sample in found.samples if sample.name.endswith("_bucket")}
+            assert bounds == {*(str(bound) for bound in family.buckets), "+Inf"}
+        else:
+            assert {sample.name for sample in found.samples} == {family.name}
+
+
+def test_beside_them_are_the_process_and_python(telemetry: Telemetry) -> None:
+    others = {family.name for family in read_openmetrics(telemetry) if not family.name.startswith(P)}
+    assert {name.partition("_")[0] for name in others} <= {"process", "python"}
+    assert {"python_info", "python_gc_collections"} <= others
+
+
+def test_two_exporters_share_nothing(world: FixedWorld, telemetry: Telemetry) -> None:
+    other = Telemetry(world, version="1.2.3", revision="abc", shard=(1, 4))
+    other.know_account("main")
+    other.know_service("main", SERVICE_SID)
+    assert moved(other, lambda: telemetry.retried("main")) == {}

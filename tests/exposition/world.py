@@ -1,0 +1,47 @@
+"""The world that the gauges are read from, made to order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from exporter.exposition.telemetry import AccountGauges, ConfigGauges
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def account_gauges(*, credentials_valid: bool | None = None) -> AccountGauges:
+    return AccountGauges(
+        in_flight=2,
+        concurrency_limit=3,
+        paused=True,
+        demand_requests_per_second=0.5,
+        budget_requests_per_second=10.0,
+        credentials_valid=credentials_valid,
+    )
+
+
+@dataclass
+class FixedWorld:
+    """A world in which nothing moves but by hand."""
+
+    counts: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
+    gauges: dict[str, AccountGauges] = field(default_factory=dict)
+    reads: int = 0
+
+    def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
+        self.reads += 1
+        return self.counts
+
+    def accounts(self) -> Mapping[str, AccountGauges]:
+        return self.gauges
+
+    def config_gauges(self) -> ConfigGauges:
+        return ConfigGauges(successful=True, loaded_seconds=1_800_000_000.5, sha256="ab" * 32)
+
+    def last_tick_seconds(self) -> float:
+        return 1_800_000_123.0
+
+    def queue_length(self) -> int:
+        return 7

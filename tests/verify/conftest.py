@@ -1,0 +1,38 @@
+"""What the tests of this folder share."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import trustme
+
+from exporter.watched import FactorKey, WatchedFactor
+
+from .attempts import Authority
+from .given import FACTOR_SID, IDENTITY, SERVICE_SID
+
+
+@pytest.fixture
+def watched() -> WatchedFactor:
+    return WatchedFactor(
+        key=FactorKey("main", SERVICE_SID, FACTOR_SID),
+        name="payments-oncall-push",
+        identity=IDENTITY,
+        interval_seconds=300.0,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    ca = trustme.CA()
+    file = tmp_path_factory.mktemp("ca") / "ca.pem"
+    ca.cert_pem.write_to_path(str(file))
+    return Authority(ca, file)

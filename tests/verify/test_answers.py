@@ -1,0 +1,385 @@
+"""The table of answers: what each HTTP answer to Fetch Factor becomes."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.verify.answers import describe_error, interpret
+from exporter.verify.outcome import Answer, Failure, Reason, Status
+
+from .strategies import DATES, JSON
+
+SID = "YF" + "0123456789abcdef" * 2
+OTHER_SID = "YF" + "f" * 32
+ENTITY_SID = "YE" + "1" * 32
+
+FACTOR: dict[str, Any] = {
+    "sid": SID,
+    "account_sid": "AC" + "2" * 32,
+    "service_sid": "VA" + "3" * 32,
+    "entity_sid": ENTITY_SID,
+    "identity": "ff483d1ff591898a9942916050d2ca3f",
+    "date_created": "2015-07-30T20:00:00Z",
+    "date_updated": "2015-07-31T20:00:00Z",
+    "friendly_name": "Ann's iPhone",
+    "status": "verified",
+    "factor_type": "push",
+    "config": {"notification_platform": "apn", "notification_token": "secret-token"},
+    "metadata": {"os": "Android"},
+    "url": "https://verify.twilio.com/v2/Services/VA/Entities/ff483d1ff591898a9942916050d2ca3f/Factors/YF",
+}
+
+
+def factor(**changes: Any) -> bytes:
+    return json.dumps({**FACTOR, **changes}).encode()
+
+
+def factor_without(*names: str) -> bytes:
+    return json.dumps({name: value for name, value in FACTOR.items() if name not in names}).encode()
+
+
+def reason_of(result: Answer | Failure) -> Reason:
+    assert isinstance(result, Failure), result
+    return result.reason
+
+
+# 200
+
+
+def test_a_factor_as_the_api_documents_it() -> None:
+    assert interpret(200, factor(), SID) == Answer(
+        status=Status.VERIFIED,
+        created_seconds=1438286400.0,
+        updated_seconds=1438372800.0,
+        factor_type="push",
+        entity_sid=ENTITY_SID,
+    )
+
+
+@pytest.mark.parametrize("status", [Status.VERIFIED, Status.UNVERIFIED])
+@pytest.mark.parametrize("factor_type", ["push", "totp", "passkeys", "sms_otp-2"])
+def test_status_and_type_are_taken(status: Status, factor_type: str) -> None:
+    answer = interpret(200, factor(status=status.value, factor_type=factor_type), SID)
+    assert isinstance(answer, Answer)
+    assert (answer.status, answer.factor_type) == (status, factor_type)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        factor(status=None),
+        factor_without("status"),
+        factor(status="pending"),
+        factor(status="not_found"),
+        factor(status="unknown"),
+        factor(status="Verified"),
+        factor(status=" verified"),
+        factor(status="verified\x00"),
+        factor(status="verified\n"),
+        factor(status=""),
+        factor(status=True),
+        factor(status=1),
+        factor(status=["verified"]),
+        factor(status={"verified": True}),
+        factor(status="\ud800"),
+        b"{}",
+        b'{"status":"verified","status":null}',
+    ],
+)
+def test_a_status_that_is_missing_or_new_is_never_read_as_unverified(body: bytes) -> None:
+    assert reason_of(interpret(200, body, SID)) is Reason.UNKNOWN_STATUS
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b" \r\n\t", id="white space"),
+        pytest.param(b"<html><body>502 Bad Gateway</body></html>", id="HTML"),
+        pytest.param(factor()[:-1], id="cut short"),
+        pytest.param(factor() + b"{}", id="goes on"),
+        pytest.param(factor() + b"\x00", id="ends with NUL"),
+        pytest.param(b"\x00" + factor(), id="begins with NUL"),
+        pytest.param(b"\x00\x00\x00\x00", id="NULs"),
+        pytest.param(factor().replace(b"push", b"pu\x00sh"), id="NUL within"),
+        pytest.param(factor().replace(b"push", b"pu\nsh"), id="line feed within a string"),
+        pytest.param(factor().replace(b"push", b"pu\xffsh"), id="invalid UTF-8"),
+        pytest.param(factor().replace(b"push", b"pu\xed\xa0\x80sh"), id="surrogate in UTF-8"),
+        pytest.param(factor().decode().encode("utf-16"), id="UTF-16"),
+        pytest.param(factor().decode().encode("utf-32-be"), id="UTF-32"),
+        pytest.param(b"\xef\xbb\xbf\xef\xbb\xbf" + factor(), id="two byte-order marks"),
+        pytest.param(b"NaN", id="NaN"),
+        pytest.param(b'{"status":"verified","config":NaN}', id="NaN within"),
+        pytest.param(b'{"status":"verified","config":-Infinity}', id="-Infinity within"),
+        pytest.param(b"{'status':'verified'}", id="Python"),
+        pytest.param(b"[" * 100_000, id="deep array"),
+        pytest.param(b'{"a":' * 100_000 + b"1" + b"}" * 100_000, id="deep object"),
+        pytest.param(b'{"status":"verified","n":' + b"9" * 10_000 + b"}", id="a number of 10,000 digits"),
+    ],
+)
+def test_what_is_not_json(body: bytes) -> None:
+    assert interpret(200, body, SID) == Failure(Reason.DECODE, "HTTP 200, but the body is not JSON")
+
+
+@pytest.mark.parametrize("body", [b"null", b"true", b"0", b'"verified"', b"[]", b"[" + factor() + b"]"])
+def test_what_is_not_an_object(body: bytes) -> None:
+    assert interpret(200, body, SID) == Failure(Reason.DECODE, "HTTP 200, but the body is not a JSON object")
+
+
+def test_a_byte_order_mark_is_skipped() -> None:
+    assert interpret(200, b"\xef\xbb\xbf" + factor(), SID) == interpret(200, factor(), SID)
+
+
+@pytest.mark.parametrize("sid", [OTHER_SID, OTHER_SID.lower(), OTHER_SID.upper()])
+@pytest.mark.parametrize("status", ["verified", None])
+def test_another_factors_body_is_not_believed(sid: str, status: str | None) -> None:
+    assert reason_of(interpret(200, factor(sid=sid, status=status), SID)) is Reason.DECODE
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        factor(sid=SID.upper()),
+        factor(sid=SID.lower()),
+        factor_without("sid"),
+        factor(sid=None),
+        factor(sid=""),
+        factor(sid=7),
+        factor(sid=[OTHER_SID]),
+        factor(sid="YF" + "f" * 31),
+        factor(sid="YF" + "g" * 32),
+        factor(sid=OTHER_SID + "\n"),
+        factor(sid=ENTITY_SID),
+    ],
+)
+def test_a_sid_in_other_case_missing_or_oddly_formed_is_not_judged(body: bytes) -> None:
+    answer = interpret(200, body, SID)
+    assert isinstance(answer, Answer)
+    assert answer.status is Status.VERIFIED
+
+
+@pytest.mark.parametrize("name", ["account_sid", "identity", "url", "service_sid"])
+@pytest.mark.parametrize("value", ["AC" + "9" * 32, "someone-else", "", None, 7])
+def test_other_fields_are_not_judged(name: str, value: Any) -> None:
+    assert interpret(200, factor(**{name: value}), SID) == interpret(200, factor(), SID)
+
+
+@pytest.mark.parametrize("value", [None, "", 7, True, [], {}, "a b", "x" * 65, 'p"ush', "pu\nsh", "тип", "\ud800"])
+def test_an_odd_factor_type_is_left_out(value: Any) -> None:
+    answer = interpret(200, factor(factor_type=value), SID)
+    assert isinstance(answer, Answer)
+    assert answer.factor_type == ""
+
+
+@pytest.mark.parametrize("value", [None, "", 7, [], "YE1", SID, ENTITY_SID + "\n", ENTITY_SID.replace("1", "g")])
+def test_an_odd_entity_sid_is_left_out(value: Any) -> None:
+    answer = interpret(200, factor(entity_sid=value), SID)
+    assert isinstance(answer, Answer)
+    assert answer.entity_sid == ""
+
+
+def test_odd_dates_are_left_out() -> None:
+    answer = interpret(200, factor(date_created=None, date_updated="976351423"), SID)
+    assert answer == Answer(Status.VERIFIED, factor_type="push", entity_sid=ENTITY_SID)
+
+
+# Every other status
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", factor(), b'{"code":20404}', b"\xff"])
+def test_a_404_is_an_answer_whatever_its_body(body: bytes) -> None:
+    assert interpret(404, body, SID) == Answer(Status.NOT_FOUND)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (201, Reason.DECODE),
+        (202, Reason.DECODE),
+        (204, Reason.DECODE),
+        (206, Reason.DECODE),
+        (299, Reason.DECODE),
+        (300, Reason.BAD_REQUEST),
+        (301, Reason.BAD_REQUEST),
+        (302, Reason.BAD_REQUEST),
+        (303, Reason.BAD_REQUEST),
+        (304, Reason.BAD_REQUEST),
+        (307, Reason.BAD_REQUEST),
+        (308, Reason.BAD_REQUEST),
+        (400, Reason.BAD_REQUEST),
+        (401, Reason.AUTH),
+        (402, Reason.BAD_REQUEST),
+        (403, Reason.FORBIDDEN),
+        (405, Reason.BAD_REQUEST),
+        (406, Reason.BAD_REQUEST),
+        (407, Reason.BAD_REQUEST),
+        (408, Reason.BAD_REQUEST),
+        (409, Reason.BAD_REQUEST),
+        (410, Reason.BAD_REQUEST),
+        (413, Reason.BAD_REQUEST),
+        (418, Reason.BAD_REQUEST),
+        (429, Reason.RATE_LIMITED),
+        (431, Reason.BAD_REQUEST),
+        (451, Reason.BAD_REQUEST),
+        (499, Reason.BAD_REQUEST),
+        (500, Reason.SERVER_ERROR),
+        (501, Reason.SERVER_ERROR),
+        (502, Reason.SERVER_ERROR),
+        (503, Reason.SERVER_ERROR),
+        (504, Reason.SERVER_ERROR),
+        (520, Reason.SERVER_ERROR),
+        (599, Reason.SERVER_ERROR),
+    ],
+)
+@pytest.mark.parametrize("body", [b"", factor(), b"<html>", b"[" * 50_000])
+def test_the_status_decides_and_a_body_is_believed_only_with_a_200(code: int, reason: Reason, body: bytes) -> None:
+    assert interpret(code, body, SID) == Failure(reason, f"HTTP {code}")
+
+
+PATH = "/Services/VA/Entities/ff483d1ff591898a9942916050d2ca3f/Factors/YF"
+
+
+def classic(status: int, code: int) -> dict[str, Any]:
+    return {
+        "code": code,
+        "message": f"The requested resource {PATH} was not found",
+        "more_info": f"https://www.twilio.com/docs/errors/{code}",
+        "status": status,
+    }
+
+
+def problem(status: int, code: int) -> dict[str, Any]:
+    return {
+        "type": f"https://www.twilio.com/docs/api/errors/{code}",
+        "title": "Something",
+        "status": status,
+        "code": code,
+        "detail": f"{PATH} is wrong",
+        "instance": PATH,
+        "errors": [{"detail": PATH, "pointer": "#/sid"}],
+    }
+
+
+def standard(status: int, code: int) -> dict[str, Any]:
+    return {
+        "code": code,
+        "message": f"{PATH} is wrong",
+        "httpStatusCode": status,
+        "params": {"identity": "ff483d1ff591898a9942916050d2ca3f"},
+        "userError": True,
+    }
+
+
+@pytest.mark.parametrize("shape", [classic, problem, standard])
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        (400, 60306, Reason.BAD_REQUEST),
+        (400, 60300, Reason.BAD_REQUEST),
+        (400, 60315, Reason.BAD_REQUEST),
+        (400, 60362, Reason.BAD_REQUEST),
+        (400, 60363, Reason.BAD_REQUEST),
+        (400, 60366, Reason.BAD_REQUEST),
+        (400, 60367, Reason.BAD_REQUEST),
+        (401, 20003, Reason.AUTH),
+        (403, 20003, Reason.FORBIDDEN),
+        (403, 20006, Reason.FORBIDDEN),
+        (403, 20008, Reason.FORBIDDEN),
+        (403, 20403, Reason.FORBIDDEN),
+        (403, 60318, Reason.FORBIDDEN),
+        (409, 60383, Reason.BAD_REQUEST),
+        (429, 20429, Reason.RATE_LIMITED),
+        (429, 25109, Reason.RATE_LIMITED),
+        (429, 60003, Reason.RATE_LIMITED),
+        (429, 60326, Reason.RATE_LIMITED),
+        (500, 20500, Reason.SERVER_ERROR),
+        (503, 20503, Reason.SERVER_ERROR),
+    ],
+)
+def test_the_apis_errors_in_each_of_its_shapes(shape: Any, status: int, code: int, reason: Reason) -> None:
+    body = json.dumps(shape(status, code)).encode()
+    assert interpret(status, body, SID) == Failure(reason, f"HTTP {status}, Twilio error {code}")
+
+
+@pytest.mark.parametrize("shape", [classic, problem, standard])
+@pytest.mark.parametrize("code", [20404, 60390, 60392])
+def test_the_apis_404_in_each_of_its_shapes(shape: Any, code: int) -> None:
+    assert interpret(404, json.dumps(shape(404, code)).encode(), SID) == Answer(Status.NOT_FOUND)
+
+
+@pytest.mark.parametrize("code", [None, True, "20003", "ident-1234", 0, -1, 1_000_000, 20003.5, [20003], {}])
+def test_an_odd_error_code_is_left_out(code: Any) -> None:
+    assert describe_error(400, json.dumps({"code": code}).encode()) == "HTTP 400"
+
+
+def test_an_error_page_is_not_read_beyond_its_measure() -> None:
+    body = json.dumps({"code": 20003}).encode()
+    assert describe_error(401, body.ljust(65536)) == "HTTP 401, Twilio error 20003"
+    assert describe_error(401, body.ljust(65537)) == "HTTP 401"
+
+
+WORD = "zqxjkvzqxjkv"  # stands in no sentence of ours
+
+
+@given(
+    code=st.integers(100, 599),
+    payload=st.dictionaries(
+        st.sampled_from(["code", "message", "detail", "sid", "status", "identity", "date_created", "title"]),
+        st.recursive(
+            st.sampled_from([WORD, WORD.upper(), f"/Entities/{WORD}"]),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.just(WORD), inner, max_size=1),
+            max_leaves=4,
+        ),
+    ),
+    cut=st.integers(0, 3),
+)
+def test_a_detail_never_repeats_the_body(code: int, payload: dict[str, Any], cut: int) -> None:
+    body = json.dumps(payload).encode()
+    result = interpret(code, body[: len(body) - cut], SID)
+    if isinstance(result, Failure):
+        assert result.detail.startswith("HTTP ")
+        assert WORD not in result.detail.lower()
+    else:
+        assert result == Answer(Status.NOT_FOUND)
+
+
+FACTORS = st.fixed_dictionaries(
+    {},
+    optional={
+        "sid": st.sampled_from([SID, OTHER_SID, None, 1]) | JSON,
+        "status": st.sampled_from(["verified", "unverified", None]) | JSON,
+        "date_created": DATES | JSON,
+        "date_updated": st.datetimes().map(datetime.isoformat) | JSON,
+        "factor_type": st.sampled_from(["push", "totp"]) | JSON,
+        "entity_sid": st.just(ENTITY_SID) | JSON,
+        "code": st.integers() | JSON,
+    },
+)
+
+
+@given(
+    code=st.integers(0, 1000) | st.sampled_from([200, 404]),
+    body=st.binary(max_size=200)
+    | JSON.map(lambda value: json.dumps(value).encode())
+    | FACTORS.map(lambda value: json.dumps(value).encode()),
+)
+def test_interpret_never_raises_and_keeps_its_ranges(code: int, body: bytes) -> None:
+    match interpret(code, body, SID):
+        case Answer() as answer:
+            assert (answer.status is Status.NOT_FOUND) == (code == 404)
+            assert code in (200, 404)
+            for seconds in (answer.created_seconds, answer.updated_seconds):
+                assert seconds is None or (seconds > 0 and math.isfinite(seconds))
+            assert answer.factor_type.isascii()
+            assert len(answer.factor_type) <= 64
+            assert answer.entity_sid == "" or len(answer.entity_sid) == 34
+        case Failure() as failure:
+            assert code != 404
+            assert failure.detail.startswith(f"HTTP {code}")

@@ -1,0 +1,368 @@
+"""The client of one account: the request it makes, and what it reads of the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import logging
+import re
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import respx
+
+from exporter import __version__
+from exporter.verify.client import VerifyClient
+from exporter.verify.outcome import Answer, Attempt, Failure, Reason, Status
+from exporter.verify.transport import AttemptError, BoundedTransport
+from exporter.watched import FactorKey, WatchedFactor
+
+from .given import FACTOR_SID, IDENTITY, PASSWORD, SERVICE_SID, USERNAME
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+BASE_URL = "https://verify.twilio.com"
+PATH = f"/v2/Services/{SERVICE_SID}/Entities/{IDENTITY}/Factors/{FACTOR_SID}"
+VERIFIED = {"sid": FACTOR_SID, "status": "verified"}
+
+
+@pytest.fixture
+def router() -> Iterator[respx.Router]:
+    router = respx.Router(assert_all_mocked=True)
+    yield router
+    router.assert_all_called()
+
+
+@asynccontextmanager
+async def client_of(
+    router: respx.Router, *, password: Callable[[], str] = lambda: PASSWORD, **options: Any
+) -> AsyncIterator[VerifyClient]:
+    transport = BoundedTransport(httpx.MockTransport(router.async_handler), timeout_seconds=5)
+    client = VerifyClient(
+        **{"base_url": BASE_URL, "username": USERNAME, "password": password, "transport": transport, **options}
+    )
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+async def fetch(router: respx.Router, watched: WatchedFactor, **options: Any) -> Attempt:
+    async with client_of(router, **options) as client:
+        return await client.fetch_factor(watched)
+
+
+def sent(router: respx.Router) -> httpx.Request:
+    (call,) = router.calls
+    request = call.request
+    assert isinstance(request, httpx.Request)
+    return request
+
+
+# The request
+
+
+async def test_the_request(router: respx.Router, watched: WatchedFactor) -> None:
+    router.route().respond(json=VERIFIED)
+    attempt = await fetch(router, watched)
+    request = sent(router)
+    assert request.method == "GET"
+    assert str(request.url) == BASE_URL + PATH
+    assert request.content == b""
+    assert dict(request.headers) == {
+        "host": "verify.twilio.com",
+        "user-agent": request.headers["user-agent"],
+        "accept": "application/json",
+        "accept-encoding": "identity",
+        "authorization": "Basic " + base64.b64encode(f"{USERNAME}:{PASSWORD}".encode()).decode(),
+    }
+    assert re.fullmatch(
+        rf"verify-factor-exporter/{re.escape(__version__)} \(\S+ \S+\) Python/3\.\d+\.\d+\S*",
+        request.headers["user-agent"],
+    )
+    assert attempt.result == Answer(Status.VERIFIED)
+
+
+async def test_the_attempt_is_bounded_by_the_transport_alone(router: respx.Router, watched: WatchedFactor) -> None:
+    router.route().respond(json=VERIFIED)
+    await fetch(router, watched)
+    assert sent(router).extensions["timeout"] == {"connect": None, "read": None, "write": None, "pool": None}
+
+
+@pytest.mark.parametrize(
+    ("identity", "quoted"),
+    [
+        ("a-b-c-1234", "a-b-c-1234"),
+        ("with space", "with%20space"),
+        ("a/b?c#d&e=f+g", "a%2Fb%3Fc%23d%26e%3Df%2Bg"),
+        ("100%25", "100%2525"),
+        ("../../Secrets", "..%2F..%2FSecrets"),
+        ("Zoë@例", "Zo%C3%AB%40%E4%BE%8B"),
+        ("a;b:c\\d", "a%3Bb%3Ac%5Cd"),
+        ("tab\there", "tab%09here"),
+    ],
+)
+async def test_an_odd_identity_stays_one_segment_of_the_path(
+    router: respx.Router, watched: WatchedFactor, identity: str, quoted: str
+) -> None:
+    router.route().respond(json=VERIFIED)
+    await fetch(router, dataclasses.replace(watched, identity=identity))
+    assert sent(router).url.raw_path.decode() == PATH.replace(IDENTITY, quoted)
+
+
+async def test_odd_sids_stay_in_their_segments_too(router: respx.Router) -> None:
+    router.route().respond(404)
+    key = FactorKey("main", "VA/1", "YF?2")
+    await fetch(router, WatchedFactor(key=key, name="x", identity=IDENTITY, interval_seconds=60))
+    assert sent(router).url.raw_path.decode() == f"/v2/Services/VA%2F1/Entities/{IDENTITY}/Factors/YF%3F2"
+
+
+@pytest.mark.parametrize("base_url", ["http://127.0.0.1:8080", "http://127.0.0.1:8080/", "http://127.0.0.1:8080//"])
+async def test_the_base_url_may_end_in_a_slash(router: respx.Router, watched: WatchedFactor, base_url: str) -> None:
+    router.route().respond(json=VERIFIED)
+    await fetch(router, watched, base_url=base_url)
+    assert str(sent(router).url) == "http://127.0.0.1:8080" + PATH
+
+
+async def test_the_password_is_asked_for_at_each_request(router: respx.Router, watched: WatchedFactor) -> None:
+    route = router.route().respond(json=VERIFIED)
+    passwords = iter(["first", "second:with:colons", "drïtte"])
+    async with client_of(router, password=lambda: next(passwords)) as client:
+        for _ in range(3):
+            await client.fetch_factor(watched)
+    authorizations = [call.request.headers["authorization"].removeprefix("Basic ") for call in route.calls]
+    assert [base64.b64decode(text).decode() for text in authorizations] == [
+        f"{USERNAME}:first",
+        f"{USERNAME}:second:with:colons",
+        f"{USERNAME}:drïtte",
+    ]
+
+
+async def test_cookies_are_neither_sent_nor_kept(router: respx.Router, watched: WatchedFactor) -> None:
+    route = router.route().respond(json=VERIFIED, headers={"Set-Cookie": "session=1; Path=/; Max-Age=3600"})
+    async with client_of(router) as client:
+        for _ in range(3):
+            await client.fetch_factor(watched)
+        assert list(client._client.cookies.jar) == []
+    assert route.call_count == 3
+    assert all("cookie" not in call.request.headers for call in route.calls)
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("location", ["https://elsewhere.example/", PATH, "", "::::"])
+async def test_no_redirect_is_followed(
+    router: respx.Router, watched: WatchedFactor, code: int, location: str
+) -> None:
+    router.route().respond(code, headers={"Location": location})
+    attempt = await fetch(router, watched)
+    assert (attempt.code, attempt.result) == (code, Failure(Reason.BAD_REQUEST, f"HTTP {code}"))
+    assert sent(router).url.host == "verify.twilio.com"
+
+
+async def test_a_401_is_not_answered_with_another_try(router: respx.Router, watched: WatchedFactor) -> None:
+    router.route().respond(401, headers={"WWW-Authenticate": 'Basic realm="x", Digest realm="x", nonce="y"'})
+    attempt = await fetch(router, watched)
+    assert attempt.result == Failure(Reason.AUTH, "HTTP 401")
+    assert sent(router).headers["authorization"].startswith("Basic ")
+
+
+# The answer
+
+
+async def test_what_is_read_of_an_answer(router: respx.Router, watched: WatchedFactor) -> None:
+    router.route().respond(
+        429,
+        json={"code": 20429},
+        headers={
+            "Retry-After": "12",
+            "Twilio-Request-Id": "RQ" + "5" * 32,
+            "Twilio-Request-Duration": "0.080",
+        },
+    )
+    ticks = iter([100.0, 100.25])
+    attempt = await fetch(router, watched, monotonic=lambda: next(ticks))
+    assert attempt == Attempt(
+        result=Failure(Reason.RATE_LIMITED, "HTTP 429, Twilio error 20429"),
+        duration_seconds=0.25,
+        code=429,
+        request_id="RQ" + "5" * 32,
+        server_duration_seconds=0.08,
+        retry_after_seconds=12.0,
+    )
+
+
+async def test_a_date_in_retry_after_is_reckoned_from_the_wall_clock(
+    router: respx.Router, watched: WatchedFactor
+) -> None:
+    router.route().respond(429, headers={"Retry-After": "Thu, 30 Jul 2015 20:01:00 GMT"})
+    attempt = await fetch(router, watched, wall=lambda: 1438286400.0)
+    assert attempt.retry_after_seconds == 60.0
+
+
+async def test_headers_that_are_missing_or_odd(router: respx.Router, watched: WatchedFactor) -> None:
+    router.route().respond(
+        404, headers={"Retry-After": "soon", "Twilio-Request-Id": "a b", "Twilio-Request-Duration": "-1"}
+    )
+    attempt = await fetch(router, watched)
+    assert attempt.code == 404
+    assert (attempt.request_id, attempt.server_duration_seconds, attempt.retry_after_seconds) == ("", None, None)
+
+
+async def test_the_body_is_judged_against_the_factor_that_was_asked_for(
+    router: respx.Router, watched: WatchedFactor
+) -> None:
+    router.route().respond(json={"sid": "YF" + "f" * 32, "status": "verified"})
+    attempt = await fetch(router, watched)
+    assert attempt.code == 200
+    assert attempt.result == Failure(Reason.DECODE, "HTTP 200, but the body is another factor's")
+
+
+async def test_a_200_whose_body_cannot_be_read_keeps_its_status_and_request_id(
+    router: respx.Router, watched: WatchedFactor
+) -> None:
+    router.route().respond(
+        200, content=b"x" * ((1 << 20) + 1), headers={"Twilio-Request-Id": "RQ1", "Twilio-Request-Duration": "2"}
+    )
+    attempt = await fetch(router, watched)
+    assert attempt.result == Failure(Reason.DECODE, "HTTP 200, but the body is larger than 1048576 bytes")
+    assert (attempt.code, attempt.request_id, attempt.server_duration_seconds) == (200, "RQ1", 2.0)
+
+
+@pytest.mark.parametrize(
+    ("code", "result"),
+    [
+        (404, Answer(Status.NOT_FOUND)),
+        (401, Failure(Reason.AUTH, "HTTP 401")),
+        (403, Failure(Reason.FORBIDDEN, "HTTP 403")),
+        (429, Failure(Reason.RATE_LIMITED, "HTTP 429")),
+        (503, Failure(Reason.SERVER_ERROR, "HTTP 503")),
+        (202, Failure(Reason.DECODE, "HTTP 202")),
+    ],
+)
+@pytest.mark.parametrize(
+    ("content", "headers"),
+    [
+        (b"x" * ((1 << 20) + 1), {}),
+        (b"not gzip", {"Content-Encoding": "gzip"}),
+        (b"\x1f\x8b", {"Content-Encoding": "gzip"}),
+        (b"{}", {"Content-Encoding": "br"}),
+    ],
+)
+async def test_the_status_decides_even_where_the_body_cannot_be_read(
+    watched: WatchedFactor,
+    code: int,
+    result: Answer | Failure,
+    content: bytes,
+    headers: dict[str, str],
+) -> None:
+    def answer(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(code, headers={**headers, "Retry-After": "9"}, stream=httpx.ByteStream(content))
+
+    # Not by way of respx, which decompresses what it is given.
+    transport = BoundedTransport(httpx.MockTransport(answer), timeout_seconds=5)
+    attempt = await fetch(respx.Router(), watched, transport=transport)
+    assert (attempt.code, attempt.result, attempt.retry_after_seconds) == (code, result, 9.0)
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (httpx.ConnectTimeout, Reason.TIMEOUT),
+        (httpx.ReadTimeout, Reason.TIMEOUT),
+        (httpx.PoolTimeout, Reason.TIMEOUT),
+        (httpx.ConnectError, Reason.CONNECT),
+        (httpx.ReadError, Reason.CONNECT),
+        (httpx.RemoteProtocolError, Reason.CONNECT),
+        (httpx.ProxyError, Reason.CONNECT),
+    ],
+)
+async def test_the_failures_of_any_httpx_transport_are_told_apart(
+    router: respx.Router, watched: WatchedFactor, error: type[httpx.TransportError], reason: Reason
+) -> None:
+    router.route().mock(side_effect=error)
+    attempt = await fetch(router, watched)
+    assert isinstance(attempt.result, Failure)
+    assert (attempt.code, attempt.result.reason) == (None, reason)
+
+
+def assert_internal(attempt: Attempt, name: str, log: str, place: str) -> None:
+    assert attempt.code is None
+    assert attempt.result == Failure(Reason.INTERNAL, f"an unexpected error in the exporter ({name})")
+    assert re.fullmatch(rf"{name} in {re.escape(place)}:\d+", log)
+
+
+async def test_an_internal_error_is_named_without_its_message(
+    router: respx.Router, watched: WatchedFactor, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_request: httpx.Request) -> httpx.Response:
+        raise LookupError(f"{PATH} {PASSWORD}")
+
+    router.route().mock(side_effect=broken)
+    with caplog.at_level(logging.ERROR):
+        attempt = await fetch(router, watched)
+    (record,) = caplog.records
+    assert_internal(attempt, "LookupError", record.getMessage(), __file__)
+    assert record.exc_info is None
+
+
+@pytest.mark.parametrize("error", [PermissionError, TimeoutError, ConnectionError])
+async def test_a_password_that_cannot_be_had_is_no_failure_of_the_network(
+    watched: WatchedFactor, caplog: pytest.LogCaptureFixture, error: type[OSError]
+) -> None:
+    def password() -> str:
+        raise error(f"/run/secrets/{PASSWORD}")
+
+    router = respx.Router()
+    with caplog.at_level(logging.ERROR):
+        attempt = await fetch(router, watched, password=password)
+    (record,) = caplog.records
+    assert_internal(attempt, error.__name__, record.getMessage(), __file__)
+    assert not router.calls
+
+
+async def test_a_closed_client_fails_without_a_request(
+    watched: WatchedFactor, caplog: pytest.LogCaptureFixture
+) -> None:
+    router = respx.Router()
+    async with client_of(router) as client:
+        await client.aclose()
+        with caplog.at_level(logging.ERROR):
+            attempt = await client.fetch_factor(watched)
+    assert_internal(attempt, "RuntimeError", caplog.messages[0], httpx.AsyncClient.send.__code__.co_filename)
+    assert not router.calls
+
+
+async def test_an_error_without_a_traceback_has_no_place(
+    watched: WatchedFactor, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Opaque(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, _request: httpx.Request) -> httpx.Response:
+            error = AttemptError(Reason.INTERNAL, "an unexpected error in the exporter (X)")
+            raise error from KeyError(PATH)
+
+    with caplog.at_level(logging.ERROR):
+        await fetch(respx.Router(), watched, transport=Opaque())
+    assert caplog.messages == ["KeyError in an unknown place"]
+
+
+async def test_a_cancellation_goes_through(watched: WatchedFactor) -> None:
+    asked = asyncio.Event()
+
+    async def forever(_request: httpx.Request) -> httpx.Response:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    transport = BoundedTransport(httpx.MockTransport(forever), timeout_seconds=5)
+    task = asyncio.create_task(fetch(respx.Router(), watched, transport=transport))
+    await asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
