@@ -9,8 +9,10 @@ import hmac
 import logging
 import random
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from exporter import __revision__, __version__
+from exporter.config.faults import ConfigError, Fault
 from exporter.config.kinds import IdentityLabel
 from exporter.events import EventLog
 from exporter.exposition.factors import (
@@ -66,14 +68,21 @@ def client_of(
     name: str,
     transport: Callable[[AccountSettings], httpx.AsyncBaseTransport] = shipped_transport,
 ) -> VerifyClient:
-    """Return the client of one account. Must be called with an event loop running."""
+    """Return the client of one account; raises ConfigError where its proxy or its certificates can't be used.
+
+    Must be called with an event loop running.
+    """
     account = config.settings.accounts[name]
     source = config.passwords[name]
+    try:
+        inner = transport(account)
+    except (ValueError, OSError) as error:
+        raise ConfigError([Fault(f"accounts.{name}", str(error))]) from error
     return VerifyClient(
         base_url=account.base_url,
         username=account.username or account.account_sid,
         password=lambda: source.current,
-        transport=BoundedTransport(transport(account), timeout_seconds=config.settings.polling.timeout),
+        transport=BoundedTransport(inner, timeout_seconds=config.settings.polling.timeout),
     )
 
 
@@ -91,9 +100,11 @@ def identity_label(config: Config) -> Callable[[WatchedFactor], str]:
 def redactor_of(config: Config) -> Redactor:
     """Return what takes this configuration's secrets and identities out of the log."""
     identities = frozenset(watched.identity for watched in config.factors)
-    proxies = [
-        account.proxy_url.get_secret_value() for account in config.settings.accounts.values() if account.proxy_url
-    ]
+    proxies: list[str] = []
+    for account in config.settings.accounts.values():
+        if account.proxy_url:
+            url = account.proxy_url.get_secret_value()
+            proxies += [url, unquote(urlsplit(url).password or "")]
 
     def secrets() -> list[str]:
         return [*(source.current for source in config.passwords.values()), *proxies]
@@ -215,27 +226,32 @@ class Daemon:
         if not drained.done():
             await self.poller.drain(0)
         hurried.cancel()
+        await asyncio.wait((hurried,))
         await drained
         await self.server.stop()
         log.info("stopped")
 
     async def sweep(self, factors: Iterable[WatchedFactor], progress: Callable[[int], None]) -> None:
-        """Fetch each of these factors once; ``progress`` is told how many are still to come.
+        """Fetch each of these factors once, paused ones apart; ``progress`` is told how many are still to come.
 
         Ends early for an account whose credentials are refused: its other factors stay unknown.
         """
-        watched = [factor for factor in factors if not factor.paused]
+        watched = list(factors)
         self.poller.watch(watched)
         due = self.clock.steady()
         for factor in watched:
-            self.poller.accounts[factor.key.account].offer(factor.key, due)
-        while waiting := [a for a in self.poller.accounts.values() if a.busy and a.credentials_valid is not False]:
-            for account in waiting:
-                account.pump()
-            progress(self.poller.first_looks_pending)
-            await asyncio.sleep(_SWEEP_SECONDS)
-        progress(0)
-        await self.poller.drain(0)
+            if not factor.paused:
+                self.poller.accounts[factor.key.account].offer(factor.key, due)
+        accounts = self.poller.accounts.values()
+        try:
+            while waiting := [a for a in accounts if a.busy and a.credentials_valid is not False]:
+                for account in waiting:
+                    account.pump()
+                progress(self.poller.first_looks_pending)
+                await asyncio.sleep(_SWEEP_SECONDS)
+            progress(0)
+        finally:
+            await self.poller.drain(0)
 
     # Passwords
 
@@ -263,8 +279,12 @@ class Daemon:
 
     def exposition(self, *, openmetrics: bool) -> list[bytes]:
         """Return the pieces of a scrape: this moment, whatever became of the scheduler."""
-        self.poller.withdraw_stale()
+        self.withdraw_stale()
         return exposition(self.factors, self.telemetry.registry, openmetrics=openmetrics)
+
+    def withdraw_stale(self) -> None:
+        """Withdraw every status that is stale by now; what is shown calls this, as a tick may be late."""
+        self.poller.withdraw_stale()
 
     def healthy(self) -> bool:
         """Return whether the scheduler ticks: never tied to the API's health."""

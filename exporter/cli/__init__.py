@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(
-            name, help=purpose, description=f"{purpose.capitalize()}.", allow_abbrev=False
+            name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.", allow_abbrev=False
         )
         command.status = usage_status(name)
         if name == named:

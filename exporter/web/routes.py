@@ -43,6 +43,9 @@ class Exporter(Protocol):
     def exposition(self, *, openmetrics: bool) -> list[bytes]:
         """Return the pieces of a scrape."""
 
+    def withdraw_stale(self) -> None:
+        """Withdraw every status that is stale by now."""
+
     def healthy(self) -> bool:
         """Return whether the scheduler ticks."""
 
@@ -65,7 +68,7 @@ class Routes:
         templates = Environment(
             loader=PackageLoader("exporter.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
-        templates.filters["moment"] = _moment
+        templates.filters.update(moment=_moment, iso=_iso, age=_age, duration=_duration)
         self._status = templates.get_template("status.html")
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
@@ -94,6 +97,7 @@ class Routes:
         """Answer with the status page: what is wrong first."""
         exporter = self._exporter
         page = _number(request, "page", 1, 1)
+        exporter.withdraw_stale()
         total = len(exporter.ledger)
         pages = max(1, -(-total // _PAGE_FACTORS))
         page = min(page, pages)
@@ -118,6 +122,7 @@ class Routes:
         """Answer with the factors as JSON, what is wrong first; ``limit`` and ``offset`` page through them."""
         limit = _number(request, "limit", _API_FACTORS, 1)
         offset = _number(request, "offset", 0, 0)
+        self._exporter.withdraw_stale()
         ledger = self._exporter.ledger
         records = nsmallest(offset + min(limit, _API_FACTORS), ledger, key=urgency)[offset:]
         return web.json_response({"total": len(ledger), "factors": [view(record).as_json() for record in records]})
@@ -181,7 +186,21 @@ def _batches(pieces: list[bytes]) -> Iterator[bytes]:
     yield b"".join(batch)
 
 
-def _moment(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
+def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _age(seconds: float) -> str:
+    """Return a time span in the largest unit of which there are at least two."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

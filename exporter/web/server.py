@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +24,14 @@ class ListenError(Exception):
     """An address that can't be listened on; the message names it and the mend."""
 
 
+class _ServerLog(logging.LoggerAdapter[logging.Logger]):
+    """The log of aiohttp's server, in which a request that is not HTTP is no error: anybody can send one."""
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **options: Any) -> None:
+        level = logging.DEBUG if isinstance(exc_info, HttpProcessingError) else logging.ERROR
+        self.log(level, msg, *args, exc_info=exc_info, **options)
+
+
 class WebServer:
     """Serves one application on any number of addresses."""
 
@@ -29,6 +39,7 @@ class WebServer:
         self._runner = web.AppRunner(
             application,
             access_log=None,
+            logger=_ServerLog(logging.getLogger("aiohttp.server")),
             handle_signals=False,
             keepalive_timeout=_KEEPALIVE_SECONDS,
             shutdown_timeout=_CLOSE_SECONDS,
@@ -63,7 +74,7 @@ def _open(address: ListenAddress) -> list[socket.socket]:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, place = found[0]
         return [socket.create_server(place[:2], family=family, backlog=_BACKLOG)]
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:  # a name that is too long can't even be asked for
         raise ListenError(f"{address}: the host has no address here; listen on one of this machine's") from error
     except OSError as error:
         raise ListenError(f"{address}: {_mend(error)}") from error

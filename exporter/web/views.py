@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _ORDER = {Status.NOT_FOUND: 0, Status.UNVERIFIED: 1, UNKNOWN: 2, Status.VERIFIED: 4}
 
-_MENDS = {
+MENDS = {
     Reason.TIMEOUT: "the API is slow or out of reach; see polling.timeout and the network",
     Reason.CONNECT: "check the network, the firewall and the proxy",
     Reason.DNS: "check base_url and the name servers",
@@ -83,7 +83,7 @@ def view(record: FactorRecord) -> FactorView:
         failures=record.failures,
         last_failure=failure.detail or failure.reason.value if failure else None,
         last_failure_reason=failure.reason if failure else None,
-        mend=_MENDS[failure.reason] if failure else None,
+        mend=MENDS[failure.reason] if failure else None,
     )
 
 

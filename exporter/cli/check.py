@@ -1,0 +1,100 @@
+"""``check``: validate the configuration and its watchlist, and with ``--live`` each account's credentials."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+from exporter.cli.config_file import add_config_arguments, load_config
+from exporter.config import Config, ConfigError
+from exporter.daemon import client_of, redactor_of
+from exporter.logs import configure
+from exporter.verify.outcome import Failure, Status
+from exporter.web.views import MENDS
+
+if TYPE_CHECKING:
+    import argparse
+
+    from exporter.verify.outcome import Attempt
+    from exporter.watched import WatchedFactor
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--live", action="store_true", help="also make one authenticated call an account, for its first factor"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Tell every fault with its place, or what a good configuration holds; return the exit status."""
+    config = validate(arguments)
+    if config is None:
+        return 1
+    accounts = _counted(len(config.settings.accounts), "account")
+    factors = _counted(len(config.factors), "factor")
+    sys.stdout.write(f"{config.path} is valid: {accounts}, {factors}\n")
+    return int(arguments.live and not call_accounts(config))
+
+
+def validate(arguments: argparse.Namespace) -> Config | None:
+    """Load the configuration and print its notices; print its faults and return None when it has any."""
+    try:
+        config = load_config(arguments)
+    except ConfigError as error:
+        for fault in error.faults:
+            sys.stderr.write(f"{fault}\n")
+        return None
+    for notice in config.notices:
+        sys.stderr.write(f"warning: {notice}\n")
+    return config
+
+
+def call_accounts(config: Config) -> bool:
+    """Fetch the first polled factor of each account, print what came of it; return whether all were answered."""
+    configure(level="error", style="logfmt", redact=redactor_of(config))
+    first: dict[str, WatchedFactor] = {}
+    for watched in config.factors:
+        if not watched.paused:
+            first.setdefault(watched.key.account, watched)
+    try:
+        attempts = asyncio.run(_attempts(config, first))
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return False
+    for name in config.settings.accounts:
+        if name not in attempts:
+            sys.stderr.write(f"warning: {name}: not checked, as no factor of it is fetched; list one\n")
+            continue
+        attempt = attempts[name]
+        if isinstance(attempt.result, Failure):
+            sys.stderr.write(f"{name}: {_failed(attempt.result)}\n")
+        else:
+            missing = f"; it knows no {first[name].name}" if attempt.result.status is Status.NOT_FOUND else ""
+            milliseconds = f"{attempt.duration_seconds * 1000:.0f} ms"
+            sys.stdout.write(f"{name}: answered, HTTP {attempt.code} in {milliseconds}{missing}\n")
+    return not any(isinstance(attempt.result, Failure) for attempt in attempts.values())
+
+
+async def _attempts(config: Config, first: dict[str, WatchedFactor]) -> dict[str, Attempt]:
+    attempts = await asyncio.gather(*(_attempt(config, watched) for watched in first.values()))
+    return dict(zip(first, attempts, strict=True))
+
+
+async def _attempt(config: Config, watched: WatchedFactor) -> Attempt:
+    client = client_of(config, watched.key.account)
+    try:
+        return await client.fetch_factor(watched)
+    finally:
+        await client.aclose()
+
+
+def _failed(failure: Failure) -> str:
+    words = "refused" if failure.reason.refused else "failed"
+    return f"{words}: {failure.detail}; {MENDS[failure.reason]}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

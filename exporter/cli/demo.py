@@ -1,0 +1,80 @@
+"""``demo``: the simulator and the exporter in one process, on loopback, with factors that change."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.cli import BAD_USAGE
+from exporter.cli.serving import serve
+from exporter.cli.simulated_config import write_config
+from exporter.config import ConfigError, load
+from exporter.daemon import Daemon, redactor_of
+from exporter.logs import configure
+from exporter.simulator import Simulator, demo_world
+from exporter.web.server import ListenError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from exporter.config import Config
+    from exporter.simulator import SimulatedFactor
+
+_LISTEN = ["127.0.0.1:10069"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.add_argument(
+        "--web.listen-address",
+        dest="listen",
+        metavar="ADDRESS",
+        action="append",
+        help=f"address of the exporter (default: {_LISTEN[0]}); repeatable",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT; return 0, or 64 after telling why it could not start."""
+    try:
+        asyncio.run(_demo(arguments.listen or _LISTEN))
+    except (ConfigError, ListenError) as error:
+        print(f"verify-factor-exporter demo: {error}", file=sys.stderr)
+        return BAD_USAGE
+    return 0
+
+
+async def _demo(listen: list[str]) -> None:
+    simulator = Simulator()
+    seeded = demo_world(simulator)
+    await simulator.start()
+    try:
+        with tempfile.TemporaryDirectory(prefix="verify-factor-exporter-demo-") as folder:
+            path = Path(folder) / "config.toml"
+            write_config(path, simulator, seeded)
+            config = load(path, environ={}, flags={"web.listen_address": listen})
+        configure(level="warning", style="logfmt", redact=redactor_of(config))
+        await _run(simulator, config, {factor.sid: name for name, factor, _ in seeded})
+    finally:
+        await simulator.stop()
+
+
+async def _run(simulator: Simulator, config: Config, names: dict[str, str]) -> None:
+    daemon = Daemon(config)
+
+    def started() -> None:
+        url = daemon.server.addresses[0]
+        print(f"metrics    {url}{config.settings.web.telemetry_path}")
+        print(f"page       {url}/")
+        print(f"simulator  {simulator.base_url}/")
+        print("Factors change while you watch, each change with a line here. Ctrl-C ends it.", flush=True)
+
+    def tell(factor: SimulatedFactor, old: str, new: str, _now: float) -> None:
+        print(f"{time.strftime('%H:%M:%S')}  {names.get(factor.sid, factor.sid)}: {old} → {new}", flush=True)
+
+    simulator.on_change.append(tell)
+    await serve(daemon, started)

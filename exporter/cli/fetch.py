@@ -1,0 +1,137 @@
+"""``fetch``: look at each factor once and print what it is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.exposition import generate_latest
+from tqdm import tqdm
+
+from exporter.cli import BAD_USAGE
+from exporter.cli.config_file import add_config_arguments, load_config
+from exporter.config import ConfigError
+from exporter.config.faults import did_you_mean
+from exporter.daemon import Daemon, redactor_of
+from exporter.logs import configure
+from exporter.verify.outcome import Status
+from exporter.web.views import FactorView, urgency, view
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Sequence
+
+    from exporter.config import Config
+    from exporter.watched import WatchedFactor
+
+ALL_VERIFIED, SOME_NOT_VERIFIED, SOME_UNDETERMINED = 0, 1, 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    add_config_arguments(parser)
+    parser.add_argument("names", metavar="NAME", nargs="*", help="factors to fetch; all of them if none is named")
+    parser.add_argument(
+        "--output", choices=("table", "json", "openmetrics"), default="table", help="how to print (default: table)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print each factor; return 0 if all are verified, 1 if some are not, 2 if some could not be determined.
+
+    Paused factors are shown and not fetched; one that is asked for by name could not be determined.
+    """
+    try:
+        config = load_config(arguments)
+    except ConfigError as error:
+        for fault in error.faults:
+            print(fault, file=sys.stderr)
+        return BAD_USAGE
+    for notice in config.notices:
+        print(f"warning: {notice}", file=sys.stderr)
+    chosen, unknown = _choose(config, arguments.names)
+    for name in unknown:
+        hint = did_you_mean(name, {watched.name for watched in config.factors})
+        print(f'"{name}" is no watched factor{f"; {hint}" if hint else ""}', file=sys.stderr)
+    if unknown:
+        return BAD_USAGE
+    configure(level="error", style="logfmt", redact=redactor_of(config))
+    try:
+        views = asyncio.run(_fetch(config, chosen, arguments.output))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return BAD_USAGE
+    return _status(shown for shown in views if arguments.names or not shown.paused)
+
+
+def _choose(config: Config, names: Sequence[str]) -> tuple[list[WatchedFactor], list[str]]:
+    wanted = set(names)
+    chosen = [watched for watched in config.factors if not wanted or watched.name in wanted]
+    known = {watched.name for watched in chosen}
+    return chosen, [name for name in dict.fromkeys(names) if name not in known]
+
+
+async def _fetch(config: Config, chosen: Sequence[WatchedFactor], output: str) -> list[FactorView]:
+    daemon = Daemon(config, one_shot=True)
+    polled = sum(not watched.paused for watched in chosen)
+    with tqdm(total=polled, unit="factor", leave=False, disable=None, file=sys.stderr) as bar:
+
+        def show(left: int) -> None:
+            bar.update(polled - left - bar.n)
+
+        await daemon.sweep(chosen, show)
+    views = [view(record) for record in sorted(daemon.ledger, key=urgency)]
+    match output:
+        case "json":
+            print(json.dumps([shown.as_json() for shown in views], indent=2))
+        case "openmetrics":
+            registry = CollectorRegistry()
+            registry.register(daemon.collector)
+            render: Callable[[CollectorRegistry], bytes] = generate_latest
+            sys.stdout.write(render(registry).decode())
+        case _:
+            sys.stdout.writelines(_table(views))
+    return views
+
+
+def _status(views: Iterable[FactorView]) -> int:
+    status = ALL_VERIFIED
+    for shown in views:
+        if shown.up is not True:
+            return SOME_UNDETERMINED
+        if shown.status != Status.VERIFIED:
+            status = SOME_NOT_VERIFIED
+    return status
+
+
+def _table(views: Sequence[FactorView]) -> Iterable[str]:
+    rows = [("FACTOR", "ACCOUNT", "STATUS", "TYPE", "TOOK", "REMARK")]
+    for shown in views:
+        took = (
+            ""
+            if shown.last_fetch_duration_seconds is None
+            else f"{shown.last_fetch_duration_seconds * 1000:.0f} ms"
+        )
+        status, remark = _state(shown)
+        rows.append((_printable(shown.factor), shown.account, status, shown.factor_type, took, remark))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
+
+
+def _state(shown: FactorView) -> tuple[str, str]:
+    """Return a factor's status in a word, and what there is to say of it."""
+    if shown.paused:
+        return "paused", "not fetched: paused in the watchlist"
+    if shown.up:
+        return shown.status, ""
+    if shown.last_failure is None:
+        return "undetermined", "not fetched: the account's credentials were refused"
+    return "undetermined", f"{shown.last_failure}; {shown.mend}"
+
+
+def _printable(name: str) -> str:
+    return "".join(character if character.isprintable() else "�" for character in name)

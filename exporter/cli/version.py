@@ -1,0 +1,24 @@
+"""``version``: what this is and what it runs on."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+from exporter import __revision__, __version__
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add no flags."""
+
+
+def run(_arguments: argparse.Namespace) -> int:
+    """Print version, Python and platform; return 0."""
+    revision = f" ({__revision__})" if __revision__ else ""
+    print(f"verify-factor-exporter {__version__}{revision}")
+    print(f"Python {platform.python_version()}")
+    print(platform.platform())
+    return 0

@@ -1,0 +1,148 @@
+"""``demo``, run as a user runs it, up to the signal that ends it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import io
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+import urllib.request
+from typing import TYPE_CHECKING
+
+from exporter.cli import demo
+from exporter.simulator import Simulator
+from tests.daemon.scrape import Scrape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+    from .conftest import Ran
+
+NAMES = {
+    "payments-oncall-push",
+    "billing-admin-totp",
+    "support-lead-passkey",
+    "new-hire-totp",
+    "contractor-push",
+    "finance-director-push",
+    "warehouse-tablet-totp",
+    "legacy-gateway-totp",
+    "partner-portal-passkey",
+}
+ADDRESS = r"http://127\.0\.0\.1:[0-9]+"
+PATIENCE_SECONDS = 30.0
+
+
+async def test_it_serves_metrics_within_seconds_and_ends_with_control_c() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", "-m", "exporter", "demo", "--web.listen-address=127.0.0.1:0"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(2 * PATIENCE_SECONDS):
+        told = [(await process.stdout.readline()).decode() for _ in range(4)]
+        assert re.fullmatch(rf"metrics    {ADDRESS}/metrics\n", told[0])
+        assert re.fullmatch(rf"page       {ADDRESS}/\n", told[1])
+        assert re.fullmatch(rf"simulator  {ADDRESS}/\n", told[2])
+        metrics, page, simulator = (line.split()[1] for line in told[:3])
+        scrape = await answered_once(metrics)
+        pages = [await asyncio.to_thread(read, url) for url in (page, simulator)]
+        process.send_signal(signal.SIGINT)
+        out, err = await process.communicate()
+
+    assert {sample.labels["factor"] for sample in scrape.samples("twilio_verify_factor_info")} == NAMES
+    assert all(name in pages[0] for name in NAMES)
+    assert pages[1].startswith("Simulator of the Twilio Verify API")
+    assert process.returncode == 0
+    assert b"Traceback" not in err
+    assert not out or b"\xe2\x86\x92" in out  # nothing more than changes
+
+
+async def answered_once(metrics: str) -> Scrape:
+    """Scrape until one factor is known to be verified."""
+    while True:
+        scrape = Scrape(await asyncio.to_thread(read, metrics))
+        if scrape.counts()["verified"]:
+            return scrape
+        await asyncio.sleep(0.1)
+
+
+def read(url: str) -> str:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=PATIENCE_SECONDS) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
+def test_each_change_has_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    began = time.time()
+    # A simulator whose minute passes in a second.
+    hurried = functools.partial(Simulator, clock=lambda: began + 60 * (time.time() - began))
+    monkeypatch.setattr(demo, "Simulator", hurried)
+    told, ended = io.StringIO(), threading.Event()
+    monkeypatch.setattr(sys, "stdout", told)
+
+    def beside() -> None:
+        wait_for(lambda: ended.is_set() or told.getvalue().count("→") >= 3)
+        if not ended.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=beside)
+    thread.start()
+    try:
+        status = demo.run(arguments("127.0.0.1:0"))
+    finally:
+        ended.set()
+        thread.join()
+
+    changes = [line for line in told.getvalue().splitlines() if "→" in line]
+    assert status == 0
+    assert len(changes) >= 3
+    for change in changes:
+        found = re.fullmatch(r"[0-2][0-9]:[0-5][0-9]:[0-5][0-9]  ([a-z-]+): ([a-z]+) → ([a-z]+)", change)
+        assert found is not None, change
+        assert found[1] in NAMES
+        assert {found[2], found[3]} <= {"verified", "unverified", "deleted"}
+
+
+def arguments(listen: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    return parser.parse_args(["--web.listen-address", listen])
+
+
+def wait_for(holds: Callable[[], object]) -> None:
+    latest = time.monotonic() + PATIENCE_SECONDS
+    while not holds() and time.monotonic() < latest:
+        time.sleep(0.02)
+
+
+def test_a_port_in_use_is_one_line(call: Callable[..., Ran]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ran = call("demo", "--web.listen-address", address)
+
+    assert (ran.status, ran.out) == (64, "")
+    assert ran.err == (
+        f"verify-factor-exporter demo: {address}: the port is in use; stop what listens there, "
+        "or choose another with --web.listen-address\n"
+    )
+
+
+def test_an_address_that_is_none_is_one_line(call: Callable[..., Ran]) -> None:
+    ran = call("demo", "--web.listen-address", "nowhere")
+
+    assert (ran.status, ran.out) == (64, "")
+    assert ran.err.startswith('verify-factor-exporter demo: --web.listen-address[0]: "nowhere" has no port; ')
+    assert ran.err.count("\n") == 1

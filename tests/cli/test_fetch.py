@@ -1,0 +1,394 @@
+"""``fetch``, against the simulator over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import sys
+import termios
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from exporter.exposition.catalogue import FACTOR_FAMILIES
+from exporter.simulator import Fault, FaultKind
+from tests.daemon.configs import account_of, entry, write_config
+from tests.daemon.scrape import Scrape
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from prometheus_client import Metric
+
+    from exporter.simulator import Simulator
+
+    from .conftest import Ran
+
+    Fetch = Callable[..., Awaitable[Ran]]
+
+ONE_ATTEMPT = {"max_attempts": 1}
+ODD_NAMES = (
+    "a name, with spaces",
+    'quo"ted \\ back',
+    "Zoë — 日本語",
+    "<b>&amp;</b>",
+    "{{ 7*7 }}",
+    "-dash",
+    "x" * 128,
+)
+
+
+def write(folder: Path, simulator: Simulator, *factors: dict[str, object], **polling: object) -> str:
+    """Write a configuration for the simulator's account; return its path."""
+    path = folder / "config.toml"
+    accounts = {"main": account_of(simulator, requests_per_second=1000)}
+    return str(write_config(path, accounts, factors, polling=ONE_ATTEMPT | polling))
+
+
+def rows(table: str) -> dict[str, list[str]]:
+    """Return the cells of each line by its first one."""
+    lines = [re.split(r" {2,}", line) for line in table.splitlines()]
+    return {line[0]: line[1:] for line in lines}
+
+
+async def test_a_table_has_what_is_wrong_first(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
+    gone = simulator.add_factor()
+    simulator.delete(gone.sid)
+    failing = simulator.add_factor()
+    simulator.faults.add(Fault(FaultKind.STATUS, status=503, factor_sid=failing.sid))
+    path = write(
+        tmp_path,
+        simulator,
+        entry("good", simulator.add_factor(factor_type="push")),
+        entry("new", simulator.add_factor(status="unverified")),
+        entry("gone", gone),
+        entry("failing", failing),
+    )
+    ran = await call_beside("fetch", "--config.file", path)
+
+    assert ran.status == 2
+    assert ran.err == ""
+    lines = ran.out.splitlines()
+    assert [line.split()[0] for line in lines] == ["FACTOR", "gone", "new", "failing", "good"]
+    assert lines[0].split() == ["FACTOR", "ACCOUNT", "STATUS", "TYPE", "TOOK", "REMARK"]
+    assert not any(line != line.rstrip() for line in lines)
+    found = rows(ran.out)
+    assert found["good"][:3] == ["main", "verified", "push"]
+    assert re.fullmatch(r"[0-9]+ ms", found["good"][3])
+    assert found["new"][:3] == ["main", "unverified", "totp"]
+    assert found["gone"][:2] == ["main", "not_found"]
+    assert found["failing"][:2] == ["main", "undetermined"]
+    assert found["failing"][-1] == "HTTP 503, Twilio error 20503; Twilio's side; see its status page"
+    assert simulator.calls.total == 4
+
+
+@pytest.mark.parametrize(
+    ("kinds", "status"),
+    [
+        (["good"], 0),
+        (["good", "good"], 0),
+        (["good", "new"], 1),
+        (["gone"], 1),
+        (["good", "failing"], 2),
+        (["new", "failing", "gone"], 2),
+        (["failing"], 2),
+    ],
+)
+async def test_the_exit_status_is_the_worst(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path, kinds: list[str], status: int
+) -> None:
+    entries = []
+    for number, kind in enumerate(kinds):
+        factor = simulator.add_factor(status="unverified" if kind == "new" else "verified")
+        if kind == "gone":
+            simulator.delete(factor.sid)
+        if kind == "failing":
+            simulator.faults.add(Fault(FaultKind.BAD_JSON, factor_sid=factor.sid))
+        entries.append(entry(f"{kind}-{number}", factor))
+    ran = await call_beside("fetch", "--config.file", write(tmp_path, simulator, *entries))
+
+    assert ran.status == status
+
+
+async def test_json_is_what_the_api_shows(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
+    factor = simulator.add_factor(factor_type="push")
+    path = write(tmp_path, simulator, entry("good", factor, labels={"team": "payments"}))
+    ran = await call_beside("fetch", "--output", "json", "--config.file", path)
+
+    assert ran.status == 0
+    [shown] = json.loads(ran.out)
+    assert (shown["factor"], shown["status"], shown["up"], shown["factor_sid"]) == (
+        "good",
+        "verified",
+        True,
+        factor.sid,
+    )
+    assert shown["labels"] == {"team": "payments"}
+    assert shown["last_fetch_attempts"] == 1
+    assert re.fullmatch(r"RQ[0-9a-f]{32}", shown["last_fetch_request_id"])
+    assert factor.identity not in ran.out
+
+
+async def test_openmetrics_is_the_factor_families(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
+    new = simulator.add_factor(status="unverified")
+    path = write(tmp_path, simulator, entry("good", simulator.add_factor()), entry("new", new))
+    ran = await call_beside("fetch", "--config.file", path, "--output=openmetrics")
+
+    assert ran.status == 1
+    assert ran.out.endswith("# EOF\n")
+    families = list(read_openmetrics(ran.out))
+    assert [family.name for family in families] == [family.base_name for family in FACTOR_FAMILIES]
+    assert [family.documentation for family in families] == [family.help for family in FACTOR_FAMILIES]
+    told = Scrape(ran.out, openmetrics=True)
+    assert told.factor("verified", "good") == 1
+    assert told.factor("verified", "new") == 0
+    assert told.factor("created_timestamp_seconds", "new") == int(new.date_created)
+
+
+async def test_the_configuration_chooses_the_families(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path
+) -> None:
+    path = write(tmp_path, simulator, entry("good", simulator.add_factor()))
+    with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123, ASYNC230  a test's file
+        file.write('[metrics]\nfactor_families = ["verified", "fetch_*"]\n')
+    ran = await call_beside("fetch", "--config.file", path, "--output=openmetrics")
+
+    assert [family.name for family in read_openmetrics(ran.out)] == [
+        "twilio_verify_factor_verified",
+        "twilio_verify_factor_fetch_duration_seconds",
+        "twilio_verify_factor_fetch_failures",
+    ]
+
+
+async def test_only_those_named_are_fetched(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
+    names = ("one", "two", "three")
+    path = write(tmp_path, simulator, *(entry(name, simulator.add_factor()) for name in names))
+    ran = await call_beside("fetch", "--config.file", path, "three", "one", "one")
+
+    assert ran.status == 0
+    assert list(rows(ran.out)) == ["FACTOR", "one", "three"]
+    assert simulator.calls.total == 2
+
+
+async def test_a_name_nobody_has_is_told_with_the_nearest(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path
+) -> None:
+    path = write(tmp_path, simulator, entry("payments-oncall", simulator.add_factor()))
+    ran = await call_beside("fetch", "--config.file", path, "payments-oncal", "payments-oncall", "zzz")
+
+    assert (ran.status, ran.out) == (64, "")
+    assert ran.err.splitlines() == [
+        '"payments-oncal" is no watched factor; did you mean "payments-oncall"?',
+        '"zzz" is no watched factor',
+    ]
+    assert simulator.calls.total == 0
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+async def test_a_wrong_password_ends_it_soon(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path, output: str
+) -> None:
+    entries = [entry(f"factor-{number}", simulator.add_factor()) for number in range(60)]
+    path = write(tmp_path, simulator, *entries, interval="1h", max_attempts=3)
+    simulator.password = "another-one"
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    ran = await call_beside("fetch", "--config.file", path, "--output", output)
+
+    assert ran.status == 2
+    assert loop.time() - began < 10
+    assert simulator.calls.total <= 6
+    assert "another-one" not in ran.out + ran.err
+    if output == "json":
+        shown = json.loads(ran.out)
+        assert {factor["status"] for factor in shown} == {"unknown"}
+        assert {factor["last_failure_reason"] for factor in shown} == {"auth", None}
+    else:
+        found = rows(ran.out)
+        remarks = {cells[-1] for cells in found.values()}
+        assert len(found) == 61
+        assert "not fetched: the account's credentials were refused" in remarks
+        assert "HTTP 401, Twilio error 20003; check the account's username and password" in remarks
+
+
+async def test_one_account_s_refusal_does_not_end_the_others(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path
+) -> None:
+    accounts = {"good": account_of(simulator), "refused": account_of(simulator, password="wrong")}
+    factors = [
+        entry(f"{account}-{number}", simulator.add_factor(), account=account)
+        for account in accounts
+        for number in range(6)
+    ]
+    path = write_config(tmp_path / "config.toml", accounts, factors, polling={"interval": "1h"})
+    ran = await call_beside("fetch", "--config.file", str(path), "--output", "json")
+
+    assert ran.status == 2
+    by_account = {(factor["account"], factor["status"]) for factor in json.loads(ran.out)}
+    assert by_account == {("good", "verified"), ("refused", "unknown")}
+
+
+async def test_a_retry_may_come_after_the_interval(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.faults.add(Fault(FaultKind.STATUS, status=429, retry_after=1, times=1))
+    path = write(tmp_path, simulator, entry("good", simulator.add_factor()), max_attempts=2)
+    ran = await call_beside("fetch", "--config.file", path, "--output", "json")
+
+    assert ran.status == 0
+    assert json.loads(ran.out)[0]["last_fetch_attempts"] == 2
+
+
+async def test_odd_names_come_out_as_they_are(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
+    path = write(tmp_path, simulator, *(entry(name, simulator.add_factor()) for name in ODD_NAMES))
+    table = await call_beside("fetch", "--config.file", path)
+    shown = await call_beside("fetch", "--config.file", path, "--output=json")
+    exposition = await call_beside("fetch", "--config.file", path, "--output=openmetrics")
+    named = await call_beside("fetch", "--config.file", path, "--", "-dash", 'quo"ted \\ back')
+
+    assert {table.status, shown.status, exposition.status, named.status} == {0}
+    assert len(table.out.splitlines()) == 1 + len(ODD_NAMES)
+    assert all(name in table.out for name in ODD_NAMES)
+    assert {factor["factor"] for factor in json.loads(shown.out)} == set(ODD_NAMES)
+    told = Scrape(exposition.out, openmetrics=True)
+    assert [told.factor("verified", name) for name in ODD_NAMES] == [1] * len(ODD_NAMES)
+    assert set(rows(named.out)) == {"FACTOR", "-dash", 'quo"ted \\ back'}
+
+
+async def test_the_same_name_in_two_services_is_two_factors(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path
+) -> None:
+    other = simulator.add_service()
+    twins = (simulator.add_factor(), simulator.add_factor(service_sid=other.sid))
+    path = write(tmp_path, simulator, *(entry("twin", factor) for factor in twins))
+    ran = await call_beside("fetch", "--config.file", path, "twin", "--output=json")
+
+    assert {factor["service_sid"] for factor in json.loads(ran.out)} == {factor.service_sid for factor in twins}
+
+
+async def test_paused_factors_are_listed_and_not_fetched(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path
+) -> None:
+    good, idle = simulator.add_factor(), simulator.add_factor()
+    path = write(tmp_path, simulator, entry("good", good), entry("idle", idle, paused=True))
+    everything = await call_beside("fetch", "--config.file", path)
+    shown = await call_beside("fetch", "--config.file", path, "--output=json")
+    exposition = await call_beside("fetch", "--config.file", path, "--output=openmetrics")
+    named = await call_beside("fetch", "--config.file", path, "idle")
+
+    assert everything.status == shown.status == exposition.status == 0
+    assert rows(everything.out)["idle"] == ["main", "paused", "not fetched: paused in the watchlist"]
+    assert [(factor["factor"], factor["paused"]) for factor in json.loads(shown.out)] == [
+        ("good", False),
+        ("idle", True),
+    ]
+    told = Scrape(exposition.out, openmetrics=True)
+    assert told.factor("info", "idle") == 1
+    assert told.factor("verified", "idle") is None
+    assert named.status == 2  # asked for, and not known
+    assert list(rows(named.out)) == ["FACTOR", "idle"]
+    assert simulator.calls.by_factor.get(idle.sid, 0) == 0
+    assert simulator.calls.by_factor[good.sid] == 3
+
+
+async def test_an_empty_watchlist_is_told(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
+    ran = await call_beside("fetch", "--config.file", write(tmp_path, simulator))
+
+    assert ran.status == 0
+    assert ran.err.startswith("warning: ")
+    assert "the watchlist is empty, so nothing is fetched" in ran.err
+    assert ran.out == "FACTOR  ACCOUNT  STATUS  TYPE  TOOK  REMARK\n"
+
+
+def test_a_choice_that_is_none(call: Callable[..., Ran]) -> None:
+    ran = call("fetch", "--output", "yaml")
+
+    assert ran.status == 64
+    assert "argument --output: invalid choice: 'yaml'" in ran.err
+
+
+@pytest.mark.parametrize("on_a_terminal", [True, False])
+async def test_a_progress_bar_is_for_terminals(simulator: Simulator, tmp_path: Path, on_a_terminal: bool) -> None:
+    simulator.latency_seconds = 0.05
+    entries = [entry(f"factor-{number}", simulator.add_factor()) for number in range(12)]
+    path = write(tmp_path, simulator, *entries)
+    if on_a_terminal:
+        status, out, err = await on_terminal("fetch", "--config.file", path)
+        assert "| 0/12 [" in err
+        assert "factor" in err
+        assert "Traceback" not in err
+    else:
+        status, out, err = await in_pipes("fetch", "--config.file", path)
+        assert err == ""
+
+    assert status == 0
+    assert len(out.splitlines()) == 13
+
+
+async def test_control_c_ends_it_without_a_traceback(simulator: Simulator, tmp_path: Path) -> None:
+    simulator.faults.add(Fault(FaultKind.STALL_BEFORE_HEADERS))
+    path = write(tmp_path, simulator, entry("slow", simulator.add_factor()), timeout="60s")
+    process = await spawned("fetch", "--config.file", path, stderr=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(30):
+        while not simulator.calls.in_flight:  # noqa: ASYNC110  a count has no event to wait for
+            await asyncio.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = await process.communicate()
+
+    assert (process.returncode, out, err) == (130, b"", b"")
+
+
+def read_openmetrics(text: str) -> Iterator[Metric]:
+    families: Iterator[Metric] = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+    return families
+
+
+async def in_pipes(*words: str) -> tuple[int | None, str, str]:
+    process = await spawned(*words, stderr=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(30):
+        out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def on_terminal(*words: str) -> tuple[int | None, str, str]:
+    """Run a command whose standard error is a terminal."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    try:
+        process = await spawned(*words, stderr=theirs)
+    finally:
+        os.close(theirs)
+    reading = asyncio.create_task(asyncio.to_thread(read_to_end, ours))
+    async with asyncio.timeout(30):
+        out, _ = await process.communicate()
+        shown = await reading
+    os.close(ours)
+    return process.returncode, out.decode(), shown.decode()
+
+
+def read_to_end(descriptor: int) -> bytes:
+    """Read a terminal until nobody is at its other end."""
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux tells the end of a terminal as an error
+        while piece := os.read(descriptor, 4096):
+            shown += piece
+    return shown
+
+
+async def spawned(*words: str, stderr: int) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "exporter",
+        *words,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=stderr,
+    )

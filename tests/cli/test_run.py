@@ -1,0 +1,218 @@
+"""``run``: which flags lie over what, and how it starts and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.cli import run as run_command
+from exporter.config import ListenAddress
+from exporter.web.server import ListenError
+from tests.daemon.configs import write_config
+from tests.web.house import ACCOUNT_SID, entries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from exporter.config import Settings
+    from exporter.daemon import Daemon
+
+    from .conftest import Ran
+
+ACCOUNT = {"account_sid": ACCOUNT_SID, "password": "made-up", "base_url": "http://127.0.0.1:1"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    tables = {"web": {"listen_address": "127.0.0.1:0"}, "log": {"level": "warning", "format": "logfmt"}}
+    return str(write_config(tmp_path / "config.toml", {"main": ACCOUNT}, entries("factor"), **tables))
+
+
+@pytest.fixture
+def settings_of(call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
+    """Return the settings that a command line runs with; nothing is served."""
+    seen: list[Settings] = []
+
+    async def serve(daemon: Daemon) -> None:
+        seen.append(daemon.config.settings)
+        await daemon.poller.drain(0)
+
+    monkeypatch.setattr(run_command, "serve", serve)
+
+    def settings(*words: str) -> Settings:
+        assert call("run", *words).status == 0
+        return seen.pop()
+
+    return settings
+
+
+def test_the_file_rules_where_nothing_else_is_said(path: str, settings_of: Callable[..., Settings]) -> None:
+    settings = settings_of("--config.file", path)
+
+    assert settings.web.listen_address == (ListenAddress("127.0.0.1", 0),)
+    assert (settings.log.level, settings.log.format) == ("warning", "logfmt")
+    assert settings.web.telemetry_path == "/metrics"
+
+
+@pytest.mark.parametrize(
+    ("variable", "in_environment", "flag", "on_line", "key"),
+    [
+        ("LOG__LEVEL", "error", "--log.level", "debug", "log.level"),
+        ("LOG__FORMAT", "json", "--log.format", "logfmt", "log.format"),
+        ("WEB__TELEMETRY_PATH", "/from-env", "--web.telemetry-path", "/from-flag", "web.telemetry_path"),
+        ("WEB__LISTEN_ADDRESS", "127.0.0.1:1", "--web.listen-address", "127.0.0.1:2", "web.listen_address"),
+    ],
+)
+def test_flags_lie_over_the_environment_and_that_over_the_file(
+    path: str,
+    settings_of: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    in_environment: str,
+    flag: str,
+    on_line: str,
+    key: str,
+) -> None:
+    def value(settings: Settings) -> str:
+        table, _, name = key.partition(".")
+        found = getattr(getattr(settings, table), name)
+        return str(found[0] if isinstance(found, tuple) else found)
+
+    monkeypatch.setenv(f"VERIFY_EXPORTER_{variable}", in_environment)
+    assert value(settings_of("--config.file", path)) == in_environment
+    assert value(settings_of("--config.file", path, flag, on_line)) == on_line
+    assert value(settings_of(f"{flag}={on_line}", f"--config.file={path}")) == on_line
+
+
+def test_the_listen_address_may_be_repeated(path: str, settings_of: Callable[..., Settings]) -> None:
+    settings = settings_of(
+        "--config.file", path, "--web.listen-address", "127.0.0.1:1", "--web.listen-address=[::1]:2"
+    )
+
+    assert settings.web.listen_address == (ListenAddress("127.0.0.1", 1), ListenAddress("::1", 2))
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["--log.level=loud"], '--log.level: "loud" is not one of debug, info, warning, error'),
+        (["--log.format=xml"], '--log.format: "xml" is not one of logfmt, json'),
+        (["--web.telemetry-path=metrics"], '--web.telemetry-path: "metrics" is not a path such as "/metrics"'),
+        (["--web.listen-address=10069"], '--web.listen-address[0]: "10069" has no port'),
+        (["--web.listen-address=:1", "--web.listen-address=:1"], '--web.listen-address: ":1" is listed twice'),
+        (["--shard=1/4"], "--shard: is not available in this version"),
+        (["--web.config.file=web.yml"], "--web.config.file: is not available in this version"),
+    ],
+)
+def test_a_flag_s_bad_value_is_told_by_the_flag(
+    call: Callable[..., Ran], path: str, words: list[str], fault: str
+) -> None:
+    ran = call("run", "--config.file", path, *words)
+
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.startswith(fault)
+    assert ran.err.count("\n") == 1
+
+
+def test_a_port_in_use_is_one_line(call: Callable[..., Ran], path: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ran = call("run", "--config.file", path, "--web.listen-address", address)
+
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err == (
+        f"web.listen_address: {address}: the port is in use; stop what listens there, "
+        "or choose another with --web.listen-address\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("proxy", "problem"),
+    [
+        ("socks5://127.0.0.1:1", "names a socks5 proxy; only http and https are supported"),
+        ("http://127.0.0.1:no-port", "is not an address; write it as http://host:port"),
+    ],
+)
+@pytest.mark.parametrize(("words", "status"), [(["run"], 1), (["fetch"], 64), (["check", "--live"], 1)])
+def test_a_proxy_that_can_t_be_used_is_one_line(
+    call: Callable[..., Ran],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    status: int,
+    proxy: str,
+    problem: str,
+) -> None:
+    account = ACCOUNT | {"base_url": "https://verify.example"}
+    path = write_config(
+        tmp_path / "config.toml", {"main": account}, entries("factor"), web={"listen_address": "127.0.0.1:0"}
+    )
+    for name in ("https_proxy", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+
+    ran = call(*words, "--config.file", str(path))
+
+    assert (ran.status, ran.err) == (status, f"accounts.main: proxy_url or HTTPS_PROXY {problem}\n")
+
+
+def test_notices_go_to_the_log(call: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def serve(daemon: Daemon) -> None:
+        await daemon.poller.drain(0)
+        raise ListenError("made up")
+
+    monkeypatch.setattr(run_command, "serve", serve)
+    path = write_config(tmp_path / "config.toml", {"main": ACCOUNT})
+    ran = call("run", "--config.file", str(path), "--log.format=json")
+
+    assert ran.status == 1
+    notice, refused = ran.err.splitlines()
+    assert json.loads(notice)["level"] == "warning"
+    assert "the watchlist is empty, so nothing is fetched" in json.loads(notice)["msg"]
+    assert refused == "web.listen_address: made up"
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+async def test_it_serves_on_each_address_until_the_signal(path: str, ending: signal.Signals) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", "-m", "exporter", "run", "--config.file", path),
+        *("--web.listen-address=127.0.0.1:0", "--web.listen-address=localhost:0"),
+        *("--log.level=info", "--log.format=json"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(60):
+        events = [json.loads(await process.stderr.readline()) for _ in range(3)]
+        addresses = [event["address"] for event in events[:2]]
+        pages = [await status_line(address) for address in addresses]
+        process.send_signal(ending)
+        out, err = await process.communicate()
+    events += [json.loads(line) for line in err.splitlines()]
+
+    assert process.returncode == 0
+    assert out == b""
+    assert len(set(addresses)) == 2
+    assert pages == [b"HTTP/1.1 200 OK\r\n"] * 2
+    messages = [event["msg"] for event in events if event["level"] == "info"]
+    assert messages == ["listening", "listening", "polling", "stopping", "stopped"]
+    assert {event["level"] for event in events} <= {"info", "warning"}  # the fetch may have failed by then
+    assert not any("exception" in event for event in events)
+
+
+async def status_line(address: str) -> bytes:
+    host, _, port = address.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    line = await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    return line

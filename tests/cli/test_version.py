@@ -1,0 +1,34 @@
+"""``version``."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+from exporter import __version__
+from exporter.cli import version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+    from .conftest import Ran
+
+
+def test_it_tells_version_python_and_platform(call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(version, "__revision__", "")
+    ran = call("version")
+
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.splitlines() == [
+        f"verify-factor-exporter {__version__}",
+        f"Python {platform.python_version()}",
+        platform.platform(),
+    ]
+
+
+def test_it_tells_the_revision_it_was_built_from(call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(version, "__revision__", "0123abc")
+
+    assert call("version").out.startswith(f"verify-factor-exporter {__version__} (0123abc)\n")

@@ -1,0 +1,70 @@
+"""``promtool check metrics`` has nothing to say of what is served, whatever state the factors are in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.cli.simulated_config import write_config
+from exporter.simulator import Simulator, demo_world
+from tests.daemon.running import running
+
+from .worlds import STATES, world
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .conftest import Program
+
+pytestmark = pytest.mark.external
+
+
+async def complaints(promtool: str, exposition: bytes) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(promtool, "check", "metrics"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        said, _ = await process.communicate(exposition)
+    return process.returncode, said.decode()
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_promtool_finds_nothing(program: Program, tmp_path: Path, state: str) -> None:
+    promtool = program("promtool", install="apt-get install prometheus")
+    async with world(tmp_path, state) as house:
+        exposition = (await house.ask("/metrics")).body
+
+    assert await complaints(promtool, exposition) == (0, "")
+
+
+async def test_a_newer_promtool_finds_nothing(newer_program: Program, tmp_path: Path) -> None:
+    promtool = newer_program("PROMTOOL3")
+    async with world(tmp_path, "all") as house:
+        exposition = (await house.ask("/metrics")).body
+
+    assert await complaints(promtool, exposition) == (0, "")
+
+
+async def test_promtool_finds_nothing_on_the_demo(program: Program, tmp_path: Path) -> None:
+    promtool = program("promtool", install="apt-get install prometheus")
+    async with Simulator() as simulator:
+        write_config(tmp_path / "config.toml", simulator, demo_world(simulator))
+        text = (tmp_path / "config.toml").read_text()
+        (tmp_path / "config.toml").write_text(f'[web]\nlisten_address = "127.0.0.1:0"\n{text}')
+        async with running(tmp_path / "config.toml") as exporter:
+            scrape = await exporter.shows(lambda scrape: scrape.counts()["verified"], within=30)
+
+    assert await complaints(promtool, scrape.text.encode()) == (0, "")
+
+
+async def test_promtool_is_heard_when_it_does_complain(program: Program) -> None:
+    promtool = program("promtool", install="apt-get install prometheus")
+    code, said = await complaints(promtool, b"# TYPE made_up counter\nmade_up 1\n")
+
+    assert code != 0
+    assert "made_up" in said

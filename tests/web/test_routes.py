@@ -1,0 +1,143 @@
+"""What holds for every path: methods, headers, errors; and the two health pages."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.daemon.running import LeapingClock
+
+from .house import VERIFIED, entries, serving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from .house import House
+
+PATHS = ("/metrics", "/", "/api/v1/factors", "/-/healthy", "/-/ready")
+
+
+@pytest.fixture
+def clock() -> LeapingClock:
+    return LeapingClock()
+
+
+@pytest.fixture
+async def house(tmp_path: Path, clock: LeapingClock) -> AsyncIterator[House]:
+    async with serving(tmp_path, entries("factor"), clock=clock) as served:
+        yield served
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/nowhere", "/?page=x"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
+async def test_no_answer_tells_versions_or_lets_other_sites_in(house: House, path: str, method: str) -> None:
+    reply = await house.ask(path, method, Origin="https://elsewhere.example", Access_Control_Request_Method="GET")
+
+    assert reply.headers.getall("Server") == ["verify-factor-exporter"]
+    assert reply.headers["X-Content-Type-Options"] == "nosniff"
+    assert not [name for name in reply.headers if name.lower().startswith("access-control-")]
+    assert "Set-Cookie" not in reply.headers
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+async def test_pages_are_for_reading(house: House, path: str, method: str) -> None:
+    reply = await house.ask(path, method)
+
+    assert reply.status == 405
+    assert set(reply.headers["Allow"].split(",")) == {"GET", "HEAD"}
+    assert reply.text == "405: Method Not Allowed"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/nowhere", "/metrics/", "/METRICS", "//metrics", "/%2e%2e/etc/passwd", "/api/v1/", "/favicon.ico", "/<b>"],
+)
+async def test_an_unknown_path_is_404_in_plain_text(house: House, path: str) -> None:
+    reply = await house.ask(path, Accept="text/html")
+
+    assert (reply.status, reply.text) == (404, "404: Not Found")
+    assert reply.headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize("accept", ["text/html", "*/*"])
+async def test_a_fault_of_ours_shows_no_traceback(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, accept: str
+) -> None:
+    def broken() -> bool:
+        raise RuntimeError("a made-up fault")
+
+    monkeypatch.setattr(house.daemon, "healthy", broken)
+    with caplog.at_level(logging.ERROR):
+        reply = await house.ask("/-/healthy", Accept=accept)
+
+    assert reply.status == 500
+    assert "made-up" not in reply.text
+    assert "Traceback" not in reply.text
+    assert "routes.py" not in reply.text
+    [record] = caplog.records
+    assert record.exc_info is not None
+
+
+@pytest.mark.parametrize(
+    "request_", [b"\x16\x03\x01\x02\x00\x01", b"GARBAGE\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"y" * 9000]
+)
+async def test_what_is_not_http_is_no_error_of_ours(
+    house: House, caplog: pytest.LogCaptureFixture, request_: bytes
+) -> None:
+    host, port = house.url.removeprefix("http://").split(":")
+    with caplog.at_level(logging.INFO):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(request_ + b"\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        alive = await house.ask("/metrics")
+
+    assert answer.startswith(b"HTTP/1.0 400 ")
+    assert b"Traceback" not in answer
+    assert not caplog.records
+    assert alive.status == 200
+
+
+async def test_health_is_the_scheduler_s_tick(house: House, clock: LeapingClock) -> None:
+    first = await house.ask("/-/healthy")
+    clock.leap(14)
+    late = await house.ask("/-/healthy")
+    clock.leap(2)
+    silent = await house.ask("/-/healthy")
+    house.daemon.poller.tick()
+    again = await house.ask("/-/healthy")
+
+    assert [(reply.status, reply.text) for reply in (first, late, silent, again)] == [
+        (200, "healthy\n"),
+        (200, "healthy\n"),
+        (503, "not healthy: the scheduler has not ticked for 15 s\n"),
+        (200, "healthy\n"),
+    ]
+
+
+async def test_readiness_is_the_first_looks(house: House, clock: LeapingClock) -> None:
+    house.daemon._started = house.daemon.clock.steady()
+    starting = await house.ask("/-/ready")
+    clock.leap(300)
+    ready = await house.ask("/-/ready")
+    house.daemon.draining = True
+    stopping = await house.ask("/-/ready")
+
+    assert [(reply.status, reply.text) for reply in (starting, ready, stopping)] == [
+        (503, "not ready: first looks are under way\n"),
+        (200, "ready\n"),
+        (503, "not ready: stopping\n"),
+    ]
+
+
+async def test_the_metrics_are_where_the_configuration_says(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("factor"), web={"telemetry_path": "/all/metrics"}) as house:
+        house.tell("factor", VERIFIED)
+        assert (await house.ask("/all/metrics")).status == 200
+        assert (await house.ask("/metrics")).status == 404
