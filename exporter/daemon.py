@@ -210,6 +210,10 @@ class Daemon:
             self._hurry.set()
         self._stop.set()
 
+    def request_reload(self) -> None:
+        """Say that this version reads its configuration at start only; a SIGHUP must not end the exporter."""
+        log.warning("not reloaded: this version reads its configuration at start only, so restart it instead")
+
     async def run(self) -> None:
         """Serve until asked to stop, then drain and close; expects :meth:`start` before."""
         await self._stop.wait()

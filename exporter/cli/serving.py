@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from exporter.daemon import Daemon
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def nothing() -> None:
@@ -23,17 +23,18 @@ def nothing() -> None:
 async def serve(daemon: Daemon, started: Callable[[], None] = nothing) -> None:
     """Run a daemon until SIGTERM or SIGINT; a second signal ends the wait for requests under way.
 
-    ``started`` is called as soon as it listens. Raises :class:`ListenError` where it can't.
+    SIGHUP asks it to reload. ``started`` is called as soon as it listens; raises :class:`ListenError` else.
     """
     loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
+    for number in _ENDING:
         loop.add_signal_handler(number, daemon.request_stop)
+    loop.add_signal_handler(signal.SIGHUP, daemon.request_reload)
     try:
         await _start(daemon)
         started()
         await daemon.run()
     finally:
-        for number in _SIGNALS:
+        for number in (*_ENDING, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 

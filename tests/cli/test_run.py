@@ -193,6 +193,7 @@ async def test_it_serves_on_each_address_until_the_signal(path: str, ending: sig
     async with asyncio.timeout(60):
         events = [json.loads(await process.stderr.readline()) for _ in range(3)]
         addresses = [event["address"] for event in events[:2]]
+        process.send_signal(signal.SIGHUP)
         pages = [await status_line(address) for address in addresses]
         process.send_signal(ending)
         out, err = await process.communicate()
@@ -205,6 +206,7 @@ async def test_it_serves_on_each_address_until_the_signal(path: str, ending: sig
     messages = [event["msg"] for event in events if event["level"] == "info"]
     assert messages == ["listening", "listening", "polling", "stopping", "stopped"]
     assert {event["level"] for event in events} <= {"info", "warning"}  # the fetch may have failed by then
+    assert sum(event["msg"].startswith("not reloaded: ") for event in events) == 1  # and a SIGHUP ends nothing
     assert not any("exception" in event for event in events)
 
 
