@@ -6,12 +6,15 @@ formatter, at every level.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+import math
 import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
+from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -19,7 +22,8 @@ if TYPE_CHECKING:
 REDACTED = "[redacted]"
 _IDENTITY_IN_PATH = re.compile(r"(/Entities/)[^/\s?#\"'<>]+", re.IGNORECASE)
 _AUTHORIZATION = re.compile(r"\b(Basic|Bearer)\s+[A-Za-z0-9+/=._~-]+")
-_WORD = re.compile(r"[A-Za-z0-9-]{8,64}")
+# What stands for one character in an address or a repr is no part of the word behind it.
+_WORD = re.compile(r"%[0-9A-Fa-f]{2}|\\(?:[abfnrtv]|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4})|[A-Za-z0-9-]+")
 _BARE = re.compile(r"[A-Za-z0-9_./:%+@-]+")
 _MAX_VALUE = 2000
 
@@ -46,14 +50,22 @@ class Redactor:
 
     def __call__(self, text: str) -> str:
         """Return the text without what it must not show."""
-        for secret in self._secrets():
-            if secret:
-                text = text.replace(secret, REDACTED)
+        forms = {form for secret in self._secrets() if secret for form in _forms(secret)}
+        for form in sorted(forms, key=len, reverse=True):  # one may be the beginning of another
+            text = text.replace(form, REDACTED)
         text = _IDENTITY_IN_PATH.sub(rf"\1{REDACTED}", text)
         text = _AUTHORIZATION.sub(rf"\1 {REDACTED}", text)
         if identities := self._identities():
             text = _WORD.sub(lambda word: REDACTED if word.group() in identities else word.group(), text)
         return text
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    written = repr(secret)[1:-1], json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]
+    return secret, *written, *(encode(secret, errors="surrogatepass") for encode in (quote, _quote_all, quote_plus))
+
+
+_quote_all = functools.partial(quote, safe="")
 
 
 class EventFormatter(logging.Formatter):
@@ -72,11 +84,10 @@ class EventFormatter(logging.Formatter):
             .replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "msg": self._clean(record.getMessage()),
+            "msg": self._clean(_message(record)),
         }
         for name, value in getattr(record, "fields", {}).items():
-            plain = isinstance(value, bool | int | float) or value is None
-            event[name] = value if plain else self._clean(str(value))
+            event[name] = value if _is_plain(value) else self._clean(str(value))
         if record.exc_info:
             event["exception"] = self._clean(self.formatException(record.exc_info), limit=None)
         if self._json:
@@ -86,6 +97,17 @@ class EventFormatter(logging.Formatter):
     def _clean(self, text: str, limit: int | None = _MAX_VALUE) -> str:
         text = self._redact(text)
         return text if limit is None or len(text) <= limit else f"{text[:limit]}…"
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - logging itself would print it all to standard error, unredacted
+        return f"a message that can't be written, from {record.pathname}:{record.lineno}"
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _logfmt_value(value: object) -> str:

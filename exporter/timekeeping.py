@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.schedulers.base import STATE_RUNNING
 from apscheduler.triggers.interval import IntervalTrigger
 
 from exporter.logs import fields
@@ -78,7 +79,8 @@ class Timekeeper:
         """Call nothing any more."""
         if self._beat is not None:
             self._beat.cancel()
-        if self._scheduler.running:
+        if self._scheduler.state == STATE_RUNNING:
+            self._scheduler.pause()  # now: the shutdown waits for its turn, and would cancel a run begun before
             self._scheduler.shutdown(wait=False)
 
     def _plan_beat(self) -> None:

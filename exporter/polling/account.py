@@ -77,6 +77,7 @@ class AccountPoller:
         self._under_way: set[FactorKey] = set()
         self._unseen: set[FactorKey] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._credentials = 0  # counts their changes
         self._dropping = False
         self._turns = Turns(throttle, clock, self._start)
         self._refusals = Refusals(
@@ -124,23 +125,30 @@ class AccountPoller:
     def pump(self) -> None:
         """Start what may start now; called at each tick."""
         self._turns.pump()
-        if self.paused():
+        if self._unseen and self.paused():
             self._unseen.difference_update(self._turns)
+            if self.throttle.in_flight == 0:  # looks that wait for another attempt are held as well
+                self._unseen.difference_update(self._under_way)
 
     def credentials_changed(self) -> None:
         """Take a changed password file: a pause for credentials ends as soon as one call is answered."""
+        self._credentials += 1
         self._refusals.credentials_changed()
 
     def _start(self, key: FactorKey, lag_seconds: float) -> None:
         record = self._ledger.get(key)
         if record is None:
+            self._unseen.discard(key)
             return
-        if key in self._under_way:  # a probe or a confirmation asks for it at this moment
+        if key in self._under_way:  # asked for at this moment, out of turn or from before it was watched anew
             self._schedule.put_back(key, self._clock.steady(), record.interval_seconds)
             return
+        now = self._clock.steady()
+        deadline = math.inf if self._patient else self._schedule.next_due(key, now, record.interval_seconds)
         self._observer.started(lag_seconds)
-        self.throttle.begin(self._clock.steady())
-        task = asyncio.get_running_loop().create_task(self._regular_look(record))
+        self.throttle.begin(now)
+        self._under_way.add(key)  # at once: a probe or a confirmation may choose before the task begins
+        task = asyncio.get_running_loop().create_task(self._regular_look(record, deadline))
         self._tasks.add(task)
         task.add_done_callback(self._look_ended)
 
@@ -150,28 +158,31 @@ class AccountPoller:
             log.error("a look ended with %s: please report this", type(error).__name__, exc_info=error)
         self._turns.pump()
 
-    async def _regular_look(self, record: FactorRecord) -> None:
-        deadline = math.inf
-        if not self._patient:
-            deadline = self._schedule.next_due(record.watched.key, self._clock.steady(), record.interval_seconds)
+    async def _regular_look(self, record: FactorRecord, deadline: float) -> None:
         try:
             await self._look(record, deadline=deadline)
         finally:
-            self._schedule.put_back(record.watched.key, self._clock.steady(), record.interval_seconds)
+            self._look_over(record)
 
     async def _urgent_look(self, record: FactorRecord, probe: bool) -> Outcome | None:
-        """Fetch a factor out of turn; one that waits in the queue has had its turn with this."""
+        """Fetch a factor out of turn; one that is due, or was about to be, has had its turn with this."""
         key = record.watched.key
         self._under_way.add(key)  # before the wait for a slot: nobody else may choose it
-        queued = self._turns.withdraw(key)
+        self._turns.withdraw(key)
         try:
             if not await self._turns.turn(0.0, math.inf, urgent=True):
                 return None
             return await self._look(record, urgent=True, probe=probe)
         finally:
-            self._under_way.discard(key)
-            if queued:
-                self._schedule.put_back(key, self._clock.steady(), record.interval_seconds)
+            self._look_over(record)
+
+    def _look_over(self, record: FactorRecord) -> None:
+        key = record.watched.key
+        self._under_way.discard(key)
+        if self._ledger.get(key) is record:  # else it is no longer watched, or watched anew: not this look's affair
+            self._unseen.discard(key)
+            self._turns.withdraw(key)  # where it fell due meanwhile
+            self._schedule.put_back(key, self._clock.steady(), record.interval_seconds)
 
     async def _look(
         self,
@@ -183,14 +194,9 @@ class AccountPoller:
     ) -> Outcome | None:
         """Fetch a factor and tell the ledger; ``None`` where the exporter stops first."""
         key = record.watched.key
-        self._under_way.add(key)
-        try:
-            outcome = await self._fetch(
-                record, deadline, urgent=urgent, max_attempts=1 if probe else self._max_attempts
-            )
-        finally:
-            self._under_way.discard(key)
-            self._unseen.discard(key)
+        outcome = await self._fetch(
+            record, deadline, urgent=urgent, max_attempts=1 if probe else self._max_attempts
+        )
         if outcome is None or self._ledger.get(key) is not record:
             return outcome  # stopping, or no longer watched: the answer is dropped
         change = self._ledger.apply(key, outcome, self._clock.moment())
@@ -204,21 +210,24 @@ class AccountPoller:
 
         An attempt that could not begin before ``deadline`` (steady seconds) isn't made.
         """
-        duration, attempts, reread = 0.0, 0, False
+        duration, attempts, renewed = 0.0, 0, False
         while True:
+            credentials = self._credentials
             attempt = await self._attempt(record.watched, attempts)
+            if attempt is None:
+                return None
             attempts += 1
             duration += attempt.duration_seconds
-            if self._dropping:
-                return None
             if isinstance(attempt.result, Answer):
                 return _outcome(attempt, duration, attempts)
             reason = attempt.result.reason
-            if reason is Reason.AUTH and not reread and self._reread_password():
-                reread, wait = True, 0.0
-            elif reason.refused:
-                alone = not urgent and await self._refusals.judge(record, attempt.result)
-                return None if self._dropping else _outcome(attempt, duration, attempts, alone=alone)
+            if reason.refused:
+                alone = await self._concerns_alone(record, attempt.result, credentials, urgent=urgent)
+                if self._dropping:
+                    return None
+                if renewed or credentials == self._credentials:
+                    return _outcome(attempt, duration, attempts, alone=alone)
+                renewed, wait = True, 0.0  # the credentials changed since: they were not refused
             elif attempts >= attempts_allowed(reason, max_attempts):
                 return _outcome(attempt, duration, attempts)
             else:
@@ -228,22 +237,39 @@ class AccountPoller:
             duration += wait
             self._observer.retried(self.name)
 
-    async def _attempt(self, watched: WatchedFactor, before: int) -> Attempt:
+    async def _concerns_alone(
+        self, record: FactorRecord, failure: Failure, credentials: int, *, urgent: bool
+    ) -> bool:
+        """Return whether a refusal of these credentials is confirmed to concern this factor alone."""
+        if failure.reason is Reason.AUTH and self._reread_password():
+            self.credentials_changed()
+        if urgent or credentials != self._credentials:
+            return False
+        return await self._refusals.judge(record, failure)
+
+    async def _attempt(self, watched: WatchedFactor, before: int) -> Attempt | None:
+        """Make one request; ``None`` where the exporter stops before it or drops its answer."""
         started = self._clock.steady()
-        attempt = await self._client.fetch_factor(watched)
-        now = self._clock.steady()
-        self.throttle.end(attempt.duration_seconds)
+        try:
+            if self._turns.stopping:  # since the slot was given
+                return None
+            attempt = await self._client.fetch_factor(watched)
+        finally:
+            now = self._clock.steady()
+            self.throttle.end(now - started)
         if self._dropping:
-            return attempt
+            return None
         self._refusals.guard.heard(attempt.code)
-        if isinstance(attempt.result, Failure) and attempt.result.reason is Reason.RATE_LIMITED:
+        reason = attempt.result.reason if isinstance(attempt.result, Failure) else None
+        if reason is Reason.RATE_LIMITED:
             pause = attempt.retry_after_seconds
             if pause is None:
                 pause = backoff_seconds(before + 1, self._rng)
             self.throttle.rate_limited(now, started=started, pause_seconds=pause)
             self._observer.rate_limited(self.name, pause, self.throttle.limit)
         self._observer.attempted(self.name, Operation.FETCH, attempt)
-        self._turns.pump()
+        if reason is None or not reason.refused:  # a refusal is judged before anyone else may start
+            self._turns.pump()
         return attempt
 
     def _wait_before_retry(self, reason: Reason, attempts: int) -> float:
@@ -267,6 +293,8 @@ class AccountPoller:
             _, stuck = await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
             for task in stuck:
                 task.cancel()
+            if stuck:
+                await asyncio.wait(stuck, timeout=_CLOSE_SECONDS)
 
     def _pending(self) -> list[asyncio.Task[None] | asyncio.Task[bool]]:
         return [*self._tasks, *self._refusals.tasks()]

@@ -127,7 +127,7 @@ class Ledger:
                 change = None
                 record.up = False
                 record.failures += 1
-                record.slowed = reason.needs_a_change or outcome.alone
+                record.slowed |= reason.needs_a_change or outcome.alone  # until an answer
         record.interval_seconds = self._interval(record, now)
         if isinstance(outcome.result, Answer):
             self._renew(record, now)
@@ -162,6 +162,13 @@ class Ledger:
     def _queue_stale(self, record: FactorRecord, stale_at: float) -> None:
         record.stale_queued = stale_at
         heapq.heappush(self._stale_heap, (stale_at, record.watched.key))
+        if len(self._stale_heap) > 2 * len(self._records):  # places that were given up
+            self._stale_heap = [
+                (record.stale_queued, key)
+                for key, record in self._records.items()
+                if record.stale_queued is not None
+            ]
+            heapq.heapify(self._stale_heap)
 
     def _set_status(self, record: FactorRecord, status: Status | None) -> None:
         counts = self._counts[_service(record.watched.key)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import TYPE_CHECKING
 
 from exporter.polling.schedule import first_look_spread
@@ -54,7 +53,7 @@ class Poller:
         for name, members in polled.items():
             account = self.accounts[name]
             demand = self._ledger.demand(name) / account.stretch
-            spread = first_look_spread(len(members), demand, account.throttle.requests_per_second)
+            spread = first_look_spread(len(members), demand, _spendable(account))
             account.expect(watched.key for watched in members)
             for watched in members:
                 record = self._ledger[watched.key]
@@ -84,8 +83,12 @@ class Poller:
             if stretch == account.stretch:
                 continue
             account.stretch = stretch
-            for key in self._ledger.stretch(account.name, stretch, self._clock.moment()):
-                self._observer.interval_changed(self._ledger[key])
+            now = self._clock.moment()
+            for key in self._ledger.stretch(account.name, stretch, now):
+                record = self._ledger[key]
+                # A look that was planned at a longer interval would be missed for that long.
+                self._schedule.bring_forward(key, now.steady, record.interval_seconds)
+                self._observer.interval_changed(record)
             self._observer.over_budget(account.name, stretch, demand, budget)
 
     @property
@@ -113,9 +116,7 @@ def _spendable(account: AccountPoller) -> float:
 
 def _next_stretch(current: float, load: float) -> float:
     """Return by how much intervals stretch at ``load`` (demand / budget); small movements change nothing."""
-    wanted = 1.0 if load <= 1 else load * _STRETCH_HEADROOM
-    if current > 1 and 1 - _STRETCH_TOLERANCE < load <= 1:
-        return current  # near the border: stay rather than flap
-    if wanted > 1 and math.isclose(wanted, current, rel_tol=_STRETCH_TOLERANCE):
-        return current
-    return wanted
+    if load <= 1:
+        return current if load > 1 - _STRETCH_TOLERANCE else 1.0  # near the border: stay rather than flap
+    wanted = load * _STRETCH_HEADROOM
+    return current if load <= current <= wanted * (1 + _STRETCH_TOLERANCE) else wanted

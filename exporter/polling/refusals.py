@@ -10,7 +10,7 @@ from exporter.polling.turns import next_in_turn
 from exporter.verify.outcome import Failure, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Container
+    from collections.abc import Awaitable, Callable, Container, Iterator
 
     from exporter.polling.clock import Clock
     from exporter.polling.ledger import FactorRecord, Ledger
@@ -48,6 +48,7 @@ class Refusals:
         self._look = look
         self._loop = asyncio.get_running_loop()
         self._verdict: asyncio.Task[bool] | None = None
+        self._suspects: set[FactorKey] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._probe: asyncio.Task[None] | None = None
         self._probes = 0
@@ -57,49 +58,63 @@ class Refusals:
 
         Refusals that arrive together share one verdict: the account holds its requests until it is known.
         """
-        if self.guard.paused:
+        if self.guard.paused or self._turns.stopping:
             return False
+        self._suspects.add(record.watched.key)
         if self._verdict is None:
             self._turns.hold()
             self._verdict = self._loop.create_task(self._confirm(record, failure))
+        self._turns.pump()
         return await asyncio.shield(self._verdict)
 
     async def _confirm(self, suspect: FactorRecord, failure: Failure) -> bool:
-        alone = False
         try:
             other = self._witness(suspect)
+            if other is None:  # whoever is asked at this moment may be free to be asked again after it
+                await self._turns.quiet()
+                other = self._witness(suspect)
             if other is None:
-                self._pause(failure)
+                if self._suspects.issuperset(self._polled()):
+                    self._pause(failure)
                 return False
             outcome = await self._look(other, False)
             if outcome is None:
                 return False
-            alone = outcome.code in ANSWERED
             if isinstance(outcome.result, Failure) and outcome.result.reason.refused:
                 self._pause(failure)
-            return alone
+            return outcome.code in ANSWERED
         finally:
             self._verdict = None
+            self._suspects.clear()
             if not self.guard.paused:
                 self._turns.release()
 
     def _witness(self, suspect: FactorRecord) -> FactorRecord | None:
-        """Return the factor to ask for instead: of another service and answered before, if there is one."""
-        best, best_rank = None, (False, False)
-        for record in self._ledger:
-            key = record.watched.key
-            if key.account != self._account or record.watched.paused or key in self._under_way:
+        """Return the factor to ask for instead: answered lately, or at least once, and of another service."""
+        best, best_rank = None, (False, False, False)
+        for key in self._polled():
+            if key in self._under_way:
                 continue
-            rank = (record.answered is not None, key.service_sid != suspect.watched.key.service_sid)
+            record = self._ledger[key]
+            rank = (
+                record.up is True,
+                record.answered is not None,
+                key.service_sid != suspect.watched.key.service_sid,
+            )
             if best is None or rank > best_rank:
                 best, best_rank = record, rank
-            if best_rank == (True, True):
+            if all(best_rank):
                 break
         return best
 
+    def _polled(self) -> Iterator[FactorKey]:
+        """Yield the account's factors that are fetched at all."""
+        for record in self._ledger:
+            key = record.watched.key
+            if key.account == self._account and not record.watched.paused:
+                yield key
+
     def _pause(self, failure: Failure) -> None:
-        if self.guard.paused:
-            return
         self.guard.pause(self._clock.steady())
         self._turns.hold()
         self._observer.credentials_refused(self._account, failure)
@@ -114,28 +129,28 @@ class Refusals:
     def _plan_probe(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._turns.stopping:
+            return
         wait = max(0.0, self.guard.probe_at - self._clock.steady())
         self._timer = self._loop.call_later(wait, self._start_probe)
 
     def _start_probe(self) -> None:
-        if self._probe is None and not self._turns.stopping:
+        if self._probe is None and self.guard.paused:
             self._probe = self._loop.create_task(self._probe_once())
 
     async def _probe_once(self) -> None:
+        outcome = None
         try:
-            keys = [
-                r.watched.key
-                for r in self._ledger
-                if r.watched.key.account == self._account and not r.watched.paused
-            ]
-            key = next_in_turn(keys, self._probes, self._under_way)
+            key = next_in_turn(list(self._polled()), self._probes, self._under_way)
             self._probes += 1
-            record = None if key is None else self._ledger.get(key)
-            outcome = None if record is None else await self._look(record, True)
-        finally:
+            if key is not None:
+                outcome = await self._look(self._ledger[key], True)
+        finally:  # whatever became of this probe, the account is not left without a next one
             self._probe = None
-        if self._turns.stopping:
-            return
+            if not self._turns.stopping:
+                self._probed(outcome)
+
+    def _probed(self, outcome: Outcome | None) -> None:
         if outcome is not None and outcome.code in ANSWERED:
             self.guard.resume()
             self._observer.credentials_accepted(self._account)

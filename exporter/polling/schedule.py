@@ -22,8 +22,8 @@ FIRST_LOOK_SECONDS = 30.0
 
 def phase(key: FactorKey) -> float:
     """Return a factor's fixed place in its interval, as a fraction in [0, 1)."""
-    digest = hashlib.blake2b("\0".join(key).encode(), digest_size=7).digest()
-    return int.from_bytes(digest, "big") / 2**56
+    digest = hashlib.blake2b("\0".join(key).encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "big") / 2**48  # few enough bits for a float: never rounded up to 1
 
 
 def next_slot(after: float, interval_seconds: float, fraction: float) -> float:
@@ -94,10 +94,18 @@ class Schedule:
                 yield key, due
 
     def put_back(self, key: FactorKey, now: float, interval_seconds: float) -> None:
-        """Give a factor that was popped its next slot after ``now``; ignored for one no longer watched."""
+        """Give a factor whose look is over its next slot after ``now``; ignored for one no longer watched."""
         entry = self._entries.get(key)
         if entry is not None:
             self._put(key, entry, next_slot(now, interval_seconds, entry.fraction))
+
+    def bring_forward(self, key: FactorKey, now: float, interval_seconds: float) -> None:
+        """Make a waiting factor due at its next slot after ``now`` where that is earlier than it was."""
+        entry = self._entries.get(key)
+        if entry is not None and entry.due is not None:
+            slot = next_slot(now, interval_seconds, entry.fraction)
+            if slot < entry.due:
+                self._put(key, entry, slot)
 
     def next_due(self, key: FactorKey, after: float, interval_seconds: float) -> float:
         """Return the slot after ``after`` that the factor would have at this interval."""
@@ -111,4 +119,7 @@ class Schedule:
     def _put(self, key: FactorKey, entry: _Entry, due: float) -> float:
         entry.due = due
         heapq.heappush(self._heap, (due, key))
+        if len(self._heap) > 2 * len(self._entries):  # places of factors that moved or are gone
+            self._heap = [(entry.due, key) for key, entry in self._entries.items() if entry.due is not None]
+            heapq.heapify(self._heap)
         return due

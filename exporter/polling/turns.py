@@ -44,6 +44,7 @@ class Turns:
         self._timer: asyncio.TimerHandle | None = None
         self._held = False
         self._released_at = -math.inf
+        self._idle = asyncio.Event()
         self.stopping = False
 
     def __len__(self) -> int:
@@ -73,6 +74,8 @@ class Turns:
 
     def pump(self) -> None:
         """Start what may start now."""
+        if self._throttle.in_flight == 0:
+            self._idle.set()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -117,6 +120,12 @@ class Turns:
             for timer in timers:
                 timer.cancel()
 
+    async def quiet(self) -> None:
+        """Wait until no request is under way, or all stops."""
+        if self._throttle.in_flight > 0 and not self.stopping:
+            self._idle.clear()
+            await self._idle.wait()
+
     def _line_up(self, waiter: _Waiter) -> None:
         (self._urgent if waiter.urgent else self._retries).append(waiter)
         self.pump()
@@ -124,6 +133,7 @@ class Turns:
     def stop(self) -> None:
         """Start nothing more; every fetch that waits for a slot is told so."""
         self.stopping = True
+        self._idle.set()
         self._due.clear()
         if self._timer is not None:
             self._timer.cancel()

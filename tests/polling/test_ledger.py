@@ -1,0 +1,276 @@
+"""What is known of each factor: the table of states, what is kept, changes of status, counts."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+from exporter.exposition import catalogue
+from exporter.polling.ledger import STATUSES, UNKNOWN, FactorRecord, Ledger, LedgerPolicy, Moment
+from exporter.verify.outcome import Answer, Reason, Status
+from tests.polling.factors import SERVICES, factor, key, outcome
+from tests.polling.one_factor import Watched
+from tests.virtual_time import START
+
+PAIRS = tuple(permutations(Status, 2))
+
+TOLD = Answer(Status.VERIFIED, created_seconds=1e9, updated_seconds=1.5e9, factor_type="push", entity_sid="YE1")
+
+
+def shown(record: FactorRecord) -> dict[str, float]:
+    """Return the values that the families of the table of states show, by short name."""
+    families = {
+        "verified": catalogue.FACTOR_VERIFIED,
+        "exists": catalogue.FACTOR_EXISTS,
+        "up": catalogue.FACTOR_UP,
+        "last_success": catalogue.FACTOR_LAST_SUCCESS,
+        "last_verified": catalogue.FACTOR_LAST_VERIFIED,
+        "created": catalogue.FACTOR_CREATED,
+        "updated": catalogue.FACTOR_UPDATED,
+        "duration": catalogue.FACTOR_FETCH_DURATION,
+        "failures": catalogue.FACTOR_FETCH_FAILURES,
+    }
+    values = {name: family.value(record) for name, family in families.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+# The table of states
+
+
+def test_never_tried() -> None:
+    world = Watched()
+    assert shown(world.record) == {"failures": 0}
+    assert world.counted() == UNKNOWN
+    assert world.record.interval_seconds == 300
+    assert (world.record.factor_type, world.record.entity_sid) == ("", "")
+
+
+@pytest.mark.parametrize(("status", "verified"), [(Status.VERIFIED, 1), (Status.UNVERIFIED, 0)])
+def test_answered_verified_or_unverified(status: Status, verified: int) -> None:
+    world = Watched()
+    world.take(outcome(Answer(status, 1e9, 1.5e9), duration=0.25))
+    assert shown(world.record) == {
+        "verified": verified,
+        "exists": 1,
+        "up": 1,
+        "last_success": START,
+        **({"last_verified": START} if verified else {}),
+        "created": 1e9,
+        "updated": 1.5e9,
+        "duration": 0.25,
+        "failures": 0,
+    }
+    assert world.counted() == status
+
+
+def test_answered_404() -> None:
+    world = Watched()
+    world.take(TOLD)
+    world.take(outcome(Status.NOT_FOUND, duration=0.5), after=10)
+    assert shown(world.record) == {
+        "exists": 0,
+        "up": 1,
+        "last_success": START + 10,
+        "last_verified": START,
+        "duration": 0.5,
+        "failures": 0,
+    }
+    assert world.counted() == Status.NOT_FOUND
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_failed_while_the_last_answer_is_not_stale(reason: Reason) -> None:
+    world = Watched()
+    world.take(TOLD)
+    world.take(outcome(reason, duration=3.0), after=10)
+    assert shown(world.record) == {
+        "verified": 1,
+        "exists": 1,
+        "up": 0,
+        "last_success": START,
+        "last_verified": START,
+        "created": 1e9,
+        "updated": 1.5e9,
+        "duration": 3.0,
+        "failures": 1,
+    }
+    assert world.counted() == Status.VERIFIED
+
+
+def test_failed_after_a_404_keeps_the_404() -> None:
+    world = Watched()
+    world.take(Status.NOT_FOUND)
+    world.take(Reason.TIMEOUT, after=10)
+    assert shown(world.record) == {"exists": 0, "up": 0, "last_success": START, "duration": 0.1, "failures": 1}
+    assert world.counted() == Status.NOT_FOUND
+
+
+def test_failed_and_never_answered() -> None:
+    world = Watched()
+    world.take(Reason.CONNECT)
+    world.take(Reason.CONNECT, after=300)
+    assert shown(world.record) == {"up": 0, "duration": 0.1, "failures": 2}
+    assert world.counted() == UNKNOWN
+    assert world.ledger.expire(START + 1e9) == []  # nothing was claimed that could be withdrawn
+
+
+def test_stale_after_answers_only() -> None:
+    world = Watched()
+    world.take(TOLD)
+    assert world.expire(after=900)
+    assert shown(world.record) == {
+        "up": 1,
+        "last_success": START,
+        "last_verified": START,
+        "duration": 0.1,
+        "failures": 0,
+    }
+    assert world.counted() == UNKNOWN
+
+
+def test_stale_after_a_failure_and_failing_on() -> None:
+    world = Watched()
+    world.take(TOLD)
+    world.take(Reason.SERVER_ERROR, after=300)
+    assert world.expire(after=600)
+    stale = {"up": 0, "last_success": START, "last_verified": START, "duration": 0.1, "failures": 1}
+    assert shown(world.record) == stale
+    world.take(outcome(Reason.SERVER_ERROR, duration=2.0), after=60)
+    assert shown(world.record) == stale | {"duration": 2.0, "failures": 2}
+    assert world.counted() == UNKNOWN
+
+
+def test_a_stale_404_is_withdrawn_too() -> None:
+    world = Watched()
+    world.take(Status.NOT_FOUND)
+    assert world.expire(after=2_700)
+    assert shown(world.record) == {"up": 1, "last_success": START, "duration": 0.1, "failures": 0}
+
+
+def test_an_answer_after_staleness_shows_all_again() -> None:
+    world = Watched()
+    world.take(TOLD)
+    assert world.expire(after=900)
+    world.take(TOLD, after=1)
+    assert shown(world.record)["verified"] == 1
+    assert shown(world.record)["created"] == 1e9
+    assert world.counted() == Status.VERIFIED
+
+
+# What is kept and what is not
+
+
+def test_the_last_verified_time_outlives_everything_but_a_newer_one() -> None:
+    world = Watched()
+    world.take(Status.VERIFIED)
+    for result in (Reason.TIMEOUT, Status.NOT_FOUND, Status.UNVERIFIED, Reason.DECODE, Status.UNVERIFIED):
+        world.take(result, after=60)
+        assert world.record.last_verified_seconds == START
+    assert world.expire(after=10_000)
+    assert world.record.last_verified_seconds == START
+    world.take(Status.VERIFIED, after=60)
+    assert world.record.last_verified_seconds == world.now
+
+
+def test_dates_are_what_the_last_answer_told() -> None:
+    world = Watched()
+    world.take(TOLD)
+    world.take(Answer(Status.VERIFIED, created_seconds=1e9), after=300)
+    assert "updated" not in shown(world.record)
+    assert shown(world.record)["created"] == 1e9
+    world.take(Status.NOT_FOUND, after=300)
+    assert "created" not in shown(world.record)
+
+
+def test_type_and_entity_keep_the_last_known_value() -> None:
+    world = Watched()
+    world.take(Status.NOT_FOUND)
+    assert (world.record.factor_type, world.record.entity_sid) == ("", "")
+    world.take(TOLD, after=900)
+    for result in (Reason.TIMEOUT, Status.NOT_FOUND, Answer(Status.VERIFIED)):
+        world.take(result, after=60)
+        assert (world.record.factor_type, world.record.entity_sid) == ("push", "YE1")
+    assert world.expire(after=10_000)
+    assert (world.record.factor_type, world.record.entity_sid) == ("push", "YE1")
+    world.take(Answer(Status.VERIFIED, factor_type="totp", entity_sid="YE2"), after=60)
+    assert (world.record.factor_type, world.record.entity_sid) == ("totp", "YE2")
+
+
+def test_the_last_outcome_is_kept_with_its_time() -> None:
+    world = Watched()
+    taken = outcome(Reason.TLS)
+    world.take(taken, after=5)
+    assert (world.record.last, world.record.last_at) == (taken, Moment(START + 5, START + 5))
+
+
+def test_the_outcome_of_a_factor_no_longer_watched_is_dropped() -> None:
+    world = Watched()
+    world.ledger.forget(world.key)
+    assert world.take(Status.VERIFIED) is None
+    assert world.record.status is None
+    assert world.ledger.get(world.key) is None
+    assert len(world.ledger) == 0
+
+
+# Changes of status
+
+
+def test_a_first_observation_is_no_change() -> None:
+    for status in Status:
+        assert Watched().take(status) is None
+
+
+@pytest.mark.parametrize(("before", "after"), PAIRS)
+def test_the_six_changes(before: Status, after: Status) -> None:
+    world = Watched()
+    world.take(before)
+    assert world.take(before, after=60) is None
+    assert world.take(after, after=60) == (before, after)
+    assert world.take(after, after=60) is None
+
+
+@pytest.mark.parametrize(("before", "after"), PAIRS)
+def test_a_change_is_told_across_failures_and_staleness(before: Status, after: Status) -> None:
+    world = Watched()
+    world.take(before)
+    assert world.take(Reason.TIMEOUT, after=60) is None
+    assert world.expire(after=10_000)
+    assert world.take(after, after=60) == (before, after)
+
+
+def test_the_same_status_across_staleness_is_no_change() -> None:
+    world = Watched()
+    world.take(Status.VERIFIED)
+    assert world.expire(after=10_000)
+    assert world.take(Status.VERIFIED) is None
+
+
+def test_a_first_observation_after_failures_is_no_change() -> None:
+    world = Watched()
+    assert world.take(Reason.TIMEOUT) is None
+    assert world.take(Status.NOT_FOUND, after=300) is None
+
+
+# Counts
+
+
+def test_counts_are_by_account_and_service_and_leave_paused_factors_out() -> None:
+    ledger = Ledger(LedgerPolicy())
+    for watched in (factor(1), factor(2, service=1), factor(3, account="other"), factor(4, service=2, paused=True)):
+        ledger.watch(watched)
+    ledger.apply(key(2, service=1), outcome(Status.VERIFIED), Moment(START, START))
+    assert {service: +counts for service, counts in ledger.counts.items()} == {  # type: ignore[operator]
+        ("main", SERVICES[0]): {UNKNOWN: 1},
+        ("main", SERVICES[1]): {Status.VERIFIED: 1},
+        ("other", SERVICES[0]): {UNKNOWN: 1},
+        ("main", SERVICES[2]): {},  # its service is shown, with zeros
+    }
+    ledger.forget(key(2, service=1))
+    ledger.forget(key(4, service=2))
+    assert not any(ledger.counts["main", SERVICES[1]].values())
+    assert not any(ledger.counts["main", SERVICES[2]].values())
+
+
+def test_the_statuses_that_are_counted() -> None:
+    assert tuple(STATUSES) == ("verified", "unverified", "not_found", "unknown")

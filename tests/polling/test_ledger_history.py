@@ -1,0 +1,246 @@
+"""The ledger against an oracle that keeps no state: it recomputes what is known from the history of events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from exporter.polling.ledger import UNKNOWN, Ledger, LedgerPolicy, Moment
+from exporter.verify.outcome import Answer, Failure, Outcome, Reason, Status
+from tests.polling.factors import code_of, factor
+from tests.virtual_time import START
+
+if TYPE_CHECKING:
+    from exporter.watched import FactorKey, WatchedFactor
+
+POLICY = LedgerPolicy(
+    unverified_interval_seconds=60, unverified_window_seconds=600, not_found_interval_seconds=900, stale_after=2
+)
+FACTORS = (
+    factor(0, interval=30),
+    factor(1, interval=300),
+    factor(2, interval=300, service=1),
+    factor(3, interval=1_200, account="other"),
+    factor(4, interval=100, account="other"),
+    factor(5, paused=True),
+)
+POLLED = FACTORS[:-1]
+
+results = st.one_of(
+    st.builds(
+        Answer,
+        st.sampled_from([Status.VERIFIED, Status.UNVERIFIED]),
+        st.one_of(st.none(), st.just(1e9)),
+        st.one_of(st.none(), st.just(1.5e9)),
+        st.sampled_from(["", "push", "totp"]),
+        st.sampled_from(["", "YE1"]),
+    ),
+    st.just(Answer(Status.NOT_FOUND)),
+    st.builds(Failure, st.sampled_from(Reason)),
+)
+outcomes = st.builds(
+    lambda result, duration, alone: Outcome(
+        result,
+        duration,
+        code=code_of(result),
+        alone=alone and isinstance(result, Failure) and result.reason.refused,
+    ),
+    results,
+    st.floats(0.01, 30),
+    st.booleans(),
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a factor: an outcome, a stretch of its account, or a look at the clock for staleness."""
+
+    at: Moment
+    outcome: Outcome | None = None
+    stretch: float | None = None
+    expiry: bool = False
+
+
+@dataclass
+class History:
+    """All that happened to one factor since it is watched."""
+
+    watched: WatchedFactor
+    events: list[Event] = field(default_factory=list)
+
+    def answers(self, events: list[Event]) -> list[tuple[Event, Answer]]:
+        return [(e, e.outcome.result) for e in events if e.outcome and isinstance(e.outcome.result, Answer)]
+
+    def failures(self, events: list[Event]) -> list[tuple[Outcome, Failure]]:
+        return [
+            (e.outcome, e.outcome.result) for e in events if e.outcome and isinstance(e.outcome.result, Failure)
+        ]
+
+    def interval(self, events: list[Event]) -> float:
+        """The interval in force after these events, by the rules of the contract, one after the other."""
+        base = self.watched.interval_seconds
+        stretch = [e.stretch for e in events if e.stretch is not None][-1]
+        counting = [e for e in events if not e.expiry]
+        now = counting[-1].at.steady
+        answers = self.answers(events)
+        since = events.index(answers[-1][0]) if answers else 0
+        slowed = any(
+            failure.reason in ("bad_request", "decode", "unknown_status") or outcome.alone
+            for outcome, failure in self.failures(events[since:])
+        )
+        if slowed or (answers and answers[-1][1].status == "not_found"):
+            return max(base, 900) * stretch
+        first_seen = None
+        for event, answer in reversed(answers):
+            if answer.status != "unverified":
+                break
+            first_seen = event.at.steady
+        if first_seen is not None and now - first_seen < 600:
+            return min(base, 60) * stretch
+        return base * stretch
+
+    def stale(self) -> bool:
+        """Whether the last answer was found stale after it came."""
+        answers = self.answers(self.events)
+        if not answers:
+            return False
+        place = self.events.index(answers[-1][0])
+        in_force = self.interval(self.events[: place + 1])
+        limit = answers[-1][0].at.steady + 2 * max(self.watched.interval_seconds, in_force)
+        return any(e.expiry and e.at.steady >= limit for e in self.events[place + 1 :])
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger(POLICY)
+        self.histories: dict[FactorKey, History] = {}
+        self.stretches = {"main": 1.0, "other": 1.0}
+        self.steady = START
+        self.wall_step = 0.0
+
+    @property
+    def now(self) -> Moment:
+        return Moment(self.steady + self.wall_step, self.steady)
+
+    @rule(watched=st.sampled_from(FACTORS))
+    def watch(self, watched: WatchedFactor) -> None:
+        if watched.key not in self.histories:
+            self.ledger.watch(watched)
+            self.histories[watched.key] = History(
+                watched, [Event(self.now, stretch=self.stretches[watched.key.account])]
+            )
+
+    @rule(watched=st.sampled_from(FACTORS))
+    def forget(self, watched: WatchedFactor) -> None:
+        if self.histories.pop(watched.key, None):
+            self.ledger.forget(watched.key)
+
+    @rule(watched=st.sampled_from(POLLED), outcome=outcomes)
+    def apply(self, watched: WatchedFactor, outcome: Outcome) -> None:
+        change = self.ledger.apply(watched.key, outcome, self.now)
+        history = self.histories.get(watched.key)
+        if history is None:
+            assert change is None
+            return
+        before = history.answers(history.events)
+        history.events.append(Event(self.now, outcome=outcome))
+        after = history.answers(history.events)
+        if len(after) > len(before) > 0 and after[-1][1].status != before[-1][1].status:
+            assert change == (before[-1][1].status, after[-1][1].status)
+        else:
+            assert change is None
+
+    @rule(seconds=st.one_of(st.floats(0, 100), st.floats(100, 5_000)))
+    def pass_time(self, seconds: float) -> None:
+        self.steady += seconds
+
+    @rule(seconds=st.floats(-1e6, 1e6))
+    def step_the_wall_clock(self, seconds: float) -> None:
+        self.wall_step = seconds
+
+    @rule()
+    def expire(self) -> None:
+        stale_before = {k for k, history in self.histories.items() if history.stale()}
+        withdrawn = self.ledger.expire(self.steady)
+        for history in self.histories.values():
+            history.events.append(Event(self.now, expiry=True))
+        stale_after = {k for k, history in self.histories.items() if history.stale()}
+        assert sorted(withdrawn) == sorted(stale_after - stale_before)
+
+    @rule(account=st.sampled_from(["main", "other"]), factor=st.sampled_from([1.0, 1.5, 4.0]))
+    def stretch(self, account: str, factor: float) -> None:
+        before = {k: history.interval(history.events) for k, history in self.histories.items()}
+        self.stretches[account] = factor
+        changed = self.ledger.stretch(account, factor, self.now)
+        for k, history in self.histories.items():
+            if k.account == account:
+                history.events.append(Event(self.now, stretch=factor))
+        assert set(changed) == {
+            k
+            for k, history in self.histories.items()
+            if history.interval(history.events) != before[k] and not history.watched.paused
+        }
+
+    @invariant()
+    def the_same_is_known(self) -> None:
+        assert [record.watched.key for record in self.ledger] == list(self.histories)
+        for k, history in self.histories.items():
+            record, events = self.ledger[k], history.events
+            answers, failures = history.answers(events), history.failures(events)
+            stale = history.stale()
+            last = answers[-1][1] if answers else None
+            assert record.status == (last.status if last and not stale else None)
+            assert record.created_seconds == (last.created_seconds if last and not stale else None)
+            assert record.updated_seconds == (last.updated_seconds if last and not stale else None)
+            assert record.answered == (answers[-1][0].at if answers else None)
+            ended = [e.outcome for e in events if e.outcome]
+            assert record.up == (isinstance(ended[-1].result, Answer) if ended else None)
+            assert record.duration_seconds == (ended[-1].duration_seconds if ended else None)
+            assert record.failures == len(failures)
+            verified = [e.at.wall for e, answer in answers if answer.status == "verified"]
+            assert record.last_verified_seconds == (verified[-1] if verified else None)
+            assert record.factor_type == next((a.factor_type for _, a in reversed(answers) if a.factor_type), "")
+            assert record.entity_sid == next((a.entity_sid for _, a in reversed(answers) if a.entity_sid), "")
+            if not history.watched.paused:
+                assert record.interval_seconds == pytest.approx(history.interval(events))
+
+    @invariant()
+    def the_counts_are_the_factors(self) -> None:
+        counted: Counter[tuple[str, str, str]] = Counter()
+        for k, history in self.histories.items():
+            if not history.watched.paused:
+                counted[k.account, k.service_sid, self.ledger[k].status or UNKNOWN] += 1
+        shown = Counter(
+            {
+                (*service, status): n
+                for service, counts in self.ledger.counts.items()
+                for status, n in counts.items()
+            }
+        )
+        assert min(shown.values(), default=0) >= 0
+        assert +shown == counted
+
+    @invariant()
+    def demand_is_unstretched(self) -> None:
+        for account, stretch in self.stretches.items():
+            asked = sum(
+                stretch / history.interval(history.events)
+                for k, history in self.histories.items()
+                if k.account == account and not history.watched.paused
+            )
+            assert self.ledger.demand(account) == pytest.approx(asked)
+
+    @invariant()
+    def the_heap_is_small(self) -> None:
+        assert len(self.ledger._stale_heap) <= 2 * len(FACTORS)
+
+
+TestLedgerMachine = LedgerMachine.TestCase
+TestLedgerMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -1,0 +1,289 @@
+"""What time does to a factor: the interval in force, and the withdrawal of what is stale."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.polling.ledger import UNKNOWN, Ledger, LedgerPolicy, Moment
+from exporter.verify.outcome import Reason, Status
+from tests.polling.factors import SERVICES, factor, factors, key, outcome
+from tests.polling.one_factor import Watched
+from tests.virtual_time import START
+
+SLOWING = (Reason.BAD_REQUEST, Reason.DECODE, Reason.UNKNOWN_STATUS)
+PASSING = tuple(reason for reason in Reason if reason not in SLOWING)
+
+
+# Intervals in force
+
+
+def test_verified_is_looked_at_each_interval() -> None:
+    world = Watched()
+    world.take(Status.VERIFIED)
+    assert world.record.interval_seconds == 300
+
+
+def test_unverified_is_looked_at_more_often_for_its_window_only() -> None:
+    world = Watched()
+    world.take(Status.UNVERIFIED)
+    assert world.record.interval_seconds == 60
+    world.take(Status.UNVERIFIED, after=3_599)
+    assert world.record.interval_seconds == 60
+    world.take(Status.UNVERIFIED, after=1)
+    assert world.record.interval_seconds == 300
+    world.take(Status.UNVERIFIED, after=300)
+    assert world.record.interval_seconds == 300
+
+
+@pytest.mark.parametrize("other", [Status.VERIFIED, Status.NOT_FOUND])
+def test_another_status_opens_the_window_anew(other: Status) -> None:
+    world = Watched()
+    world.take(Status.UNVERIFIED)
+    world.take(other, after=3_000)
+    world.take(Status.UNVERIFIED, after=1_000)
+    assert world.record.interval_seconds == 60
+    world.take(Status.UNVERIFIED, after=3_599)
+    assert world.record.interval_seconds == 60
+
+
+def test_failures_and_staleness_do_not_open_the_window_anew() -> None:
+    world = Watched()
+    world.take(Status.UNVERIFIED)
+    world.take(Reason.TIMEOUT, after=60)
+    assert world.record.interval_seconds == 60
+    assert world.expire(after=2_000)
+    world.take(Status.UNVERIFIED, after=1_000)
+    assert world.record.interval_seconds == 60
+    world.take(Reason.TIMEOUT, after=540)
+    assert world.record.interval_seconds == 300  # 3,600 s after it was first seen so
+    world.take(Status.UNVERIFIED, after=60)
+    assert world.record.interval_seconds == 300
+
+
+def test_unverified_never_slows_a_factor_down() -> None:
+    world = Watched(interval=10)
+    world.take(Status.UNVERIFIED)
+    assert world.record.interval_seconds == 10
+
+
+@pytest.mark.parametrize(("interval", "in_force"), [(300.0, 900.0), (3_600.0, 3_600.0)])
+def test_not_found_is_looked_at_less_often(interval: float, in_force: float) -> None:
+    world = Watched(interval=interval)
+    world.take(Status.NOT_FOUND)
+    assert world.record.interval_seconds == in_force
+    world.take(Reason.TIMEOUT, after=900)
+    assert world.record.interval_seconds == in_force
+    world.take(Status.VERIFIED, after=900)
+    assert world.record.interval_seconds == interval
+
+
+@pytest.mark.parametrize("reason", SLOWING)
+@pytest.mark.parametrize("answer", [Status.VERIFIED, Status.UNVERIFIED, Status.NOT_FOUND])
+def test_what_needs_a_change_slows_a_factor_until_an_answer(reason: Reason, answer: Status) -> None:
+    world = Watched()
+    world.take(Status.UNVERIFIED)
+    world.take(reason, after=60)
+    assert world.record.interval_seconds == 900
+    for passing in PASSING:
+        world.take(passing, after=900)
+        assert world.record.interval_seconds == 900
+    world.take(answer, after=900)
+    assert world.record.interval_seconds == {"verified": 300, "unverified": 300, "not_found": 900}[answer]
+
+
+@pytest.mark.parametrize("reason", [Reason.AUTH, Reason.FORBIDDEN])
+def test_a_refusal_of_one_factor_slows_it_until_an_answer(reason: Reason) -> None:
+    world = Watched()
+    world.take(outcome(reason, alone=True))
+    assert world.record.interval_seconds == 900
+    world.take(reason, after=900)
+    assert world.record.interval_seconds == 900
+    world.take(Status.VERIFIED, after=900)
+    assert world.record.interval_seconds == 300
+
+
+@pytest.mark.parametrize("reason", PASSING)
+@pytest.mark.parametrize(
+    ("before", "kept"), [(Status.VERIFIED, 300), (Status.UNVERIFIED, 60), (Status.NOT_FOUND, 900), (None, 300)]
+)
+def test_other_failures_keep_the_cadence(reason: Reason, before: Status | None, kept: float) -> None:
+    world = Watched()
+    if before is not None:
+        world.take(before)
+    world.take(reason, after=60)
+    assert world.record.interval_seconds == kept
+
+
+def test_stretching_multiplies_every_interval_of_the_account() -> None:
+    ledger = Ledger(LedgerPolicy())
+    for watched in (factor(1), factor(2), factor(3), factor(4, account="other"), factor(5, paused=True)):
+        ledger.watch(watched)
+    now = Moment(START, START)
+    ledger.apply(key(2), outcome(Status.UNVERIFIED), now)
+    ledger.apply(key(3), outcome(Status.NOT_FOUND), now)
+    assert ledger.stretch("main", 2.0, now) == [key(1), key(2), key(3)]
+    assert [ledger[key(n)].interval_seconds for n in (1, 2, 3)] == [600, 120, 1_800]
+    assert ledger[key(4, account="other")].interval_seconds == 300
+    assert ledger.watch(factor(6)).interval_seconds == 600
+    ledger.apply(key(1), outcome(Status.UNVERIFIED), now)
+    assert ledger[key(1)].interval_seconds == 120
+    assert ledger.stretch("main", 2.0, now) == []
+    assert ledger.stretch("main", 1.0, now) == [key(1), key(2), key(3), key(6)]
+    assert [ledger[key(n)].interval_seconds for n in (1, 2, 3, 6)] == [60, 60, 900, 300]
+
+
+def test_the_end_of_the_window_is_seen_when_intervals_stretch() -> None:
+    world = Watched()
+    world.take(Status.UNVERIFIED)
+    world.now += 4_000
+    world.ledger.stretch("main", 1.5, world.moment)
+    assert world.record.interval_seconds == 450
+
+
+def test_demand_is_what_the_unstretched_intervals_ask() -> None:
+    ledger = Ledger(LedgerPolicy())
+    for watched in (*factors(30), factor(40, paused=True), factor(41, account="other", interval=1)):
+        ledger.watch(watched)
+    now = Moment(START, START)
+    ledger.apply(key(0), outcome(Status.UNVERIFIED), now)
+    asked = 29 / 300 + 1 / 60
+    assert ledger.demand("main") == pytest.approx(asked)
+    ledger.stretch("main", 7.0, now)
+    assert ledger.demand("main") == pytest.approx(asked)
+    assert ledger.demand("none") == 0
+
+
+# Staleness
+
+
+def test_a_status_is_withdrawn_at_its_time_and_not_before() -> None:
+    world = Watched()
+    world.take(Status.VERIFIED)
+    assert not world.expire(after=899.999)
+    assert world.record.status is Status.VERIFIED
+    assert world.expire(after=0.001)
+    assert not world.expire(after=5_000)  # once
+
+
+def test_stale_after_is_the_policy_s() -> None:
+    world = Watched(LedgerPolicy(stale_after=5))
+    world.take(Status.VERIFIED)
+    assert not world.expire(after=1_499)
+    assert world.expire(after=1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "seconds"), [(Status.VERIFIED, 900), (Status.UNVERIFIED, 900), (Status.NOT_FOUND, 2_700)]
+)
+def test_the_longer_of_the_interval_and_the_one_in_force_counts(answer: Status, seconds: float) -> None:
+    world = Watched()
+    world.take(answer)
+    assert not world.expire(after=seconds - 1)
+    assert world.expire(after=1)
+
+
+def test_a_stretched_interval_counts() -> None:
+    world = Watched()
+    world.ledger.stretch("main", 4.0, world.moment)
+    world.take(Status.VERIFIED)
+    assert not world.expire(after=3_599)
+    assert world.expire(after=1)
+
+
+@pytest.mark.parametrize("later", [0.5, 1.0, 10.0])
+def test_an_interval_that_changes_after_the_answer_does_not_count(later: float) -> None:
+    world = Watched()
+    world.ledger.stretch("main", 2.0, world.moment)
+    world.take(Status.VERIFIED)
+    world.ledger.stretch("main", later, world.moment)
+    world.take(Reason.DECODE, after=100)  # 900 s in force from here on
+    assert not world.expire(after=1_699)
+    assert world.expire(after=1)
+
+
+def test_failures_do_not_put_staleness_off() -> None:
+    world = Watched()
+    world.take(Status.VERIFIED)
+    for _ in range(8):
+        world.take(Reason.TIMEOUT, after=100)
+    assert not world.expire(after=99)
+    assert world.expire(after=1)
+
+
+def test_an_answer_puts_staleness_off() -> None:
+    world = Watched()
+    world.take(Status.VERIFIED)
+    for _ in range(50):
+        world.take(Status.VERIFIED, after=300)
+        assert not world.expire(after=599)
+    assert not world.expire(after=300)
+    assert world.expire(after=1)
+
+
+def test_a_shorter_staleness_after_a_longer_one_counts() -> None:
+    world = Watched()
+    world.take(Status.NOT_FOUND)  # would be stale 2,700 s from now
+    world.take(Status.VERIFIED, after=10)
+    assert not world.expire(after=899)
+    assert world.expire(after=1)
+    assert not world.expire(after=5_000)
+
+
+def test_a_factor_watched_again_is_not_withdrawn_at_its_old_time() -> None:
+    world = Watched()
+    world.take(Status.VERIFIED)
+    world.ledger.forget(world.key)
+    world.record = world.ledger.watch(factor(1))
+    world.take(Status.VERIFIED, after=600)
+    assert not world.expire(after=300)
+    assert world.record.status is Status.VERIFIED
+    assert not world.expire(after=599)
+    assert world.expire(after=1)
+
+
+def test_a_forgotten_factor_is_not_withdrawn() -> None:
+    world = Watched()
+    world.take(Status.VERIFIED)
+    world.ledger.forget(world.key)
+    assert world.ledger.expire(START + 1e6) == []
+
+
+def test_all_that_is_stale_is_withdrawn_together() -> None:
+    ledger = Ledger(LedgerPolicy())
+    for number in range(100):
+        ledger.watch(factor(number))
+        ledger.apply(key(number), outcome(Status.VERIFIED), Moment(START + number, START + number))
+    assert set(ledger.expire(START + 949)) == {key(number) for number in range(50)}
+    assert ledger.counts["main", SERVICES[0]] == {UNKNOWN: 50, Status.VERIFIED: 50}
+
+
+@pytest.mark.parametrize("step", [-86_400.0 * 365, -1.0, 86_400.0 * 365])
+def test_a_step_of_the_wall_clock_moves_no_age(step: float) -> None:
+    world = Watched()
+    world.take(Status.UNVERIFIED)
+    world.wall_step = step
+    assert not world.expire(after=899)
+    assert world.expire(after=1)
+    world.take(Status.UNVERIFIED, after=2_699)
+    assert world.record.interval_seconds == 60
+    world.take(Status.UNVERIFIED, after=1)
+    assert world.record.interval_seconds == 300
+    assert world.record.answered == Moment(world.now + step, world.now)
+
+
+def test_the_stale_heap_stays_small_over_thousands_of_answers() -> None:
+    ledger = Ledger(LedgerPolicy())
+    for watched in factors(10, interval=5):
+        ledger.watch(watched)
+    statuses = (Status.VERIFIED, Status.NOT_FOUND, Status.UNVERIFIED)
+    now = START
+    for turn in range(5_000):
+        now += 1
+        ledger.apply(key(turn % 10), outcome(statuses[turn // 7 % 3]), Moment(now, now))
+        if turn % 5 == 0:
+            ledger.expire(now)
+        assert len(ledger._stale_heap) <= 2 * len(ledger)
+    assert {record.status for record in ledger} != {None}
+    claimed = [record.watched.key for record in ledger if record.status is not None]
+    assert set(ledger.expire(now + 10_000)) == set(claimed)
+    assert {record.status for record in ledger} == {None}

@@ -1,0 +1,187 @@
+"""Six hours of everything that can go wrong, in virtual time, with what must always hold checked each minute."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.polling.ledger import LedgerPolicy
+from exporter.verify.outcome import Answer, Reason, Status
+from tests.polling.factors import factor
+from tests.polling.rig import Reply, Rig
+from tests.virtual_time import START, in_virtual_time
+
+if TYPE_CHECKING:
+    from exporter.watched import FactorKey, WatchedFactor
+
+ACCOUNTS = ("main", "other")
+COUNT = 200
+PAUSED = 4
+HOURS = 6
+RATE = 10.0
+POLICY = LedgerPolicy(unverified_interval_seconds=30, unverified_window_seconds=900, not_found_interval_seconds=400)
+
+
+@dataclass
+class Weather:
+    """What the API does: one request in twenty goes wrong, and now and then a whole account for minutes."""
+
+    rng: random.Random
+    calm: bool = False
+    rejected: dict[str, bool] = field(default_factory=dict)  # credentials that are good for nothing
+    slow: dict[str, bool] = field(default_factory=dict)
+    sent: Counter[Status | Reason] = field(default_factory=Counter)
+
+    def reply(self, watched: WatchedFactor) -> Reply:
+        reply = self._choose(watched.key.account)
+        assert not isinstance(reply.result, Answer)
+        self.sent[reply.result] += 1
+        return reply
+
+    def _choose(self, account: str) -> Reply:
+        rng = self.rng
+        if self.calm:
+            return Reply(latency=0.1)
+        if self.rejected.get(account):
+            return Reply(Reason.AUTH, latency=0.1)
+        if self.slow.get(account):
+            return Reply(Reason.TIMEOUT, latency=10.0)
+        if rng.random() >= 0.05:
+            return Reply(Status.VERIFIED if rng.random() < 0.9 else Status.UNVERIFIED, rng.uniform(0.02, 0.5))
+        fault = rng.choice([*Reason, Status.NOT_FOUND])
+        latency = 10.0 if fault is Reason.TIMEOUT else rng.uniform(0.0, 2.0)
+        return Reply(fault, latency, rng.choice([None, 1.0, 5.0, 40.0]))
+
+    def turn(self) -> None:
+        """Change once a minute."""
+        for account in ACCOUNTS:
+            self.rejected[account] = self.rng.random() < (0.8 if self.rejected.get(account) else 0.01)
+            self.slow[account] = self.rng.random() < (0.6 if self.slow.get(account) else 0.01)
+
+
+class Watch:
+    """Checks what must always hold.
+
+    A look may be late where its account is paused, or where more is due than its slots carry; but what is due
+    then drains as soon as the API answers again.
+    """
+
+    def __init__(self, rig: Rig, weather: Weather) -> None:
+        self.rig = rig
+        self.weather = weather
+        self.free_since = dict.fromkeys(ACCOUNTS, 0.0)
+        self.drained_at = dict.fromkeys(ACCOUNTS, 0.0)
+        self.asked: dict[FactorKey, float] = {}
+        self.seen = dict.fromkeys(ACCOUNTS, 0)
+        self.checks = 0
+
+    def each_second(self) -> None:
+        for name, account in self.rig.accounts.items():
+            held = account.paused() or self.weather.slow.get(name, False)
+            if held or account.queue_length > 0:
+                self.free_since[name] = self.rig.now
+            if held or account.queue_length == 0:
+                self.drained_at[name] = self.rig.now
+            assert self.rig.now - self.drained_at[name] <= 120
+        second = round(self.rig.now)
+        if second % 60 == 0:
+            self.check()
+        if second % 10 == 0:
+            self.rig.poller.keep_budgets()
+
+    def check(self) -> None:
+        self.checks += 1
+        rig = self.rig
+        counts = [count for of in rig.ledger.counts.values() for count in of.values()]
+        assert min(counts) >= 0
+        assert sum(counts) == COUNT
+        for name, client in rig.clients.items():
+            account = rig.accounts[name]
+            assert 1 <= account.throttle.limit <= account.throttle.max_concurrency
+            assert account.throttle.in_flight <= account.throttle.max_concurrency
+            for call in client.calls[self.seen[name] :]:
+                self.asked[call.key] = call.began
+            self.seen[name] = len(client.calls)
+        for record in rig.ledger:
+            if not record.watched.paused:
+                self.check_factor(record.watched.key)
+        assert len(rig.schedule._heap) <= 2 * COUNT
+        assert len(rig.ledger._stale_heap) <= 2 * (COUNT + PAUSED)
+
+    def check_factor(self, key: FactorKey) -> None:
+        rig, record, account = self.rig, self.rig.ledger[key], self.rig.accounts[key.account]
+        waits, queued = rig.schedule.waiting(key) is not None, key in account._turns
+        asked = key in account._under_way
+        assert waits or queued or asked, f"{record.watched.name} is forgotten"
+        assert not (waits and queued), f"{record.watched.name} will be looked at twice"
+        if rig.now > 60:
+            looked = max(self.asked.get(key, 0.0), self.free_since[key.account])
+            assert rig.now - looked <= 2 * record.interval_seconds, record.watched.name
+        if record.status is not None:
+            assert record.answered is not None
+            assert record.stale_at is not None
+            assert rig.clock.steady() < record.stale_at
+        assert record.interval_seconds <= 900 * account.stretch
+
+
+@pytest.mark.parametrize("seed", [1])
+@in_virtual_time
+async def test_six_hours_of_faults(seed: int) -> None:
+    rng = random.Random(seed)
+    weather = Weather(rng)
+    watched = [
+        factor(n, account=ACCOUNTS[n % 2], service=n % 3, interval=rng.choice([90.0, 120.0, 300.0]))
+        for n in range(COUNT)
+    ]
+    watched += [factor(COUNT + n, service=n % 3, paused=True) for n in range(PAUSED)]
+    step = 0.0
+    rig = Rig(
+        watched,
+        rate=RATE,
+        policy=POLICY,
+        rng=rng,
+        reread=lambda: rng.random() < 0.02,
+        wall=lambda: START + asyncio.get_running_loop().time() + step,
+    )
+    for client in rig.clients.values():
+        client.rule = weather.reply
+    watch = Watch(rig, weather)
+    for minute in range(HOURS * 60):
+        step = rng.choice([0.0, 0.0, 3_600.0, -3_600.0]) if minute % 30 == 0 else step
+        weather.turn()
+        await rig.run(60, and_each=watch.each_second)
+    assert watch.checks == HOURS * 60
+
+    # It was no fair weather.
+    diary = rig.diary
+    assert set(weather.sent) == {*Reason, *Status}
+    assert diary.refusals
+    assert diary.acceptances
+    assert diary.rate_limits
+    assert diary.withdrawals
+    assert diary.budgets
+    assert diary.retries
+    assert any(ended.outcome.alone for ended in diary.fetches)
+    assert {ended.change.after for ended in diary.fetches if ended.change} == set(Status)
+    for client in rig.clients.values():
+        assert client.most_in_a_second() <= RATE
+
+    # And it clears up.
+    weather.calm = True
+    await rig.run(1_800, and_each=watch.each_second)
+    assert not any(account.paused() for account in rig.accounts.values())
+    assert {record.status for record in rig.ledger if not record.watched.paused} == {Status.VERIFIED}
+    assert {record.up for record in rig.ledger if not record.watched.paused} == {True}
+    assert all(
+        record.interval_seconds == record.watched.interval_seconds
+        for record in rig.ledger
+        if not record.watched.paused
+    )
+    assert rig.poller.queue_length == 0
+    await rig.poller.drain(8)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
