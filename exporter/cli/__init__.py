@@ -20,6 +20,7 @@ INTERRUPTED = 130
 COMMANDS = {
     "run": "poll the watched factors and serve their metrics",
     "check": "validate the configuration and the watchlist",
+    "plan": "tell what the configuration costs: requests, series, bytes and latency",
     "fetch": "fetch each factor once and print what it is",
     "simulate": "run the embedded Verify API simulator alone",
     "demo": "run the simulator and the exporter together; no account needed",

@@ -1,0 +1,155 @@
+"""``plan``: what a configuration costs, before it runs."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exporter.cli import BAD_USAGE
+from exporter.cli.config_file import add_config_arguments, load_config
+from exporter.config import ConfigError
+from exporter.config.values import format_duration
+from exporter.exposition.factors import FactorExposition, FactorSamples, shown_families
+from exporter.polling.ledger import Ledger, LedgerPolicy, Moment
+from exporter.timekeeping import DISPATCH_SECONDS
+from exporter.verify.backoff import longest_fetch_seconds
+from exporter.verify.outcome import Answer, Outcome, Status
+from exporter.verify.throttle import ASSUMED_LATENCY_SECONDS, budget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from exporter.config import Config
+    from exporter.watched import WatchedFactor
+
+WITHIN_BUDGET, OVER_BUDGET = 0, 1
+_NOW = Moment(1.7953979497e9, 0.0)  # any moment with as many digits as those of today
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPlan:
+    """What one account's factors ask of it; requests a second, and seconds."""
+
+    name: str
+    factors: int
+    steady: float
+    worst: float
+    budget: float
+    longest_interval_seconds: float
+
+    @property
+    def stretch(self) -> float:
+        """By how much the intervals stretch when all factors are verified."""
+        return max(1.0, self.steady / self.budget)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--latency",
+        type=_seconds,
+        default=ASSUMED_LATENCY_SECONDS,
+        metavar="SECONDS",
+        help="expected duration of one request (default: %(default)s)",
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a number of seconds above 0')
+    return seconds
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the plan; return 0, or 1 where an account is over its budget even with every factor verified."""
+    try:
+        config = load_config(arguments)
+    except ConfigError as error:
+        for fault in error.faults:
+            print(fault, file=sys.stderr)
+        return BAD_USAGE
+    plans = account_plans(config, arguments.latency)
+    sys.stdout.writelines(f"{line}\n" for line in _report(config, plans, arguments.latency))
+    return OVER_BUDGET if any(plan.steady > plan.budget for plan in plans) else WITHIN_BUDGET
+
+
+def account_plans(config: Config, latency_seconds: float) -> list[AccountPlan]:
+    """Return what each account's factors ask, all verified and all unverified, beside its budget."""
+    polling = config.settings.polling
+    plans: list[AccountPlan] = []
+    for name, account in config.settings.accounts.items():
+        polled = [watched for watched in config.factors if watched.key.account == name and not watched.paused]
+        intervals = [watched.interval_seconds for watched in polled]
+        plans.append(
+            AccountPlan(
+                name=name,
+                factors=len(polled),
+                steady=sum(1 / interval for interval in intervals),
+                worst=sum(1 / min(interval, polling.unverified_interval) for interval in intervals),
+                budget=budget(account.requests_per_second, account.max_concurrency, latency_seconds),
+                longest_interval_seconds=max(intervals, default=0.0),
+            )
+        )
+    return plans
+
+
+def exposition_size(config: Config) -> tuple[int, int]:
+    """Return the series and the bytes of a scrape's factor lines, with every factor verified."""
+    ledger = Ledger(LedgerPolicy())
+    exposition = FactorExposition(FactorSamples(shown_families(config.settings.metrics.factor_families)))
+    answer = Outcome(Answer(Status.VERIFIED, 1.7953979e9, 1.7953979e9, "passkeys", "YE" + "0" * 32), 0.123456)
+    for watched in config.factors:
+        record = ledger.watch(watched)
+        if not watched.paused:
+            ledger.apply(watched.key, answer, _NOW)
+        exposition.update(record)
+    pieces = exposition.pieces(openmetrics=False)
+    series = sum(line.startswith(b"twilio") for piece in pieces for line in piece.splitlines())
+    return series, sum(map(len, pieces))
+
+
+def _report(config: Config, plans: Sequence[AccountPlan], latency_seconds: float) -> Iterable[str]:
+    polling = config.settings.polling
+    rows: list[tuple[str, ...]] = [("ACCOUNT", "FACTORS", "STEADY", "WORST", "BUDGET", "")]
+    for plan in plans:
+        verdict = "within budget"
+        if plan.steady > plan.budget:
+            verdict = f"over budget: intervals stretch {plan.stretch:.2f} times"
+        elif plan.worst > plan.budget:
+            verdict = "within budget; over it while all are unverified, when intervals stretch"
+        rates = (f"{rate:.2f}/s" for rate in (plan.steady, plan.worst, plan.budget))
+        rows.append((plan.name, f"{plan.factors:,}", *rates, verdict))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield ""
+    yield "steady: all factors verified; worst: all unverified. Budget: the lesser of requests_per_second and"
+    yield f"max_concurrency at {latency_seconds:g} s a request (--latency)."
+    yield ""
+    series, size = exposition_size(config)
+    yield f"factor series:      {series:,} in {_services(config.factors)}"
+    yield f"bytes a scrape:     {size:,} for the factors, before compression"
+    slowest = max((plan.longest_interval_seconds * plan.stretch for plan in plans), default=0.0)
+    if slowest:
+        soon = slowest + DISPATCH_SECONDS + latency_seconds
+        late = slowest + DISPATCH_SECONDS + longest_fetch_seconds(polling.max_attempts, polling.timeout)
+        yield f"a change shows in:  at most {_rounded(soon)} while the API answers at once,"
+        yield f"                    at most {_rounded(late)} where a fetch needs all its attempts"
+
+
+def _services(factors: Iterable[WatchedFactor]) -> str:
+    services = Counter((watched.key.account, watched.key.service_sid) for watched in factors)
+    return f"{len(services)} service" if len(services) == 1 else f"{len(services)} services"
+
+
+def _rounded(seconds: float) -> str:
+    return format_duration(float(math.ceil(seconds)))
