@@ -284,9 +284,8 @@ async def test_the_look_after_the_first_is_at_the_regular_slot() -> None:
     rig = Rig(factors(50, interval=100.0))
     slots = {n: rig.slot_after(key(n)) for n in range(50)}
     await rig.run(99)
-    for number, slot in slots.items():
-        asked = rig.client.asked(key(number))
-        assert asked[0] <= 31
-        assert (
-            asked[1:] == pytest.approx([math.ceil(slot)], abs=2 * LATENCY + 0.5) or slot < asked[0] + 1 or slot > 98
-        )
+    assert max(rig.client.asked(key(n))[0] for n in slots) <= 31
+    clear = {n: slot for n, slot in slots.items() if 5 < slot < 98}  # neither at the first look nor at the end
+    assert len(clear) > 40
+    for number, slot in clear.items():
+        assert rig.client.asked(key(number))[1:] == pytest.approx([math.ceil(slot)], abs=2 * LATENCY)
