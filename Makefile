@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+JOBS ?= auto
 LISTEN ?= 127.0.0.1:10069
 
 .DEFAULT_GOAL := help
@@ -32,7 +33,7 @@ demo: $(VENV)/.runtime  ## simulator and exporter together; no account needed (L
 	@exec $(BIN)/python -m exporter demo --web.listen-address $(LISTEN)
 
 test: $(VENV)/.dev  ## all tests, with branch coverage
-	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --cov --cov-report=term $(PYTEST)
 
 lint: $(VENV)/.dev  ## ruff and mypy
 	$(BIN)/ruff check

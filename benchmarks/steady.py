@@ -1,0 +1,268 @@
+"""A steady load: the exporter as a process of its own, over real sockets, against a simulator in this one.
+
+What was due and when is known beforehand (a factor's phase is a hash of its key), so that every fetch that was
+missed is found, and how late each one was, from the arrivals at the simulator and not from the exporter's word.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import csv
+import json
+import math
+import os
+import re
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.polling.schedule import FIRST_LOOK_SECONDS, next_slot, phase
+from exporter.simulator import Simulator
+from exporter.watched import FactorKey
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from exporter.simulator import SimulatedFactor
+
+ACCOUNT = "main"
+_SETTLED_SECONDS = 2.0  # from the last first look to the first second that is measured, and for the last looks
+_LISTENING = re.compile(rb"msg=listening address=(\S+)")
+_CONFIG = """\
+[web]
+listen_address = "127.0.0.1:0"
+[polling]
+interval = "{interval_ms}ms"
+[accounts.{account}]
+account_sid = "{account_sid}"
+username = "{username}"
+password = "{password}"
+base_url = "{base_url}"
+requests_per_second = {requests_per_second}
+max_concurrency = {max_concurrency}
+[watchlist]
+files = ["factors.csv"]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is asked of the exporter, and for how long."""
+
+    factors: int = 1_000
+    interval_seconds: float = 60.0
+    latency_seconds: float = 0.05
+    seconds: float = 180.0
+    requests_per_second: int = 200
+    max_concurrency: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """What came of it, from the end of the first looks on.
+
+    ``lag`` is from a slot to the arrival at the simulator, ``histogram_lag`` what the exporter says of itself, both
+    as (p50, p99) in seconds; ``calls_per_second`` is the least, the mean and the greatest of all seconds;
+    ``looks`` the least and the greatest number of fetches of one factor, its first look included.
+    """
+
+    fetches: int
+    missed: int
+    failures: float
+    looks: tuple[int, int]
+    lag: tuple[float, float]
+    histogram_lag: tuple[float, float]
+    calls_per_second: tuple[float, float, float]
+    cpu_seconds_a_fetch: float
+
+    def report(self, load: Load) -> str:
+        """Return the numbers for people."""
+        least, mean, most = self.calls_per_second
+        latency = f"{load.latency_seconds * 1000:g} ms of latency"
+        return "\n".join(
+            (
+                f"{load.factors:,} factors each {load.interval_seconds:g} s, {latency}, {load.seconds:g} s",
+                f"  fetches          {self.fetches:,} ({self.looks[0]} to {self.looks[1]} a factor)",
+                f"  missed           {self.missed}",
+                f"  failed           {self.failures:g}",
+                f"  lag              p50 {self.lag[0]:.3f} s, p99 {self.lag[1]:.3f} s",
+                f"  lag, histogram   p50 {self.histogram_lag[0]:.3f} s, p99 {self.histogram_lag[1]:.3f} s",
+                f"  calls a second   min {least:.0f}, mean {mean:.1f}, max {most:.0f}",
+                f"  CPU a fetch      {self.cpu_seconds_a_fetch * 1e3:.2f} ms",
+            )
+        )
+
+
+async def measure(load: Load) -> Steady:
+    """Run simulator and exporter under this load and return what was measured."""
+    warm_up = min(load.interval_seconds, FIRST_LOOK_SECONDS) + _SETTLED_SECONDS
+    calls = int(load.factors * (load.seconds / load.interval_seconds + 3))
+    simulator = Simulator(latency_seconds=load.latency_seconds, call_log_size=calls)
+    factors = [simulator.add_factor() for _ in range(load.factors)]
+    async with simulator:
+        with tempfile.TemporaryDirectory(prefix="verify-factor-exporter-steady-") as folder:
+            config = _write_config(Path(folder), simulator, factors, load)
+            async with _exporter(config) as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
+                began = time.time()
+                await asyncio.sleep(warm_up)
+                first = await client.get("/metrics")
+                await asyncio.sleep(began + load.seconds - time.time())
+                last = await client.get("/metrics")
+        arrivals: dict[str, list[float]] = {factor.sid: [] for factor in factors}
+        for call in simulator.calls.log:
+            arrivals[call.factor_sid].append(call.time)
+    before, after = _sums(first), _sums(last)  # only now: reading them would hold up the simulator
+    start, end = began + warm_up, began + load.seconds
+    lags: list[float] = []
+    missed = 0
+    for factor in factors:
+        key = FactorKey(ACCOUNT, factor.service_sid, factor.sid)
+        late, lost = _judge(key, sorted(arrivals[factor.sid]), start, end - _SETTLED_SECONDS, load.interval_seconds)
+        lags += late
+        missed += lost
+    looks = [len(times) for times in arrivals.values()]
+    fetched = after["twilio_verify_fetches_total"] - before["twilio_verify_fetches_total"]
+    cpu = after["process_cpu_seconds_total"] - before["process_cpu_seconds_total"]
+    tick = after["twilio_verify_exporter_last_tick_timestamp_seconds"]
+    return Steady(
+        fetches=sum(looks),
+        missed=missed,
+        failures=after["twilio_verify_fetch_failures_total"],
+        looks=(min(looks), max(looks)),
+        lag=(_quantile(lags, 0.5), _quantile(lags, 0.99)),
+        histogram_lag=(_histogram_quantile(before, after, 0.5), _histogram_quantile(before, after, 0.99)),
+        calls_per_second=_by_second([time for times in arrivals.values() for time in times], start, end, tick),
+        cpu_seconds_a_fetch=cpu / max(fetched, 1),
+    )
+
+
+def _judge(
+    key: FactorKey, arrivals: Sequence[float], start: float, end: float, interval_seconds: float
+) -> tuple[list[float], int]:
+    """Return how late the looks of a factor were whose slots lie in this time, and how many were missed."""
+    lags: list[float] = []
+    missed = 0
+    slot = next_slot(start, interval_seconds, phase(key))
+    while slot < end:
+        following = next_slot(slot, interval_seconds, phase(key))
+        arrived = next((time for time in arrivals if slot <= time < following), None)
+        if arrived is None:
+            missed += 1
+        else:
+            lags.append(arrived - slot)
+        slot = following
+    return lags, missed
+
+
+def _by_second(calls: Sequence[float], start: float, end: float, tick: float) -> tuple[float, float, float]:
+    """Return the least, the mean and the greatest number of calls in a second.
+
+    Seconds begin a little before the scheduler's tick, so that the burst of one tick is in one of them.
+    """
+    first = start + (tick - 0.2 - start) % 1.0
+    seconds = int(end - first)
+    counts = Counter(math.floor(time - first) for time in calls)
+    loads = [counts[second] for second in range(seconds)]
+    return min(loads), sum(loads) / seconds, max(loads)
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
+
+
+def _histogram_quantile(before: Mapping[str, float], after: Mapping[str, float], share: float) -> float:
+    """Return a quantile of the exporter's own lag as Prometheus estimates it: linear within a bucket."""
+    name = "twilio_verify_exporter_schedule_lag_seconds_bucket"
+    grown = {text: after[text] - before[text] for text in after if text.startswith(name)}
+    buckets = sorted((float(text.removeprefix(name)), count) for text, count in grown.items())
+    wanted = share * buckets[-1][1]
+    lower, below = 0.0, 0.0
+    for upper, count in buckets:
+        if count >= wanted and count > below:
+            return lower if math.isinf(upper) else lower + (upper - lower) * (wanted - below) / (count - below)
+        lower, below = upper, count
+    return math.nan
+
+
+def _sums(answer: httpx.Response) -> Mapping[str, float]:
+    """Return the sum of each metric's samples, those of a bucket by its bound."""
+    answer.raise_for_status()
+    sums: defaultdict[str, float] = defaultdict(float)
+    for metric in text_string_to_metric_families(answer.text):
+        for sample in metric.samples:
+            sums[sample.name + sample.labels.get("le", "")] += sample.value
+    return sums
+
+
+@contextlib.asynccontextmanager
+async def _exporter(config: Path) -> AsyncIterator[str]:
+    """Run the exporter as a process until the end of the block; yield its address."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("VERIFY_EXPORTER_")}
+    command = (sys.executable, "-m", "exporter", "run", "--config.file", str(config), "--log.format", "logfmt")
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, env=environ)
+    assert process.stderr is not None
+    reader: asyncio.Task[bytes] | None = None
+    try:
+        said = b""
+        while not (found := _LISTENING.search(said)):
+            line = await process.stderr.readline()
+            if not line:
+                raise SystemExit(f"the exporter did not start:\n{said.decode()}")
+            said += line
+        reader = asyncio.create_task(process.stderr.read())
+        yield found[1].decode()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+        if reader is not None:
+            await reader
+
+
+def _write_config(folder: Path, simulator: Simulator, factors: Sequence[SimulatedFactor], load: Load) -> Path:
+    with (folder / "factors.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("service_sid", "identity", "factor_sid"))
+        rows.writerows((factor.service_sid, factor.identity, factor.sid) for factor in factors)
+    path = folder / "config.toml"
+    text = _CONFIG.format(
+        account=ACCOUNT,
+        account_sid=simulator.account_sid,
+        username=simulator.username,
+        password=simulator.password,
+        base_url=simulator.base_url,
+        interval_ms=round(load.interval_seconds * 1000),
+        requests_per_second=load.requests_per_second,
+        max_concurrency=load.max_concurrency,
+    )
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def main() -> None:
+    """Print what was measured; the defaults take three minutes."""
+    usual = Load()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--factors", type=int, default=usual.factors)
+    parser.add_argument("--interval", type=float, default=usual.interval_seconds, metavar="SECONDS")
+    parser.add_argument("--latency", type=float, default=usual.latency_seconds, metavar="SECONDS")
+    parser.add_argument("--seconds", type=float, default=usual.seconds)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    arguments = parser.parse_args()
+    load = Load(arguments.factors, arguments.interval, arguments.latency, arguments.seconds)
+    steady = asyncio.run(measure(load))
+    print(json.dumps(asdict(steady)) if arguments.json else steady.report(load))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Configuration files for tests: tables in, a file out."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from exporter.simulator import SimulatedFactor, Simulator
+
+POLLING: Mapping[str, object] = {
+    "interval": "1s",
+    "unverified_interval": "1s",
+    "timeout": "2s",
+    "shutdown_timeout": "1s",
+}
+
+
+def account_of(simulator: Simulator, **keys: object) -> dict[str, object]:
+    """Return the table of the simulator's account; ``None`` takes a key out."""
+    table: dict[str, object] = {
+        "account_sid": simulator.account_sid,
+        "username": simulator.username,
+        "password": simulator.password,
+        "base_url": simulator.base_url,
+    }
+    return {key: value for key, value in (table | keys).items() if value is not None}
+
+
+def entry(name: str, factor: SimulatedFactor, **keys: object) -> dict[str, object]:
+    """Return the entry of a watchlist for a factor."""
+    return {
+        "name": name,
+        "service_sid": factor.service_sid,
+        "identity": factor.identity,
+        "factor_sid": factor.sid,
+        **keys,
+    }
+
+
+def write_config(
+    path: Path,
+    accounts: Mapping[str, Mapping[str, object]],
+    factors: Iterable[Mapping[str, object]] = (),
+    *,
+    polling: Mapping[str, object] | None = None,
+    **tables: Mapping[str, object],
+) -> Path:
+    """Write a configuration that listens on a free port of loopback; return its path."""
+    text = [
+        _table("web", {"listen_address": "127.0.0.1:0"} | dict(tables.pop("web", {}))),
+        _table("polling", dict(POLLING) | dict(polling or {})),
+        *(_table(name, keys) for name, keys in tables.items()),
+        *(_table(f"accounts.{name}", keys) for name, keys in accounts.items()),
+        *(_table("factors", keys, listed=True) for keys in factors),
+    ]
+    path.write_text("\n".join(text), encoding="utf-8")
+    return path
+
+
+def _table(name: str, keys: Mapping[str, object], *, listed: bool = False) -> str:
+    head = f"[[{name}]]" if listed else f"[{name}]"
+    return "\n".join([head, *(f"{key} = {_value(value)}" for key, value in keys.items()), ""])
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
+    return json.dumps(value)
