@@ -180,7 +180,9 @@ def test_label_names(name: str) -> None:
     assert values.parse_labels({name: "value"}) == {name: "value"}
 
 
-@pytest.mark.parametrize("name", ["", "1a", "a-b", "é", "__x", "exported_x", "a\n", *sorted(values.RESERVED_LABELS)])
+@pytest.mark.parametrize(
+    "name", ["", "1a", "a-b", "é", "__x", "exported_x", "a\n", *sorted(values.RESERVED_LABELS)]
+)
 def test_no_label_names(name: str) -> None:
     with pytest.raises(ValueError):
         values.parse_labels({name: "value"})
