@@ -20,10 +20,10 @@ import pytest
 import trustme
 
 from exporter.config import load
-from exporter.daemon import client_of, redactor_of
+from exporter.daemon import client_of, redactor_of, shipped_transport
 from exporter.logs import EventFormatter
 from exporter.simulator import Fault, FaultKind, Simulator
-from exporter.verify.transport import AttemptError
+from exporter.verify.transport import AttemptError, BoundedTransport
 
 from .configs import account_of, entry, write_config
 from .running import LeapingClock, becomes, running
@@ -198,11 +198,15 @@ async def texts_of_errors(config: Config) -> list[str]:
     """Return what the errors of the transports say, and how the log would write their causes."""
     formatter = EventFormatter("logfmt", redactor_of(config))
     clients = {name: client_of(config, name) for name in config.settings.accounts}
+    transports = {
+        name: BoundedTransport(shipped_transport(account), timeout_seconds=0.5)
+        for name, account in config.settings.accounts.items()
+    }
 
     async def texts_of(watched: WatchedFactor) -> list[str]:
-        client = clients[watched.key.account]
+        url = clients[watched.key.account].factor_url(watched)
         try:
-            await client._client._transport.handle_async_request(httpx.Request("GET", client.factor_url(watched)))
+            await transports[watched.key.account].handle_async_request(httpx.Request("GET", url))
         except AttemptError as error:
             record = logging.LogRecord("exporter", logging.ERROR, "", 0, "", (), None)
             record.exc_info = (type(error), error, error.__traceback__)
@@ -210,8 +214,9 @@ async def texts_of_errors(config: Config) -> list[str]:
         return []
 
     found = await asyncio.gather(*(texts_of(watched) for watched in config.factors))
-    for client in clients.values():
+    for name, client in clients.items():
         await client.aclose()
+        await transports[name].aclose()
     texts = [text for texts in found for text in texts]
     assert texts
     return texts
