@@ -177,7 +177,7 @@ class Daemon:
         self.timekeeper = Timekeeper(
             dispatch=self.poller.tick,
             watch=self.reread_passwords,
-            housekeeping=self.poller.keep_budgets,
+            housekeeping=self._keep_house,
             run_lost=self.telemetry.run_lost,
             loop_lagged=self.telemetry.loop_lagged,
             clock=self.clock,
@@ -256,6 +256,10 @@ class Daemon:
             progress(0)
         finally:
             await self.poller.drain(0)
+
+    def _keep_house(self) -> None:
+        self.poller.keep_budgets()
+        self.recorder.flush()
 
     # Passwords
 

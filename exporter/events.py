@@ -45,6 +45,7 @@ class EventLog:
         self._episodes: dict[tuple[str, Reason], _Episode] = {}
         self._failing: dict[FactorKey, Reason] = {}
         self._stale = _Episode(told_at=steady())
+        self._pauses: dict[str, _Episode] = {}
 
     def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
         """Write what a fetch brought, if it is news."""
@@ -116,14 +117,26 @@ class EventLog:
         if key in self._failing:
             self._recovered(key)
 
-    def withdrawn(self, record: FactorRecord) -> None:
-        """Write that a status became stale."""
+    def flush(self) -> None:
+        """Write the counts of what was folded and is over; called now and then."""
+        self._flush_withdrawn()
+        for account, episode in self._pauses.items():
+            if episode.folded and self._steady() - episode.told_at >= REPEAT_SECONDS:
+                log.warning("rate limited more times", extra=fields(account=account, pauses=episode.folded))
+                episode.told_at, episode.folded = self._steady(), 0
+
+    def _flush_withdrawn(self) -> None:
         now = self._steady()
         episode = self._stale
         if now - episode.told_at >= REPEAT_SECONDS:
             if episode.folded:
                 log.warning("more statuses were withdrawn", extra=fields(factors=episode.folded))
             episode.told_at, episode.full, episode.folded = now, 0, 0
+
+    def withdrawn(self, record: FactorRecord) -> None:
+        """Write that a status became stale."""
+        self._flush_withdrawn()
+        episode = self._stale
         if episode.full < FULL_LINES:
             episode.full += 1
             log.warning("status withdrawn: no definite answer for too long", extra=fields(**_who(record)))
@@ -147,7 +160,13 @@ class EventLog:
         log.warning("credentials accepted: the account's pause has ended", extra=fields(account=account))
 
     def rate_limited(self, account: str, pause_seconds: float, concurrency_limit: int) -> None:
-        """Write that the API asked an account to slow down."""
+        """Write that the API asked an account to slow down; what follows within five minutes is counted."""
+        now = self._steady()
+        episode = self._pauses.get(account)
+        if episode is not None and now - episode.told_at < REPEAT_SECONDS:
+            episode.folded += 1
+            return
+        self._pauses[account] = _Episode(told_at=now)
         log.warning(
             "rate limited: the account pauses",
             extra=fields(account=account, pause_seconds=pause_seconds, concurrency_limit=concurrency_limit),

@@ -48,6 +48,10 @@ class Recorder:
         self._factors.update(record)
         self._events.fetched(record, outcome, change)
 
+    def flush(self) -> None:
+        """Log what was folded and is over."""
+        self._events.flush()
+
     def withdrawn(self, record: FactorRecord) -> None:
         """Stop showing a status that is stale."""
         self._factors.update(record)

@@ -62,7 +62,9 @@ class Timekeeper:
             ("housekeeping", housekeeping, HOUSEKEEPING_SECONDS),
         )
         for name, task, seconds in tasks:
-            self._scheduler.add_job(_in_loop(task), IntervalTrigger(seconds=seconds, timezone=UTC), id=name)
+            self._scheduler.add_job(
+                _in_loop(task), IntervalTrigger(seconds=seconds, timezone=UTC), id=name, name=name
+            )
         self._beat: asyncio.TimerHandle | None = None
         self._expected = 0.0
         self._difference = 0.0

@@ -21,14 +21,22 @@ _TIMEOUT_SECONDS = 5.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     parser.add_argument(
-        "--config.file", dest="config_file", metavar="FILE", default="config.toml", help="configuration file"
+        "--config.file",
+        dest="config_file",
+        metavar="FILE",
+        default=None,
+        help="configuration file (default: config.toml, if there is one)",
     )
     parser.add_argument("--url", metavar="URL", help="address of the exporter; else from the configuration")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Return 0 if the exporter says that it is healthy, else 1 after one line on standard error."""
-    url = arguments.url or configured_url(Path(arguments.config_file), os.environ.get(_ADDRESS_VARIABLE))
+    named = arguments.config_file
+    if named is not None and not arguments.url and not os.access(named, os.R_OK):
+        print(f"{named}: can't be read; correct --config.file, or name the exporter with --url", file=sys.stderr)
+        return 1
+    url = arguments.url or configured_url(Path(named or "config.toml"), os.environ.get(_ADDRESS_VARIABLE))
     problem = ask(url)
     if problem:
         print(f"{url}: {problem}", file=sys.stderr)

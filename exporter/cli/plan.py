@@ -15,6 +15,7 @@ from exporter.config import ConfigError
 from exporter.config.values import format_duration
 from exporter.exposition.factors import FactorExposition, FactorSamples, shown_families
 from exporter.polling.ledger import Ledger, LedgerPolicy, Moment
+from exporter.polling.poller import next_stretch
 from exporter.timekeeping import DISPATCH_SECONDS
 from exporter.verify.backoff import longest_fetch_seconds
 from exporter.verify.outcome import Answer, Outcome, Status
@@ -44,7 +45,7 @@ class AccountPlan:
     @property
     def stretch(self) -> float:
         """By how much the intervals stretch when all factors are verified."""
-        return max(1.0, self.steady / self.budget)
+        return next_stretch(1.0, self.steady / self.budget)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

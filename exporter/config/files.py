@@ -6,6 +6,7 @@ import glob
 import hashlib
 import os
 import re
+import stat
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -56,9 +57,14 @@ def shown_path(path: Path) -> str:
 
 
 def read_bytes(path: Path, *, limit: int = -1) -> bytes:
-    """Return a file's content, of at most ``limit`` bytes where that is given; raises UnreadableError."""
+    """Return a file's content, of at most ``limit`` bytes where that is given; raises UnreadableError.
+
+    A limited one is read again and again, so that it must be a regular file: a pipe would block its reader.
+    """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_without_blocking) as file:
+            if limit >= 0 and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UnreadableError("is not a regular file", "name a file that can be read again and again")
             content = file.read() if limit < 0 else file.read(limit + 1)
     except FileNotFoundError:
         raise UnreadableError("does not exist", "create it or correct the path") from None
@@ -72,6 +78,13 @@ def read_bytes(path: Path, *, limit: int = -1) -> bytes:
     if 0 <= limit < len(content):
         raise UnreadableError(f"is larger than {limit} bytes", "name the right file")
     return content
+
+
+def _without_blocking(path: str, flags: int) -> int:
+    """Open a file, and a pipe that nobody writes to as well."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def decode(content: bytes) -> str:

@@ -47,6 +47,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u
 _FAMILY_PATTERN = re.compile(r"[a-z0-9_*?!\[\]-]+")
 _LONGEST_NAME = 128
 _LARGEST_NUMBER = 1_000_000
+_SMALLEST_RATE = 0.001
 
 
 def kind_of(value: object) -> str:
@@ -334,11 +335,11 @@ def at_least(minimum: int, value: object) -> int:
 
 
 def parse_rate(value: object) -> float:
-    """Return a number greater than nothing."""
+    """Return a number of at least 0.001, which is one in a quarter of an hour."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         wrong_kind(value, "a number", _unquoted(value))
-    if not 0 < value <= _LARGEST_NUMBER:
-        raise ValueError(f"{_number(value)} is not above 0 and at most {_LARGEST_NUMBER}")
+    if not _SMALLEST_RATE <= value <= _LARGEST_NUMBER:
+        raise ValueError(f"{_number(value)} is not between {_SMALLEST_RATE} and {_LARGEST_NUMBER}")
     return float(value)
 
 

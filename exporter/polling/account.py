@@ -164,15 +164,15 @@ class AccountPoller:
         finally:
             self._look_over(record)
 
-    async def _urgent_look(self, record: FactorRecord, probe: bool) -> Outcome | None:
-        """Fetch a factor out of turn; one that is due, or was about to be, has had its turn with this."""
+    async def _urgent_look(self, record: FactorRecord) -> Outcome | None:
+        """Ask for a factor out of turn, once; one that is due, or was about to be, has had its turn with this."""
         key = record.watched.key
         self._under_way.add(key)  # before the wait for a slot: nobody else may choose it
         self._turns.withdraw(key)
         try:
             if not await self._turns.turn(0.0, math.inf, urgent=True):
                 return None
-            return await self._look(record, urgent=True, probe=probe)
+            return await self._look(record, urgent=True)
         finally:
             self._look_over(record)
 
@@ -190,12 +190,11 @@ class AccountPoller:
         *,
         deadline: float = math.inf,
         urgent: bool = False,
-        probe: bool = False,
     ) -> Outcome | None:
         """Fetch a factor and tell the ledger; ``None`` where the exporter stops first."""
         key = record.watched.key
         outcome = await self._fetch(
-            record, deadline, urgent=urgent, max_attempts=1 if probe else self._max_attempts
+            record, deadline, urgent=urgent, max_attempts=1 if urgent else self._max_attempts
         )
         if outcome is None or self._ledger.get(key) is not record:
             return outcome  # stopping, or no longer watched: the answer is dropped
@@ -250,13 +249,16 @@ class AccountPoller:
     async def _attempt(self, watched: WatchedFactor, before: int) -> Attempt | None:
         """Make one request; ``None`` where the exporter stops before it or drops its answer."""
         started = self._clock.steady()
+        answered: float | None = None
         try:
             if self._turns.stopping:  # since the slot was given
                 return None
             attempt = await self._client.fetch_factor(watched)
+            if attempt.code is not None:
+                answered = attempt.duration_seconds
         finally:
             now = self._clock.steady()
-            self.throttle.end(now - started)
+            self.throttle.end(answered)
         if self._dropping:
             return None
         self._refusals.guard.heard(attempt.code)

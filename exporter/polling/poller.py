@@ -79,7 +79,7 @@ class Poller:
         for account in self.accounts.values():
             demand = account.demand_requests_per_second = self._ledger.demand(account.name)
             budget = _spendable(account)
-            stretch = _next_stretch(account.stretch, demand / budget)
+            stretch = next_stretch(account.stretch, demand / budget)
             if stretch == account.stretch:
                 continue
             account.stretch = stretch
@@ -114,7 +114,7 @@ def _spendable(account: AccountPoller) -> float:
     return throttle.requests_per_second if throttle.latency_seconds is None else throttle.budget_requests_per_second
 
 
-def _next_stretch(current: float, load: float) -> float:
+def next_stretch(current: float, load: float) -> float:
     """Return by how much intervals stretch at ``load`` (demand / budget); small movements change nothing."""
     if load <= 1:
         return current if load > 1 - _STRETCH_TOLERANCE else 1.0  # near the border: stay rather than flap

@@ -36,7 +36,7 @@ class Refusals:
         clock: Clock,
         observer: Observer,
         under_way: Container[FactorKey],
-        look: Callable[[FactorRecord, bool], Awaitable[Outcome | None]],
+        look: Callable[[FactorRecord], Awaitable[Outcome | None]],
     ) -> None:
         self.guard = CredentialGuard()
         self._account = account
@@ -77,7 +77,7 @@ class Refusals:
                 if self._suspects.issuperset(self._polled()):
                     self._pause(failure)
                 return False
-            outcome = await self._look(other, False)
+            outcome = await self._look(other)
             if outcome is None:
                 return False
             if isinstance(outcome.result, Failure) and outcome.result.reason.refused:
@@ -144,7 +144,7 @@ class Refusals:
             key = next_in_turn(list(self._polled()), self._probes, self._under_way)
             self._probes += 1
             if key is not None:
-                outcome = await self._look(self._ledger[key], True)
+                outcome = await self._look(self._ledger[key])
         finally:  # whatever became of this probe, the account is not left without a next one
             self._probe = None
             if not self._turns.stopping:

@@ -52,9 +52,14 @@ class Throttle:
         self.in_flight += 1
         self._starts.append(now)
 
-    def end(self, duration_seconds: float) -> None:
-        """Count a request that ended after ``duration_seconds``."""
+    def end(self, duration_seconds: float | None) -> None:
+        """Count a request that was answered after ``duration_seconds``; ``None``: it never was.
+
+        A request without an answer says nothing of the API's pace.
+        """
         self.in_flight -= 1
+        if duration_seconds is None:
+            return
         self._latency_samples += 1
         # A plain mean first, so that the first samples count alike, then an exponential one.
         weight = max(1 / self._latency_samples, _LATENCY_WEIGHT)

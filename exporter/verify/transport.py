@@ -22,6 +22,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from exporter.verify.outcome import Reason
+from exporter.verify.resolver import DaemonThreadResolver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -299,6 +300,7 @@ def library_transport(
             limit=max_connections,
             ssl=context,
             keepalive_timeout=IDLE_CONNECTION_SECONDS,
+            resolver=DaemonThreadResolver(),
         )
         opened = aiohttp.ClientSession(
             connector=connector,

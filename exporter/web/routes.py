@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Protocol
@@ -65,11 +66,17 @@ class Routes:
     def __init__(self, exporter: Exporter, telemetry_path: str) -> None:
         self._exporter = exporter
         self._telemetry_path = telemetry_path
+        # Its own thread: the pool of the event loop belongs to whoever blocks in it.
+        self._packer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gzip")
         templates = Environment(
             loader=PackageLoader("exporter.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
         templates.filters.update(moment=_moment, iso=_iso, age=_age, duration=_duration)
         self._status = templates.get_template("status.html")
+
+    async def close(self, _application: web.Application) -> None:
+        """Let the thread of this object end."""
+        self._packer.shutdown(wait=False)
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """Answer a scrape: one moment of the world, in the format and encoding that was asked for."""
@@ -83,7 +90,11 @@ class Routes:
         if gzip:
             headers["Content-Encoding"] = "gzip"
             small = sum(map(len, pieces)) <= _INLINE_GZIP_BYTES
-            pieces = [_gzip(pieces) if small else await asyncio.to_thread(_gzip, pieces)]
+            pieces = [
+                _gzip(pieces)
+                if small
+                else await asyncio.get_running_loop().run_in_executor(self._packer, _gzip, pieces)
+            ]
         response = web.StreamResponse(headers=headers)
         response.content_length = sum(map(len, pieces))
         await response.prepare(request)
@@ -146,6 +157,7 @@ def make_application(exporter: Exporter, *, telemetry_path: str) -> web.Applicat
     routes = Routes(exporter, telemetry_path)
     application = web.Application()
     application.on_response_prepare.append(_name_server)
+    application.on_cleanup.append(routes.close)
     application.router.add_get(telemetry_path, routes.metrics)
     application.router.add_get("/", routes.status)
     application.router.add_get("/api/v1/factors", routes.factors)

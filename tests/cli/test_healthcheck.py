@@ -195,3 +195,12 @@ def test_the_default_is_what_is_asked(
 
     assert call("healthcheck").status == 0
     assert asked == [DEFAULT_URL]
+
+
+def test_a_named_file_that_can_t_be_read_is_not_passed_over(call: Callable[..., Ran], tmp_path: Path) -> None:
+    ran = call("healthcheck", "--config.file", str(tmp_path / "typo.toml"))
+
+    assert (ran.status, ran.out) == (1, "")
+    assert (
+        ran.err == f"{tmp_path}/typo.toml: can't be read; correct --config.file, or name the exporter with --url\n"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,7 +125,7 @@ def test_other_reasons_why_a_file_cannot_be_read(
     def fail(*_arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr(os, "open", fail)
     with pytest.raises(UnreadableError) as raised:
         read_bytes(Path("x"))
     assert raised.value.problem == problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -99,3 +100,11 @@ def test_a_key_has_at_least_32_bytes(tmp_path: Path) -> None:
     path.write_bytes(b"x" * 31 + b"\n")
     with pytest.raises(UnreadableError, match="holds 31 bytes"):
         read_key(path)
+
+
+def test_a_pipe_is_no_password_file_and_blocks_nobody(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UnreadableError) as raised:
+        PasswordSource.from_file(pipe)
+    assert raised.value.problem == "is not a regular file"

@@ -263,7 +263,7 @@ def test_no_counts_and_no_rates(value: Any) -> None:
 
 
 def test_a_number_too_long_to_print() -> None:
-    assert problem_of(values.parse_rate, 16**5000) == "the number is not above 0 and at most 1000000"
+    assert problem_of(values.parse_rate, 16**5000) == "the number is not between 0.001 and 1000000"
     assert problem_of(values.parse_duration, 16**5000) == (
         'is a whole number, not a duration; write it with a unit, such as "30s"'
     )

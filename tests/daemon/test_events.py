@@ -218,3 +218,17 @@ def test_pauses_and_budgets_are_told(story: Story) -> None:
     assert "password_file" in told[0][1]["mend"]
     assert told[2][1]["pause_seconds"] == 5.0
     assert told[3][1]["stretch"] == 2.5
+
+
+def test_what_is_folded_is_told_in_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    events = EventLog(lambda: now)
+    for _ in range(44):
+        events.rate_limited("main", 1.0, 2)
+    assert [record.message for record in caplog.records] == ["rate limited: the account pauses"]
+    events.flush()
+    now = 301.0
+    events.flush()
+    events.flush()
+    assert [record.message for record in caplog.records][1:] == ["rate limited more times"]
+    assert caplog.records[-1].__dict__["fields"] == {"account": "main", "pauses": 43}

@@ -164,7 +164,6 @@ async def test_six_hours_of_faults(seed: int) -> None:
     assert diary.acceptances
     assert diary.rate_limits
     assert diary.withdrawals
-    assert diary.budgets
     assert diary.retries
     assert any(ended.outcome.alone for ended in diary.fetches)
     assert {ended.change.after for ended in diary.fetches if ended.change} == set(Status)

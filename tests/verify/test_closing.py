@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +46,11 @@ async def test_closing_ends_a_request_under_way_at_once(
     loop.set_exception_handler(lambda _loop, context: complaints.append(context))
     reached = asyncio.Event()
 
-    async def silence(*_args: object, **_options: object) -> list[Any]:
-        reached.set()
-        await asyncio.sleep(AMPLE_SECONDS)
+    given_up = threading.Event()
+
+    def silence(*_args: object, **_options: object) -> list[Any]:
+        loop.call_soon_threadsafe(reached.set)
+        given_up.wait(AMPLE_SECONDS)
         return []
 
     async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,7 +64,7 @@ async def test_closing_ends_a_request_under_way_at_once(
     async with Wire(stall) as wire:
         base_url = url_of(wire)
         if stage == "resolving":
-            monkeypatch.setattr(loop, "getaddrinfo", silence)
+            monkeypatch.setattr(socket, "getaddrinfo", silence)
             base_url = "http://verify.invalid:80"
         elif stage == "handshake":
             wire.greet = stall
@@ -73,6 +77,7 @@ async def test_closing_ends_a_request_under_way_at_once(
             attempt = await task
             assert time.monotonic() - started < SLACK_SECONDS
         monkeypatch.undo()
+        given_up.set()
     assert failure(attempt) == Failure(Reason.CONNECT, "the connection failed: closed by the exporter")
     del task
     gc.collect()

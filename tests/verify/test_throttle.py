@@ -283,3 +283,12 @@ class AnySequence(RuleBasedStateMachine):
 
 AnySequence.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestAnySequence = AnySequence.TestCase
+
+
+def test_a_request_without_an_answer_tells_nothing_of_the_pace() -> None:
+    of = Throttle(requests_per_second=100, max_concurrency=4)
+    for _ in range(30):
+        of.begin(0.0)
+        of.end(None)
+    assert of.latency_seconds is None
+    assert of.in_flight == 0

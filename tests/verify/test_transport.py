@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
+import threading
 import time
 import tracemalloc
 import zlib
@@ -202,19 +204,25 @@ async def test_a_host_that_does_not_resolve(watched: WatchedFactor) -> None:
 
 
 async def test_a_resolver_that_does_not_answer(watched: WatchedFactor, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
+    asked, given_up = threading.Event(), threading.Event()
 
-    async def silence(*_args: object, **_options: object) -> list[Any]:
+    def silence(*_args: object, **_options: object) -> list[Any]:
         asked.set()
-        await asyncio.sleep(AMPLE_SECONDS)
+        given_up.wait(AMPLE_SECONDS)
         return []
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "getaddrinfo", silence)
+        patch.setattr(socket, "getaddrinfo", silence)
         async with client_of("http://verify.invalid:80", timeout_seconds=0.05) as client:
             assert failure(await client.fetch_factor(watched)).reason is Reason.TIMEOUT
+            shared = await asyncio.to_thread(threading.current_thread)
     assert asked.is_set()
+    blocked = [thread for thread in threading.enumerate() if thread.name == "resolver"]
+    assert all(thread.daemon for thread in blocked), "the process doesn't wait for a resolver"
+    assert shared not in blocked, "nor does the pool of the event loop"
+    given_up.set()
+    for thread in blocked:
+        thread.join(AMPLE_SECONDS)
 
 
 # An answer that breaks off, or is none

@@ -161,7 +161,7 @@ async def test_accounts_say_whether_they_are_heard(tmp_path: Path) -> None:
         page = await page_of(house)
 
     assert page.row("fresh")[1:3] == ["no answer yet", "0 of 4"]
-    assert page.row("main")[1] == "✓ answered"
+    assert page.row("main")[1] == "✓ credentials good"
     assert page.row("refused")[1] == "✗ paused: credentials refused"
     assert page.row("slowed")[1:3] == ["‖ paused: rate limited", "0 of 2"]
 
