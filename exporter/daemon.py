@@ -1,188 +1,145 @@
-"""The composition root: builds the rooms from a configuration, starts them, and drains them at the end."""
+"""The composition root: builds the rooms from a configuration, starts, reloads and drains them."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
-import hmac
 import logging
 import random
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from exporter import __revision__, __version__
-from exporter.config.faults import ConfigError, Fault
-from exporter.config.kinds import IdentityLabel
+from exporter.config import ConfigError, Fault
 from exporter.events import EventLog
-from exporter.exposition.factors import (
-    FactorCollector,
-    FactorExposition,
-    FactorSamples,
-    no_identity,
-    shown_families,
-)
+from exporter.exposition.factors import FactorCollector, FactorExposition
 from exporter.exposition.page import exposition
 from exporter.exposition.telemetry import AccountGauges, ConfigGauges, Telemetry
-from exporter.logs import Redactor, fields
+from exporter.logs import fields, set_level, set_style
+from exporter.passwords import PasswordWatch
 from exporter.polling.account import AccountPoller
 from exporter.polling.clock import Clock
-from exporter.polling.ledger import Ledger, LedgerPolicy
+from exporter.polling.ledger import Ledger
 from exporter.polling.poller import Poller
+from exporter.polling.roster import Roster
 from exporter.polling.schedule import Schedule
 from exporter.recording import Recorder
+from exporter.reloading import Reloads
 from exporter.timekeeping import Timekeeper
-from exporter.verify.client import VerifyClient
 from exporter.verify.throttle import Throttle
-from exporter.verify.transport import BoundedTransport, library_transport
 from exporter.web.routes import make_application
 from exporter.web.server import WebServer
+from exporter.wiring import (
+    Confidential,
+    client_of,
+    factor_samples,
+    ledger_policy,
+    same_connection,
+    same_credentials,
+    same_samples,
+    shipped_transport,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from typing import Any
 
     import httpx
 
-    from exporter.config.loader import Config
-    from exporter.config.settings import AccountSettings
+    from exporter.config import AccountSettings, Config
+    from exporter.polling.roster import Difference
+    from exporter.verify.client import VerifyClient
     from exporter.watched import WatchedFactor
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 15.0
 _SWEEP_SECONDS = 0.02
-
-
-def shipped_transport(account: AccountSettings) -> httpx.AsyncBaseTransport:
-    """Return the transport of an account as it is shipped."""
-    return library_transport(
-        base_url=account.base_url,
-        max_connections=account.max_concurrency,
-        ca_file=account.ca_file,
-        proxy_url=account.proxy_url.get_secret_value() if account.proxy_url else "",
-    )
-
-
-def client_of(
-    config: Config,
-    name: str,
-    transport: Callable[[AccountSettings], httpx.AsyncBaseTransport] = shipped_transport,
-) -> VerifyClient:
-    """Return the client of one account; raises ConfigError where its proxy or its certificates can't be used.
-
-    Must be called with an event loop running.
-    """
-    account = config.settings.accounts[name]
-    source = config.passwords[name]
-    try:
-        inner = transport(account)
-    except (ValueError, OSError) as error:
-        raise ConfigError([Fault(f"accounts.{name}", str(error))]) from error
-    return VerifyClient(
-        base_url=account.base_url,
-        username=account.username or account.account_sid,
-        password=lambda: source.current,
-        transport=BoundedTransport(inner, timeout_seconds=config.settings.polling.timeout),
-    )
-
-
-def identity_label(config: Config) -> Callable[[WatchedFactor], str]:
-    """Return what the label ``identity`` shows of a factor, as the configuration chooses."""
-    match config.settings.metrics.identity:
-        case IdentityLabel.PLAIN:
-            return lambda watched: watched.identity
-        case IdentityLabel.HMAC:
-            key = config.identity_key or b""
-            return lambda watched: hmac.new(key, watched.identity.encode(), hashlib.sha256).hexdigest()
-    return no_identity
-
-
-def redactor_of(config: Config) -> Redactor:
-    """Return what takes this configuration's secrets and identities out of the log."""
-    identities = frozenset(watched.identity for watched in config.factors)
-    proxies: list[str] = []
-    for account in config.settings.accounts.values():
-        if account.proxy_url:
-            url = account.proxy_url.get_secret_value()
-            proxies += [url, unquote(urlsplit(url).password or "")]
-
-    def secrets() -> list[str]:
-        return [*(source.current for source in config.passwords.values()), *proxies]
-
-    return Redactor(secrets, lambda: identities)
+# What only a restart changes: the sockets, and the paths of the server.
+_FIXED = ("web.listen_address", "web.telemetry_path", "web.health_listen_address", "web.config_file", "sharding")
 
 
 class Daemon:
     """One exporter: polls what its configuration lists and serves what it knows.
 
-    Must be made with an event loop running. ``transport`` makes an account's transport; ``clock`` tells time.
-    ``one_shot`` is for :meth:`sweep`: no fetch is bounded by a next one.
+    Must be made with an event loop running. ``load`` reads the configuration anew, for a reload; without it there
+    is none. ``transport`` makes an account's transport; ``clock`` tells time. ``one_shot`` is for :meth:`sweep`:
+    no fetch is bounded by a next one.
     """
 
     def __init__(
         self,
         config: Config,
         *,
+        load: Callable[[], Config] | None = None,
+        confidential: Confidential | None = None,
         transport: Callable[[AccountSettings], httpx.AsyncBaseTransport] = shipped_transport,
         clock: Clock | None = None,
         rng: random.Random | None = None,
         one_shot: bool = False,
     ) -> None:
-        settings = config.settings
         self.config = config
         self.clock = clock or Clock()
         self.draining = False
-        self._loaded = self.clock.moment()
+        self._confidential = confidential or Confidential(config)
+        self._transport = transport
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._one_shot = one_shot
         self._started: float | None = None
+        self._was_ready = False
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._problems: dict[str, str | None] = {}
-        polling = settings.polling
-        self.ledger = Ledger(
-            LedgerPolicy(
-                unverified_interval_seconds=polling.unverified_interval,
-                unverified_window_seconds=polling.unverified_window,
-                not_found_interval_seconds=polling.not_found_interval,
-                stale_after=polling.stale_after,
-            )
-        )
-        samples = FactorSamples(shown_families(settings.metrics.factor_families), identity_label(config))
+        self._aside: set[asyncio.Task[None]] = set()
+        self.passwords = PasswordWatch(lambda: self.config.passwords, self._password_changed)
+        self.reloads = Reloads(config, load=load or _no_load, adopt=self.adopt, clock=self.clock)
+        self._reloadable = load is not None
+        self.ledger = Ledger(ledger_policy(config))
+        self._schedule = Schedule()
+        samples = factor_samples(config)
         self.factors = FactorExposition(samples)
         self.collector = FactorCollector(samples, lambda: (self.ledger[key] for key in self.factors))
         self.telemetry = Telemetry(self, version=__version__, revision=__revision__)
         self.recorder = Recorder(self.telemetry, self.factors, EventLog(self.clock.steady))
-        schedule = Schedule()
-        rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
-        pollers: dict[str, AccountPoller] = {}
-        for name, account in settings.accounts.items():
-            self.telemetry.know_account(name)
-            pollers[name] = AccountPoller(
-                name,
-                client=client_of(config, name, transport),
-                throttle=Throttle(
-                    requests_per_second=account.requests_per_second, max_concurrency=account.max_concurrency
-                ),
-                ledger=self.ledger,
-                schedule=schedule,
-                observer=self.recorder,
-                clock=self.clock,
-                rng=rng,
-                max_attempts=polling.max_attempts,
-                reread_password=functools.partial(self._reread, name),
-                patient=one_shot,
-            )
+        clients = {name: self._client(config, name) for name in config.settings.accounts}
         self.poller = Poller(
-            accounts=pollers, ledger=self.ledger, schedule=schedule, observer=self.recorder, clock=self.clock
+            accounts={name: self._account(config, name, client) for name, client in clients.items()},
+            ledger=self.ledger,
+            schedule=self._schedule,
+            observer=self.recorder,
+            clock=self.clock,
         )
+        self.roster = Roster(self.poller, self.ledger)
         self.timekeeper = Timekeeper(
             dispatch=self.poller.tick,
-            watch=self.reread_passwords,
+            discovery=lambda: None,
+            watch=self._look_at_files,
             housekeeping=self._keep_house,
             run_lost=self.telemetry.run_lost,
             loop_lagged=self.telemetry.loop_lagged,
             clock=self.clock,
         )
-        self.server = WebServer(make_application(self, telemetry_path=settings.web.telemetry_path))
+        self.server = WebServer(make_application(self, telemetry_path=config.settings.web.telemetry_path))
+
+    def _client(self, config: Config, name: str) -> VerifyClient:
+        return client_of(config, name, self._transport, lambda: self.config.passwords[name].current)
+
+    def _account(self, config: Config, name: str, client: VerifyClient) -> AccountPoller:
+        account = config.settings.accounts[name]
+        self.telemetry.know_account(name)
+        return AccountPoller(
+            name,
+            client=client,
+            throttle=Throttle(
+                requests_per_second=account.requests_per_second, max_concurrency=account.max_concurrency
+            ),
+            ledger=self.ledger,
+            schedule=self._schedule,
+            observer=self.recorder,
+            clock=self.clock,
+            rng=self._rng,
+            max_attempts=config.settings.polling.max_attempts,
+            reread_password=functools.partial(self.passwords.reread, name),
+            patient=self._one_shot,
+        )
 
     # Life
 
@@ -190,7 +147,7 @@ class Daemon:
         """Listen, then begin to poll; raises :class:`exporter.web.server.ListenError` where it can't listen."""
         await self.server.start(self.config.settings.web.listen_address)
         self._started = self.clock.steady()
-        self.poller.watch(self.config.factors)
+        self.roster.list(self.config.factors)
         self.timekeeper.start()
         for address in self.server.addresses:
             log.info("listening", extra=fields(address=address))
@@ -211,8 +168,31 @@ class Daemon:
         self._stop.set()
 
     def request_reload(self) -> None:
-        """Say that this version reads its configuration at start only; a SIGHUP must not end the exporter."""
-        log.warning("not reloaded: this version reads its configuration at start only, so restart it instead")
+        """Begin to read the configuration anew; what comes of it is in the log."""
+        if not self._reloadable:
+            log.warning("not reloaded: this exporter's configuration is in no file")
+        elif not self.draining:
+            self._set_aside(self._reload_quietly())
+
+    def lifecycle_enabled(self) -> bool:
+        """Return whether the configuration may be reloaded, and the log's level set, over HTTP."""
+        return self.config.settings.web.enable_lifecycle
+
+    async def reload(self) -> Difference:
+        """Read the configuration anew and put it in force; raises ConfigError where it is refused."""
+        return await self.reloads.reload()
+
+    async def _reload_quietly(self) -> None:
+        try:
+            await self.reload()
+        except ConfigError:
+            return  # told
+
+    def _set_aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let something run beside all else; it is ended with the daemon."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
 
     async def run(self) -> None:
         """Serve until asked to stop, then drain and close; expects :meth:`start` before."""
@@ -222,7 +202,9 @@ class Daemon:
     async def stop(self) -> None:
         """Start no new attempt, give those under way ``shutdown_timeout``, then close everything."""
         self.draining = True
-        self.timekeeper.stop()
+        await self.timekeeper.stop()
+        for task in self._aside:
+            task.cancel()
         log.info("stopping", extra=fields(shutdown_timeout_seconds=self.config.settings.polling.shutdown_timeout))
         drained = asyncio.create_task(self.poller.drain(self.config.settings.polling.shutdown_timeout))
         hurried = asyncio.create_task(self._hurry.wait())
@@ -232,6 +214,7 @@ class Daemon:
         hurried.cancel()
         await asyncio.wait((hurried,))
         await drained
+        await asyncio.gather(*self._aside, return_exceptions=True)
         await self.server.stop()
         log.info("stopped")
 
@@ -261,27 +244,88 @@ class Daemon:
         self.poller.keep_budgets()
         self.recorder.flush()
 
-    # Passwords
+    # Files
 
-    def reread_passwords(self) -> None:
-        """Read every password file again; a changed one ends its account's pause."""
-        for name in self.config.passwords:
-            if self._reread(name):
-                self.poller.accounts[name].credentials_changed()
+    async def _look_at_files(self) -> None:
+        await self.passwords.look()
+        if self._reloadable:
+            await self.reloads.look()
 
-    def _reread(self, name: str) -> bool:
-        source = self.config.passwords[name]
-        changed = source.reread()
-        if changed:
-            log.info("password file changed: the new password is used from now on", extra=fields(account=name))
-        if source.problem != self._problems.get(name):
-            self._problems[name] = source.problem
-            if source.problem:
-                log.error(
-                    "password file can't be read again: the password read before stays in use",
-                    extra=fields(account=name, file=source.path, problem=source.problem),
-                )
-        return changed
+    def _password_changed(self, name: str) -> None:
+        self.poller.accounts[name].credentials_changed()
+
+    # Reload
+
+    def adopt(self, config: Config) -> Difference:
+        """Put a configuration in force, at one moment; raises ConfigError, with nothing changed, where it can't.
+
+        What is known of a factor stays with its key. What only a restart changes is told.
+        """
+        old, accounts = self.config, self.poller.accounts
+        clients = self._new_clients(old, config)
+        self._confidential.add(config)
+        self.config = config
+        for name, account in config.settings.accounts.items():
+            if name not in accounts:
+                accounts[name] = self._account(config, name, clients[name])
+                continue
+            accounts[name].configure(
+                requests_per_second=account.requests_per_second,
+                max_concurrency=account.max_concurrency,
+                max_attempts=config.settings.polling.max_attempts,
+            )
+            if name in clients:
+                accounts[name].use(clients[name], void=old.settings.accounts[name].base_url != account.base_url)
+            if not same_credentials(old, config, name):
+                accounts[name].credentials_changed()
+        self.poller.adopt(ledger_policy(config))
+        difference = self.roster.list(config.factors)
+        for name in accounts.keys() - config.settings.accounts.keys():
+            account_gone = accounts.pop(name)
+            account_gone.stop()
+            self._set_aside(account_gone.finish(0))
+        self._retain()
+        if not same_samples(old, config):
+            self._show_anew()
+        fixed = [name for name in _FIXED if _setting(old, name) != _setting(config, name)]
+        if fixed:
+            log.warning("restart the exporter for these to take effect", extra=fields(keys=", ".join(fixed)))
+        self._set_log(old, config)
+        return difference
+
+    def _new_clients(self, old: Config, config: Config) -> dict[str, VerifyClient]:
+        clients: dict[str, VerifyClient] = {}
+        try:
+            for name in config.settings.accounts:
+                if not same_connection(old, config, name):
+                    clients[name] = self._client(config, name)
+        except ConfigError:
+            for client in clients.values():
+                self._set_aside(client.aclose())
+            raise
+        return clients
+
+    def _retain(self) -> None:
+        """Let the series of accounts and services vanish that are no longer watched."""
+        services = {(watched.key.account, watched.key.service_sid) for watched in self.config.factors}
+        self.ledger.retain(services, ())
+        self.telemetry.retain(self.config.settings.accounts, services)
+
+    def _show_anew(self) -> None:
+        """Render all factors in another form."""
+        samples = factor_samples(self.config)
+        factors = FactorExposition(samples)
+        for record in self.ledger:
+            factors.update(record)
+        self.factors = factors
+        self.collector = FactorCollector(samples, lambda: (self.ledger[key] for key in self.factors))
+        self.recorder.show_in(factors)
+
+    def _set_log(self, old: Config, config: Config) -> None:
+        if old.settings.log.level != config.settings.log.level:
+            set_level(config.settings.log.level)
+        if old.settings.log.format != config.settings.log.format:
+            set_style(config.settings.log.format)
 
     # What is shown
 
@@ -302,8 +346,11 @@ class Daemon:
         """Return whether each first look has ended or been held, or an interval has passed since the start."""
         if self.draining or self._started is None:
             return False
-        waited = self.clock.steady() - self._started
-        return self.poller.first_looks_pending == 0 or waited >= self.config.settings.polling.interval
+        if not self._was_ready:  # what a reload adds doesn't make it start again
+            waited = self.clock.steady() - self._started
+            looked = self.poller.first_looks_pending == 0
+            self._was_ready = looked or waited >= self.config.settings.polling.interval
+        return self._was_ready
 
     def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
         """Return the number of factors by (account, service SID) and status."""
@@ -325,7 +372,11 @@ class Daemon:
 
     def config_gauges(self) -> ConfigGauges:
         """Return what is known of the configuration in force."""
-        return ConfigGauges(successful=True, loaded_seconds=self._loaded.wall, sha256=self.config.sha256)
+        return ConfigGauges(
+            successful=self.reloads.successful,
+            loaded_seconds=self.reloads.loaded_seconds,
+            sha256=self.config.sha256,
+        )
 
     def last_tick_seconds(self) -> float:
         """Return the wall time of the last dispatch tick."""
@@ -334,3 +385,11 @@ class Daemon:
     def queue_length(self) -> int:
         """Return the number of factors that are due and wait for a slot."""
         return self.poller.queue_length
+
+
+def _no_load() -> Config:
+    raise ConfigError([Fault("configuration", "is in no file, so it can't be read anew")])
+
+
+def _setting(config: Config, name: str) -> object:
+    return functools.reduce(getattr, name.split("."), config.settings)

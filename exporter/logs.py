@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Container
 
 REDACTED = "[redacted]"
 _IDENTITY_IN_PATH = re.compile(r"(/Entities/)[^/\s?#\"'<>]+", re.IGNORECASE)
@@ -43,7 +43,7 @@ class Redactor:
     def __init__(
         self,
         secrets: Callable[[], Collection[str]] = tuple,
-        identities: Callable[[], Collection[str]] = frozenset,
+        identities: Callable[[], Container[str]] = frozenset,
     ) -> None:
         self._secrets = secrets
         self._identities = identities
@@ -75,6 +75,10 @@ class EventFormatter(logging.Formatter):
         super().__init__()
         self._json = style == "json"
         self._redact = redact
+
+    def set_style(self, style: str) -> None:
+        """Write lines in this style from now on."""
+        self._json = style == "json"
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; what is in it never breaks it."""
@@ -138,6 +142,13 @@ def configure(*, level: str, style: str, redact: Redactor, stream: TextIO | None
     root.addHandler(handler)
     set_level(level)
     logging.captureWarnings(True)
+
+
+def set_style(style: str) -> None:
+    """Change how lines are written, ``logfmt`` or ``json``, on the streams that :func:`configure` set."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, EventFormatter):
+            handler.formatter.set_style(style)
 
 
 def set_level(level: str) -> None:

@@ -29,6 +29,19 @@ class Recorder:
         self._telemetry.know_service(key.account, key.service_sid)
         self._factors.update(record)
 
+    def revised(self, record: FactorRecord) -> None:
+        """Show a factor under its new name, labels or interval."""
+        self._factors.update(record)
+
+    def forgotten(self, record: FactorRecord) -> None:
+        """Show a factor no longer."""
+        self._factors.remove(record.watched.key)
+        self._events.forgotten(record.watched.key)
+
+    def show_in(self, factors: FactorExposition) -> None:
+        """Show factors in another exposition from now on."""
+        self._factors = factors
+
     def attempted(self, account: str, operation: Operation, attempt: Attempt) -> None:
         """Count a request."""
         self._telemetry.attempted(account, operation, attempt)

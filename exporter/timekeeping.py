@@ -15,9 +15,11 @@ from apscheduler.triggers.interval import IntervalTrigger
 from exporter.logs import fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from exporter.polling.clock import Clock
+
+    Task = Callable[[], Awaitable[None] | None]
 
 log = logging.getLogger(__name__)
 
@@ -29,19 +31,20 @@ _LOST = {EVENT_JOB_MISSED: "missed", EVENT_JOB_MAX_INSTANCES: "refused", EVENT_J
 
 
 class Timekeeper:
-    """Calls ``dispatch`` each second, ``watch`` each 5 s and ``housekeeping`` each 10 s.
+    """Calls ``dispatch`` and ``discovery`` each second, ``watch`` each 5 s and ``housekeeping`` each 10 s.
 
-    Late runs are made up once. APScheduler plans by the wall clock: where that steps, the jobs are planned
-    anew, so that a step back doesn't silence the exporter. ``loop_lagged`` is told each second how late the
-    event loop was, in seconds.
+    Late runs are made up once; while a run goes on, the next ones are refused. APScheduler plans by the wall
+    clock: where that steps, the jobs are planned anew, so that a step back doesn't silence the exporter.
+    ``loop_lagged`` is told each second how late the event loop was, in seconds.
     """
 
     def __init__(
         self,
         *,
-        dispatch: Callable[[], None],
-        watch: Callable[[], None],
-        housekeeping: Callable[[], None],
+        dispatch: Task,
+        discovery: Task,
+        watch: Task,
+        housekeeping: Task,
         run_lost: Callable[[str, str], None],
         loop_lagged: Callable[[float], None],
         clock: Clock,
@@ -58,13 +61,15 @@ class Timekeeper:
         self._scheduler.add_listener(self._lost, EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES | EVENT_JOB_ERROR)
         tasks = (
             ("dispatch", dispatch, DISPATCH_SECONDS),
+            ("discovery", discovery, DISPATCH_SECONDS),
             ("watch", watch, WATCH_SECONDS),
             ("housekeeping", housekeeping, HOUSEKEEPING_SECONDS),
         )
         for name, task, seconds in tasks:
             self._scheduler.add_job(
-                _in_loop(task), IntervalTrigger(seconds=seconds, timezone=UTC), id=name, name=name
+                self._run_of(task), IntervalTrigger(seconds=seconds, timezone=UTC), id=name, name=name
             )
+        self._running: dict[asyncio.Task[Any], asyncio.Future[None]] = {}
         self._beat: asyncio.TimerHandle | None = None
         self._expected = 0.0
         self._difference = 0.0
@@ -77,13 +82,37 @@ class Timekeeper:
             job.modify(next_run_time=datetime.now(UTC))
         self._plan_beat()
 
-    def stop(self) -> None:
-        """Call nothing any more."""
+    async def stop(self) -> None:
+        """Call nothing any more, and end what still runs."""
         if self._beat is not None:
             self._beat.cancel()
-        if self._scheduler.state == STATE_RUNNING:
-            self._scheduler.pause()  # now: the shutdown waits for its turn, and would cancel a run begun before
-            self._scheduler.shutdown(wait=False)
+        if self._scheduler.state != STATE_RUNNING:
+            return
+        self._scheduler.pause()  # now: the shutdown waits for its turn, and would cancel a run begun before
+        await asyncio.sleep(0)  # for the runs that were handed out to begin
+        for going in self._running.values():
+            going.cancel()
+        if self._running:
+            await asyncio.wait(list(self._running))
+        self._scheduler.shutdown(wait=False)
+
+    def _run_of(self, task: Task) -> Callable[[], Coroutine[Any, Any, None]]:
+        """Return the task as a coroutine function: APScheduler would run a plain one in a thread."""
+
+        async def run() -> None:
+            begun = task()
+            outer = asyncio.current_task()
+            if begun is None or outer is None:
+                return
+            going = self._running[outer] = asyncio.ensure_future(begun)
+            try:
+                await asyncio.wait((going,))
+            finally:
+                del self._running[outer]
+            if not going.cancelled():  # at the end, as above: no fault of the run
+                going.result()
+
+        return run
 
     def _plan_beat(self) -> None:
         self._expected = self._loop.time() + DISPATCH_SECONDS
@@ -103,12 +132,3 @@ class Timekeeper:
         reason = _LOST[event.code]
         self._run_lost(event.job_id, reason)
         log.warning("a run of the scheduler was lost", extra=fields(task=event.job_id, reason=reason))
-
-
-def _in_loop(task: Callable[[], None]) -> Callable[[], Coroutine[Any, Any, None]]:
-    """Return the task as a coroutine function: APScheduler would run a plain one in a thread."""
-
-    async def run() -> None:
-        task()
-
-    return run

@@ -78,8 +78,8 @@ def arrows(*rooms: str) -> Iterator[tuple[str, str]]:
 
 def test_the_scan_sees_what_is_imported() -> None:
     assert all(any(inside(module, room) for module in MODULES) for room in ROOMS)
-    assert "exporter.config.loader" in imports("exporter.daemon")
-    assert "exporter.config.loader" not in imports("exporter.daemon", at_run_time=True)
+    assert "exporter.config.loader" in imports("exporter.wiring")
+    assert "exporter.config.loader" not in imports("exporter.wiring", at_run_time=True)
     assert "exporter.daemon" in imports("exporter.cli.run")
     assert "exporter.exposition.catalogue" in imports("exporter.exposition.telemetry")
 

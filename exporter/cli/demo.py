@@ -13,10 +13,11 @@ from exporter.cli import BAD_USAGE
 from exporter.cli.serving import serve
 from exporter.cli.simulated_config import write_config
 from exporter.config import ConfigError, load
-from exporter.daemon import Daemon, redactor_of
+from exporter.daemon import Daemon
 from exporter.logs import configure
 from exporter.simulator import Simulator, demo_world
 from exporter.web.server import ListenError
+from exporter.wiring import redactor_of
 
 if TYPE_CHECKING:
     import argparse

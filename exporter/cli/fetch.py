@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,17 +16,20 @@ from exporter.cli import BAD_USAGE
 from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.config import ConfigError
 from exporter.config.faults import did_you_mean
-from exporter.daemon import Daemon, redactor_of
+from exporter.daemon import Daemon
 from exporter.logs import configure
 from exporter.verify.outcome import Status
 from exporter.web.views import FactorView, urgency, view
+from exporter.wiring import redactor_of
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from exporter.config import Config
     from exporter.watched import WatchedFactor
+
+_SHORTEST_TOLD_SECONDS = 0.5
 
 ALL_VERIFIED, SOME_NOT_VERIFIED, SOME_UNDETERMINED = 0, 1, 2
 
@@ -76,11 +80,15 @@ def _choose(config: Config, names: Sequence[str]) -> tuple[list[WatchedFactor], 
 
 async def _fetch(config: Config, chosen: Sequence[WatchedFactor], output: str) -> list[FactorView]:
     daemon = Daemon(config, one_shot=True)
+    pauses = Pauses()
     polled = sum(not watched.paused for watched in chosen)
     with tqdm(total=polled, unit="factor", leave=False, disable=None, file=sys.stderr) as bar:
 
         def show(left: int) -> None:
             bar.update(polled - left - bar.n)
+            until = {name: account.throttle.paused_until for name, account in daemon.poller.accounts.items()}
+            for line in pauses.begun(daemon.clock.steady(), until):
+                tqdm.write(line, file=sys.stderr)
 
         await daemon.sweep(chosen, show)
     views = [view(record) for record in sorted(daemon.ledger, key=urgency)]
@@ -95,6 +103,22 @@ async def _fetch(config: Config, chosen: Sequence[WatchedFactor], output: str) -
         case _:
             sys.stdout.writelines(_table(views))
     return views
+
+
+class Pauses:
+    """Tells of each pause for a 429 once, however often it is prolonged; of one that is soon over, not at all."""
+
+    def __init__(self) -> None:
+        self._told_until: dict[str, float] = {}
+
+    def begun(self, now: float, paused_until: Mapping[str, float]) -> Iterator[str]:
+        """Yield a line for each account whose pause has begun since the last look; times are steady seconds."""
+        for name, until in paused_until.items():
+            if now < self._told_until.get(name, -math.inf):
+                self._told_until[name] = until
+            elif until - now >= _SHORTEST_TOLD_SECONDS:
+                self._told_until[name] = until
+                yield f"{name}: rate limited by the API (HTTP 429); waiting {math.ceil(until - now)} s"
 
 
 def _status(views: Iterable[FactorView]) -> int:

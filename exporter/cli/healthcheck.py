@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
 DEFAULT_URL = "http://127.0.0.1:10069"
 _ADDRESS_VARIABLE = "VERIFY_EXPORTER_WEB__LISTEN_ADDRESS"
@@ -36,13 +37,18 @@ def run(arguments: argparse.Namespace) -> int:
     if named is not None and not arguments.url and not os.access(named, os.R_OK):
         print(f"{named}: can't be read; correct --config.file, or name the exporter with --url", file=sys.stderr)
         return 1
-    url = arguments.url or configured_url(Path(named or "config.toml"), os.environ.get(_ADDRESS_VARIABLE))
+    url = arguments.url or configured_url(Path(named or "config.toml"), address_variable(os.environ))
     problem = ask(url)
     if problem:
         print(f"{url}: {problem}", file=sys.stderr)
         return 1
     print("healthy")
     return 0
+
+
+def address_variable(environ: Mapping[str, str]) -> str | None:
+    """Return the listen address that the environment sets; upper and lower case make no difference in a name."""
+    return next((environ[name] for name in sorted(environ) if name.upper() == _ADDRESS_VARIABLE), None)
 
 
 def configured_url(config_file: Path, variable: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import sys
 from typing import TYPE_CHECKING, Any
@@ -10,45 +11,59 @@ from typing import TYPE_CHECKING, Any
 from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.cli.serving import serve
 from exporter.config import ConfigError
-from exporter.daemon import Daemon, redactor_of
+from exporter.config.features import UNBUILT
+from exporter.config.tree import settings_tree
+from exporter.daemon import Daemon
 from exporter.logs import configure
 from exporter.web.server import ListenError
+from exporter.wiring import Confidential
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Iterator
 
     from exporter.config import Config
+    from exporter.config.kinds import Flag
+    from exporter.config.tree import Key
 
 log = logging.getLogger(__name__)
-
-_FLAGS = {
-    "web.config.file": ("web.config_file", "FILE", "TLS and basic authentication of the web server"),
-    "web.telemetry-path": ("web.telemetry_path", "PATH", "path of the metrics"),
-    "shard": ("sharding.shard", "I/N", "part of the watchlist that this process watches"),
-    "log.level": ("log.level", "LEVEL", "debug, info, warning or error"),
-    "log.format": ("log.format", "FORMAT", "logfmt or json"),
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags; each lies over the configuration file's key of the same meaning."""
     add_config_arguments(parser)
-    parser.add_argument(
-        "--web.listen-address",
-        dest="web.listen_address",
-        metavar="ADDRESS",
-        action="append",
-        help="address to listen on, such as :10069; repeatable",
-    )
-    for flag, (key, value, purpose) in _FLAGS.items():
-        parser.add_argument(f"--{flag}", dest=key, metavar=value, help=purpose)
+    for key, flag in _flags():
+        parser.add_argument(
+            flag.name,
+            dest=key.dotted,
+            metavar=flag.value,
+            action="append" if flag.repeatable else "store",
+            help=_purpose(key, flag).replace("%", "%%"),
+        )
 
 
 def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the configuration keys that the command line sets."""
-    keys = ["web.listen_address", *(key for key, _, _ in _FLAGS.values())]
-    given = {key: getattr(arguments, key) for key in keys}
+    given = {key.dotted: getattr(arguments, key.dotted) for key, _flag in _flags()}
     return {key: value for key, value in given.items() if value is not None}
+
+
+def _flags() -> Iterator[tuple[Key, Flag]]:
+    """Yield each key of the settings tree that has a flag."""
+    for key in settings_tree().leaves():
+        if key.flag is not None:
+            yield key, key.flag
+
+
+def _purpose(key: Key, flag: Flag) -> str:
+    """Return what a flag's help says: its key's meaning, and where need be that this version refuses it."""
+    first, _, rest = key.summary.replace("`", "").partition(" ")
+    words = f"{first if first.isupper() else first.lower()} {rest}"
+    if flag.repeatable:
+        words += "; repeatable"
+    if key.dotted in UNBUILT:
+        words += f"; refused by this version ({UNBUILT[key.dotted]})"
+    return words
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -57,10 +72,11 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = load_config(arguments)
         settings = config.settings
-        configure(level=settings.log.level, style=settings.log.format, redact=redactor_of(config))
+        confidential = Confidential(config)
+        configure(level=settings.log.level, style=settings.log.format, redact=confidential.redactor)
         for notice in config.notices:
             log.warning("%s", notice)
-        asyncio.run(_daemon(config))
+        asyncio.run(_daemon(config, confidential, functools.partial(load_config, arguments)))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
@@ -70,5 +86,5 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _daemon(config: Config) -> None:
-    await serve(Daemon(config))
+async def _daemon(config: Config, confidential: Confidential, load: Callable[[], Config]) -> None:
+    await serve(Daemon(config, confidential=confidential, load=load))

@@ -3,7 +3,7 @@
 from exporter.config.addresses import ListenAddress
 from exporter.config.faults import ConfigError, Fault, Notice
 from exporter.config.kinds import IdentityLabel, LogFormat, LogLevel
-from exporter.config.loader import Config, current_digest, load
+from exporter.config.loader import Config, current_aside_digest, current_digest, load
 from exporter.config.secrets import PasswordSource
 from exporter.config.settings import AccountSettings, Settings
 
@@ -19,6 +19,7 @@ __all__ = [
     "Notice",
     "PasswordSource",
     "Settings",
+    "current_aside_digest",
     "current_digest",
     "load",
 ]

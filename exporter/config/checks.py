@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _IDENTITY = ("metrics", "identity")
 _KEY_FILE = ("metrics", "identity_key_file")
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _LIKE_A_SECRET = re.compile(r"(?=.*[0-9])[A-Za-z0-9+_=-]{16,}")
 
 
@@ -67,10 +68,13 @@ def load_authorities(path: Path) -> None:
     content = read_bytes(path)
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(cadata=content.decode("ascii"))
+        context.load_verify_locations(cadata=content.decode("ascii", "ignore"))  # comments may be in any language
     except (ssl.SSLError, ValueError):
-        problem = "holds no certificate in PEM format"
-        raise UnreadableError(problem, 'it begins with "-----BEGIN CERTIFICATE-----"') from None
+        if _CERTIFICATE in content:
+            problem = "holds a certificate that can't be read"
+            raise UnreadableError(problem, "save the certificates anew, whole and in PEM format") from None
+        mend = f'name a file with a line "{_CERTIFICATE.decode()}" for each certificate'
+        raise UnreadableError("holds no certificate in PEM format", mend) from None
 
 
 def identity_key(

@@ -7,7 +7,7 @@ import io
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.config.faults import Fault, did_you_mean, quote
-from exporter.config.values import check_label_name, flag_from_text
+from exporter.config.values import flag_from_text, parse_label_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -121,7 +121,7 @@ class CsvWatchlist:
 
     def _read_label(self, place: str, cell: str, index: int) -> None:
         try:
-            check_label_name(cell.removeprefix(LABEL_PREFIX))
+            parse_label_name(cell.removeprefix(LABEL_PREFIX))
         except ValueError as error:
             self.faults.append(Fault(place, f"{quote(cell.removeprefix(LABEL_PREFIX))} {error}"))
         else:

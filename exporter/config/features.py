@@ -24,7 +24,6 @@ UNBUILT = MappingProxyType(
         "sharding.shard": "one process watches the whole watchlist",
         "state.file": "a restart begins with no knowledge",
         "web.config_file": "the server speaks plain HTTP, without authentication",
-        "web.enable_lifecycle": "there is no reload or log level over HTTP",
         "web.enable_probe": "there is no /probe",
         "web.health_listen_address": "health is served on web.listen_address only",
     }

@@ -73,9 +73,11 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """The command-line flag of ``run`` that sets a key."""
+    """The command-line flag of ``run`` that sets a key; ``value`` stands for its value in the help."""
 
     name: str
+    value: str
+    repeatable: bool = False
 
 
 def _whole_from_text(text: str) -> int:
@@ -161,7 +163,12 @@ AccountSid = Annotated[str, BeforeValidator(values.parse_account_sid), _SID]
 Username = Annotated[str | None, BeforeValidator(values.parse_username), _SID]
 Identity = Annotated[str, BeforeValidator(values.parse_identity), Kind("identity")]
 Labels = Annotated[
-    dict[str, str], BeforeValidator(values.parse_labels), Kind("table of strings", to_toml=_labels_in_toml)
+    dict[
+        Annotated[str, BeforeValidator(values.parse_label_name)], Annotated[str, BeforeValidator(values.parse_text)]
+    ],
+    BeforeValidator(values.parse_label_table),
+    AfterValidator(values.without_empty),
+    Kind("table of strings", to_toml=_labels_in_toml),
 ]
 Password = Annotated[SecretStr | None, BeforeValidator(_password), Kind("secret", _secret_from_text, secret=True)]
 ProxyUrl = Annotated[

@@ -12,6 +12,7 @@ from exporter.config.checks import AccountChecks, family_faults, identity_key
 from exporter.config.faults import ConfigError, Fault, Notice, did_you_mean, quote
 from exporter.config.features import unbuilt_faults
 from exporter.config.files import Digest, UnreadableError, decode, expand, parse_toml, read_bytes, shown_path
+from exporter.config.kinds import IdentityLabel
 from exporter.config.settings import Settings
 from exporter.config.sources import EnvironmentLayer, FileLayer, FlagLayer, Layer, explain, place_of
 from exporter.config.tree import NAMED, settings_tree
@@ -37,7 +38,8 @@ class Config:
     """A whole and valid configuration.
 
     ``passwords`` are by account; ``sources`` are the files read, the configuration file first; ``sha256``
-    is a digest of their content, in hex. Neither ``repr`` nor ``str`` shows a secret or an identity.
+    is a digest of their content, and ``aside_sha256`` one of the files that keys name (certificate authorities,
+    the key of the identity label), both in hex. Neither ``repr`` nor ``str`` shows a secret or an identity.
     """
 
     path: Path
@@ -49,6 +51,7 @@ class Config:
     notices: tuple[Notice, ...]
     sources: tuple[Path, ...]
     sha256: str
+    aside_sha256: str
 
 
 def load(
@@ -74,6 +77,20 @@ def current_digest(config: Config) -> str:
     paths, _notices = expand(config.path.parent, (("", name) for name in config.settings.watchlist.files))
     digest = Digest()
     for path in (config.path, *(path for _place, path in paths)):
+        try:
+            digest.add(read_bytes(path))
+        except UnreadableError:
+            digest.add(b"")
+    return digest.hexdigest()
+
+
+def current_aside_digest(settings: Settings) -> str:
+    """Return the digest that the files named by keys have now, passwords apart: those have a watch of their own."""
+    named = [account.ca_file for account in settings.accounts.values()]
+    if settings.metrics.identity is IdentityLabel.HMAC:
+        named.append(settings.metrics.identity_key_file)
+    digest = Digest()
+    for path in filter(None, named):
         try:
             digest.add(read_bytes(path))
         except UnreadableError:
@@ -129,6 +146,7 @@ class _Loading:
             notices=tuple(self._notices),
             sources=(self._path, *sources),
             sha256=self._digest.hexdigest(),
+            aside_sha256=current_aside_digest(settings),
         )
 
     def _identity_key(self, settings: Settings) -> bytes | None:
@@ -218,7 +236,9 @@ class _Loading:
     def _judge(self, watchlist: Watchlist) -> None:
         self._faults.extend(watchlist.faults)
         if watchlist.without_account:
-            problem = f"no account is set, and {watchlist.without_account} watched entries need one"
+            count = watchlist.without_account
+            needing = "1 watched entry needs one" if count == 1 else f"{count} watched entries need one"
+            problem = f"no account is set, and {needing}"
             self._faults.append(Fault(self._file, problem, "add a table [accounts.main]"))
         self._notices.extend(watchlist.notices())
         if not watchlist.factors and not watchlist.entities:

@@ -158,7 +158,7 @@ def _settable(key: Key) -> str:
     if key.kind.files_only or LISTED in key.path:
         return _ENTRY
     variable = f"`{variable_name(key.path, 'NAME')}`"
-    return f"`{key.flag}`, {variable}" if key.flag else variable
+    return f"`{key.flag.name}`, {variable}" if key.flag else variable
 
 
 def _names(names: Iterable[str]) -> str:

@@ -29,12 +29,14 @@ class _Table(BaseModel):
 class WebSettings(_Table):
     """The HTTP server."""
 
-    listen_address: Annotated[kinds.ListenAddresses, Flag("--web.listen-address")] = Field(
-        (ListenAddress(None, DEFAULT_PORT),),
-        description="Where to listen. `:10069` is every address, IPv4 and IPv6; a list is allowed, "
-        "and the flag may be repeated.",
+    listen_address: Annotated[kinds.ListenAddresses, Flag("--web.listen-address", "ADDRESS", repeatable=True)] = (
+        Field(
+            (ListenAddress(None, DEFAULT_PORT),),
+            description="Where to listen: `:10069` is every address, IPv4 and IPv6. A list is allowed, "
+            "and the flag may be repeated.",
+        )
     )
-    telemetry_path: Annotated[kinds.TelemetryPath, Flag("--web.telemetry-path")] = Field(
+    telemetry_path: Annotated[kinds.TelemetryPath, Flag("--web.telemetry-path", "PATH")] = Field(
         "/metrics", description="Path of the metrics."
     )
     health_listen_address: kinds.OptionalListenAddress = Field(
@@ -42,7 +44,7 @@ class WebSettings(_Table):
         description="Second address that serves `/-/healthy` and `/-/ready` only, "
         "for probes where the first one asks for a client certificate.",
     )
-    config_file: Annotated[kinds.OptionalPath, Flag("--web.config.file")] = Field(
+    config_file: Annotated[kinds.OptionalPath, Flag("--web.config.file", "FILE")] = Field(
         None, description="TLS and basic authentication: a web configuration file of Prometheus' exporter-toolkit."
     )
     enable_lifecycle: kinds.Switch = Field(False, description="Answer `POST /-/reload` and `PUT /-/log-level`.")
@@ -54,10 +56,10 @@ class WebSettings(_Table):
 class LogSettings(_Table):
     """The exporter's own log."""
 
-    level: Annotated[kinds.Level, Flag("--log.level")] = Field(
+    level: Annotated[kinds.Level, Flag("--log.level", "LEVEL")] = Field(
         LogLevel.INFO, description="Least severe level that is logged: `debug`, `info`, `warning` or `error`."
     )
-    format: Annotated[kinds.Format, Flag("--log.format")] = Field(
+    format: Annotated[kinds.Format, Flag("--log.format", "FORMAT")] = Field(
         LogFormat.LOGFMT, description="How a line is written: `logfmt` or `json`."
     )
 
@@ -215,7 +217,7 @@ class StateSettings(_Table):
 class ShardingSettings(_Table):
     """Several exporters that share one watchlist."""
 
-    shard: Annotated[kinds.Shard, Flag("--shard")] = Field(
+    shard: Annotated[kinds.Shard, Flag("--shard", "I/N")] = Field(
         "0/1",
         description="This process's part of the watchlist: ordinal/count, the first is 0; "
         "`auto` takes the ordinal from the pod's name.",

@@ -102,7 +102,7 @@ class FlagLayer(Layer):
                 known = [known.dotted for known in tree.leaves()]
                 self.faults.append(Fault(flag_name(name), "sets no known key", did_you_mean(name, known)))
                 continue
-            place = key.flag or flag_name(name)
+            place = key.flag.name if key.flag else flag_name(name)
             if isinstance(value, str):
                 self.put_text(key, path, value, place)
             else:
@@ -185,12 +185,11 @@ class FileLayer(Layer):
             place = f"{self._file}: {spelt(here)}"
             node = table.each or table.below.get(name)
             if node is None:
-                self.faults.append(Fault(place, "is not a known key", self._mend(table, here)))
+                self.faults.append(Fault(place, "is not a known key", self._mend(table, here, value)))
             elif isinstance(node, Key):
                 self.put(here, self._value(node, value), place)
             elif not isinstance(value, dict):
-                problem = f"is {values.kind_of(value)}, not a table"
-                self.faults.append(Fault(place, problem, f"write [{spelt(here)}] and its keys below"))
+                self._refuse(place, value, f"[{dotted(node.each.path) if node.each else spelt(here)}]")
             else:
                 self.put(here, {}, place)
                 self._walk(node, value, here)
@@ -207,12 +206,29 @@ class FileLayer(Layer):
                 return value  # the tree tells what is wrong with it
         return value
 
-    def _mend(self, table: Table, path: tuple[str, ...]) -> str:
+    def _refuse(self, place: str, value: object, heading: str) -> None:
+        """Add the fault of a value that stands where a table belongs."""
+        if _is_array_of_tables(value):
+            fault = Fault(place, "is an array of tables, not a table", f"write {heading} with one bracket")
+        else:
+            fault = Fault(place, f"is {values.kind_of(value)}, not a table", f"write {heading} and its keys below")
+        self.faults.append(fault)
+
+    def _mend(self, table: Table, path: tuple[str, ...], value: object) -> str:
         name = path[-1]
+        if isinstance(value, dict) or _is_array_of_tables(value):
+            # A misspelt table is meant to stand here, whatever keys of that name there are elsewhere
+            mend = did_you_mean(name, (name for name, node in table.below.items() if isinstance(node, Table)))
+            if mend:
+                return mend
         elsewhere = next((key.dotted for key in self.tree.leaves() if key.path[-1] == name), None)
         if elsewhere is not None:
             return f'did you mean "{elsewhere}"?'
         return did_you_mean(name, table.below) or "remove it"
+
+
+def _is_array_of_tables(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
 def find(tree: Table, path: tuple[str, ...]) -> Key | Table | None:

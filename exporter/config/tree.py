@@ -31,12 +31,17 @@ class Key:
     description: str
     default: object
     required: bool
-    flag: str | None
+    flag: Flag | None
 
     @property
     def dotted(self) -> str:
         """The key as it is written in messages."""
         return dotted(self.path)
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the description, without its full stop."""
+        return self.description.partition(". ")[0].rstrip(".")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ def _node(info: FieldInfo, path: tuple[str, ...]) -> Key | Table:
         description=info.description or "",
         default=None if info.is_required() else info.default,
         required=info.is_required(),
-        flag=next((mark.name for mark in info.metadata if isinstance(mark, Flag)), None),
+        flag=next((mark for mark in info.metadata if isinstance(mark, Flag)), None),
     )
 
 

@@ -30,7 +30,8 @@ class Problem(NamedTuple):
 def problems(error: ValidationError) -> Iterator[Problem]:
     """Yield each problem, without the value."""
     for found in error.errors(include_url=False, include_input=False):
-        path = tuple(part for part in found["loc"] if isinstance(part, str) and part != "[key]")
+        location = found["loc"][:-1] if found["loc"][-1:] == ("[key]",) else found["loc"]
+        path = tuple(part for part in location if isinstance(part, str))
         position = next((part for part in found["loc"] if isinstance(part, int)), None)
         cause = found.get("ctx", {}).get("error")
         yield Problem(path, position, found["type"], cause if isinstance(cause, ValueError) else None)
@@ -39,7 +40,7 @@ def problems(error: ValidationError) -> Iterator[Problem]:
 def entry_faults(error: ValidationError, table: Table, place: Callable[[str], str]) -> Iterator[Fault]:
     """Yield the faults of one entry of the watchlist; ``place`` tells where a key of it stands."""
     for path, _position, kind, cause in problems(error):
-        name = spelt(path[:1])
+        name = spelt(path)
         if cause is not None:
             yield Fault(place(name), explain(cause, table.path))
         elif kind == "missing":
@@ -50,4 +51,4 @@ def entry_faults(error: ValidationError, table: Table, place: Callable[[str], st
 
 def missing(place: str, key: Key) -> Fault:
     """Return the fault of a key that must be there and isn't."""
-    return Fault(place, "is missing", f"add it ({key.description.partition('. ')[0].rstrip('.')})")
+    return Fault(place, "is missing", f"add it ({key.summary})")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NoReturn
 
-from exporter.config.faults import HARMLESS_CHARACTERS, UnfitError, quote
+from exporter.config.faults import HARMLESS_CHARACTERS, UnfitError
 from exporter.watched import canonical_sid
 
 if TYPE_CHECKING:
@@ -211,30 +211,25 @@ def parse_name(value: object) -> str:
     return value
 
 
-def check_label_name(name: str) -> None:
-    """Raise ValueError unless a label of the user's may have this name."""
+def parse_label_name(name: str) -> str:
+    """Return the name of a label of the user's."""
     if not _LABEL_NAME.fullmatch(name):
         raise ValueError("is not a label name (letters, digits and _, not beginning with a digit)")
     if name in RESERVED_LABELS:
         raise ValueError("is a reserved label name; choose another")
     if name.startswith(("__", "exported_")):
         raise ValueError("begins with __ or exported_, which Prometheus uses itself; choose another")
+    return name
 
 
-def parse_labels(value: object) -> dict[str, str]:
-    """Return the user's labels by name, without the empty ones; their values are never quoted."""
-    if not isinstance(value, dict):
-        wrong_kind(value, "a table of labels", 'write { name = "value" }')
-    labels: dict[str, str] = {}
-    for name, text in value.items():
-        try:
-            check_label_name(name)
-            parse_text(text)
-        except ValueError as error:
-            raise ValueError(f"{quote(name)} {error}") from None
-        if text:
-            labels[name] = text
-    return labels
+def parse_label_table(value: object) -> dict[str, object]:
+    """Return a table whose names and values are still to be parsed."""
+    return value if isinstance(value, dict) else wrong_kind(value, "a table of labels", 'write { name = "value" }')
+
+
+def without_empty(labels: dict[str, str]) -> dict[str, str]:
+    """Return the labels that have a value: an empty one is no label to Prometheus."""
+    return {name: text for name, text in labels.items() if text}
 
 
 def parse_credential(value: object) -> str:

@@ -23,7 +23,7 @@ from exporter.polling.ledger import STATUSES
 from exporter.verify.outcome import Operation, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from exporter.polling.ledger import StatusChange
     from exporter.verify.outcome import Attempt, Outcome
@@ -130,6 +130,27 @@ class Telemetry:
                 self._fetch_failures.labels(account, service_sid, reason)
             for before, after in STATUS_PAIRS:
                 self._status_changes.labels(account, service_sid, before, after)
+
+    def retain(self, accounts: Container[str], services: Container[tuple[str, str]]) -> None:
+        """Count for no other accounts and services than these any more: their series vanish."""
+        for known in list(self._known):
+            match known:
+                case str() if known not in accounts:
+                    gone = {"account": known}
+                    of: tuple[Counter | Histogram, ...] = (
+                        self._requests,
+                        self._request_duration,
+                        self._server_duration,
+                        self._retries,
+                    )
+                case (account, service_sid) if known not in services:
+                    gone = {"account": account, "service_sid": service_sid}
+                    of = (self._fetches, self._fetch_failures, self._status_changes)
+                case _:
+                    continue
+            self._known.discard(known)
+            for metric in of:
+                metric.remove_by_labels(gone)
 
     def attempted(self, account: str, operation: Operation, attempt: Attempt) -> None:
         """Count a request, with its request id as the exemplar of its duration."""

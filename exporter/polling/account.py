@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from exporter.polling.clients import Clients
 from exporter.polling.refusals import Refusals
 from exporter.polling.turns import Turns
 from exporter.verify.backoff import attempts_allowed, backoff_seconds
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterable
 
+    from exporter.polling.clients import FactorClient
     from exporter.polling.clock import Clock
     from exporter.polling.ledger import FactorRecord, Ledger
     from exporter.polling.observer import Observer
@@ -26,16 +28,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 1.0
-
-
-class FactorClient(Protocol):
-    """What polling needs of a client."""
-
-    async def fetch_factor(self, watched: WatchedFactor) -> Attempt:
-        """Ask for one factor, once; never raises."""
-
-    async def aclose(self) -> None:
-        """Close every connection; requests under way fail at once."""
 
 
 class AccountPoller:
@@ -65,7 +57,7 @@ class AccountPoller:
         self.throttle = throttle
         self.stretch = 1.0
         self.demand_requests_per_second = 0.0  # of the unstretched intervals, as of the last look at the budget
-        self._client = client
+        self._clients = Clients(client)
         self._ledger = ledger
         self._schedule = schedule
         self._observer = observer
@@ -130,8 +122,23 @@ class AccountPoller:
             if self.throttle.in_flight == 0:  # looks that wait for another attempt are held as well
                 self._unseen.difference_update(self._under_way)
 
+    def forget(self, key: FactorKey) -> None:
+        """Stop looking at a factor; what is under way for it goes on and is dropped."""
+        self._turns.withdraw(key)
+        self._unseen.discard(key)
+
+    def configure(self, *, requests_per_second: float, max_concurrency: int, max_attempts: int) -> None:
+        """Take another budget and number of attempts."""
+        self.throttle.configure(requests_per_second=requests_per_second, max_concurrency=max_concurrency)
+        self._max_attempts = max_attempts
+        self._turns.pump()
+
+    def use(self, client: FactorClient, *, void: bool = False) -> None:
+        """Use another client; ``void`` drops what the one before still brings, as it asked another API."""
+        self._clients.replace(client, void=void)
+
     def credentials_changed(self) -> None:
-        """Take a changed password file: a pause for credentials ends as soon as one call is answered."""
+        """Take changed credentials: a pause for credentials ends as soon as one call is answered."""
         self._credentials += 1
         self._refusals.credentials_changed()
 
@@ -192,12 +199,13 @@ class AccountPoller:
         urgent: bool = False,
     ) -> Outcome | None:
         """Fetch a factor and tell the ledger; ``None`` where the exporter stops first."""
-        key = record.watched.key
+        asked = record.watched
+        key = asked.key
         outcome = await self._fetch(
             record, deadline, urgent=urgent, max_attempts=1 if urgent else self._max_attempts
         )
-        if outcome is None or self._ledger.get(key) is not record:
-            return outcome  # stopping, or no longer watched: the answer is dropped
+        if outcome is None or self._ledger.get(key) is not record or record.watched.identity != asked.identity:
+            return outcome  # stopping, no longer watched, or asked for as another's: the answer is dropped
         change = self._ledger.apply(key, outcome, self._clock.moment())
         self._observer.fetched(record, outcome, change)
         return outcome
@@ -253,13 +261,15 @@ class AccountPoller:
         try:
             if self._turns.stopping:  # since the slot was given
                 return None
-            attempt = await self._client.fetch_factor(watched)
+            async with self._clients.borrow() as lease:
+                attempt = await lease.client.fetch_factor(watched)
             if attempt.code is not None:
                 answered = attempt.duration_seconds
         finally:
             now = self._clock.steady()
             self.throttle.end(answered)
-        if self._dropping:
+        if self._dropping or lease.void:
+            self._turns.pump()
             return None
         self._refusals.guard.heard(attempt.code)
         reason = attempt.result.reason if isinstance(attempt.result, Failure) else None
@@ -290,7 +300,7 @@ class AccountPoller:
         if tasks:
             await asyncio.wait(tasks, timeout=timeout_seconds)
         self._dropping = True
-        await self._client.aclose()
+        await self._clients.aclose()
         if tasks := self._pending():
             _, stuck = await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
             for task in stuck:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from exporter.verify.outcome import Answer, Failure, Outcome, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
 
+    from exporter.polling.memory import Memory
     from exporter.watched import FactorKey, WatchedFactor
 
 UNKNOWN = "unknown"
@@ -40,14 +41,17 @@ class FactorRecord:
     """What is known of one factor; ``None`` means not known, and is never shown as a value.
 
     ``status`` is what may be claimed now: it is withdrawn when it is stale. ``last_status`` remembers the last
-    answer across that, for counting changes and for the interval.
+    answer across that, for counting changes and for the interval. ``entity`` is the name of the watched entity
+    that the factor was found in, empty for one that is only listed.
     """
 
     watched: WatchedFactor
+    entity: str = ""
     status: Status | None = None
     last_status: Status | None = None
     up: bool | None = None
     answered: Moment | None = None
+    answered_interval_seconds: float = 0.0
     last_verified_seconds: float | None = None
     unverified_since: float | None = None
     duration_seconds: float | None = None
@@ -72,12 +76,13 @@ class StatusChange(NamedTuple):
 
 
 class Ledger:
-    """The records of every watched factor, and their counts by service and status."""
+    """The records of every watched factor, and their counts by service, by entity and by status."""
 
     def __init__(self, policy: LedgerPolicy) -> None:
         self._policy = policy
         self._records: dict[FactorKey, FactorRecord] = {}
         self._counts: dict[tuple[str, str], Counter[str]] = {}
+        self._entity_counts: dict[tuple[str, str, str], Counter[str]] = {}
         self._stale_heap: list[tuple[float, FactorKey]] = []
         self._stretch: dict[str, float] = {}
 
@@ -96,19 +101,99 @@ class Ledger:
 
     def watch(self, watched: WatchedFactor) -> FactorRecord:
         """Begin to know of a factor: never tried, never answered."""
+        if watched.key in self._records:
+            raise ValueError("the factor is watched already")
         record = FactorRecord(watched)
         record.interval_seconds = watched.interval_seconds * self._stretch.get(watched.key.account, 1.0)
         self._records[watched.key] = record
-        counts = self._counts.setdefault(_service(watched.key), Counter())
-        if not watched.paused:
-            counts[UNKNOWN] += 1
+        self._count(record, 1)
         return record
 
-    def forget(self, key: FactorKey) -> None:
-        """Drop all that is known of a factor."""
+    def forget(self, key: FactorKey) -> FactorRecord:
+        """Drop all that is known of a factor; return what was known."""
         record = self._records.pop(key)
-        if not record.watched.paused:
-            self._counts[_service(key)][record.status or UNKNOWN] -= 1
+        self._count(record, -1)
+        return record
+
+    def revise(self, watched: WatchedFactor, now: Moment) -> FactorRecord:
+        """Take a watched factor's new name, labels, interval or pause; what is known of it stays."""
+        record = self._records[watched.key]
+        self._count(record, -1)
+        record.watched = watched
+        self._count(record, 1)
+        self._adapt(record, now)
+        return record
+
+    def join(self, key: FactorKey, entity: str) -> None:
+        """Count a factor as one of this entity's, or with an empty name as nobody's."""
+        record = self._records[key]
+        self._count(record, -1)
+        record.entity = entity
+        self._count(record, 1)
+
+    def adopt(self, policy: LedgerPolicy, now: Moment) -> list[FactorKey]:
+        """Take new rules; return the factors whose interval in force changed."""
+        if policy == self._policy:
+            return []
+        self._policy = policy
+        return [key for key, record in self._records.items() if self._adapt(record, now)]
+
+    def _adapt(self, record: FactorRecord, now: Moment) -> bool:
+        """Apply the rules to a record anew; return whether its interval in force changed."""
+        before, record.interval_seconds = record.interval_seconds, self._interval(record, now)
+        if record.stale_at is not None and record.answered is not None:
+            self._renew(record, record.answered)
+        return record.interval_seconds != before
+
+    def restore(self, key: FactorKey, memory: Memory, now: Moment) -> None:
+        """Take what was known of a factor before a restart, with its real age.
+
+        A status that is stale by now is not claimed.
+        """
+        record = self._records[key]
+        steady = now.steady - now.wall  # what a wall time is off by
+        record.up, record.failures, record.slowed = memory.up, memory.failures, memory.slowed
+        record.duration_seconds = memory.duration_seconds
+        record.last_verified_seconds = memory.last_verified_seconds
+        record.factor_type, record.entity_sid = memory.factor_type, memory.entity_sid
+        if memory.status is not None and memory.answered_seconds is not None:
+            record.last_status = memory.status
+            record.answered = Moment(memory.answered_seconds, memory.answered_seconds + steady)
+            record.answered_interval_seconds = memory.answered_interval_seconds
+            if memory.status is Status.UNVERIFIED:
+                since = memory.unverified_since_seconds
+                record.unverified_since = (memory.answered_seconds if since is None else since) + steady
+            if self._stale_at(record, record.answered) > now.steady:
+                self._set_status(record, memory.status)
+                record.created_seconds, record.updated_seconds = memory.created_seconds, memory.updated_seconds
+                self._renew(record, record.answered)
+        record.interval_seconds = self._interval(record, now)
+
+    def know_service(self, account: str, service_sid: str) -> None:
+        """Count a service's factors even while it has none."""
+        self._counts.setdefault((account, service_sid), Counter())
+
+    def know_entity(self, account: str, service_sid: str, entity: str) -> None:
+        """Count an entity's factors even while it has none."""
+        self.know_service(account, service_sid)
+        self._entity_counts.setdefault((account, service_sid, entity), Counter())
+
+    def retain(self, services: Container[tuple[str, str]], entities: Container[tuple[str, str, str]]) -> None:
+        """Count no other services and entities than these any more."""
+        self._counts = {service: counts for service, counts in self._counts.items() if service in services}
+        self._entity_counts = {
+            entity: counts for entity, counts in self._entity_counts.items() if entity in entities
+        }
+
+    def _count(self, record: FactorRecord, by: int) -> None:
+        """Add a record to the counts, or with -1 take it out; a paused factor counts in its entity alone."""
+        key, paused = record.watched.key, record.watched.paused
+        counts = self._counts.setdefault(_service(key), Counter())
+        if not paused:
+            counts[record.status or UNKNOWN] += by
+        if record.entity:
+            entity = self._entity_counts.setdefault((*_service(key), record.entity), Counter())
+            entity[UNKNOWN if paused else record.status or UNKNOWN] += by
 
     def apply(self, key: FactorKey, outcome: Outcome, now: Moment) -> StatusChange | None:
         """Take the outcome of a fetch; return the change of status if there was one.
@@ -130,6 +215,7 @@ class Ledger:
                 record.slowed |= reason.needs_a_change or outcome.alone  # until an answer
         record.interval_seconds = self._interval(record, now)
         if isinstance(outcome.result, Answer):
+            record.answered_interval_seconds = record.interval_seconds
             self._renew(record, now)
         return change
 
@@ -151,10 +237,13 @@ class Ledger:
         self._set_status(record, answer.status)
         return StatusChange(before, answer.status) if before not in (None, answer.status) else None
 
-    def _renew(self, record: FactorRecord, now: Moment) -> None:
-        """Set when the answer just taken becomes stale."""
-        longest = max(record.watched.interval_seconds, record.interval_seconds)
-        record.stale_at = now.steady + self._policy.stale_after * longest
+    def _stale_at(self, record: FactorRecord, answered: Moment) -> float:
+        longest = max(record.watched.interval_seconds, record.answered_interval_seconds)
+        return answered.steady + self._policy.stale_after * longest
+
+    def _renew(self, record: FactorRecord, answered: Moment) -> None:
+        """Set when the last answer becomes stale."""
+        record.stale_at = self._stale_at(record, answered)
         # One place in the heap a factor: a later time is found when the earlier one comes up.
         if record.stale_queued is None or record.stale_at < record.stale_queued:
             self._queue_stale(record, record.stale_at)
@@ -171,13 +260,12 @@ class Ledger:
             heapq.heapify(self._stale_heap)
 
     def _set_status(self, record: FactorRecord, status: Status | None) -> None:
-        counts = self._counts[_service(record.watched.key)]
-        counts[record.status or UNKNOWN] -= 1
-        counts[status or UNKNOWN] += 1
+        self._count(record, -1)
         record.status = status
+        self._count(record, 1)
 
     def expire(self, steady: float) -> list[FactorKey]:
-        """Withdraw every status that is stale at ``steady``; return the factors it was withdrawn of."""
+        """Withdraw every status that is stale at ``steady``; return the factors that a claim was withdrawn of."""
         withdrawn: list[FactorKey] = []
         while self._stale_heap and self._stale_heap[0][0] <= steady:
             queued, key = heapq.heappop(self._stale_heap)
@@ -192,7 +280,8 @@ class Ledger:
                 continue
             self._set_status(record, None)
             record.created_seconds = record.updated_seconds = record.stale_at = None
-            withdrawn.append(key)
+            if not record.watched.paused:  # else nothing was claimed
+                withdrawn.append(key)
         return withdrawn
 
     def _interval(self, record: FactorRecord, now: Moment) -> float:
@@ -234,6 +323,11 @@ class Ledger:
     def counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
         """The number of factors by (account, service SID) and by status, ``unknown`` included."""
         return self._counts
+
+    @property
+    def entity_counts(self) -> Mapping[tuple[str, str, str], Mapping[str, int]]:
+        """The number of factors by (account, service SID, entity) and by status, ``unknown`` included."""
+        return self._entity_counts
 
 
 def _service(key: FactorKey) -> tuple[str, str]:

@@ -15,6 +15,12 @@ class Observer(Protocol):
     def watched(self, record: FactorRecord) -> None:
         """Called when a factor begins to be watched."""
 
+    def revised(self, record: FactorRecord) -> None:
+        """Called when a watched factor's name, labels, interval, pause or entity changed."""
+
+    def forgotten(self, record: FactorRecord) -> None:
+        """Called when a factor is no longer watched."""
+
     def attempted(self, account: str, operation: Operation, attempt: Attempt) -> None:
         """Called after each request."""
 

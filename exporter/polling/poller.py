@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 from exporter.polling.schedule import first_look_spread
@@ -12,11 +13,13 @@ if TYPE_CHECKING:
 
     from exporter.polling.account import AccountPoller
     from exporter.polling.clock import Clock
-    from exporter.polling.ledger import Ledger
+    from exporter.polling.ledger import Ledger, LedgerPolicy, Moment
+    from exporter.polling.memory import Memory
     from exporter.polling.observer import Observer
     from exporter.polling.schedule import Schedule
-    from exporter.watched import WatchedFactor
+    from exporter.watched import FactorKey, WatchedFactor
 
+MINIMUM_INTERVAL_SECONDS = 1.0
 _STRETCH_HEADROOM = 1.05
 _STRETCH_TOLERANCE = 0.1
 
@@ -27,7 +30,7 @@ class Poller:
     def __init__(
         self,
         *,
-        accounts: Mapping[str, AccountPoller],
+        accounts: dict[str, AccountPoller],
         ledger: Ledger,
         schedule: Schedule,
         observer: Observer,
@@ -40,24 +43,72 @@ class Poller:
         self._clock = clock
         self.last_tick = clock.moment()
 
-    def watch(self, factors: Iterable[WatchedFactor]) -> None:
-        """Begin to look at these factors, their first looks spread within the budget of their account."""
-        polled: dict[str, list[WatchedFactor]] = {}
+    def watch(self, factors: Iterable[WatchedFactor], memories: Mapping[FactorKey, Memory] | None = None) -> None:
+        """Begin to look at these factors, their first looks spread within the budget of their account.
+
+        One whose status is known from ``memories``, and not stale, keeps its regular turn.
+        """
+        now = self._clock.moment()
+        new: list[FactorKey] = []
         for watched in factors:
             record = self._ledger.watch(watched)
+            if memories and (memory := memories.get(watched.key)) is not None:
+                self._ledger.restore(watched.key, memory, now)
             self._observer.watched(record)
             if not watched.paused:
-                polled.setdefault(watched.key.account, []).append(watched)
+                new.append(watched.key)
+        self._begin(new)
+
+    def revise(self, factors: Iterable[WatchedFactor]) -> None:
+        """Take new names, labels, intervals or pauses of watched factors; state and phase stay."""
+        now = self._clock.moment()
+        begun: list[FactorKey] = []
+        for watched in factors:
+            key = watched.key
+            before = self._ledger[key].watched
+            record = self._ledger.revise(watched, now)
+            if watched.paused:
+                self._schedule.remove(key)
+                self.accounts[key.account].forget(key)
+            elif before.paused:
+                begun.append(key)
+            else:
+                # Where the identity is another, what was known may be of another's factor: look soon.
+                soon = record.interval_seconds if watched.identity == before.identity else MINIMUM_INTERVAL_SECONDS
+                self._schedule.bring_forward(key, now.steady, soon)
+            self._observer.revised(record)
+        self._begin(begun)
+
+    def forget(self, keys: Iterable[FactorKey]) -> None:
+        """Stop looking at these factors; an answer that is under way for one of them is dropped."""
+        for key in keys:
+            record = self._ledger.forget(key)
+            self._schedule.remove(key)
+            self.accounts[key.account].forget(key)
+            self._observer.forgotten(record)
+
+    def adopt(self, policy: LedgerPolicy) -> None:
+        """Take new rules of the ledger, for all factors."""
+        now = self._clock.moment()
+        self._intervals_changed(self._ledger.adopt(policy, now), now)
+
+    def _begin(self, keys: Iterable[FactorKey]) -> None:
+        """Plan the first looks of factors that are newly polled."""
+        by_account: dict[str, list[FactorKey]] = {}
+        for key in keys:
+            by_account.setdefault(key.account, []).append(key)
         self.keep_budgets()
         now = self._clock.steady()
-        for name, members in polled.items():
+        for name, members in by_account.items():
             account = self.accounts[name]
             demand = self._ledger.demand(name) / account.stretch
-            spread = first_look_spread(len(members), demand, _spendable(account))
-            account.expect(watched.key for watched in members)
-            for watched in members:
-                record = self._ledger[watched.key]
-                self._schedule.add(watched.key, now, record.interval_seconds, spread)
+            unseen = [key for key in members if self._ledger[key].status is None]
+            spread = first_look_spread(len(unseen), demand, _spendable(account))
+            account.expect(unseen)
+            for key in members:
+                record = self._ledger[key]
+                within = spread if record.status is None else math.inf
+                self._schedule.add(key, now, record.interval_seconds, within)
 
     def tick(self) -> None:
         """Withdraw what is stale, and start what is due; called each second."""
@@ -84,12 +135,15 @@ class Poller:
                 continue
             account.stretch = stretch
             now = self._clock.moment()
-            for key in self._ledger.stretch(account.name, stretch, now):
-                record = self._ledger[key]
-                # A look that was planned at a longer interval would be missed for that long.
-                self._schedule.bring_forward(key, now.steady, record.interval_seconds)
-                self._observer.interval_changed(record)
+            self._intervals_changed(self._ledger.stretch(account.name, stretch, now), now)
             self._observer.over_budget(account.name, stretch, demand, budget)
+
+    def _intervals_changed(self, keys: Iterable[FactorKey], now: Moment) -> None:
+        for key in keys:
+            record = self._ledger[key]
+            # A look that was planned at a longer interval would be missed for that long.
+            self._schedule.bring_forward(key, now.steady, record.interval_seconds)
+            self._observer.interval_changed(record)
 
     @property
     def queue_length(self) -> int:

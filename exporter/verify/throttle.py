@@ -27,11 +27,22 @@ class Throttle:
         self.in_flight = 0
         self.paused_until = -math.inf
         self._starts: deque[float] = deque(maxlen=math.ceil(requests_per_second))
-        self._window_seconds = math.ceil(requests_per_second) / requests_per_second
         self._halved_at = -math.inf
         self._calm_since = -math.inf
         self._latency_seconds = ASSUMED_LATENCY_SECONDS
         self._latency_samples = 0
+
+    def configure(self, *, requests_per_second: float, max_concurrency: int) -> None:
+        """Take another rate and concurrency; a concurrency that a 429 halved stays, where it is the lesser."""
+        if self.limit == self.max_concurrency:
+            self.limit = max_concurrency
+        self.limit = min(self.limit, max_concurrency)
+        self.requests_per_second, self.max_concurrency = requests_per_second, max_concurrency
+        self._starts = deque(self._starts, maxlen=math.ceil(requests_per_second))
+
+    @property
+    def _window_seconds(self) -> float:
+        return math.ceil(self.requests_per_second) / self.requests_per_second
 
     def paused(self, now: float) -> bool:
         """Whether a 429 holds the account at ``now``."""

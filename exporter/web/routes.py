@@ -20,6 +20,7 @@ from exporter.exposition.negotiation import (
     accepts_openmetrics,
 )
 from exporter.polling.ledger import STATUSES
+from exporter.web.lifecycle import Lifecycle, Reloadable
 from exporter.web.views import urgency, view
 
 if TYPE_CHECKING:
@@ -35,11 +36,10 @@ _API_FACTORS = 1000
 _CONTENT_SECURITY = "default-src 'none'; style-src 'self' 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 
 
-class Exporter(Protocol):
+class Exporter(Reloadable, Protocol):
     """What the web server needs of the daemon."""
 
     ledger: Ledger
-    draining: bool
 
     def exposition(self, *, openmetrics: bool) -> list[bytes]:
         """Return the pieces of a scrape."""
@@ -163,6 +163,7 @@ def make_application(exporter: Exporter, *, telemetry_path: str) -> web.Applicat
     application.router.add_get("/api/v1/factors", routes.factors)
     application.router.add_get("/-/healthy", routes.healthy)
     application.router.add_get("/-/ready", routes.ready)
+    Lifecycle(exporter).add_to(application.router)
     return application
 
 

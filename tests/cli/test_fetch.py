@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import pty
 import re
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from exporter.cli.fetch import Pauses
 from exporter.exposition.catalogue import FACTOR_FAMILIES
 from exporter.simulator import Fault, FaultKind
 from tests.daemon.configs import account_of, entry, write_config
@@ -244,6 +246,40 @@ async def test_a_retry_may_come_after_the_interval(
 
     assert ran.status == 0
     assert json.loads(ran.out)[0]["last_fetch_attempts"] == 2
+    assert ran.err == "main: rate limited by the API (HTTP 429); waiting 1 s\n"
+
+
+@pytest.mark.parametrize("on_a_terminal", [True, False])
+async def test_a_pause_is_told_once_and_leaves_the_progress_bar_whole(
+    simulator: Simulator, tmp_path: Path, on_a_terminal: bool
+) -> None:
+    simulator.faults.add(Fault(FaultKind.STATUS, status=429, retry_after=2, times=4))
+    entries = [entry(f"factor-{number}", simulator.add_factor()) for number in range(6)]
+    path = write(tmp_path, simulator, *entries, max_attempts=3)
+    if on_a_terminal:
+        status, out, err = await on_terminal("fetch", "--config.file", path)
+        assert "\rmain: rate limited by the API (HTTP 429); waiting 2 s\r\n" in err
+        assert "| 0/6 [" in err
+    else:
+        status, out, err = await in_pipes("fetch", "--config.file", path)
+        assert err == "main: rate limited by the API (HTTP 429); waiting 2 s\n"
+
+    assert err.count("rate limited") == 1
+    assert (status, len(out.splitlines())) == (0, 7)
+
+
+def test_which_pauses_are_told() -> None:
+    def told(now: float, **paused_until: float) -> list[str]:
+        return [f"{line.partition(':')[0]} {line.split()[-2]}" for line in pauses.begun(now, paused_until)]
+
+    pauses = Pauses()
+    assert told(0, a=-math.inf, b=-math.inf) == []
+    assert told(1, a=1.3, b=31) == ["b 30"]  # the first one is over before anyone has read of it
+    assert told(1.1, a=61.05, b=31) == ["a 60"]
+    assert told(30, a=61.05, b=45) == []  # prolonged
+    assert told(44, a=61.05, b=45) == []
+    assert told(45, a=61.05, b=45) == []  # over
+    assert told(45.02, a=61.05, b=50) == ["b 5"]
 
 
 async def test_odd_names_come_out_as_they_are(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:

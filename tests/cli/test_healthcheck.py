@@ -136,13 +136,14 @@ async def test_the_configuration_file_names_the_address(
         assert (await call_beside("healthcheck", "--config.file", str(path))).status == 0
 
 
+@pytest.mark.parametrize("variable", [VARIABLE, VARIABLE.lower(), "Verify_Exporter_web__Listen_Address"])
 async def test_the_environment_lies_over_the_file(
-    call_beside: Callable[..., Awaitable[Ran]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call_beside: Callable[..., Awaitable[Ran]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     path = tmp_path / "config.toml"
     path.write_text('[web]\nlisten_address = "127.0.0.1:1"\n')
     async with answering(http("200 OK", "healthy\n")) as (url, requests):
-        monkeypatch.setenv(VARIABLE, url.removeprefix("http://"))
+        monkeypatch.setenv(variable, url.removeprefix("http://"))
         assert (await call_beside("healthcheck", "--config.file", str(path))).status == 0
         assert (await call_beside("healthcheck", "--url", "http://127.0.0.1:1")).status == 1
 

@@ -205,7 +205,7 @@ def test_an_identity_key_for_hmac(load_text: Loading) -> None:
 
 
 def test_authorities_in_pem(load_text: Loading) -> None:
-    authority = trustme.CA().cert_pem.bytes()
+    authority = "# Főtanúsítvány\n".encode() + trustme.CA().cert_pem.bytes()
     config = load_text(account("main", ca_file='"ca.pem"'), ca_dot_pem=authority)
     ca_file = config.settings.accounts["main"].ca_file
     assert ca_file is not None

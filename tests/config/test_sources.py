@@ -208,7 +208,7 @@ def test_a_source_answers_for_single_keys_too() -> None:
 
 
 def test_the_flags_of_the_tree() -> None:
-    flags = {key.dotted: key.flag for key in settings_tree().leaves() if isinstance(key, Key) and key.flag}
+    flags = {key.dotted: key.flag.name for key in settings_tree().leaves() if isinstance(key, Key) and key.flag}
     assert flags == {
         "web.listen_address": "--web.listen-address",
         "web.telemetry_path": "--web.telemetry-path",

@@ -45,7 +45,7 @@ PARSERS: list[Callable[[object], object]] = [
     values.parse_flag,
     values.parse_identity,
     values.parse_interval,
-    values.parse_labels,
+    values.parse_label_table,
     values.parse_name,
     values.parse_path,
     values.parse_rate,
@@ -177,7 +177,7 @@ def test_no_names(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["team", "_x", "A1", "exporte"])
 def test_label_names(name: str) -> None:
-    assert values.parse_labels({name: "value"}) == {name: "value"}
+    assert values.parse_label_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -185,11 +185,11 @@ def test_label_names(name: str) -> None:
 )
 def test_no_label_names(name: str) -> None:
     with pytest.raises(ValueError):
-        values.parse_labels({name: "value"})
+        values.parse_label_name(name)
 
 
 def test_an_empty_label_is_absent() -> None:
-    assert values.parse_labels({"team": "", "tier": "gold"}) == {"tier": "gold"}
+    assert values.without_empty({"team": "", "tier": "gold"}) == {"tier": "gold"}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import re
 import sys
@@ -112,8 +113,11 @@ class Exporter(Site):
 @contextlib.asynccontextmanager
 async def running(source: Path | Config, *, clock: Clock | None = None) -> AsyncIterator[Exporter]:
     """Run the daemon of a configuration, or of its file."""
-    config = source if isinstance(source, Config) else load(source, environ={}, flags={})
-    daemon = Daemon(config, clock=clock)
+    if isinstance(source, Config):
+        daemon = Daemon(source, clock=clock)
+    else:
+        read = functools.partial(load, source, environ={}, flags={})
+        daemon = Daemon(read(), load=read, clock=clock)
     await daemon.start()
     try:
         async with aiohttp.ClientSession() as session:

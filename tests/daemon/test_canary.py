@@ -20,10 +20,10 @@ import pytest
 import trustme
 
 from exporter.config import load
-from exporter.daemon import client_of, redactor_of, shipped_transport
 from exporter.logs import EventFormatter
 from exporter.simulator import Fault, FaultKind, Simulator
 from exporter.verify.transport import AttemptError, BoundedTransport
+from exporter.wiring import client_of, redactor_of, shipped_transport
 
 from .configs import account_of, entry, write_config
 from .running import LeapingClock, becomes, running
@@ -179,7 +179,12 @@ def texts_of_daemon(daemon: Daemon) -> Iterator[str]:
     for record in daemon.ledger:
         parts += [record, record.watched, record.last, record.answered]
     for account in daemon.poller.accounts.values():
-        parts += [account, account.throttle, account._client, vars(account._client)]
+        parts += [
+            account,
+            account.throttle,
+            *vars(account._clients).values(),
+            vars(account._clients._current.client),
+        ]
     for part in parts:
         yield repr(part)
         yield str(part)

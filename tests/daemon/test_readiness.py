@@ -101,7 +101,7 @@ async def test_a_scheduler_that_stands_still_is_unhealthy_and_claims_nothing_for
     async with running(path, clock=clock) as exporter:
         clock.leap(1)
         page = await exporter.shows(lambda page: page.factor("verified", "watched") == 1)
-        exporter.daemon.timekeeper.stop()
+        await exporter.daemon.timekeeper.stop()
         assert await exporter.get("/-/healthy") == (200, "healthy\n")
         ticked = exporter.daemon.poller.last_tick
         clock.leap(14 - (clock.steady() - ticked.steady))

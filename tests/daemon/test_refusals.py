@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.config import load
-from exporter.daemon import redactor_of
 from exporter.simulator import Fault, FaultKind
+from exporter.wiring import redactor_of
 
 from .configs import account_of, entry, write_config
 from .running import LeapingClock, becomes, running

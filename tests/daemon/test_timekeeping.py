@@ -32,9 +32,12 @@ class Bench:
         self.lags: list[float] = []
         self.wall_offset = 0.0
         self.fails = False
+        self.sticks = False
+        self.stuck = asyncio.Event()
         self.keeper = Timekeeper(
             dispatch=self._task("dispatch"),
-            watch=self._task("watch"),
+            discovery=self._task("discovery"),
+            watch=self._watch,
             housekeeping=self._task("housekeeping"),
             run_lost=lambda task, reason: self.lost.update([(task, reason)]),
             loop_lagged=self.lags.append,
@@ -49,6 +52,11 @@ class Bench:
 
         return run
 
+    async def _watch(self) -> None:
+        self._task("watch")()
+        if self.sticks:
+            await self.stuck.wait()
+
 
 @pytest.fixture
 async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
@@ -57,8 +65,8 @@ async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     monkeypatch.setattr(timekeeping, "HOUSEKEEPING_SECONDS", 3 * INTERVAL_SECONDS)
     bench = Bench()
     yield bench
-    bench.keeper.stop()
-    await asyncio.sleep(0)
+    bench.stuck.set()
+    await bench.keeper.stop()
 
 
 def jobs(bench: Bench) -> dict[str, Any]:
@@ -68,7 +76,7 @@ def jobs(bench: Bench) -> dict[str, Any]:
 async def test_each_task_runs_at_once_and_then_at_its_interval(bench: Bench) -> None:
     began = time.monotonic()
     bench.keeper.start()
-    await becomes(lambda: len(bench.runs) == 3)
+    await becomes(lambda: len(bench.runs) == 4)
     await becomes(lambda: bench.runs["dispatch"] >= 10)
     took = time.monotonic() - began
     assert took >= 9 * INTERVAL_SECONDS * 0.9
@@ -113,6 +121,29 @@ async def test_a_run_that_is_refused_is_counted(bench: Bench) -> None:
     assert bench.lost["dispatch", "refused"] == 1
     ran = bench.runs["dispatch"]
     await becomes(lambda: bench.runs["dispatch"] >= ran + 3)
+
+
+async def test_a_run_that_goes_on_has_the_next_ones_refused_and_the_other_tasks_go_on(bench: Bench) -> None:
+    bench.sticks = True
+    bench.keeper.start()
+    await becomes(lambda: bench.lost["watch", "refused"] >= 2 and bench.runs["dispatch"] >= 4)
+    assert bench.runs["watch"] == 1
+    bench.sticks = False
+    bench.stuck.set()
+    await becomes(lambda: bench.runs["watch"] >= 3)
+    assert set(bench.lost) == {("watch", "refused")}
+
+
+async def test_a_run_that_goes_on_is_ended_at_the_stop(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    before = asyncio.all_tasks()
+    bench.sticks = True
+    bench.keeper.start()
+    await becomes(lambda: bench.runs["watch"] == 1)
+    await bench.keeper.stop()
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+    assert bench.lost == {}
+    assert "Error" not in caplog.text
 
 
 async def test_late_runs_are_made_up_once(bench: Bench) -> None:
@@ -165,8 +196,8 @@ async def test_stopped_while_it_runs_it_leaves_nothing(
         job.modify(next_run_time=datetime.now(UTC))
     if handed_out:
         bench.keeper._scheduler._process_jobs()
-    bench.keeper.stop()
-    bench.keeper.stop()
+    await bench.keeper.stop()
+    await bench.keeper.stop()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     ran = bench.runs.copy()
@@ -181,5 +212,5 @@ async def test_stopped_while_it_runs_it_leaves_nothing(
 
 
 async def test_stopped_before_it_started_is_fine(bench: Bench) -> None:
-    bench.keeper.stop()
+    await bench.keeper.stop()
     assert bench.runs == {}

@@ -156,6 +156,8 @@ class Diary:
     lags: list[tuple[float, float]] = field(default_factory=list)
     retries: list[float] = field(default_factory=list)
     watched_names: list[str] = field(default_factory=list)
+    revised_names: list[str] = field(default_factory=list)
+    forgotten_names: list[str] = field(default_factory=list)
     withdrawals: list[tuple[float, FactorKey]] = field(default_factory=list)
     intervals: list[tuple[float, FactorKey, float]] = field(default_factory=list)
     refusals: list[tuple[float, Reason]] = field(default_factory=list)
@@ -171,6 +173,12 @@ class Diary:
 
     def watched(self, record: FactorRecord) -> None:
         self.watched_names.append(record.watched.name)
+
+    def revised(self, record: FactorRecord) -> None:
+        self.revised_names.append(record.watched.name)
+
+    def forgotten(self, record: FactorRecord) -> None:
+        self.forgotten_names.append(record.watched.name)
 
     def attempted(self, account: str, operation: Operation, attempt: Attempt) -> None:
         assert (account, operation) != ("", "")

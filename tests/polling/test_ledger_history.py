@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,12 +59,14 @@ outcomes = st.builds(
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a factor: an outcome, a stretch of its account, or a look at the clock for staleness."""
+    """What happened to a factor: an outcome, a stretch of its account, a look at the clock, or a reload."""
 
     at: Moment
     outcome: Outcome | None = None
     stretch: float | None = None
     expiry: bool = False
+    watched: WatchedFactor | None = None
+    policy: LedgerPolicy | None = None
 
 
 @dataclass
@@ -82,9 +84,16 @@ class History:
             (e.outcome, e.outcome.result) for e in events if e.outcome and isinstance(e.outcome.result, Failure)
         ]
 
+    def entry(self, events: list[Event]) -> WatchedFactor:
+        return [e.watched for e in events if e.watched is not None][-1]
+
+    def policy(self, events: list[Event]) -> LedgerPolicy:
+        return [e.policy for e in events if e.policy is not None][-1]
+
     def interval(self, events: list[Event]) -> float:
         """The interval in force after these events, by the rules of the contract, one after the other."""
-        base = self.watched.interval_seconds
+        base = self.entry(events).interval_seconds
+        policy = self.policy(events)
         stretch = [e.stretch for e in events if e.stretch is not None][-1]
         counting = [e for e in events if not e.expiry]
         now = counting[-1].at.steady
@@ -95,14 +104,14 @@ class History:
             for outcome, failure in self.failures(events[since:])
         )
         if slowed or (answers and answers[-1][1].status == "not_found"):
-            return max(base, 900) * stretch
+            return max(base, policy.not_found_interval_seconds) * stretch
         first_seen = None
         for event, answer in reversed(answers):
             if answer.status != "unverified":
                 break
             first_seen = event.at.steady
-        if first_seen is not None and now - first_seen < 600:
-            return min(base, 60) * stretch
+        if first_seen is not None and now - first_seen < policy.unverified_window_seconds:
+            return min(base, policy.unverified_interval_seconds) * stretch
         return base * stretch
 
     def stale(self) -> bool:
@@ -112,8 +121,13 @@ class History:
             return False
         place = self.events.index(answers[-1][0])
         in_force = self.interval(self.events[: place + 1])
-        limit = answers[-1][0].at.steady + 2 * max(self.watched.interval_seconds, in_force)
-        return any(e.expiry and e.at.steady >= limit for e in self.events[place + 1 :])
+        for number, event in enumerate(self.events[place + 1 :], place + 1):
+            known = self.events[:number]
+            longest = max(self.entry(known).interval_seconds, in_force)
+            limit = answers[-1][0].at.steady + self.policy(known).stale_after * longest
+            if event.expiry and event.at.steady >= limit:
+                return True
+        return False
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -122,6 +136,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = Ledger(POLICY)
         self.histories: dict[FactorKey, History] = {}
         self.stretches = {"main": 1.0, "other": 1.0}
+        self.current_policy = POLICY
         self.steady = START
         self.wall_step = 0.0
 
@@ -133,14 +148,49 @@ class LedgerMachine(RuleBasedStateMachine):
     def watch(self, watched: WatchedFactor) -> None:
         if watched.key not in self.histories:
             self.ledger.watch(watched)
-            self.histories[watched.key] = History(
-                watched, [Event(self.now, stretch=self.stretches[watched.key.account])]
-            )
+            stretch = self.stretches[watched.key.account]
+            first = Event(self.now, stretch=stretch, watched=watched, policy=self.current_policy)
+            self.histories[watched.key] = History(watched, [first])
 
     @rule(watched=st.sampled_from(FACTORS))
     def forget(self, watched: WatchedFactor) -> None:
         if self.histories.pop(watched.key, None):
             self.ledger.forget(watched.key)
+
+    @rule(watched=st.sampled_from(FACTORS), interval=st.sampled_from([20.0, 300.0, 2000.0]), paused=st.booleans())
+    def revise(self, watched: WatchedFactor, interval: float, paused: bool) -> None:
+        history = self.histories.get(watched.key)
+        if history is None:
+            return
+        history.watched = replace(watched, name=f"until-{interval}", interval_seconds=interval, paused=paused)
+        record = self.ledger.revise(history.watched, self.now)
+        assert record.watched is history.watched
+        history.events.append(Event(self.now, watched=history.watched))
+
+    @rule(
+        stale_after=st.integers(2, 4),
+        window=st.sampled_from([0.0, 600.0]),
+        unverified=st.sampled_from([10.0, 60.0]),
+        not_found=st.sampled_from([60.0, 900.0]),
+    )
+    def adopt(self, stale_after: int, window: float, unverified: float, not_found: float) -> None:
+        before = {k: history.interval(history.events) for k, history in self.histories.items()}
+        policy = LedgerPolicy(unverified, window, not_found, stale_after)
+        changed = self.ledger.adopt(policy, self.now)
+        if policy == self.current_policy:
+            assert changed == []
+            return
+        self.current_policy = policy
+        for history in self.histories.values():
+            history.events.append(Event(self.now, policy=policy))
+        for k, history in self.histories.items():
+            if not history.watched.paused and history.interval(history.events) != before[k]:
+                assert k in changed
+
+    @rule(watched=st.sampled_from(FACTORS), entity=st.sampled_from(["", "team", "crew"]))
+    def join(self, watched: WatchedFactor, entity: str) -> None:
+        if watched.key in self.histories:
+            self.ledger.join(watched.key, entity)
 
     @rule(watched=st.sampled_from(POLLED), outcome=outcomes)
     def apply(self, watched: WatchedFactor, outcome: Outcome) -> None:
@@ -172,7 +222,8 @@ class LedgerMachine(RuleBasedStateMachine):
         for history in self.histories.values():
             history.events.append(Event(self.now, expiry=True))
         stale_after = {k for k, history in self.histories.items() if history.stale()}
-        assert sorted(withdrawn) == sorted(stale_after - stale_before)
+        claimed = {k for k in stale_after - stale_before if not self.histories[k].watched.paused}
+        assert sorted(withdrawn) == sorted(claimed)
 
     @rule(account=st.sampled_from(["main", "other"]), factor=st.sampled_from([1.0, 1.5, 4.0]))
     def stretch(self, account: str, factor: float) -> None:
@@ -223,6 +274,20 @@ class LedgerMachine(RuleBasedStateMachine):
                 for service, counts in self.ledger.counts.items()
                 for status, n in counts.items()
             }
+        )
+        assert min(shown.values(), default=0) >= 0
+        assert +shown == counted
+
+    @invariant()
+    def the_counts_of_entities_are_their_factors(self) -> None:
+        counted: Counter[tuple[str, str, str, str]] = Counter()
+        for k, history in self.histories.items():
+            record = self.ledger[k]
+            if record.entity:
+                status = UNKNOWN if history.watched.paused else record.status or UNKNOWN
+                counted[k.account, k.service_sid, record.entity, status] += 1
+        shown = Counter(
+            {(*entity, status): n for entity, of in self.ledger.entity_counts.items() for status, n in of.items()}
         )
         assert min(shown.values(), default=0) >= 0
         assert +shown == counted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,10 +57,12 @@ class House:
         self.url = daemon.server.addresses[0]
         self._session = session
 
-    async def ask(self, path: str, method: str = "GET", **headers: str) -> Reply:
+    async def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Reply:
         """Send one request; an underscore in a header's name stands for a hyphen."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        async with self._session.request(method, self.url + path, headers=sent, allow_redirects=False) as answer:
+        async with self._session.request(
+            method, self.url + path, headers=sent, data=body, allow_redirects=False
+        ) as answer:
             return Reply(answer.status, answer.headers, await answer.read())
 
     def key(self, name: str) -> FactorKey:
@@ -122,9 +125,10 @@ async def serving(
     polling = {"interval": "5m", "unverified_interval": "1m", **tables.pop("polling", {})}
     names = dict.fromkeys(accounts, account)
     path = write_config(folder / "config.toml", names, factors, polling=polling, **tables)
-    daemon = Daemon(load(path, environ={}, flags={}), clock=clock, transport=nobody)
+    read = functools.partial(load, path, environ={}, flags={})
+    daemon = Daemon(read(), load=read, clock=clock, transport=nobody)
     await daemon.server.start(daemon.config.settings.web.listen_address)
-    daemon.poller.watch(daemon.config.factors)
+    daemon.roster.list(daemon.config.factors)
     try:
         async with aiohttp.ClientSession(
             auto_decompress=False,

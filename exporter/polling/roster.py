@@ -1,0 +1,150 @@
+"""What is watched, and why: the factors that are listed, and those found in entities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.watched import WatchedFactor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from exporter.polling.ledger import Ledger
+    from exporter.polling.memory import Memory
+    from exporter.polling.poller import Poller
+    from exporter.watched import FactorKey
+
+_SHORT_DIGITS = 8
+
+_Name = tuple[str, str, str]
+
+
+class Difference(NamedTuple):
+    """How many factors a change of the roster added, removed and changed."""
+
+    added: int = 0
+    removed: int = 0
+    changed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFactor:
+    """A factor that was found in a watched entity; it takes name and labels from there."""
+
+    key: FactorKey
+    entity: str
+    identity: str = field(repr=False)
+    interval_seconds: float
+    labels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def short_name(self) -> _Name:
+        """Account, service and the name the factor has unless another one has it too."""
+        return self.key.account, self.key.service_sid, f"{self.entity}-{self.key.factor_sid[-_SHORT_DIGITS:]}"
+
+
+class Roster:
+    """Keeps the poller's factors in step with what is listed and what was found.
+
+    A factor both listed and found is the listed one, and counts in its entity all the same.
+    """
+
+    def __init__(self, poller: Poller, ledger: Ledger) -> None:
+        self._poller = poller
+        self._ledger = ledger
+        self._listed: dict[FactorKey, WatchedFactor] = {}
+        self._listed_names: set[_Name] = set()
+        self._found: dict[FactorKey, FoundFactor] = {}
+        self._short_names: dict[_Name, set[FactorKey]] = {}
+
+    def found(self, key: FactorKey) -> FoundFactor | None:
+        """Return a factor as it was found, ``None`` if it was not."""
+        return self._found.get(key)
+
+    def listed(self, key: FactorKey) -> bool:
+        """Return whether a factor is listed."""
+        return key in self._listed
+
+    def list(
+        self, factors: Iterable[WatchedFactor], memories: Mapping[FactorKey, Memory] | None = None
+    ) -> Difference:
+        """Watch these factors, and of those listed before only these."""
+        before = self._listed.keys()
+        self._listed = {watched.key: watched for watched in factors}
+        self._listed_names = {(key.account, key.service_sid, of.name) for key, of in self._listed.items()}
+        return self._settle({**dict.fromkeys(before), **dict.fromkeys(self._listed), **self._found}, memories)
+
+    def find(
+        self, factors: Iterable[FoundFactor], memories: Mapping[FactorKey, Memory] | None = None
+    ) -> Difference:
+        """Watch factors that were found, beside all others; one that is known takes its new entity and labels."""
+        touched: dict[FactorKey, None] = {}
+        for factor in factors:
+            if (before := self._found.get(factor.key)) is not None:
+                touched.update(self._unname(before))
+            self._found[factor.key] = factor
+            namesakes = self._short_names.setdefault(factor.short_name, set())
+            namesakes.add(factor.key)
+            touched.update(dict.fromkeys(namesakes))
+        return self._settle(touched, memories)
+
+    def lose(self, keys: Iterable[FactorKey]) -> Difference:
+        """Watch factors that were found no longer, unless they are listed."""
+        touched: dict[FactorKey, None] = {}
+        for key in keys:
+            if (factor := self._found.pop(key, None)) is not None:
+                touched.update(self._unname(factor))
+                touched[key] = None
+        return self._settle(touched)
+
+    def _unname(self, factor: FoundFactor) -> dict[FactorKey, None]:
+        """Free a factor's short name; return those that have it too, and may now be the only one."""
+        namesakes = self._short_names[factor.short_name]
+        namesakes.discard(factor.key)
+        if not namesakes:
+            del self._short_names[factor.short_name]
+        return dict.fromkeys(namesakes)
+
+    def _settle(self, keys: Iterable[FactorKey], memories: Mapping[FactorKey, Memory] | None = None) -> Difference:
+        """Bring what the poller watches in step, for these factors."""
+        removed: list[FactorKey] = []
+        changed: list[WatchedFactor] = []
+        added: list[WatchedFactor] = []
+        keys = list(keys)
+        for key in keys:
+            wanted, record = self._wanted(key), self._ledger.get(key)
+            if wanted is None:
+                if record is not None:
+                    removed.append(key)
+            elif record is None:
+                added.append(wanted)
+            elif record.watched != wanted:
+                changed.append(wanted)
+        self._poller.forget(removed)
+        self._poller.revise(changed)
+        self._poller.watch(added, memories)
+        for key in keys:
+            record, found = self._ledger.get(key), self._found.get(key)
+            entity = found.entity if found is not None else ""
+            if record is not None and record.entity != entity:
+                self._ledger.join(key, entity)
+        return Difference(len(added), len(removed), len(changed))
+
+    def _wanted(self, key: FactorKey) -> WatchedFactor | None:
+        if (listed := self._listed.get(key)) is not None:
+            return listed
+        found = self._found.get(key)
+        if found is None:
+            return None
+        return WatchedFactor(key, self._name(found), found.identity, found.interval_seconds, labels=found.labels)
+
+    def _name(self, factor: FoundFactor) -> str:
+        """Return the short name, or the long one where the short one is another factor's too."""
+        short = factor.short_name
+        if short not in self._listed_names and len(self._short_names[short]) == 1:
+            return short[2]
+        name = f"{factor.entity}-{factor.key.factor_sid}"
+        while (factor.key.account, factor.key.service_sid, name) in self._listed_names:
+            name += "+"  # two series with the same labels would break the whole scrape
+        return name

@@ -1,0 +1,135 @@
+"""Hot reload: a new configuration is read beside the old one, and takes its place only when it is whole."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from exporter.config import ConfigError, current_aside_digest, current_digest
+from exporter.logs import fields
+from exporter.threads import in_daemon_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exporter.config import Config
+    from exporter.polling.clock import Clock
+    from exporter.polling.roster import Difference
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 60.0
+_FAULT_LINES = 20
+
+
+class ContentWatch:
+    """Tells when files that are looked at again and again have a new content that is worth reading.
+
+    A content is taken when two looks in a row agree on it, so that a file isn't read while it is written. One
+    that was refused is tried again each minute, as its fault may lie in a file that is named in it. Times are
+    seconds of one monotonic clock.
+    """
+
+    def __init__(self, in_force: str) -> None:
+        self._in_force = in_force
+        self._seen = in_force
+        self._refused = ""
+        self._refused_at = 0.0
+
+    def look(self, digest: str, now: float) -> bool:
+        """Take what the files hold now; return whether to read them."""
+        steady = digest == self._seen
+        self._seen = digest
+        if not steady:
+            return False
+        if digest == self._in_force:  # put back after a refusal: read it, so that the refusal is over
+            return bool(self._refused)
+        return digest != self._refused or now - self._refused_at >= RETRY_SECONDS
+
+    def taken(self, digest: str) -> None:
+        """Note that this content is in force."""
+        self._in_force = digest
+        self._refused = ""
+
+    def refused(self, now: float) -> None:
+        """Note that the content seen last was refused."""
+        self._refused, self._refused_at = self._seen, now
+
+
+class Reloads:
+    """Reads the configuration anew, and hands it on when it is good.
+
+    ``load`` reads it, in a thread; ``adopt`` puts it in force at one moment. Both raise :class:`ConfigError` to
+    refuse it, and then nothing has changed.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        load: Callable[[], Config],
+        adopt: Callable[[Config], Difference],
+        clock: Clock,
+    ) -> None:
+        self.config = config
+        self.successful = True
+        self.loaded_seconds = clock.wall()
+        self._load = load
+        self._adopt = adopt
+        self._clock = clock
+        self._watch = ContentWatch(config.sha256 + config.aside_sha256)
+        self._one = asyncio.Lock()
+        self._told: list[str] = []
+
+    async def look(self) -> None:
+        """Reload where a file's content changed; called now and then."""
+        config = self.config
+        digest = await in_daemon_thread(
+            lambda: current_digest(config) + current_aside_digest(config.settings), name="config-watch"
+        )
+        if config is self.config and self._watch.look(digest, self._clock.steady()):
+            log.debug("the content of the configuration changed")
+            try:
+                await self.reload(asked=False)
+            except ConfigError:
+                return  # told
+
+    async def reload(self, *, asked: bool = True) -> Difference:
+        """Read the configuration and put it in force; raises ConfigError with every fault where it is refused.
+
+        Not ``asked`` for, a refusal for the same faults as before is not logged again.
+        """
+        async with self._one:
+            try:
+                config = await in_daemon_thread(self._load, name="config-load")
+                difference = self._adopt(config)
+            except ConfigError as error:
+                self.successful = False
+                self._watch.refused(self._clock.steady())
+                self._tell(error, asked=asked)
+                raise
+            known = {str(notice) for notice in self.config.notices}
+            self.config = config
+            self.successful, self.loaded_seconds = True, self._clock.wall()
+            self._watch.taken(config.sha256 + config.aside_sha256)
+            self._told = []
+        for notice in config.notices:
+            if str(notice) not in known:
+                log.warning("%s", notice)
+        log.info(
+            "configuration reloaded",
+            extra=fields(**difference._asdict(), config_sha256=config.sha256[:12]),
+        )
+        return difference
+
+    def _tell(self, error: ConfigError, *, asked: bool) -> None:
+        faults = [str(fault) for fault in error.faults]
+        if faults == self._told and not asked:
+            return
+        self._told = faults
+        log.error("configuration refused: the one in force stays", extra=fields(faults=len(faults)))
+        for fault in faults[:_FAULT_LINES]:
+            log.error("%s", fault)
+        if len(faults) > _FAULT_LINES:
+            log.error("and %d more; the command check tells them all", len(faults) - _FAULT_LINES)

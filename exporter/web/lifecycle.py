@@ -1,0 +1,73 @@
+"""The paths that change the running exporter; both are closed unless ``web.enable_lifecycle`` opens them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp import web
+
+from exporter.config import ConfigError, LogLevel
+from exporter.logs import set_level
+
+if TYPE_CHECKING:
+    from exporter.polling.roster import Difference
+
+_LONGEST_LEVEL = 16
+_CLOSED = "closed: web.enable_lifecycle is false\n"
+_FOREIGN = "refused: a page of another site asks for this\n"
+
+
+class Reloadable(Protocol):
+    """What these paths need of the daemon."""
+
+    draining: bool
+
+    def lifecycle_enabled(self) -> bool:
+        """Return whether the configuration in force opens these paths."""
+
+    async def reload(self) -> Difference:
+        """Read the configuration anew; raises ConfigError where it is refused."""
+
+
+class Lifecycle:
+    """The handlers of one exporter."""
+
+    def __init__(self, exporter: Reloadable) -> None:
+        self._exporter = exporter
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Add the paths."""
+        router.add_post("/-/reload", self.reload)
+        router.add_put("/-/log-level", self.log_level)
+
+    async def reload(self, request: web.Request) -> web.Response:
+        """Reload, and answer how many factors were added, removed and changed, or why it was refused."""
+        if (refusal := self._refusal(request)) is not None:
+            return refusal
+        if self._exporter.draining:
+            return web.Response(status=503, text="not reloaded: the exporter is stopping\n")
+        try:
+            difference = await self._exporter.reload()
+        except ConfigError as error:
+            return web.Response(status=500, text=f"configuration refused, the one in force stays:\n{error}\n")
+        counts = ", ".join(f"{number} {what}" for what, number in difference._asdict().items())
+        return web.Response(text=f"configuration reloaded; factors: {counts}\n")
+
+    async def log_level(self, request: web.Request) -> web.Response:
+        """Log from this level on, until the configuration's own level changes."""
+        if (refusal := self._refusal(request)) is not None:
+            return refusal
+        text = (await request.content.read(_LONGEST_LEVEL + 1)).decode("utf-8", "replace").strip().lower()
+        if text not in list(LogLevel):
+            known = ", ".join(LogLevel)
+            return web.Response(status=400, text=f"no such level; write one of {known} as the body\n")
+        set_level(text)
+        return web.Response(text=f"logging from {text} on\n")
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        if not self._exporter.lifecycle_enabled():
+            return web.Response(status=403, text=_CLOSED)
+        # A browser says where a request was made: no other site's page may send one through a person's browser.
+        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+            return web.Response(status=403, text=_FOREIGN)
+        return None

@@ -1,0 +1,15 @@
+"""Sixty reloads while fetches and scrapes go on; ``make soak`` makes it a thousand."""
+
+from __future__ import annotations
+
+from .reload_storm import storm
+
+
+async def test_no_scrape_fails_or_is_torn_and_nothing_leaks() -> None:
+    seen = await storm(60)
+    assert seen.faults == []
+    assert (seen.reloads, seen.refused) == (54, 6)
+    assert seen.scrapes > 20
+    assert seen.fetches > 60
+    assert seen.leaked == {"tasks": 0, "descriptors": 0, "threads": 0}
+    assert seen.connections <= 4 + 4
