@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from exporter.verify.outcome import Attempt, Failure, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
 
-    from exporter.verify.outcome import Attempt
     from exporter.watched import WatchedFactor
+
+CLOSE_SECONDS = 1.0
 
 
 class FactorClient(Protocol):
@@ -23,26 +27,105 @@ class FactorClient(Protocol):
         """Close every connection; requests under way fail at once."""
 
 
+class _Request:
+    """One request, in a task of its own: should that never end, whoever waits for its answer still goes on."""
+
+    __slots__ = ("_loop", "_task", "answer", "began", "given_up", "late")
+
+    def __init__(self, asked: Coroutine[Any, Any, Attempt]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.began = self._loop.time()
+        self.late = False
+        self.given_up = False
+        self.answer: asyncio.Future[Attempt] = self._loop.create_future()
+        self._task = self._loop.create_task(asked)
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Attempt]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if self.answer.done():
+            return
+        if task.cancelled():
+            self._fail_late() if self.given_up else self.answer.cancel()
+        elif error is not None:
+            self.answer.set_exception(error)
+        elif self.given_up and task.result().code is None:
+            self._fail_late()
+        else:
+            self.answer.set_result(task.result())
+
+    def give_up(self) -> None:
+        """End it, and after a second wait no longer for its end."""
+        self.given_up = True
+        self._task.cancel()
+        self._loop.call_later(CLOSE_SECONDS, self._fail_late)
+
+    def _fail_late(self) -> None:
+        if not self.answer.done():
+            failure = Failure(Reason.TIMEOUT, "no complete answer in time, and no end either: given up")
+            self.answer.set_result(Attempt(failure, round(self._loop.time() - self.began, 6)))
+
+    async def cancel(self) -> None:
+        """End it, and wait for that."""
+        self._task.cancel()
+        await asyncio.wait((self._task,))
+
+
 class Lease:
     """A client and the requests that go through it.
 
     ``void`` says that answers through it are no longer wanted: it asked another API, or with other credentials.
     """
 
-    __slots__ = ("client", "open", "replaced", "void")
+    __slots__ = ("_requests", "client", "open", "replaced", "stuck_after_seconds", "void")
 
-    def __init__(self, client: FactorClient) -> None:
+    def __init__(self, client: FactorClient, stuck_after_seconds: float) -> None:
         self.client = client
+        self.stuck_after_seconds = stuck_after_seconds
         self.open = 0
         self.replaced = False
         self.void = False
+        self._requests: set[_Request] = set()
+
+    async def result(self, asked: Coroutine[Any, Any, Attempt]) -> Attempt:
+        """Return what a request of the client brings; a failure where it was given up."""
+        request = _Request(asked)
+        self._requests.add(request)
+        try:
+            return await request.answer
+        except asyncio.CancelledError:
+            await request.cancel()
+            raise
+        finally:
+            self._requests.discard(request)
+
+    def give_up_stuck(self) -> bool:
+        """Give up the requests that outlived their bound at this look and at the one before; return if any did.
+
+        One look is not enough: after a standstill of the whole process all of them are late, and end at once.
+        """
+        found = False
+        late_before = asyncio.get_running_loop().time() - self.stuck_after_seconds
+        for request in self._requests:
+            if request.given_up or request.began >= late_before:
+                continue
+            if request.late:
+                request.give_up()
+                found = True
+            request.late = True
+        return found
 
 
 class Clients:
-    """The client in use; one that was replaced is closed when its last request has ended."""
+    """The client in use; one that was replaced is closed when its last request has ended.
 
-    def __init__(self, client: FactorClient) -> None:
-        self._current = Lease(client)
+    ``stuck_after_seconds`` is the time by which a request of the next client has ended if all is well.
+    """
+
+    def __init__(self, client: FactorClient, stuck_after_seconds: float = math.inf) -> None:
+        self.stuck_after_seconds = stuck_after_seconds
+        self._current = Lease(client, stuck_after_seconds)
+        self._lent: set[Lease] = set()
         self._replaced: set[Lease] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -51,10 +134,13 @@ class Clients:
         """Lend the client in use for one request."""
         lease = self._current
         lease.open += 1
+        self._lent.add(lease)
         try:
             yield lease
         finally:
             lease.open -= 1
+            if lease.open == 0:
+                self._lent.discard(lease)
             self._close_if_done(lease)
 
     def replace(self, client: FactorClient, *, void: bool = False, at_once: bool = False) -> None:
@@ -63,13 +149,24 @@ class Clients:
         ``void`` drops the answers that the old one still brings; ``at_once`` closes it under its requests,
         which fail then.
         """
-        old, self._current = self._current, Lease(client)
+        old, self._current = self._current, Lease(client, self.stuck_after_seconds)
         old.replaced, old.void = True, void
         self._replaced.add(old)
         if at_once:
             self._close(old)
         else:
             self._close_if_done(old)
+
+    def give_up_stuck(self) -> bool:
+        """Give up every stuck request; return whether one of them went through the client in use.
+
+        A client that was replaced is closed with them.
+        """
+        stuck = [lease for lease in self._lent if lease.give_up_stuck()]
+        for lease in stuck:
+            if lease in self._replaced:
+                self._close(lease)
+        return self._current in stuck
 
     def _close_if_done(self, lease: Lease) -> None:
         if lease.replaced and lease.open == 0 and lease in self._replaced:
@@ -79,10 +176,17 @@ class Clients:
         self._replaced.discard(lease)
         task = asyncio.get_running_loop().create_task(lease.client.aclose())
         self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        task.add_done_callback(self._closed)
+
+    def _closed(self, task: asyncio.Task[None]) -> None:
+        self._closing.discard(task)
+        if not task.cancelled():
+            task.exception()  # a client that can't be closed is of no more use either way
 
     async def aclose(self) -> None:
-        """Close every client; requests under way fail at once."""
+        """Close every client; requests under way fail at once. One that doesn't close is left after a second."""
         for lease in (*self._replaced, self._current):
             self._close(lease)
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        _, unclosed = await asyncio.wait(self._closing, timeout=CLOSE_SECONDS)
+        for task in unclosed:
+            task.cancel()

@@ -1,0 +1,22 @@
+"""The long proofs at reduced size; ``make soak`` runs them in full."""
+
+from __future__ import annotations
+
+from tests.soak import day, sockets
+
+
+def test_hours_of_polling_in_virtual_time() -> None:
+    seen = day.run(day.Day(factors=200, hours=3.0, warm_up_hours=1.0))
+    assert seen.faults == []
+    assert seen.missed == 0
+    assert seen.late_seconds < 5
+    assert seen.requests > 200 * 3 * 12
+    assert seen.retries > 100
+    assert set(seen.failures) >= {"decode"}
+
+
+async def test_polling_over_real_sockets() -> None:
+    seen = await sockets.run(sockets.Load(factors=60, interval_seconds=1.0, seconds=4.0, warm_up_seconds=2.0))
+    assert seen.faults == []
+    assert seen.missed == 0
+    assert seen.requests > 60 * 2
