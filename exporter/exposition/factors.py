@@ -1,7 +1,8 @@
 """The factor families: a prometheus_client collector, and the same lines kept ready between scrapes.
 
-A line is rendered when its factor changes. Lines lie in blocks, so that a scrape rejoins only the blocks that
-changed. What a scrape gets is byte for byte what prometheus_client renders of the collector.
+A line is rendered when its value changes, within the piece of bytes that it shares with the same line of a few
+dozen other factors: a scrape only gathers the pieces. What it gets is byte for byte what prometheus_client
+renders of the collector.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from exporter.polling.ledger import FactorRecord
     from exporter.watched import FactorKey, WatchedFactor
 
-BLOCK_FACTORS = 256
+BLOCK_FACTORS = 24
 
 
 def shown_families(patterns: Iterable[str]) -> tuple[FactorFamily, ...]:
@@ -115,14 +116,51 @@ class FactorCollector(Collector):
 
 
 class _Block:
-    """The lines of up to 256 factors, by family, and their join while nothing changed."""
+    """The lines of up to 24 factors: for each family one piece of bytes, in the order of the factors.
 
-    __slots__ = ("joined", "keys", "lines")
+    ``present`` has a bit for each factor with a line in the family's piece; the bits below it tell which line.
+    """
+
+    __slots__ = ("keys", "pieces", "present")
 
     def __init__(self, families: int) -> None:
         self.keys: list[FactorKey | None] = []
-        self.lines: list[list[bytes]] = [[] for _ in range(families)]
-        self.joined: list[bytes | None] = [b""] * families
+        self.present = [0] * families
+        self.pieces = [b""] * families
+
+    def revalue(self, position: int, index: int, number: bytes) -> None:
+        """Give a factor's line another value."""
+        lines = self.pieces[position].split(b"\n")
+        place = (self.present[position] & ((1 << index) - 1)).bit_count()
+        line = lines[place]
+        lines[place] = line[: line.rindex(b" ") + 1] + number
+        self.pieces[position] = b"\n".join(lines)
+
+    def put(self, position: int, index: int, line: bytes) -> None:
+        """Give a factor this line, or none where it is empty."""
+        present, bit = self.present[position], 1 << index
+        if line and bit > present:  # behind all others, as when factors are added
+            self.pieces[position] += line + b"\n"
+            self.present[position] = present | bit
+            return
+        number = (present & (bit - 1)).bit_count()
+        lines = self.pieces[position].split(b"\n")
+        lines[number : number + bool(present & bit)] = [line] if line else []
+        self.pieces[position] = b"\n".join(lines)
+        self.present[position] = present | bit if line else present & ~bit
+
+
+class _Place:
+    """Where a factor's lines are, and what they were rendered from."""
+
+    __slots__ = ("block", "index", "told", "values", "watched")
+
+    def __init__(self, block: _Block, index: int, families: int) -> None:
+        self.block = block
+        self.index = index
+        self.values: tuple[float | None, ...] = (None,) * families
+        self.watched: WatchedFactor | None = None
+        self.told = ("", "")
 
 
 class FactorExposition:
@@ -130,40 +168,49 @@ class FactorExposition:
 
     def __init__(self, samples: FactorSamples) -> None:
         self.samples = samples
-        self._names = [family.name for family in samples.families]
         self._headers = {
             False: [_header(family, openmetrics=False) for family in samples.families],
             True: [_header(family, openmetrics=True) for family in samples.families],
         }
         self._blocks: list[_Block] = []
-        self._places: dict[FactorKey, tuple[_Block, int]] = {}
+        self._places: dict[FactorKey, _Place] = {}
         self._free: list[tuple[_Block, int]] = []
 
     def update(self, record: FactorRecord) -> None:
-        """Render a factor's lines again, and add it if it is new."""
-        key = record.watched.key
-        block, index = self._places.get(key) or self._place(key)
-        labels = _label_text(self.samples.labels(record))
-        for position, (family, value) in enumerate(self.samples.values(record)):
+        """Render what changed of a factor, and add it if it is new."""
+        place = self._places.get(record.watched.key) or self._place(record.watched.key)
+        values = tuple(value for _, value in self.samples.values(record))
+        told = (record.factor_type, record.entity_sid)
+        renamed, before = place.watched is not record.watched, place.values
+        labels: bytes | None = None
+        for position, family in enumerate(self.samples.families):
+            value, old = values[position], before[position]
+            relabelled = renamed or (family is FACTOR_INFO and told != place.told)
+            if not relabelled and (value is old or (value == old and (value or str(value) == str(old)))):  # -0.0
+                continue
             if value is None:
-                line = b""
+                place.block.put(position, place.index, b"")
+            elif not relabelled and old is not None:
+                place.block.revalue(position, place.index, _number(value))
             else:
-                own = _label_text(self.samples.info_labels(record)) if family is FACTOR_INFO else labels
-                line = f"{family.name}{own} {_number(value)}\n".encode()
-            if block.lines[position][index] != line:
-                block.lines[position][index] = line
-                block.joined[position] = None
+                if family is FACTOR_INFO:
+                    text = _label_text(self.samples.info_labels(record))
+                else:
+                    text = labels = labels or _label_text(self.samples.labels(record))
+                place.block.put(position, place.index, b"%s%s %s" % (family.name.encode(), text, _number(value)))
+        place.values, place.told, place.watched = values, told, record.watched
 
     def remove(self, key: FactorKey) -> None:
         """Drop a factor's lines."""
-        block, index = self._places.pop(key)
+        place = self._places.pop(key)
+        block, index = place.block, place.index
         block.keys[index] = None
-        for position, lines in enumerate(block.lines):
-            lines[index] = b""
-            block.joined[position] = None
+        for position, present in enumerate(block.present):
+            if present >> index & 1:
+                block.put(position, index, b"")
         self._free.append((block, index))
 
-    def _place(self, key: FactorKey) -> tuple[_Block, int]:
+    def _place(self, key: FactorKey) -> _Place:
         if self._free:
             block, index = self._free.pop()
             block.keys[index] = key
@@ -173,10 +220,8 @@ class FactorExposition:
             block = self._blocks[-1]
             index = len(block.keys)
             block.keys.append(key)
-            for lines in block.lines:
-                lines.append(b"")
-        self._places[key] = (block, index)
-        return block, index
+        place = self._places[key] = _Place(block, index, len(self.samples.families))
+        return place
 
     def __iter__(self) -> Iterator[FactorKey]:
         """Yield the factors in the order of their lines."""
@@ -188,11 +233,7 @@ class FactorExposition:
         out: list[bytes] = []
         for position, header in enumerate(self._headers[openmetrics]):
             out.append(header)
-            for block in self._blocks:
-                piece = block.joined[position]
-                if piece is None:
-                    piece = block.joined[position] = b"".join(block.lines[position])
-                out.append(piece)
+            out.extend([block.pieces[position] for block in self._blocks])
         return out
 
 
@@ -204,12 +245,13 @@ def _header(family: FactorFamily, *, openmetrics: bool) -> bytes:
     return f"# HELP {name} {text}\n# TYPE {name} {family.kind}\n".encode()
 
 
-def _label_text(labels: dict[str, str]) -> str:
-    return "{" + ",".join(f'{name}="{escape_label_value(value)}"' for name, value in sorted(labels.items())) + "}"
+def _label_text(labels: dict[str, str]) -> bytes:
+    pairs = (f'{name}="{escape_label_value(value)}"' for name, value in sorted(labels.items()))
+    return f"{{{','.join(pairs)}}}".encode()
 
 
-def _number(value: float) -> str:
+def _number(value: float) -> bytes:
     if value == 1.0:
-        return "1.0"
+        return b"1.0"
     text: str = floatToGoString(value)  # type: ignore[no-untyped-call]  # the library's, for equal bytes
-    return text
+    return text.encode()
