@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from exporter.logs import fields
+from exporter.polling.jam import Jam
+from exporter.polling.mass404 import ServiceWatch
 from exporter.verify.outcome import Answer, Failure, Status
 
 if TYPE_CHECKING:
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_JAMS = {
+    Jam.STUCK: "a request did not end in its time",
+    Jam.SILENT: "no request was answered any more",
+}
 REPEAT_SECONDS = 300.0
 FULL_LINES = 5
 
@@ -37,11 +43,21 @@ class EventLog:
     """Writes status changes, failures and pauses.
 
     Failures of one account for one reason are one episode: the first five factors are written in full in each
-    five minutes, the rest as a count, and the end of the episode with a line. ``steady`` gives seconds.
+    five minutes, the rest as a count, and the end of the episode with a line. ``steady`` gives seconds,
+    ``service_size`` the number of factors of an account's service, ``stretch`` that of an account's intervals.
     """
 
-    def __init__(self, steady: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        steady: Callable[[], float],
+        *,
+        service_size: Callable[[str, str], int] = lambda _account, _service_sid: 0,
+        stretch: Callable[[str], float] = lambda _account: 1.0,
+    ) -> None:
         self._steady = steady
+        self._service_size = service_size
+        self._stretch = stretch
+        self._services: dict[tuple[str, str], ServiceWatch] = {}
         self._episodes: dict[tuple[str, Reason], _Episode] = {}
         self._failing: dict[FactorKey, Reason] = {}
         self._stale = _Episode(told_at=steady())
@@ -55,14 +71,46 @@ class EventLog:
                 if self._failing.get(key) not in (None, failure.reason):
                     self._recovered(key)
                 self._failed(record, failure, outcome)
-            case Answer():
+            case Answer(status=status):
                 if key in self._failing:
                     self._recovered(key)
+                if status is Status.NOT_FOUND:
+                    self._lost(record)
+                else:
+                    self._found(key)
         if change is not None:
             level = logging.INFO if change.after is Status.VERIFIED else logging.WARNING
             log.log(
                 level, "status changed", extra=fields(**_who(record), **{"from": change.before, "to": change.after})
             )
+
+    def _lost(self, record: FactorRecord) -> None:
+        """Write, where a whole service seems gone, that it is hardly its factors' doing."""
+        key = record.watched.key
+        service = self._services.setdefault((key.account, key.service_sid), ServiceWatch())
+        if key in service:
+            return
+        interval = record.watched.interval_seconds * self._stretch(key.account)
+        told = service.lost(key, self._steady(), interval, self._service_size(key.account, key.service_sid))
+        if told is not None:
+            log.error(
+                "more than half of a service's factors are not found: the service or the account may be wrong",
+                extra=fields(
+                    account=key.account,
+                    service_sid=key.service_sid,
+                    not_found=told.not_found,
+                    factors=told.factors,
+                    within_seconds=told.within_seconds,
+                    mend="check service_sid, and that the account is the one which the service belongs to",
+                ),
+            )
+
+    def _found(self, key: FactorKey) -> None:
+        service = self._services.get((key.account, key.service_sid))
+        if service is not None and key in service:
+            service.found(key, self._service_size(key.account, key.service_sid))
+            if not len(service):
+                del self._services[key.account, key.service_sid]
 
     def _failed(self, record: FactorRecord, failure: Failure, outcome: Outcome) -> None:
         key = record.watched.key
@@ -116,6 +164,7 @@ class EventLog:
         """Take note that a factor is no longer watched."""
         if key in self._failing:
             self._recovered(key)
+        self._found(key)
 
     def flush(self) -> None:
         """Write the counts of what was folded and is over; called now and then."""
@@ -171,6 +220,10 @@ class EventLog:
             "rate limited: the account pauses",
             extra=fields(account=account, pause_seconds=pause_seconds, concurrency_limit=concurrency_limit),
         )
+
+    def client_rotated(self, account: str, why: Jam) -> None:
+        """Write that a jammed client was replaced by a fresh one."""
+        log.warning("the HTTP client was replaced: it was jammed", extra=fields(account=account, why=_JAMS[why]))
 
     def over_budget(self, account: str, stretch: float, demand: float, budget: float) -> None:
         """Write that an account's intervals are stretched, or no longer."""

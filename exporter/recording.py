@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from exporter.events import EventLog
     from exporter.exposition.factors import FactorExposition
     from exporter.exposition.telemetry import Telemetry
+    from exporter.polling.jam import Jam
     from exporter.polling.ledger import FactorRecord, StatusChange
     from exporter.verify.outcome import Attempt, Operation, Outcome
 
@@ -60,6 +61,11 @@ class Recorder:
         self._telemetry.fetched(record.watched.key, outcome, reason, change)
         self._factors.update(record)
         self._events.fetched(record, outcome, change)
+
+    def client_rotated(self, account: str, why: Jam) -> None:
+        """Count and log that a jammed client was replaced."""
+        self._telemetry.client_rotated(account)
+        self._events.client_rotated(account, why)
 
     def flush(self) -> None:
         """Log what was folded and is over."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.config import Config
-    from exporter.polling.clock import Clock
+    from exporter.engine import Engine
     from exporter.polling.roster import Difference
 
 log = logging.getLogger(__name__)
@@ -58,37 +58,25 @@ class ContentWatch:
 
 
 class Reloads:
-    """Reads the configuration anew, and hands it on when it is good.
+    """Reads the configuration anew with ``load``, in a thread, and hands it to the engine when it is good.
 
-    ``load`` reads it, in a thread; ``adopt`` puts it in force at one moment. Both raise :class:`ConfigError` to
-    refuse it, and then nothing has changed.
+    Both may raise :class:`ConfigError` to refuse it, and then nothing has changed.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        *,
-        load: Callable[[], Config],
-        adopt: Callable[[Config], Difference],
-        clock: Clock,
-    ) -> None:
-        self.config = config
-        self.successful = True
-        self.loaded_seconds = clock.wall()
+    def __init__(self, engine: Engine, load: Callable[[], Config]) -> None:
+        self._engine = engine
         self._load = load
-        self._adopt = adopt
-        self._clock = clock
-        self._watch = ContentWatch(config.sha256 + config.aside_sha256)
+        self._watch = ContentWatch(_content_of(engine.config))
         self._one = asyncio.Lock()
         self._told: list[str] = []
 
     async def look(self) -> None:
         """Reload where a file's content changed; called now and then."""
-        config = self.config
+        config = self._engine.config
         digest = await in_daemon_thread(
             lambda: current_digest(config) + current_aside_digest(config.settings), name="config-watch"
         )
-        if config is self.config and self._watch.look(digest, self._clock.steady()):
+        if config is self._engine.config and self._watch.look(digest, self._engine.clock.steady()):
             log.debug("the content of the configuration changed")
             try:
                 await self.reload(asked=False)
@@ -100,19 +88,19 @@ class Reloads:
 
         Not ``asked`` for, a refusal for the same faults as before is not logged again.
         """
+        engine = self._engine
         async with self._one:
+            known = {str(notice) for notice in engine.config.notices}
             try:
                 config = await in_daemon_thread(self._load, name="config-load")
-                difference = self._adopt(config)
+                difference = engine.adopt(config)
             except ConfigError as error:
-                self.successful = False
-                self._watch.refused(self._clock.steady())
+                engine.config_good = False
+                self._watch.refused(engine.clock.steady())
                 self._tell(error, asked=asked)
                 raise
-            known = {str(notice) for notice in self.config.notices}
-            self.config = config
-            self.successful, self.loaded_seconds = True, self._clock.wall()
-            self._watch.taken(config.sha256 + config.aside_sha256)
+            engine.config_good, engine.config_loaded_seconds = True, engine.clock.wall()
+            self._watch.taken(_content_of(config))
             self._told = []
         for notice in config.notices:
             if str(notice) not in known:
@@ -133,3 +121,7 @@ class Reloads:
             log.error("%s", fault)
         if len(faults) > _FAULT_LINES:
             log.error("and %d more; the command check tells them all", len(faults) - _FAULT_LINES)
+
+
+def _content_of(config: Config) -> str:
+    return config.sha256 + config.aside_sha256

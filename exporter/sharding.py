@@ -14,10 +14,10 @@ _DIGEST_BYTES = 8
 
 
 class Shard(NamedTuple):
-    """One of ``count`` parts; the first has the index 0."""
+    """One of ``shards`` parts; the first has the ordinal 0."""
 
-    index: int = 0
-    count: int = 1
+    ordinal: int = 0
+    shards: int = 1
 
     def holds(self, account: str, service_sid: str, identity: str) -> bool:
         """Return whether an entity, and with it all of its factors, belongs to this shard.
@@ -25,16 +25,17 @@ class Shard(NamedTuple):
         A rendezvous hash: the shard whose hash with the entity is the highest has it, so that one shard more
         takes 1/n of the entities and moves no other.
         """
-        if self.count == 1:
+        if self.shards == 1:
             return True
-        entity = hashlib.blake2b("\0".join((account, service_sid, identity)).encode(), digest_size=_DIGEST_BYTES)
+        name = f"{account}\0{service_sid}\0{identity}"
+        entity = hashlib.blake2b(name.encode(), digest_size=_DIGEST_BYTES)
 
-        def weight(index: int) -> tuple[bytes, int]:
+        def weight(ordinal: int) -> tuple[bytes, int]:
             of_shard = entity.copy()
-            of_shard.update(b"\0%d" % index)
-            return of_shard.digest(), index
+            of_shard.update(b"\0%d" % ordinal)
+            return of_shard.digest(), ordinal
 
-        return max(range(self.count), key=weight) == self.index
+        return max(range(self.shards), key=weight) == self.ordinal
 
 
 class ShardError(ValueError):
@@ -50,9 +51,9 @@ def shard_of(text: str, environ: Mapping[str, str], hostname: str) -> Shard:
 
     ``auto`` takes the ordinal that ends the name of a StatefulSet's pod: ``POD_NAME``, else the host's name.
     """
-    index, _, count = text.partition("/")
-    if index != "auto":
-        return Shard(int(index), int(count))
+    first, _, shards = text.partition("/")
+    if first != "auto":
+        return Shard(int(first), int(shards))
     pod = environ.get("POD_NAME") or hostname
     found = _ORDINAL.search(pod, pod.rfind("-")) if "-" in pod else None
     if found is None or found.end() != len(pod):
@@ -60,8 +61,8 @@ def shard_of(text: str, environ: Mapping[str, str], hostname: str) -> Shard:
             "finds no ordinal at the end of the pod's name", "run it in a StatefulSet, or write the shard as I/N"
         )
     ordinal = int(found[1])
-    if ordinal >= int(count):
+    if ordinal >= int(shards):
         raise ShardError(
-            f"is the pod with ordinal {ordinal}, and there are {count} shards", f"raise the count to {ordinal + 1}"
+            f"is the pod with ordinal {ordinal}, and there are {shards} shards", f"raise the count to {ordinal + 1}"
         )
-    return Shard(ordinal, int(count))
+    return Shard(ordinal, int(shards))

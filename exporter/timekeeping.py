@@ -119,14 +119,15 @@ class Timekeeper:
         self._beat = self._loop.call_at(self._expected, self._measure)
 
     def _measure(self) -> None:
-        self._loop_lagged(max(0.0, self._loop.time() - self._expected))
+        late = max(0.0, self._loop.time() - self._expected)
+        self._plan_beat()  # first: whatever fails here, there is a next time
+        self._loop_lagged(late)
         difference = self._clock.wall() - self._clock.steady()
         if abs(difference - self._difference) > _STEP_SECONDS:
             log.warning("the wall clock stepped", extra=fields(seconds=difference - self._difference))
             self._difference = difference
             for job in self._scheduler.get_jobs():
                 job.modify(next_run_time=datetime.now(UTC))
-        self._plan_beat()
 
     def _lost(self, event: Any) -> None:
         reason = _LOST[event.code]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_ROUNDS = 100
 START = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 
 
@@ -90,7 +91,9 @@ def run_virtual(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _cancel_all(loop: VirtualLoop) -> None:
-    if tasks := asyncio.all_tasks(loop):
+    for _ in range(_ROUNDS):  # the end of one may be the begin of another
+        if not (tasks := asyncio.all_tasks(loop)):
+            return
         for task in tasks:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))

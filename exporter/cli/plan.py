@@ -14,6 +14,7 @@ from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.config import ConfigError
 from exporter.config.values import format_duration
 from exporter.exposition.factors import FactorExposition, FactorSamples, shown_families
+from exporter.exposition.pieces import texts
 from exporter.polling.ledger import Ledger, LedgerPolicy, Moment
 from exporter.polling.poller import next_stretch
 from exporter.timekeeping import DISPATCH_SECONDS
@@ -113,7 +114,7 @@ def exposition_size(config: Config) -> tuple[int, int]:
         if not watched.paused:
             ledger.apply(watched.key, answer, _NOW)
         exposition.update(record)
-    pieces = exposition.pieces(openmetrics=False)
+    pieces = texts(exposition.pieces(openmetrics=False))
     series = sum(line.startswith(b"twilio") for piece in pieces for line in piece.splitlines())
     return series, sum(map(len, pieces))
 

@@ -22,7 +22,6 @@ UNBUILT = MappingProxyType(
         "polling.discovery_interval": "entities are not discovered",
         "polling.forget_after": "entities are not discovered",
         "sharding.shard": "one process watches the whole watchlist",
-        "state.file": "a restart begins with no knowledge",
         "web.config_file": "the server speaks plain HTTP, without authentication",
         "web.enable_probe": "there is no /probe",
         "web.health_listen_address": "health is served on web.listen_address only",

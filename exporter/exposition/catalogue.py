@@ -224,6 +224,12 @@ API_RETRIES = Family(
     "Requests beyond the first one of their fetch.",
     ACCOUNT_LABELS,
 )
+API_ROTATIONS = Family(
+    "twilio_verify_api_client_rotations_total",
+    Kind.COUNTER,
+    "Replacements of the account's HTTP client by a fresh one, as it was jammed.",
+    ACCOUNT_LABELS,
+)
 API_IN_FLIGHT = Family("twilio_verify_api_in_flight", Kind.GAUGE, "Requests under way.", ACCOUNT_LABELS)
 API_CONCURRENCY_LIMIT = Family(
     "twilio_verify_api_concurrency_limit",
@@ -323,6 +329,7 @@ OWN_FAMILIES: tuple[Family, ...] = (
     API_REQUEST_DURATION,
     API_SERVER_DURATION,
     API_RETRIES,
+    API_ROTATIONS,
     API_IN_FLIGHT,
     API_CONCURRENCY_LIMIT,
     API_PAUSED,

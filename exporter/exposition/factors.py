@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from exporter.exposition.catalogue import FACTOR_FAMILIES, FACTOR_INFO, FactorFamily
+from exporter.exposition.pieces import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -116,7 +117,7 @@ class FactorCollector(Collector):
 
 
 class _Block:
-    """The lines of up to 24 factors: for each family one piece of bytes, in the order of the factors.
+    """The lines of up to 24 factors: for each family one piece, in the order of the factors.
 
     ``present`` has a bit for each factor with a line in the family's piece; the bits below it tell which line.
     """
@@ -126,27 +127,28 @@ class _Block:
     def __init__(self, families: int) -> None:
         self.keys: list[FactorKey | None] = []
         self.present = [0] * families
-        self.pieces = [b""] * families
+        self.pieces = [Piece() for _ in range(families)]
 
     def revalue(self, position: int, index: int, number: bytes) -> None:
         """Give a factor's line another value."""
-        lines = self.pieces[position].split(b"\n")
+        piece = self.pieces[position]
+        lines = piece.text.split(b"\n")
         place = (self.present[position] & ((1 << index) - 1)).bit_count()
         line = lines[place]
         lines[place] = line[: line.rindex(b" ") + 1] + number
-        self.pieces[position] = b"\n".join(lines)
+        piece.replace(b"\n".join(lines))
 
     def put(self, position: int, index: int, line: bytes) -> None:
         """Give a factor this line, or none where it is empty."""
-        present, bit = self.present[position], 1 << index
+        piece, present, bit = self.pieces[position], self.present[position], 1 << index
         if line and bit > present:  # behind all others, as when factors are added
-            self.pieces[position] += line + b"\n"
+            piece.replace(piece.text + line + b"\n")
             self.present[position] = present | bit
             return
         number = (present & (bit - 1)).bit_count()
-        lines = self.pieces[position].split(b"\n")
+        lines = piece.text.split(b"\n")
         lines[number : number + bool(present & bit)] = [line] if line else []
-        self.pieces[position] = b"\n".join(lines)
+        piece.replace(b"\n".join(lines))
         self.present[position] = present | bit if line else present & ~bit
 
 
@@ -169,8 +171,8 @@ class FactorExposition:
     def __init__(self, samples: FactorSamples) -> None:
         self.samples = samples
         self._headers = {
-            False: [_header(family, openmetrics=False) for family in samples.families],
-            True: [_header(family, openmetrics=True) for family in samples.families],
+            False: [Piece(_header(family, openmetrics=False)) for family in samples.families],
+            True: [Piece(_header(family, openmetrics=True)) for family in samples.families],
         }
         self._blocks: list[_Block] = []
         self._places: dict[FactorKey, _Place] = {}
@@ -228,9 +230,9 @@ class FactorExposition:
         for block in self._blocks:
             yield from (key for key in block.keys if key is not None)
 
-    def pieces(self, *, openmetrics: bool) -> list[bytes]:
-        """Return the exposition of this moment in pieces; joined, they are the page."""
-        out: list[bytes] = []
+    def pieces(self, *, openmetrics: bool) -> list[Piece]:
+        """Return the pieces of the exposition; their bytes of one moment, joined, are the page."""
+        out: list[Piece] = []
         for position, header in enumerate(self._headers[openmetrics]):
             out.append(header)
             out.extend([block.pieces[position] for block in self._blocks])

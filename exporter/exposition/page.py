@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
+from exporter.exposition.pieces import Piece
+
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
@@ -18,7 +20,7 @@ log = logging.getLogger(__name__)
 _OPENMETRICS_END = b"# EOF\n"
 
 
-def exposition(factors: FactorExposition, own: CollectorRegistry, *, openmetrics: bool) -> list[bytes]:
+def exposition(factors: FactorExposition, own: CollectorRegistry, *, openmetrics: bool) -> list[Piece]:
     """Return the pieces of a scrape: the ready lines of all factors, then the exporter's own metrics.
 
     Where those can't be read the factors are shown without them, and the error is logged.
@@ -26,9 +28,9 @@ def exposition(factors: FactorExposition, own: CollectorRegistry, *, openmetrics
     render = generate_openmetrics if openmetrics else generate_latest
     pieces = factors.pieces(openmetrics=openmetrics)
     try:
-        pieces.append(render(own))
+        pieces.append(Piece(render(own)))
     except Exception:
         log.exception("the exporter's own metrics are missing from a scrape: please report this")
         if openmetrics:
-            pieces.append(_OPENMETRICS_END)
+            pieces.append(Piece(_OPENMETRICS_END))
     return pieces

@@ -95,6 +95,7 @@ class Telemetry:
         self._request_duration = self._histogram(catalogue.API_REQUEST_DURATION)
         self._server_duration = self._histogram(catalogue.API_SERVER_DURATION)
         self._retries = self._counter(catalogue.API_RETRIES)
+        self._rotations = self._counter(catalogue.API_ROTATIONS)
         self._schedule_lag = self._histogram(catalogue.SCHEDULE_LAG)
         self._loop_lag = self._histogram(catalogue.LOOP_LAG)
         self._runs_lost = self._counter(catalogue.RUNS_LOST)
@@ -118,6 +119,7 @@ class Telemetry:
         if account not in self._known:
             self._known.add(account)
             self._retries.labels(account)
+            self._rotations.labels(account)
             self._request_duration.labels(account, Operation.FETCH)
             self._server_duration.labels(account, Operation.FETCH)
 
@@ -142,6 +144,7 @@ class Telemetry:
                         self._request_duration,
                         self._server_duration,
                         self._retries,
+                        self._rotations,
                     )
                 case (account, service_sid) if known not in services:
                     gone = {"account": account, "service_sid": service_sid}
@@ -163,6 +166,10 @@ class Telemetry:
     def retried(self, account: str) -> None:
         """Count a request beyond the first of its fetch."""
         self._retries.labels(account).inc()
+
+    def client_rotated(self, account: str) -> None:
+        """Count the replacement of a jammed client."""
+        self._rotations.labels(account).inc()
 
     def fetched(self, key: FactorKey, outcome: Outcome, reason: Reason | None, change: StatusChange | None) -> None:
         """Count a fetch, its failure or its change of status."""

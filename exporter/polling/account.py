@@ -7,7 +7,8 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
-from exporter.polling.clients import Clients
+from exporter.polling.clients import CLOSE_SECONDS, Clients
+from exporter.polling.jam import STUCK_SECONDS, Jam, JamWatch
 from exporter.polling.refusals import Refusals
 from exporter.polling.turns import Turns
 from exporter.verify.backoff import attempts_allowed, backoff_seconds
@@ -27,15 +28,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CLOSE_SECONDS = 1.0
-
 
 class AccountPoller:
     """Fetches the due factors of one account.
 
     The only owner of retries; never two fetches at once for a factor. ``reread_password`` reads the password
-    again and tells whether it changed; it is asked at each 401. A ``patient`` one lets retries go on past the
-    next due time, for factors that are fetched once.
+    again and tells whether it changed; it is asked at each 401. ``timeout_seconds`` is the client's bound of one
+    attempt, ``new_client`` makes a fresh client where the one in use is jammed. A ``patient`` one lets retries go
+    on past the next due time, for factors that are fetched once.
     """
 
     def __init__(
@@ -50,14 +50,20 @@ class AccountPoller:
         clock: Clock,
         rng: random.Random,
         max_attempts: int = 3,
+        timeout_seconds: float = math.inf,
         reread_password: Callable[[], bool] = lambda: False,
+        new_client: Callable[[], FactorClient] | None = None,
         patient: bool = False,
     ) -> None:
         self.name = name
         self.throttle = throttle
         self.stretch = 1.0
         self.demand_requests_per_second = 0.0  # of the unstretched intervals, as of the last look at the budget
-        self._clients = Clients(client)
+        self.rotations = 0
+        self._clients = Clients(client, timeout_seconds + STUCK_SECONDS)
+        self._new_client = new_client
+        self._jam = JamWatch()
+        self._renewable = True
         self._ledger = ledger
         self._schedule = schedule
         self._observer = observer
@@ -86,6 +92,11 @@ class AccountPoller:
     def credentials_valid(self) -> bool | None:
         """Whether the credentials are good; ``None`` before the first answer."""
         return self._refusals.guard.valid
+
+    @property
+    def probe_at(self) -> float | None:
+        """When the credentials are tried again, in steady seconds; ``None`` while they are not refused."""
+        return self._refusals.guard.probe_at if self._refusals.guard.paused else None
 
     @property
     def queue_length(self) -> int:
@@ -127,8 +138,16 @@ class AccountPoller:
         self._turns.withdraw(key)
         self._unseen.discard(key)
 
-    def configure(self, *, requests_per_second: float, max_concurrency: int, max_attempts: int) -> None:
-        """Take another budget and number of attempts."""
+    def configure(
+        self,
+        *,
+        requests_per_second: float,
+        max_concurrency: int,
+        max_attempts: int,
+        timeout_seconds: float = math.inf,
+    ) -> None:
+        """Take another budget, number of attempts, and bound of those that the next client makes."""
+        self._clients.stuck_after_seconds = timeout_seconds + STUCK_SECONDS
         self.throttle.configure(requests_per_second=requests_per_second, max_concurrency=max_concurrency)
         self._max_attempts = max_attempts
         self._turns.pump()
@@ -136,6 +155,29 @@ class AccountPoller:
     def use(self, client: FactorClient, *, void: bool = False) -> None:
         """Use another client; ``void`` drops what the one before still brings, as it asked another API."""
         self._clients.replace(client, void=void)
+        self._jam.renewed()
+
+    def keep_client(self) -> None:
+        """Give up requests that outlived their bound, and replace a client that is jammed; called each 10 s."""
+        if self._turns.stopping:
+            return
+        stuck = self._clients.give_up_stuck()
+        now = self._clock.steady()
+        why = self._jam.due(now, stuck=stuck, max_concurrency=self.throttle.max_concurrency)
+        if why is None or self._new_client is None:
+            return
+        self._jam.rotated(now)
+        try:
+            client = self._new_client()
+        except Exception as error:  # noqa: BLE001 - the old one may yet recover
+            if self._renewable:
+                log.error("the client of account %s can't be replaced, the old one stays: %s", self.name, error)
+            self._renewable = False
+            return
+        self._renewable = True
+        self._clients.replace(client, at_once=why is Jam.STUCK)
+        self.rotations += 1
+        self._observer.client_rotated(self.name, why)
 
     def credentials_changed(self) -> None:
         """Take changed credentials: a pause for credentials ends as soon as one call is answered."""
@@ -262,7 +304,7 @@ class AccountPoller:
             if self._turns.stopping:  # since the slot was given
                 return None
             async with self._clients.borrow() as lease:
-                attempt = await lease.client.fetch_factor(watched)
+                attempt = await lease.result(lease.client.fetch_factor(watched))
             if attempt.code is not None:
                 answered = attempt.duration_seconds
         finally:
@@ -271,7 +313,10 @@ class AccountPoller:
         if self._dropping or lease.void:
             self._turns.pump()
             return None
+        if not lease.replaced:
+            self._jam.heard(now, answered=attempt.code is not None)
         self._refusals.guard.heard(attempt.code)
+        self.throttle.hinted(now, attempt.concurrent_requests)
         reason = attempt.result.reason if isinstance(attempt.result, Failure) else None
         if reason is Reason.RATE_LIMITED:
             pause = attempt.retry_after_seconds
@@ -302,11 +347,11 @@ class AccountPoller:
         self._dropping = True
         await self._clients.aclose()
         if tasks := self._pending():
-            _, stuck = await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
+            _, stuck = await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
             for task in stuck:
                 task.cancel()
             if stuck:
-                await asyncio.wait(stuck, timeout=_CLOSE_SECONDS)
+                await asyncio.wait(stuck, timeout=CLOSE_SECONDS)
 
     def _pending(self) -> list[asyncio.Task[None] | asyncio.Task[bool]]:
         return [*self._tasks, *self._refusals.tasks()]

@@ -55,9 +55,12 @@ class _Request:
             self.answer.set_result(task.result())
 
     def give_up(self) -> None:
-        """End it, and after a second wait no longer for its end."""
+        """End it, if it lets itself be ended; it has failed either way."""
         self.given_up = True
         self._task.cancel()
+
+    def abandon(self) -> None:
+        """Wait for its end no longer than a second."""
         self._loop.call_later(CLOSE_SECONDS, self._fail_late)
 
     def _fail_late(self) -> None:
@@ -77,13 +80,14 @@ class Lease:
     ``void`` says that answers through it are no longer wanted: it asked another API, or with other credentials.
     """
 
-    __slots__ = ("_requests", "client", "open", "replaced", "stuck_after_seconds", "void")
+    __slots__ = ("_requests", "client", "closed", "open", "replaced", "stuck_after_seconds", "void")
 
     def __init__(self, client: FactorClient, stuck_after_seconds: float) -> None:
         self.client = client
         self.stuck_after_seconds = stuck_after_seconds
         self.open = 0
         self.replaced = False
+        self.closed = False
         self.void = False
         self._requests: set[_Request] = set()
 
@@ -100,20 +104,22 @@ class Lease:
             self._requests.discard(request)
 
     def give_up_stuck(self) -> bool:
-        """Give up the requests that outlived their bound at this look and at the one before; return if any did.
+        """Give up what outlived its bound at this look and at the one before; return if any of it is still there.
 
         One look is not enough: after a standstill of the whole process all of them are late, and end at once.
         """
-        found = False
         late_before = asyncio.get_running_loop().time() - self.stuck_after_seconds
         for request in self._requests:
-            if request.given_up or request.began >= late_before:
-                continue
-            if request.late:
+            if request.late and not request.given_up:
                 request.give_up()
-                found = True
-            request.late = True
-        return found
+            request.late = request.began < late_before
+        return any(request.given_up for request in self._requests)
+
+    def abandon(self) -> None:
+        """Let nobody wait for what was given up: the client is closed, so that nothing of it is on the wire."""
+        for request in self._requests:
+            if request.given_up:
+                request.abandon()
 
 
 class Clients:
@@ -160,20 +166,25 @@ class Clients:
     def give_up_stuck(self) -> bool:
         """Give up every stuck request; return whether one of them went through the client in use.
 
-        A client that was replaced is closed with them.
+        One that doesn't end even so keeps its slot, and its factor, until its client is closed: there are never
+        two requests at once for a factor. A client that was replaced before is closed now.
         """
         stuck = [lease for lease in self._lent if lease.give_up_stuck()]
         for lease in stuck:
-            if lease in self._replaced:
+            if lease.replaced:
                 self._close(lease)
         return self._current in stuck
 
     def _close_if_done(self, lease: Lease) -> None:
-        if lease.replaced and lease.open == 0 and lease in self._replaced:
+        if lease.replaced and lease.open == 0:
             self._close(lease)
 
     def _close(self, lease: Lease) -> None:
         self._replaced.discard(lease)
+        lease.abandon()
+        if lease.closed:
+            return
+        lease.closed = True
         task = asyncio.get_running_loop().create_task(lease.client.aclose())
         self._closing.add(task)
         task.add_done_callback(self._closed)
@@ -187,6 +198,7 @@ class Clients:
         """Close every client; requests under way fail at once. One that doesn't close is left after a second."""
         for lease in (*self._replaced, self._current):
             self._close(lease)
-        _, unclosed = await asyncio.wait(self._closing, timeout=CLOSE_SECONDS)
-        for task in unclosed:
-            task.cancel()
+        if self._closing:
+            _, unclosed = await asyncio.wait(self._closing, timeout=CLOSE_SECONDS)
+            for task in unclosed:
+                task.cancel()

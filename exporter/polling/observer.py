@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from exporter.polling.jam import Jam
     from exporter.polling.ledger import FactorRecord, StatusChange
     from exporter.verify.outcome import Attempt, Failure, Operation, Outcome
 
@@ -50,3 +51,6 @@ class Observer(Protocol):
 
     def over_budget(self, account: str, stretch: float, demand: float, budget: float) -> None:
         """Called when an account's intervals are stretched anew; 1 means no longer."""
+
+    def client_rotated(self, account: str, why: Jam) -> None:
+        """Called when an account's client was jammed and a fresh one took its place."""

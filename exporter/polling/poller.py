@@ -138,6 +138,11 @@ class Poller:
             self._intervals_changed(self._ledger.stretch(account.name, stretch, now), now)
             self._observer.over_budget(account.name, stretch, demand, budget)
 
+    def keep_clients(self) -> None:
+        """Replace the clients that are jammed."""
+        for account in self.accounts.values():
+            account.keep_client()
+
     def _intervals_changed(self, keys: Iterable[FactorKey], now: Moment) -> None:
         for key in keys:
             record = self._ledger[key]

@@ -24,6 +24,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # "not_found" is our own word for a 404, no status of the API.
 _STATUSES = {"verified": Status.VERIFIED, "unverified": Status.UNVERIFIED}
 _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+_COUNT = re.compile(r"[1-9][0-9]{0,5}")
 _ERROR_BODY_BYTES = 65536
 _UNREADABLE_DATE = (ValueError, TypeError, IndexError, OverflowError)
 
@@ -143,6 +144,15 @@ def parse_server_duration(headers: Mapping[str, str]) -> float | None:
         return None
     seconds = float(text)
     return seconds if seconds >= 0 and math.isfinite(seconds) else None
+
+
+def parse_concurrent_requests(headers: Mapping[str, str]) -> int | None:
+    """Return how many requests of the account Twilio says it saw at once, ``None`` where that can't be read.
+
+    ``Twilio-Concurrent-Requests``; the answered request is among them, so that 0 is none.
+    """
+    text = headers.get("twilio-concurrent-requests", "").strip()
+    return int(text) if _COUNT.fullmatch(text) else None
 
 
 def parse_request_id(headers: Mapping[str, str]) -> str:

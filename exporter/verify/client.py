@@ -12,7 +12,13 @@ from urllib.parse import quote
 import httpx
 
 from exporter import __version__
-from exporter.verify.answers import interpret, parse_request_id, parse_retry_after, parse_server_duration
+from exporter.verify.answers import (
+    interpret,
+    parse_concurrent_requests,
+    parse_request_id,
+    parse_retry_after,
+    parse_server_duration,
+)
 from exporter.verify.outcome import Answer, Attempt, Failure, Reason
 from exporter.verify.transport import AttemptError, unexpected
 
@@ -97,6 +103,7 @@ class VerifyClient:
             request_id=parse_request_id(answer.headers),
             server_duration_seconds=parse_server_duration(answer.headers),
             retry_after_seconds=parse_retry_after(answer.headers.get("retry-after"), self._wall()),
+            concurrent_requests=parse_concurrent_requests(answer.headers),
         )
 
     async def _send(self, watched: WatchedFactor) -> httpx.Response:

@@ -76,7 +76,8 @@ class Attempt:
     """One request and what came of it.
 
     ``code`` is the HTTP status or ``None`` where none arrived; ``server_duration_seconds`` is Twilio's own
-    figure (``Twilio-Request-Duration``); ``retry_after_seconds`` is a readable ``Retry-After``, bounded.
+    figure (``Twilio-Request-Duration``); ``retry_after_seconds`` is a readable ``Retry-After``, bounded;
+    ``concurrent_requests`` is how many requests of the account Twilio saw at once, this one among them.
     """
 
     result: Answer | Failure
@@ -85,6 +86,7 @@ class Attempt:
     request_id: str = ""
     server_duration_seconds: float | None = None
     retry_after_seconds: float | None = None
+    concurrent_requests: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

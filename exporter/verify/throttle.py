@@ -6,6 +6,7 @@ import math
 from collections import deque
 
 GROW_AFTER_SECONDS = 30.0
+CROWDED_TURNS = 9
 ASSUMED_LATENCY_SECONDS = 0.3
 _LATENCY_SAMPLES = 20
 _LATENCY_WEIGHT = 0.05
@@ -16,7 +17,8 @@ class Throttle:
 
     At most ``requests_per_second``, rounded up, start in any second, and no more than that rate in the long run
     (below one: one start each 1/rate seconds). At most ``limit`` are under way at once; it halves on a 429 and
-    grows by one after each 30 s without one.
+    grows by one after each 30 s without one, or only at each tenth of these turns while Twilio's own count says
+    that others use up what the account may have under way (see :meth:`hinted`).
     All times are seconds of one monotonic clock.
     """
 
@@ -29,6 +31,11 @@ class Throttle:
         self._starts: deque[float] = deque(maxlen=math.ceil(requests_per_second))
         self._halved_at = -math.inf
         self._calm_since = -math.inf
+        self._hint: int | None = None
+        self._hinted_at = -math.inf
+        self._crowded = False
+        self._refused_at_hint: int | None = None
+        self._turns_passed = 0
         self._latency_seconds = ASSUMED_LATENCY_SECONDS
         self._latency_samples = 0
 
@@ -76,6 +83,22 @@ class Throttle:
         weight = max(1 / self._latency_samples, _LATENCY_WEIGHT)
         self._latency_seconds += weight * (duration_seconds - self._latency_seconds)
 
+    def hinted(self, now: float, concurrent_requests: int | None) -> None:
+        """Take how many requests of the account Twilio saw at once with an answer, ``None`` where it did not say.
+
+        Only a hint. The count at a 429 is what was too much: while a later answer, not older than one turn to grow,
+        counts within one of that, and more than twice what is under way from here, the room is others', and
+        taking more of it would bring the next 429. Where Twilio doesn't count, nothing is different.
+        """
+        self._hint, self._hinted_at = concurrent_requests, now
+        # The request that was just answered has ended here, and is in Twilio's count.
+        self._crowded = (
+            concurrent_requests is not None
+            and self._refused_at_hint is not None
+            and concurrent_requests + 1 >= self._refused_at_hint
+            and concurrent_requests > 2 * (self.in_flight + 1)
+        )
+
     def rate_limited(self, now: float, *, started: float, pause_seconds: float) -> None:
         """Take a 429 to a request that began at ``started``: pause, and halve the concurrency.
 
@@ -83,14 +106,21 @@ class Throttle:
         """
         self.paused_until = max(self.paused_until, now + pause_seconds)
         self._calm_since = now
+        self._refused_at_hint = self._hint if self._hinted_at == now else None
+        self._turns_passed = 0
         if started >= self._halved_at:
             self.limit = max(1, self.limit // 2)
             self._halved_at = now
 
     def _grow(self, now: float) -> None:
         while self.limit < self.max_concurrency and now - self._calm_since >= GROW_AFTER_SECONDS:
-            self.limit += 1
             self._calm_since += GROW_AFTER_SECONDS
+            crowded = self._crowded and self._calm_since - self._hinted_at < GROW_AFTER_SECONDS
+            if crowded and self._turns_passed < CROWDED_TURNS:
+                self._turns_passed += 1
+            else:
+                self._turns_passed = 0
+                self.limit += 1
 
     @property
     def latency_seconds(self) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from heapq import nsmallest
@@ -19,6 +18,7 @@ from exporter.exposition.negotiation import (
     accepts_gzip,
     accepts_openmetrics,
 )
+from exporter.exposition.pieces import gzip, texts
 from exporter.polling.ledger import STATUSES
 from exporter.web.lifecycle import Lifecycle, Reloadable
 from exporter.web.views import urgency, view
@@ -26,8 +26,10 @@ from exporter.web.views import urgency, view
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from exporter.exposition.pieces import Piece
     from exporter.exposition.telemetry import AccountGauges
     from exporter.polling.ledger import Ledger
+    from exporter.web.views import AccountView
 
 _BATCH_BYTES = 1 << 18
 _INLINE_GZIP_BYTES = 1 << 16
@@ -41,7 +43,7 @@ class Exporter(Reloadable, Protocol):
 
     ledger: Ledger
 
-    def exposition(self, *, openmetrics: bool) -> list[bytes]:
+    def exposition(self, *, openmetrics: bool) -> list[Piece]:
         """Return the pieces of a scrape."""
 
     def withdraw_stale(self) -> None:
@@ -55,6 +57,9 @@ class Exporter(Reloadable, Protocol):
 
     def accounts(self) -> Mapping[str, AccountGauges]:
         """Return the gauges of each account."""
+
+    def account_views(self) -> list[AccountView]:
+        """Return what is shown of each account."""
 
     def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
         """Return the number of factors by (account, service SID) and status."""
@@ -81,25 +86,26 @@ class Routes:
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """Answer a scrape: one moment of the world, in the format and encoding that was asked for."""
         openmetrics = accepts_openmetrics(", ".join(request.headers.getall("Accept", ())))
-        gzip = accepts_gzip(", ".join(request.headers.getall("Accept-Encoding", ())))
+        packed = accepts_gzip(", ".join(request.headers.getall("Accept-Encoding", ())))
         pieces = self._exporter.exposition(openmetrics=openmetrics)
+        body = texts(pieces)  # this moment, whatever changes while it is sent
         headers = {
             "Content-Type": OPENMETRICS_CONTENT_TYPE if openmetrics else TEXT_CONTENT_TYPE,
             "Vary": "Accept, Accept-Encoding",
         }
-        if gzip:
+        if packed:
             headers["Content-Encoding"] = "gzip"
-            small = sum(map(len, pieces)) <= _INLINE_GZIP_BYTES
-            pieces = [
-                _gzip(pieces)
+            small = sum(map(len, body)) <= _INLINE_GZIP_BYTES
+            body = (
+                gzip(pieces, body)
                 if small
-                else await asyncio.get_running_loop().run_in_executor(self._packer, _gzip, pieces)
-            ]
+                else await asyncio.get_running_loop().run_in_executor(self._packer, gzip, pieces, body)
+            )
         response = web.StreamResponse(headers=headers)
-        response.content_length = sum(map(len, pieces))
+        response.content_length = sum(map(len, body))
         await response.prepare(request)
         if request.method != "HEAD":
-            for batch in _batches(pieces):
+            for batch in _batches(body):
                 await response.write(batch)
         await response.write_eof()
         return response
@@ -138,6 +144,10 @@ class Routes:
         records = nsmallest(offset + min(limit, _API_FACTORS), ledger, key=urgency)[offset:]
         return web.json_response({"total": len(ledger), "factors": [view(record).as_json() for record in records]})
 
+    async def accounts(self, _request: web.Request) -> web.Response:
+        """Answer with the accounts as JSON: what each may spend, spends, and is held by."""
+        return web.json_response({"accounts": [account.as_json() for account in self._exporter.account_views()]})
+
     async def healthy(self, _request: web.Request) -> web.Response:
         """Answer 200 while the scheduler ticks."""
         if self._exporter.healthy():
@@ -161,6 +171,7 @@ def make_application(exporter: Exporter, *, telemetry_path: str) -> web.Applicat
     application.router.add_get(telemetry_path, routes.metrics)
     application.router.add_get("/", routes.status)
     application.router.add_get("/api/v1/factors", routes.factors)
+    application.router.add_get("/api/v1/accounts", routes.accounts)
     application.router.add_get("/-/healthy", routes.healthy)
     application.router.add_get("/-/ready", routes.ready)
     Lifecycle(exporter).add_to(application.router)
@@ -177,13 +188,6 @@ def _number(request: web.Request, name: str, default: int, least: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10) or int(text) < least:
         raise web.HTTPBadRequest(text=f"{name}: not a whole number of at least {least}\n")
     return int(text)
-
-
-def _gzip(pieces: list[bytes]) -> bytes:
-    compressor = zlib.compressobj(level=1, wbits=zlib.MAX_WBITS | 16)
-    packed = [compressor.compress(piece) for piece in pieces]
-    packed.append(compressor.flush())
-    return b"".join(packed)
 
 
 def _batches(pieces: list[bytes]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""What pages and API show of a factor: values for people, with no identity among them."""
+"""What pages and API show of factors and accounts: values for people, with neither identity nor secret."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from exporter.verify.mends import MENDS
 from exporter.verify.outcome import Failure, Status
 
 if TYPE_CHECKING:
-    from exporter.polling.ledger import FactorRecord
+    from collections.abc import Mapping
+
+    from exporter.polling.account import AccountPoller
+    from exporter.polling.ledger import FactorRecord, Moment
 
 _ORDER = {Status.NOT_FOUND: 0, Status.UNVERIFIED: 1, UNKNOWN: 2, Status.VERIFIED: 4}
 
@@ -82,3 +85,69 @@ def urgency(record: FactorRecord) -> tuple[int, str, str, str]:
     elif record.up is False:
         order = min(order, 3)
     return order, key.account, record.watched.name, key.service_sid
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """One account as shown: what it may spend, what it spends, and what holds it; its SIDs are left out.
+
+    Times are seconds since the epoch. ``paused_until_seconds`` is known of a 429's pause alone: one for refused
+    credentials ends with a probe that is answered. ``latency_seconds`` is ``None`` until it is measured.
+    """
+
+    account: str
+    credentials_valid: bool | None
+    paused: bool
+    paused_for: str | None
+    paused_until_seconds: float | None
+    probe_at_seconds: float | None
+    factors: int
+    queue_length: int
+    in_flight: int
+    concurrency_limit: int
+    max_concurrency: int
+    requests_per_second: float
+    demand_requests_per_second: float
+    budget_requests_per_second: float
+    stretch: float
+    latency_seconds: float | None
+    client_rotations: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the API shows."""
+        return asdict(self)
+
+
+def account_views(
+    accounts: Mapping[str, AccountPoller], counts: Mapping[tuple[str, str], Mapping[str, int]], now: Moment
+) -> list[AccountView]:
+    """Return what is shown of each account; ``counts`` are its factors by (account, service SID) and status."""
+    factors = dict.fromkeys(accounts, 0)
+    for (name, _), of in counts.items():
+        factors[name] = factors.get(name, 0) + sum(of.values())
+    return [_account_view(account, factors[name], now) for name, account in accounts.items()]
+
+
+def _account_view(account: AccountPoller, factors: int, now: Moment) -> AccountView:
+    throttle, probe_at = account.throttle, account.probe_at
+    refused, limited = probe_at is not None, throttle.paused(now.steady)
+    wall = now.wall - now.steady
+    return AccountView(
+        account=account.name,
+        credentials_valid=account.credentials_valid,
+        paused=refused or limited,
+        paused_for="credentials" if refused else "rate_limited" if limited else None,
+        paused_until_seconds=round(throttle.paused_until + wall, 3) if limited and not refused else None,
+        probe_at_seconds=None if probe_at is None else round(probe_at + wall, 3),
+        factors=factors,
+        queue_length=account.queue_length,
+        in_flight=throttle.in_flight,
+        concurrency_limit=throttle.limit,
+        max_concurrency=throttle.max_concurrency,
+        requests_per_second=throttle.requests_per_second,
+        demand_requests_per_second=account.demand_requests_per_second,
+        budget_requests_per_second=throttle.budget_requests_per_second,
+        stretch=account.stretch,
+        latency_seconds=throttle.latency_seconds,
+        client_rotations=account.rotations,
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.events import FULL_LINES, REPEAT_SECONDS, EventLog
+from exporter.polling.jam import Jam
 from exporter.polling.ledger import FactorRecord, StatusChange
 from exporter.verify.outcome import Answer, Failure, Outcome, Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
@@ -23,7 +24,12 @@ class Story:
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         self.now = 1000.0
-        self.events = EventLog(lambda: self.now)
+        self.size, self.stretch = 0, 1.0
+        self.events = EventLog(
+            lambda: self.now,
+            service_size=lambda _account, _service: self.size,
+            stretch=lambda _account: self.stretch,
+        )
         self._caplog = caplog
 
     def fails(self, number: int, reason: Reason = Reason.TIMEOUT, *, account: str = "main") -> None:
@@ -32,6 +38,10 @@ class Story:
 
     def answers(self, number: int, change: StatusChange | None = None, *, account: str = "main") -> None:
         self.events.fetched(record(number, account), Outcome(Answer(Status.VERIFIED), 0.1), change)
+
+    def loses(self, *numbers: int) -> None:
+        for number in numbers:
+            self.events.fetched(record(number), Outcome(Answer(Status.NOT_FOUND), 0.1), None)
 
     def told(self, level: int = logging.INFO) -> list[tuple[str, dict[str, Any]]]:
         """Return messages and fields written since the last call, from this level on."""
@@ -232,3 +242,93 @@ def test_what_is_folded_is_told_in_the_end(caplog: pytest.LogCaptureFixture) -> 
     events.flush()
     assert [record.message for record in caplog.records][1:] == ["rate limited more times"]
     assert caplog.records[-1].__dict__["fields"] == {"account": "main", "pauses": 43}
+
+
+@pytest.mark.parametrize("why", list(Jam))
+def test_a_client_that_was_replaced_is_told(story: Story, caplog: pytest.LogCaptureFixture, why: Jam) -> None:
+    story.events.client_rotated("main", why)
+    assert [line.levelname for line in caplog.records] == ["WARNING"]
+    [(message, fields)] = story.told()
+    assert "replaced" in message
+    assert fields["account"] == "main"
+    assert fields["why"]
+
+
+# Many 404 at once
+
+
+def test_a_service_that_is_lost_is_one_loud_line(story: Story, caplog: pytest.LogCaptureFixture) -> None:
+    story.size = 20
+    story.loses(*range(10))
+    assert story.told() == []
+    story.loses(*range(10, 20))
+    assert [line.levelname for line in caplog.records] == ["ERROR"]
+    [(message, fields)] = story.told()
+    assert "service or the account may be wrong" in message
+    assert fields.pop("mend")
+    assert fields == {
+        "account": "main",
+        "service_sid": SERVICE,
+        "not_found": 11,
+        "factors": 20,
+        "within_seconds": 60.0,
+    }
+    story.now += 10_000
+    story.loses(*range(20))
+    assert story.told() == []
+
+
+def test_it_is_told_again_after_most_were_found(story: Story) -> None:
+    story.size = 20
+    story.loses(*range(20))
+    assert len(story.told()) == 1
+    for number in range(10):
+        story.answers(number)
+    story.now += 60
+    story.loses(*range(10))
+    assert story.told() == [], "half of them were never found again"
+    for number in range(11):
+        story.answers(number)
+    story.now += 60
+    story.loses(*range(11))
+    assert len(story.told()) == 1
+
+
+def test_failures_are_no_404_and_do_not_end_one(story: Story) -> None:
+    story.size = 10
+    for number in range(10):
+        story.fails(number)
+    story.loses(*range(5))
+    for number in range(5):
+        story.fails(number)
+    story.told()
+    story.loses(5)
+    assert len(story.told(logging.ERROR)) == 1
+
+
+def test_a_factor_that_is_no_longer_watched_is_not_lost(story: Story) -> None:
+    story.size = 20
+    story.loses(*range(10))
+    for number in range(10):
+        story.events.forgotten(record(number).watched.key)
+    story.loses(*range(10, 20))
+    assert story.told() == []
+    for number in range(10, 20):
+        story.events.forgotten(record(number).watched.key)
+    assert story.events._services == {}
+
+
+@pytest.mark.parametrize(("stretch", "lines"), [(1.0, 0), (2.5, 1)])
+def test_where_intervals_are_stretched_so_is_the_time_that_counts(story: Story, stretch: float, lines: int) -> None:
+    story.size, story.stretch = 20, stretch
+    for number in range(20):
+        story.loses(number)
+        story.now += 120 / 20
+    assert len(story.told()) == lines
+
+
+def test_without_the_number_of_a_services_factors_nothing_is_judged(caplog: pytest.LogCaptureFixture) -> None:
+    events = EventLog(lambda: 0.0)
+    for number in range(100):
+        events.fetched(record(number), Outcome(Answer(Status.NOT_FOUND), 0.1), None)
+    assert caplog.records == []

@@ -214,3 +214,16 @@ async def test_stopped_while_it_runs_it_leaves_nothing(
 async def test_stopped_before_it_started_is_fine(bench: Bench) -> None:
     await bench.keeper.stop()
     assert bench.runs == {}
+
+
+async def test_the_lag_is_measured_on_though_it_could_not_be_told_once(bench: Bench) -> None:
+    def fail(_seconds: float) -> None:
+        raise LookupError
+
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: faults.append(context["exception"]))
+    bench.keeper._loop_lagged = fail
+    bench.keeper.start()
+    await becomes(lambda: faults)
+    bench.keeper._loop_lagged = bench.lags.append
+    await becomes(lambda: len(bench.lags) >= 2)

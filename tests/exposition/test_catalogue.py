@@ -44,6 +44,7 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "twilio_verify_api_request_duration_seconds": ("histogram", OPERATION),
     "twilio_verify_api_server_duration_seconds": ("histogram", OPERATION),
     "twilio_verify_api_retries_total": ("counter", ACCOUNT),
+    "twilio_verify_api_client_rotations_total": ("counter", ACCOUNT),
     "twilio_verify_api_in_flight": ("gauge", ACCOUNT),
     "twilio_verify_api_concurrency_limit": ("gauge", ACCOUNT),
     "twilio_verify_api_paused": ("gauge", ACCOUNT),

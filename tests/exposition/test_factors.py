@@ -23,6 +23,7 @@ from exporter.exposition.factors import (
     escape_label_value,
     shown_families,
 )
+from exporter.exposition.pieces import texts
 from exporter.polling.ledger import FactorRecord, Moment
 from exporter.verify.outcome import Status
 
@@ -270,7 +271,7 @@ def test_no_factor_shows_the_families_alone() -> None:
 
 
 def pieces_of(exposition: FactorExposition) -> list[bytes]:
-    return [piece for piece in exposition.pieces(openmetrics=False) if not piece.startswith(b"#")]
+    return [piece for piece in texts(exposition.pieces(openmetrics=False)) if not piece.startswith(b"#")]
 
 
 def test_pieces_of_what_did_not_change_are_the_same_objects() -> None:
@@ -306,7 +307,7 @@ def test_a_page_that_is_being_sent_is_of_one_moment() -> None:
     exposition = FactorExposition(FactorSamples())
     record = record_of(status=Status.UNVERIFIED, up=True)
     exposition.update(record)
-    pieces = exposition.pieces(openmetrics=False)
+    pieces = texts(exposition.pieces(openmetrics=False))
     before = b"".join(pieces)
     record.status = Status.VERIFIED
     exposition.update(record)

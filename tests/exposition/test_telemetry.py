@@ -109,6 +109,7 @@ def test_counters_of_known_label_sets_start_at_zero(telemetry: Telemetry) -> Non
         for reason in ("missed", "refused", "failed")
     }
     assert start[at("api_retries_total", account="main")] == 0
+    assert start[at("api_client_rotations_total", account="main")] == 0
     for name in ("api_request_duration_seconds_count", "api_server_duration_seconds_count"):
         assert start[at(name, account="main", operation="fetch")] == 0
     for name in ("exporter_schedule_lag_seconds_count", "exporter_event_loop_lag_seconds_count"):
@@ -117,7 +118,13 @@ def test_counters_of_known_label_sets_start_at_zero(telemetry: Telemetry) -> Non
 
 def test_nothing_of_a_service_or_an_account_before_it_is_known(world: FixedWorld) -> None:
     start = shown(Telemetry(world, version="1", revision=""))
-    for name in ("fetches_total", "fetch_failures_total", "factor_status_changes_total", "api_retries_total"):
+    for name in (
+        "fetches_total",
+        "fetch_failures_total",
+        "factor_status_changes_total",
+        "api_retries_total",
+        "api_client_rotations_total",
+    ):
         assert values(start, name) == {}
 
 
@@ -208,6 +215,11 @@ def test_a_retry(telemetry: Telemetry) -> None:
     assert moved(telemetry, lambda: telemetry.retried("main")) == {at("api_retries_total", account="main"): 1}
 
 
+def test_a_client_that_was_replaced(telemetry: Telemetry) -> None:
+    change = moved(telemetry, lambda: telemetry.client_rotated("main"))
+    assert change == {at("api_client_rotations_total", account="main"): 1}
+
+
 def test_a_late_start(telemetry: Telemetry) -> None:
     bounds = (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0)
     assert moved(telemetry, lambda: telemetry.started(4.0)) == {
@@ -256,6 +268,7 @@ def test_the_gauges_of_the_world(telemetry: Telemetry) -> None:
         P + "api_demand_requests_per_second": 0.5,
         P + "api_budget_requests_per_second": 10,
         P + "api_retries_total": 0,
+        P + "api_client_rotations_total": 0,
         P + "credentials_valid": 1,
     }
     python_version = platform.python_version()

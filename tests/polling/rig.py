@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from tests.virtual_time import virtual_clock, virtual_loop
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from exporter.polling.jam import Jam
     from exporter.polling.ledger import FactorRecord, StatusChange
     from exporter.verify.outcome import Operation
     from exporter.watched import FactorKey, WatchedFactor
@@ -34,6 +36,7 @@ class Reply:
     result: Status | Reason | Answer = Status.VERIFIED
     latency: float = LATENCY
     retry_after: float | None = None
+    concurrent: int | None = None
 
     def attempt(self, seconds: float) -> Attempt:
         match self.result:
@@ -43,7 +46,13 @@ class Reply:
                 result = Failure(self.result)
             case _:
                 result = self.result
-        return Attempt(result, seconds, code_of(result), retry_after_seconds=self.retry_after)
+        return Attempt(
+            result,
+            seconds,
+            code_of(result),
+            retry_after_seconds=self.retry_after,
+            concurrent_requests=self.concurrent,
+        )
 
 
 @dataclass
@@ -59,6 +68,7 @@ class ScriptedClient:
     """Answers as told: first what ``will`` queued for the factor, then what ``rule`` says.
 
     Two requests at once for a factor, and one after ``forbid`` was called, are faults that fail the test.
+    A request ``endures`` so many cancellations before it ends; a ``deaf`` client closes without ending any.
     """
 
     def __init__(self) -> None:
@@ -68,6 +78,7 @@ class ScriptedClient:
         self.forbidden = ""
         self.closed_at: float | None = None
         self.deaf = False
+        self.endures = 0
         self._next: defaultdict[FactorKey, deque[Reply]] = defaultdict(deque)
         self._open: dict[FactorKey, asyncio.Future[bool]] = {}
 
@@ -109,7 +120,7 @@ class ScriptedClient:
         ended = self._open[key] = self.loop.create_future()
         timer = self.loop.call_later(reply.latency, _settle, ended, True)
         try:
-            answered = await ended
+            answered = await self._settled(ended)
         except asyncio.CancelledError:
             await asyncio.sleep(0.2)  # as a connection that takes its time to close
             raise
@@ -119,6 +130,15 @@ class ScriptedClient:
             call.ended = self.loop.time()
         seconds = call.ended - began
         return reply.attempt(seconds) if answered else Attempt(Failure(Reason.CONNECT), seconds)
+
+    async def _settled(self, ended: asyncio.Future[bool]) -> bool:
+        while True:
+            try:
+                return await asyncio.shield(ended)
+            except asyncio.CancelledError:
+                if self.endures == 0:
+                    raise
+                self.endures -= 1
 
     async def aclose(self) -> None:
         self.closed_at = self.loop.time()
@@ -164,6 +184,7 @@ class Diary:
     acceptances: list[float] = field(default_factory=list)
     rate_limits: list[tuple[float, float, int]] = field(default_factory=list)
     budgets: list[tuple[float, float, float, float]] = field(default_factory=list)
+    rotations: list[tuple[float, Jam]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._loop = virtual_loop()
@@ -216,6 +237,10 @@ class Diary:
         assert account
         self.budgets.append((self._loop.time(), stretch, demand, budget))
 
+    def client_rotated(self, account: str, why: Jam) -> None:
+        assert account
+        self.rotations.append((self._loop.time(), why))
+
 
 class Jitter(random.Random):
     """Full jitter at a fixed share of its range; the ranges that were asked for are kept."""
@@ -246,6 +271,8 @@ class Rig:
         policy: LedgerPolicy | None = None,
         reread: Callable[[], bool] = lambda: False,
         patient: bool = False,
+        timeout: float = math.inf,
+        new_client: Callable[[], ScriptedClient] | None = None,
         wall: Callable[[], float] | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -268,7 +295,9 @@ class Rig:
                 clock=self.clock,
                 rng=self.jitter,
                 max_attempts=max_attempts,
+                timeout_seconds=timeout,
                 reread_password=reread,
+                new_client=new_client,
                 patient=patient,
             )
             for name, client in self.clients.items()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.polling.ledger import LedgerPolicy
 from exporter.verify.outcome import Reason, Status
 from tests.polling.factors import factor, factors, key
 from tests.polling.rig import LATENCY, Jitter, Reply, Rig
@@ -225,3 +226,16 @@ async def test_another_account_goes_on() -> None:
     assert not rig.accounts["other"].paused()
     assert len(rig.clients["other"].calls) >= 90
     assert len(rig.client.calls) <= 4
+
+
+@pytest.mark.parametrize(("counted", "limit"), [(None, 4), (3, 4), (100, 3)], ids=["not told", "room", "no room"])
+@in_virtual_time
+async def test_slots_come_back_slower_where_others_use_the_account_s_concurrency(
+    counted: int | None, limit: int
+) -> None:
+    rig = Rig(factors(20, interval=10.0), concurrency=4, policy=LedgerPolicy(unverified_interval_seconds=10.0))
+    rig.client.rule = lambda _watched: Reply(concurrent=counted)
+    rig.client.will(key(0), Reply(Reason.RATE_LIMITED, LATENCY, 1.0, 100))
+    rig.offer(key(0))
+    await rig.run(95 if counted != 100 else 335)
+    assert rig.throttle.limit == limit

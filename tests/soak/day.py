@@ -21,6 +21,7 @@ import httpx
 
 from exporter.config import load
 from exporter.daemon import Daemon
+from exporter.exposition.pieces import texts
 from tests.daemon.configs import write_config
 from tests.daemon.scrape import Scrape
 from tests.virtual_time import run_virtual, virtual_clock
@@ -151,13 +152,13 @@ async def live_through(day: Day, config: Config, api: ApiInMemory, rng: random.R
     for second in range(round(day.hours * 3600)):
         daemon.poller.tick()
         if second % 10 == 0:
-            daemon._keep_house()
+            daemon.keep_house()
         if second % 20 == 0:
             sid = rng.choice(sids)
             if api.verified.pop(sid, None) is None or rng.random() < 0.8:
                 api.verified[sid] = rng.random() < 0.8
         if second % 900 == 0:
-            check(Scrape(b"".join(daemon.exposition(openmetrics=False)).decode()), seen)
+            check(Scrape(b"".join(texts(daemon.exposition(openmetrics=False))).decode()), seen)
         if second == round(day.warm_up_hours * 3600):
             seen.memory_warm = resident_bytes()
         await asyncio.sleep(max(0.0, second + 1 - loop.time()))
@@ -183,7 +184,7 @@ def check(page: Scrape, seen: Seen) -> None:
 
 def compare(daemon: Daemon, api: ApiInMemory, seen: Seen) -> None:
     """See that every counter equals what the API counted itself."""
-    page = Scrape(b"".join(daemon.exposition(openmetrics=False)).decode())
+    page = Scrape(b"".join(texts(daemon.exposition(openmetrics=False))).decode())
     check(page, seen)
     counted = {
         sample.labels["code"]: int(sample.value) for sample in page.samples("twilio_verify_api_requests_total")

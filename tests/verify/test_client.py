@@ -181,6 +181,7 @@ async def test_what_is_read_of_an_answer(router: respx.Router, watched: WatchedF
             "Retry-After": "12",
             "Twilio-Request-Id": "RQ" + "5" * 32,
             "Twilio-Request-Duration": "0.080",
+            "Twilio-Concurrent-Requests": "101",
         },
     )
     ticks = iter([100.0, 100.25])
@@ -192,6 +193,7 @@ async def test_what_is_read_of_an_answer(router: respx.Router, watched: WatchedF
         request_id="RQ" + "5" * 32,
         server_duration_seconds=0.08,
         retry_after_seconds=12.0,
+        concurrent_requests=101,
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .house import House
 
-PATHS = ("/metrics", "/", "/api/v1/factors", "/-/healthy", "/-/ready")
+PATHS = ("/metrics", "/", "/api/v1/factors", "/api/v1/accounts", "/-/healthy", "/-/ready")
 
 
 @pytest.fixture

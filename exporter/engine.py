@@ -1,0 +1,277 @@
+"""What a configuration becomes: accounts that poll, a ledger, and what is shown of it; and how it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import random
+from typing import TYPE_CHECKING
+
+from exporter import __revision__, __version__
+from exporter.config import ConfigError
+from exporter.events import EventLog
+from exporter.exposition.factors import FactorCollector, FactorExposition
+from exporter.exposition.page import exposition
+from exporter.exposition.telemetry import AccountGauges, ConfigGauges, Telemetry
+from exporter.logs import fields, set_level, set_style
+from exporter.passwords import PasswordWatch
+from exporter.polling.account import AccountPoller
+from exporter.polling.clock import Clock
+from exporter.polling.ledger import Ledger
+from exporter.polling.poller import Poller
+from exporter.polling.roster import Roster
+from exporter.polling.schedule import Schedule
+from exporter.recording import Recorder
+from exporter.verify.throttle import Throttle
+from exporter.web.views import account_views
+from exporter.wiring import (
+    Confidential,
+    client_of,
+    factor_samples,
+    ledger_policy,
+    same_connection,
+    same_credentials,
+    same_samples,
+    shipped_transport,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+    from typing import Any
+
+    import httpx
+
+    from exporter.config import AccountSettings, Config
+    from exporter.exposition.pieces import Piece
+    from exporter.polling.roster import Difference
+    from exporter.verify.client import VerifyClient
+    from exporter.web.views import AccountView
+
+log = logging.getLogger(__name__)
+
+# What only a restart changes: the sockets, and the paths of the server.
+_FIXED = (
+    "web.listen_address",
+    "web.telemetry_path",
+    "web.health_listen_address",
+    "web.config_file",
+    "sharding",
+    "state",
+)
+
+
+class Engine:
+    """The rooms of one exporter, as the configuration in force asks for them; what moves them is the daemon's.
+
+    Must be made with an event loop running. ``transport`` makes an account's transport; ``clock`` tells time.
+    A ``one_shot`` engine bounds no fetch by a next one.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        confidential: Confidential | None = None,
+        transport: Callable[[AccountSettings], httpx.AsyncBaseTransport] = shipped_transport,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        one_shot: bool = False,
+    ) -> None:
+        self.config = config
+        self.clock = clock or Clock()
+        self.config_loaded_seconds = self.clock.wall()
+        self.config_good = True
+        self._confidential = confidential or Confidential(config)
+        self._transport = transport
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._one_shot = one_shot
+        self._aside: set[asyncio.Task[None]] = set()
+        self.passwords = PasswordWatch(lambda: self.config.passwords, self._password_changed)
+        self.ledger = Ledger(ledger_policy(config))
+        self._schedule = Schedule()
+        samples = factor_samples(config)
+        self.factors = FactorExposition(samples)
+        self.collector = FactorCollector(samples, lambda: (self.ledger[key] for key in self.factors))
+        self.telemetry = Telemetry(self, version=__version__, revision=__revision__)
+        events = EventLog(
+            self.clock.steady,
+            service_size=lambda account, service: sum(self.ledger.counts.get((account, service), {}).values()),
+            stretch=lambda account: self.poller.accounts[account].stretch,
+        )
+        self.recorder = Recorder(self.telemetry, self.factors, events)
+        clients = {name: self._client(config, name) for name in config.settings.accounts}
+        self.poller = Poller(
+            accounts={name: self._account(config, name, client) for name, client in clients.items()},
+            ledger=self.ledger,
+            schedule=self._schedule,
+            observer=self.recorder,
+            clock=self.clock,
+        )
+        self.roster = Roster(self.poller, self.ledger)
+
+    def _client(self, config: Config, name: str) -> VerifyClient:
+        return client_of(config, name, self._transport, lambda: self.config.passwords[name].current)
+
+    def _account(self, config: Config, name: str, client: VerifyClient) -> AccountPoller:
+        account = config.settings.accounts[name]
+        self.telemetry.know_account(name)
+        return AccountPoller(
+            name,
+            client=client,
+            throttle=Throttle(
+                requests_per_second=account.requests_per_second, max_concurrency=account.max_concurrency
+            ),
+            ledger=self.ledger,
+            schedule=self._schedule,
+            observer=self.recorder,
+            clock=self.clock,
+            rng=self._rng,
+            max_attempts=config.settings.polling.max_attempts,
+            timeout_seconds=config.settings.polling.timeout,
+            new_client=lambda: self._client(self.config, name),
+            reread_password=functools.partial(self.passwords.reread, name),
+            patient=self._one_shot,
+        )
+
+    def keep_house(self) -> None:
+        """Do what is due now and then: clients that jam, budgets, and the log's counts of what was folded."""
+        self.poller.keep_clients()
+        self.poller.keep_budgets()
+        self.recorder.flush()
+
+    def _password_changed(self, name: str) -> None:
+        self.poller.accounts[name].credentials_changed()
+
+    # Change
+
+    def adopt(self, config: Config) -> Difference:
+        """Put a configuration in force, at one moment; raises ConfigError, with nothing changed, where it can't.
+
+        What is known of a factor stays with its key. What only a restart changes is told.
+        """
+        old, accounts = self.config, self.poller.accounts
+        clients = self._new_clients(old, config)
+        self._confidential.add(config)
+        self.config = config
+        for name, account in config.settings.accounts.items():
+            if name not in accounts:
+                accounts[name] = self._account(config, name, clients[name])
+                continue
+            accounts[name].configure(
+                requests_per_second=account.requests_per_second,
+                max_concurrency=account.max_concurrency,
+                max_attempts=config.settings.polling.max_attempts,
+                timeout_seconds=config.settings.polling.timeout,
+            )
+            if name in clients:
+                accounts[name].use(clients[name], void=old.settings.accounts[name].base_url != account.base_url)
+            if not same_credentials(old, config, name):
+                accounts[name].credentials_changed()
+        self.poller.adopt(ledger_policy(config))
+        difference = self.roster.list(config.factors)
+        for name in accounts.keys() - config.settings.accounts.keys():
+            account_gone = accounts.pop(name)
+            account_gone.stop()
+            self.set_aside(account_gone.finish(0))
+        self._retain()
+        if not same_samples(old, config):
+            self._show_anew()
+        fixed = [name for name in _FIXED if _setting(old, name) != _setting(config, name)]
+        if fixed:
+            log.warning("restart the exporter for these to take effect", extra=fields(keys=", ".join(fixed)))
+        self._set_log(old, config)
+        return difference
+
+    def _new_clients(self, old: Config, config: Config) -> dict[str, VerifyClient]:
+        clients: dict[str, VerifyClient] = {}
+        try:
+            for name in config.settings.accounts:
+                if not same_connection(old, config, name):
+                    clients[name] = self._client(config, name)
+        except ConfigError:
+            for client in clients.values():
+                self.set_aside(client.aclose())
+            raise
+        return clients
+
+    def _retain(self) -> None:
+        """Let the series of accounts and services vanish that are no longer watched."""
+        services = {(watched.key.account, watched.key.service_sid) for watched in self.config.factors}
+        self.ledger.retain(services, ())
+        self.telemetry.retain(self.config.settings.accounts, services)
+
+    def _show_anew(self) -> None:
+        """Render all factors in another form."""
+        samples = factor_samples(self.config)
+        factors = FactorExposition(samples)
+        for record in self.ledger:
+            factors.update(record)
+        self.factors = factors
+        self.collector = FactorCollector(samples, lambda: (self.ledger[key] for key in self.factors))
+        self.recorder.show_in(factors)
+
+    def _set_log(self, old: Config, config: Config) -> None:
+        if old.settings.log.level != config.settings.log.level:
+            set_level(config.settings.log.level)
+        if old.settings.log.format != config.settings.log.format:
+            set_style(config.settings.log.format)
+
+    def set_aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let something run beside all else; it is ended with the daemon."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+
+    # What is shown
+
+    def exposition(self, *, openmetrics: bool) -> list[Piece]:
+        """Return the pieces of a scrape: this moment, whatever became of the scheduler."""
+        self.withdraw_stale()
+        return exposition(self.factors, self.telemetry.registry, openmetrics=openmetrics)
+
+    def withdraw_stale(self) -> None:
+        """Withdraw every status that is stale by now; what is shown calls this, as a tick may be late."""
+        self.poller.withdraw_stale()
+
+    def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
+        """Return the number of factors by (account, service SID) and status."""
+        return self.ledger.counts
+
+    def accounts(self) -> Mapping[str, AccountGauges]:
+        """Return the gauges of each account."""
+        return {
+            name: AccountGauges(
+                in_flight=account.throttle.in_flight,
+                concurrency_limit=account.throttle.limit,
+                paused=account.paused(),
+                demand_requests_per_second=account.demand_requests_per_second,
+                budget_requests_per_second=account.throttle.budget_requests_per_second,
+                credentials_valid=account.credentials_valid,
+            )
+            for name, account in self.poller.accounts.items()
+        }
+
+    def account_views(self) -> list[AccountView]:
+        """Return what is shown of each account."""
+        return account_views(self.poller.accounts, self.ledger.counts, self.clock.moment())
+
+    def config_gauges(self) -> ConfigGauges:
+        """Return what is known of the configuration in force."""
+        return ConfigGauges(
+            successful=self.config_good,
+            loaded_seconds=self.config_loaded_seconds,
+            sha256=self.config.sha256,
+        )
+
+    def last_tick_seconds(self) -> float:
+        """Return the wall time of the last dispatch tick."""
+        return self.poller.last_tick.wall
+
+    def queue_length(self) -> int:
+        """Return the number of factors that are due and wait for a slot."""
+        return self.poller.queue_length
+
+
+def _setting(config: Config, name: str) -> object:
+    return functools.reduce(getattr, name.split("."), config.settings)

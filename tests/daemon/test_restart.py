@@ -1,0 +1,157 @@
+"""Warm restarts: what was known is shown at once with its real age, and the API is not stormed."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.simulator import Fault, FaultKind, Simulator
+
+from .configs import account_of, entry, write_config
+from .running import LeapingClock, running, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COUNT = 60
+
+
+@pytest.fixture
+def world(simulator: Simulator, tmp_path: Path) -> Path:
+    """A configuration of factors that are looked at each ten minutes, with a state file."""
+    factors = [simulator.add_factor() for _ in range(COUNT)]
+    simulator.set_status(factors[1].sid, "unverified")
+    simulator.set_status(factors[2].sid, "deleted")
+    return write_config(
+        tmp_path / "config.toml",
+        {"main": account_of(simulator, requests_per_second=500, max_concurrency=16)},
+        [entry(f"f{number}", factor) for number, factor in enumerate(factors)],
+        polling={"interval": "10m", "unverified_interval": "10m", "not_found_interval": "10m"},
+        state={"file": "state.jsonl"},
+    )
+
+
+async def first_run(path: Path) -> tuple[str, float]:
+    """Let an exporter look at every factor once and stop; return its last page and when it stopped."""
+    clock = LeapingClock()
+    async with running(path, clock=clock) as exporter:
+        clock.leap(31)
+        page = await exporter.shows(lambda page: page.counts()["unknown"] == 0)
+    return str(page), clock.steady()
+
+
+def series(page: str, *families: str) -> list[str]:
+    return sorted(
+        line
+        for line in page.splitlines()
+        if any(line.startswith(f"twilio_verify_factor_{name}{{") for name in families)
+    )
+
+
+async def test_the_series_are_there_at_once_and_the_api_is_not_stormed(simulator: Simulator, world: Path) -> None:
+    before, stopped = await first_run(world)
+    asked = simulator.calls.total
+    assert asked == COUNT
+    async with running(world, clock=LeapingClock(stopped + 20)) as exporter:
+        page = await exporter.scrape()
+        shown = (
+            "verified", "exists", "up", "last_success_timestamp_seconds", "last_verified_timestamp_seconds",
+            "created_timestamp_seconds", "updated_timestamp_seconds", "fetch_duration_seconds",
+            "fetch_failures_total", "info", "interval_seconds",
+        )  # fmt: skip
+        assert series(page.text, *shown) == series(before, *shown)
+        assert page.counts() == {"verified": COUNT - 2, "unverified": 1, "not_found": 1, "unknown": 0}
+        assert await exporter.status("/-/ready") == 200
+        await asyncio.sleep(2)
+        assert simulator.calls.total - asked <= 5, "each in its regular turn, and no first looks"
+
+
+async def test_what_is_stale_by_now_is_not_claimed(simulator: Simulator, world: Path) -> None:
+    before, stopped = await first_run(world)
+    simulator.faults.add(Fault(FaultKind.STALL_BEFORE_HEADERS))
+    async with running(world, clock=LeapingClock(stopped + 1801)) as exporter:
+        page = await exporter.scrape()
+        assert page.counts() == {"verified": 0, "unverified": 0, "not_found": 0, "unknown": COUNT}
+        shown = ("last_success_timestamp_seconds", "last_verified_timestamp_seconds")
+        assert series(page.text, *shown) == series(before, *shown)
+        assert series(page.text, "verified", "exists") == []
+
+
+async def test_the_file_is_the_owners_and_holds_no_identity(simulator: Simulator, world: Path) -> None:
+    await first_run(world)
+    file = world.with_name("state.jsonl")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    text = file.read_text(encoding="utf-8")
+    assert len(text.splitlines()) == COUNT + 2
+    for factor in simulator.factors.values():
+        assert factor.identity not in text
+    assert '"f1"' not in text
+    assert simulator.password not in text
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "later"])
+async def test_a_damaged_file_is_refused_and_kept_aside(
+    simulator: Simulator, world: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    await first_run(world)
+    file = world.with_name("state.jsonl")
+    content = file.read_bytes()
+    bad = {
+        "cut": content[:-200],
+        "changed": content.replace(b"verified", b"VERIFIED", 1),
+        "later": content.replace(b'"version":1', b'"version":9', 1),
+    }[damage]
+    file.write_bytes(bad)
+    async with running(world) as exporter:
+        page = await exporter.scrape()
+        assert page.counts()["verified"] <= 10  # what was looked at since
+        assert "fresh start" in caplog.text
+        assert world.with_name("state.jsonl.refused").read_bytes() == bad
+    assert file.read_bytes().startswith(b'{"format":"verify-factor-exporter state"')
+
+
+async def test_somebody_elses_file_is_left_alone(
+    simulator: Simulator, world: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = world.with_name("state.jsonl")
+    file.write_text("my notes\n")
+    await first_run(world)
+    assert file.read_text() == "my notes\n"
+    assert "no state file of this exporter" in caplog.text
+    assert "no state is saved" in caplog.text
+
+
+async def test_it_is_saved_while_it_runs(
+    simulator: Simulator, world: Path, brisk: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.timekeeping.HOUSEKEEPING_SECONDS", 0.1)
+    clock = LeapingClock()
+    file = world.with_name("state.jsonl")
+    async with running(world, clock=clock) as exporter:
+        clock.leap(31)
+        await exporter.shows(lambda page: page.counts()["unknown"] == 0)
+        clock.leap(61)
+
+        async def saved() -> bool:
+            return file.exists()
+
+        await until(saved, bool)
+        assert len(file.read_text().splitlines()) == COUNT + 2
+
+
+async def test_a_file_that_cannot_be_written_is_told_once(
+    simulator: Simulator, tmp_path: Path, world: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = world.read_text().replace('"state.jsonl"', '"nowhere/state.jsonl"')  # noqa: ASYNC240
+    world.write_text(content)  # noqa: ASYNC240
+    async with running(world) as exporter:
+        assert "state will not be saved" in caplog.text
+        await exporter.daemon._state.save()  # type: ignore[union-attr]
+        await exporter.daemon._state.save()  # type: ignore[union-attr]
+        assert caplog.text.count("state not saved") == 1
+        (tmp_path / "nowhere").mkdir()
+        await exporter.daemon._state.save()  # type: ignore[union-attr]
+        assert (tmp_path / "nowhere" / "state.jsonl").exists()

@@ -1,0 +1,110 @@
+"""``/api/v1/accounts``: what each account may spend, spends, and is held by."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exporter.polling.ledger import Moment
+from exporter.verify.outcome import Failure, Reason
+from exporter.web.views import account_views
+from tests.daemon.running import LeapingClock
+from tests.polling.factors import factors
+from tests.polling.rig import Reply, Rig
+from tests.virtual_time import START, in_virtual_time
+
+from .house import ACCOUNT_SID, VERIFIED, entries, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .house import House
+
+
+async def accounts(house: House) -> Any:
+    reply = await house.ask("/api/v1/accounts")
+    assert reply.status == 200
+    assert reply.headers["Content-Type"] == "application/json; charset=utf-8"
+    return json.loads(reply.text)
+
+
+async def test_an_account_is_told_whole_and_no_secret_with_it(tmp_path: Path) -> None:
+    async with serving(
+        tmp_path, entries("one", "two", interval="2s"), accounts=("main", "idle"), clock=LeapingClock()
+    ) as house:
+        house.tell("one", VERIFIED)
+        reply = await house.ask("/api/v1/accounts")
+        document = json.loads(reply.text)
+
+    assert document["accounts"][0] == {
+        "account": "main",
+        "credentials_valid": None,
+        "paused": False,
+        "paused_for": None,
+        "paused_until_seconds": None,
+        "probe_at_seconds": None,
+        "factors": 2,
+        "queue_length": 0,
+        "in_flight": 0,
+        "concurrency_limit": 4,
+        "max_concurrency": 4,
+        "requests_per_second": 10.0,
+        "demand_requests_per_second": 1.0,
+        "budget_requests_per_second": 10.0,
+        "stretch": 1.0,
+        "latency_seconds": None,
+        "client_rotations": 0,
+    }
+    assert [account["account"] for account in document["accounts"]] == ["main", "idle"]
+    assert document["accounts"][1]["factors"] == 0
+    assert document.keys() == {"accounts"}
+    for kept in ("made-up", ACCOUNT_SID, "127.0.0.1"):
+        assert kept not in reply.text
+
+
+async def test_a_pause_for_a_429_is_told_with_its_end(tmp_path: Path) -> None:
+    clock = LeapingClock()
+    async with serving(tmp_path, entries("one"), clock=clock) as house:
+        throttle = house.daemon.poller.accounts["main"].throttle
+        now = clock.moment()
+        throttle.rate_limited(now.steady, started=now.steady, pause_seconds=60.0)
+        [paused] = (await accounts(house))["accounts"]
+        clock.leap(61)
+        [over] = (await accounts(house))["accounts"]
+
+    assert (paused["paused"], paused["paused_for"], paused["probe_at_seconds"]) == (True, "rate_limited", None)
+    assert paused["paused_until_seconds"] == pytest.approx(now.wall + 60, abs=0.01)
+    assert paused["concurrency_limit"] == 2
+    assert (over["paused"], over["paused_for"], over["paused_until_seconds"]) == (False, None, None)
+
+
+async def test_a_pause_for_credentials_is_told_with_its_next_probe(tmp_path: Path) -> None:
+    clock = LeapingClock()
+    async with serving(tmp_path, entries("one"), clock=clock) as house:
+        now = clock.moment()
+        house.daemon.poller.accounts["main"]._refusals._pause(Failure(Reason.AUTH))
+        [paused] = (await accounts(house))["accounts"]
+
+    assert (paused["paused"], paused["paused_for"], paused["paused_until_seconds"]) == (True, "credentials", None)
+    assert paused["probe_at_seconds"] == pytest.approx(now.wall + 30, abs=0.1)
+    assert paused["credentials_valid"] is False
+
+
+@in_virtual_time
+async def test_an_account_at_work() -> None:
+    rig = Rig(factors(30), concurrency=2)
+    rig.client.rule = lambda _watched: Reply(latency=0.5)
+    rig.offer(*(one.key for one in factors(30)))
+    await rig.run(6.2)
+    now = Moment(START + rig.now, rig.clock.steady())
+    [view] = account_views(rig.accounts, rig.ledger.counts, now)
+
+    assert view.factors == 30
+    assert (view.in_flight, view.queue_length) == (2, 30 - 2 * 13)
+    assert view.latency_seconds == pytest.approx(0.5)
+    assert view.budget_requests_per_second == pytest.approx(4.0)
+    assert view.credentials_valid is True
+    rig.account.rotations = 3
+    assert account_views(rig.accounts, {}, now)[0].client_rotations == 3
