@@ -7,7 +7,7 @@ JOBS ?= auto
 LISTEN ?= 127.0.0.1:10069
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench docs lock lowest clean
+.PHONY: help demo test lint format bench soak docs lock lowest clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,9 +48,13 @@ bench: $(VENV)/.dev  ## ratios, measured side by side in one run
 	$(BIN)/python -m benchmarks.scrape
 	$(BIN)/python -m benchmarks.fetch
 
+soak: $(VENV)/.dev  ## the long proofs at full size (half an hour); their numbers go into docs/reliability.md
+	$(BIN)/python -m tests.soak $(SOAK)
+
 docs: $(VENV)/.dev  ## write the generated pages of docs/ anew
 	$(BIN)/python -m exporter.exposition.reference > docs/metrics.md
 	$(BIN)/python -m exporter.config.reference > docs/configuration.md
+	$(BIN)/python -m tests.reliability
 
 lock: $(VENV)/.dev  ## lock the newest dependencies, with hashes
 	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \

@@ -48,10 +48,12 @@ class Daemon(Engine):
         self._reloadable = load is not None
         self._reloads = Reloads(self, load or _no_load)
         file = config.settings.state.file
-        self._state = None if file is None else StateKeeper(file, self.ledger, self.clock, lambda _key: None)
+        self._state = (
+            None if file is None else StateKeeper(file, self.ledger, self.clock, self.discovery.gone_since)
+        )
         self.timekeeper = Timekeeper(
             dispatch=self.poller.tick,
-            discovery=lambda: None,
+            discovery=self.discovery.tick,
             watch=self._look_at_files,
             housekeeping=self._housekeeping,
             run_lost=self.telemetry.run_lost,
@@ -66,7 +68,7 @@ class Daemon(Engine):
         """Listen, then begin to poll; raises :class:`exporter.web.server.ListenError` where it can't listen."""
         await self.server.start(self.config.settings.web.listen_address)
         self._started = self.clock.steady()
-        self.roster.list(self.config.factors, self._state.load() if self._state else None)
+        self.begin(self._state.load() if self._state else None)
         self.timekeeper.start()
         for address in self.server.addresses:
             log.info("listening", extra=fields(address=address))
@@ -76,6 +78,7 @@ class Daemon(Engine):
                 version=__version__,
                 accounts=len(self.poller.accounts),
                 factors=len(self.ledger),
+                entities=len(self.discovery),
                 config_sha256=self.config.sha256[:12],
             ),
         )
@@ -179,7 +182,7 @@ class Daemon(Engine):
             return False
         if not self._was_ready:  # what a reload adds doesn't make it start again
             waited = self.clock.steady() - self._started
-            looked = self.poller.first_looks_pending == 0
+            looked = self.poller.first_looks_pending == 0 and self.discovery.first_walks_pending == 0
             self._was_ready = looked or waited >= self.config.settings.polling.interval
         return self._was_ready
 

@@ -18,6 +18,7 @@ from exporter.logs import fields, set_level, set_style
 from exporter.passwords import PasswordWatch
 from exporter.polling.account import AccountPoller
 from exporter.polling.clock import Clock
+from exporter.polling.discovery import Discovery
 from exporter.polling.ledger import Ledger
 from exporter.polling.poller import Poller
 from exporter.polling.roster import Roster
@@ -28,6 +29,7 @@ from exporter.web.views import account_views
 from exporter.wiring import (
     Confidential,
     client_of,
+    discovery_policy,
     factor_samples,
     ledger_policy,
     same_connection,
@@ -44,8 +46,10 @@ if TYPE_CHECKING:
 
     from exporter.config import AccountSettings, Config
     from exporter.exposition.pieces import Piece
+    from exporter.polling.memory import Memory
     from exporter.polling.roster import Difference
     from exporter.verify.client import VerifyClient
+    from exporter.watched import FactorKey
     from exporter.web.views import AccountView
 
 log = logging.getLogger(__name__)
@@ -89,7 +93,7 @@ class Engine:
         self._aside: set[asyncio.Task[None]] = set()
         self.passwords = PasswordWatch(lambda: self.config.passwords, self._password_changed)
         self.ledger = Ledger(ledger_policy(config))
-        self._schedule = Schedule()
+        self._schedule: Schedule[FactorKey] = Schedule()
         samples = factor_samples(config)
         self.factors = FactorExposition(samples)
         self.collector = FactorCollector(samples, lambda: (self.ledger[key] for key in self.factors))
@@ -107,8 +111,16 @@ class Engine:
             schedule=self._schedule,
             observer=self.recorder,
             clock=self.clock,
+            other_demand=self._walks_per_second,
         )
         self.roster = Roster(self.poller, self.ledger)
+        self.discovery = Discovery(
+            discovery_policy(config),
+            accounts=self.poller.accounts,
+            roster=self.roster,
+            observer=self.recorder,
+            clock=self.clock,
+        )
 
     def _client(self, config: Config, name: str) -> VerifyClient:
         return client_of(config, name, self._transport, lambda: self.config.passwords[name].current)
@@ -133,6 +145,17 @@ class Engine:
             reread_password=functools.partial(self.passwords.reread, name),
             patient=self._one_shot,
         )
+
+    def begin(self, memories: Mapping[FactorKey, Memory] | None = None) -> None:
+        """Watch what the configuration lists, with what was known of it before."""
+        self._retain()
+        self.roster.list(self.config.factors, memories)
+        self.discovery.watch(self.config.entities)
+        if memories:
+            self.discovery.restore(memories)
+
+    def _walks_per_second(self, account: str) -> float:
+        return self.discovery.walks_per_second(account)
 
     def keep_house(self) -> None:
         """Do what is due now and then: clients that jam, budgets, and the log's counts of what was folded."""
@@ -169,7 +192,8 @@ class Engine:
             if not same_credentials(old, config, name):
                 accounts[name].credentials_changed()
         self.poller.adopt(ledger_policy(config))
-        difference = self.roster.list(config.factors)
+        self.discovery.policy = discovery_policy(config)
+        difference = self.roster.list(config.factors).plus(self.discovery.watch(config.entities))
         for name in accounts.keys() - config.settings.accounts.keys():
             account_gone = accounts.pop(name)
             account_gone.stop()
@@ -196,10 +220,15 @@ class Engine:
         return clients
 
     def _retain(self) -> None:
-        """Let the series of accounts and services vanish that are no longer watched."""
+        """Let the series vanish of what is no longer watched, and begin those of new services and entities."""
+        entities = {(*of.key[:2], of.name) for of in self.config.entities}
         services = {(watched.key.account, watched.key.service_sid) for watched in self.config.factors}
-        self.ledger.retain(services, ())
+        services |= {entity[:2] for entity in entities}
+        self.ledger.retain(services, entities)
         self.telemetry.retain(self.config.settings.accounts, services)
+        for account, service_sid, name in sorted(entities):
+            self.ledger.know_entity(account, service_sid, name)
+            self.telemetry.know_entities(account, service_sid)
 
     def _show_anew(self) -> None:
         """Render all factors in another form."""
@@ -237,6 +266,14 @@ class Engine:
     def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
         """Return the number of factors by (account, service SID) and status."""
         return self.ledger.counts
+
+    def entity_counts(self) -> Mapping[tuple[str, str, str], Mapping[str, int]]:
+        """Return the number of factors by (account, service SID, entity) and status."""
+        return self.ledger.entity_counts
+
+    def entities(self) -> int:
+        """Return the number of watched entities."""
+        return len(self.discovery)
 
     def accounts(self) -> Mapping[str, AccountGauges]:
         """Return the gauges of each account."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from exporter.polling.ledger import FactorRecord, StatusChange
     from exporter.verify.outcome import Outcome, Reason
-    from exporter.watched import FactorKey
+    from exporter.watched import EntityKey, FactorKey, WatchedEntity
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class EventLog:
         self._failing: dict[FactorKey, Reason] = {}
         self._stale = _Episode(told_at=steady())
         self._pauses: dict[str, _Episode] = {}
+        self._walks: dict[EntityKey, _Episode] = {}
 
     def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
         """Write what a fetch brought, if it is news."""
@@ -191,6 +192,44 @@ class EventLog:
             log.warning("status withdrawn: no definite answer for too long", extra=fields(**_who(record)))
         else:
             episode.folded += 1
+
+    def walk_failed(self, entity: WatchedEntity, failure: Failure) -> None:
+        """Write that an entity's factors can't be listed: in full at first, then each five minutes."""
+        now = self._steady()
+        episode = self._walks.get(entity.key)
+        if episode is None:
+            episode = self._walks[entity.key] = _Episode(told_at=now - REPEAT_SECONDS)
+        episode.total += 1
+        episode.folded += 1
+        if now - episode.told_at < REPEAT_SECONDS:
+            return
+        log.warning(
+            "an entity's factors can't be listed",
+            extra=fields(
+                account=entity.key.account,
+                service_sid=entity.key.service_sid,
+                entity=entity.name,
+                reason=failure.reason,
+                detail=failure.detail,
+                walks=episode.folded,
+            ),
+        )
+        episode.told_at, episode.folded = now, 0
+
+    def walked(self, entity: WatchedEntity, found: int) -> None:
+        """Write that an entity's factors can be listed again."""
+        episode = self._walks.pop(entity.key, None)
+        if episode is not None:
+            log.info(
+                "an entity's factors can be listed again",
+                extra=fields(
+                    account=entity.key.account,
+                    service_sid=entity.key.service_sid,
+                    entity=entity.name,
+                    factors=found,
+                    failed=episode.total,
+                ),
+            )
 
     def credentials_refused(self, account: str, failure: Failure) -> None:
         """Write that an account is paused for its credentials: loud, once."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from exporter.polling.jam import Jam
     from exporter.polling.ledger import FactorRecord, StatusChange
     from exporter.verify.outcome import Attempt, Operation, Outcome
+    from exporter.watched import WatchedEntity
 
 
 class Recorder:
@@ -79,6 +80,15 @@ class Recorder:
     def interval_changed(self, record: FactorRecord) -> None:
         """Show a factor's new interval."""
         self._factors.update(record)
+
+    def walked(self, entity: WatchedEntity, found: int) -> None:
+        """Log what a walk found, where the one before had failed."""
+        self._events.walked(entity, found)
+
+    def walk_failed(self, entity: WatchedEntity, failure: Failure) -> None:
+        """Count and log a failed walk."""
+        self._telemetry.walk_failed(entity.key.account, entity.key.service_sid)
+        self._events.walk_failed(entity, failure)
 
     def credentials_refused(self, account: str, failure: Failure) -> None:
         """Log a pause for credentials."""

@@ -29,6 +29,30 @@ class WatchedFactor:
     labels: tuple[tuple[str, str], ...] = ()
 
 
+class EntityKey(NamedTuple):
+    """What identifies a watched entity; its last part is personal data."""
+
+    account: str
+    service_sid: str
+    identity: str
+
+    def __repr__(self) -> str:
+        return f"EntityKey({self.account!r}, {self.service_sid!r}, ...)"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedEntity:
+    """One entity whose factors are all watched; ``name`` stands for it everywhere.
+
+    ``interval_seconds`` and ``labels`` are those of its factors.
+    """
+
+    key: EntityKey
+    name: str
+    interval_seconds: float
+    labels: tuple[tuple[str, str], ...] = ()
+
+
 def canonical_sid(sid: str) -> str:
     """Return a SID in the one case it is compared in: upper-case prefix, lower-case hex digits."""
     return sid[:2].upper() + sid[2:].lower()

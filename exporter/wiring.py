@@ -11,6 +11,7 @@ from exporter.config.faults import ConfigError, Fault
 from exporter.config.kinds import IdentityLabel
 from exporter.exposition.factors import FactorSamples, no_identity, shown_families
 from exporter.logs import Redactor
+from exporter.polling.discovery import DiscoveryPolicy
 from exporter.polling.ledger import LedgerPolicy
 from exporter.verify.client import VerifyClient
 from exporter.verify.transport import BoundedTransport, library_transport
@@ -95,6 +96,12 @@ def ledger_policy(config: Config) -> LedgerPolicy:
     )
 
 
+def discovery_policy(config: Config) -> DiscoveryPolicy:
+    """Return what discovery goes by."""
+    polling = config.settings.polling
+    return DiscoveryPolicy(polling.discovery_interval, polling.forget_after)
+
+
 def factor_samples(config: Config) -> FactorSamples:
     """Return what the samples of a factor are."""
     return FactorSamples(shown_families(config.settings.metrics.factor_families), _identity_label(config))
@@ -131,7 +138,7 @@ class Confidential:
         """Take in a configuration."""
         self._config = config
         identities = frozenset(
-            (*(watched.identity for watched in config.factors), *(entity.identity for entity in config.entities))
+            (*(factor.identity for factor in config.factors), *(of.key.identity for of in config.entities))
         )
         self._identities = (identities, *self._identities[:1])
         for account in config.settings.accounts.values():

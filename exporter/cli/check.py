@@ -10,7 +10,8 @@ from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.config import Config, ConfigError
 from exporter.logs import configure
 from exporter.verify.mends import MENDS
-from exporter.verify.outcome import Failure, Status
+from exporter.verify.outcome import Answer, Failure, Status
+from exporter.watched import WatchedEntity
 from exporter.wiring import client_of, redactor_of
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     accounts = _counted(len(config.settings.accounts), "account")
     factors = _counted(len(config.factors), "factor")
-    sys.stdout.write(f"{config.path} is valid: {accounts}, {factors}\n")
+    entities = f", {_counted(len(config.entities), 'entity')}" if config.entities else ""
+    sys.stdout.write(f"{config.path} is valid: {accounts}, {factors}{entities}\n")
     return int(arguments.live and not call_accounts(config))
 
 
@@ -53,12 +55,14 @@ def validate(arguments: argparse.Namespace) -> Config | None:
 
 
 def call_accounts(config: Config) -> bool:
-    """Fetch the first polled factor of each account, print what came of it; return whether all were answered."""
+    """Ask for each account's first polled factor or entity, print what came of it; return whether all answered."""
     configure(level="error", style="logfmt", redact=redactor_of(config))
-    first: dict[str, WatchedFactor] = {}
+    first: dict[str, WatchedFactor | WatchedEntity] = {}
     for watched in config.factors:
         if not watched.paused:
             first.setdefault(watched.key.account, watched)
+    for entity in config.entities:
+        first.setdefault(entity.key.account, entity)
     try:
         attempts = asyncio.run(_attempts(config, first))
     except ConfigError as error:
@@ -66,26 +70,31 @@ def call_accounts(config: Config) -> bool:
         return False
     for name in config.settings.accounts:
         if name not in attempts:
-            sys.stderr.write(f"warning: {name}: not checked, as no factor of it is fetched; list one\n")
+            sys.stderr.write(
+                f"warning: {name}: not checked, as nothing of it is fetched; list a factor or an entity\n"
+            )
             continue
         attempt = attempts[name]
         if isinstance(attempt.result, Failure):
             sys.stderr.write(f"{name}: {_failed(attempt.result)}\n")
         else:
-            missing = f"; it knows no {first[name].name}" if attempt.result.status is Status.NOT_FOUND else ""
+            unknown = isinstance(attempt.result, Answer) and attempt.result.status is Status.NOT_FOUND
+            missing = f"; it knows no {first[name].name}" if unknown else ""
             milliseconds = f"{attempt.duration_seconds * 1000:.0f} ms"
             sys.stdout.write(f"{name}: answered, HTTP {attempt.code} in {milliseconds}{missing}\n")
     return not any(isinstance(attempt.result, Failure) for attempt in attempts.values())
 
 
-async def _attempts(config: Config, first: dict[str, WatchedFactor]) -> dict[str, Attempt]:
+async def _attempts(config: Config, first: dict[str, WatchedFactor | WatchedEntity]) -> dict[str, Attempt]:
     attempts = await asyncio.gather(*(_attempt(config, watched) for watched in first.values()))
     return dict(zip(first, attempts, strict=True))
 
 
-async def _attempt(config: Config, watched: WatchedFactor) -> Attempt:
+async def _attempt(config: Config, watched: WatchedFactor | WatchedEntity) -> Attempt:
     client = client_of(config, watched.key.account)
     try:
+        if isinstance(watched, WatchedEntity):
+            return await client.list_factors(watched)
         return await client.fetch_factor(watched)
     finally:
         await client.aclose()
@@ -97,4 +106,6 @@ def _failed(failure: Failure) -> str:
 
 
 def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun.removesuffix('y')}ies" if noun.endswith("y") else f"{number} {noun}s"

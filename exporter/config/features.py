@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 UNBUILT = MappingProxyType(
     {
-        "entities": "an entity's factors are not discovered; list each under [[factors]]",
-        "polling.discovery_interval": "entities are not discovered",
-        "polling.forget_after": "entities are not discovered",
         "sharding.shard": "one process watches the whole watchlist",
         "web.config_file": "the server speaks plain HTTP, without authentication",
         "web.enable_probe": "there is no /probe",

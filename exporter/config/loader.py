@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.config.secrets import PasswordSource
-    from exporter.config.settings import EntityEntry
-    from exporter.watched import WatchedFactor
+    from exporter.watched import WatchedEntity, WatchedFactor
 
 _FILES = ("watchlist", "files")
 
@@ -45,7 +44,7 @@ class Config:
     path: Path
     settings: Settings
     factors: tuple[WatchedFactor, ...] = field(repr=False)
-    entities: tuple[EntityEntry, ...] = field(repr=False)
+    entities: tuple[WatchedEntity, ...] = field(repr=False)
     passwords: Mapping[str, PasswordSource]
     identity_key: bytes | None = field(repr=False)
     notices: tuple[Notice, ...]

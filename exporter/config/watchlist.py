@@ -10,13 +10,12 @@ from pydantic import ValidationError
 
 from exporter.config.csvfile import CsvWatchlist
 from exporter.config.faults import Fault, Notice, did_you_mean, listing, nearest, quote
-from exporter.config.features import UNBUILT, unbuilt_fault
 from exporter.config.files import decode, parse_toml, shown_path
 from exporter.config.settings import EntityEntry, FactorEntry
 from exporter.config.tree import LISTED, table_of
 from exporter.config.validation import entry_faults
 from exporter.config.values import OVERWRITTEN_LABELS, kind_of
-from exporter.watched import FactorKey, WatchedFactor
+from exporter.watched import EntityKey, FactorKey, WatchedEntity, WatchedFactor
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -64,7 +63,7 @@ class Watchlist:
     def __init__(self, accounts: Collection[str], interval_seconds: float) -> None:
         self.faults: list[Fault] = []
         self.factors: list[WatchedFactor] = []
-        self.entities: list[EntityEntry] = []
+        self.entities: list[WatchedEntity] = []
         self.without_account = 0
         self._accounts = tuple(accounts)
         self._interval_seconds = interval_seconds
@@ -72,6 +71,8 @@ class Watchlist:
         self._entity_table = table_of(EntityEntry, ("entities", LISTED))
         self._keys: dict[FactorKey, Place] = {}
         self._names: dict[tuple[str, str, str], Place] = {}
+        self._entity_keys: dict[EntityKey, Place] = {}
+        self._entity_names: dict[tuple[str, str, str], Place] = {}
         self._labels: dict[_LabelPairs, _LabelPairs] = {}
         self._overwritten: dict[str, _Repeated] = {}
         self._revealing: dict[str, _Repeated] = {}
@@ -83,10 +84,7 @@ class Watchlist:
             entry = self._factor(place, table)
             if entry is not None:
                 entries.append(entry)
-        entities = self._tables(file, "entities", content.get("entities", []))
-        if entities and "entities" in UNBUILT:
-            self.faults.append(unbuilt_fault(f"{file}: entities", UNBUILT["entities"]))
-        for place, table in entities:
+        for place, table in self._tables(file, "entities", content.get("entities", [])):
             self._entity(place, table)
         return tuple(entries)
 
@@ -148,12 +146,28 @@ class Watchlist:
 
     def _entity(self, place: Place, table: dict[str, object]) -> None:
         try:
-            entity = EntityEntry.model_validate(table)
+            entry = EntityEntry.model_validate(table)
         except ValidationError as error:
             self._bad_entry(place, table, entry_faults(error, self._entity_table, place.key), error)
             return
-        if self._account(place, entity.account) is not None:
-            self.entities.append(entity)
+        account = self._account(place, entry.account)
+        if account is None:
+            return
+        key = EntityKey(account, sys.intern(entry.service_sid), entry.identity)
+        first = self._entity_keys.setdefault(key, place)
+        if first is not place:
+            self.faults.append(Fault(str(place), f"lists the same entity as {first}", "remove one of the two"))
+            return
+        first = self._entity_names.setdefault((account, entry.service_sid, entry.name), place)
+        if first is not place:
+            problem = f"is the name of {first} too, in the same account and service"
+            self.faults.append(Fault(place.key("name"), problem, "give one of the two another name"))
+            return
+        labels = self._shared(entry.labels) if entry.labels else ()
+        self._look_at(place, entry, labels)
+        if entry.name == entry.identity:
+            _count(self._revealing, "name", place.key("name"))
+        self.entities.append(WatchedEntity(key, entry.name, self._interval_seconds, labels))
 
     def _factor(self, place: Place, table: dict[str, object]) -> FactorEntry | None:
         """Take in one entry; return it when it is good in itself."""
@@ -223,7 +237,7 @@ class Watchlist:
         pairs = tuple(sorted(labels.items()))
         return self._labels.setdefault(pairs, pairs)
 
-    def _look_at(self, place: Place, entry: FactorEntry, labels: _LabelPairs) -> None:
+    def _look_at(self, place: Place, entry: FactorEntry | EntityEntry, labels: _LabelPairs) -> None:
         for name, value in labels:
             if name in OVERWRITTEN_LABELS:
                 _count(self._overwritten, name, str(place))

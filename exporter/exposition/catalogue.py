@@ -183,6 +183,18 @@ FACTORS = Family(
     "Watched factors by status; unknown: never answered, or the status is stale.",
     (*SERVICE_LABELS, "status"),
 )
+ENTITY_FACTORS = Family(
+    "twilio_verify_entity_factors",
+    Kind.GAUGE,
+    "Factors found in a watched entity, by status; unknown: never answered, the status is stale, or paused.",
+    (*SERVICE_LABELS, "entity", "status"),
+)
+ENTITY_FAILURES = Family(
+    "twilio_verify_entity_failures_total",
+    Kind.COUNTER,
+    "Lists of an entity's factors that failed, or that were not whole; they change no factor.",
+    SERVICE_LABELS,
+)
 STATUS_CHANGES = Family(
     "twilio_verify_factor_status_changes_total",
     Kind.COUNTER,
@@ -305,7 +317,7 @@ LAST_TICK = Family(
 QUEUE_LENGTH = Family(
     "twilio_verify_exporter_queue_length", Kind.GAUGE, "Factors that are due and wait for a slot of their account."
 )
-ENTITIES = Family("twilio_verify_exporter_entities", Kind.GAUGE, "Watched entities.")
+ENTITIES = Family("twilio_verify_exporter_entities", Kind.GAUGE, "Entities whose factors this process watches.")
 WATCHLIST_FACTORS = Family(
     "twilio_verify_exporter_watchlist_factors", Kind.GAUGE, "Factors that this process watches, paused ones apart."
 )
@@ -322,6 +334,8 @@ SHARD_INFO = Family(
 
 OWN_FAMILIES: tuple[Family, ...] = (
     FACTORS,
+    ENTITY_FACTORS,
+    ENTITY_FAILURES,
     STATUS_CHANGES,
     FETCHES,
     FETCH_FAILURES,

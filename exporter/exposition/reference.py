@@ -86,6 +86,7 @@ told.
 |---|---|
 | `account` | name of the account's table in the configuration |
 | `service_sid`, `factor_sid`, `entity_sid` | SIDs as the API writes them |
+| `entity` | the entity's name in the watchlist |
 | `factor` | name of the watchlist's entry; the factor SID where it has none |
 | `factor_type` | type as the API tells it, such as `push` or `totp` |
 | `identity` | absent unless `metrics.identity` asks for it; on `{FACTOR_INFO.name}` only |

@@ -60,6 +60,12 @@ class World(Protocol):
     def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
         """Return the number of factors by (account, service SID) and status."""
 
+    def entity_counts(self) -> Mapping[tuple[str, str, str], Mapping[str, int]]:
+        """Return the number of factors by (account, service SID, entity) and status."""
+
+    def entities(self) -> int:
+        """Return the number of watched entities."""
+
     def accounts(self) -> Mapping[str, AccountGauges]:
         """Return the gauges of each account."""
 
@@ -91,6 +97,7 @@ class Telemetry:
         self._status_changes = self._counter(catalogue.STATUS_CHANGES)
         self._fetches = self._counter(catalogue.FETCHES)
         self._fetch_failures = self._counter(catalogue.FETCH_FAILURES)
+        self._entity_failures = self._counter(catalogue.ENTITY_FAILURES)
         self._requests = self._counter(catalogue.API_REQUESTS)
         self._request_duration = self._histogram(catalogue.API_REQUEST_DURATION)
         self._server_duration = self._histogram(catalogue.API_SERVER_DURATION)
@@ -148,12 +155,24 @@ class Telemetry:
                     )
                 case (account, service_sid) if known not in services:
                     gone = {"account": account, "service_sid": service_sid}
-                    of = (self._fetches, self._fetch_failures, self._status_changes)
+                    of = (self._fetches, self._fetch_failures, self._status_changes, self._entity_failures)
                 case _:
                     continue
             self._known.discard(known)
             for metric in of:
                 metric.remove_by_labels(gone)
+
+    def know_entities(self, account: str, service_sid: str) -> None:
+        """Start the counters of a service with watched entities at 0."""
+        self.know_account(account)
+        self.know_service(account, service_sid)
+        self._entity_failures.labels(account, service_sid)
+        self._request_duration.labels(account, Operation.LIST)
+        self._server_duration.labels(account, Operation.LIST)
+
+    def walk_failed(self, account: str, service_sid: str) -> None:
+        """Count a list of an entity's factors that failed."""
+        self._entity_failures.labels(account, service_sid).inc()
 
     def attempted(self, account: str, operation: Operation, attempt: Attempt) -> None:
         """Count a request, with its request id as the exemplar of its duration."""
@@ -212,6 +231,14 @@ class _Gauges(Collector):
             catalogue.FACTORS,
             [((*service, status), of.get(status, 0)) for service, of in counts.items() for status in STATUSES],
         )
+        yield _metric(
+            catalogue.ENTITY_FACTORS,
+            [
+                ((*entity, status), of.get(status, 0))
+                for entity, of in world.entity_counts().items()
+                for status in STATUSES
+            ],
+        )
         yield from _account_metrics(world.accounts())
         config = world.config_gauges()
         index, shards = self._shard
@@ -222,7 +249,7 @@ class _Gauges(Collector):
         yield _metric(catalogue.CONFIG_HASH, [((config.sha256,), 1)])
         yield _metric(catalogue.LAST_TICK, [((), world.last_tick_seconds())])
         yield _metric(catalogue.QUEUE_LENGTH, [((), world.queue_length())])
-        yield _metric(catalogue.ENTITIES, [((), 0)])
+        yield _metric(catalogue.ENTITIES, [((), world.entities())])
         yield _metric(catalogue.WATCHLIST_FACTORS, [((), watched)])
         yield _metric(catalogue.SHARDS, [((), shards)])
         yield _metric(catalogue.SHARD_INFO, [((str(index),), 1)])

@@ -7,16 +7,18 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
+from exporter.polling.calls import Call, Series
 from exporter.polling.clients import CLOSE_SECONDS, Clients
 from exporter.polling.jam import STUCK_SECONDS, Jam, JamWatch
 from exporter.polling.refusals import Refusals
 from exporter.polling.turns import Turns
 from exporter.verify.backoff import attempts_allowed, backoff_seconds
-from exporter.verify.outcome import Answer, Attempt, Failure, Operation, Outcome, Reason
+from exporter.verify.outcome import Attempt, Failure, Operation, Outcome, Reason
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from typing import Any
 
     from exporter.polling.clients import FactorClient
     from exporter.polling.clock import Clock
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from exporter.polling.observer import Observer
     from exporter.polling.schedule import Schedule
     from exporter.verify.throttle import Throttle
-    from exporter.watched import FactorKey, WatchedFactor
+    from exporter.watched import FactorKey
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class AccountPoller:
         client: FactorClient,
         throttle: Throttle,
         ledger: Ledger,
-        schedule: Schedule,
+        schedule: Schedule[FactorKey],
         observer: Observer,
         clock: Clock,
         rng: random.Random,
@@ -243,51 +245,78 @@ class AccountPoller:
         """Fetch a factor and tell the ledger; ``None`` where the exporter stops first."""
         asked = record.watched
         key = asked.key
-        outcome = await self._fetch(
-            record, deadline, urgent=urgent, max_attempts=1 if urgent else self._max_attempts
-        )
+        call = Call(Operation.FETCH, lambda client: client.fetch_factor(asked), record)
+        series = await self._ask(call, deadline, urgent=urgent)
+        outcome = None if series is None else series.outcome()
         if outcome is None or self._ledger.get(key) is not record or record.watched.identity != asked.identity:
             return outcome  # stopping, no longer watched, or asked for as another's: the answer is dropped
         change = self._ledger.apply(key, outcome, self._clock.moment())
         self._observer.fetched(record, outcome, change)
         return outcome
 
-    async def _fetch(
-        self, record: FactorRecord, deadline: float, *, urgent: bool, max_attempts: int
-    ) -> Outcome | None:
+    async def ask(self, call: Call, *, urgent: bool = False) -> Series | None:
+        """Ask for something in turn, as retries do; ``None`` where the exporter stops or drops the answer."""
+        if not await self._turns.turn(0.0, math.inf, urgent=urgent):
+            return None
+        return await self._ask(call, math.inf, urgent=urgent)
+
+    async def look_at(self, key: FactorKey) -> Outcome | None:
+        """Fetch a factor out of its turn; ``None`` where that is not to be, or it is being fetched."""
+        record = self._ledger.get(key)
+        if record is None or record.watched.paused or key in self._under_way:
+            return None
+        self._under_way.add(key)
+        self._turns.withdraw(key)
+        try:
+            return await self._look(record) if await self._turns.turn(0.0, math.inf) else None
+        finally:
+            self._look_over(record)
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run work that asks of this account; a drain waits for it as for looks."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._look_ended)
+
+    def probe_with(self, look_elsewhere: Callable[[], Awaitable[int | None]]) -> None:
+        """Probe with this while the account has no factor to ask for; it returns an HTTP status."""
+        self._refusals.look_elsewhere = look_elsewhere
+
+    async def _ask(self, call: Call, deadline: float, *, urgent: bool) -> Series | None:
         """Make attempts until one is answered or none may follow; the first one's slot is already taken.
 
         An attempt that could not begin before ``deadline`` (steady seconds) isn't made.
         """
         duration, attempts, renewed = 0.0, 0, False
+        max_attempts = 1 if urgent else self._max_attempts
         while True:
             credentials = self._credentials
-            attempt = await self._attempt(record.watched, attempts)
+            attempt = await self._attempt(call, attempts)
             if attempt is None:
                 return None
             attempts += 1
             duration += attempt.duration_seconds
-            if isinstance(attempt.result, Answer):
-                return _outcome(attempt, duration, attempts)
+            if not isinstance(attempt.result, Failure):
+                return Series(attempt, duration, attempts)
             reason = attempt.result.reason
             if reason.refused:
-                alone = await self._concerns_alone(record, attempt.result, credentials, urgent=urgent)
+                alone = await self._concerns_alone(call.about, attempt.result, credentials, urgent=urgent)
                 if self._dropping:
                     return None
                 if renewed or credentials == self._credentials:
-                    return _outcome(attempt, duration, attempts, alone=alone)
+                    return Series(attempt, duration, attempts, alone=alone)
                 renewed, wait = True, 0.0  # the credentials changed since: they were not refused
             elif attempts >= attempts_allowed(reason, max_attempts):
-                return _outcome(attempt, duration, attempts)
+                return Series(attempt, duration, attempts)
             else:
                 wait = self._wait_before_retry(reason, attempts)
             if self._clock.steady() + wait >= deadline or not await self._turns.turn(wait, deadline, urgent=urgent):
-                return None if self._turns.stopping else _outcome(attempt, duration, attempts)
+                return None if self._turns.stopping else Series(attempt, duration, attempts)
             duration += wait
             self._observer.retried(self.name)
 
     async def _concerns_alone(
-        self, record: FactorRecord, failure: Failure, credentials: int, *, urgent: bool
+        self, record: FactorRecord | None, failure: Failure, credentials: int, *, urgent: bool
     ) -> bool:
         """Return whether a refusal of these credentials is confirmed to concern this factor alone."""
         if failure.reason is Reason.AUTH and self._reread_password():
@@ -296,7 +325,7 @@ class AccountPoller:
             return False
         return await self._refusals.judge(record, failure)
 
-    async def _attempt(self, watched: WatchedFactor, before: int) -> Attempt | None:
+    async def _attempt(self, call: Call, before: int) -> Attempt | None:
         """Make one request; ``None`` where the exporter stops before it or drops its answer."""
         started = self._clock.steady()
         answered: float | None = None
@@ -304,7 +333,7 @@ class AccountPoller:
             if self._turns.stopping:  # since the slot was given
                 return None
             async with self._clients.borrow() as lease:
-                attempt = await lease.result(lease.client.fetch_factor(watched))
+                attempt = await lease.result(call.send(lease.client))
             if attempt.code is not None:
                 answered = attempt.duration_seconds
         finally:
@@ -324,7 +353,7 @@ class AccountPoller:
                 pause = backoff_seconds(before + 1, self._rng)
             self.throttle.rate_limited(now, started=started, pause_seconds=pause)
             self._observer.rate_limited(self.name, pause, self.throttle.limit)
-        self._observer.attempted(self.name, Operation.FETCH, attempt)
+        self._observer.attempted(self.name, call.operation, attempt)
         if reason is None or not reason.refused:  # a refusal is judged before anyone else may start
             self._turns.pump()
         return attempt
@@ -355,14 +384,3 @@ class AccountPoller:
 
     def _pending(self) -> list[asyncio.Task[None] | asyncio.Task[bool]]:
         return [*self._tasks, *self._refusals.tasks()]
-
-
-def _outcome(attempt: Attempt, duration_seconds: float, attempts: int, *, alone: bool = False) -> Outcome:
-    return Outcome(
-        result=attempt.result,
-        duration_seconds=duration_seconds,
-        attempts=attempts,
-        code=attempt.code,
-        request_id=attempt.request_id,
-        alone=alone,
-    )

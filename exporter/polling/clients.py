@@ -12,7 +12,7 @@ from exporter.verify.outcome import Attempt, Failure, Reason
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
-    from exporter.watched import WatchedFactor
+    from exporter.watched import WatchedEntity, WatchedFactor
 
 CLOSE_SECONDS = 1.0
 
@@ -22,6 +22,9 @@ class FactorClient(Protocol):
 
     async def fetch_factor(self, watched: WatchedFactor) -> Attempt:
         """Ask for one factor, once; never raises."""
+
+    async def list_factors(self, entity: WatchedEntity, page_url: str | None = None) -> Attempt:
+        """Ask for a page of an entity's factors, once; never raises."""
 
     async def aclose(self) -> None:
         """Close every connection; requests under way fail at once."""

@@ -163,7 +163,7 @@ class Ledger:
             if memory.status is Status.UNVERIFIED:
                 since = memory.unverified_since_seconds
                 record.unverified_since = (memory.answered_seconds if since is None else since) + steady
-            if self._stale_at(record, record.answered) > now.steady:
+            if not memory.withdrawn and self._stale_at(record, record.answered) > now.steady:
                 self._set_status(record, memory.status)
                 record.created_seconds, record.updated_seconds = memory.created_seconds, memory.updated_seconds
                 self._renew(record, record.answered)

@@ -23,6 +23,7 @@ _LONGEST_TEXT = 64
 class Memory:
     """What was known of one factor. Times are wall time in seconds since the epoch, ``None`` where there is none.
 
+    A status that was ``withdrawn`` is remembered as the last one, and not claimed again without an answer.
     ``entity`` is the name of the watched entity that the factor was found in, empty for one that was only listed;
     ``gone_since_seconds`` is since when it was missing there.
     """
@@ -40,6 +41,7 @@ class Memory:
     factor_type: str = ""
     entity_sid: str = ""
     slowed: bool = False
+    withdrawn: bool = False
     entity: str = ""
     gone_since_seconds: float | None = None
 
@@ -125,6 +127,7 @@ _READ: dict[str, Callable[[object], Any]] = {
     "factor_type": _text,
     "entity_sid": _text,
     "slowed": _switch,
+    "withdrawn": _switch,
     "entity": _name,
     "gone_since_seconds": _number,
 }
@@ -150,6 +153,7 @@ def remember(record: FactorRecord, now: Moment, *, gone_since_seconds: float | N
         factor_type=record.factor_type,
         entity_sid=record.entity_sid,
         slowed=record.slowed,
+        withdrawn=record.status is None and record.last_status is not None,
         entity=record.entity,
         gone_since_seconds=gone_since_seconds,
     )

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from exporter.polling.jam import Jam
     from exporter.polling.ledger import FactorRecord, StatusChange
     from exporter.verify.outcome import Attempt, Failure, Operation, Outcome
+    from exporter.watched import WatchedEntity
 
 
 class Observer(Protocol):
@@ -39,6 +40,12 @@ class Observer(Protocol):
 
     def interval_changed(self, record: FactorRecord) -> None:
         """Called when the interval in force changed without a fetch."""
+
+    def walked(self, entity: WatchedEntity, found: int) -> None:
+        """Called after an entity's factors were listed whole."""
+
+    def walk_failed(self, entity: WatchedEntity, failure: Failure) -> None:
+        """Called after a list of an entity's factors failed."""
 
     def credentials_refused(self, account: str, failure: Failure) -> None:
         """Called when a refusal is confirmed and the account pauses."""

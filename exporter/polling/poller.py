@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from exporter.polling.schedule import first_look_spread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from exporter.polling.account import AccountPoller
     from exporter.polling.clock import Clock
@@ -25,22 +25,27 @@ _STRETCH_TOLERANCE = 0.1
 
 
 class Poller:
-    """The polling of every account of one daemon."""
+    """The polling of every account of one daemon.
+
+    ``other_demand`` tells what an account is asked for beside its factors, in requests a second.
+    """
 
     def __init__(
         self,
         *,
         accounts: dict[str, AccountPoller],
         ledger: Ledger,
-        schedule: Schedule,
+        schedule: Schedule[FactorKey],
         observer: Observer,
         clock: Clock,
+        other_demand: Callable[[str], float] = lambda _account: 0.0,
     ) -> None:
         self.accounts = accounts
         self._ledger = ledger
         self._schedule = schedule
         self._observer = observer
         self._clock = clock
+        self._other_demand = other_demand
         self.last_tick = clock.moment()
 
     def watch(self, factors: Iterable[WatchedFactor], memories: Mapping[FactorKey, Memory] | None = None) -> None:
@@ -101,7 +106,7 @@ class Poller:
         now = self._clock.steady()
         for name, members in by_account.items():
             account = self.accounts[name]
-            demand = self._ledger.demand(name) / account.stretch
+            demand = account.demand_requests_per_second / account.stretch
             unseen = [key for key in members if self._ledger[key].status is None]
             spread = first_look_spread(len(unseen), demand, _spendable(account))
             account.expect(unseen)
@@ -128,7 +133,8 @@ class Poller:
     def keep_budgets(self) -> None:
         """Stretch the intervals of each account that asks more than its budget, and tell of each change."""
         for account in self.accounts.values():
-            demand = account.demand_requests_per_second = self._ledger.demand(account.name)
+            demand = self._ledger.demand(account.name) + self._other_demand(account.name)
+            account.demand_requests_per_second = demand
             budget = _spendable(account)
             stretch = next_stretch(account.stretch, demand / budget)
             if stretch == account.stretch:

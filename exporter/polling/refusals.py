@@ -25,6 +25,7 @@ class Refusals:
     """Confirms a refusal by one call for another factor, pauses the account, and probes until it is over.
 
     ``look`` makes one urgent fetch of a factor and returns its outcome, ``None`` when the exporter stops.
+    ``look_elsewhere`` is the probe of an account without factors; it returns an HTTP status, if there is one.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Refusals:
         look: Callable[[FactorRecord], Awaitable[Outcome | None]],
     ) -> None:
         self.guard = CredentialGuard()
+        self.look_elsewhere: Callable[[], Awaitable[int | None]] = _nothing
         self._account = account
         self._ledger = ledger
         self._turns = turns
@@ -53,21 +55,22 @@ class Refusals:
         self._probe: asyncio.Task[None] | None = None
         self._probes = 0
 
-    async def judge(self, record: FactorRecord, failure: Failure) -> bool:
-        """Return whether a refusal concerns this factor alone; pauses the account where it does not.
+    async def judge(self, record: FactorRecord | None, failure: Failure) -> bool:
+        """Return whether a refusal concerns this factor (or no factor) alone; pauses the account where it does not.
 
         Refusals that arrive together share one verdict: the account holds its requests until it is known.
         """
         if self.guard.paused or self._turns.stopping:
             return False
-        self._suspects.add(record.watched.key)
+        if record is not None:
+            self._suspects.add(record.watched.key)
         if self._verdict is None:
             self._turns.hold()
             self._verdict = self._loop.create_task(self._confirm(record, failure))
         self._turns.pump()
         return await asyncio.shield(self._verdict)
 
-    async def _confirm(self, suspect: FactorRecord, failure: Failure) -> bool:
+    async def _confirm(self, suspect: FactorRecord | None, failure: Failure) -> bool:
         try:
             other = self._witness(suspect)
             if other is None:  # whoever is asked at this moment may be free to be asked again after it
@@ -89,8 +92,9 @@ class Refusals:
             if not self.guard.paused:
                 self._turns.release()
 
-    def _witness(self, suspect: FactorRecord) -> FactorRecord | None:
+    def _witness(self, suspect: FactorRecord | None) -> FactorRecord | None:
         """Return the factor to ask for instead: answered lately, or at least once, and of another service."""
+        service_sid = None if suspect is None else suspect.watched.key.service_sid
         best, best_rank = None, (False, False, False)
         for key in self._polled():
             if key in self._under_way:
@@ -99,7 +103,7 @@ class Refusals:
             rank = (
                 record.up is True,
                 record.answered is not None,
-                key.service_sid != suspect.watched.key.service_sid,
+                key.service_sid != service_sid,
             )
             if best is None or rank > best_rank:
                 best, best_rank = record, rank
@@ -139,19 +143,23 @@ class Refusals:
             self._probe = self._loop.create_task(self._probe_once())
 
     async def _probe_once(self) -> None:
-        outcome = None
+        code = None
         try:
-            key = next_in_turn(list(self._polled()), self._probes, self._under_way)
+            keys = list(self._polled())
+            key = next_in_turn(keys, self._probes, self._under_way)
             self._probes += 1
             if key is not None:
                 outcome = await self._look(self._ledger[key])
+                code = None if outcome is None else outcome.code
+            elif not keys:
+                code = await self.look_elsewhere()
         finally:  # whatever became of this probe, the account is not left without a next one
             self._probe = None
             if not self._turns.stopping:
-                self._probed(outcome)
+                self._probed(code)
 
-    def _probed(self, outcome: Outcome | None) -> None:
-        if outcome is not None and outcome.code in ANSWERED:
+    def _probed(self, code: int | None) -> None:
+        if code in ANSWERED:
             self.guard.resume()
             self._observer.credentials_accepted(self._account)
             self._turns.release()
@@ -167,3 +175,8 @@ class Refusals:
     def tasks(self) -> list[asyncio.Task[bool] | asyncio.Task[None]]:
         """Return what is under way."""
         return [task for task in (self._verdict, self._probe) if task is not None]
+
+
+async def _nothing() -> int | None:
+    """Ask for nothing."""
+    return None

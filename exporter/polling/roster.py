@@ -27,6 +27,10 @@ class Difference(NamedTuple):
     removed: int = 0
     changed: int = 0
 
+    def plus(self, other: Difference) -> Difference:
+        """Return what both changes did together."""
+        return Difference(self.added + other.added, self.removed + other.removed, self.changed + other.changed)
+
 
 @dataclass(frozen=True, slots=True)
 class FoundFactor:

@@ -10,18 +10,18 @@ import hashlib
 import heapq
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from exporter.watched import FactorKey
+K = TypeVar("K", bound="tuple[str, str, str]")
 
 FIRST_LOOK_SECONDS = 30.0
 
 
-def phase(key: FactorKey) -> float:
-    """Return a factor's fixed place in its interval, as a fraction in [0, 1)."""
+def phase(key: tuple[str, str, str]) -> float:
+    """Return a factor's or an entity's fixed place in its interval, as a fraction in [0, 1)."""
     digest = hashlib.blake2b("\0".join(key).encode(), digest_size=6).digest()
     return int.from_bytes(digest, "big") / 2**48  # few enough bits for a float: never rounded up to 1
 
@@ -54,23 +54,23 @@ class _Entry:
     due: float | None  # None while the look is under way or waits for its turn
 
 
-class Schedule:
-    """The due time of every factor; a factor that was popped is out until it is put back.
+class Schedule(Generic[K]):
+    """The due time of every factor, or of every entity; what was popped is out until it is put back.
 
     Times are seconds of one monotonic clock that is aligned with the epoch.
     """
 
     def __init__(self) -> None:
-        self._entries: dict[FactorKey, _Entry] = {}
-        self._heap: list[tuple[float, FactorKey]] = []
+        self._entries: dict[K, _Entry] = {}
+        self._heap: list[tuple[float, K]] = []
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __contains__(self, key: FactorKey) -> bool:
+    def __contains__(self, key: K) -> bool:
         return key in self._entries
 
-    def add(self, key: FactorKey, now: float, interval_seconds: float, spread_seconds: float) -> float:
+    def add(self, key: K, now: float, interval_seconds: float, spread_seconds: float) -> float:
         """Watch a factor; return its first due time, within ``min(interval, spread)`` from now."""
         entry = _Entry(phase(key), None)
         self._entries[key] = entry
@@ -80,11 +80,11 @@ class Schedule:
             wait *= spread_seconds / interval_seconds
         return self._put(key, entry, now + wait)
 
-    def remove(self, key: FactorKey) -> None:
+    def remove(self, key: K) -> None:
         """Stop watching a factor, due or under way."""
         self._entries.pop(key, None)
 
-    def pop_due(self, now: float) -> Iterator[tuple[FactorKey, float]]:
+    def pop_due(self, now: float) -> Iterator[tuple[K, float]]:
         """Take out every factor that is due at ``now``, earliest first, with its due time."""
         while self._heap and self._heap[0][0] <= now:
             due, key = heapq.heappop(self._heap)
@@ -93,13 +93,13 @@ class Schedule:
                 entry.due = None
                 yield key, due
 
-    def put_back(self, key: FactorKey, now: float, interval_seconds: float) -> None:
+    def put_back(self, key: K, now: float, interval_seconds: float) -> None:
         """Give a factor whose look is over its next slot after ``now``; ignored for one no longer watched."""
         entry = self._entries.get(key)
         if entry is not None:
             self._put(key, entry, next_slot(now, interval_seconds, entry.fraction))
 
-    def bring_forward(self, key: FactorKey, now: float, interval_seconds: float) -> None:
+    def bring_forward(self, key: K, now: float, interval_seconds: float) -> None:
         """Make a waiting factor due at its next slot after ``now`` where that is earlier than it was."""
         entry = self._entries.get(key)
         if entry is not None and entry.due is not None:
@@ -107,16 +107,16 @@ class Schedule:
             if slot < entry.due:
                 self._put(key, entry, slot)
 
-    def next_due(self, key: FactorKey, after: float, interval_seconds: float) -> float:
+    def next_due(self, key: K, after: float, interval_seconds: float) -> float:
         """Return the slot after ``after`` that the factor would have at this interval."""
         return next_slot(after, interval_seconds, self._entries[key].fraction)
 
-    def waiting(self, key: FactorKey) -> float | None:
+    def waiting(self, key: K) -> float | None:
         """Return when the factor is next due, ``None`` while its look is under way or it isn't watched."""
         entry = self._entries.get(key)
         return None if entry is None else entry.due
 
-    def _put(self, key: FactorKey, entry: _Entry, due: float) -> float:
+    def _put(self, key: K, entry: _Entry, due: float) -> float:
         entry.due = due
         heapq.heappush(self._heap, (due, key))
         if len(self._heap) > 2 * len(self._entries):  # places of factors that moved or are gone

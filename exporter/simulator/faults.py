@@ -28,6 +28,8 @@ class FaultKind(StrEnum):
     REDIRECT = "redirect"
     EMPTY = "empty"
     # a whole answer whose body is not what it should be
+    BODY = "body"
+    EXTRA_BODY = "extra_body"
     BAD_JSON = "bad_json"
     JSON_LIST = "json_list"
     JSON_STRING = "json_string"
@@ -58,6 +60,7 @@ _DEFAULT_STATUS = {
     FaultKind.HTML: 200,
     FaultKind.REDIRECT: 307,
     FaultKind.EMPTY: 204,
+    FaultKind.BODY: 200,
 }
 _FARTHEST_DATE_SECONDS = 1e9
 
@@ -74,7 +77,8 @@ class FaultError(ValueError):
 class Fault:
     """One fault and the calls it is for: all, or those of a factor, a service, an operation, or a share.
 
-    ``status`` is for status (503), html (200), redirect (307) and empty (204). ``retry_after`` is sent as
+    ``status`` is for status (503), html (200), redirect (307), empty (204) and body (200). ``body`` is what a
+    body fault sends, a byte for each character up to U+00FF. ``retry_after`` is sent as
     it stands, or with ``retry_after_as_date`` as the HTTP-date that many seconds ahead. ``seconds`` is the
     extra latency (1), the pause between the bytes of a dribble (1), or how long a stall lasts before the
     connection closes (for ever). ``location`` is where a redirect leads, itself unless given. ``times``
@@ -92,6 +96,7 @@ class Fault:
     retry_after_as_date: bool = False
     seconds: float | None = None
     location: str | None = None
+    body: str | None = None
 
     def __post_init__(self) -> None:
         for name, enum in (("kind", FaultKind), ("operation", Operation)):
@@ -113,6 +118,8 @@ class Fault:
             raise FaultError("times", f"{self.times} is not a number of calls (1 or more)")
         if self.seconds is not None and not 0 <= self.seconds < math.inf:
             raise FaultError("seconds", f"{self.seconds} is not a duration (0 or more)")
+        if self.body is not None and any(character > "\xff" for character in self.body):
+            raise FaultError("body", "a character stands for one byte: none beyond U+00FF")
         self._check_headers()
 
     def _check_headers(self) -> None:

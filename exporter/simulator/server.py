@@ -17,7 +17,7 @@ from exporter.simulator.calls import CallCounts
 from exporter.simulator.control import Controls
 from exporter.simulator.credentials import Credentials
 from exporter.simulator.factors import FactorStatus, FactorType, SimulatedFactor, SimulatedService
-from exporter.simulator.faults import NOTHING, FaultKind, FaultSet
+from exporter.simulator.faults import NOTHING, FaultSet
 from exporter.simulator.paging import MAX_PAGE_SIZE
 from exporter.simulator.target import read_target
 from exporter.simulator.world import SimulatedEntity, World
@@ -246,7 +246,7 @@ class Simulator:
                 **dict(answer.headers),
             }
             if met.fault is not None and met.fault.kind in wire.BREAKING:
-                if met.fault.kind is not FaultKind.DRIBBLE:
+                if met.fault.kind not in wire.WHOLE_IN_THE_END:
                     call.ended("none")
                 head = wire.head_of(answer, headers)
                 if await _perform(wire.acts(met.fault, head, answer.body), request):

@@ -62,8 +62,13 @@ BREAKING = frozenset(
         FaultKind.STALL_IN_BODY,
         FaultKind.DRIBBLE,
         FaultKind.GARBAGE,
+        FaultKind.EXTRA_BODY,
     }
 )
+
+
+# Of those, the kinds that send a whole answer all the same.
+WHOLE_IN_THE_END = frozenset({FaultKind.DRIBBLE, FaultKind.EXTRA_BODY})
 
 
 def altered(fault: Fault, answer: Answer, *, url: str, now: float) -> Answer:
@@ -84,6 +89,8 @@ def altered(fault: Fault, answer: Answer, *, url: str, now: float) -> Answer:
             return error(fault.status_or_default, headers=(("Location", location),))
         case FaultKind.EMPTY:
             return Answer(fault.status_or_default)
+        case FaultKind.BODY:
+            return Answer(fault.status_or_default, (fault.body or "").encode("latin-1"))
         case _ if answer.status != 200:
             return answer
         case _:
@@ -147,6 +154,8 @@ def acts(fault: Fault, head: bytes, body: bytes) -> Iterator[Act]:
             return iter((Send(head + body[:middle]), Pause(fault.seconds), Close()))
         case FaultKind.DRIBBLE:
             return _dribble(head, body, 1.0 if fault.seconds is None else fault.seconds)
+        case FaultKind.EXTRA_BODY:
+            return iter((Send(head + body + b" and more than was announced"), Close()))
         case FaultKind.GARBAGE:
             return iter((Send(_GARBAGE), Close()))
         case _:

@@ -38,10 +38,11 @@ def interpret(code: int, body: bytes, factor_sid: str) -> Answer | Failure:
         return _interpret_factor(body, factor_sid)
     if code == 404:
         return Answer(Status.NOT_FOUND)
-    return Failure(_reason_of_code(code), describe_error(code, body))
+    return Failure(reason_of_code(code), describe_error(code, body))
 
 
-def _reason_of_code(code: int) -> Reason:
+def reason_of_code(code: int) -> Reason:
+    """Return why an answer with this HTTP status, neither 200 nor 404, is a failure."""
     match code:
         case 401:
             return Reason.AUTH
@@ -56,7 +57,7 @@ def _reason_of_code(code: int) -> Reason:
 
 def _interpret_factor(body: bytes, factor_sid: str) -> Answer | Failure:
     try:
-        payload = _parse(body)
+        payload = parse_json(body)
     except (ValueError, RecursionError):
         return Failure(Reason.DECODE, "HTTP 200, but the body is not JSON")
     if not isinstance(payload, dict):
@@ -84,7 +85,8 @@ def _refuse_constant(name: str) -> Any:
 _JSON = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
-def _parse(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
+    """Return a JSON document; raises ValueError, or RecursionError for one that is nested too deeply."""
     return _JSON.decode(body.decode("utf-8-sig"))
 
 
@@ -168,7 +170,7 @@ def describe_error(code: int, body: bytes) -> str:
     number = None
     if len(body) <= _ERROR_BODY_BYTES:
         try:
-            payload = _parse(body)
+            payload = parse_json(body)
         except (ValueError, RecursionError):
             payload = None
         if isinstance(payload, dict):

@@ -1,4 +1,4 @@
-"""The Verify client of one account: asks for a factor, once, and tells what came of it."""
+"""The Verify client of one account: asks for a factor or a list, once, and tells what came of it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from exporter.verify.answers import (
     parse_retry_after,
     parse_server_duration,
 )
-from exporter.verify.outcome import Answer, Attempt, Failure, Reason
+from exporter.verify.listing import PAGE_SIZE, interpret_page
+from exporter.verify.outcome import Answer, Attempt, Failure, Page, Reason
 from exporter.verify.transport import AttemptError, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.watched import WatchedFactor
+    from exporter.watched import WatchedEntity, WatchedFactor
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +79,30 @@ class VerifyClient:
         identity = quote(watched.identity, safe="")
         return f"{self._root}{service}/Entities/{identity}/Factors/{quote(watched.key.factor_sid, safe='')}"
 
+    def factors_url(self, entity: WatchedEntity) -> str:
+        """Return the address of an entity's factors; it holds the identity and is not for any output."""
+        service, identity = quote(entity.key.service_sid, safe=""), quote(entity.key.identity, safe="")
+        return f"{self._root}{service}/Entities/{identity}/Factors?PageSize={PAGE_SIZE}"
+
     async def fetch_factor(self, watched: WatchedFactor) -> Attempt:
         """Ask for one factor, once. Never raises but for cancellation."""
+        sid = watched.key.factor_sid
+        return await self._ask(self.factor_url(watched), lambda code, body: interpret(code, body, sid))
+
+    async def list_factors(self, entity: WatchedEntity, page_url: str | None = None) -> Attempt:
+        """Ask for one page of an entity's factors, once; the first one, or where the page before said.
+
+        Never raises but for cancellation.
+        """
+        url = page_url or self.factors_url(entity)
+        return await self._ask(url, lambda code, body: interpret_page(code, body, url))
+
+    async def _ask(self, url: str, interpret_answer: Callable[[int, bytes], Answer | Page | Failure]) -> Attempt:
         started = self._monotonic()
-        result: Answer | Failure
+        result: Answer | Page | Failure
         answer: httpx.Response | None
         try:
-            answer = await self._send(watched)
+            answer = await self._send(url)
         except AttemptError as error:
             duration = self._since(started)
             result, answer = Failure(error.reason, error.detail), error.answer
@@ -93,7 +111,7 @@ class VerifyClient:
                 log.error("%s in %s", type(cause).__name__, _place_of(cause))
         else:
             duration = self._since(started)
-            result = interpret(answer.status_code, answer.content, watched.key.factor_sid)
+            result = interpret_answer(answer.status_code, answer.content)
         if answer is None:
             return Attempt(result, duration)
         return Attempt(
@@ -106,8 +124,8 @@ class VerifyClient:
             concurrent_requests=parse_concurrent_requests(answer.headers),
         )
 
-    async def _send(self, watched: WatchedFactor) -> httpx.Response:
-        request = httpx.Request("GET", self.factor_url(watched), headers=self._headers)
+    async def _send(self, url: str) -> httpx.Response:
+        request = httpx.Request("GET", url, headers=self._headers)
         try:
             return await self._client.send(request, auth=httpx.BasicAuth(self._username, self._password()))
         except AttemptError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -72,6 +72,14 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """One page of an entity's factors: their SIDs, and the address of the next page if there is one."""
+
+    factor_sids: tuple[str, ...]
+    next_url: str | None = field(default=None, repr=False)  # holds the identity
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One request and what came of it.
 
@@ -80,7 +88,7 @@ class Attempt:
     ``concurrent_requests`` is how many requests of the account Twilio saw at once, this one among them.
     """
 
-    result: Answer | Failure
+    result: Answer | Page | Failure
     duration_seconds: float
     code: int | None = None
     request_id: str = ""

@@ -151,9 +151,9 @@ async def test_each_account_has_its_line_and_one_failure_is_enough(
     assert ran.status == 1
     assert [line.partition(":")[0] for line in ran.out.splitlines()[1:]] == ["good"]
     assert ran.err.splitlines() == [
-        "warning: empty: not checked, as no factor of it is fetched; list one",
+        "warning: empty: not checked, as nothing of it is fetched; list a factor or an entity",
         "refused: refused: HTTP 401, Twilio error 20003; check the account's username and password",
-        "warning: paused: not checked, as no factor of it is fetched; list one",
+        "warning: paused: not checked, as nothing of it is fetched; list a factor or an entity",
     ]
 
 
@@ -163,7 +163,7 @@ async def test_an_account_without_factors_is_no_failure(
     ran = await call_beside("check", "--live", "--config.file", write(tmp_path, simulator))
 
     assert ran.status == 0
-    assert "warning: main: not checked, as no factor of it is fetched; list one\n" in ran.err
+    assert "warning: main: not checked, as nothing of it is fetched; list a factor or an entity\n" in ran.err
 
 
 async def test_a_bad_configuration_is_told_without_a_call(

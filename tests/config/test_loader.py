@@ -274,18 +274,34 @@ def test_an_empty_list_of_entities_is_not_refused(load_text: Loading) -> None:
     assert load_text("entities = []\nfactors = []\n").entities == ()
 
 
-def test_entities_are_read_once_they_are_no_longer_refused(
-    load_text: Loading, faults_of: Refusing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    built = {name: reason for name, reason in UNBUILT.items() if name != "entities"}
-    monkeypatch.setattr("exporter.config.watchlist.UNBUILT", built)
-    entity = f'[[entities]]\nname = "ops"\nservice_sid = "{SERVICE}"\nidentity = "{IDENTITY}"\n'
-    config = load_text(account() + entity)
-    assert [(found.name, found.service_sid) for found in config.entities] == [("ops", SERVICE)]
+def entity(name: str = "ops", identity: str = IDENTITY, extra: str = "") -> str:
+    return f'[[entities]]\nname = "{name}"\nservice_sid = "{SERVICE}"\nidentity = "{identity}"\n{extra}'
+
+
+def test_entities(load_text: Loading, faults_of: Refusing) -> None:
+    config = load_text(account() + '[polling]\ninterval = "2m"\n' + entity(extra='labels = { team = "ops" }\n'))
+    assert [(found.name, found.key.account, found.key.service_sid) for found in config.entities] == [
+        ("ops", "main", SERVICE)
+    ]
+    assert (config.entities[0].interval_seconds, config.entities[0].labels) == (120, (("team", "ops"),))
     assert config.notices == ()
-    assert faults_of(account("a") + account("b") + entity) == [
+    assert IDENTITY not in repr(config.entities)
+    assert faults_of(account("a") + account("b") + entity()) == [
         'config.toml: entities[0]: names no account, and there are several; set account to one of "a", "b"'
     ]
+
+
+def test_an_entity_and_its_name_are_listed_once(load_text: Loading, faults_of: Refusing) -> None:
+    other = IDENTITY + "-2"
+    assert faults_of(account() + entity("one") + entity("two") + entity("one", other)) == [
+        "config.toml: entities[1]: lists the same entity as config.toml: entities[0]; remove one of the two",
+        (
+            "config.toml: entities[2].name: is the name of config.toml: entities[0] too, in the same account and "
+            "service; give one of the two another name"
+        ),
+    ]
+    notices = load_text(account() + entity(IDENTITY)).notices
+    assert [notice.place.rpartition("/")[2] for notice in notices] == ["config.toml: entities[0].name"]
 
 
 def test_settings_alone_are_the_defaults_whatever_the_environment_holds(monkeypatch: pytest.MonkeyPatch) -> None:

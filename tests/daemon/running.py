@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import time
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import aiohttp
 
@@ -111,13 +111,13 @@ class Exporter(Site):
 
 
 @contextlib.asynccontextmanager
-async def running(source: Path | Config, *, clock: Clock | None = None) -> AsyncIterator[Exporter]:
-    """Run the daemon of a configuration, or of its file."""
+async def running(source: Path | Config, **parts: Any) -> AsyncIterator[Exporter]:
+    """Run the daemon of a configuration, or of its file; ``parts`` are an engine's, such as its clock."""
     if isinstance(source, Config):
-        daemon = Daemon(source, clock=clock)
+        daemon = Daemon(source, **parts)
     else:
         read = functools.partial(load, source, environ={}, flags={})
-        daemon = Daemon(read(), load=read, clock=clock)
+        daemon = Daemon(read(), load=read, **parts)
     await daemon.start()
     try:
         async with aiohttp.ClientSession() as session:

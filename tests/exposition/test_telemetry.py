@@ -348,9 +348,11 @@ def test_both_formats_hold_the_same_series(telemetry: Telemetry) -> None:
 # The catalogue
 
 
-def test_the_families_of_a_scrape_are_those_of_the_catalogue(telemetry: Telemetry) -> None:
+def test_the_families_of_a_scrape_are_those_of_the_catalogue(world: FixedWorld, telemetry: Telemetry) -> None:
     telemetry.attempted("main", Operation.FETCH, Attempt(Answer(Status.VERIFIED), 0.2, 200, REQUEST_ID, 0.1))
     telemetry.fetched(key_of(0), Outcome(Failure(Reason.DNS), 0.1), Reason.DNS, None)
+    telemetry.know_entities("main", SERVICE_SID)
+    world.entity_factors = {("main", SERVICE_SID, "team"): {"verified": 1}}
     families = {family.name: family for family in read_openmetrics(telemetry) if family.name.startswith(P)}
     assert sorted(families) == sorted(family.base_name for family in OWN_FAMILIES)
     for family in OWN_FAMILIES:

@@ -201,8 +201,7 @@ class Truth(RuleBasedStateMachine):
                 self.known[key] = Known(known.watched)
             elif known.answered_wall is not None:
                 known.answered_at = self.now - (self.moment.wall - known.answered_wall)
-                # What is withdrawn is remembered as the last answer, and may be claimed if it is young by the wall.
-                known.withdrawn = self._is_stale(known)
+                known.withdrawn |= self._is_stale(known)
             self.exposition.update(record)
 
     def _from_the_future(self, known: Known) -> bool:

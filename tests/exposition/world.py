@@ -28,11 +28,18 @@ class FixedWorld:
 
     counts: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
     gauges: dict[str, AccountGauges] = field(default_factory=dict)
+    entity_factors: dict[tuple[str, str, str], dict[str, int]] = field(default_factory=dict)
     reads: int = 0
 
     def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
         self.reads += 1
         return self.counts
+
+    def entity_counts(self) -> Mapping[tuple[str, str, str], Mapping[str, int]]:
+        return self.entity_factors
+
+    def entities(self) -> int:
+        return len(self.entity_factors)
 
     def accounts(self) -> Mapping[str, AccountGauges]:
         return self.gauges

@@ -13,7 +13,7 @@ from exporter.polling.account import AccountPoller
 from exporter.polling.ledger import Ledger, LedgerPolicy
 from exporter.polling.poller import Poller
 from exporter.polling.schedule import Schedule
-from exporter.verify.outcome import Answer, Attempt, Failure, Outcome, Reason, Status
+from exporter.verify.outcome import Answer, Attempt, Failure, Outcome, Page, Reason, Status
 from exporter.verify.throttle import Throttle
 from tests.polling.factors import code_of
 from tests.virtual_time import virtual_clock, virtual_loop
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from exporter.polling.jam import Jam
     from exporter.polling.ledger import FactorRecord, StatusChange
     from exporter.verify.outcome import Operation
-    from exporter.watched import FactorKey, WatchedFactor
+    from exporter.watched import FactorKey, WatchedEntity, WatchedFactor
 
 LATENCY = 0.05
 
@@ -75,6 +75,8 @@ class ScriptedClient:
         self.loop = virtual_loop()
         self.calls: list[Call] = []
         self.rule: Callable[[WatchedFactor], Reply] = lambda _watched: Reply()
+        self.lists: Callable[[WatchedEntity, str | None], Page | Failure] = lambda _entity, _url: Page(())
+        self.listings: list[tuple[float, str, str | None]] = []
         self.forbidden = ""
         self.closed_at: float | None = None
         self.deaf = False
@@ -140,6 +142,15 @@ class ScriptedClient:
                     raise
                 self.endures -= 1
 
+    async def list_factors(self, entity: WatchedEntity, page_url: str | None = None) -> Attempt:
+        """Answer as ``lists`` says; a call is kept in ``listings``."""
+        if self.forbidden:
+            self.loop.fault(f"a list of {entity.name} at {self.loop.time():g} s: {self.forbidden}")
+        self.listings.append((self.loop.time(), entity.name, page_url))
+        await asyncio.sleep(LATENCY)
+        result = self.lists(entity, page_url)
+        return Attempt(result, LATENCY, 200 if isinstance(result, Page) else code_of(result))
+
     async def aclose(self) -> None:
         self.closed_at = self.loop.time()
         if not self.deaf:
@@ -180,6 +191,7 @@ class Diary:
     forgotten_names: list[str] = field(default_factory=list)
     withdrawals: list[tuple[float, FactorKey]] = field(default_factory=list)
     intervals: list[tuple[float, FactorKey, float]] = field(default_factory=list)
+    walks: list[tuple[float, str, int | Failure]] = field(default_factory=list)
     refusals: list[tuple[float, Reason]] = field(default_factory=list)
     acceptances: list[float] = field(default_factory=list)
     rate_limits: list[tuple[float, float, int]] = field(default_factory=list)
@@ -220,6 +232,12 @@ class Diary:
 
     def interval_changed(self, record: FactorRecord) -> None:
         self.intervals.append((self._loop.time(), record.watched.key, record.interval_seconds))
+
+    def walked(self, entity: WatchedEntity, found: int) -> None:
+        self.walks.append((self._loop.time(), entity.name, found))
+
+    def walk_failed(self, entity: WatchedEntity, failure: Failure) -> None:
+        self.walks.append((self._loop.time(), entity.name, failure))
 
     def credentials_refused(self, account: str, failure: Failure) -> None:
         assert account
@@ -281,7 +299,7 @@ class Rig:
         self.clock = virtual_clock(wall)
         self.diary = Diary()
         self.ledger = Ledger(policy or LedgerPolicy())
-        self.schedule = Schedule()
+        self.schedule: Schedule[FactorKey] = Schedule()
         self.jitter = rng or Jitter()
         self.clients = {account: ScriptedClient() for account in dict.fromkeys(w.key.account for w in watched)}
         self.accounts = {

@@ -14,7 +14,7 @@ from tests.virtual_time import in_virtual_time
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from exporter.watched import WatchedFactor
+    from exporter.watched import WatchedEntity, WatchedFactor
 
 
 class Door:
@@ -25,6 +25,9 @@ class Door:
 
     async def fetch_factor(self, _watched: WatchedFactor) -> Attempt:
         return Attempt(Answer(Status.VERIFIED), 0.1, 200)
+
+    async def list_factors(self, _entity: WatchedEntity, page_url: str | None = None) -> Attempt:
+        raise NotImplementedError(page_url)
 
     async def aclose(self) -> None:
         await asyncio.sleep(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -12,11 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from exporter.polling.schedule import FIRST_LOOK_SECONDS, Schedule, first_look_spread, next_slot, phase
+from exporter.watched import FactorKey
 from tests.polling.factors import key
 from tests.virtual_time import START
-
-if TYPE_CHECKING:
-    from exporter.watched import FactorKey
 
 ROUNDING = 2e-6  # seconds: what a float leaves of a moment in this century, over a multiplication
 
@@ -94,14 +91,14 @@ def test_a_phase_is_less_than_one(parts: tuple[str, str, str]) -> None:
 @relaxed
 @given(now=moments, interval=intervals, spread=st.one_of(st.just(math.inf), st.floats(1, 90_000)))
 def test_a_first_look_comes_within_the_interval_and_the_spread(now: float, interval: float, spread: float) -> None:
-    due = Schedule().add(key(1), now, interval, spread)
+    due = Schedule[FactorKey]().add(key(1), now, interval, spread)
     assert now <= due <= now + min(interval, spread) + ROUNDING
 
 
 @relaxed
 @given(now=moments, interval=intervals, spread=st.floats(1, 90_000))
 def test_the_look_after_the_first_is_the_regular_one(now: float, interval: float, spread: float) -> None:
-    schedule = Schedule()
+    schedule: Schedule[FactorKey] = Schedule()
     due = schedule.add(key(1), now, interval, spread)
     schedule.put_back(key(1), due, interval)
     second = schedule.waiting(key(1))
@@ -117,7 +114,7 @@ def test_the_look_after_the_first_is_the_regular_one(now: float, interval: float
 def test_first_looks_and_the_regular_ones_after_them_keep_within_the_budget(
     count: int, interval: float, budget: float
 ) -> None:
-    schedule = Schedule()
+    schedule: Schedule[FactorKey] = Schedule()
     spread = first_look_spread(count, count / interval, budget)
     for number in range(count):
         schedule.add(key(number), START, interval, spread)
@@ -146,7 +143,7 @@ def test_the_spread_of_first_looks() -> None:
 
 
 def test_due_factors_come_out_earliest_first_and_once() -> None:
-    schedule = Schedule()
+    schedule: Schedule[FactorKey] = Schedule()
     for number in range(500):
         schedule.add(key(number), START, 60.0, math.inf)
     popped = list(schedule.pop_due(START + 60.001))
@@ -156,7 +153,7 @@ def test_due_factors_come_out_earliest_first_and_once() -> None:
 
 
 def test_a_factor_is_due_at_its_due_time_and_not_before() -> None:
-    schedule = Schedule()
+    schedule: Schedule[FactorKey] = Schedule()
     due = schedule.add(key(1), START, 60.0, math.inf)
     assert list(schedule.pop_due(math.nextafter(due, 0))) == []
     assert schedule.waiting(key(1)) == due
@@ -165,7 +162,7 @@ def test_a_factor_is_due_at_its_due_time_and_not_before() -> None:
 
 
 def test_a_factor_removed_while_it_waits_is_never_due() -> None:
-    schedule = Schedule()
+    schedule: Schedule[FactorKey] = Schedule()
     schedule.add(key(1), START, 60.0, math.inf)
     schedule.remove(key(1))
     assert key(1) not in schedule
@@ -175,7 +172,7 @@ def test_a_factor_removed_while_it_waits_is_never_due() -> None:
 
 
 def test_a_factor_removed_while_its_look_is_under_way_is_not_put_back() -> None:
-    schedule = Schedule()
+    schedule: Schedule[FactorKey] = Schedule()
     schedule.add(key(1), START, 60.0, math.inf)
     assert len(list(schedule.pop_due(START + 60))) == 1
     schedule.remove(key(1))
@@ -184,7 +181,7 @@ def test_a_factor_removed_while_its_look_is_under_way_is_not_put_back() -> None:
 
 
 def test_a_factor_watched_again_is_not_due_at_its_old_time() -> None:
-    schedule = Schedule()
+    schedule: Schedule[FactorKey] = Schedule()
     old = schedule.add(key(1), START, 60.0, math.inf)
     schedule.remove(key(1))
     new = schedule.add(key(1), START + 1, 600.0, math.inf)
@@ -194,11 +191,11 @@ def test_a_factor_watched_again_is_not_due_at_its_old_time() -> None:
 
 
 def test_removing_an_unknown_factor_is_no_error() -> None:
-    Schedule().remove(key(1))
+    Schedule[FactorKey]().remove(key(1))
 
 
 def test_bringing_forward_moves_a_waiting_factor_to_an_earlier_slot_only() -> None:
-    schedule = Schedule()
+    schedule: Schedule[FactorKey] = Schedule()
     far = schedule.add(key(1), START, 6_000.0, math.inf)
     schedule.bring_forward(key(1), START, 60.0)
     near = schedule.waiting(key(1))
@@ -213,7 +210,7 @@ def test_bringing_forward_moves_a_waiting_factor_to_an_earlier_slot_only() -> No
 
 
 def test_the_heap_stays_small_however_often_factors_move() -> None:
-    schedule = Schedule()
+    schedule: Schedule[FactorKey] = Schedule()
     for turn in range(5_000):
         factor = key(turn % 10)
         schedule.remove(factor)
@@ -231,7 +228,7 @@ class ScheduleMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.schedule = Schedule()
+        self.schedule: Schedule[FactorKey] = Schedule()
         self.now = START
         self.due: dict[FactorKey, float | None] = {}
 

@@ -215,6 +215,25 @@ async def test_a_stall_may_end_with_a_close(simulator: Simulator, factor: Simula
     assert b"\r\n\r\n" not in connection.received
 
 
+async def test_a_body_of_any_bytes(simulator: Simulator, factor: SimulatedFactor) -> None:
+    simulator.faults.add(Fault(FaultKind.BODY, status=502, body="\x00\xff{"))
+    reply = await get(simulator, fetch_path(factor))
+
+    assert (reply.status, reply.body) == (502, b"\x00\xff{")
+
+
+async def test_a_body_that_goes_on(simulator: Simulator, factor: SimulatedFactor) -> None:
+    simulator.faults.add(Fault(FaultKind.EXTRA_BODY))
+    connection = await ask(simulator, fetch_path(factor))
+    await connection.end()
+
+    head, _, body = connection.received.partition(b"\r\n\r\n")
+    announced = next(int(line.split()[1]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length"))
+    assert json.loads(body[:announced])["sid"] == factor.sid
+    assert body[announced:] == b" and more than was announced"
+    assert simulator.calls.by_code == {("fetch", "200"): 1}
+
+
 async def test_a_dribble_comes_to_its_end(simulator: Simulator, factor: SimulatedFactor) -> None:
     simulator.faults.add(Fault(FaultKind.DRIBBLE, seconds=0))
     connection = await ask(simulator, fetch_path(factor))

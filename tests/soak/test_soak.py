@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
+from tests.reliability.document import ROOT, section
 from tests.soak import day, sockets
+from tests.soak.report import NUMBERS, soak_table
 
 
 def test_hours_of_polling_in_virtual_time() -> None:
@@ -20,3 +24,10 @@ async def test_polling_over_real_sockets() -> None:
     assert seen.faults == []
     assert seen.missed == 0
     assert seen.requests > 60 * 2
+
+
+def test_the_table_is_made_of_the_numbers() -> None:
+    numbers = json.loads(NUMBERS.read_text(encoding="utf-8"))
+    assert set(numbers) == {"day", "sockets", "reloads", "kills"}
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    assert section(text, "soak") == soak_table(numbers), "run: make soak"

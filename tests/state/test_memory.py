@@ -33,6 +33,7 @@ memories = st.builds(
     factor_type=st.sampled_from(["", "push", "totp"]),
     entity_sid=st.sampled_from(["", "YE" + "0" * 32]),
     slowed=st.booleans(),
+    withdrawn=st.booleans(),
     entity=st.text(max_size=20),
     gone_since_seconds=st.none() | times,
 )
@@ -174,3 +175,11 @@ def test_a_new_interval_counts_for_what_is_stale() -> None:
     before, now = known_after(Status.VERIFIED)
     assert restart(before, now, later=1000, interval=600)[key(0)].status is Status.VERIFIED
     assert restart(before, now, later=1000, interval=30)[key(0)].status is None
+
+
+def test_a_status_that_was_withdrawn_is_not_claimed_again_by_a_longer_interval() -> None:
+    before, now = known_after(Answer(Status.VERIFIED, 1.0, 2.0))
+    assert before.expire(now.steady + 900) == [key(0)]
+    after = restart(before, Moment(now.wall + 900, now.steady + 900), later=1, interval=86_400)
+    assert after[key(0)].status is None
+    assert after[key(0)].last_status is Status.VERIFIED

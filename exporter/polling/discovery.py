@@ -1,0 +1,224 @@
+"""Entity discovery: lists the factors of each watched entity, and keeps the roster in step with what it found.
+
+List is for discovery only: a status comes from Fetch. A walk that failed, or is not whole, changes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from exporter.polling.calls import Call
+from exporter.polling.roster import Difference, FoundFactor
+from exporter.polling.schedule import FIRST_LOOK_SECONDS, Schedule
+from exporter.verify.listing import MAX_PAGES
+from exporter.verify.outcome import Answer, Failure, Operation, Page, Reason, Status
+from exporter.watched import EntityKey, FactorKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from exporter.polling.account import AccountPoller
+    from exporter.polling.calls import Series
+    from exporter.polling.clock import Clock
+    from exporter.polling.memory import Memory
+    from exporter.polling.observer import Observer
+    from exporter.polling.roster import Roster
+    from exporter.watched import WatchedEntity
+
+_NO_END = Failure(Reason.DECODE, f"the list of factors has no end after {MAX_PAGES} pages, or leads back to itself")
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryPolicy:
+    """The settings that discovery goes by; seconds."""
+
+    interval_seconds: float = 900.0
+    forget_after_seconds: float = 86400.0
+
+
+@dataclass(slots=True, eq=False)
+class _Entity:
+    """One watched entity: the factors found in it, and since when (wall seconds) some of them are gone."""
+
+    watched: WatchedEntity
+    found: set[FactorKey] = field(default_factory=set)
+    gone: dict[FactorKey, float] = field(default_factory=dict)
+    walked: bool = False
+
+
+class Discovery:
+    """Walks through the list of each entity's factors, in its turn and within its account's budget."""
+
+    def __init__(
+        self,
+        policy: DiscoveryPolicy,
+        *,
+        accounts: Mapping[str, AccountPoller],
+        roster: Roster,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        self.policy = policy
+        self._accounts = accounts
+        self._roster = roster
+        self._observer = observer
+        self._clock = clock
+        self._entities: dict[EntityKey, _Entity] = {}
+        self._of_factors: dict[FactorKey, _Entity] = {}
+        self._schedule: Schedule[EntityKey] = Schedule()
+
+    def __len__(self) -> int:
+        return len(self._entities)
+
+    @property
+    def first_walks_pending(self) -> int:
+        """Entities whose first walk has neither ended nor is held by a pause of their account."""
+        return sum(
+            not entity.walked and not self._accounts[key.account].paused() for key, entity in self._entities.items()
+        )
+
+    def walks_per_second(self, account: str) -> float:
+        """Return how many lists the unstretched interval asks of an account in a second."""
+        return sum(key.account == account for key in self._entities) / self.policy.interval_seconds
+
+    def gone_since(self, key: FactorKey) -> float | None:
+        """Return since when (wall seconds) a factor is missing from its entity, ``None`` while it isn't."""
+        entity = self._of_factors.get(key)
+        return None if entity is None else entity.gone.get(key)
+
+    def watch(self, entities: Iterable[WatchedEntity]) -> Difference:
+        """Watch these entities, and of those watched before only these; return what that did to their factors.
+
+        What was found in one that is no longer watched is lost; a walk that is under way for it is dropped.
+        """
+        difference = Difference()
+        wanted = {entity.key: entity for entity in entities}
+        for key in self._entities.keys() - wanted.keys():
+            self._schedule.remove(key)
+            difference = difference.plus(self._lose(self._entities.pop(key), None))
+        now = self._clock.steady()
+        for key, watched in wanted.items():
+            known = self._entities.get(key)
+            if known is None:
+                self._entities[key] = _Entity(watched)
+                self._schedule.add(key, now, self.policy.interval_seconds, FIRST_LOOK_SECONDS)
+            elif known.watched != watched:
+                known.watched = watched
+                difference = difference.plus(self._roster.find(_found(watched, of) for of in known.found))
+        for name, account in self._accounts.items():
+            account.probe_with(functools.partial(self._probe, name))
+        return difference
+
+    def restore(self, memories: Mapping[FactorKey, Memory]) -> None:
+        """Take up what was found before a restart, so that it is shown before the first walk."""
+        by_name = {(key.account, key.service_sid, of.watched.name): of for key, of in self._entities.items()}
+        found: list[FoundFactor] = []
+        for key, memory in memories.items():
+            entity = by_name.get((key.account, key.service_sid, memory.entity)) if memory.entity else None
+            if entity is not None:
+                self._add(entity, key)
+                if memory.gone_since_seconds is not None:
+                    entity.gone[key] = memory.gone_since_seconds
+                found.append(_found(entity.watched, key))
+        self._roster.find(found, memories)
+
+    def tick(self) -> None:
+        """Begin the walks that are due, and forget what has been gone for long; called each second."""
+        wall = self._clock.wall()
+        for entity in self._entities.values():
+            if entity.gone:
+                old = [
+                    key for key, since in entity.gone.items() if wall - since >= self.policy.forget_after_seconds
+                ]
+                self._lose(entity, old)
+        for key, _due in self._schedule.pop_due(self._clock.steady()):
+            self._accounts[key.account].begin(self._walk(self._entities[key]))
+
+    def _add(self, entity: _Entity, key: FactorKey) -> None:
+        entity.found.add(key)
+        self._of_factors[key] = entity
+
+    def _lose(self, entity: _Entity, keys: Iterable[FactorKey] | None) -> Difference:
+        """Forget factors that were found in an entity, or with ``None`` all of them."""
+        lost = list(entity.found if keys is None else keys)
+        for key in lost:
+            entity.found.discard(key)
+            entity.gone.pop(key, None)
+            self._of_factors.pop(key, None)
+        return self._roster.lose(lost) if lost else Difference()
+
+    async def _walk(self, entity: _Entity) -> None:
+        key = entity.watched.key
+        account = self._accounts[key.account]
+        try:
+            walked = await self._list(account, entity.watched)
+            if walked is None or self._entities.get(key) is not entity:
+                return  # the exporter stops, or the entity is no longer watched
+            entity.walked = True
+            if isinstance(walked, Failure):
+                self._observer.walk_failed(entity.watched, walked)
+            else:
+                self._observer.walked(entity.watched, len(walked))
+                await self._take(account, entity, walked)
+        finally:
+            if self._entities.get(key) is entity:
+                self._schedule.put_back(key, self._clock.steady(), self.policy.interval_seconds * account.stretch)
+
+    async def _list(self, account: AccountPoller, watched: WatchedEntity) -> set[FactorKey] | Failure | None:
+        """Return all factors of an entity, or why that can't be told; ``None`` where the exporter stops."""
+        found: set[FactorKey] = set()
+        url: str | None = None
+        seen: set[str | None] = set()
+        for _ in range(MAX_PAGES):
+            series = await self._page(account, watched, url, urgent=False)
+            if series is None:
+                return None
+            match series.attempt.result:
+                case Failure() as failure:
+                    return failure
+                case Page() as page:
+                    found |= {
+                        FactorKey(watched.key.account, watched.key.service_sid, sid) for sid in page.factor_sids
+                    }
+                    seen.add(url)
+                    url = page.next_url
+            if url is None:
+                return found
+            if url in seen:
+                break
+        return _NO_END
+
+    @staticmethod
+    async def _page(
+        account: AccountPoller, watched: WatchedEntity, url: str | None, *, urgent: bool
+    ) -> Series | None:
+        call = Call(Operation.LIST, lambda client: client.list_factors(watched, url))
+        return await account.ask(call, urgent=urgent)
+
+    async def _take(self, account: AccountPoller, entity: _Entity, listed: set[FactorKey]) -> None:
+        """Watch what is new; ask once for each factor that is missing, before it counts as gone."""
+        for key in listed:
+            self._add(entity, key)
+            entity.gone.pop(key, None)
+        self._roster.find(_found(entity.watched, key) for key in sorted(listed))
+        for key in sorted(entity.found - listed - entity.gone.keys()):
+            outcome = await account.look_at(key)
+            if self._entities.get(entity.watched.key) is not entity:
+                return
+            answer = None if outcome is None else outcome.result
+            if isinstance(answer, Answer) and answer.status is Status.NOT_FOUND and key in entity.found:
+                entity.gone[key] = self._clock.wall()
+
+    async def _probe(self, name: str) -> int | None:
+        """Ask for an entity's first page, where the account has no factor to probe with; return the HTTP status."""
+        watched = next((of.watched for key, of in self._entities.items() if key.account == name), None)
+        if watched is None:
+            return None
+        series = await self._page(self._accounts[name], watched, None, urgent=True)
+        return None if series is None else series.attempt.code
+
+
+def _found(watched: WatchedEntity, key: FactorKey) -> FoundFactor:
+    return FoundFactor(key, watched.name, watched.key.identity, watched.interval_seconds, watched.labels)

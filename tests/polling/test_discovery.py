@@ -1,0 +1,341 @@
+"""Entity discovery in virtual time: what a walk finds, what it confirms, and what it leaves alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.polling.discovery import Discovery, DiscoveryPolicy
+from exporter.polling.ledger import Moment
+from exporter.polling.memory import remember
+from exporter.polling.roster import Roster
+from exporter.verify.listing import MAX_PAGES
+from exporter.verify.outcome import Failure, Operation, Page, Reason, Status
+from exporter.watched import EntityKey, WatchedEntity
+from tests.virtual_time import in_virtual_time
+
+from .factors import SERVICES, factor, key
+from .rig import Reply, Rig
+
+if TYPE_CHECKING:
+    from exporter.polling.memory import Memory
+    from exporter.verify.outcome import Attempt
+    from exporter.watched import FactorKey, WatchedFactor
+
+INTERVAL = 900.0
+FORGET = 3600.0
+
+
+def entity(name: str = "team", *, identity: str = "identity-of-team", account: str = "main") -> WatchedEntity:
+    return WatchedEntity(EntityKey(account, SERVICES[0], identity), name, 300.0, (("team", name),))
+
+
+class Bench:
+    """A rig with discovery; ``lists`` holds the factors that the API lists for each entity."""
+
+    def __init__(self, *listed: WatchedFactor, entities: tuple[WatchedEntity, ...] = ()) -> None:
+        self.rig = Rig([factor(99, paused=True)])
+        self.roster = Roster(self.rig.poller, self.rig.ledger)
+        self.roster.list([factor(99, paused=True), *listed])
+        self.listed: dict[str, list[FactorKey] | Failure] = {}
+        self.discovery = Discovery(
+            DiscoveryPolicy(INTERVAL, FORGET),
+            accounts=self.rig.accounts,
+            roster=self.roster,
+            observer=self.rig.diary,
+            clock=self.rig.clock,
+        )
+        self.rig.client.lists = self._page
+        self.discovery.watch(entities or (entity(),))
+
+    def _page(self, watched: WatchedEntity, _url: str | None) -> Page | Failure:
+        listed = self.listed.get(watched.key.identity, [])
+        return listed if isinstance(listed, Failure) else Page(tuple(k.factor_sid for k in listed))
+
+    async def run(self, seconds: float) -> None:
+        await self.rig.run(seconds, and_each=self.discovery.tick)
+
+    @property
+    def watched(self) -> set[FactorKey]:
+        return {record.watched.key for record in self.rig.ledger} - {key(99)}
+
+    def status(self, number: int) -> Status | None:
+        return self.rig.ledger[key(number)].status
+
+
+@in_virtual_time
+async def test_every_factor_of_an_entity_is_watched_within_half_a_minute() -> None:
+    bench = Bench()
+    bench.listed["identity-of-team"] = [key(1), key(2)]
+    assert bench.discovery.first_walks_pending == 1
+    await bench.run(31)
+    assert bench.watched == {key(1), key(2)}
+    assert bench.discovery.first_walks_pending == 0
+    await bench.run(31)
+    assert (bench.status(1), bench.status(2)) == (Status.VERIFIED, Status.VERIFIED)
+    record = bench.rig.ledger[key(1)]
+    assert record.watched.identity == "identity-of-team"
+    assert record.watched.labels == (("team", "team"),)
+    assert record.entity == "team"
+    assert bench.rig.ledger.entity_counts["main", SERVICES[0], "team"]["verified"] == 2
+
+
+@in_virtual_time
+async def test_what_is_new_is_found_within_an_interval() -> None:
+    bench = Bench()
+    bench.listed["identity-of-team"] = [key(1)]
+    await bench.run(100)
+    bench.listed["identity-of-team"] = [key(1), key(2)]
+    await bench.run(INTERVAL + 2)
+    assert bench.watched == {key(1), key(2)}
+    walks = [at for at, name, _ in bench.rig.client.listings]
+    assert len(walks) in (2, 3)
+    assert INTERVAL - 2 <= walks[-1] - walks[0] <= 2 * INTERVAL
+
+
+@in_virtual_time
+async def test_what_is_gone_is_asked_for_once_stays_not_found_and_is_forgotten_in_time() -> None:
+    bench = Bench()
+    bench.listed["identity-of-team"] = [key(1), key(2)]
+    await bench.run(100)
+    bench.listed["identity-of-team"] = [key(1)]
+    bench.rig.client.rule = lambda watched: Reply(Status.NOT_FOUND if watched.key == key(2) else Status.VERIFIED)
+    await bench.run(INTERVAL + 2)
+    assert bench.status(2) is Status.NOT_FOUND
+    since = bench.discovery.gone_since(key(2))
+    assert since is not None
+    assert bench.discovery.gone_since(key(1)) is None
+    await bench.run(FORGET - INTERVAL)
+    assert bench.watched == {key(1), key(2)}
+    await bench.run(INTERVAL + 10)
+    assert bench.watched == {key(1)}
+    assert bench.discovery.gone_since(key(2)) is None
+    assert bench.rig.diary.forgotten_names[-1].startswith("team-")
+
+
+@in_virtual_time
+async def test_a_factor_missing_from_the_list_that_answers_stays() -> None:
+    bench = Bench()
+    bench.listed["identity-of-team"] = [key(1)]
+    await bench.run(100)
+    bench.listed["identity-of-team"] = []
+    await bench.run(FORGET + 3 * INTERVAL)
+    assert bench.status(1) is Status.VERIFIED
+    assert bench.discovery.gone_since(key(1)) is None
+
+
+@in_virtual_time
+async def test_one_that_comes_back_is_not_gone() -> None:
+    bench = Bench()
+    bench.listed["identity-of-team"] = [key(1)]
+    await bench.run(100)
+    bench.listed["identity-of-team"] = []
+    bench.rig.client.rule = lambda _watched: Reply(Status.NOT_FOUND)
+    await bench.run(INTERVAL + 2)
+    assert bench.discovery.gone_since(key(1)) is not None
+    bench.listed["identity-of-team"] = [key(1)]
+    bench.rig.client.rule = lambda _watched: Reply(Status.VERIFIED)
+    await bench.run(FORGET + INTERVAL)
+    assert bench.status(1) is Status.VERIFIED
+    assert bench.discovery.gone_since(key(1)) is None
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Failure(Reason.BAD_REQUEST, "HTTP 404: no such service or entity"),
+        Failure(Reason.SERVER_ERROR, "HTTP 503"),
+        Failure(Reason.TIMEOUT, "late"),
+        Failure(Reason.DECODE, "not JSON"),
+    ],
+)
+@in_virtual_time
+async def test_a_failed_walk_changes_nothing(failure: Failure) -> None:
+    bench = Bench()
+    bench.listed["identity-of-team"] = [key(1)]
+    await bench.run(100)
+    bench.listed["identity-of-team"] = failure
+    before = len(bench.rig.diary.walks)
+    await bench.run(FORGET + 2 * INTERVAL)
+    assert bench.status(1) is Status.VERIFIED
+    walks = [what for _, _, what in bench.rig.diary.walks]
+    assert set(walks[:before]) == {1}
+    assert walks[before:] == [failure] * len(walks[before:])
+    assert len(walks) >= 5
+
+
+@in_virtual_time
+async def test_an_incomplete_walk_changes_nothing() -> None:
+    bench = Bench()
+    bench.listed["identity-of-team"] = [key(1), key(2)]
+    await bench.run(100)
+    broken = Failure(Reason.SERVER_ERROR, "HTTP 503")
+    bench.rig.client.lists = lambda _entity, url: broken if url else Page((key(1).factor_sid,), "https://next")
+    await bench.run(INTERVAL + 60)
+    assert bench.watched == {key(1), key(2)}
+    assert bench.rig.diary.walks[-1][2] == broken
+    assert bench.discovery.gone_since(key(2)) is None
+
+
+@in_virtual_time
+async def test_a_list_without_end_is_given_up() -> None:
+    bench = Bench()
+    numbers = iter(range(10_000))
+    bench.rig.client.lists = lambda _entity, _url: Page((), f"https://next/{next(numbers)}")
+    await bench.run(60)
+    assert len(bench.rig.client.listings) == MAX_PAGES * len(bench.rig.diary.walks)
+    failure = bench.rig.diary.walks[-1][2]
+    assert isinstance(failure, Failure)
+    assert failure.reason is Reason.DECODE
+
+
+@in_virtual_time
+async def test_a_list_that_leads_back_to_itself_is_given_up() -> None:
+    bench = Bench()
+    bench.rig.client.lists = lambda _entity, _url: Page((key(1).factor_sid,), "https://next")
+    await bench.run(60)
+    assert len(bench.rig.client.listings) == 2 * len(bench.rig.diary.walks) > 0
+    assert bench.watched == set()
+
+
+@in_virtual_time
+async def test_what_is_listed_is_never_lost() -> None:
+    bench = Bench(factor(1))
+    bench.listed["identity-of-team"] = [key(1)]
+    await bench.run(100)
+    assert bench.rig.ledger[key(1)].watched == factor(1)
+    assert bench.rig.ledger[key(1)].entity == "team"
+    bench.listed["identity-of-team"] = []
+    bench.rig.client.rule = lambda _watched: Reply(Status.NOT_FOUND)
+    await bench.run(FORGET + 3 * INTERVAL)
+    assert bench.status(1) is Status.NOT_FOUND
+    assert bench.rig.ledger[key(1)].entity == ""
+
+
+@in_virtual_time
+async def test_entities_come_go_and_change_their_name() -> None:
+    one, two = entity(), entity("crew", identity="identity-of-crew")
+    bench = Bench(entities=(one, two))
+    bench.listed = {"identity-of-team": [key(1)], "identity-of-crew": [key(2)]}
+    await bench.run(100)
+    assert len(bench.discovery) == 2
+    known = bench.rig.ledger[key(1)]
+    bench.discovery.watch([entity("renamed")])
+    assert bench.watched == {key(1)}
+    assert len(bench.discovery) == 1
+    assert bench.rig.ledger[key(1)] is known
+    assert known.watched.name == f"renamed-{key(1).factor_sid[-8:]}"
+    assert known.entity == "renamed"
+    before = len(bench.rig.client.listings)
+    await bench.run(INTERVAL + 2)
+    assert {name for _, name, _ in bench.rig.client.listings[before:]} == {"renamed"}
+
+
+@in_virtual_time
+async def test_a_walk_under_way_for_an_entity_that_was_removed_is_dropped() -> None:
+    bench = Bench()
+
+    def removed_meanwhile(_entity: WatchedEntity, _url: str | None) -> Page:
+        bench.discovery.watch([])
+        return Page((key(1).factor_sid,))
+
+    bench.rig.client.lists = removed_meanwhile
+    await bench.run(60)
+    assert len(bench.rig.client.listings) == 1
+    assert bench.watched == set()
+    assert bench.rig.diary.walks == []
+
+
+@in_virtual_time
+async def test_walks_keep_within_the_throttle_and_are_counted() -> None:
+    bench = Bench(entities=tuple(entity(f"e{n}", identity=f"identity-{n:06d}") for n in range(30)))
+    bench.listed = {f"identity-{n:06d}": [key(n)] for n in range(30)}
+    bench.rig.throttle.configure(requests_per_second=2, max_concurrency=1)
+    await bench.run(60)
+    assert len(bench.watched) == 30
+    moments = [at for at, _, _ in bench.rig.client.listings] + [call.began for call in bench.rig.client.calls]
+    assert max(sum(at <= moment < at + 0.999 for moment in moments) for at in moments) <= 2
+    assert bench.discovery.walks_per_second("main") == pytest.approx(30 / INTERVAL)
+
+
+@in_virtual_time
+async def test_a_refused_list_while_factors_are_answered_stops_nobody() -> None:
+    bench = Bench(factor(1))
+    bench.listed["identity-of-team"] = Failure(Reason.FORBIDDEN, "HTTP 403")
+    await bench.run(100)
+    assert bench.rig.account.credentials_valid is True
+    assert bench.status(1) is Status.VERIFIED
+    assert bench.rig.diary.walks[0][2] == Failure(Reason.FORBIDDEN, "HTTP 403")
+    assert bench.rig.diary.refusals == []
+
+
+@in_virtual_time
+async def test_an_account_without_factors_pauses_and_recovers_by_listing() -> None:
+    bench = Bench()
+    bench.listed["identity-of-team"] = Failure(Reason.AUTH, "HTTP 401")
+    await bench.run(60)
+    assert bench.rig.account.credentials_valid is False
+    assert bench.rig.account.paused()
+    assert bench.discovery.first_walks_pending == 0
+    asked = len(bench.rig.client.listings)
+    await bench.run(200)
+    assert asked < len(bench.rig.client.listings) <= asked + 4, "probes alone"
+    bench.listed["identity-of-team"] = [key(1)]
+    await bench.run(700)
+    valid: bool | None = bench.rig.account.credentials_valid
+    assert valid is True
+    await bench.run(INTERVAL)
+    assert bench.watched == {key(1)}
+
+
+@in_virtual_time
+async def test_a_stop_ends_a_walk_quietly() -> None:
+    bench = Bench()
+    for _ in range(40):
+        bench.discovery.tick()
+        if bench.rig.client.listings:
+            break
+        await bench.rig.run(1)
+    await bench.rig.poller.drain(5)
+    assert all(isinstance(found, int) for _, _, found in bench.rig.diary.walks)
+
+
+@in_virtual_time
+async def test_what_was_found_before_a_restart_is_shown_before_the_first_walk() -> None:
+    bench = Bench()
+    bench.listed["identity-of-team"] = [key(1), key(2)]
+    await bench.run(100)
+    bench.listed["identity-of-team"] = [key(1)]
+    bench.rig.client.rule = lambda watched: Reply(Status.NOT_FOUND if watched.key == key(2) else Status.VERIFIED)
+    await bench.run(INTERVAL + 2)
+    now = bench.rig.clock.moment()
+    memories: dict[FactorKey, Memory] = {}
+    for record in bench.rig.ledger:
+        memory = remember(record, now, gone_since_seconds=bench.discovery.gone_since(record.watched.key))
+        if memory is not None:
+            memories[record.watched.key] = memory
+
+    after = Bench()
+    after.discovery.restore(memories)
+    assert after.watched == {key(1), key(2)}
+    assert (after.status(1), after.status(2)) == (Status.VERIFIED, Status.NOT_FOUND)
+    assert after.rig.ledger[key(1)].entity == "team"
+    assert after.discovery.gone_since(key(2)) == bench.discovery.gone_since(key(2))
+    other = Bench(entities=(entity("another"),))
+    other.discovery.restore(memories)
+    assert other.watched == set()
+    assert Moment(*now) == now
+
+
+@in_virtual_time
+async def test_lists_are_counted_as_such() -> None:
+    bench = Bench()
+    operations: list[Operation] = []
+
+    def attempted(_account: str, operation: Operation, _attempt: Attempt) -> None:
+        operations.append(operation)
+
+    bench.rig.diary.attempted = attempted  # type: ignore[method-assign, assignment]
+    await bench.run(60)
+    assert set(operations) == {Operation.LIST}

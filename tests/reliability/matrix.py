@@ -1,0 +1,304 @@
+"""The fault matrix as data: what goes wrong, and what must become of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from exporter.simulator import Fault, FaultKind
+from exporter.verify.outcome import Reason, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ATTEMPTS = 2  # polling.max_attempts of the run
+
+CLOSED = "the connection failed: closed before the answer was whole"
+RESET = "the connection failed: connection reset by peer"
+CUT_SHORT = "the connection failed: the body is cut short"
+NOT_HTTP = "the connection failed: the answer is not HTTP"
+LATE = "no complete answer in time"
+
+
+class Upset(StrEnum):
+    """What happens to a server as a whole."""
+
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    SILENT = "silent"
+    NO_NAME = "no_name"
+    PLAIN = "plain"
+    EXPIRED = "expired"
+    SELF_SIGNED = "self_signed"
+    WRONG_HOST = "wrong_host"
+    ROTATED = "rotated"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One way to fail: how it is made, and what metrics and log must say of it.
+
+    ``result`` is the reason of the failure, or the status of what is an answer all the same; ``code`` the label of
+    the request counter; ``detail`` the words of the log line, several apart by ``|`` where the socket decides.
+    ``paused`` says that the account pauses, and ``pause_seconds`` for how long, where a 429 tells.
+    ``alone`` says that others of the account are answered.
+    """
+
+    name: str
+    made_by: Fault | Upset
+    result: Reason | Status
+    code: str
+    detail: str = ""
+    attempts: int = 1
+    paused: bool = False
+    pause_seconds: float | None = None
+    alone: bool = False
+
+    @property
+    def account(self) -> str:
+        """The name of the account in which it happens: one a row, so that nothing is mixed."""
+        return "".join(c if c.isalnum() else "-" for c in self.name.lower()).strip("-").replace("--", "-")
+
+
+def _at_the_connection() -> Iterator[Row]:
+    yield Row(
+        "connection refused",
+        Upset.REFUSED,
+        Reason.CONNECT,
+        "none",
+        "the connection failed: connection refused",
+        ATTEMPTS,
+    )
+    yield Row("host unreachable (connecting hangs)", Upset.UNREACHABLE, Reason.TIMEOUT, "none", LATE, ATTEMPTS)
+    yield Row(
+        "name not resolved",
+        Upset.NO_NAME,
+        Reason.DNS,
+        "none",
+        "the host name could not be resolved: name or service not known",
+        ATTEMPTS,
+    )
+    yield Row("TLS handshake stalls", Upset.SILENT, Reason.TIMEOUT, "none", LATE, ATTEMPTS)
+    yield Row(
+        "no TLS where TLS is expected",
+        Upset.PLAIN,
+        Reason.TLS,
+        "none",
+        "the TLS handshake failed: record layer failure|the TLS handshake failed: wrong version number",
+        ATTEMPTS,
+    )
+    yield Row(
+        "certificate expired",
+        Upset.EXPIRED,
+        Reason.TLS,
+        "none",
+        "the TLS handshake failed: certificate has expired",
+        ATTEMPTS,
+    )
+    yield Row(
+        "certificate self-signed",
+        Upset.SELF_SIGNED,
+        Reason.TLS,
+        "none",
+        "the TLS handshake failed: self-signed certificate",
+        ATTEMPTS,
+    )
+    yield Row(
+        "certificate for another host",
+        Upset.WRONG_HOST,
+        Reason.TLS,
+        "none",
+        "the TLS handshake failed: Hostname mismatch, certificate is not valid for 'localhost'.",
+        ATTEMPTS,
+    )
+    for name, kind, reason, detail in (
+        ("closed before the headers", FaultKind.CLOSE_BEFORE_HEADERS, Reason.CONNECT, CLOSED),
+        ("reset before the headers", FaultKind.RESET_BEFORE_HEADERS, Reason.CONNECT, f"{RESET}|{CLOSED}"),
+        ("reset inside the headers", FaultKind.RESET_IN_HEADERS, Reason.CONNECT, f"{RESET}|{CLOSED}"),
+        ("closed inside the body", FaultKind.CLOSE_IN_BODY, Reason.CONNECT, CUT_SHORT),
+        ("reset inside the body", FaultKind.RESET_IN_BODY, Reason.CONNECT, f"{RESET}|{CUT_SHORT}"),
+        ("stalls before the headers", FaultKind.STALL_BEFORE_HEADERS, Reason.TIMEOUT, LATE),
+        ("stalls inside the headers", FaultKind.STALL_IN_HEADERS, Reason.TIMEOUT, LATE),
+        ("stalls inside the body", FaultKind.STALL_IN_BODY, Reason.TIMEOUT, LATE),
+        ("more bytes than announced", FaultKind.EXTRA_BODY, Reason.CONNECT, NOT_HTTP),
+        ("protocol garbage", FaultKind.GARBAGE, Reason.CONNECT, NOT_HTTP),
+    ):
+        yield Row(name, Fault(kind), reason, "none", detail, ATTEMPTS)
+    yield Row("a byte at a time", Fault(FaultKind.DRIBBLE, seconds=0.05), Reason.TIMEOUT, "none", LATE, ATTEMPTS)
+
+
+def _bodies() -> Iterator[Row]:
+    not_json = "HTTP 200, but the body is not JSON"
+    no_object = "HTTP 200, but the body is not a JSON object"
+    no_status = "HTTP 200, but no status that this version knows"
+
+    def body(name: str, text: str, detail: str, reason: Reason = Reason.DECODE) -> Row:
+        attempts = ATTEMPTS if reason is Reason.DECODE else 1
+        return Row(name, Fault(FaultKind.BODY, body=text), reason, "200", detail, attempts)
+
+    yield Row("a page of HTML", Fault(FaultKind.HTML), Reason.DECODE, "200", not_json, ATTEMPTS)
+    yield Row("bad JSON", Fault(FaultKind.BAD_JSON), Reason.DECODE, "200", not_json, ATTEMPTS)
+    yield body("no body", "", not_json)
+    yield body("NUL bytes", "\x00" * 40, not_json)
+    yield body("invalid UTF-8", '{"status": "\xff\xfe"}', not_json)
+    yield body("JSON nested 100,000 deep", "[" * 100_000, not_json)
+    yield body("a JSON list", "[]", no_object)
+    yield body("a JSON string", '"verified"', no_object)
+    yield Row(
+        "more than 1 MiB",
+        Fault(FaultKind.HUGE_BODY),
+        Reason.DECODE,
+        "200",
+        "HTTP 200, but the body is larger than 1048576 bytes",
+        ATTEMPTS,
+    )
+    yield Row(
+        "a gzip bomb",
+        Fault(FaultKind.GZIP_BOMB),
+        Reason.DECODE,
+        "200",
+        "HTTP 200, but the body is larger than 1048576 bytes",
+        ATTEMPTS,
+    )
+    yield Row(
+        "bad gzip",
+        Fault(FaultKind.BAD_GZIP),
+        Reason.DECODE,
+        "200",
+        "HTTP 200, but the body can't be decompressed",
+        ATTEMPTS,
+    )
+    yield Row(
+        "another factor's body",
+        Fault(FaultKind.OTHER_FACTOR),
+        Reason.DECODE,
+        "200",
+        "HTTP 200, but the body is another factor's",
+        ATTEMPTS,
+    )
+    yield body("everything missing", "{}", no_status, Reason.UNKNOWN_STATUS)
+    everything = ("sid", "status", "date_created", "date_updated", "factor_type", "entity_sid", "metadata")
+    yield body("everything null", json.dumps(dict.fromkeys(everything)), no_status, Reason.UNKNOWN_STATUS)
+    numbers = json.dumps(dict.fromkeys(everything, 7))
+    yield body("numbers for strings", numbers, no_status, Reason.UNKNOWN_STATUS)
+    yield Row("an unknown status", Fault(FaultKind.STATUS_UNKNOWN), Reason.UNKNOWN_STATUS, "200", no_status)
+    yield Row("a missing status", Fault(FaultKind.STATUS_MISSING), Reason.UNKNOWN_STATUS, "200", no_status)
+
+
+def _http() -> Iterator[Row]:
+    yield Row("204", Fault(FaultKind.EMPTY), Reason.DECODE, "204", "HTTP 204", ATTEMPTS)
+    yield Row("201 with a good body", Fault(status=201), Reason.DECODE, "201", "HTTP 201", ATTEMPTS)
+    yield Row("307 to itself", Fault(FaultKind.REDIRECT), Reason.BAD_REQUEST, "307", "HTTP 307, Twilio error 20307")
+    yield Row(
+        "302 elsewhere",
+        Fault(FaultKind.REDIRECT, status=302, location="https://elsewhere.invalid/"),
+        Reason.BAD_REQUEST,
+        "302",
+        "HTTP 302, Twilio error 20302",
+    )
+    yield Row(
+        "401, the password was rotated",
+        Upset.ROTATED,
+        Reason.AUTH,
+        "401",
+        "HTTP 401, Twilio error 20003",
+        paused=True,
+    )
+    yield Row(
+        "401 for one factor alone",
+        Fault(status=401),
+        Reason.AUTH,
+        "401",
+        "HTTP 401, Twilio error 20003",
+        alone=True,
+    )
+    yield Row(
+        "403 for one factor alone",
+        Fault(status=403),
+        Reason.FORBIDDEN,
+        "403",
+        "HTTP 403, Twilio error 20403",
+        alone=True,
+    )
+    yield Row(
+        "403 for the account",
+        Fault(status=403),
+        Reason.FORBIDDEN,
+        "403",
+        "HTTP 403, Twilio error 20403",
+        paused=True,
+    )
+    yield Row("404, the classic shape", Fault(status=404), Status.NOT_FOUND, "404")
+
+
+def _shapes() -> Iterator[Row]:
+    """Each error that Twilio documents for such a call, in its three shapes and in none."""
+    documented = (
+        (400, 60306, Reason.BAD_REQUEST, 1), (400, 60363, Reason.BAD_REQUEST, 1),
+        (405, 20004, Reason.BAD_REQUEST, 1), (404, 60390, Status.NOT_FOUND, 1),
+        (500, 20500, Reason.SERVER_ERROR, ATTEMPTS), (502, 20502, Reason.SERVER_ERROR, ATTEMPTS),
+        (503, 20503, Reason.SERVER_ERROR, ATTEMPTS),
+    )  # fmt: skip
+    for status, code, result, attempts in documented:
+        shapes = {
+            "classic": {"code": code, "message": "m", "more_info": "https://…", "status": status},
+            "RFC 9457": {"type": "t", "title": "t", "status": status, "code": code, "detail": "d"},
+            "API standards": {"code": code, "message": "m", "httpStatusCode": status, "userError": True},
+        }
+        for shape, document in shapes.items():
+            yield Row(
+                f"{status} with code {code}, {shape}",
+                Fault(FaultKind.BODY, status=status, body=json.dumps(document)),
+                result,
+                str(status),
+                "" if isinstance(result, Status) else f"HTTP {status}, Twilio error {code}",
+                attempts,
+            )
+    pages = (
+        (418, Reason.BAD_REQUEST, 1), (500, Reason.SERVER_ERROR, ATTEMPTS), (503, Reason.SERVER_ERROR, ATTEMPTS),
+        (599, Reason.SERVER_ERROR, ATTEMPTS),
+    )  # fmt: skip
+    for status, reason, attempts in pages:
+        html = Fault(FaultKind.HTML, status=status)
+        yield Row(f"{status} with a page of HTML", html, reason, str(status), f"HTTP {status}", attempts)
+    yield Row(
+        "500 with a code that is no number",
+        Fault(FaultKind.BODY, status=500, body='{"code": "20500"}'),
+        Reason.SERVER_ERROR,
+        "500",
+        "HTTP 500",
+        ATTEMPTS,
+    )
+    yield Row(
+        "500 with a body of 2 MiB",
+        Fault(FaultKind.BODY, status=500, body="x" * (2 << 20)),
+        Reason.SERVER_ERROR,
+        "500",
+        "HTTP 500",
+        ATTEMPTS,
+    )
+
+
+def _retry_after() -> Iterator[Row]:
+    def row(name: str, value: str | float | None, pause: float | None, *, date: bool = False) -> Row:
+        fault = Fault(status=429, retry_after=value, retry_after_as_date=date)
+        detail = "HTTP 429, Twilio error 20429"
+        return Row(f"429, Retry-After {name}", fault, Reason.RATE_LIMITED, "429", detail, 1, True, pause)
+
+    yield row("7", 7, 7)
+    yield row("0", 0, 1)
+    yield row("negative", -30, 1)
+    yield row("a fraction", "2.5", 2.5)
+    yield row("of ten years", 315_360_000, 300)
+    yield row("a date 20 s ahead", 20, 20, date=True)
+    yield row("a date in the past", -3600, 1, date=True)
+    yield row("a date ten years ahead", 315_360_000, 300, date=True)
+    yield row("in words", "soon", 1)
+    yield row("empty", "", 1)
+    yield row("missing", None, 1)
+
+
+ROWS = (*_at_the_connection(), *_bodies(), *_http(), *_shapes())
+RATE_LIMITS = tuple(_retry_after())

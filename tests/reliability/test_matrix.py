@@ -1,0 +1,156 @@
+"""Each way to fail: what metrics and log say of it, what they don't, and how it ends.
+
+One test, as the whole matrix is run at once; it tells every row that is not as declared.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from exporter.verify.outcome import Reason, Status
+
+from .document import ROOT, section
+from .matrix import RATE_LIMITS, ROWS, Row
+from .report import matrix_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.daemon.scrape import Scrape
+
+    from .run import Seen
+
+KEPT = ("last_success_timestamp_seconds", "last_verified_timestamp_seconds", "created_timestamp_seconds")
+
+
+def grown(seen: Seen, name: str, label: str) -> dict[str, float]:
+    """Return by how much a counter of the row's account grew while it was struck, by this label."""
+
+    def counts(page: Scrape) -> dict[str, float]:
+        return {sample.labels[label]: sample.value for sample in page.samples(name, account=seen.row.account)}
+
+    before = counts(seen.before)
+    return {
+        key: value - before.get(key, 0) for key, value in counts(seen.struck).items() if value > before.get(key, 0)
+    }
+
+
+def faults(seen: Seen) -> Iterator[str]:
+    """Yield what is not as it should be."""
+    row, name = seen.row, seen.row.account
+    before, struck, after = seen.before, seen.struck, seen.after
+    if isinstance(row.result, Reason):
+        if (struck.factor("verified", name), struck.factor("exists", name)) != (1, 1):
+            yield "the status was not kept"
+        if struck.factor("up", name) != 0:
+            yield "up is not 0"
+        yield from (
+            f"{family} moved" for family in KEPT if struck.factor(family, name) != before.factor(family, name)
+        )
+        yield from _failures(seen, row.result)
+    else:
+        if (struck.factor("verified", name), struck.factor("exists", name), struck.factor("up", name)) != (
+            None,
+            0,
+            1,
+        ):
+            yield "a 404 is not shown as an answer"
+        if grown(seen, "twilio_verify_fetch_failures_total", "reason"):
+            yield "an answer was counted as a failure"
+    yield from _requests(seen)
+    yield from _log(seen)
+    if [after.factor(family, name) for family in ("verified", "exists", "up")] != [1, 1, 1]:
+        yield "it did not recover"
+    if after.value("twilio_verify_api_paused", account=name) != 0:
+        yield "the account is still paused"
+    if after.value("twilio_verify_credentials_valid", account=name) != 1:
+        yield "the credentials are not valid again"
+
+
+def _failures(seen: Seen, reason: Reason) -> Iterator[str]:
+    row, name = seen.row, seen.row.account
+    counted = grown(seen, "twilio_verify_fetch_failures_total", "reason")
+    if counted.keys() != {reason} or (not row.paused and counted[reason] != 1):
+        yield f"failures grew by {counted}"
+    own = (seen.struck.factor("fetch_failures_total", name) or 0) - (
+        seen.before.factor("fetch_failures_total", name) or 0
+    )
+    if own != counted.get(reason):
+        yield f"{own} failures of the factor, {counted} of its service"
+    paused = seen.struck.value("twilio_verify_api_paused", account=name) == 1
+    if paused != row.paused:
+        yield f"paused: {paused}"
+    valid = seen.struck.value("twilio_verify_credentials_valid", account=name)
+    if valid != (0 if row.paused and reason.refused else 1):
+        yield f"credentials_valid is {valid}"
+
+
+def _requests(seen: Seen) -> Iterator[str]:
+    row = seen.row
+    counted = grown(seen, "twilio_verify_api_requests_total", "code")
+    if row.alone:  # and another factor was asked for, which was answered
+        counted.pop("200", None)
+    if counted.keys() != {row.code} or (not row.paused and counted[row.code] != row.attempts):
+        yield f"requests grew by {counted}"
+
+
+def _log(seen: Seen) -> Iterator[str]:
+    row = seen.row
+    if isinstance(row.result, Status):
+        wanted = f'msg="status changed" .* factor={re.escape(row.account)} from=verified to={row.result}$'
+        if sum(bool(re.search(wanted, line)) for line in seen.log) != 1 or len(seen.log) != 1:
+            yield f"the log says {seen.log}"
+        return
+    failed = [line for line in seen.log if f" factor={row.account} " in line]
+    told = [line for line in failed if any(f'"{words}"' in line for words in row.detail.split("|"))]
+    if len(failed) != 1 or failed != told or f" reason={row.result} " not in failed[0]:
+        yield f"the log says {failed}"
+    refused = sum('msg="credentials refused' in line and "level=error" in line for line in seen.log)
+    if refused != (row.paused and row.result.refused):
+        yield f"a refusal was told {refused} times"
+    pauses = [line for line in seen.log if 'msg="rate limited' in line]
+    if row.pause_seconds is not None:
+        found = re.search(r"pause_seconds=([0-9.]+)", "".join(pauses))
+        if (
+            len(pauses) != 1
+            or found is None
+            or abs(float(found[1]) - row.pause_seconds) > 1.001 * (row.pause_seconds == 20)
+        ):
+            yield f"the pause is told as {pauses}"
+    elif pauses:
+        yield f"a pause is told: {pauses}"
+
+
+def test_every_row_is_as_declared(seen: Mapping[str, Seen]) -> None:
+    assert {name: found for name in seen if (found := list(faults(seen[name])))} == {}
+    assert len(seen) == len(ROWS) + len(RATE_LIMITS) >= 80
+
+
+def test_every_reason_but_the_exporters_own_is_there() -> None:
+    assert {row.result for row in (*ROWS, *RATE_LIMITS)} == {*Reason, Status.NOT_FOUND} - {Reason.INTERNAL}
+
+
+def test_rows_have_accounts_of_their_own() -> None:
+    accounts = [row.account for row in (*ROWS, *RATE_LIMITS)]
+    assert len(set(accounts)) == len(accounts)
+
+
+def test_the_table_is_what_the_generator_writes() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    assert section(text, "fault-matrix") == matrix_table(), "run: python -m tests.reliability"
+
+
+def test_a_row_that_lies_is_found(seen: Mapping[str, Seen]) -> None:
+    """The judge itself: a row of another kind is never as declared."""
+    ok = seen["connection refused"]
+    for row in (
+        Row("connection refused", ok.row.made_by, Reason.TIMEOUT, "none", ok.row.detail, 2),
+        Row("connection refused", ok.row.made_by, Reason.CONNECT, "503", ok.row.detail, 2),
+        Row("connection refused", ok.row.made_by, Reason.CONNECT, "none", "other words", 2),
+        Row("connection refused", ok.row.made_by, Reason.CONNECT, "none", ok.row.detail, 3),
+        Row("connection refused", ok.row.made_by, Reason.CONNECT, "none", ok.row.detail, 2, paused=True),
+        Row("connection refused", ok.row.made_by, Status.NOT_FOUND, "none"),
+    ):
+        changed = type(ok)(row, ok.before, ok.struck, ok.after, ok.log)
+        assert list(faults(changed))

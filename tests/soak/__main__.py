@@ -1,0 +1,92 @@
+"""The long proofs at full size: ``python -m tests.soak [day] [sockets] [reloads] [kills]``, all of them by default.
+
+Their numbers go to docs/reliability.json, and from there into docs/reliability.md. Fails where a proof does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from tests.daemon.reload_storm import storm
+from tests.reliability.document import ROOT, write_section
+from tests.soak import day, sockets
+from tests.soak.report import NUMBERS, soak_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def a_day() -> dict[str, Any]:
+    """Live through a day in virtual time."""
+    asked = day.Day()
+    seen = day.run(asked)
+    return {"asked": asdict(asked), "seen": asdict(seen) | {"growth": seen.growth}}
+
+
+def real_sockets() -> dict[str, Any]:
+    """Poll for twenty minutes over real sockets."""
+    asked = sockets.Load()
+    seen = asyncio.run(sockets.run(asked))
+    return {"asked": asdict(asked), "seen": asdict(seen) | {"growth": seen.growth}}
+
+
+def reloads() -> dict[str, Any]:
+    """Reload a thousand times under load."""
+    return {"seen": asdict(asyncio.run(storm(1000)))}
+
+
+def kills() -> dict[str, Any]:
+    """Kill two hundred writers of a state file."""
+    command = [sys.executable, "-m", "tests.state.killing", "--times", "200"]
+    return {"seen": json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)}
+
+
+PROOFS: dict[str, Callable[[], dict[str, Any]]] = {
+    "day": a_day,
+    "sockets": real_sockets,
+    "reloads": reloads,
+    "kills": kills,
+}
+
+
+def holds(seen: dict[str, Any]) -> bool:
+    """Return whether what was seen is what is promised."""
+    return (
+        not seen["faults"]
+        and not seen.get("missed")
+        and seen.get("growth", 0.0) < 0.02
+        and not any(seen.get("leaked", {}).values())
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="the long proofs at full size")
+    parser.add_argument("proofs", nargs="*", choices=[*PROOFS, []], help="which of them (default: all)")
+    logging.disable(logging.ERROR)
+    numbers = json.loads(NUMBERS.read_text(encoding="utf-8")) if NUMBERS.exists() else {}
+    failed = []
+    for name in parser.parse_args().proofs or PROOFS:
+        print(f"{name} …", file=sys.stderr, flush=True)
+        found = PROOFS[name]()
+        print(json.dumps(found, indent=2), flush=True)
+        if not holds(found["seen"]):
+            failed.append(name)
+            continue
+        numbers[name] = found | {"date": datetime.now(UTC).date().isoformat()}
+        NUMBERS.write_text(json.dumps(numbers, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_section("soak", soak_table(numbers))
+    if failed:
+        print(f"does not hold: {', '.join(failed)}", file=sys.stderr)
+    return len(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""What an answer to List Factors says: a page whole, or a failure; and how the pages are asked for."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.simulator import Fault, FaultKind, Operation, Simulator
+from exporter.verify.client import VerifyClient
+from exporter.verify.listing import interpret_page
+from exporter.verify.outcome import Failure, Page, Reason
+from exporter.verify.transport import BoundedTransport, library_transport
+from exporter.watched import EntityKey, WatchedEntity
+
+from .strategies import JSON
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+ASKED = "https://verify.twilio.com/v2/Services/VA1/Entities/somebody-secret/Factors?PageSize=20"
+SIDS = tuple(f"YF{n:032x}" for n in range(3))
+
+
+def body(*entries: Any, **meta: Any) -> bytes:
+    return json.dumps({"factors": list(entries), "meta": meta}).encode()
+
+
+def test_a_page() -> None:
+    listed = body(*({"sid": sid, "friendly_name": "x"} for sid in SIDS), next_page_url=None)
+    assert interpret_page(200, listed, ASKED) == Page(SIDS)
+
+
+def test_sids_are_canonical() -> None:
+    assert interpret_page(200, body({"sid": SIDS[1].lower()}), ASKED) == Page((SIDS[1],))
+
+
+def test_the_next_page() -> None:
+    following = ASKED + "&Page=1&PageToken=PT1"
+    page = interpret_page(200, body(next_page_url=following), ASKED)
+    assert page == Page((), following)
+    assert "secret" not in repr(page)
+
+
+@pytest.mark.parametrize(
+    "following",
+    [
+        "http://verify.twilio.com/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
+        "https://elsewhere.test/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
+        "https://verify.twilio.com:8443/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
+        "https://verify.twilio.com/v2/Services/VA1/Entities/somebody-else/Factors?Page=1",
+        "https://user:secret@verify.twilio.com/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
+        "/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
+        "",
+        7,
+        ["x"],
+        "https://[",
+    ],
+)
+def test_credentials_go_nowhere_else(following: Any) -> None:
+    page = interpret_page(200, body({"sid": SIDS[0]}, next_page_url=following), ASKED)
+    assert page == Failure(Reason.DECODE, "HTTP 200, but the next page is said to be at another address")
+
+
+@pytest.mark.parametrize(
+    ("code", "content", "reason", "detail"),
+    [
+        (404, b'{"code": 20404}', Reason.BAD_REQUEST, "HTTP 404, Twilio error 20404: no such service or entity"),
+        (401, b"", Reason.AUTH, "HTTP 401"),
+        (403, b"", Reason.FORBIDDEN, "HTTP 403"),
+        (429, b"", Reason.RATE_LIMITED, "HTTP 429"),
+        (503, b"", Reason.SERVER_ERROR, "HTTP 503"),
+        (302, b"", Reason.BAD_REQUEST, "HTTP 302"),
+        (204, b"", Reason.DECODE, "HTTP 204"),
+        (200, b"<html>", Reason.DECODE, "HTTP 200, but the body is not JSON"),
+        (200, b"[" * 100_000, Reason.DECODE, "HTTP 200, but the body is not JSON"),
+        (200, b"[]", Reason.DECODE, "HTTP 200, but the body is not a list of factors"),
+        (200, b'{"factors": null}', Reason.DECODE, "HTTP 200, but the body is not a list of factors"),
+        (200, body({}), Reason.DECODE, "HTTP 200, but a factor of the list has no factor SID"),
+        (200, body(None), Reason.DECODE, "HTTP 200, but a factor of the list has no factor SID"),
+        (200, body({"sid": "YF1"}), Reason.DECODE, "HTTP 200, but a factor of the list has no factor SID"),
+    ],
+)
+def test_what_is_no_page(code: int, content: bytes, reason: Reason, detail: str) -> None:
+    assert interpret_page(code, content, ASKED) == Failure(reason, detail)
+
+
+@given(st.integers(100, 999), JSON | st.builds(lambda x, y: {"factors": x, "meta": y}, JSON, JSON))
+def test_any_answer_is_a_page_or_a_failure(code: int, document: Any) -> None:
+    page = interpret_page(code, json.dumps(document).encode(), ASKED)
+    assert isinstance(page, Page | Failure)
+    if isinstance(page, Failure):
+        assert "secret" not in page.detail
+
+
+# Over a real socket
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    async with Simulator(seed=3) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(simulator: Simulator) -> AsyncIterator[VerifyClient]:
+    client = VerifyClient(
+        base_url=simulator.base_url,
+        username=simulator.username,
+        password=lambda: simulator.password,
+        transport=BoundedTransport(
+            library_transport(base_url=simulator.base_url, max_connections=2), timeout_seconds=5.0
+        ),
+    )
+    yield client
+    await client.aclose()
+
+
+async def pages(client: VerifyClient, entity: WatchedEntity) -> list[Page]:
+    found: list[Page] = []
+    url = None
+    while True:
+        attempt = await client.list_factors(entity, url)
+        assert isinstance(attempt.result, Page), attempt
+        found.append(attempt.result)
+        url = attempt.result.next_url
+        if url is None:
+            return found
+
+
+@pytest.mark.parametrize("count", [0, 1, 20, 21, 45])
+async def test_pages_of_twenty(simulator: Simulator, client: VerifyClient, count: int) -> None:
+    known = simulator.add_entity(identity="ops-oncall-team")
+    sids = {simulator.add_factor(identity="ops-oncall-team").sid for _ in range(count)}
+    entity = WatchedEntity(EntityKey("main", known.service_sid, "ops-oncall-team"), "ops", 300.0)
+    found = await pages(client, entity)
+    assert {sid for page in found for sid in page.factor_sids} == sids
+    assert [len(page.factor_sids) for page in found][:-1] == [20] * (len(found) - 1)
+    assert simulator.calls.by_code == {("list", "200"): len(found)}
+
+
+async def test_an_unknown_entity_and_a_fault(simulator: Simulator, client: VerifyClient) -> None:
+    service = simulator.add_factor().service_sid
+    entity = WatchedEntity(EntityKey("main", service, "nobody-at-all"), "nobody", 300.0)
+    attempt = await client.list_factors(entity)
+    assert attempt.code == 404
+    assert isinstance(attempt.result, Failure)
+    simulator.faults.add(Fault(FaultKind.CLOSE_IN_BODY, operation=Operation.LIST))
+    attempt = await client.list_factors(entity)
+    assert isinstance(attempt.result, Failure)
+    assert attempt.result.reason is Reason.CONNECT
