@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         return BAD_USAGE
     for notice in config.notices:
         print(f"warning: {notice}", file=sys.stderr)
+    if config.entities and not arguments.names:
+        print("warning: the factors of watched entities are not fetched, only those listed", file=sys.stderr)
     chosen, unknown = _choose(config, arguments.names)
     for name in unknown:
         hint = did_you_mean(name, {watched.name for watched in config.factors})

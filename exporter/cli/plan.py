@@ -91,12 +91,13 @@ def account_plans(config: Config, latency_seconds: float) -> list[AccountPlan]:
     for name, account in config.settings.accounts.items():
         polled = [watched for watched in config.factors if watched.key.account == name and not watched.paused]
         intervals = [watched.interval_seconds for watched in polled]
+        walks = sum(entity.key.account == name for entity in config.entities) / polling.discovery_interval
         plans.append(
             AccountPlan(
                 name=name,
                 factors=len(polled),
-                steady=sum(1 / interval for interval in intervals),
-                worst=sum(1 / min(interval, polling.unverified_interval) for interval in intervals),
+                steady=walks + sum(1 / interval for interval in intervals),
+                worst=walks + sum(1 / min(interval, polling.unverified_interval) for interval in intervals),
                 budget=budget(account.requests_per_second, account.max_concurrency, latency_seconds),
                 longest_interval_seconds=max(intervals, default=0.0),
             )
@@ -134,6 +135,10 @@ def _report(config: Config, plans: Sequence[AccountPlan], latency_seconds: float
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     yield ""
+    if config.entities:
+        every = format_duration(polling.discovery_interval)
+        yield f"entities:           {len(config.entities):,}, each listed every {every}; their factors come on top"
+        yield ""
     yield "steady: all factors verified; worst: all unverified. Budget: the lesser of requests_per_second and"
     yield f"max_concurrency at {latency_seconds:g} s a request (--latency)."
     yield ""

@@ -334,6 +334,16 @@ async def test_paused_factors_are_listed_and_not_fetched(
     assert simulator.calls.by_factor[good.sid] == 3
 
 
+async def test_entities_are_not_looked_into(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
+    factor = simulator.add_factor()
+    path = write(tmp_path, simulator, entry("one", factor))
+    entity = f'[[entities]]\nname = "ops"\nservice_sid = "{factor.service_sid}"\nidentity = "made-up-identity"\n'
+    (tmp_path / "config.toml").write_text((tmp_path / "config.toml").read_text() + entity)
+    ran = await call_beside("fetch", "--config.file", path)
+    assert ran.status == 0
+    assert "warning: the factors of watched entities are not fetched, only those listed\n" in ran.err
+
+
 async def test_an_empty_watchlist_is_told(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
     ran = await call_beside("fetch", "--config.file", write(tmp_path, simulator))
 

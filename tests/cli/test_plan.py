@@ -134,3 +134,17 @@ def test_a_bad_configuration_is_status_64(call: Callable[..., Ran], tmp_path: Pa
 
     assert (ran.status, ran.out) == (64, "")
     assert "none.toml" in ran.err
+
+
+def test_entities_ask_for_their_lists(call: Callable[..., Ran], tmp_path: Path) -> None:
+    path = write(tmp_path, 30)
+    entity = f'[[entities]]\nname = "ops"\nservice_sid = "VA{"0" * 32}"\nidentity = "made-up-identity"\n'
+    Path(path).write_text(Path(path).read_text(encoding="utf-8") + entity, encoding="utf-8")
+    before = account_plans(loaded(write(tmp_path, 30)), 0.3)[0]
+    Path(path).write_text(Path(path).read_text(encoding="utf-8") + entity, encoding="utf-8")
+    plan = account_plans(loaded(path), 0.3)[0]
+    assert plan.steady == pytest.approx(before.steady + 1 / 900)
+    assert plan.worst == pytest.approx(before.worst + 1 / 900)
+    ran = call("plan", "--config.file", path)
+    assert "entities:           1, each listed every 15m; their factors come on top" in ran.out
+    assert "made-up-identity" not in ran.out

@@ -30,9 +30,10 @@ class Load:
     """What is asked: how many factors, how often, for how long."""
 
     factors: int = 2000
-    interval_seconds: float = 10.0
+    interval_seconds: float = 20.0
     seconds: float = 1200.0
-    warm_up_seconds: float = 240.0
+    warm_up_seconds: float = 300.0
+    timeout_seconds: int = 4  # long: what one side gives up, the other may have answered
     seed: int = 1
 
 
@@ -80,7 +81,7 @@ async def run(load: Load) -> Seen:
                 simulator.faults.clear()
                 write(path, simulator, factors, load, paused=True)
                 exporter.signal(signal.SIGHUP)
-                await settled(exporter, simulator)
+                await settled(exporter, simulator, load.timeout_seconds + 2.5)  # one that stalls, and a backoff
                 compare(await exporter.scrape(), simulator, seen)
                 errors = [line for line in exporter.log.splitlines() if "level=error" in line]
                 seen.faults.extend(errors[:5])
@@ -96,7 +97,7 @@ def write(path: Path, simulator: Simulator, factors: list[SimulatedFactor], load
         "interval": f"{round(load.interval_seconds * 1000)}ms",
         "unverified_interval": f"{round(load.interval_seconds * 1000)}ms",
         "not_found_interval": "1s",
-        "timeout": "1s",
+        "timeout": f"{load.timeout_seconds}s",
         "max_attempts": 3,
     }
     write_config(path, {"main": account}, entries, polling=polling)
@@ -127,20 +128,20 @@ async def observe(
             count, since = asked.get(factor.sid, (-1, now))
             if simulator.calls.by_factor[factor.sid] != count:
                 asked[factor.sid] = simulator.calls.by_factor[factor.sid], now
-            elif now - since > load.interval_seconds + 8 + 2 and elapsed > 40:  # three attempts, two scrapes
+            elif now - since > load.interval_seconds + 3 * load.timeout_seconds + 5 and elapsed > 40:
                 seen.missed += 1
                 asked[factor.sid] = count, now
         await asyncio.sleep(max(0.0, 1.0 - (loop.time() - now)))
 
 
-async def settled(exporter: Process, simulator: Simulator) -> None:
+async def settled(exporter: Process, simulator: Simulator, patience_seconds: float) -> None:
     """Wait until the paused configuration is in force and nothing is under way on either side."""
     await until(
         exporter.scrape, lambda page: page.value("twilio_verify_exporter_watchlist_factors") == 0, within=60
     )
     loop = asyncio.get_running_loop()
     before, quiet_since = -1, loop.time()
-    while loop.time() - quiet_since < 3.5:  # an attempt that stalls, and the longest pause before the next
+    while loop.time() - quiet_since < patience_seconds:
         if simulator.calls.total != before:
             before, quiet_since = simulator.calls.total, loop.time()
         await asyncio.sleep(0.2)
