@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .scrape import Scrape
 
 FACTORS = 40
-SETTLED_SECONDS = 2.0
+SETTLED_SECONDS = 1.5
 
 
 @dataclass

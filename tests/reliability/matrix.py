@@ -233,29 +233,34 @@ def _http() -> Iterator[Row]:
     yield Row("404, the classic shape", Fault(status=404), Status.NOT_FOUND, "404")
 
 
+def _in_each_shape(status: int, code: int) -> Iterator[tuple[str, Fault]]:
+    """Yield an error of Twilio's in its three shapes: its name, and the fault that answers so."""
+    shapes = {
+        "classic": {"code": code, "message": "m", "more_info": "https://…", "status": status},
+        "RFC 9457": {"type": "t", "title": "t", "status": status, "code": code, "detail": "d"},
+        "API standards": {"code": code, "message": "m", "httpStatusCode": status, "userError": True},
+    }
+    for shape, document in shapes.items():
+        yield (
+            f"{status} with code {code}, {shape}",
+            Fault(FaultKind.BODY, status=status, body=json.dumps(document)),
+        )
+
+
 def _shapes() -> Iterator[Row]:
     """Each error that Twilio documents for such a call, in its three shapes and in none."""
     documented = (
-        (400, 60306, Reason.BAD_REQUEST, 1), (400, 60363, Reason.BAD_REQUEST, 1),
-        (405, 20004, Reason.BAD_REQUEST, 1), (404, 60390, Status.NOT_FOUND, 1),
+        (400, 60306, Reason.BAD_REQUEST, 1), (400, 60363, Reason.BAD_REQUEST, 1), (401, 20003, Reason.AUTH, 1),
+        (403, 20006, Reason.FORBIDDEN, 1), (403, 20403, Reason.FORBIDDEN, 1), (404, 20404, Status.NOT_FOUND, 1),
+        (404, 60390, Status.NOT_FOUND, 1), (405, 20004, Reason.BAD_REQUEST, 1),
         (500, 20500, Reason.SERVER_ERROR, ATTEMPTS), (502, 20502, Reason.SERVER_ERROR, ATTEMPTS),
         (503, 20503, Reason.SERVER_ERROR, ATTEMPTS),
     )  # fmt: skip
     for status, code, result, attempts in documented:
-        shapes = {
-            "classic": {"code": code, "message": "m", "more_info": "https://…", "status": status},
-            "RFC 9457": {"type": "t", "title": "t", "status": status, "code": code, "detail": "d"},
-            "API standards": {"code": code, "message": "m", "httpStatusCode": status, "userError": True},
-        }
-        for shape, document in shapes.items():
-            yield Row(
-                f"{status} with code {code}, {shape}",
-                Fault(FaultKind.BODY, status=status, body=json.dumps(document)),
-                result,
-                str(status),
-                "" if isinstance(result, Status) else f"HTTP {status}, Twilio error {code}",
-                attempts,
-            )
+        detail = "" if isinstance(result, Status) else f"HTTP {status}, Twilio error {code}"
+        alone = isinstance(result, Reason) and result.refused
+        for name, fault in _in_each_shape(status, code):
+            yield Row(name, fault, result, str(status), detail, attempts, alone=alone)
     pages = (
         (418, Reason.BAD_REQUEST, 1), (500, Reason.SERVER_ERROR, ATTEMPTS), (503, Reason.SERVER_ERROR, ATTEMPTS),
         (599, Reason.SERVER_ERROR, ATTEMPTS),
@@ -298,6 +303,10 @@ def _retry_after() -> Iterator[Row]:
     yield row("in words", "soon", 1)
     yield row("empty", "", 1)
     yield row("missing", None, 1)
+    for code in (20429, 25109):
+        for name, fault in _in_each_shape(429, code):
+            detail = f"HTTP 429, Twilio error {code}"
+            yield Row(name, fault, Reason.RATE_LIMITED, "429", detail, 1, True, 1)
 
 
 ROWS = (*_at_the_connection(), *_bodies(), *_http(), *_shapes())

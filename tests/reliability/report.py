@@ -47,7 +47,8 @@ def _words(row: Row) -> str:
 
 def _account(row: Row) -> str:
     if row.pause_seconds is not None:
-        backoff = " at most (backoff)" if row.name.endswith(("in words", "empty", "missing")) else ""
+        told = row.name.endswith(("0", "negative", "past"))
+        backoff = " at most (backoff)" if row.pause_seconds == 1 and not told else ""
         return f"pauses for {row.pause_seconds:g} s{backoff}"
     if row.paused:
         return "pauses, until a probe is answered"

@@ -20,9 +20,8 @@ def test_hours_of_polling_in_virtual_time() -> None:
 
 
 async def test_polling_over_real_sockets() -> None:
-    seen = await sockets.run(
-        sockets.Load(60, interval_seconds=1.0, seconds=4.0, warm_up_seconds=2.0, timeout_seconds=1)
-    )
+    load = sockets.Load(60, interval_seconds=1.0, seconds=4.0, warm_up_seconds=2.0, timeout_seconds=1)
+    seen = await sockets.run(load)
     assert seen.faults == []
     assert seen.missed == 0
     assert seen.requests > 60 * 2
