@@ -97,7 +97,7 @@ class Engine:
         samples = factor_samples(config)
         self.factors = FactorExposition(samples)
         self.collector = FactorCollector(samples, lambda: (self.ledger[key] for key in self.factors))
-        self.telemetry = Telemetry(self, version=__version__, revision=__revision__)
+        self.telemetry = Telemetry(self, version=__version__, revision=__revision__, shard=config.shard)
         events = EventLog(
             self.clock.steady,
             service_size=lambda account, service: sum(self.ledger.counts.get((account, service), {}).values()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from exporter.config.sources import EnvironmentLayer, FileLayer, FlagLayer, Laye
 from exporter.config.tree import NAMED, settings_tree
 from exporter.config.validation import Problem, missing, problems
 from exporter.config.watchlist import TABLES, Watchlist
+from exporter.sharding import Shard, ShardError, shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -36,13 +38,15 @@ _STAND_IN = "AC" + "0" * 32
 class Config:
     """A whole and valid configuration.
 
-    ``passwords`` are by account; ``sources`` are the files read, the configuration file first; ``sha256``
-    is a digest of their content, and ``aside_sha256`` one of the files that keys name (certificate authorities,
-    the key of the identity label), both in hex. Neither ``repr`` nor ``str`` shows a secret or an identity.
+    ``factors`` and ``entities`` are those of ``shard``. ``passwords`` are by account; ``sources`` are the files
+    read, the configuration file first; ``sha256`` is a digest of their content, and ``aside_sha256`` one of the
+    files that keys name (certificate authorities, the key of the identity label), both in hex. Neither ``repr``
+    nor ``str`` shows a secret or an identity.
     """
 
     path: Path
     settings: Settings
+    shard: Shard
     factors: tuple[WatchedFactor, ...] = field(repr=False)
     entities: tuple[WatchedEntity, ...] = field(repr=False)
     passwords: Mapping[str, PasswordSource]
@@ -103,6 +107,7 @@ class _Loading:
     def __init__(self, path: Path, environ: Mapping[str, str], flags: Mapping[str, Any]) -> None:
         self._path = path
         self._file = shown_path(path)
+        self._environ = environ
         self._tree = settings_tree()
         self._digest = Digest()
         self._faults: list[Fault] = []
@@ -129,6 +134,7 @@ class _Loading:
             accounts.look_at(name, account)
         self._faults.extend(accounts.faults)
         key = self._identity_key(settings)
+        shard = self._shard(settings.sharding.shard)
         watchlist = Watchlist(self._account_names(), settings.polling.interval)
         inline = watchlist.add_document(self._file, self._listed)
         sources = self._read_files(watchlist)
@@ -138,8 +144,11 @@ class _Loading:
         return Config(
             path=self._path,
             settings=settings.model_copy(update={"factors": inline}),
-            factors=tuple(watchlist.factors),
-            entities=tuple(watchlist.entities),
+            shard=shard,
+            factors=tuple(
+                of for of in watchlist.factors if shard.holds(of.key.account, of.key.service_sid, of.identity)
+            ),
+            entities=tuple(of for of in watchlist.entities if shard.holds(*of.key)),
             passwords=MappingProxyType(accounts.passwords),
             identity_key=key,
             notices=tuple(self._notices),
@@ -147,6 +156,14 @@ class _Loading:
             sha256=self._digest.hexdigest(),
             aside_sha256=current_aside_digest(settings),
         )
+
+    def _shard(self, text: str) -> Shard:
+        try:
+            return shard_of(text, self._environ, socket.gethostname())
+        except ShardError as error:
+            place = place_of(self._layers, ("sharding", "shard"))
+            self._faults.append(Fault(place, f"{quote(text)} {error}", error.mend))
+            return Shard()
 
     def _identity_key(self, settings: Settings) -> bytes | None:
         match identity_key(settings.metrics, self._layers, self._refused):

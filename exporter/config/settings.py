@@ -220,7 +220,7 @@ class ShardingSettings(_Table):
     shard: Annotated[kinds.Shard, Flag("--shard", "I/N")] = Field(
         "0/1",
         description="This process's part of the watchlist: ordinal/count, the first is 0; "
-        "`auto` takes the ordinal from the pod's name.",
+        "`auto/4` takes the ordinal of four from the pod's name.",
     )
 
 

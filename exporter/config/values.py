@@ -271,12 +271,14 @@ def parse_telemetry_path(value: object) -> str:
 
 
 def parse_shard(value: object) -> str:
-    """Return a shard: its ordinal and how many there are, or ``auto``."""
+    """Return a shard: its ordinal, or ``auto``, and how many there are."""
     if not isinstance(value, str):
         wrong_kind(value, 'a shard such as "0/1"')
-    parts = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", value)
-    if value != "auto" and (parts is None or int(parts[1]) >= int(parts[2])):
-        raise UnfitError(value, 'is not a shard such as "0/4" (ordinal/count, the first is 0), nor "auto"')
+    parts = re.fullmatch(r"(auto|[0-9]{1,4})/([0-9]{1,4})", value)
+    if value == "auto":
+        raise UnfitError(value, 'needs to know how many shards there are; write "auto/4" for four', harmless=True)
+    if parts is None or int(parts[2]) == 0 or (parts[1] != "auto" and int(parts[1]) >= int(parts[2])):
+        raise UnfitError(value, 'is not a shard such as "0/4" (ordinal/count, the first is 0) or "auto/4"')
     return value
 
 

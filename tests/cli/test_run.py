@@ -109,7 +109,7 @@ def test_the_listen_address_may_be_repeated(path: str, settings_of: Callable[...
         (["--web.telemetry-path=metrics"], '--web.telemetry-path: "metrics" is not a path such as "/metrics"'),
         (["--web.listen-address=10069"], '--web.listen-address[0]: "10069" has no port'),
         (["--web.listen-address=:1", "--web.listen-address=:1"], '--web.listen-address: ":1" is listed twice'),
-        (["--shard=1/4"], "--shard: is not available in this version"),
+        (["--shard=4/4"], '--shard: "4/4" is not a shard such as "0/4"'),
         (["--web.config.file=web.yml"], "--web.config.file: is not available in this version"),
     ],
 )

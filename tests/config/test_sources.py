@@ -112,7 +112,7 @@ def test_flags_as_the_command_line_gives_them(load_text: Loading) -> None:
     [
         ("web.listen_address", ["1"], '--web.listen-address[0]: "1" has no port; '),
         ("web.config_file", "web.yml", "--web.config.file: is not available in this version"),
-        ("sharding.shard", "1/2", "--shard: is not available in this version"),
+        ("sharding.shard", "2/2", '--shard: "2/2" is not a shard such as "0/4"'),
         ("log.level", "loud", '--log.level: "loud" is not one of debug, info, warning, error'),
         ("polling.max_attempts", "x", '--polling.max-attempts: "x" is not a whole number'),
         ("polling.intervall", "5m", '--polling.intervall: sets no known key; did you mean "polling.interval"?'),

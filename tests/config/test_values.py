@@ -231,12 +231,14 @@ def test_no_telemetry_paths(path: str) -> None:
         values.parse_telemetry_path(path)
 
 
-@pytest.mark.parametrize("shard", ["0/1", "3/4", "auto"])
+@pytest.mark.parametrize("shard", ["0/1", "3/4", "auto/1", "auto/12"])
 def test_shards(shard: str) -> None:
     assert values.parse_shard(shard) == shard
 
 
-@pytest.mark.parametrize("shard", ["", "1/1", "0/0", "-1/2", "a/b", "0", "0/1/2", "Auto"])
+@pytest.mark.parametrize(
+    "shard", ["", "1/1", "0/0", "-1/2", "a/b", "0", "0/1/2", "Auto", "auto", "auto/0", "auto/", "/1"]
+)
 def test_no_shards(shard: str) -> None:
     with pytest.raises(ValueError):
         values.parse_shard(shard)

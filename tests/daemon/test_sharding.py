@@ -1,0 +1,60 @@
+"""Several exporters, one watchlist: each factor is watched by one of them, and each says which part it has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.config import ConfigError, load
+from tests.cli.test_plan import ACCOUNT
+
+from .configs import entry, write_config
+from .running import running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from exporter.simulator import Simulator
+
+SHARDS = 3
+
+
+def watchlist(folder: Path, simulator: Simulator) -> Path:
+    factors = [entry(f"f{n}", simulator.add_factor(identity=f"identity-{n // 2:06d}")) for n in range(30)]
+    path = write_config(folder / "config.toml", {"main": dict(ACCOUNT)}, factors)
+    service = factors[0]["service_sid"]
+    text = path.read_text(encoding="utf-8")
+    for n in range(15):
+        text += f'[[entities]]\nname = "e{n}"\nservice_sid = "{service}"\nidentity = "identity-{n:06d}"\n'
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+async def test_the_shards_share_the_watchlist(simulator: Simulator, tmp_path: Path) -> None:
+    path = watchlist(tmp_path, simulator)
+    whole = load(path, environ={}, flags={})
+    parts = [load(path, environ={}, flags={"sharding.shard": f"{n}/{SHARDS}"}) for n in range(SHARDS)]
+    assert sorted(of.key for part in parts for of in part.factors) == sorted(of.key for of in whole.factors)
+    assert sorted(of.key for part in parts for of in part.entities) == sorted(of.key for of in whole.entities)
+    for part in parts:
+        assert {of.identity for of in part.factors} == {of.key.identity for of in part.entities}
+        assert part.sha256 == whole.sha256
+        assert part.notices == whole.notices
+    async with running(parts[1]) as exporter:
+        page = await exporter.scrape()
+        assert page.value("twilio_verify_exporter_shards") == SHARDS
+        assert page.value("twilio_verify_exporter_shard_info", shard="1") == 1
+        assert page.value("twilio_verify_exporter_watchlist_factors") == len(parts[1].factors)
+
+
+def test_the_variable_and_the_pod(simulator: Simulator, tmp_path: Path) -> None:
+    path = watchlist(tmp_path, simulator)
+    environ = {"VERIFY_EXPORTER_SHARDING__SHARD": "auto/3", "POD_NAME": "exporter-2"}
+    assert load(path, environ=environ, flags={}).shard == (2, 3)
+    with pytest.raises(ConfigError) as refused:
+        load(path, environ=environ | {"POD_NAME": "exporter-3"}, flags={})
+    assert str(refused.value) == (
+        'VERIFY_EXPORTER_SHARDING__SHARD: "auto/3" is the pod with ordinal 3, and there are 3 shards; '
+        "raise the count to 4"
+    )
