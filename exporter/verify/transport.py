@@ -39,6 +39,9 @@ _DETAILS = {
 }
 
 
+_CLOSED = "the connection failed: closed by the exporter"
+
+
 class AttemptError(httpx.TransportError):
     """An attempt that brought no usable answer: its reason, and the detail in words.
 
@@ -75,6 +78,8 @@ class BoundedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request and return its answer whole."""
+        if self._closed:
+            raise AttemptError(Reason.CONNECT, _CLOSED)
         clock = asyncio.timeout(self._timeout_seconds)
         self._clocks.add(clock)
         try:
@@ -88,7 +93,7 @@ class BoundedTransport(httpx.AsyncBaseTransport):
             raise
         except Exception as error:
             if self._closed:
-                raise AttemptError(Reason.CONNECT, "the connection failed: closed by the exporter") from error
+                raise AttemptError(Reason.CONNECT, _CLOSED) from error
             raise failure_of(error) from error
         finally:
             self._clocks.discard(clock)
