@@ -104,7 +104,9 @@ class Discovery:
             if known is None:
                 self._entities[key] = _Entity(watched)
                 self._schedule.add(key, now, self.policy.interval_seconds, FIRST_LOOK_SECONDS)
-            elif known.watched != watched:
+                continue
+            self._schedule.bring_forward(key, now, self.policy.interval_seconds)  # where that is shorter now
+            if known.watched != watched:
                 known.watched = watched
                 difference = difference.plus(self._roster.find(_found(watched, of) for of in known.found))
         for name, account in self._accounts.items():

@@ -339,3 +339,16 @@ async def test_lists_are_counted_as_such() -> None:
     bench.rig.diary.attempted = attempted  # type: ignore[method-assign, assignment]
     await bench.run(60)
     assert set(operations) == {Operation.LIST}
+
+
+@in_virtual_time
+async def test_a_shorter_interval_counts_at_once() -> None:
+    bench = Bench()
+    bench.discovery.policy = DiscoveryPolicy(86_400.0, FORGET)
+    bench.discovery.watch([entity()])
+    await bench.run(100)
+    before = len(bench.rig.client.listings)
+    bench.discovery.policy = DiscoveryPolicy(60.0, FORGET)
+    bench.discovery.watch([entity()])
+    await bench.run(121)
+    assert len(bench.rig.client.listings) >= before + 2
