@@ -28,6 +28,7 @@ from exporter.verify.throttle import Throttle
 from exporter.web.views import account_views
 from exporter.wiring import (
     Confidential,
+    ShippedTransports,
     client_of,
     discovery_policy,
     factor_samples,
@@ -35,7 +36,6 @@ from exporter.wiring import (
     same_connection,
     same_credentials,
     same_samples,
-    shipped_transport,
 )
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Engine:
         config: Config,
         *,
         confidential: Confidential | None = None,
-        transport: Callable[[AccountSettings], httpx.AsyncBaseTransport] = shipped_transport,
+        transport: Callable[[AccountSettings], httpx.AsyncBaseTransport] | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
         one_shot: bool = False,
@@ -87,7 +87,7 @@ class Engine:
         self.config_loaded_seconds = self.clock.wall()
         self.config_good = True
         self._confidential = confidential or Confidential(config)
-        self._transport = transport
+        self._transport = transport or ShippedTransports()
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._one_shot = one_shot
         self._aside: set[asyncio.Task[None]] = set()

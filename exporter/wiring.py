@@ -14,9 +14,10 @@ from exporter.logs import Redactor
 from exporter.polling.discovery import DiscoveryPolicy
 from exporter.polling.ledger import LedgerPolicy
 from exporter.verify.client import VerifyClient
-from exporter.verify.transport import BoundedTransport, library_transport
+from exporter.verify.transport import BoundedTransport, library_transport, usual_authorities
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     import httpx
@@ -26,14 +27,28 @@ if TYPE_CHECKING:
     from exporter.watched import WatchedFactor
 
 
+class ShippedTransports:
+    """Makes the transports of accounts as they are shipped; what they trust in common is read once."""
+
+    def __init__(self) -> None:
+        self._context: ssl.SSLContext | None = None
+
+    def __call__(self, account: AccountSettings) -> httpx.AsyncBaseTransport:
+        """Return the transport of an account."""
+        if self._context is None and account.ca_file is None:
+            self._context = usual_authorities()
+        return library_transport(
+            base_url=account.base_url,
+            max_connections=account.max_concurrency,
+            ca_file=account.ca_file,
+            proxy_url=account.proxy_url.get_secret_value() if account.proxy_url else "",
+            context=self._context,
+        )
+
+
 def shipped_transport(account: AccountSettings) -> httpx.AsyncBaseTransport:
-    """Return the transport of an account as it is shipped."""
-    return library_transport(
-        base_url=account.base_url,
-        max_connections=account.max_concurrency,
-        ca_file=account.ca_file,
-        proxy_url=account.proxy_url.get_secret_value() if account.proxy_url else "",
-    )
+    """Return the transport of one account as it is shipped."""
+    return ShippedTransports()(account)
 
 
 def client_of(
