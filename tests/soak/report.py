@@ -15,7 +15,9 @@ NUMBERS = ROOT / "docs" / "reliability.json"
 def soak_table(numbers: Mapping[str, Any]) -> str:
     """Return what the proofs showed, each with the day it was run."""
     rows = ["| proof | what was seen | date |", "|---|---|---|"]
-    rows += [f"| {_WHAT[name](of)} | {_SEEN[name](of['seen'])} | {of['date']} |" for name, of in numbers.items()]
+    for name in _WHAT:
+        if (of := numbers.get(name)) is not None:
+            rows.append(f"| {_WHAT[name](of)} | {_SEEN[name](of['seen'])} | {of['date']} |")
     return "\n".join(rows)
 
 
