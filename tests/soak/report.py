@@ -15,9 +15,11 @@ NUMBERS = ROOT / "docs" / "reliability.json"
 def soak_table(numbers: Mapping[str, Any]) -> str:
     """Return what the proofs showed, each with the day it was run."""
     rows = ["| proof | what was seen | date |", "|---|---|---|"]
-    for name in _WHAT:
-        if (of := numbers.get(name)) is not None:
-            rows.append(f"| {_WHAT[name](of)} | {_SEEN[name](of['seen'])} | {of['date']} |")
+    rows += [
+        f"| {what(of)} | {_SEEN[name](of['seen'])} | {of['date']} |"
+        for name, what in _WHAT.items()
+        if (of := numbers.get(name)) is not None
+    ]
     return "\n".join(rows)
 
 
