@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tests.reliability.document import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 NUMBERS = ROOT / "docs" / "reliability.json"
 
@@ -35,7 +35,7 @@ def _counts(seen: Mapping[str, Any]) -> str:
     )
 
 
-_WHAT = {
+_WHAT: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "day": lambda of: (
         f"{of['asked']['hours']:g} h of schedule for {of['asked']['factors']:,} factors in virtual time, "
         f"{of['asked']['faults']:.0%} of requests failing"
@@ -49,7 +49,7 @@ _WHAT = {
     ),
     "kills": lambda of: f"{of['seen']['times']} writers of the state file killed (SIGKILL) at any moment",
 }
-_SEEN = {
+_SEEN: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "day": lambda seen: f"{_counts(seen)}; at most {seen['late_seconds']:.1f} s late; {_memory(seen)}",
     "sockets": lambda seen: f"{_counts(seen)}; {_memory(seen)}",
     "reloads": lambda seen: (
