@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
 MAX_BODY_BYTES = 1 << 20
 IDLE_CONNECTION_SECONDS = 90.0
 
@@ -284,6 +288,29 @@ def _connect_words(error: BaseException) -> str:
     return ""
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Sockets that are used again only where nothing came that was not asked for (RFC 9112 §9.2).
+
+    aiohttp keeps what comes on an idle connection as the answer to the next request, and then each further answer
+    as that to the request after (its issue 13656). The method has no public name; a test sends such an answer.
+    """
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        for protocol, _since in self._conns.get(key, ()):
+            if protocol.should_close:
+                protocol.close()  # what is closed is not given out
+        return await super()._get(key, traces)
+
+
+class _Response(aiohttp.ClientResponse):
+    """An answer without its reason phrase: httpx-aiohttp fails for one that isn't UTF-8, and nobody reads it."""
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        await super().start(connection)
+        self.reason = None
+        return self
+
+
 def library_transport(
     *,
     base_url: str,
@@ -306,7 +333,7 @@ def library_transport(
     address = proxy_url or _environment_proxy(base_url)
 
     def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
+        connector = _Connector(
             limit=max_connections,
             ssl=trusted,
             keepalive_timeout=IDLE_CONNECTION_SECONDS,
@@ -314,6 +341,7 @@ def library_transport(
         )
         opened = aiohttp.ClientSession(
             connector=connector,
+            response_class=_Response,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             trust_env=False,

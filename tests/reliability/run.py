@@ -21,7 +21,7 @@ from exporter.verify.outcome import Reason
 from tests.daemon.configs import account_of, entry, write_config
 from tests.daemon.running import LeapingClock, running
 
-from .matrix import ATTEMPTS, ROWS, Row, Upset
+from .matrix import ATTEMPTS, Row, Upset
 from .upsets import NAME, Certificates, Server
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from tests.daemon.scrape import Scrape
 
 HOUR_SECONDS = 3600.0
-PATIENCE_SECONDS = 10.0
-TIMEOUT = "1500ms"  # both sides share a loop, which a bomb keeps busy
+PATIENCE_SECONDS = 60.0
+AMPLE = "10s"  # both sides share a loop, which a bomb keeps busy: nothing else is to be late
+SHORT = "1500ms"  # where being late is what is looked at
 STEADY = ("last_success_timestamp_seconds", "last_verified_timestamp_seconds", "created_timestamp_seconds")
 
 
@@ -99,7 +100,7 @@ async def _world(rows: Sequence[Row]) -> AsyncIterator[_World]:
                 await server.stop()
 
 
-def _config(world: _World, rows: Sequence[Row], max_attempts: int) -> Path:
+def _config(world: _World, rows: Sequence[Row], max_attempts: int, timeout: str) -> Path:
     accounts, entries = {}, []
     port = world.shared.base_url.rpartition(":")[2]
     for row in rows:
@@ -123,7 +124,7 @@ def _config(world: _World, rows: Sequence[Row], max_attempts: int) -> Path:
         "interval": "1h",
         "unverified_interval": "1h",
         "not_found_interval": "2h",
-        "timeout": TIMEOUT,
+        "timeout": timeout,
         "max_attempts": max_attempts,
         "stale_after": 16,
     }
@@ -131,11 +132,15 @@ def _config(world: _World, rows: Sequence[Row], max_attempts: int) -> Path:
 
 
 async def run(
-    rows: Sequence[Row] = ROWS, *, max_attempts: int = ATTEMPTS, jitter: type[random.Random] = Shortest
+    rows: Sequence[Row],
+    *,
+    max_attempts: int = ATTEMPTS,
+    jitter: type[random.Random] = Shortest,
+    attempt_timeout: str = AMPLE,
 ) -> dict[str, Seen]:
     """Strike every row and mend it, all at once; return what was seen by the rows' names."""
     async with _world(rows) as world:
-        path = _config(world, rows, max_attempts)
+        path = _config(world, rows, max_attempts, attempt_timeout)
         clock = LeapingClock()
         with _log() as lines, _haste(world):
             async with running(path, clock=clock, rng=jitter()) as exporter:

@@ -115,7 +115,7 @@ def _log(seen: Seen) -> Iterator[str]:
         if (
             len(pauses) != 1
             or found is None
-            or abs(float(found[1]) - row.pause_seconds) > 1.001 * (row.pause_seconds == 20)
+            or abs(float(found[1]) - row.pause_seconds) > 10.0 * (row.pause_seconds == 20)
         ):
             yield f"the pause is told as {pauses}"
     elif pauses:
