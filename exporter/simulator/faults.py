@@ -24,14 +24,12 @@ class FaultKind(StrEnum):
     LATENCY = "latency"
     # a whole answer with another status
     STATUS = "status"
-    ODD_REASON = "odd_reason"
     HTML = "html"
     REDIRECT = "redirect"
     EMPTY = "empty"
     # a whole answer whose body is not what it should be
     BODY = "body"
     EXTRA_BODY = "extra_body"
-    STRAY_ANSWER = "stray_answer"
     BAD_JSON = "bad_json"
     JSON_LIST = "json_list"
     JSON_STRING = "json_string"
@@ -59,7 +57,6 @@ class FaultKind(StrEnum):
 
 _DEFAULT_STATUS = {
     FaultKind.STATUS: 503,
-    FaultKind.ODD_REASON: 503,
     FaultKind.HTML: 200,
     FaultKind.REDIRECT: 307,
     FaultKind.EMPTY: 204,
@@ -80,12 +77,12 @@ class FaultError(ValueError):
 class Fault:
     """One fault and the calls it is for: all, or those of a factor, a service, an operation, or a share.
 
-    ``status`` is for status and odd_reason (503), html (200), redirect (307), empty (204) and body (200). ``body``
-    is what a body fault sends, a byte for each character up to U+00FF. ``retry_after`` is sent as it stands, or
-    with ``retry_after_as_date`` as the HTTP-date that many seconds ahead. ``seconds`` is the extra latency (1), the
-    pause between the bytes of a dribble (1) or before a stray answer (0.05), or how long a stall lasts before the
-    connection closes (for ever). ``location`` is where a redirect leads, itself unless given. ``times`` ends the
-    fault after so many calls. Raises ``FaultError``.
+    ``status`` is for status (503), html (200), redirect (307), empty (204) and body (200). ``body`` is what a
+    body fault sends, a byte for each character up to U+00FF. ``retry_after`` is sent as
+    it stands, or with ``retry_after_as_date`` as the HTTP-date that many seconds ahead. ``seconds`` is the
+    extra latency (1), the pause between the bytes of a dribble (1), or how long a stall lasts before the
+    connection closes (for ever). ``location`` is where a redirect leads, itself unless given. ``times``
+    ends the fault after so many calls. Raises ``FaultError``.
     """
 
     kind: FaultKind = FaultKind.STATUS

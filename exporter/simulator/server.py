@@ -17,7 +17,7 @@ from exporter.simulator.calls import CallCounts
 from exporter.simulator.control import Controls
 from exporter.simulator.credentials import Credentials
 from exporter.simulator.factors import FactorStatus, FactorType, SimulatedFactor, SimulatedService
-from exporter.simulator.faults import NOTHING, FaultKind, FaultSet
+from exporter.simulator.faults import NOTHING, FaultSet
 from exporter.simulator.paging import MAX_PAGE_SIZE
 from exporter.simulator.target import read_target
 from exporter.simulator.world import SimulatedEntity, World
@@ -36,7 +36,6 @@ _LINGER_AND_RESET = struct.pack("ii", 1, 0)
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  addresses to translate, not to bind
 _TICK_SECONDS = 0.5
 _TURNS_TO_UNWIND = 100
-_STRAY_SECONDS = 0.05
 
 
 class Simulator:
@@ -254,9 +253,6 @@ class Simulator:
                     call.ended(str(answer.status))
                 return _Severed()
             call.ended(str(answer.status))
-            if met.fault is not None and met.fault.kind is FaultKind.STRAY_ANSWER:
-                seconds = _STRAY_SECONDS if met.fault.seconds is None else met.fault.seconds
-                asyncio.get_running_loop().call_later(seconds, _stray, request.transport)
             return web.Response(status=answer.status, body=answer.body or None, headers=headers)
 
 
@@ -316,12 +312,6 @@ async def _perform(acts: Iterator[wire.Act], request: web.BaseRequest) -> bool:
                 plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_AND_RESET)
                 transport.abort()
     return True
-
-
-def _stray(transport: asyncio.Transport | None) -> None:
-    """Send an answer that nobody asked for, where the connection is still there."""
-    if transport is not None and not transport.is_closing():
-        transport.write(wire.stray_answer())
 
 
 def _rng(seed: int, purpose: str) -> random.Random:

@@ -63,13 +63,12 @@ BREAKING = frozenset(
         FaultKind.DRIBBLE,
         FaultKind.GARBAGE,
         FaultKind.EXTRA_BODY,
-        FaultKind.ODD_REASON,
     }
 )
 
 
 # Of those, the kinds that send a whole answer all the same.
-WHOLE_IN_THE_END = frozenset({FaultKind.DRIBBLE, FaultKind.EXTRA_BODY, FaultKind.ODD_REASON})
+WHOLE_IN_THE_END = frozenset({FaultKind.DRIBBLE, FaultKind.EXTRA_BODY})
 
 
 def altered(fault: Fault, answer: Answer, *, url: str, now: float) -> Answer:
@@ -79,7 +78,7 @@ def altered(fault: Fault, answer: Answer, *, url: str, now: float) -> Answer:
     connection leave any answer as it is.
     """
     match fault.kind:
-        case FaultKind.STATUS | FaultKind.ODD_REASON:
+        case FaultKind.STATUS:
             return _other_status(fault, answer, now)
         case FaultKind.HTML:
             status = fault.status_or_default
@@ -157,8 +156,6 @@ def acts(fault: Fault, head: bytes, body: bytes) -> Iterator[Act]:
             return _dribble(head, body, 1.0 if fault.seconds is None else fault.seconds)
         case FaultKind.EXTRA_BODY:
             return iter((Send(head + body + b" and more than was announced"), Close()))
-        case FaultKind.ODD_REASON:
-            return iter((Send(head.replace(b"\r\n", b": d\xe9sol\xe9\r\n", 1) + body), Close()))
         case FaultKind.GARBAGE:
             return iter((Send(_GARBAGE), Close()))
         case _:
@@ -171,12 +168,6 @@ def head_of(answer: Answer, headers: dict[str, str]) -> bytes:
     lines += [f"{name}: {value}" for name, value in headers.items()]
     lines += [f"Content-Length: {len(answer.body)}", "", ""]
     return "\r\n".join(lines).encode("latin-1")
-
-
-def stray_answer() -> bytes:
-    """Return a whole answer that nobody asked for, a 404, as it stands on the wire."""
-    answer = error(404)
-    return head_of(answer, {"Content-Type": answer.content_type}) + answer.body
 
 
 def _dribble(head: bytes, body: bytes, seconds: float) -> Iterator[Act]:

@@ -234,36 +234,6 @@ async def test_a_body_that_goes_on(simulator: Simulator, factor: SimulatedFactor
     assert simulator.calls.by_code == {("fetch", "200"): 1}
 
 
-async def test_an_answer_that_nobody_asked_for(simulator: Simulator, factor: SimulatedFactor) -> None:
-    simulator.faults.add(Fault(FaultKind.STRAY_ANSWER, seconds=0.01, times=1))
-    connection = await ask(simulator, fetch_path(factor))
-    await connection.until(b"}}")
-    asked, stray = connection.received.split(b"HTTP/1.1 ")[1:]
-
-    assert parse(b"HTTP/1.1 " + asked).json["sid"] == factor.sid
-    assert parse(b"HTTP/1.1 " + stray).status == 404
-    assert connection.ending is None
-    assert simulator.calls.by_code == {("fetch", "200"): 1}
-
-
-async def test_a_stray_answer_to_one_who_has_left(simulator: Simulator, factor: SimulatedFactor) -> None:
-    simulator.faults.add(Fault(FaultKind.STRAY_ANSWER, seconds=0.02))
-    assert (await get(simulator, fetch_path(factor))).status == 200
-    await asyncio.sleep(0.05)
-
-
-async def test_a_reason_phrase_that_is_no_utf8(simulator: Simulator, factor: SimulatedFactor) -> None:
-    simulator.faults.add(Fault(FaultKind.ODD_REASON, status=429, retry_after=7))
-    connection = await ask(simulator, fetch_path(factor))
-    await connection.end()
-
-    line, _, rest = connection.received.partition(b"\r\n")
-    assert line == b"HTTP/1.1 429 Too Many Requests: d\xe9sol\xe9"
-    reply = parse(b"HTTP/1.1 429 OK\r\n" + rest)
-    assert (reply.headers["Retry-After"], reply.json["code"]) == ("7", 20429)
-    assert simulator.calls.by_code == {("fetch", "429"): 1}
-
-
 async def test_a_dribble_comes_to_its_end(simulator: Simulator, factor: SimulatedFactor) -> None:
     simulator.faults.add(Fault(FaultKind.DRIBBLE, seconds=0))
     connection = await ask(simulator, fetch_path(factor))
