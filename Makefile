@@ -21,12 +21,12 @@ $(VENV)/bin/python:
 # The environments are remade when their lock changes.
 $(VENV)/.runtime: requirements.lock | $(VENV)/bin/python
 	@echo "installing what the exporter needs into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock | $(VENV)/bin/python
 	@echo "installing what its tests need into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
 	@touch $@ $(VENV)/.runtime
 
 demo: $(VENV)/.runtime  ## simulator and exporter together; no account needed (LISTEN=host:port)
@@ -56,12 +56,15 @@ docs: $(VENV)/.dev  ## write the generated pages of docs/ anew
 	$(BIN)/python -m exporter.config.reference > docs/configuration.md
 	$(BIN)/python -m tests.reliability
 
+# What only the CDK around Helm's binary asks for; --no-deps leaves it out when the lock is installed.
+CDK := aws-cdk-lib aws-cdk-asset-awscli-v1 aws-cdk-asset-node-proxy-agent-v6 aws-cdk-cloud-assembly-schema \
+  constructs jsii publication typeguard
+COMPILE := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --no-header pyproject.toml
+
 lock: $(VENV)/.dev  ## lock the newest dependencies, with hashes
-	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-header pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-header -c requirements.lock \
-	  --group dev pyproject.toml -o requirements-dev.lock
+	$(COMPILE) -o requirements.lock
+	$(COMPILE) -c requirements.lock --group dev $(CDK:%=--no-emit-package %) -o requirements-dev.lock
 
 lowest: $(VENV)/.dev  ## the tests on the oldest dependencies that pyproject.toml allows
 	$(BIN)/uv venv -q --clear --python $(BIN)/python $(VENV)-lowest
