@@ -50,7 +50,7 @@ def watchlist(
     interval_seconds: float,
     port: int,
     requests_per_second: int = 2_000,
-    max_concurrency: int = 32,
+    max_concurrency: int = 100,
 ) -> Watchlist:
     """Write the files of a watchlist into a folder of its own."""
     folder.mkdir()

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -35,6 +36,7 @@ OURS = "verify-factor-exporter"
 BLACKBOX = "blackbox_exporter, a probe"
 CONCURRENCY = 16
 _FETCHES = re.compile(r"^(?:twilio_verify_)?fetches_total(?:\{[^}]*\})? ([0-9.e+]+)$", re.MULTILINE)
+_FAILURES = re.compile(r"^(?:twilio_verify_)?factor_fetch_failures_total\{[^}]*\} (?!0.0$)", re.MULTILINE)
 _BLACKBOX = """\
 modules:
   verify:
@@ -66,7 +68,10 @@ def running(*command: str, port: int | None = None) -> Iterator[int]:
 
 async def _fetches(port: int) -> float:
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
-        return sum(float(found[1]) for found in _FETCHES.finditer(await answer.text()))
+        text = await answer.text()
+    if _FAILURES.search(text):
+        raise SystemExit("a fetch failed: nothing was measured")
+    return sum(float(found[1]) for found in _FETCHES.finditer(text))
 
 
 async def _probe(port: int, targets: Sequence[str], rate: float, seconds: float) -> int:
@@ -148,17 +153,19 @@ def _raw(server: Upstream, paths: Path, requests: int) -> float:
 
 def _wrk(server: Upstream, path: str, seconds: float) -> float:
     wrk = found("wrk", install="apt-get install wrk")
-    usage = subprocess.Popen(
+    process = subprocess.Popen(
         (wrk, "-t1", f"-c{CONCURRENCY}", f"-d{max(1, round(seconds))}s", server.base_url + path),
         stdout=subprocess.PIPE,
         text=True,
     )
-    told = usage.stdout.read() if usage.stdout else ""
-    _, _, spent = __import__("os").wait4(usage.pid, 0)
-    usage.returncode = 0
-    requests = int(re.search(r"(\d+) requests in", told)[1])  # type: ignore[index]
-    cpu: float = spent.ru_utime + spent.ru_stime
-    return cpu / requests
+    with process:
+        told = process.stdout.read() if process.stdout else ""
+        _, status, spent = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    counted = re.search(r"(\d+) requests in", told)
+    if counted is None or "Non-2xx" in told:
+        raise SystemExit(f"wrk: {told}")
+    return (spent.ru_utime + spent.ru_stime) / int(counted[1])
 
 
 async def measure(factors: int, rounds: int, seconds: float, rate: float) -> dict[str, object]:

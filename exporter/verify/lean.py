@@ -17,6 +17,7 @@ from aiohappyeyeballs import start_connection
 
 from exporter.verify.body import MAX_BODY_BYTES, Body, BodyError
 from exporter.verify.outcome import Reason
+from exporter.verify.request import Get
 from exporter.verify.resolver import DaemonThreadResolver
 from exporter.verify.transport import IDLE_CONNECTION_SECONDS, AttemptError, whole
 
@@ -48,6 +49,9 @@ class LeanTransport(httpx.AsyncBaseTransport):
     ) -> None:
         url = httpx.URL(base_url)
         self._origin = _origin(url)
+        self._known: httpx.URL | None = None  # of a request before: it is the origin
+        self._headers: httpx.Headers | None = None  # of a request before, and
+        self._lines = b""  # what they are on the wire
         self._context = context if url.scheme == "https" else None
         self._max_body_bytes = max_body_bytes
         self._resolver = DaemonThreadResolver()
@@ -57,13 +61,12 @@ class LeanTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a GET and return its answer, body and all."""
-        if request.method != "GET" or _origin(request.url) != self._origin:
-            raise ValueError("the lean transport does GETs to the origin that it was made for")
+        head = self._head(request)
         async with self._room:
             connection = self._kept() or await self._connect()
             self._busy.add(connection)
             try:
-                code, headers, body = await connection.ask(_head(request), self._max_body_bytes)
+                code, headers, body = await connection.ask(head, self._max_body_bytes)
             finally:
                 self._busy.discard(connection)
                 if connection.reusable:
@@ -72,6 +75,20 @@ class LeanTransport(httpx.AsyncBaseTransport):
                 else:
                     connection.close()
         return whole(request, code, headers, body)
+
+    def _head(self, request: httpx.Request) -> bytes:
+        """Return the request as it goes over the wire; raises :class:`ValueError` for one to another origin."""
+        target, address = (
+            (request.target, request.origin) if isinstance(request, Get) else (request.url.raw_path, request.url)
+        )
+        if address is not self._known:
+            if request.method != "GET" or _origin(address) != self._origin:
+                raise ValueError("the lean transport does GETs to the origin that it was made for")
+            self._known = address
+        if request.headers is not self._headers:
+            self._headers = request.headers
+            self._lines = b"".join(b"%b: %b\r\n" % pair for pair in request.headers.raw) + b"\r\n"
+        return b"GET %b HTTP/1.1\r\n%b" % (target, self._lines)
 
     def _kept(self) -> _Connection | None:
         """Return the connection that was used last, if it can be used again."""
@@ -270,10 +287,3 @@ class _Exchange:
 
 def _origin(url: httpx.URL) -> tuple[str, str, int]:
     return url.scheme, url.host, url.port or _PORTS[url.scheme]
-
-
-def _head(request: httpx.Request) -> bytes:
-    """Return the request as it goes over the wire."""
-    lines = [b"GET %b HTTP/1.1" % request.url.raw_path]
-    lines += [b"%b: %b" % pair for pair in request.headers.raw]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
