@@ -126,7 +126,7 @@ async def measure(load: Load) -> Steady:
     missed = 0
     for factor in factors:
         key = FactorKey(ACCOUNT, factor.service_sid, factor.sid)
-        late, lost = _judge(key, sorted(arrivals[factor.sid]), start, end - _SETTLED_SECONDS, load.interval_seconds)
+        late, lost = judge(key, sorted(arrivals[factor.sid]), start, end - _SETTLED_SECONDS, load.interval_seconds)
         lags += late
         missed += lost
     looks = [len(times) for times in arrivals.values()]
@@ -138,14 +138,14 @@ async def measure(load: Load) -> Steady:
         missed=missed,
         failures=after["twilio_verify_fetch_failures_total"],
         looks=(min(looks), max(looks)),
-        lag=(_quantile(lags, 0.5), _quantile(lags, 0.99)),
+        lag=(quantile(lags, 0.5), quantile(lags, 0.99)),
         histogram_lag=(_histogram_quantile(before, after, 0.5), _histogram_quantile(before, after, 0.99)),
         calls_per_second=_by_second([time for times in arrivals.values() for time in times], start, end, tick),
         cpu_seconds_a_fetch=cpu / max(fetched, 1),
     )
 
 
-def _judge(
+def judge(
     key: FactorKey, arrivals: Sequence[float], start: float, end: float, interval_seconds: float
 ) -> tuple[list[float], int]:
     """Return how late the looks of a factor were whose slots lie in this time, and how many were missed."""
@@ -175,7 +175,7 @@ def _by_second(calls: Sequence[float], start: float, end: float, tick: float) ->
     return min(loads), sum(loads) / seconds, max(loads)
 
 
-def _quantile(values: Sequence[float], share: float) -> float:
+def quantile(values: Sequence[float], share: float) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
 

@@ -41,7 +41,8 @@ pid {folder}/nginx.pid;
 error_log {folder}/error.log crit;
 events {{ worker_connections 4096; }}
 http {{
-  access_log off;
+  log_format arrivals "$msec $uri";
+  access_log {log};
   keepalive_timeout 600s;
   keepalive_requests 100000000;
   client_body_temp_path {folder}/body;
@@ -80,16 +81,17 @@ class Upstream:
 
 
 @contextlib.contextmanager
-def upstream(folder: Path) -> Iterator[Upstream]:
-    """Run nginx until the end of the block."""
+def upstream(folder: Path, *, arrivals: Path | None = None) -> Iterator[Upstream]:
+    """Run nginx until the end of the block; it writes what it was asked, and when, into ``arrivals``."""
     nginx = found("nginx", install="apt-get install nginx-light")
     authority, port = trustme.CA(), free_port()
+    log = "off" if arrivals is None else f"{arrivals} arrivals buffer=256k flush=2s"
     certificate = authority.issue_cert("localhost", "127.0.0.1")
     ca_file, config = folder / "ca.pem", folder / "nginx.conf"
     authority.cert_pem.write_to_path(str(ca_file))
     (folder / "server.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
     certificate.private_key_pem.write_to_path(str(folder / "server.key"))
-    config.write_text(_CONFIG.format(folder=folder, port=port, body=_BODY), encoding="utf-8")
+    config.write_text(_CONFIG.format(folder=folder, port=port, body=_BODY, log=log), encoding="utf-8")
     process = subprocess.Popen(
         (nginx, "-e", str(folder / "error.log"), "-c", str(config)), stdin=subprocess.DEVNULL
     )

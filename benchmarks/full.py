@@ -1,0 +1,170 @@
+"""Full size: 100,000 factors each 5 minutes, for a quarter of an hour, upstream and scrapes on the same two cores.
+
+What was due and when is known beforehand (a factor's phase is a hash of its key): each slot must have its arrival
+in the upstream's own log. Scrapes come each 15 s, by turns in the text format and in OpenMetrics, plain and packed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from benchmarks.process import cpu_seconds, memory_mb
+from benchmarks.steady import judge, quantile
+from benchmarks.upstream import SERVICE_SID, free_port, upstream
+from benchmarks.watchlist import watchlist
+from benchmarks.whole import running
+from exporter.polling.schedule import FIRST_LOOK_SECONDS
+from exporter.watched import FactorKey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SCRAPE_SECONDS = 15.0
+_SETTLED_SECONDS = 5.0
+_TEXT, _OPENMETRICS = "text/plain", "application/openmetrics-text; version=1.0.0"
+_FAILED = re.compile(r"^twilio_verify_fetch_failures_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
+_KINDS = ((_TEXT, "identity"), (_OPENMETRICS, "gzip"), (_TEXT, "gzip"), (_OPENMETRICS, "identity"))
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """What was seen; times and CPU in seconds, memory in MB (10⁶ bytes), ``cpu_share`` of one core, with scrapes."""
+
+    factors: int
+    interval_seconds: float
+    seconds: float
+    fetches: int
+    missed: int
+    failed: float
+    lag_p50: float
+    lag_p99: float
+    scrapes: int
+    scrape_bytes: int
+    scrape_median: Mapping[str, float]
+    scrape_cpu: float
+    cpu_a_fetch: float
+    cpu_share: float
+    memory_mb: float
+    memory_peak_mb: float
+    longest_stall: float
+    stalls_over_50_ms: int
+
+
+async def _scrape(port: int, accept: str, encoding: str) -> tuple[float, int]:
+    """Return the seconds and the bytes of a scrape; the answer is read, and not unpacked."""
+    headers = {"Accept": accept, "Accept-Encoding": encoding}
+    size, began = 0, time.monotonic()
+    async with (
+        aiohttp.ClientSession(auto_decompress=False) as session,
+        session.get(f"http://127.0.0.1:{port}/metrics", headers=headers) as answer,
+    ):
+        answer.raise_for_status()
+        async for chunk in answer.content.iter_any():
+            size += len(chunk)
+    return time.monotonic() - began, size
+
+
+async def _failures(port: int) -> float:
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+        return sum(float(found[1]) for found in _FAILED.finditer(await answer.text()))
+
+
+async def measure(factors: int, interval: float, seconds: float) -> Full:
+    """Run it and return what was seen."""
+    rate = factors / interval
+    with tempfile.TemporaryDirectory(prefix="verify-factor-exporter-full-") as name:
+        folder = Path(name)
+        arrivals, stalls = folder / "arrivals.log", folder / "stalls.json"
+        with upstream(folder, arrivals=arrivals) as server:
+            port = free_port()
+            listed = watchlist(
+                folder / "ours",
+                server,
+                factors=factors,
+                interval_seconds=interval,
+                port=port,
+                requests_per_second=max(100, round(3 * rate)),
+            )
+            command = (sys.executable, "-m", "benchmarks.peers.ticking", str(listed.config), str(stalls))
+            with running(*command, port=port) as pid:
+                began = time.time()
+                spread = max(min(interval, FIRST_LOOK_SECONDS), factors / (2 * rate))
+                warm_up = min(interval, spread) + _SETTLED_SECONDS
+                await asyncio.sleep(warm_up)
+                cpu, start = cpu_seconds(pid), time.time()
+                times: dict[str, list[float]] = defaultdict(list)
+                of_scrapes, scrapes, largest = 0.0, 0, 0
+                while time.time() < began + seconds:
+                    accept, encoding = _KINDS[scrapes % len(_KINDS)]
+                    before = cpu_seconds(pid)
+                    took, size = await _scrape(port, accept, encoding)
+                    of_scrapes += cpu_seconds(pid) - before
+                    times[f"{'OpenMetrics' if accept is _OPENMETRICS else 'text'}, {encoding}"].append(took)
+                    scrapes, largest = scrapes + 1, max(largest, size)
+                    await asyncio.sleep(max(0.0, start + scrapes * SCRAPE_SECONDS - time.time()))
+                end = time.time()
+                cpu = cpu_seconds(pid) - cpu
+                failed = await _failures(port)
+                memory, peak = memory_mb(pid)
+            await asyncio.sleep(3)  # for the log to be flushed
+        by_sid: dict[str, list[float]] = defaultdict(list)
+        for line in arrivals.read_text(encoding="ascii").splitlines():
+            moment, _, path = line.partition(" ")
+            by_sid[path.rpartition("/")[2]].append(float(moment))
+        stood = json.loads(stalls.read_text(encoding="utf-8"))
+    lags: list[float] = []
+    missed = 0
+    for sid in listed.factor_sids:
+        key = FactorKey("main", SERVICE_SID, sid)
+        late, lost = judge(key, sorted(by_sid[sid]), start, end - _SETTLED_SECONDS, interval)
+        lags += late
+        missed += lost
+    fetched = sum(start <= moment < end for moments in by_sid.values() for moment in moments)
+    return Full(
+        factors=factors,
+        interval_seconds=interval,
+        seconds=round(end - began),
+        fetches=sum(map(len, by_sid.values())),
+        missed=missed,
+        failed=failed,
+        lag_p50=quantile(lags, 0.5),
+        lag_p99=quantile(lags, 0.99),
+        scrapes=scrapes,
+        scrape_bytes=largest,
+        scrape_median={kind: statistics.median(took) for kind, took in times.items()},
+        scrape_cpu=of_scrapes / scrapes,
+        cpu_a_fetch=(cpu - of_scrapes) / fetched,
+        cpu_share=cpu / (end - start),
+        memory_mb=memory,
+        memory_peak_mb=peak,
+        longest_stall=stood["longest_seconds"],
+        stalls_over_50_ms=stood["over_50_ms"],
+    )
+
+
+def main() -> None:
+    """Print what was seen, as JSON; the defaults take a quarter of an hour."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--factors", type=int, default=100_000)
+    parser.add_argument("--interval", type=float, default=300.0, metavar="SECONDS")
+    parser.add_argument("--seconds", type=float, default=900.0)
+    arguments = parser.parse_args()
+    full = asyncio.run(measure(arguments.factors, arguments.interval, arguments.seconds))
+    print(json.dumps(asdict(full), indent=1))
+
+
+if __name__ == "__main__":
+    main()
