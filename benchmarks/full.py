@@ -41,7 +41,7 @@ _KINDS = ((_TEXT, "identity"), (_OPENMETRICS, "gzip"), (_TEXT, "gzip"), (_OPENME
 
 @dataclass(frozen=True, slots=True)
 class Full:
-    """What was seen; times and CPU in seconds, memory in MB (10⁶ bytes), ``cpu_share`` of one core, with scrapes."""
+    """What was seen; times and CPU in seconds, memory in MB (10⁶ bytes); ``cpu_share`` of one core."""
 
     factors: int
     interval_seconds: float

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,8 @@ def settle_memory() -> None:
     A watchlist of 100,000 factors is a million objects that live on, and each full round would walk them all.
     """
     gc.collect()
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)  # what reading a long watchlist took and gave back
     gc.freeze()
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
 

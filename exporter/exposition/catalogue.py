@@ -60,6 +60,8 @@ ACCOUNT_LABELS = ("account",)
 SERVICE_LABELS = ("account", "service_sid")
 OPERATION_LABELS = ("account", "operation")
 
+_FLAGS = (0.0, 1.0)
+_SMALL = tuple(map(float, range(16)))  # each factor keeps one: most share these
 _POLLED = "Polled at the factor's interval, not live."
 
 
@@ -73,11 +75,11 @@ def _verified(record: FactorRecord) -> float | None:
 
 
 def _exists(record: FactorRecord) -> float | None:
-    return None if record.status is None else float(record.status is not Status.NOT_FOUND)
+    return None if record.status is None else _FLAGS[record.status is not Status.NOT_FOUND]
 
 
 def _up(record: FactorRecord) -> float | None:
-    return None if record.up is None else float(record.up)
+    return None if record.up is None else _FLAGS[record.up]
 
 
 def _last_success(record: FactorRecord) -> float | None:
@@ -131,7 +133,7 @@ FACTOR_FETCH_FAILURES = FactorFamily(
     Kind.COUNTER,
     f"Fetches of the factor that ended without a definite answer. {_POLLED}",
     FACTOR_LABELS,
-    value=lambda record: float(record.failures),
+    value=lambda record: _SMALL[record.failures] if record.failures < len(_SMALL) else float(record.failures),
 )
 FACTOR_CREATED = FactorFamily(
     "twilio_verify_factor_created_timestamp_seconds",

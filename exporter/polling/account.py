@@ -105,6 +105,11 @@ class AccountPoller:
         """Factors that are due and wait for a slot."""
         return len(self._turns)
 
+    def _seen(self, key: FactorKey) -> None:
+        self._unseen.discard(key)
+        if not self._unseen:
+            self._unseen = set()  # an emptied one keeps the room of all that it held
+
     @property
     def unseen(self) -> int:
         """Factors whose first look has neither ended nor been held by a pause."""
@@ -138,7 +143,7 @@ class AccountPoller:
     def forget(self, key: FactorKey) -> None:
         """Stop looking at a factor; what is under way for it goes on and is dropped."""
         self._turns.withdraw(key)
-        self._unseen.discard(key)
+        self._seen(key)
 
     def configure(
         self,
@@ -189,7 +194,7 @@ class AccountPoller:
     def _start(self, key: FactorKey, lag_seconds: float) -> None:
         record = self._ledger.get(key)
         if record is None:
-            self._unseen.discard(key)
+            self._seen(key)
             return
         if key in self._under_way:  # asked for at this moment, out of turn or from before it was watched anew
             self._schedule.put_back(key, self._clock.steady(), record.interval_seconds)
@@ -231,7 +236,7 @@ class AccountPoller:
         key = record.watched.key
         self._under_way.discard(key)
         if self._ledger.get(key) is record:  # else it is no longer watched, or watched anew: not this look's affair
-            self._unseen.discard(key)
+            self._seen(key)
             self._turns.withdraw(key)  # where it fell due meanwhile
             self._schedule.put_back(key, self._clock.steady(), record.interval_seconds)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -231,7 +232,7 @@ class Ledger:
             record.unverified_since = now.steady
         record.created_seconds = answer.created_seconds
         record.updated_seconds = answer.updated_seconds
-        record.factor_type = answer.factor_type or record.factor_type
+        record.factor_type = sys.intern(answer.factor_type) or record.factor_type
         record.entity_sid = answer.entity_sid or record.entity_sid
         before, record.last_status = record.last_status, answer.status
         self._set_status(record, answer.status)

@@ -58,7 +58,7 @@ class Roster:
         self._poller = poller
         self._ledger = ledger
         self._listed: dict[FactorKey, WatchedFactor] = {}
-        self._listed_names: set[_Name] = set()
+        self._listed_names: frozenset[_Name] | None = None  # until a factor that was found needs a name
         self._found: dict[FactorKey, FoundFactor] = {}
         self._short_names: dict[_Name, set[FactorKey]] = {}
 
@@ -76,7 +76,7 @@ class Roster:
         """Watch these factors, and of those listed before only these."""
         before = self._listed.keys()
         self._listed = {watched.key: watched for watched in factors}
-        self._listed_names = {(key.account, key.service_sid, of.name) for key, of in self._listed.items()}
+        self._listed_names = None
         return self._settle({**dict.fromkeys(before), **dict.fromkeys(self._listed), **self._found}, memories)
 
     def find(
@@ -143,12 +143,18 @@ class Roster:
             return None
         return WatchedFactor(key, self._name(found), found.identity, found.interval_seconds, labels=found.labels)
 
+    def _names_listed(self) -> frozenset[_Name]:
+        if self._listed_names is None:
+            names = ((key.account, key.service_sid, of.name) for key, of in self._listed.items())
+            self._listed_names = frozenset(names)
+        return self._listed_names
+
     def _name(self, factor: FoundFactor) -> str:
         """Return the short name, or the long one where the short one is another factor's too."""
-        short = factor.short_name
-        if short not in self._listed_names and len(self._short_names[short]) == 1:
+        short, listed = factor.short_name, self._names_listed()
+        if short not in listed and len(self._short_names[short]) == 1:
             return short[2]
         name = f"{factor.entity}-{factor.key.factor_sid}"
-        while (factor.key.account, factor.key.service_sid, name) in self._listed_names:
+        while (factor.key.account, factor.key.service_sid, name) in listed:
             name += "+"  # two series with the same labels would break the whole scrape
         return name

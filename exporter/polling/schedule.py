@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -48,12 +47,6 @@ def first_look_spread(count: int, demand: float, budget: float) -> float:
     return max(FIRST_LOOK_SECONDS, count / spare)
 
 
-@dataclass(slots=True)
-class _Entry:
-    fraction: float
-    due: float | None  # None while the look is under way or waits for its turn
-
-
 class Schedule(Generic[K]):
     """The due time of every factor, or of every entity; what was popped is out until it is put back.
 
@@ -61,7 +54,8 @@ class Schedule(Generic[K]):
     """
 
     def __init__(self) -> None:
-        self._entries: dict[K, _Entry] = {}
+        # A factor's place in the heap; None while its look is under way or waits for its turn.
+        self._entries: dict[K, tuple[float, K] | None] = {}
         self._heap: list[tuple[float, K]] = []
 
     def __len__(self) -> int:
@@ -72,13 +66,11 @@ class Schedule(Generic[K]):
 
     def add(self, key: K, now: float, interval_seconds: float, spread_seconds: float) -> float:
         """Watch a factor; return its first due time, within ``min(interval, spread)`` from now."""
-        entry = _Entry(phase(key), None)
-        self._entries[key] = entry
-        wait = next_slot(now, interval_seconds, entry.fraction) - now
+        wait = next_slot(now, interval_seconds, phase(key)) - now
         if spread_seconds < interval_seconds:
             # The order of the regular slots, compressed: the second look comes at the regular one.
             wait *= spread_seconds / interval_seconds
-        return self._put(key, entry, now + wait)
+        return self._put(key, now + wait)
 
     def remove(self, key: K) -> None:
         """Stop watching a factor, due or under way."""
@@ -87,39 +79,38 @@ class Schedule(Generic[K]):
     def pop_due(self, now: float) -> Iterator[tuple[K, float]]:
         """Take out every factor that is due at ``now``, earliest first, with its due time."""
         while self._heap and self._heap[0][0] <= now:
-            due, key = heapq.heappop(self._heap)
-            entry = self._entries.get(key)
-            if entry is not None and entry.due == due:
-                entry.due = None
+            place = heapq.heappop(self._heap)
+            due, key = place
+            if self._entries.get(key) is place:
+                self._entries[key] = None
                 yield key, due
 
     def put_back(self, key: K, now: float, interval_seconds: float) -> None:
         """Give a factor whose look is over its next slot after ``now``; ignored for one no longer watched."""
-        entry = self._entries.get(key)
-        if entry is not None:
-            self._put(key, entry, next_slot(now, interval_seconds, entry.fraction))
+        if key in self._entries:
+            self._put(key, next_slot(now, interval_seconds, phase(key)))
 
     def bring_forward(self, key: K, now: float, interval_seconds: float) -> None:
         """Make a waiting factor due at its next slot after ``now`` where that is earlier than it was."""
-        entry = self._entries.get(key)
-        if entry is not None and entry.due is not None:
-            slot = next_slot(now, interval_seconds, entry.fraction)
-            if slot < entry.due:
-                self._put(key, entry, slot)
+        place = self._entries.get(key)
+        if place is not None:
+            slot = next_slot(now, interval_seconds, phase(key))
+            if slot < place[0]:
+                self._put(key, slot)
 
     def next_due(self, key: K, after: float, interval_seconds: float) -> float:
         """Return the slot after ``after`` that the factor would have at this interval."""
-        return next_slot(after, interval_seconds, self._entries[key].fraction)
+        return next_slot(after, interval_seconds, phase(key))
 
     def waiting(self, key: K) -> float | None:
         """Return when the factor is next due, ``None`` while its look is under way or it isn't watched."""
-        entry = self._entries.get(key)
-        return None if entry is None else entry.due
+        place = self._entries.get(key)
+        return None if place is None else place[0]
 
-    def _put(self, key: K, entry: _Entry, due: float) -> float:
-        entry.due = due
-        heapq.heappush(self._heap, (due, key))
+    def _put(self, key: K, due: float) -> float:
+        place = self._entries[key] = (due, key)
+        heapq.heappush(self._heap, place)
         if len(self._heap) > 2 * len(self._entries):  # places of factors that moved or are gone
-            self._heap = [(entry.due, key) for key, entry in self._entries.items() if entry.due is not None]
+            self._heap = [place for place in self._entries.values() if place is not None]
             heapq.heapify(self._heap)
         return due

@@ -348,7 +348,7 @@ class Rig:
     def offer(self, *keys: FactorKey) -> None:
         """Make factors due at this moment, as a tick does."""
         for key in keys:
-            self.schedule._entries[key].due = None  # as if popped
+            self.schedule._entries[key] = None  # as if popped
             self.accounts[key.account].offer(key, self.clock.steady())
         for account in self.accounts.values():
             account.pump()

@@ -61,12 +61,12 @@ async def test_what_is_known_and_the_phase_stay_with_the_key() -> None:
     await rig.run(40)
     rig.ledger.apply(key(1), outcome(Reason.TIMEOUT), rig.clock.moment())
     record = rig.ledger[key(1)]
-    phase = rig.schedule._entries[key(1)].fraction
+    phase = rig.schedule.waiting(key(1))
     roster.list([factor(99), replace(factor(1), name="renamed", interval_seconds=600.0)])
     assert rig.ledger[key(1)] is record
     assert (record.status, record.failures, record.up) == (Status.VERIFIED, 1, False)
     assert record.interval_seconds == 600
-    assert rig.schedule._entries[key(1)].fraction == phase
+    assert rig.schedule.waiting(key(1)) == phase
 
 
 @in_virtual_time
