@@ -80,29 +80,39 @@ def firing_documents(rules: Sequence[Path], cases: Sequence[Case]) -> Iterator[s
 
 
 def _firing_tests(cases: Sequence[Case]) -> list[dict[str, Any]]:
-    marked = [({"case": f"{number}: {case.name}"}, case) for number, case in enumerate(cases) if not case.alone]
+    marked = [
+        ({"case": f"{number}", "about": case.name}, case) for number, case in enumerate(cases) if not case.alone
+    ]
     alone: list[tuple[Labels, Case]] = [({}, case) for case in cases if case.alone]
     return [_firing_test(some) for some in (marked, *([each] for each in alone)) if some]
 
 
-def _firing_test(cases: Iterable[tuple[Labels, Case]]) -> dict[str, Any]:
-    series: list[dict[str, str]] = []
-    queries: list[dict[str, Any]] = []
+def _firing_test(cases: Sequence[tuple[Labels, Case]]) -> dict[str, Any]:
+    queries = [_shown(shown, mark) for mark, case in cases for shown in case.shows]
+    at: dict[tuple[str, int], list[tuple[Labels, Case]]] = {}
     for mark, case in cases:
-        series += _series(case, mark)
-        alert = {"alertname": PREFIX + case.of, "alertstate": "firing"}
-        severity = {"severity": case.severity}
-        for minute, whom in case.firing.items():
-            found = [name("ALERTS", alert, severity, labels, mark) for labels in whom]
-            queries.append(_query(name("ALERTS", alert, mark), minute, found))
-        for shown in case.shows:
-            selector = name(shown.record, mark)
-            if shown.labels is None:
-                queries.append(_query(selector, shown.minute, []))
-            else:
-                within = f"({selector} >= bool {shown.low!r}) * ({selector} <= bool {shown.high!r})"
-                queries.append(_query(within, shown.minute, [name("", shown.labels, mark)]))
+        for minute in case.firing:
+            at.setdefault((case.of, minute), []).append((mark, case))
+    for (of, minute), asked in at.items():  # one query for all cases of an alert at a minute: queries are dear
+        alert = {"alertname": PREFIX + of, "alertstate": "firing"}
+        marks = "|".join(mark["case"] for mark, _ in asked if mark)
+        selector = name("ALERTS", alert).removesuffix("}") + (f', case=~"{marks}"}}' if marks else "}")
+        found = [
+            name("ALERTS", alert, {"severity": case.severity}, labels, mark)
+            for mark, case in asked
+            for labels in case.firing[minute]
+        ]
+        queries.append(_query(selector, minute, found))
+    series = [each for mark, case in cases for each in _series(case, mark)]
     return {"interval": "1m", "input_series": series, "promql_expr_test": queries}
+
+
+def _shown(shown: Shown, mark: Labels) -> dict[str, Any]:
+    selector = name(shown.record, mark)
+    if shown.labels is None:
+        return _query(selector, shown.minute, [])
+    within = f"({selector} >= bool {shown.low!r}) * ({selector} <= bool {shown.high!r})"
+    return _query(within, shown.minute, [name("", shown.labels, mark)])
 
 
 def told_documents(rules: Sequence[Path], cases: Iterable[Case]) -> Iterator[str]:

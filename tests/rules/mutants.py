@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import promql_parser as promql
 
+from grafana.rules.model import Settings
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import timedelta
@@ -140,8 +142,16 @@ def _of_aggregation(node: promql.AggregateExpr) -> Iterator[tuple[str, str]]:
     if operator in _AGGREGATIONS:
         other = _AGGREGATIONS[operator]
         yield f"{operator} → {other}: {node}", text(other, labels, str(node.expr))
-    for label in labels:
+    for label in _kept(node, labels):
         yield f"{label} is kept: {node}", text(operator, [each for each in labels if each != label], str(node.expr))
+
+
+def _kept(node: promql.AggregateExpr, labels: list[str]) -> Iterator[str]:
+    """Yield the labels to keep by mistake: of the usual ones, which are one setting, another at each place."""
+    usual = [label for label in labels if label in Settings().dropped]
+    yield from (label for label in labels if label not in usual)
+    if usual:
+        yield usual[len(str(node)) % len(usual)]
 
 
 def _of_call(node: promql.Call) -> Iterator[tuple[str, str]]:
