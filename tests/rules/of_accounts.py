@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.rules.cases import JOB, POD_A, POD_B, Case, Told, name
-from tests.rules.of_services import phases
+from tests.rules.of_fetches import phases
 
 ACCOUNT = {**JOB, "account": "main"}
 ONE, OTHER = {"service_sid": "VA1"}, {"service_sid": "VA2"}

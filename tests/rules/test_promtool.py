@@ -12,7 +12,7 @@ import pytest
 from grafana.rules.model import Settings
 from grafana.rules.render import RULES, WATCHDOG, groups
 
-from . import of_accounts, of_exporters, of_factors, of_services
+from . import of_accounts, of_exporters, of_factors, of_fetches, of_services, of_watchlists
 from .cases import Case, document, firing_documents, name, run, told_documents
 from .of_factors import BOB, factor
 
@@ -22,9 +22,9 @@ FOLDER = Path(__file__).parents[2] / "grafana" / "rules"
 FILES = [FOLDER / RULES, FOLDER / WATCHDOG]
 CASES: dict[str, tuple[Case, ...]] = {
     "factors": of_factors.CASES,
-    "services": of_services.CASES,
+    "services": (*of_services.CASES, *of_fetches.CASES),
     "accounts": of_accounts.CASES,
-    "exporters": of_exporters.CASES,
+    "exporters": (*of_exporters.CASES, *of_watchlists.CASES),
     "watchdog": of_exporters.WATCHDOG,
 }
 
