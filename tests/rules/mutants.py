@@ -156,7 +156,7 @@ def _kept(node: promql.AggregateExpr, labels: list[str]) -> Iterator[str]:
 
 def _of_call(node: promql.Call) -> Iterator[tuple[str, str]]:
     function = node.func.name
-    if not node.args:
+    if not node.args or function == "vector":  # that it is there is all that counts, whatever its value
         return
     (argument,) = node.args
     for what, inner in _expressions(argument):

@@ -77,7 +77,7 @@ def test_no_mutant_survives(program: Program, tmp_path: Path, group: str, share:
     rules = GROUPS[group]
     all_of_them = [(rule, mutant) for rule in rules for mutant in mutants(rule)]
     mine = all_of_them[share :: len([each for each in SHARES if each[0] == group])]
-    assert len(mine) >= 5
+    assert len(mine) >= 4
     survivors = [
         f"{mutant.of}: {mutant.what}"
         for rule, mutant in mine
