@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from grafana_foundation_sdk.builders import dashboard as build
@@ -11,7 +11,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 
 from grafana.boards.panels import panel_id
-from grafana.boards.variables import events
+from grafana.boards.variables import changes_of_services, events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +51,7 @@ class Board:
     description: str
     variables: tuple[Variable, ...]
     sections: tuple[Section, ...]
+    changes: dict[str, Any] = field(default_factory=changes_of_services)
 
     @property
     def file_name(self) -> str:
@@ -61,7 +62,7 @@ def render(board: Board) -> str:
     """Return the file of a board: keys sorted, and the same for the same board."""
     tree: dict[str, Any] = json.loads(JSONEncoder().encode(_dashboard(board).build()))
     tree["id"] = None
-    tree["annotations"] = {"list": events()}
+    tree["annotations"] = {"list": events(board.changes)}
     return json.dumps(tree, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 

@@ -19,7 +19,14 @@ from grafana.boards.board import FACTOR, Board, Line, Section
 from grafana.boards.panels import Column, Query, graph, one_value, rows, timeline
 from grafana.boards.promql import FACTOR_KEY, KNOWN_STATE, STATE, alerts, chosen, increase, per_factor
 from grafana.boards.states import BAD, LAST_FETCH, ODD, STATES, Word
-from grafana.boards.variables import accounts_and_services, data_source, exporters, factors, filters
+from grafana.boards.variables import (
+    accounts_and_services,
+    changes_of_factors,
+    data_source,
+    exporters,
+    factors,
+    filters,
+)
 
 _OF_FACTOR = ('account=~"$account"', 'service_sid=~"$service"', 'factor=~"$factor"')
 _FIRING = alerts(*_OF_FACTOR, 'alertstate="firing"')
@@ -202,4 +209,5 @@ FACTOR_BOARD = Board(
     "One factor: its states, its changes, and how its fetches go.",
     (data_source(), *exporters(), *accounts_and_services(), factors(one=True), filters()),
     (NOW, STATES_OVER_TIME, FETCHES),
+    changes_of_factors(),
 )

@@ -101,8 +101,8 @@ PAGED = Section(
             (
                 one_value(
                     "Critical alerts",
-                    "Alerts of this exporter that fire and page someone. 0 as well where Prometheus has not"
-                    " loaded the alert rules.",
+                    "Alerts of this exporter that fire and page someone, whatever is chosen above but the job."
+                    " None as well where Prometheus has not loaded the alert rules.",
                     f"count({_FIRING}) or vector(0)",
                     meanings=NONE,
                     steps=((1, BAD),),

@@ -39,9 +39,9 @@ def alerts(*matchers: str) -> str:
     return f"ALERTS{{{', '.join((*_OF_ALERT, *matchers))}}}"
 
 
-def per_factor(family: Family) -> str:
-    """Return a family with one series a factor, whichever exporter tells it."""
-    return f"max by ({FACTOR_KEY}) ({chosen(family)})"
+def per_factor(family: Family, at: str = "") -> str:
+    """Return a family with one series a factor, whichever exporter tells it; ``at`` is an offset, if any."""
+    return f"max by ({FACTOR_KEY}) ({chosen(family)}{at})"
 
 
 def rate(family: Family, by: Iterable[str], *matchers: str, suffix: str = "") -> str:
@@ -68,9 +68,14 @@ def summed(by: Iterable[str]) -> str:
 
 
 # 1 verified, 2 unknown, 3 unverified, 4 not found: the higher, the more it wants an eye.
-STATE = (
-    f"(3 - 2 * {per_factor(FACTOR_VERIFIED)})"
-    f" or (4 + ({per_factor(FACTOR_EXISTS)} == 0))"
-    f" or (2 + 0 * {per_factor(FACTOR_INTERVAL)})"
-)
-KNOWN_STATE = f"(3 - 2 * {per_factor(FACTOR_VERIFIED)}) or (4 + ({per_factor(FACTOR_EXISTS)} == 0))"
+_UNKNOWN = f"(2 + 0 * {per_factor(FACTOR_INTERVAL)})"
+
+
+def _known(at: str = "") -> str:
+    verified, exists = per_factor(FACTOR_VERIFIED, at), per_factor(FACTOR_EXISTS, at)
+    return f"(3 - 2 * {verified}) or (4 + ({exists} == 0))"
+
+
+KNOWN_STATE = _known()
+STATE = f"{KNOWN_STATE} or {_UNKNOWN}"
+CHANGED_STATE = f"({KNOWN_STATE}) != ({_known(' offset $__interval')})"

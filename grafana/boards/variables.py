@@ -16,7 +16,7 @@ from exporter.exposition.catalogue import (
     FACTORS,
     STATUS_CHANGES,
 )
-from grafana.boards.promql import chosen, increase, of_exporter
+from grafana.boards.promql import CHANGED_STATE, chosen, increase, of_exporter
 from grafana.boards.states import BAD, ODD, PLAIN
 
 if TYPE_CHECKING:
@@ -130,19 +130,34 @@ def values(name: str, label: str, series: str, of: str, description: str, *, one
     return variable.multi(True).include_all(True).all_value(".+").current(everything)
 
 
-def events() -> list[dict[str, Any]]:
-    """Return the events: changes of status, restarts, reloads and refused reloads.
+def changes_of_services() -> dict[str, Any]:
+    """Return the changes of status as the exporter counts them, by service."""
+    changes = increase(STATUS_CHANGES, ("account", "service_sid", "from", "to"))
+    return {
+        **_event("Status changes", ODD, f"{changes} > 0"),
+        "titleFormat": "{{from}} → {{to}}",
+        "textFormat": "account {{account}}, service {{service_sid}}",
+        "tagKeys": "account,from,to",
+    }
+
+
+def changes_of_factors() -> dict[str, Any]:
+    """Return the changes of status of the factors that are chosen, as far as two looks show one."""
+    return {
+        **_event("Status changes", ODD, CHANGED_STATE),
+        "titleFormat": "{{factor}}: its status changed",
+        "textFormat": "account {{account}}, service {{service_sid}}",
+        "tagKeys": "account,factor",
+    }
+
+
+def events(changes: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the events: these changes of status, restarts, reloads and refused reloads.
 
     Plain tables: the models know neither the texts of an annotation nor the time that its value may be.
     """
-    changes = increase(STATUS_CHANGES, ("account", "service_sid", "from", "to"))
     return [
-        {
-            **_event("Status changes", ODD, f"{changes} > 0"),
-            "titleFormat": "{{from}} → {{to}}",
-            "textFormat": "account {{account}}, service {{service_sid}}",
-            "tagKeys": "account,from,to",
-        },
+        changes,
         {
             **_event("Restarts", PLAIN, f"{_START} * 1000 > $__from < $__to"),
             "titleFormat": "Exporter started",

@@ -188,8 +188,9 @@ async def empty_variables(server: Prometheus) -> set[str]:
 async def empty_events(server: Prometheus) -> set[str]:
     """Return the kinds of events of which there was none."""
     return {
-        event["name"]
-        for event in events(boards()[0])
+        f"{board['uid']}: {event['name']}"
+        for board in boards()
+        for event in events(board)
         # The pause after a start, in which a load is no reload, is not waited for.
         if not await asked(server, re.sub(r"\+ 30\b", "+ 0", event["expr"]))
     }
