@@ -131,7 +131,7 @@ max {settings.without("status")} (
         when="more than half of a service's factors, of ten or more, answer 404",
         summary="Most factors of a service are gone.",
         description="{{ $value | humanizePercentage }} of the factors of service {{ $labels.service_sid }} "
-        "(account {{ $labels.account }}) answer 404: the service was deleted, or is the wrong one, or the account is.",
+        "(account {{ $labels.account }}) answer 404: the service was deleted, or service or account is wrong.",
         dashboard=Dashboard.OVERVIEW,
         variables=_SERVICE,
     )
