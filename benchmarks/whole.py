@@ -82,9 +82,12 @@ async def _probe(port: int, targets: Sequence[str], rate: float, seconds: float)
 
         async def probe(target: str) -> None:
             nonlocal probed
-            async with slots, session.get(
-                f"http://127.0.0.1:{port}/probe", params={"module": "verify", "target": target}
-            ) as answer:
+            async with (
+                slots,
+                session.get(
+                    f"http://127.0.0.1:{port}/probe", params={"module": "verify", "target": target}
+                ) as answer,
+            ):
                 if "\nprobe_success 1\n" not in await answer.text():
                     raise SystemExit("blackbox_exporter: a probe failed")
                 probed += 1
@@ -114,7 +117,12 @@ class _Counted:
 
 
 async def _paced(
-    ours: _Counted, library: _Counted, blackbox: tuple[int, int], targets: Sequence[str], rate: float, seconds: float
+    ours: _Counted,
+    library: _Counted,
+    blackbox: tuple[int, int],
+    targets: Sequence[str],
+    rate: float,
+    seconds: float,
 ) -> dict[str, float]:
     pid, port = blackbox
     await ours.look()
@@ -215,9 +223,7 @@ async def measure(factors: int, rounds: int, seconds: float, rate: float) -> dic
                     spent["floor: asyncio's streams, nothing done with the answer"] = await asyncio.to_thread(
                         _raw, server, paths, 4_000
                     )
-                    spent["floor: wrk"] = await asyncio.to_thread(
-                        _wrk, server, lists["ours"].paths[0], seconds / 4
-                    )
+                    spent["floor: wrk"] = await asyncio.to_thread(_wrk, server, lists["ours"].paths[0], seconds / 4)
                     for key, value in spent.items():
                         times.setdefault(key, []).append(value)
                 memory = {"ours": memory_mb(ours)[0], "blackbox": memory_mb(peer)[0]}

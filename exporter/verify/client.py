@@ -64,15 +64,12 @@ class VerifyClient:
         # httpx's own client would add cookies, redirects, hooks and a time-out for each phase: nothing of it is
         # wanted here, and it costs as much again as the request.
         self._transport = transport
-        self._authorized: str | None = None
         self._headers = httpx.Headers()  # their repr hides what authorizes
 
     def _with_credentials(self) -> httpx.Headers:
         """Return the headers of a request, made anew only where the password changed."""
-        password = self._password()
-        if self._authorized != password:
-            self._authorized = password
-            credentials = b64encode(f"{self._username}:{password}".encode()).decode()
+        credentials = b64encode(f"{self._username}:{self._password()}".encode()).decode()
+        if self._headers.get("Authorization") != f"Basic {credentials}":
             self._headers = httpx.Headers(
                 {
                     "Host": self._origin.netloc.decode("ascii"),
