@@ -63,7 +63,7 @@ class Receiver:
         self.pages.append(page)
         for tell in self.on_page:
             tell(page)
-        return web.Response()
+        return web.Response(text="ok")  # what Slack says, too
 
 
 @contextlib.asynccontextmanager

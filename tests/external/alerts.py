@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 Alert = dict[str, str]
 
-COMMON = {"cluster": "main", "job": "verify-factors"}
+COMMON = {"cluster": "main", "job": "verify-factor-exporter"}
 ACCOUNT = COMMON | {"account": "main"}
 SERVICE = ACCOUNT | {"service_sid": "VA" + "1" * 32}
 
