@@ -133,14 +133,21 @@ async def _answers(program: Program, url: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def prometheus(binary: str, config: Path, data: Path, port: int = 0) -> AsyncIterator[Program]:
-    """Run a Prometheus with this configuration."""
+async def prometheus(
+    binary: str, config: Path, data: Path, port: int = 0, *, resend_delay: str = "1m"
+) -> AsyncIterator[Program]:
+    """Run a Prometheus with this configuration.
+
+    It sends an alert that goes on firing each ``resend_delay``. What fires in its first seconds, before it has
+    looked for Alertmanagers, is sent only then.
+    """
     address = f"{LOOPBACK}:{port_or_free(port)}"
     command = (
         binary,
         f"--config.file={config}",
         f"--storage.tsdb.path={data}",
         f"--web.listen-address={address}",
+        f"--rules.alert.resend-delay={resend_delay}",
     )
     async with running("prometheus", command, f"http://{address}", "/-/ready") as program:
         yield program
