@@ -58,6 +58,7 @@ class Program:
     url: str
     process: asyncio.subprocess.Process
     log: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_LINES))
+    _reading: asyncio.Task[None] | None = field(default=None, repr=False)
 
     @property
     def address(self) -> str:
@@ -67,7 +68,22 @@ class Program:
     async def ended(self) -> ProgramError:
         """Wait until it ends by itself and return that as an error."""
         status = await self.process.wait()
+        await self.close()
         return ProgramError(f"{self.name} ended with status {status}:\n{''.join(self.log)}")
+
+    def open(self) -> None:
+        """Begin to keep what it writes."""
+        self._reading = asyncio.create_task(self._read())
+
+    async def close(self) -> None:
+        """Wait until all that it wrote is kept; it has ended by then."""
+        if self._reading is not None:
+            await self._reading
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None  # noqa: S101  a pipe was asked for
+        while line := await self.process.stdout.readline():
+            self.log.append(line.decode(errors="replace"))
 
 
 def port_or_free(wanted: int = 0) -> int:
@@ -88,13 +104,13 @@ async def running(name: str, command: Sequence[str], url: str, ready: str) -> As
         stderr=asyncio.subprocess.STDOUT,
     )
     program = Program(name, url, process)
-    reading = asyncio.create_task(_read(program))
+    program.open()
     try:
         await _answers(program, url + ready)
         yield program
     finally:
         await stop(process)
-        await reading
+        await program.close()
 
 
 async def stop(process: asyncio.subprocess.Process) -> None:
@@ -107,12 +123,6 @@ async def stop(process: asyncio.subprocess.Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
-
-
-async def _read(program: Program) -> None:
-    assert program.process.stdout is not None  # noqa: S101  a pipe was asked for
-    while line := await program.process.stdout.readline():
-        program.log.append(line.decode(errors="replace"))
 
 
 async def _answers(program: Program, url: str) -> None:
