@@ -52,7 +52,7 @@ def _recordings(settings: Settings) -> tuple[Recording, ...]:
 
     def last_known(family: Family) -> str:
         name = _recorded(family, "last_known")
-        return f"{last(family)}\nor\n(last_over_time({name}[{MEMORY}]) and last_over_time({WATCHED}[{MEMORY}]))"
+        return f"{last(family)}\nor\n(last_over_time({name}[{MEMORY}]) and present_over_time({WATCHED}[{MEMORY}]))"
 
     return (
         Recording(
