@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _RULE_WAITS = ("for", "keep_firing_for")
 _ROUTE_WAITS = ("group_wait", "group_interval", "repeat_interval")
 _SHORTEST_MILLISECONDS = 100
+_FIRST_WAIT = "group_wait"
+_OUTLASTS_A_QUERY_SECONDS = 60.0
 SHORTEST_GROUP_SECONDS = 1
 
 
@@ -29,11 +31,16 @@ def hastened_rules(text: str, times: float) -> str:
     return _text(rules)
 
 
-def hastened_routes(text: str, times: float) -> str:
-    """Return an Alertmanager configuration whose messages wait so many times shorter."""
+def hastened_routes(text: str, times: float, *, outlast_queries: bool = False) -> str:
+    """Return an Alertmanager configuration whose messages wait so many times shorter.
+
+    A first wait of minutes is there to outlast the range of a query, and ranges are not shortened: with
+    ``outlast_queries`` it stays. Where the trouble is older than the oldest sample, it need not.
+    """
     config: dict[str, Any] = yaml.safe_load(text)
     for route in _routes(config["route"]):
-        _shorten(route, _ROUTE_WAITS, times)
+        stays = outlast_queries and parse_duration(route.get(_FIRST_WAIT, "0s")) > _OUTLASTS_A_QUERY_SECONDS
+        _shorten(route, tuple(key for key in _ROUTE_WAITS if not (stays and key == _FIRST_WAIT)), times)
     return _text(config)
 
 

@@ -135,7 +135,7 @@ async def _serve(folder: Path, binaries: list[str], options: Options) -> None:
     async with receiving() as receiver, contextlib.AsyncExitStack() as parts:
         receiver.on_page.append(lambda page: print("\n".join(_words(page)), flush=True))
         routes = folder / "alertmanager.yaml"
-        text = hastened_routes(_ROUTES.read_text(encoding="utf-8"), options.times)
+        text = hastened_routes(_ROUTES.read_text(encoding="utf-8"), options.times, outlast_queries=True)
         routes.write_text(receivers_at(text, _ROUTES.parent, receiver.url), encoding="utf-8")
         demo = await parts.enter_async_context(_demo(options.exporter))
         pager = await parts.enter_async_context(
@@ -229,8 +229,11 @@ def _told(stack: Stack, times: float) -> Iterable[str]:
     yield f"simulator     {stack.simulator}/"
     yield f"(Where that has no pages, as Debian's: amtool --alertmanager.url={stack.alertmanager} alert)"
     yield ""
-    waits = f"wait {times:g} times shorter than shipped" if times > 1 else "wait as long as is shipped"
-    yield f"Alerts and messages {waits} (--times). Each page is told here."
+    if times > 1:
+        yield f"Alerts and messages wait {times:g} times shorter than shipped (--times), but for signs that wait"
+        yield "for an alert on their cause: stale data, failing calls. Each page is told here."
+    else:
+        yield "Alerts and messages wait as long as is shipped. Each page is told here."
     yield "Factors of the demo change by themselves; docs/simulator.md has more to try."
     yield ""
     factor = f"{stack.simulator}/simulator/factors/{stack.factor_sid}"

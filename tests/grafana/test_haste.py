@@ -77,6 +77,16 @@ def test_routes_wait_less_at_every_depth() -> None:
     assert payments["routes"][0]["repeat_interval"] == "240000ms"
 
 
+def test_a_first_wait_that_outlasts_a_query_can_stay() -> None:
+    def first_waits(text: str) -> list[str]:
+        route = yaml.safe_load(text)["route"]
+        return [each["group_wait"] for each in (route, *route["routes"]) if "group_wait" in each]
+
+    assert first_waits(ROUTES) == ["30s", "0s", "10m"]
+    assert first_waits(hastened_routes(ROUTES, 60)) == ["500ms", "0s", "10000ms"]
+    assert first_waits(hastened_routes(ROUTES, 60, outlast_queries=True)) == ["500ms", "0s", "10m"]
+
+
 def test_each_receiver_becomes_a_webhook_of_its_name() -> None:
     config = yaml.safe_load(receivers_at(ROUTES, GRAFANA / "alertmanager", "http://127.0.0.1:1"))
     shipped = yaml.safe_load(ROUTES)
