@@ -16,8 +16,11 @@ import httpx
 from benchmarks.report import table
 from exporter.simulator import Simulator
 from exporter.verify.client import VerifyClient
+from exporter.verify.lean import LeanTransport
+from exporter.verify.library import library_transport
 from exporter.verify.outcome import Answer
-from exporter.verify.transport import BoundedTransport, library_transport
+from exporter.verify.shipped import usual_authorities
+from exporter.verify.transport import BoundedTransport
 from exporter.watched import FactorKey, WatchedFactor
 
 if TYPE_CHECKING:
@@ -83,7 +86,10 @@ async def _measure(pipe: Connection, requests: int, rounds: int) -> str:
         )
 
     transports: dict[str, Callable[[], httpx.AsyncBaseTransport]] = {
-        "shipped: httpx over aiohttp": lambda: library_transport(base_url=base_url, max_connections=CONCURRENCY),
+        "shipped: lean": lambda: LeanTransport(base_url=base_url, max_connections=CONCURRENCY, context=None),
+        "library: httpx over aiohttp": lambda: library_transport(
+            max_connections=CONCURRENCY, context=usual_authorities()
+        ),
         "stock: httpx over httpcore": lambda: httpx.AsyncHTTPTransport(
             limits=httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
         ),

@@ -14,7 +14,8 @@ from exporter.logs import Redactor
 from exporter.polling.discovery import DiscoveryPolicy
 from exporter.polling.ledger import LedgerPolicy
 from exporter.verify.client import VerifyClient
-from exporter.verify.transport import BoundedTransport, library_transport, usual_authorities
+from exporter.verify.shipped import transport_to, usual_authorities
+from exporter.verify.transport import BoundedTransport
 
 if TYPE_CHECKING:
     import ssl
@@ -37,7 +38,7 @@ class ShippedTransports:
         """Return the transport of an account."""
         if self._context is None and account.ca_file is None:
             self._context = usual_authorities()
-        return library_transport(
+        return transport_to(
             base_url=account.base_url,
             max_connections=account.max_concurrency,
             ca_file=account.ca_file,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
 from exporter.cli.config_file import add_config_arguments, load_config
+from exporter.cli.loop import run_to_end, settle_memory
 from exporter.cli.serving import serve
 from exporter.config import ConfigError
 from exporter.config.features import UNBUILT
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         configure(level=settings.log.level, style=settings.log.format, redact=confidential.redactor)
         for notice in config.notices:
             log.warning("%s", notice)
-        asyncio.run(_daemon(config, confidential, functools.partial(load_config, arguments)))
+        run_to_end(_daemon(config, confidential, functools.partial(load_config, arguments)))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
@@ -87,4 +87,4 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _daemon(config: Config, confidential: Confidential, load: Callable[[], Config]) -> None:
-    await serve(Daemon(config, confidential=confidential, load=load))
+    await serve(Daemon(config, confidential=confidential, load=load), settle_memory)

@@ -61,13 +61,14 @@ class FactorSamples:
         identity: Callable[[WatchedFactor], str] = no_identity,
     ) -> None:
         self.families = families
+        self._values = tuple(family.value for family in families)
         self._identity = identity
 
-    def values(self, record: FactorRecord) -> Iterator[tuple[FactorFamily, float | None]]:
-        """Yield each shown family with the factor's value, ``None`` where it has no sample now."""
-        paused = record.watched.paused
-        for family in self.families:
-            yield family, None if paused and not family.of_paused else family.value(record)
+    def values(self, record: FactorRecord) -> tuple[float | None, ...]:
+        """Return the factor's value in each shown family, ``None`` where it has no sample now."""
+        if record.watched.paused:
+            return tuple([family.value(record) if family.of_paused else None for family in self.families])
+        return tuple([value_of(record) for value_of in self._values])
 
     @staticmethod
     def labels(record: FactorRecord) -> dict[str, str]:
@@ -109,7 +110,7 @@ class FactorCollector(Collector):
         }
         for record in self._records():
             labels = self._samples.labels(record)
-            for family, value in self._samples.values(record):
+            for family, value in zip(self._samples.families, self._samples.values(record), strict=True):
                 if value is not None:
                     own = self._samples.info_labels(record) if family is FACTOR_INFO else labels
                     metrics[family.name].add_sample(family.name, own, value)
@@ -155,14 +156,15 @@ class _Block:
 class _Place:
     """Where a factor's lines are, and what they were rendered from."""
 
-    __slots__ = ("block", "index", "told", "values", "watched")
+    __slots__ = ("block", "entity_sid", "factor_type", "index", "values", "watched")
 
     def __init__(self, block: _Block, index: int, families: int) -> None:
         self.block = block
         self.index = index
         self.values: tuple[float | None, ...] = (None,) * families
         self.watched: WatchedFactor | None = None
-        self.told = ("", "")
+        self.factor_type = ""
+        self.entity_sid = ""
 
 
 class FactorExposition:
@@ -181,26 +183,28 @@ class FactorExposition:
     def update(self, record: FactorRecord) -> None:
         """Render what changed of a factor, and add it if it is new."""
         place = self._places.get(record.watched.key) or self._place(record.watched.key)
-        values = tuple(value for _, value in self.samples.values(record))
-        told = (record.factor_type, record.entity_sid)
-        renamed, before = place.watched is not record.watched, place.values
+        values = self.samples.values(record)
+        renamed = place.watched is not record.watched
+        retold = place.factor_type != record.factor_type or place.entity_sid != record.entity_sid
         labels: bytes | None = None
-        for position, family in enumerate(self.samples.families):
-            value, old = values[position], before[position]
-            relabelled = renamed or (family is FACTOR_INFO and told != place.told)
-            if not relabelled and (value is old or (value == old and (value or str(value) == str(old)))):  # -0.0
+        for position, (value, old) in enumerate(zip(values, place.values, strict=True)):
+            same = value is old or (value == old and (value or str(value) == str(old)))  # -0.0
+            relabelled = renamed or (retold and self.samples.families[position] is FACTOR_INFO)
+            if same and not relabelled:
                 continue
             if value is None:
                 place.block.put(position, place.index, b"")
             elif not relabelled and old is not None:
                 place.block.revalue(position, place.index, _number(value))
             else:
+                family = self.samples.families[position]
                 if family is FACTOR_INFO:
                     text = _label_text(self.samples.info_labels(record))
                 else:
                     text = labels = labels or _label_text(self.samples.labels(record))
                 place.block.put(position, place.index, b"%s%s %s" % (family.name.encode(), text, _number(value)))
-        place.values, place.told, place.watched = values, told, record.watched
+        place.values, place.watched = values, record.watched
+        place.factor_type, place.entity_sid = record.factor_type, record.entity_sid
 
     def remove(self, key: FactorKey) -> None:
         """Drop a factor's lines."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from exporter.verify.outcome import Answer, Failure, Outcome, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
     from exporter.polling.memory import Memory
     from exporter.watched import FactorKey, WatchedFactor
@@ -298,16 +298,29 @@ class Ledger:
             seconds = base
         return seconds * self._stretch.get(record.watched.key.account, 1.0)
 
-    def stretch(self, account: str, factor: float, now: Moment) -> list[FactorKey]:
-        """Multiply all intervals of an account; return the factors whose interval in force changed."""
+    def keys_of(self, account: str) -> list[FactorKey]:
+        """Return the factors of an account that are polled."""
+        return [
+            key for key, record in self._records.items() if key.account == account and not record.watched.paused
+        ]
+
+    def stretch(
+        self, account: str, factor: float, now: Moment, among: Iterable[FactorKey] | None = None
+    ) -> list[FactorKey]:
+        """Multiply the intervals of an account; return the factors whose interval in force changed.
+
+        It concerns every answer from now on, and at once those ``among`` its factors, by default all.
+        """
         self._stretch[account] = factor
         changed: list[FactorKey] = []
-        for key, record in self._records.items():
-            if key.account == account and not record.watched.paused:
-                interval = self._interval(record, now)
-                if interval != record.interval_seconds:
-                    record.interval_seconds = interval
-                    changed.append(key)
+        for key in self.keys_of(account) if among is None else among:
+            record = self._records.get(key)
+            if record is None:
+                continue
+            interval = self._interval(record, now)
+            if interval != record.interval_seconds:
+                record.interval_seconds = interval
+                changed.append(key)
         return changed
 
     def demand(self, account: str) -> float:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from exporter.polling.schedule import first_look_spread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from exporter.polling.account import AccountPoller
     from exporter.polling.clock import Clock
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 MINIMUM_INTERVAL_SECONDS = 1.0
 _STRETCH_HEADROOM = 1.05
 _STRETCH_TOLERANCE = 0.1
+_STRETCHED_AT_ONCE = 500
 
 
 class Poller:
@@ -47,6 +49,7 @@ class Poller:
         self._clock = clock
         self._other_demand = other_demand
         self.last_tick = clock.moment()
+        self._stretching: dict[str, Iterator[FactorKey]] = {}  # the factors that a new stretch has yet to reach
 
     def watch(self, factors: Iterable[WatchedFactor], memories: Mapping[FactorKey, Memory] | None = None) -> None:
         """Begin to look at these factors, their first looks spread within the budget of their account.
@@ -133,6 +136,8 @@ class Poller:
     def keep_budgets(self) -> None:
         """Stretch the intervals of each account that asks more than its budget, and tell of each change."""
         for account in self.accounts.values():
+            if account.name in self._stretching:
+                continue
             demand = self._ledger.demand(account.name) + self._other_demand(account.name)
             account.demand_requests_per_second = demand
             budget = _spendable(account)
@@ -140,9 +145,19 @@ class Poller:
             if stretch == account.stretch:
                 continue
             account.stretch = stretch
-            now = self._clock.moment()
-            self._intervals_changed(self._ledger.stretch(account.name, stretch, now), now)
+            self._stretching[account.name] = iter(self._ledger.keys_of(account.name))
+            self._stretch_some(account.name, stretch)
             self._observer.over_budget(account.name, stretch, demand, budget)
+
+    def _stretch_some(self, account: str, stretch: float) -> None:
+        """Stretch the next intervals of an account: of many thousands some at a time, so that the loop goes on."""
+        now = self._clock.moment()
+        some = list(islice(self._stretching[account], _STRETCHED_AT_ONCE))
+        self._intervals_changed(self._ledger.stretch(account, stretch, now, some), now)
+        if len(some) == _STRETCHED_AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._stretch_some, account, stretch)
+        else:
+            del self._stretching[account]
 
     def keep_clients(self) -> None:
         """Replace the clients that are jammed."""

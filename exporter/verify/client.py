@@ -21,6 +21,7 @@ from exporter.verify.answers import (
 )
 from exporter.verify.listing import PAGE_SIZE, interpret_page
 from exporter.verify.outcome import Answer, Attempt, Failure, Page, Reason
+from exporter.verify.request import Get
 from exporter.verify.transport import AttemptError, unexpected
 
 if TYPE_CHECKING:
@@ -34,10 +35,6 @@ USER_AGENT = (
     f"verify-factor-exporter/{__version__} ({platform.system()} {platform.machine()}) "
     f"Python/{platform.python_version()}"
 )
-
-
-# The transport bounds the whole attempt: a time-out for each phase would end a slow one early.
-_UNBOUNDED = {"timeout": httpx.Timeout(None).as_dict()}
 
 
 class VerifyClient:
@@ -58,7 +55,8 @@ class VerifyClient:
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._root = base_url.rstrip("/") + "/v2/Services/"
+        self._origin = httpx.URL(base_url)
+        self._root = self._origin.raw_path.decode().rstrip("/") + "/v2/Services/"
         self._username = username
         self._password = password
         self._monotonic = monotonic
@@ -74,6 +72,7 @@ class VerifyClient:
         if self._headers.get("Authorization") != f"Basic {credentials}":
             self._headers = httpx.Headers(
                 {
+                    "Host": self._origin.netloc.decode("ascii"),
                     "User-Agent": USER_AGENT,
                     "Accept": "application/json",
                     "Accept-Encoding": "identity",
@@ -82,36 +81,34 @@ class VerifyClient:
             )
         return self._headers
 
-    def factor_url(self, watched: WatchedFactor) -> str:
-        """Return the address of a factor; it holds the identity and is not for any output."""
-        service = quote(watched.key.service_sid, safe="")
-        identity = quote(watched.identity, safe="")
-        return f"{self._root}{service}/Entities/{identity}/Factors/{quote(watched.key.factor_sid, safe='')}"
-
-    def factors_url(self, entity: WatchedEntity) -> str:
-        """Return the address of an entity's factors; it holds the identity and is not for any output."""
-        service, identity = quote(entity.key.service_sid, safe=""), quote(entity.key.identity, safe="")
-        return f"{self._root}{service}/Entities/{identity}/Factors?PageSize={PAGE_SIZE}"
+    def _factors_path(self, service_sid: str, identity: str) -> str:
+        """Return the path of an entity's factors; it holds the identity and is not for any output."""
+        return f"{self._root}{quote(service_sid, safe='')}/Entities/{quote(identity, safe='')}/Factors"
 
     async def fetch_factor(self, watched: WatchedFactor) -> Attempt:
         """Ask for one factor, once. Never raises but for cancellation."""
-        sid = watched.key.factor_sid
-        return await self._ask(self.factor_url(watched), lambda code, body: interpret(code, body, sid))
+        key = watched.key
+        path = f"{self._factors_path(key.service_sid, watched.identity)}/{quote(key.factor_sid, safe='')}"
+        return await self._ask(path, lambda code, body: interpret(code, body, key.factor_sid))
 
     async def list_factors(self, entity: WatchedEntity, page_url: str | None = None) -> Attempt:
         """Ask for one page of an entity's factors, once; the first one, or where the page before said.
 
         Never raises but for cancellation.
         """
-        url = page_url or self.factors_url(entity)
-        return await self._ask(url, lambda code, body: interpret_page(code, body, url))
+        if page_url is None:
+            path = f"{self._factors_path(entity.key.service_sid, entity.key.identity)}?PageSize={PAGE_SIZE}"
+        else:
+            path = httpx.URL(page_url).raw_path.decode()
+        url = str(self._origin.copy_with(raw_path=path.encode()))
+        return await self._ask(path, lambda code, body: interpret_page(code, body, url))
 
-    async def _ask(self, url: str, interpret_answer: Callable[[int, bytes], Answer | Page | Failure]) -> Attempt:
+    async def _ask(self, path: str, interpret_answer: Callable[[int, bytes], Answer | Page | Failure]) -> Attempt:
         started = self._monotonic()
         result: Answer | Page | Failure
         answer: httpx.Response | None
         try:
-            answer = await self._send(url)
+            answer = await self._send(path)
         except AttemptError as error:
             duration = self._since(started)
             result, answer = Failure(error.reason, error.detail), error.answer
@@ -133,9 +130,9 @@ class VerifyClient:
             concurrent_requests=parse_concurrent_requests(answer.headers),
         )
 
-    async def _send(self, url: str) -> httpx.Response:
+    async def _send(self, path: str) -> httpx.Response:
         try:
-            request = httpx.Request("GET", url, headers=self._with_credentials(), extensions=_UNBOUNDED)
+            request = Get(self._origin, path.encode(), self._with_credentials())
             return await self._transport.handle_async_request(request)
         except AttemptError:
             raise

@@ -8,32 +8,23 @@ comes from the chain of causes. Nothing outside this module cancels a request.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import socket
 import ssl
-import zlib
-from base64 import b64encode
 from typing import TYPE_CHECKING
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
+from exporter.verify.body import MAX_BODY_BYTES, Body, BodyError
 from exporter.verify.outcome import Reason
-from exporter.verify.resolver import DaemonThreadResolver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
 
-    from aiohttp.client_reqrep import ConnectionKey
-    from aiohttp.connector import Connection
-    from aiohttp.tracing import Trace
-
-MAX_BODY_BYTES = 1 << 20
 IDLE_CONNECTION_SECONDS = 90.0
+READ = "exporter.body"
+"""The extension of a response whose body :func:`whole` has read; nothing is left to do for it."""
 
 _DETAILS = {
     Reason.TIMEOUT: "no complete answer in time",
@@ -89,6 +80,8 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         try:
             async with clock:
                 response = await self._inner.handle_async_request(request)
+                if READ in response.extensions:
+                    return response
                 try:
                     return await self._answer(request, response)
                 finally:
@@ -103,26 +96,19 @@ class BoundedTransport(httpx.AsyncBaseTransport):
             self._clocks.discard(clock)
 
     async def _answer(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
-        headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _DROPPED]
+        body: bytes | BodyError
         try:
             body = await self._read(response)
-        except _BodyError as error:
-            answer = httpx.Response(response.status_code, headers=headers, request=request)
-            if answer.status_code == httpx.codes.OK:
-                raise AttemptError(Reason.DECODE, f"HTTP 200, but {error}", answer) from error
-            return answer
-        return httpx.Response(response.status_code, headers=headers, content=body, request=request)
+        except BodyError as error:
+            body = error
+        return whole(request, response.status_code, response.headers.raw, body)
 
     async def _read(self, response: httpx.Response) -> bytes:
-        decompress = _decompressor(response.headers.get("content-encoding", ""))
-        body = bytearray()
+        body = Body(response.headers.get("content-encoding", ""), self._max_body_bytes)
         if isinstance(response.stream, httpx.AsyncByteStream):
             async for chunk in response.stream:
-                body += decompress(chunk, self._max_body_bytes + 1 - len(body))
-                if len(body) > self._max_body_bytes:
-                    raise _BodyError(f"the body is larger than {self._max_body_bytes} bytes")
-        decompress.finish()
-        return bytes(body)
+                body.feed(chunk)
+        return body.finish()
 
     async def aclose(self) -> None:
         """Close every connection; requests under way fail at once, whatever they wait for."""
@@ -138,51 +124,17 @@ class BoundedTransport(httpx.AsyncBaseTransport):
 _DROPPED = frozenset((b"content-encoding", b"content-length", b"transfer-encoding", b"location"))
 
 
-class _BodyError(Exception):
-    """A body that can't be used, in words."""
-
-
-class _Identity:
-    """A body that is not compressed."""
-
-    def __call__(self, chunk: bytes, _room: int) -> bytes:
-        return chunk
-
-    def finish(self) -> None:
-        """Nothing is held back."""
-
-
-class _Inflate:
-    """A gzip or deflate body, never inflated beyond the room that is left."""
-
-    def __init__(self) -> None:
-        self._decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-        self._fed = False
-
-    def __call__(self, chunk: bytes, room: int) -> bytes:
-        self._fed = True
-        try:
-            inflated = self._decompressor.decompress(chunk, room)
-        except zlib.error:
-            raise _BodyError("the body can't be decompressed") from None
-        # zlib keeps all that follows the end of the stream: without this, a body without end would be kept.
-        if self._decompressor.unused_data:
-            raise _BodyError("the compressed body goes on after its end")
-        return inflated
-
-    def finish(self) -> None:
-        """See that the stream came to its end."""
-        if self._fed and not self._decompressor.eof:
-            raise _BodyError("the compressed body is cut short")
-
-
-def _decompressor(encoding: str) -> _Identity | _Inflate:
-    match encoding.strip().lower():
-        case "" | "identity":
-            return _Identity()
-        case "gzip" | "x-gzip" | "deflate":
-            return _Inflate()
-    raise _BodyError("the body has a content encoding that was not asked for")
+def whole(
+    request: httpx.Request, code: int, headers: Iterable[tuple[bytes, bytes]], body: bytes | BodyError
+) -> httpx.Response:
+    """Return an answer with its body read; raises :class:`AttemptError` for a 200 whose body can't be used."""
+    kept = [(name, value) for name, value in headers if name.lower() not in _DROPPED]
+    if not isinstance(body, BodyError):
+        return httpx.Response(code, headers=kept, content=body, request=request, extensions={READ: True})
+    answer = httpx.Response(code, headers=kept, request=request, extensions={READ: True})
+    if code == httpx.codes.OK:
+        raise AttemptError(Reason.DECODE, f"HTTP 200, but {body}", answer) from body
+    return answer
 
 
 def failure_of(error: BaseException) -> AttemptError:
@@ -286,107 +238,3 @@ def _connect_words(error: BaseException) -> str:
             case OSError() if link.errno and link.errno > 0:
                 return f": {os.strerror(link.errno).lower()}"  # not its own text: that repeats the address
     return ""
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Sockets that are used again only where nothing came that was not asked for (RFC 9112 §9.2).
-
-    aiohttp keeps what comes on an idle connection as the answer to the next request, and then each further answer
-    as that to the request after (its issue 13656). The method has no public name; a test sends such an answer.
-    """
-
-    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
-        for protocol, _since in self._conns.get(key, ()):
-            if protocol.should_close:
-                protocol.close()  # what is closed is not given out
-        return await super()._get(key, traces)
-
-
-class _Response(aiohttp.ClientResponse):
-    """An answer without its reason phrase: httpx-aiohttp fails for one that isn't UTF-8, and nobody reads it."""
-
-    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        await super().start(connection)
-        self.reason = None
-        return self
-
-
-def library_transport(
-    *,
-    base_url: str,
-    max_connections: int,
-    ca_file: Path | None = None,
-    proxy_url: str = "",
-    context: ssl.SSLContext | None = None,
-) -> httpx.AsyncBaseTransport:
-    """Return the transport that is shipped: aiohttp's sockets under httpx's interface.
-
-    ``context`` is that of :func:`usual_authorities`, made once for several; a ``ca_file`` takes its place.
-
-    It survives a cancelled request and costs a fraction of httpx's stock pool. Idle connections are kept for
-    90 s, so that a burst finds those of the one before. Raises :class:`OSError` where ``ca_file`` can't be
-    loaded, :class:`ValueError` for a proxy that is neither http nor https.
-    """
-    if ca_file is not None:
-        context = ssl.create_default_context(cafile=str(ca_file))
-    trusted = context or usual_authorities()
-    address = proxy_url or _environment_proxy(base_url)
-
-    def session() -> aiohttp.ClientSession:
-        connector = _Connector(
-            limit=max_connections,
-            ssl=trusted,
-            keepalive_timeout=IDLE_CONNECTION_SECONDS,
-            resolver=DaemonThreadResolver(),
-        )
-        opened = aiohttp.ClientSession(
-            connector=connector,
-            response_class=_Response,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-            trust_env=False,
-        )
-        # aiohttp repeats an idempotent request once when a connection breaks; retries have one owner here.
-        # The switch has no public name; a test counts the requests on the wire.
-        opened._retry_connection = False  # noqa: SLF001
-        return opened
-
-    return AiohttpTransport(verify=trusted, proxy=_proxy(address) if address else None, client=session)
-
-
-def usual_authorities() -> ssl.SSLContext:
-    """Return a context that trusts the usual certificate authorities; making one takes 30 to 50 ms."""
-    return httpx.create_ssl_context()
-
-
-def _proxy(address: str) -> httpx.Proxy:
-    """Return the proxy at an address; its credentials go as a header, the one way that aiohttp keeps."""
-    try:
-        url = httpx.URL(address if "://" in address else f"http://{address}")
-    except httpx.InvalidURL:
-        raise ValueError("proxy_url or HTTPS_PROXY is not an address; write it as http://host:port") from None
-    if url.scheme not in ("http", "https"):
-        raise ValueError(f"proxy_url or HTTPS_PROXY names a {url.scheme} proxy; only http and https are supported")
-    proxy = httpx.Proxy(url)
-    if proxy.auth is None:
-        return proxy
-    credentials = b64encode(":".join(proxy.auth).encode()).decode()
-    return httpx.Proxy(proxy.url, headers={"Proxy-Authorization": f"Basic {credentials}"})
-
-
-def _environment_proxy(base_url: str) -> str:
-    """Return the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name for ``base_url``, or an empty string.
-
-    A loopback address is never asked of a proxy from the environment, as in Go: it would be the proxy's own.
-    """
-    url = httpx.URL(base_url)
-    if _is_loopback(url.host) or proxy_bypass(url.host) or proxy_bypass(url.netloc.decode()):
-        return ""
-    return getproxies().get(url.scheme, "")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -42,7 +42,7 @@ def settings_of(call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> Ca
     """Return the settings that a command line runs with; nothing is served."""
     seen: list[Settings] = []
 
-    async def serve(daemon: Daemon) -> None:
+    async def serve(daemon: Daemon, _started: object) -> None:
         seen.append(daemon.config.settings)
         await daemon.poller.drain(0)
 
@@ -200,7 +200,7 @@ def test_a_proxy_that_can_t_be_used_is_one_line(
 
 
 def test_notices_go_to_the_log(call: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def serve(daemon: Daemon) -> None:
+    async def serve(daemon: Daemon, _started: object) -> None:
         await daemon.poller.drain(0)
         raise ListenError("made up")
 

@@ -213,9 +213,11 @@ async def texts_of_errors(config: Config) -> list[str]:
     }
 
     async def texts_of(watched: WatchedFactor) -> list[str]:
-        url = clients[watched.key.account].factor_url(watched)
+        key = watched.key
+        base_url = config.settings.accounts[key.account].base_url
+        path = f"/v2/Services/{key.service_sid}/Entities/{watched.identity}/Factors/{key.factor_sid}"
         try:
-            await transports[watched.key.account].handle_async_request(httpx.Request("GET", url))
+            await transports[key.account].handle_async_request(httpx.Request("GET", base_url + path))
         except AttemptError as error:
             record = logging.LogRecord("exporter", logging.ERROR, "", 0, "", (), None)
             record.exc_info = (type(error), error, error.__traceback__)

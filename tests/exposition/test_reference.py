@@ -104,8 +104,9 @@ def test_the_table_of_states_is_true(state: str, before: FactorRecord | None, af
     lines = render().splitlines()
     (head,) = (cells(line) for line in lines if line.startswith("| state |"))
     (row,) = (cells(line) for line in lines if line.startswith(f"| {state} |"))
-    values = {family.name: value for family, value in FactorSamples().values(after)}
-    values_before = {family.name: value for family, value in FactorSamples().values(before)} if before else {}
+    names = [family.name for family in FACTOR_FAMILIES]
+    values = dict(zip(names, FactorSamples().values(after), strict=True))
+    values_before = dict(zip(names, FactorSamples().values(before), strict=True)) if before else {}
     for name, cell in zip(head[1:], row[1:], strict=True):
         family = FACTOR_PREFIX + name.strip("`")
         assert family in {known.name for known in FACTOR_FAMILIES}

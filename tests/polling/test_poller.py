@@ -201,6 +201,19 @@ async def test_an_account_slightly_over_budget_stretches_too() -> None:
 
 
 @in_virtual_time
+async def test_thousands_are_stretched_some_at_a_time() -> None:
+    rig = Rig(factors(1_200, interval=100.0), rate=10)
+    assert len(rig.diary.intervals) == 500
+    rig.poller.keep_budgets()  # not before the others are reached
+    assert len(rig.diary.budgets) == 1
+    rig.poller.forget([key(1_100)])
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert {record.interval_seconds for record in rig.ledger} == {100 * rig.account.stretch}
+    assert len(rig.diary.intervals) == 1_199
+
+
+@in_virtual_time
 async def test_the_rate_holds_over_budget_in_every_second() -> None:
     rig = Rig(factors(900, interval=3.0), rate=25, concurrency=8)
     await rig.run(120, and_each=rig.poller.keep_budgets)

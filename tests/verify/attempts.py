@@ -1,4 +1,4 @@
-"""Attempts through the shipped transport on real sockets, and what is expected of them."""
+"""Attempts on real sockets, through the shipped transport or the library's, and what is expected of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from exporter.verify.client import VerifyClient
+from exporter.verify.library import library_transport
 from exporter.verify.outcome import Answer, Attempt, Failure, Reason, Status
-from exporter.verify.transport import BoundedTransport, library_transport
+from exporter.verify.proxies import proxy_of
+from exporter.verify.shipped import transport_to, usual_authorities
+from exporter.verify.transport import BoundedTransport
 
 from .given import IDENTITY, PASSWORD, USERNAME
 from .wire import FACTOR, Wire, answer, says
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    import httpx
     import trustme
 
     from exporter.watched import WatchedFactor
@@ -55,12 +59,29 @@ class Authority:
         return context
 
 
+def library_to(
+    *, base_url: str, max_connections: int, ca_file: Path | None = None, proxy_url: str = ""
+) -> httpx.AsyncBaseTransport:
+    """Return the library's transport, for what the shipped one is told."""
+    context = ssl.create_default_context(cafile=ca_file) if ca_file else usual_authorities()
+    return library_transport(max_connections=max_connections, context=context, proxy=proxy_of(base_url, proxy_url))
+
+
+TRANSPORTS = {"shipped": transport_to, "library": library_to}
+made = "shipped"  # the fixture each_transport changes it
+
+
+def transport_of(**options: Any) -> httpx.AsyncBaseTransport:
+    """Return a transport of the kind that is tested."""
+    return TRANSPORTS[made](**options)
+
+
 @asynccontextmanager
 async def client_of(
     base_url: str, *, timeout_seconds: float = AMPLE_SECONDS, max_connections: int = 1, **options: Any
 ) -> AsyncIterator[VerifyClient]:
     """Yield a client as the daemon builds it; its pool is of one connection, so that a jam shows at once."""
-    transport = library_transport(base_url=base_url, max_connections=max_connections, **options)
+    transport = transport_of(base_url=base_url, max_connections=max_connections, **options)
     client = VerifyClient(
         base_url=base_url,
         username=USERNAME,

@@ -9,6 +9,7 @@ import trustme
 
 from exporter.watched import FactorKey, WatchedFactor
 
+from . import attempts
 from .attempts import Authority
 from .given import FACTOR_SID, IDENTITY, SERVICE_SID
 
@@ -28,6 +29,13 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(params=["shipped", "library"])
+def each_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test with each of the two transports."""
+    monkeypatch.setattr(attempts, "made", request.param)
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

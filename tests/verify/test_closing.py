@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from exporter.verify.outcome import Failure, Reason
-from exporter.verify.transport import AttemptError, BoundedTransport, library_transport
+from exporter.verify.transport import AttemptError, BoundedTransport
 
 from .attempts import (
     AMPLE_SECONDS,
@@ -27,6 +27,7 @@ from .attempts import (
     client_of,
     failure,
     tls_url,
+    transport_of,
     url_of,
 )
 from .wire import Wire, then_stalls
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from exporter.watched import WatchedFactor
 
     from .attempts import Authority
+
+
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 
 @pytest.mark.parametrize("stage", ["resolving", "handshake", "headers", "body"])
@@ -109,7 +113,7 @@ async def test_closing_while_an_attempt_is_timing_out() -> None:
 async def test_an_attempt_after_closing_fails_without_a_request() -> None:
     async with Wire(WELL) as wire:
         bounded = BoundedTransport(
-            library_transport(base_url=url_of(wire), max_connections=1), timeout_seconds=AMPLE_SECONDS
+            transport_of(base_url=url_of(wire), max_connections=1), timeout_seconds=AMPLE_SECONDS
         )
         request = httpx.Request("GET", url_of(wire))
         assert (await bounded.handle_async_request(request)).status_code == 200

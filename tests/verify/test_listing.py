@@ -13,7 +13,8 @@ from exporter.simulator import Fault, FaultKind, Operation, Simulator
 from exporter.verify.client import VerifyClient
 from exporter.verify.listing import interpret_page
 from exporter.verify.outcome import Failure, Page, Reason
-from exporter.verify.transport import BoundedTransport, library_transport
+from exporter.verify.shipped import transport_to
+from exporter.verify.transport import BoundedTransport
 from exporter.watched import EntityKey, WatchedEntity
 
 from .strategies import JSON
@@ -112,7 +113,7 @@ async def client(simulator: Simulator) -> AsyncIterator[VerifyClient]:
         username=simulator.username,
         password=lambda: simulator.password,
         transport=BoundedTransport(
-            library_transport(base_url=simulator.base_url, max_connections=2), timeout_seconds=5.0
+            transport_to(base_url=simulator.base_url, max_connections=2), timeout_seconds=5.0
         ),
     )
     yield client

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from httpx_aiohttp import AiohttpTransport
 
+from exporter.verify.lean import LeanTransport
 from exporter.verify.outcome import Failure, Reason
-from exporter.verify.transport import library_transport
+from exporter.verify.proxies import proxy_of
+from exporter.verify.shipped import transport_to
 
 from .attempts import VERIFIED, WELL, Authority, client_of, failure, url_of
 from .given import PASSWORD
@@ -71,17 +72,14 @@ async def test_the_environments_credentials_go_to_the_proxy_alone(
 def test_no_proxy(monkeypatch: pytest.MonkeyPatch, no_proxy: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:3128")
     monkeypatch.setenv("NO_PROXY", no_proxy)
-    transport = library_transport(base_url=TARGET, max_connections=1)
-    assert isinstance(transport, AiohttpTransport)
-    assert transport.proxy is None
+    assert proxy_of(TARGET) is None
 
 
 @pytest.mark.parametrize("base_url", ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"])
 def test_loopback_is_never_asked_of_the_environments_proxy(monkeypatch: pytest.MonkeyPatch, base_url: str) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
-    transport = library_transport(base_url=base_url, max_connections=1)
-    assert isinstance(transport, AiohttpTransport)
-    assert transport.proxy is None
+    assert proxy_of(base_url) is None
+    assert isinstance(transport_to(base_url=base_url, max_connections=1), LeanTransport)
 
 
 async def test_http_proxy_is_for_http(watched: WatchedFactor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,9 +87,7 @@ async def test_http_proxy_is_for_http(watched: WatchedFactor, monkeypatch: pytes
         monkeypatch.setenv("HTTP_PROXY", url_of(proxy))
         async with client_of("http://verify.example") as client:
             assert (await client.fetch_factor(watched)).result == VERIFIED
-        transport = library_transport(base_url=TARGET, max_connections=1)
-    assert isinstance(transport, AiohttpTransport)
-    assert transport.proxy is None
+        assert proxy_of(TARGET) is None
     (request,) = proxy.requests
     assert request.startswith(b"GET http://verify.example/v2/Services/")
 
@@ -112,10 +108,10 @@ async def test_proxy_url_goes_before_the_environment(
 @pytest.mark.parametrize("address", ["socks5://127.0.0.1:1080", "socks5h://127.0.0.1:1080", "ftp://127.0.0.1"])
 def test_a_proxy_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     with pytest.raises(ValueError, match="only http and https are supported"):
-        library_transport(base_url=TARGET, max_connections=1, proxy_url=address)
+        transport_to(base_url=TARGET, max_connections=1, proxy_url=address)
     monkeypatch.setenv("HTTPS_PROXY", address)
     with pytest.raises(ValueError, match="only http and https are supported"):
-        library_transport(base_url=TARGET, max_connections=1)
+        transport_to(base_url=TARGET, max_connections=1)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from exporter.verify.outcome import Reason
-from exporter.verify.transport import library_transport
+from exporter.verify.shipped import transport_to
 
 from .attempts import (
     CLOSED,
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
     from .attempts import Authority
     from .wire import Behaviour
+
+
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 
 @pytest.fixture(scope="module")
@@ -173,4 +176,4 @@ def test_a_ca_file_that_cannot_be_loaded(tmp_path: Path, content: bytes | None) 
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(OSError):
-        library_transport(base_url="https://localhost", max_connections=1, ca_file=file)
+        transport_to(base_url="https://localhost", max_connections=1, ca_file=file)

@@ -11,12 +11,10 @@ import tracemalloc
 import zlib
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
-from httpx_aiohttp import AiohttpTransport
 
+from exporter.verify.body import MAX_BODY_BYTES
 from exporter.verify.outcome import Failure, Reason
-from exporter.verify.transport import IDLE_CONNECTION_SECONDS, MAX_BODY_BYTES, library_transport
 
 from .attempts import (
     AMPLE_SECONDS,
@@ -47,26 +45,7 @@ if TYPE_CHECKING:
     from .wire import Behaviour
 
 
-def test_the_library_transport_is_the_shipped_one() -> None:
-    transport = library_transport(base_url="https://verify.twilio.com", max_connections=3)
-    assert type(transport) is AiohttpTransport
-    assert transport.proxy is None
-
-
-async def test_the_session_below_it() -> None:
-    transport = library_transport(base_url="https://verify.twilio.com", max_connections=3)
-    assert isinstance(transport, AiohttpTransport)
-    session = transport.get_client()
-    try:
-        assert type(session) is aiohttp.ClientSession
-        assert isinstance(session.connector, aiohttp.TCPConnector)
-        assert session.connector.limit == 3
-        assert session.connector._keepalive_timeout == IDLE_CONNECTION_SECONDS
-        assert isinstance(session.cookie_jar, aiohttp.DummyCookieJar)
-        assert session.timeout == aiohttp.ClientTimeout(total=None)
-        assert not session.trust_env
-    finally:
-        await session.close()
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 
 # An answer

@@ -1,0 +1,119 @@
+"""The upstream of the measurements: nginx on loopback that answers as the Verify API does, over TLS.
+
+Its answers have the size and the headers of the real ones; it costs a fraction of what any exporter does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trustme
+
+from benchmarks.process import found
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ACCOUNT_SID, SERVICE_SID = "AC" + "0" * 32, "VA" + "5e" * 16
+USERNAME, PASSWORD = "SK" + "0" * 32, "not-a-secret"
+
+_BODY = (
+    '{"sid":"$3","account_sid":"'
+    + ACCOUNT_SID
+    + '","service_sid":"$1","entity_sid":"YE00000000000000000000000000000000","identity":"$2",'
+    '"date_created":"2026-01-05T10:00:00Z","date_updated":"2026-02-05T10:00:00Z","friendly_name":"on-call",'
+    '"status":"verified","factor_type":"push","config":{"sdk_version":"1.0","app_id":"com.example.app",'
+    '"notification_platform":"fcm","notification_token":"'
+    + "n" * 120
+    + '"},"metadata":null,"url":"https://verify.twilio.com/v2/Services/$1/Entities/$2/Factors/$3"}'
+)
+
+_CONFIG = """\
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log crit;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  keepalive_timeout 600s;
+  keepalive_requests 100000000;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port} ssl backlog=4096;
+    ssl_certificate {folder}/server.pem;
+    ssl_certificate_key {folder}/server.key;
+    default_type application/json;
+    location ~ ^/v2/Services/([^/]+)/Entities/([^/]+)/Factors/([^/]+)$ {{
+      add_header Twilio-Request-Id RQ00000000000000000000000000000000;
+      add_header Twilio-Request-Duration 0.050;
+      add_header Twilio-Concurrent-Requests 1;
+      return 200 '{body}';
+    }}
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where the upstream listens, and the file that makes a client trust it."""
+
+    port: int
+    ca_file: Path
+    pid: int
+
+    @property
+    def base_url(self) -> str:
+        """The address that a client is given."""
+        return f"https://localhost:{self.port}"
+
+
+@contextlib.contextmanager
+def upstream(folder: Path) -> Iterator[Upstream]:
+    """Run nginx until the end of the block."""
+    nginx = found("nginx", install="apt-get install nginx-light")
+    authority, port = trustme.CA(), free_port()
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    ca_file, config = folder / "ca.pem", folder / "nginx.conf"
+    authority.cert_pem.write_to_path(str(ca_file))
+    (folder / "server.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    certificate.private_key_pem.write_to_path(str(folder / "server.key"))
+    config.write_text(_CONFIG.format(folder=folder, port=port, body=_BODY), encoding="utf-8")
+    process = subprocess.Popen(
+        (nginx, "-e", str(folder / "error.log"), "-c", str(config)), stdin=subprocess.DEVNULL
+    )
+    try:
+        wait_for_port(port)
+        yield Upstream(port, ca_file, process.pid)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        port: int = opened.getsockname()[1]
+        return port
+
+
+def wait_for_port(port: int, seconds: float = 30.0) -> None:
+    """Wait until somebody listens on a port of loopback; raises SystemExit where nobody does in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    raise SystemExit(f"nobody listens on port {port}")

@@ -1,0 +1,34 @@
+"""The event loop that the daemon runs on."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import TYPE_CHECKING
+
+try:
+    import uvloop
+except ImportError:  # another platform or another Python: the standard loop does the same, at a higher cost
+    uvloop = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+
+_GARBAGE_THRESHOLDS = (10_000, 20, 50)  # a burst of fetches holds some thousands of objects for a moment
+
+
+def settle_memory() -> None:
+    """Take what the process has made so far out of the garbage collector's rounds.
+
+    A watchlist of 100,000 factors is a million objects that live on, and each full round would walk them all.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE_THRESHOLDS)
+
+
+def run_to_end(main: Coroutine[object, object, None]) -> None:
+    """Run a coroutine to its end, on uvloop where there is one: a fetch costs a third less CPU there."""
+    with asyncio.Runner(loop_factory=None if uvloop is None else uvloop.new_event_loop) as runner:
+        runner.run(main)
