@@ -1,4 +1,4 @@
-"""Writes the files of rules: as they are in the repository, or with a site's own values into another folder."""
+"""Writes the files of rules: those of the repository with their documentation, or a site's own elsewhere."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import argparse
 from pathlib import Path
 
 from grafana.rules.model import Settings
+from grafana.rules.reference import filled
 from grafana.rules.render import files
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "alerts.md"
 
 
 def main() -> None:
     """Write the files."""
     usual = Settings()
     parser = argparse.ArgumentParser(prog="python -m grafana.rules", description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent, metavar="FOLDER")
+    parser.add_argument("--output", type=Path, default=HERE, metavar="FOLDER")
     parser.add_argument("--dropped", default=",".join(usual.dropped), metavar="LABEL,…", help="labels of a process")
     parser.add_argument("--job", default=usual.job, help="job of the exporter's targets")
     parser.add_argument("--runbooks", default=usual.runbooks, metavar="URL", help="where the runbooks are")
@@ -27,6 +31,8 @@ def main() -> None:
     )
     for name, text in files(settings).items():
         (given.output / name).write_text(text, encoding="utf-8")
+    if given.output == HERE:
+        PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), settings), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def _coverage(settings: Settings) -> Alert:
     def shards(operator: str) -> str:
         return f"{operator} {settings.without()} (last_over_time({SHARDS.name}[5m]))"
 
-    present = f"count without (shard) (max {settings.without()} (last_over_time({SHARD_INFO.name}[5m])))"
+    present = f"count without (shard) (group {settings.without()} (present_over_time({SHARD_INFO.name}[5m])))"
     return Alert(
         "ShardCoverage",
         f"""\

@@ -129,7 +129,8 @@ def told_tests(cases: Iterable[Case]) -> list[dict[str, Any]]:
 def _series(case: Case, mark: Labels) -> list[dict[str, str]]:
     more = "".join(f', {key}="{value}"' for key, value in mark.items())
     return [
-        {"series": f"{series.removesuffix('}')}{more}}}", "values": values} for series, values in case.series.items()
+        {"series": f"{series.removesuffix('}')}{more}}}", "values": values}
+        for series, values in case.series.items()
     ]
 
 
@@ -148,4 +149,3 @@ def run(promtool: str, *files: Path) -> subprocess.CompletedProcess[str]:
     """Run files of tests, and return what promtool says of them."""
     command = [promtool, "test", "rules", *map(str, files)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-

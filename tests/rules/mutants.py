@@ -54,7 +54,9 @@ def mutants(rule: dict[str, Any]) -> Iterator[Mutant]:
             without = {field: value for field, value in rule.items() if field != key}
             yield Mutant(name, f"no {key}", without)
             minutes = int(promql.parse_duration(rule[key]).total_seconds() // 60)
-            for other in (minutes - 1, minutes + 1):
+            # What an alert is kept firing from may differ by a minute between two majors of Prometheus.
+            step = 1 if key == "for" else 2
+            for other in (minutes - step, minutes + step):
                 yield Mutant(name, f"{key}: {other}m", rule | {key: f"{other}m"})
     if "alert" in rule:
         yield Mutant(name, "another severity", rule | {"labels": {"severity": "other"}})
@@ -91,8 +93,8 @@ def _expressions(node: promql.Expr) -> Iterator[tuple[str, str]]:
 def _other_numbers(number: float) -> Iterator[float]:
     if number == 0:
         yield 2
-    elif number == 1:
-        yield from (0, 2)
+    elif number < 10 and number.is_integer():
+        yield from (number - 1, number + 1)
     else:
         yield from (number * 0.9, number * 1.1)
 
@@ -135,7 +137,9 @@ def _of_aggregation(node: promql.AggregateExpr) -> Iterator[tuple[str, str]]:
     for what, inner in _expressions(node.expr):
         yield what, text(operator, labels, inner)
     yield f"not aggregated: {node}", f"({node.expr})"
-    yield f"{operator} → {_AGGREGATIONS[operator]}: {node}", text(_AGGREGATIONS[operator], labels, str(node.expr))
+    if operator in _AGGREGATIONS:
+        other = _AGGREGATIONS[operator]
+        yield f"{operator} → {other}: {node}", text(other, labels, str(node.expr))
     for label in labels:
         yield f"{label} is kept: {node}", text(operator, [each for each in labels if each != label], str(node.expr))
 
@@ -150,7 +154,7 @@ def _of_call(node: promql.Call) -> Iterator[tuple[str, str]]:
     if function in _FUNCTIONS:
         other = _FUNCTIONS[function]
         yield f"{function} → {other}: {node}", f"{other}({argument})"
-    if function == "last_over_time":
+    if function in ("last_over_time", "present_over_time"):
         yield f"as it is now: {node}", str(argument.vector_selector)
     if function == "absent":
         yield f"present: {node}", str(argument)
@@ -176,5 +180,7 @@ def _of_selector(node: promql.VectorSelector) -> Iterator[tuple[str, str]]:
         if len(alternatives) > 1:
             for alternative in alternatives:
                 fewer = "|".join(each for each in alternatives if each != alternative)
-                others = ", ".join([kept, f'{left_out.name}=~"{fewer}"'] if kept else [f'{left_out.name}=~"{fewer}"'])
+                others = ", ".join(
+                    [kept, f'{left_out.name}=~"{fewer}"'] if kept else [f'{left_out.name}=~"{fewer}"']
+                )
                 yield f"without {alternative}: {node}", f"{node.name}{{{others}}}"

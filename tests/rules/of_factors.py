@@ -81,8 +81,9 @@ CASES = (
             10,
             ALICE,
             "A factor that was verified is unverified.",
-            'Factor "alice\'s phone" (account main, service VA1) was last seen verified at 1970-01-01 00:04:00 +0000 '
-            "UTC and the last answer says unverified: it can't approve anything until its user verifies it again.",
+            'Factor "alice\'s phone" (account main, service VA1) was last seen verified at 1970-01-01 00:04:00 '
+            "+0000 UTC and the last answer says unverified: it can't approve anything until its user "
+            "verifies it again.",
             _DASHBOARD,
         ),
     ),
@@ -123,14 +124,28 @@ CASES = (
     Case(
         "a restart without a state file goes on as the same alert",
         _REGRESSED,
-        factor(ALICE, POD_A, verified="0x9 stale", exists="1x9 stale", last_verified="0x9 stale", interval="300x9 stale")
+        factor(
+            ALICE,
+            POD_A,
+            verified="0x9 stale",
+            exists="1x9 stale",
+            last_verified="0x9 stale",
+            interval="300x9 stale",
+        )
         | factor(ALICE, POD_B, verified="_x11 0x100", exists="_x11 1x100", interval="_x11 60x100"),
         {9: [ALICE], 10: [ALICE], 11: [ALICE], 20: [ALICE], 60: [ALICE], 100: [ALICE]},
     ),
     Case(
         "a restart without a state file is no new enrolment",
         _UNVERIFIED,
-        factor(ALICE, POD_A, verified="0x9 stale", exists="1x9 stale", last_verified="0x9 stale", interval="300x9 stale")
+        factor(
+            ALICE,
+            POD_A,
+            verified="0x9 stale",
+            exists="1x9 stale",
+            last_verified="0x9 stale",
+            interval="300x9 stale",
+        )
         | factor(ALICE, POD_B, verified="_x11 0x100", exists="_x11 1x100", interval="_x11 60x100"),
         {20: [], 60: [], 100: []},
     ),
@@ -155,8 +170,8 @@ CASES = (
             20,
             ALICE,
             "A factor has not been verified yet.",
-            'Factor "alice\'s phone" (account main, service VA1) exists but was never seen verified: its enrolment is '
-            "not finished, and it can't approve anything. Twilio may delete it within a day of its creation.",
+            'Factor "alice\'s phone" (account main, service VA1) exists but was never seen verified: its enrolment '
+            "is not finished, and it can't approve anything. Twilio may delete it within a day of its creation.",
             _DASHBOARD,
         ),
     ),
@@ -216,8 +231,8 @@ CASES = (
             25,
             BOB,
             "The enrolment of a factor was abandoned.",
-            'Factor "bob" (account main, service VA1) was never seen verified and is gone, or was created more than 20 '
-            "hours ago: Twilio may have deleted it. Its user must enrol anew, or the watchlist drop it.",
+            'Factor "bob" (account main, service VA1) was never seen verified and is gone, or was created more '
+            "than 20 hours ago: Twilio may have deleted it. Its user must enrol anew, or the watchlist drop it.",
             _DASHBOARD_OF_BOB,
         ),
         severity="warning",
@@ -225,14 +240,16 @@ CASES = (
     Case(
         "verified, and gone for a while",
         _MISSING,
-        factor(ALICE, verified="1x4 stale _x24 1x5", exists="1x4 0x24 1x5", last_verified="240x40", created="-3600x4"),
+        factor(
+            ALICE, verified="1x4 stale _x24 1x5", exists="1x4 0x24 1x5", last_verified="240x40", created="-3600x4"
+        ),
         {19: [], 20: [ALICE], 29: [ALICE], 30: []},
         Told(
             25,
             ALICE,
             "A factor that was verified is gone.",
-            'Factor "alice\'s phone" (account main, service VA1) was last seen verified at 1970-01-01 00:04:00 +0000 '
-            "UTC; now the API answers 404: it was deleted, or the watchlist names the wrong place.",
+            'Factor "alice\'s phone" (account main, service VA1) was last seen verified at 1970-01-01 00:04:00 '
+            "+0000 UTC; now the API answers 404: it was deleted, or the watchlist names the wrong place.",
             _DASHBOARD,
         ),
     ),
@@ -246,7 +263,8 @@ CASES = (
     Case(
         "what is there is not missing, and what was never verified is not missing",
         _MISSING,
-        factor(ALICE, verified="1x60", exists="1x60", last_verified="0x60") | factor(BOB, exists="0x60", created=""),
+        factor(ALICE, verified="1x60", exists="1x60", last_verified="0x60")
+        | factor(BOB, exists="0x60", created=""),
         {15: [], 60: []},
     ),
     Case(
@@ -259,15 +277,20 @@ CASES = (
         "of two pods the higher value counts, the last five minutes of one that is gone included",
         _REGRESSED,
         recorded("1x8 9 stale", interval="1x8 9 stale", second="_x9 2 3x50", second_interval="_x9 2 3x50"),
-        shows=[*shown(9, 9), *shown(13, 9), *shown(16, 3), _shown(WATCHED, 13, 9),
-               _shown(WATCHED, 16, 3)],
+        shows=[*shown(9, 9), *shown(13, 9), *shown(16, 3), _shown(WATCHED, 13, 9), _shown(WATCHED, 16, 3)],
     ),
     Case(
         "what was known is kept while the factor is watched, and a quarter of an hour longer",
         _REGRESSED,
         recorded("1x8 9 stale", interval="300x59 stale"),
-        shows=[*shown(16, 9), *shown(59, 9), *shown(72, 9), *shown(76, None), _shown(WATCHED, 62, 300),
-               _shown(WATCHED, 66, None)],
+        shows=[
+            *shown(16, 9),
+            *shown(59, 9),
+            *shown(72, 9),
+            *shown(76, None),
+            _shown(WATCHED, 62, 300),
+            _shown(WATCHED, 66, None),
+        ],
     ),
     Case(
         "what was known comes back with an exporter that was away for 20 minutes",
@@ -281,4 +304,4 @@ CASES = (
         recorded("9x9 stale", interval="300x9 stale _x29 300x60"),
         shows=[*shown(22, 9), *shown(26, None), *shown(41, None), *shown(50, None)],
     ),
-)  # fmt: skip
+)
