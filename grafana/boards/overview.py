@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from exporter.exposition.catalogue import (
     ENTITY_FACTORS,
     FACTOR_EXISTS,
@@ -19,7 +21,7 @@ from exporter.polling.ledger import STATUSES
 from exporter.verify.outcome import Status
 from grafana.boards.board import FACTOR, OVERVIEW, Board, Line, Section
 from grafana.boards.health import exporters_up, last_tick
-from grafana.boards.panels import Column, Link, Query, graph, one_value, rows, timeline
+from grafana.boards.panels import MOST_POINTS, Column, Link, Query, graph, one_value, rows, timeline
 from grafana.boards.promql import (
     FACTOR_KEY,
     STATE,
@@ -50,6 +52,9 @@ from grafana.boards.variables import (
     row_limit,
 )
 
+if TYPE_CHECKING:
+    from exporter.exposition.catalogue import Family
+
 _VERIFIED, _EXISTS = per_factor(FACTOR_VERIFIED), per_factor(FACTOR_EXISTS)
 _WATCHED = per_factor(FACTOR_INTERVAL)
 
@@ -61,7 +66,6 @@ _VERIFIED_SHARE = f"(sum({_VERIFIED}) or 0 * count({_EXISTS})) / count({_WATCHED
 
 _FIRING = alerts('alertstate="firing"', 'severity="critical"')
 _FIRING_CALMLY = alerts('alertstate="firing"', 'severity!="critical"')
-_WORST_IN_RANGE = f"topk($rows, max_over_time(({STATE})[$__range:$__interval] @ end()))"
 _WORST_NOW = f"topk($rows, {STATE})"
 _SAME_FACTOR = f"and on ({FACTOR_KEY})"
 
@@ -75,6 +79,20 @@ def _to_factor(label: str) -> Link:
         for variable, name in zip(("account", "service", "factor"), FACTOR_LABELS, strict=True)
     )
     return Link("This factor", f"/d/{FACTOR}?{chosen_ones}&{_VARIABLES}")
+
+
+def _in_range(function: str, family: Family) -> str:
+    """Return a function of a factor's samples in the time that is shown, worked out once and not at each point."""
+    return f"max by ({FACTOR_KEY}) ({function}({chosen(family)}[$__range] @ end()))"
+
+
+# The worst state of each factor in the time that is shown; unknown where it was watched and no answer stood.
+_SEEN, _KNOWN = _in_range("count_over_time", FACTOR_INTERVAL), _in_range("count_over_time", FACTOR_EXISTS)
+_WORST_IN_RANGE = (
+    f"topk($rows, (4 + ({_in_range('min_over_time', FACTOR_EXISTS)} == 0))"
+    f" or (3 + ({_in_range('min_over_time', FACTOR_VERIFIED)} == 0))"
+    f" or (2 + 0 * ({_KNOWN} < {_SEEN})) or (2 + 0 * ({_SEEN} unless {_KNOWN})) or (1 + 0 * {_SEEN}))"
+)
 
 
 def _of_worst(expression: str) -> str:
@@ -256,7 +274,7 @@ WHAT_CHANGED = Section(
                     "s",
                     Query(f"max(time() - {per_factor(FACTOR_LAST_SUCCESS)})", "oldest answer"),
                     Query(f"max({_WATCHED})", "longest interval"),
-                ),
+                ).max_data_points(MOST_POINTS),
                 rows(
                     "Entities",
                     "Factors of each watched entity by status; one with none verified can't pass a check. Empty"

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _MOST_IDS = 1_000_000
 _BAR = "5m"
 
+MOST_POINTS = 200  # of what reads every factor's samples: six hours in steps of two minutes
+
 
 class Query(NamedTuple):
     """An expression, and the name of the series that it answers."""
@@ -165,6 +167,7 @@ def timeline(
         .fill_opacity(80)
         .line_width(0)
         .per_page(20)
+        .max_data_points(MOST_POINTS)
         .tooltip(style.VizTooltipOptions().mode(common.TooltipDisplayMode.SINGLE))
         .legend(
             style.VizLegendOptions()

@@ -120,7 +120,7 @@ def values(name: str, label: str, series: str, of: str, description: str, *, one
         .label(label)
         .description(description)
         .datasource(SOURCE)
-        .query({"query": query, "refId": f"Variable-{name}"})
+        .query({"qryType": 1, "query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery"})
         .refresh(dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(dashboard.VariableSort.ALPHABETICAL_ASC)
     )

@@ -148,3 +148,10 @@ def test_what_happens_now_and_then_is_counted_once() -> None:
             # The window of a bar is longer than its step by one scrape: a wide step leaves little to count twice.
             assert target.panel["interval"] == "5m", str(target)
             assert target.panel["fieldConfig"]["defaults"]["custom"]["drawStyle"] == "bars", str(target)
+
+
+def test_what_reads_every_factor_is_asked_for_few_points() -> None:
+    for target in targets():
+        of_all = "twilio_verify_factor_" in target.expression and "factor=~" in target.expression
+        if of_all and not target.query.get("instant") and target.board.endswith("overview"):
+            assert target.panel["maxDataPoints"] == 200, str(target)

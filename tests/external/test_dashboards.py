@@ -14,7 +14,7 @@ import pytest
 from exporter.simulator import Action, Fault, FaultKind, Script, Simulator, Step
 from tests.daemon.configs import account_of, entry, write_config
 from tests.daemon.running import running, until
-from tests.dashboards.files import boards, events, filled, targets, variables
+from tests.dashboards.files import board, boards, events, filled, targets, variables
 
 from .test_prometheus import Prometheus, free_port
 
@@ -89,7 +89,8 @@ def seeded(simulator: Simulator) -> list[dict[str, object]]:
 
 def configure(folder: Path, simulator: Simulator, entries: Iterable[dict[str, object]]) -> Path:
     """Write a configuration with these factors and an entity."""
-    polling = {"not_found_interval": "1s", "discovery_interval": "2s", "max_attempts": 2}
+    # The pauses for 429 are no reason to withdraw a status here, however slow the machine.
+    polling = {"not_found_interval": "1s", "discovery_interval": "2s", "max_attempts": 2, "stale_after": 100}
     path = write_config(
         folder / "config.toml",
         {"main": account_of(simulator, requests_per_second=100)},
@@ -175,22 +176,22 @@ async def empty_targets(server: Prometheus, wanting: set[tuple[str, str, str]]) 
 async def empty_variables(server: Prometheus) -> set[str]:
     """Return the variables that offer no choice."""
     empty = set()
-    for board in boards():
-        for name, item in variables(board).items():
+    for one in boards():
+        for name, item in variables(one).items():
             if item["type"] == "query":
                 series, label = re.fullmatch(r"label_values\((.+), (\w+)\)", item["query"]["query"]).groups()  # type: ignore[union-attr]
                 match = {"match[]": filled(series, SHORT)}
                 if not await server.api(f"label/{label}/values", **match):
-                    empty.add(f"{board['uid']}: {name}")
+                    empty.add(f"{one['uid']}: {name}")
     return empty
 
 
 async def empty_events(server: Prometheus) -> set[str]:
     """Return the kinds of events of which there was none."""
     return {
-        f"{board['uid']}: {event['name']}"
-        for board in boards()
-        for event in events(board)
+        f"{item['uid']}: {event['name']}"
+        for item in boards()
+        for event in events(item)
         # The pause after a start, in which a load is no reload, is not waited for.
         if not await asked(server, re.sub(r"\+ 30\b", "+ 0", event["expr"]))
     }
@@ -227,6 +228,7 @@ async def test_every_query_answers(program: Program, newer_program: Program, tmp
 
             await until(still_empty, lambda empty: not empty, within=PATIENCE_SECONDS)
             assert await empty_variables(server) == set()
+            await see_the_states(server)
             await see_a_team(server)
             await see_the_worst(server)
 
@@ -240,6 +242,24 @@ async def test_every_query_answers(program: Program, newer_program: Program, tmp
 async def reloaded(exporter: Exporter) -> int:
     async with aiohttp.ClientSession() as session, session.post(f"{exporter.url}/-/reload") as answer:
         return answer.status
+
+
+async def see_the_states(server: Prometheus) -> None:
+    """See each factor's state in the word that the board has for it; a paused factor has none."""
+    (target,) = (item for item in targets(board("twilio-verify-factor")) if item.panel["title"] == "State")
+    (mapping,) = target.panel["fieldConfig"]["defaults"]["mappings"]
+    found = {
+        series["metric"]["factor"]: mapping["options"][series["value"][1]]["text"]
+        for series in await asked(server, target.expression, instant=True)
+    }
+    expected = {
+        "verified": "✓ verified",
+        "unverified": "✗ unverified",
+        "deleted": "∅ not found",
+        "failing": "? unknown",
+    }
+    assert {name: found.get(name) for name in (*expected, "paused")} == {**expected, "paused": None}
+    assert len(found) == 8
 
 
 async def see_a_team(server: Prometheus) -> None:
@@ -273,5 +293,9 @@ async def see_the_worst(server: Prometheus) -> None:
         (row,) = await asked(server, expression, instant=True)
         assert row["metric"]["factor"] in {"deleted", 'odd "name" \\ (日本)'}
     (timeline,) = (item for item in targets() if item.panel["title"] == "States" and "overview" in item.board)
-    shown = await asked(server, timeline.expression.replace("$rows", "2"))
-    assert {series["metric"]["factor"] for series in shown} == {"deleted", 'odd "name" \\ (日本)'}
+
+    async def shown() -> set[str]:
+        series = await asked(server, timeline.expression.replace("$rows", "2"))
+        return {item["metric"]["factor"] for item in series}
+
+    await until(shown, lambda names: names == {"deleted", 'odd "name" \\ (日本)'}, within=PATIENCE_SECONDS)
