@@ -240,7 +240,7 @@ def _told(stack: Stack, times: float) -> Iterable[str]:
     yield f"{_EXAMPLE} falls back to unverified, which pages the team payments, and is verified again:"
     yield f"""  curl -X PUT -d '{{"status": "unverified"}}' {factor}"""
     yield f"""  curl -X PUT -d '{{"status": "verified"}}' {factor}"""
-    yield "The API is down, which is one page (within five minutes: that is how far its query looks back), and up:"
+    yield "The API is down, which is one page (after some five minutes: so far does its query look back), and up:"
     yield f"""  curl -X POST -d '{{"kind": "status", "status": 503}}' {stack.simulator}/simulator/faults"""
     yield f"  curl -X DELETE {stack.simulator}/simulator/faults"
     yield ""
