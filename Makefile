@@ -7,7 +7,7 @@ JOBS ?= auto
 LISTEN ?= 127.0.0.1:10069
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench soak docs lock lowest clean
+.PHONY: help demo stack test lint format bench soak docs lock lowest clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ $(VENV)/.dev: requirements-dev.lock | $(VENV)/bin/python
 
 demo: $(VENV)/.runtime  ## simulator and exporter together; no account needed (LISTEN=host:port)
 	@exec $(BIN)/python -m exporter demo --web.listen-address $(LISTEN)
+
+stack: $(VENV)/.runtime  ## the demo with Prometheus and Alertmanager, from this machine's packages (STACK="--times 1")
+	@exec $(BIN)/python -m grafana.stack $(STACK)
 
 test: $(VENV)/.dev  ## all tests, with branch coverage
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --cov --cov-report=term $(PYTEST)
