@@ -107,7 +107,10 @@ class Gate:
                 return self._too_many("requests", self._limits.requests)
             under_way = self._others
         with _among(under_way, connection):
-            return await handler(request)
+            try:
+                return await handler(request)
+            except web.RequestPayloadError:
+                return _refusal(400, "the body can't be read: it is cut short, or no HTTP")
 
     def _room_for_a_scrape(self) -> bool:
         """Return whether one more scrape may begin; makes room by ending the one that is read slowest."""

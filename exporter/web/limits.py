@@ -25,8 +25,9 @@ class Limits:
     body_bytes: int = _count(65_536, "request body that is announced: 413 beyond; no page reads a longer one")
     connections: int = _count(
         512,
-        "connections on one address. Beyond, the one is closed that has waited longest without a request, those "
-        "first that never sent one; a new one is refused where all are being answered",
+        "connections in all; the health address has as many of its own. Beyond, the one is closed that has waited "
+        "longest without a request, those first that never sent one; a new one is refused where all are being "
+        "answered",
     )
     scrapes: int = _count(
         40,

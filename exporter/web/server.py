@@ -47,10 +47,10 @@ class ListenError(Exception):
 
 
 class _ServerLog(logging.LoggerAdapter[logging.Logger]):
-    """The log of aiohttp's server, in which a request that is not HTTP is no error: anybody can send one."""
+    """The log of aiohttp's server; a request that is no HTTP, or whose sender left, is no error of this program."""
 
     def exception(self, msg: object, *args: object, exc_info: Any = True, **options: Any) -> None:
-        level = logging.DEBUG if isinstance(exc_info, HttpProcessingError) else logging.ERROR
+        level = logging.DEBUG if isinstance(exc_info, HttpProcessingError | ConnectionError) else logging.ERROR
         self.log(level, msg, *args, exc_info=exc_info, **options)
 
 
