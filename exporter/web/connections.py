@@ -165,6 +165,7 @@ class Connections:
 
     async def _begin(self, accepted: socket.socket, connection: Connection, context: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
+        begun = False
         try:
             if context is None:
                 await loop.connect_accepted_socket(lambda: connection, accepted)
@@ -176,10 +177,13 @@ class Connections:
                     ssl_handshake_timeout=self.limits.handshake_seconds,
                     ssl_shutdown_timeout=self.limits.close_seconds,
                 )
+            begun = True
         except (OSError, TimeoutError) as error:  # a handshake that failed is an OSError too
             log.debug("connection not begun", extra=fields(reason=str(error) or type(error).__name__))
-            self.forget(connection)
-            accepted.close()
+        finally:
+            if not begun:
+                self.forget(connection)
+                accepted.close()
 
     def close_longest_waiting(self) -> bool:
         """Close the connection that waits longest without a request; return whether there is one."""

@@ -336,15 +336,10 @@ class _Reading:
         if not _DURATION.fullmatch(text):
             section.refuse("interval", "is not a duration", 'write one such as "1s" or "100ms"; 0 is no limit')
             return None
-        try:
-            seconds = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
-        except ValueError:
-            section.refuse("interval", "is not a duration", 'write one such as "1s" or "100ms"; 0 is no limit')
-            return None
+        seconds = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
         if seconds and burst < 1:
-            section.refuse(
-                "burst" if "burst" in section else "", "burst is below 1: no request would pass", "write burst: 20"
-            )
+            name = "burst" if "burst" in section else ""
+            section.refuse(name, "would let no request through", "write a burst of at least 1, such as 20")
         return RateLimit(seconds, burst) if seconds else None
 
 
