@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.web.connections import Stage
 from tests.daemon.running import until
 from tests.web.webconfig.certificates import CLIENT_NAME, Certificates
 from tests.web.webconfig.https import MUTUAL, behind, client_context, get, handshake
@@ -145,6 +146,8 @@ async def rotate(house: House, certificates: Certificates, server: Prometheus) -
         for _ in range(2):
             await house.daemon._reloads.look()
         shown.add((await handshake(house.url, context)).getpeercert(binary_form=True))
-        house.daemon.server.connections.close_longest_waiting()  # so that Prometheus connects anew too
+        for connection in list(house.daemon.server.connections):
+            if connection.stage is Stage.IDLE:
+                connection.abort()  # so that Prometheus connects anew too
         await until(functools.partial(scraped, server, 2 + number // 2), bool, within=PATIENCE_SECONDS)
     return shown
