@@ -166,7 +166,7 @@ async def settled() -> dict[str, int]:
         descriptors = sum(1 for _ in Path("/proc/self/fd").iterdir())
         return {
             "connections": connections,
-            "tasks": sum(not name.startswith("RequestHandler.") for name in names),
+            "tasks": sum(not name.startswith(("RequestHandler.", "Connections.")) for name in names),
             "descriptors": descriptors - 2 * connections,
             "threads": sum(not thread.name.startswith("gzip") for thread in threading.enumerate()),
         }
