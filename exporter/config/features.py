@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 UNBUILT = MappingProxyType(
     {
         "web.config_file": "the server speaks plain HTTP, without authentication",
-        "web.enable_probe": "there is no /probe",
         "web.health_listen_address": "health is served on web.listen_address only",
     }
 )

@@ -144,7 +144,7 @@ def test_any_text_is_toml_or_refused_on_one_line(text: str) -> None:
 
 def test_every_fault_is_told_at_once(faults_of: Refusing) -> None:
     text = (
-        'colour = 1\n[polling]\ninterval = "soon"\n[web]\nenable_probe = true\n'
+        'colour = 1\n[polling]\ninterval = "soon"\n'
         + account("main", username='"x"', ca_file='"nowhere"')
         + account("Bad")
         + factor(1, identity='"x"')
@@ -169,7 +169,6 @@ def test_every_fault_is_told_at_once(faults_of: Refusing) -> None:
         ["config.toml", "accounts.main.username"],
         ["config.toml", "accounts.Bad"],
         ["config.toml", "watchlist.files[0]"],
-        ["config.toml", "web.enable_probe"],
         ["config.toml", "metrics.factor_families[0]"],
         ["config.toml", "accounts.main.ca_file"],
         ["config.toml", "metrics.identity"],
