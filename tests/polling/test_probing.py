@@ -98,7 +98,8 @@ async def test_a_fetch_that_takes_too_long_goes_on() -> None:
     assert rig.now == pytest.approx(2)
     assert rig.ledger[key(0)].status is None
     assert await ask(rig, key(0), within=4.0) is Probed.KNOWN
-    assert (rig.now, len(rig.client.calls)) == (pytest.approx(5), 1)
+    assert rig.now == pytest.approx(5)
+    assert len(rig.client.calls) == 1
 
 
 @in_virtual_time
@@ -117,7 +118,8 @@ async def test_one_that_waits_longer_asks_anew_where_the_first_gave_up() -> None
     rig = Rig(factors(2, interval=3_600.0), concurrency=1)
     rig.client.will(key(0), Reply(latency=5))
     rig.offer(key(0))
-    assert await asyncio.gather(ask(rig, key(1), 2.0), ask(rig, key(1), 20.0)) == [Probed.LATE, Probed.KNOWN]
+    first, second = await asyncio.gather(ask(rig, key(1), 2.0), ask(rig, key(1), 20.0))
+    assert [first, second] == [Probed.LATE, Probed.KNOWN]
     assert rig.client.asked(key(1)) == pytest.approx([5])
 
 
