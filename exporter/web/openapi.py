@@ -26,8 +26,9 @@ OPENMETRICS = OPENMETRICS_CONTENT_TYPE.partition(";")[0]
 _INTRODUCTION = (
     "What the exporter answers beside its pages. Factors and accounts are shown as they are known from polling; "
     "only `/probe` asks the Verify API. An error answer is a line of plain text that names the place and the mend. "
-    "A parameter that is unknown, given twice or malformed is refused with 400. Every path that takes GET takes "
-    "HEAD too; other methods are refused with 405."
+    "`/probe` and `/api/v1` refuse with 400 a parameter that is unknown, given twice or malformed; the other paths "
+    "have none and look at none. Every path that takes GET takes HEAD too; other methods are refused with 405. The "
+    "web configuration file may ask for a user name and a password everywhere but at `/-/healthy` and `/-/ready`."
 )
 _TIME = "seconds since the epoch"
 
@@ -90,13 +91,12 @@ def describe(telemetry_path: str) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "paths": {path: _path(operations) for path, operations in _paths(telemetry_path).items()},
+        "paths": {path: _path(path, operations) for path, operations in _paths(telemetry_path).items()},
         "components": {
             "schemas": {
                 "Factor": _schema(FactorView, FACTOR_FIELDS),
                 "Account": _schema(AccountView, ACCOUNT_FIELDS),
             },
-            "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
         },
     }
 
@@ -243,11 +243,27 @@ def _paths(telemetry_path: str) -> dict[str, dict[str, dict[str, Any]]]:
 _ANY_TEXT: dict[str, Any] = {"type": "string"}
 _MALFORMED = ("A parameter can't be used: which, why, and what it may be.",)
 _LIFECYCLE_CLOSED = ("`web.enable_lifecycle` is false, or a page of another site asks.",)
-_UNAUTHENTICATED = ("/-/healthy", "/-/ready")
+_BUSY = "Too many requests are answered at this moment."
+_AT_THE_GATE: Mapping[int, str] = {
+    401: "The web configuration file lists users, and the request names none of them with its password.",
+    413: "The request's body is too large.",
+    429: "The web configuration file bounds the rate of requests, and this one is beyond it.",
+    503: _BUSY,
+}
+_OPEN_TO_ALL = ("/-/healthy", "/-/ready")
 
 
-def _path(operations: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the operations of a path; whatever takes GET takes HEAD too."""
+def _path(path: str, operations: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the operations of a path with what holds for all; whatever takes GET takes HEAD too."""
+    if path not in _OPEN_TO_ALL:
+        for operation in operations.values():
+            told = operation["responses"]
+            for code, meaning in _AT_THE_GATE.items():
+                if str(code) in told:
+                    told[str(code)]["description"] += f" {meaning}"
+                else:
+                    told[str(code)] = {"description": meaning, "content": {TEXT: {"schema": _ANY_TEXT}}}
+            operation["responses"] = dict(sorted(told.items()))
     if (get := operations.get("get")) is None:
         return operations
     responses = {code: {"description": told["description"]} for code, told in get["responses"].items()}
@@ -289,6 +305,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "description": parameter.meaning,
         "required": parameter.required,
         "schema": dict(parameter.schema),
+        **({"example": parameter.example} if parameter.example else {}),
     }
 
 

@@ -46,7 +46,7 @@ def read_query(request: web.Request, parameters: Iterable[Parameter]) -> dict[st
     known = {parameter.name: parameter for parameter in parameters if parameter.place == "query"}
     for name in request.query:
         if name not in known:
-            raise refused(_shown(name), f"is not a parameter of {request.path}; there are {_listing(known)}")
+            raise refused(_shown(name), f"is not a parameter of {_shown(request.path)}; it has {_listing(known)}")
         if len(request.query.getall(name)) > 1:
             raise refused(name, "is given more than once; give it once")
     return {name: _value(parameter, request.query.get(name)) for name, parameter in known.items()}
@@ -65,7 +65,7 @@ def refused(name: str, fault: str) -> web.HTTPBadRequest:
 def _value(parameter: Parameter, text: str | None) -> Any:
     if text is None:
         if parameter.required:
-            raise refused(parameter.name, f"is missing; give it as ?{parameter.name}={parameter.example}")
+            raise refused(parameter.name, f"is missing; give it, as in ?{parameter.name}={parameter.example}")
         return parameter.default
     try:
         return parameter.read(text)

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 LONGEST_NAME = 128
 DEFAULT_SECONDS = 30.0
 LONGEST_SECONDS = 120.0
-MOST_WAITING = 100
+MOST_WAITING = 20  # fewer than the server answers at once: the pages stay open
 _MARGIN_SECONDS = 0.5
 _CLOSED = "closed: web.enable_probe is false\n"
 _MOST_CANDIDATES = 20
 
-FACTOR = text("factor", "The factor's name.", longest=LONGEST_NAME, required=True, example="NAME")
+FACTOR = text("factor", "The factor's name.", longest=LONGEST_NAME, required=True, example="payments-oncall-push")
 ACCOUNT = account_name("Only a factor of this account; needed where several have the name.")
 SERVICE_SID = service_sid("Only a factor of this service; needed where several have the name.")
 TIMEOUT = seconds_header(

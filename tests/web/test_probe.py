@@ -184,14 +184,14 @@ async def test_several_of_a_name_are_listed_to_choose_from(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("query", "status", "text"),
     [
-        ("", 400, "factor: is missing; give it as ?factor=NAME\n"),
+        ("", 400, "factor: is missing; give it, as in ?factor=payments-oncall-push\n"),
         ("factor=", 400, "factor: not a text of 1 to 128 characters\n"),
         (f"factor={'x' * 129}", 400, "factor: not a text of 1 to 128 characters\n"),
         ("factor=one&factor=two", 400, "factor: is given more than once; give it once\n"),
         (
             "factor=one&acount=x",
             400,
-            "acount: is not a parameter of /probe; there are factor, account, service_sid\n",
+            "acount: is not a parameter of /probe; it has factor, account, service_sid\n",
         ),
         (
             "factor=one&service_sid=VX1",
@@ -238,8 +238,7 @@ async def test_too_many_probes_are_told_to_come_back(tmp_path: Path, monkeypatch
     async with serving(tmp_path, entries("one"), web=OPEN) as house:
         account = house.daemon.poller.accounts["main"]
         account.under_way.add(house.key("one"))  # a fetch that does not end
-        wait = {"X_Prometheus_Scrape_Timeout_Seconds": "100"}
-        asking = [asyncio.create_task(house.ask("/probe?factor=one", **wait)) for _ in range(15)]
+        asking = [asyncio.create_task(house.ask("/probe?factor=one")) for _ in range(15)]
         await becomes(lambda: sum(task.done() for task in asking) == 10, within=30)
         house.tell("one", VERIFIED)
         account.under_way.discard(house.key("one"))
