@@ -60,7 +60,7 @@ class Api:
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the paths."""
         router.add_get("/api/v1/factors", self.factors)
-        router.add_get("/api/v1/factors/{account}/{service_sid}/{factor}", self.factor)
+        router.add_get("/api/v1/factors/{account:[^/]+}/{service_sid:[^/]+}/{factor:[^/]+}", self.factor)
         router.add_get("/api/v1/accounts", self.accounts)
         router.add_get("/api/v1/openapi.json", self.openapi)
 
