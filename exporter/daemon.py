@@ -138,6 +138,7 @@ class Daemon(Engine):
             await asyncio.wait((asyncio.create_task(self._state.save()),), timeout=_LAST_SAVE_SECONDS)
         await asyncio.gather(*self._aside, return_exceptions=True)
         await self.server.stop()
+        self.recorder.flush(at_the_end=True)
         log.info("stopped")
 
     async def sweep(self, factors: Iterable[WatchedFactor], progress: Callable[[int], None]) -> None:
