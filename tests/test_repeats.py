@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -208,3 +209,12 @@ def test_those_who_are_quiet_are_forgotten() -> None:
     assert sorted((count.key, count.total) for count in folding.quiet()) == [("a", 2), ("b", 1)]
     assert len(folding) == 0
     assert folding.over("a") == 0
+
+
+def test_the_documentation_has_the_words_of_the_lines(pytestconfig: pytest.Config) -> None:
+    root = pytestconfig.rootpath
+    _, _, section = (root / "docs" / "operations.md").read_text(encoding="utf-8").partition("## Read the log")
+    code = "".join((root / "exporter" / name).read_text(encoding="utf-8") for name in ("events.py", "repeats.py"))
+    words = re.findall(r"`([a-z' ]+ [a-z' ]+)`", section)
+    assert len(words) >= 7
+    assert [word for word in words if f'"{word}"' not in code] == []
