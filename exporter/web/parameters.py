@@ -18,6 +18,7 @@ ACCOUNT_PATTERN = "^[a-z0-9]+([_-][a-z0-9]+)*$"
 SERVICE_SID_PATTERN = "^[Vv][Aa][0-9a-fA-F]{32}$"
 _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?|[0-9](\.[0-9]{1,17})?[eE][+-]?[0-9]{1,3}")
 _MOST_DIGITS = 9
+_MOST_SECONDS = 1_000_000
 _SHOWN = 60
 
 
@@ -136,11 +137,11 @@ def seconds_header(name: str, meaning: str) -> Parameter:
 
     def read(given: str) -> float:
         seconds = float(given) if _NUMBER.fullmatch(given) else math.nan
-        if not 0 < seconds < math.inf:
-            raise ValueError("not a number of seconds above 0")
+        if not 0 < seconds <= _MOST_SECONDS:
+            raise ValueError(f"not a number of seconds above 0, and at most {_MOST_SECONDS}")
         return seconds
 
-    schema = {"type": "number", "exclusiveMinimum": 0, "maximum": 1e6}
+    schema = {"type": "number", "exclusiveMinimum": 0, "maximum": _MOST_SECONDS}
     return Parameter(name, meaning, schema, read, place="header")
 
 

@@ -215,13 +215,13 @@ async def test_what_cannot_be_probed_is_told_with_the_mend(
         assert (reply.status, reply.text) == (status, text)
 
 
-@pytest.mark.parametrize("given", ["", "soon", "0", "-1", "nan", "inf", "1_0", "1e999"])
+@pytest.mark.parametrize("given", ["", "soon", "0", "-1", "nan", "inf", "1_0", "1e999", "1000000.1"])
 async def test_a_scrape_timeout_that_is_none_is_refused(tmp_path: Path, given: str) -> None:
     async with serving(tmp_path, entries("one"), web=OPEN) as house:
         reply = await house.ask("/probe?factor=one", X_Prometheus_Scrape_Timeout_Seconds=given)
         assert (reply.status, reply.text) == (
             400,
-            "X-Prometheus-Scrape-Timeout-Seconds: not a number of seconds above 0\n",
+            "X-Prometheus-Scrape-Timeout-Seconds: not a number of seconds above 0, and at most 1000000\n",
         )
 
 
