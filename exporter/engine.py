@@ -127,7 +127,12 @@ class Engine:
         )
 
     def _client(self, config: Config, name: str) -> VerifyClient:
-        return client_of(config, name, self._transport, lambda: self.config.passwords[name].current)
+        own = config.passwords[name]  # what a removed account's last request goes with
+
+        def password() -> str:
+            return self.config.passwords.get(name, own).current
+
+        return client_of(config, name, self._transport, password)
 
     def _account(self, config: Config, name: str, client: VerifyClient) -> AccountPoller:
         account = config.settings.accounts[name]
