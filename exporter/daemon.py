@@ -123,6 +123,10 @@ class Daemon(Engine):
         """Return whether the configuration may be reloaded, and the log's level set, over HTTP."""
         return self.config.settings.web.enable_lifecycle
 
+    def probe_enabled(self) -> bool:
+        """Return whether a factor may be fetched at once over HTTP."""
+        return self.config.settings.web.enable_probe
+
     async def reload(self) -> Difference:
         """Read the configuration anew and put it in force; raises ConfigError where it is refused."""
         return await self._reloads.reload()
@@ -158,6 +162,7 @@ class Daemon(Engine):
         await asyncio.gather(*self._aside, return_exceptions=True)
         await self.server.stop()
         await self.health.stop()
+        self.recorder.flush(at_the_end=True)
         log.info("stopped")
 
     async def sweep(self, factors: Iterable[WatchedFactor], progress: Callable[[int], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import random
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from exporter import __revision__, __version__
 from exporter.config import ConfigError
 from exporter.events import EventLog
 from exporter.exposition.factors import FactorCollector, FactorExposition
-from exporter.exposition.page import exposition
+from exporter.exposition.page import exposition, exposition_of
 from exporter.exposition.telemetry import AccountGauges, ConfigGauges, Telemetry
 from exporter.logs import fields, set_level, set_style
 from exporter.passwords import PasswordWatch
@@ -20,7 +21,9 @@ from exporter.polling.account import AccountPoller
 from exporter.polling.clock import Clock
 from exporter.polling.discovery import Discovery
 from exporter.polling.ledger import Ledger
+from exporter.polling.names import Names
 from exporter.polling.poller import Poller
+from exporter.polling.probing import Probed, probe
 from exporter.polling.roster import Roster
 from exporter.polling.schedule import Schedule
 from exporter.recording import Recorder
@@ -92,6 +95,7 @@ class Engine:
         self._aside: set[asyncio.Task[None]] = set()
         self.passwords = PasswordWatch(lambda: self.config.passwords, self._password_changed)
         self.ledger = Ledger(ledger_policy(config))
+        self.names = Names(self.ledger)
         self._schedule: Schedule[FactorKey] = Schedule()
         samples = factor_samples(config)
         self.factors = FactorExposition(samples)
@@ -122,7 +126,12 @@ class Engine:
         )
 
     def _client(self, config: Config, name: str) -> VerifyClient:
-        return client_of(config, name, self._transport, lambda: self.config.passwords[name].current)
+        own = config.passwords[name]  # what a removed account's last request goes with
+
+        def password() -> str:
+            return self.config.passwords.get(name, own).current
+
+        return client_of(config, name, self._transport, password)
 
     def _account(self, config: Config, name: str, client: VerifyClient) -> AccountPoller:
         account = config.settings.accounts[name]
@@ -257,6 +266,30 @@ class Engine:
         """Return the pieces of a scrape: this moment, whatever became of the scheduler."""
         self.withdraw_stale()
         return exposition(self.factors, self.telemetry.registry, openmetrics=openmetrics)
+
+    def factor_exposition(self, key: FactorKey, *, openmetrics: bool) -> bytes | None:
+        """Return what a scrape shows of one factor now, ``None`` where it isn't watched."""
+        self.withdraw_stale()
+        record = self.ledger.get(key)
+        return None if record is None else exposition_of(self.factors.samples, record, openmetrics=openmetrics)
+
+    async def probe(self, key: FactorKey, within_seconds: float) -> Probed:
+        """Fetch a factor now, or wait for the fetch that is under way; tell what became of it."""
+        account = self.poller.accounts[key.account]
+        return await probe(
+            key, account=account, ledger=self.ledger, clock=self.clock, within_seconds=within_seconds
+        )
+
+    def pause_seconds(self, name: str) -> float:
+        """Return how long an account's pause may last: until it ends, or until its credentials are tried again."""
+        account = self.poller.accounts.get(name)
+        if account is None:
+            return 0.0
+        return max(0.0, min(account.held_until, account.probe_at or math.inf) - self.clock.steady())
+
+    def redact(self, text: str) -> str:
+        """Return a text without the secrets and the identities of the configuration."""
+        return self._confidential.redactor(text)
 
     def withdraw_stale(self) -> None:
         """Withdraw every status that is stale by now; what is shown calls this, as a tick may be late."""

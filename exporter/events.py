@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from exporter.folding import Folding
 from exporter.logs import fields
 from exporter.polling.jam import Jam
 from exporter.polling.mass404 import ServiceWatch
@@ -24,19 +24,8 @@ _JAMS = {
     Jam.STUCK: "a request did not end in its time",
     Jam.SILENT: "no request was answered any more",
 }
-REPEAT_SECONDS = 300.0
 FULL_LINES = 5
-
-
-@dataclass(slots=True)
-class _Episode:
-    """One trouble of one account while it lasts: the factors it holds, and what was not written in full."""
-
-    told_at: float
-    members: set[FactorKey] = field(default_factory=set)
-    full: int = 0
-    folded: int = 0
-    total: int = 0
+_UNBOUNDED = 1 << 30  # the keys are accounts and entities, and as few as are configured
 
 
 class EventLog:
@@ -58,11 +47,12 @@ class EventLog:
         self._service_size = service_size
         self._stretch = stretch
         self._services: dict[tuple[str, str], ServiceWatch] = {}
-        self._episodes: dict[tuple[str, Reason], _Episode] = {}
+        self._failures: Folding[tuple[str, Reason]] = Folding(steady, full_lines=FULL_LINES, most=_UNBOUNDED)
+        self._members: dict[tuple[str, Reason], set[FactorKey]] = {}
         self._failing: dict[FactorKey, Reason] = {}
-        self._stale = _Episode(told_at=steady())
-        self._pauses: dict[str, _Episode] = {}
-        self._walks: dict[EntityKey, _Episode] = {}
+        self._withdrawn: Folding[str] = Folding(steady, full_lines=FULL_LINES, most=_UNBOUNDED)
+        self._pauses: Folding[str] = Folding(steady, most=_UNBOUNDED)
+        self._walks: Folding[EntityKey] = Folding(steady, most=_UNBOUNDED)
 
     def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
         """Write what a fetch brought, if it is news."""
@@ -115,26 +105,24 @@ class EventLog:
 
     def _failed(self, record: FactorRecord, failure: Failure, outcome: Outcome) -> None:
         key = record.watched.key
-        now = self._steady()
-        episode = self._episodes.setdefault((key.account, failure.reason), _Episode(told_at=now))
+        trouble = (key.account, failure.reason)
+        members = self._members.setdefault(trouble, set())
+        news = key not in members
+        members.add(key)
         self._failing[key] = failure.reason
-        news = key not in episode.members
-        episode.members.add(key)
-        episode.total += 1
-        if now - episode.told_at >= REPEAT_SECONDS:
+        line = self._failures.happened(trouble, news=news)
+        if line.again:
             log.warning(
                 "fetches still fail",
                 extra=fields(
                     account=key.account,
                     reason=failure.reason,
-                    factors=len(episode.members),
-                    fetches=episode.folded + 1,
+                    factors=len(members),
+                    fetches=line.times,
                     detail=failure.detail,
                 ),
             )
-            episode.told_at, episode.full, episode.folded = now, 0, 0
-        elif news and episode.full < FULL_LINES:
-            episode.full += 1
+        elif line.times:
             log.warning(
                 "fetch failed",
                 extra=fields(
@@ -146,19 +134,20 @@ class EventLog:
                 ),
             )
         else:
-            episode.folded += 1
             log.debug(
                 "fetch failed again", extra=fields(**_who(record), reason=failure.reason, detail=failure.detail)
             )
 
     def _recovered(self, key: FactorKey) -> None:
         reason = self._failing.pop(key)
-        episode = self._episodes[key.account, reason]
-        episode.members.discard(key)
-        if not episode.members:
-            del self._episodes[key.account, reason]
+        trouble = (key.account, reason)
+        members = self._members[trouble]
+        members.discard(key)
+        if not members:
+            del self._members[trouble]
             log.info(
-                "no fetch fails so any more", extra=fields(account=key.account, reason=reason, failed=episode.total)
+                "no fetch fails so any more",
+                extra=fields(account=key.account, reason=reason, failed=self._failures.over(trouble)),
             )
 
     def forgotten(self, key: FactorKey) -> None:
@@ -167,41 +156,38 @@ class EventLog:
             self._recovered(key)
         self._found(key)
 
-    def flush(self) -> None:
-        """Write the counts of what was folded and is over; called now and then."""
-        self._flush_withdrawn()
-        for account, episode in self._pauses.items():
-            if episode.folded and self._steady() - episode.told_at >= REPEAT_SECONDS:
-                log.warning("rate limited more times", extra=fields(account=account, pauses=episode.folded))
-                episode.told_at, episode.folded = self._steady(), 0
+    def flush(self, *, at_the_end: bool = False) -> None:
+        """Write the counts of what was folded for five minutes, or all of them; called now and then."""
+        for (account, reason), folded, _ in self._failures.overdue(all_of_them=at_the_end):
+            factors = len(self._members.get((account, reason), ()))
+            log.warning(
+                "fetches still fail", extra=fields(account=account, reason=reason, factors=factors, fetches=folded)
+            )
+        self._flush_withdrawn(at_the_end=at_the_end)
+        for account, _, total in self._pauses.quiet():
+            log.info("not rate limited for five minutes", extra=fields(account=account, pauses=total))
+        for account, folded, _ in self._pauses.overdue(all_of_them=at_the_end):
+            log.warning("rate limited more times", extra=fields(account=account, pauses=folded))
+        for entity, folded, _ in self._walks.overdue(all_of_them=at_the_end):
+            log.warning(
+                "an entity's factors can't be listed",
+                extra=fields(account=entity.account, service_sid=entity.service_sid, walks=folded),
+            )
 
-    def _flush_withdrawn(self) -> None:
-        now = self._steady()
-        episode = self._stale
-        if now - episode.told_at >= REPEAT_SECONDS:
-            if episode.folded:
-                log.warning("more statuses were withdrawn", extra=fields(factors=episode.folded))
-            episode.told_at, episode.full, episode.folded = now, 0, 0
+    def _flush_withdrawn(self, *, at_the_end: bool = False) -> None:
+        for _, folded, _ in self._withdrawn.overdue(all_of_them=at_the_end):
+            log.warning("more statuses were withdrawn", extra=fields(factors=folded))
 
     def withdrawn(self, record: FactorRecord) -> None:
         """Write that a status became stale."""
         self._flush_withdrawn()
-        episode = self._stale
-        if episode.full < FULL_LINES:
-            episode.full += 1
+        if self._withdrawn.happened("", news=True).times:
             log.warning("status withdrawn: no definite answer for too long", extra=fields(**_who(record)))
-        else:
-            episode.folded += 1
 
     def walk_failed(self, entity: WatchedEntity, failure: Failure) -> None:
         """Write that an entity's factors can't be listed: in full at first, then each five minutes."""
-        now = self._steady()
-        episode = self._walks.get(entity.key)
-        if episode is None:
-            episode = self._walks[entity.key] = _Episode(told_at=now - REPEAT_SECONDS)
-        episode.total += 1
-        episode.folded += 1
-        if now - episode.told_at < REPEAT_SECONDS:
+        line = self._walks.happened(entity.key)
+        if not line.times:
             return
         log.warning(
             "an entity's factors can't be listed",
@@ -211,15 +197,13 @@ class EventLog:
                 entity=entity.name,
                 reason=failure.reason,
                 detail=failure.detail,
-                walks=episode.folded,
+                walks=line.times,
             ),
         )
-        episode.told_at, episode.folded = now, 0
 
     def walked(self, entity: WatchedEntity, found: int) -> None:
         """Write that an entity's factors can be listed again."""
-        episode = self._walks.pop(entity.key, None)
-        if episode is not None:
+        if failed := self._walks.over(entity.key):
             log.info(
                 "an entity's factors can be listed again",
                 extra=fields(
@@ -227,7 +211,7 @@ class EventLog:
                     service_sid=entity.key.service_sid,
                     entity=entity.name,
                     factors=found,
-                    failed=episode.total,
+                    failed=failed,
                 ),
             )
 
@@ -249,15 +233,17 @@ class EventLog:
 
     def rate_limited(self, account: str, pause_seconds: float, concurrency_limit: int) -> None:
         """Write that the API asked an account to slow down; what follows within five minutes is counted."""
-        now = self._steady()
-        episode = self._pauses.get(account)
-        if episode is not None and now - episode.told_at < REPEAT_SECONDS:
-            episode.folded += 1
+        line = self._pauses.happened(account)
+        if not line.times:
             return
-        self._pauses[account] = _Episode(told_at=now)
         log.warning(
             "rate limited: the account pauses",
-            extra=fields(account=account, pause_seconds=pause_seconds, concurrency_limit=concurrency_limit),
+            extra=fields(
+                account=account,
+                pause_seconds=pause_seconds,
+                concurrency_limit=concurrency_limit,
+                **({"pauses": line.times} if line.again else {}),
+            ),
         )
 
     def client_rotated(self, account: str, why: Jam) -> None:

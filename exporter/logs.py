@@ -12,9 +12,12 @@ import logging
 import math
 import re
 import sys
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import quote, quote_plus
+
+from exporter.repeats import RepeatFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container
@@ -129,19 +132,38 @@ def _logfmt_value(value: object) -> str:
 _OURS = "exporter"
 
 
-def configure(*, level: str, style: str, redact: Redactor, stream: TextIO | None = None) -> None:
-    """Send every log record of the process to one stream, in this style.
+def configure(
+    *,
+    level: str,
+    style: str,
+    redact: Redactor,
+    stream: TextIO | None = None,
+    steady: Callable[[], float] = time.monotonic,
+) -> None:
+    """Send every log record of the process to one stream, in this style, and what is repeated folded.
 
-    Libraries are heard from ``warning`` on, and from ``debug`` on only when our own level is debug.
+    Libraries are heard from ``warning`` on, and from ``debug`` on only when our own level is debug. ``steady``
+    gives seconds of a monotonic clock.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(EventFormatter(style, redact))
+    handler.addFilter(RepeatFilter(steady))
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
     root.addHandler(handler)
     set_level(level)
     logging.captureWarnings(True)
+
+
+def flush_repeats(*, at_the_end: bool = False) -> None:
+    """Write the counts of what was folded for five minutes, or all of them; called now and then."""
+    for handler in logging.getLogger().handlers:
+        for repeats in handler.filters:
+            if isinstance(repeats, RepeatFilter):
+                for record in repeats.due(at_the_end=at_the_end):
+                    if logging.getLogger(record.name).isEnabledFor(record.levelno):
+                        handler.handle(record)
 
 
 def set_style(style: str) -> None:

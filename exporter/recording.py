@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exporter.logs import flush_repeats
 from exporter.verify.outcome import Failure
 
 if TYPE_CHECKING:
@@ -68,9 +69,10 @@ class Recorder:
         self._telemetry.client_rotated(account)
         self._events.client_rotated(account, why)
 
-    def flush(self) -> None:
-        """Log what was folded and is over."""
-        self._events.flush()
+    def flush(self, *, at_the_end: bool = False) -> None:
+        """Log what was folded for long enough, or all of it."""
+        self._events.flush(at_the_end=at_the_end)
+        flush_repeats(at_the_end=at_the_end)
 
     def withdrawn(self, record: FactorRecord) -> None:
         """Stop showing a status that is stale."""

@@ -11,7 +11,6 @@ from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.cli.loop import run_to_end, settle_memory
 from exporter.cli.serving import serve
 from exporter.config import ConfigError
-from exporter.config.features import UNBUILT
 from exporter.config.tree import settings_tree
 from exporter.daemon import Daemon
 from exporter.logs import configure
@@ -56,13 +55,11 @@ def _flags() -> Iterator[tuple[Key, Flag]]:
 
 
 def _purpose(key: Key, flag: Flag) -> str:
-    """Return what a flag's help says: its key's meaning, and where need be that this version refuses it."""
+    """Return what a flag's help says: its key's meaning."""
     first, _, rest = key.summary.replace("`", "").partition(" ")
     words = f"{first if first.isupper() else first.lower()} {rest}"
     if flag.repeatable:
         words += "; repeatable"
-    if key.dotted in UNBUILT:
-        words += f"; refused by this version ({UNBUILT[key.dotted]})"
     return words
 
 

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from exporter.config.checks import AccountChecks, family_faults, file_fault, identity_key
 from exporter.config.faults import ConfigError, Fault, Notice, did_you_mean, quote
-from exporter.config.features import unbuilt_faults
 from exporter.config.files import Digest, UnreadableError, decode, expand, parse_toml, read_bytes, shown_path
 from exporter.config.kinds import IdentityLabel
 from exporter.config.settings import Settings
@@ -130,7 +129,6 @@ class _Loading:
     def run(self, known_families: Collection[str]) -> Config:
         """Check everything; return the Config, or raise ConfigError."""
         settings = self._settings()
-        self._faults.extend(unbuilt_faults(settings, self._layers, self._tree))
         place = place_of(self._layers, ("metrics", "factor_families"))
         self._faults.extend(family_faults(settings.metrics.factor_families, known_families, place))
         accounts = AccountChecks(self._layers, self._refused)

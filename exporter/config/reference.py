@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from exporter.config.features import UNBUILT
 from exporter.config.settings import DEFAULT_PORT
 from exporter.config.sources import variable_name
 from exporter.config.tree import LISTED, NAMED, Key, Table, settings_tree
@@ -141,16 +140,10 @@ def _section(table: Table) -> Iterator[str]:
     yield ""
     yield table.description
     yield ""
-    if table.path[0] in UNBUILT:
-        yield f"Not available in this version: {UNBUILT[table.path[0]]}."
-        yield ""
     yield "| key | type | default | meaning | flag and variable |"
     yield "|---|---|---|---|---|"
     for key in table.leaves():
-        meaning = key.description
-        if key.dotted in UNBUILT:
-            meaning += f" Not available in this version: {UNBUILT[key.dotted]}."
-        cells = (f"`{key.path[-1]}`", key.kind.title, default_text(key), meaning, _settable(key))
+        cells = (f"`{key.path[-1]}`", key.kind.title, default_text(key), key.description, _settable(key))
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from exporter.exposition.pieces import Piece
+from exporter.exposition.factors import FactorExposition
+from exporter.exposition.pieces import Piece, texts
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from exporter.exposition.factors import FactorExposition
+    from exporter.exposition.factors import FactorSamples
+    from exporter.polling.ledger import FactorRecord
 
 log = logging.getLogger(__name__)
 
@@ -34,3 +36,10 @@ def exposition(factors: FactorExposition, own: CollectorRegistry, *, openmetrics
         if openmetrics:
             pieces.append(Piece(_OPENMETRICS_END))
     return pieces
+
+
+def exposition_of(samples: FactorSamples, record: FactorRecord, *, openmetrics: bool) -> bytes:
+    """Return the lines of one factor alone, as a page of its own."""
+    factors = FactorExposition(samples)
+    factors.update(record)
+    return b"".join(texts(factors.pieces(openmetrics=openmetrics))) + (_OPENMETRICS_END if openmetrics else b"")

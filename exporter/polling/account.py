@@ -12,6 +12,7 @@ from exporter.polling.clients import CLOSE_SECONDS, Clients
 from exporter.polling.jam import STUCK_SECONDS, Jam, JamWatch
 from exporter.polling.refusals import Refusals
 from exporter.polling.turns import Turns
+from exporter.polling.underway import UnderWay
 from exporter.verify.backoff import attempts_allowed, backoff_seconds
 from exporter.verify.outcome import Attempt, Failure, Operation, Outcome, Reason
 
@@ -74,9 +75,9 @@ class AccountPoller:
         self._max_attempts = max_attempts
         self._reread_password = reread_password
         self._patient = patient
-        self._under_way: set[FactorKey] = set()
+        self.under_way = UnderWay()
         self._unseen: set[FactorKey] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._credentials = 0  # counts their changes
         self._dropping = False
         self._turns = Turns(throttle, clock, self._start)
@@ -86,8 +87,8 @@ class AccountPoller:
             turns=self._turns,
             clock=clock,
             observer=observer,
-            under_way=self._under_way,
-            look=self._urgent_look,
+            under_way=self.under_way,
+            look=lambda record: self._out_of_turn(record, urgent=True),
         )
 
     @property
@@ -122,7 +123,17 @@ class AccountPoller:
 
     def paused(self) -> bool:
         """Return whether looks are held, for credentials or for a 429."""
-        return self._refusals.guard.paused or self.throttle.paused(self._clock.steady())
+        return self._clock.steady() < self.held_until
+
+    @property
+    def held_until(self) -> float:
+        """Until when looks are held, in steady seconds; one for credentials has no known end."""
+        return math.inf if self._refusals.guard.paused else self.throttle.paused_until
+
+    @property
+    def stopping(self) -> bool:
+        """Whether no new attempt starts any more."""
+        return self._turns.stopping
 
     def expect(self, keys: Iterable[FactorKey]) -> None:
         """Count the first looks of these factors as still to come."""
@@ -138,7 +149,7 @@ class AccountPoller:
         if self._unseen and self.paused():
             self._unseen.difference_update(self._turns)
             if self.throttle.in_flight == 0:  # looks that wait for another attempt are held as well
-                self._unseen.difference_update(self._under_way)
+                self._unseen.difference_update(self.under_way)
 
     def forget(self, key: FactorKey) -> None:
         """Stop looking at a factor; what is under way for it goes on and is dropped."""
@@ -196,19 +207,19 @@ class AccountPoller:
         if record is None:
             self._seen(key)
             return
-        if key in self._under_way:  # asked for at this moment, out of turn or from before it was watched anew
+        if key in self.under_way:  # asked for at this moment, out of turn or from before it was watched anew
             self._schedule.put_back(key, self._clock.steady(), record.interval_seconds)
             return
         now = self._clock.steady()
         deadline = math.inf if self._patient else self._schedule.next_due(key, now, record.interval_seconds)
         self._observer.started(lag_seconds)
         self.throttle.begin(now)
-        self._under_way.add(key)  # at once: a probe or a confirmation may choose before the task begins
+        self.under_way.add(key)  # at once: a probe or a confirmation may choose before the task begins
         task = asyncio.get_running_loop().create_task(self._regular_look(record, deadline))
         self._tasks.add(task)
         task.add_done_callback(self._look_ended)
 
-    def _look_ended(self, task: asyncio.Task[None]) -> None:
+    def _look_ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a look ended with %s: please report this", type(error).__name__, exc_info=error)
@@ -220,21 +231,23 @@ class AccountPoller:
         finally:
             self._look_over(record)
 
-    async def _urgent_look(self, record: FactorRecord) -> Outcome | None:
-        """Ask for a factor out of turn, once; one that is due, or was about to be, has had its turn with this."""
+    async def _out_of_turn(
+        self, record: FactorRecord, deadline: float = math.inf, *, urgent: bool = False
+    ) -> Outcome | None:
+        """Ask for a factor out of turn; one that is due, or was about to be, has had its turn with this."""
         key = record.watched.key
-        self._under_way.add(key)  # before the wait for a slot: nobody else may choose it
+        self.under_way.add(key)  # before the wait for a slot: nobody else may choose it
         self._turns.withdraw(key)
         try:
-            if not await self._turns.turn(0.0, math.inf, urgent=True):
+            if not await self._turns.turn(0.0, deadline, urgent=urgent, guest=True):
                 return None
-            return await self._look(record, urgent=True)
+            return await self._look(record, urgent=urgent)
         finally:
             self._look_over(record)
 
     def _look_over(self, record: FactorRecord) -> None:
         key = record.watched.key
-        self._under_way.discard(key)
+        self.under_way.discard(key)
         if self._ledger.get(key) is record:  # else it is no longer watched, or watched anew: not this look's affair
             self._seen(key)
             self._turns.withdraw(key)  # where it fell due meanwhile
@@ -268,16 +281,17 @@ class AccountPoller:
     async def look_at(self, key: FactorKey) -> Outcome | None:
         """Fetch a factor out of its turn; ``None`` where that is not to be, or it is being fetched."""
         record = self._ledger.get(key)
-        if record is None or record.watched.paused or key in self._under_way:
+        if record is None or record.watched.paused or key in self.under_way:
             return None
-        self._under_way.add(key)
-        self._turns.withdraw(key)
-        try:
-            return await self._look(record) if await self._turns.turn(0.0, math.inf) else None
-        finally:
-            self._look_over(record)
+        return await self._out_of_turn(record)
 
-    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def look_soon(self, record: FactorRecord, deadline: float) -> None:
+        """Begin to fetch a factor out of its turn, unless it is being fetched; no later than ``deadline``."""
+        if record.watched.key not in self.under_way:
+            self.under_way.add(record.watched.key)
+            self.begin(self._out_of_turn(record, deadline))
+
+    def begin(self, work: Coroutine[Any, Any, object]) -> None:
         """Run work that asks of this account; a drain waits for it as for looks."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -387,5 +401,5 @@ class AccountPoller:
             if stuck:
                 await asyncio.wait(stuck, timeout=CLOSE_SECONDS)
 
-    def _pending(self) -> list[asyncio.Task[None] | asyncio.Task[bool]]:
+    def _pending(self) -> list[asyncio.Task[Any]]:
         return [*self._tasks, *self._refusals.tasks()]

@@ -86,6 +86,7 @@ class Ledger:
         self._entity_counts: dict[tuple[str, str, str], Counter[str]] = {}
         self._stale_heap: list[tuple[float, FactorKey]] = []
         self._stretch: dict[str, float] = {}
+        self.revision = 0  # another one whenever a factor is added, removed or renamed
 
     def __len__(self) -> int:
         return len(self._records)
@@ -108,12 +109,14 @@ class Ledger:
         record.interval_seconds = watched.interval_seconds * self._stretch.get(watched.key.account, 1.0)
         self._records[watched.key] = record
         self._count(record, 1)
+        self.revision += 1
         return record
 
     def forget(self, key: FactorKey) -> FactorRecord:
         """Drop all that is known of a factor; return what was known."""
         record = self._records.pop(key)
         self._count(record, -1)
+        self.revision += 1
         return record
 
     def revise(self, watched: WatchedFactor, now: Moment) -> FactorRecord:
@@ -121,6 +124,7 @@ class Ledger:
         record = self._records[watched.key]
         self._count(record, -1)
         record.watched = watched
+        self.revision += 1
         self._count(record, 1)
         self._adapt(record, now)
         return record

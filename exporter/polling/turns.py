@@ -21,12 +21,13 @@ class _Waiter:
     """A fetch that waits for a slot; the future tells it whether to go on."""
 
     granted: asyncio.Future[bool]
-    urgent: bool
+    line: deque[_Waiter]
 
 
 class Turns:
     """The order of an account's requests: urgent calls, then retries, then due factors, each in order of arrival.
 
+    Guests, which ask for a look out of turn, and due factors take turns: neither keeps the other waiting.
     While ``held`` only urgent calls go: one that asks whether a refusal concerns the whole account, and the
     probes of a pause. ``start`` is called with a due factor whose slot is counted, and how late it is in seconds;
     time spent in a pause is not lateness.
@@ -40,6 +41,8 @@ class Turns:
         self._due: OrderedDict[FactorKey, float] = OrderedDict()
         self._retries: deque[_Waiter] = deque()
         self._urgent: deque[_Waiter] = deque()
+        self._guests: deque[_Waiter] = deque()
+        self._guest_went = False
         self._waiters: set[_Waiter] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._held = False
@@ -79,7 +82,7 @@ class Turns:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while not self.stopping and (self._urgent or (not self._held and (self._retries or self._due))):
+        while not self.stopping and (self._urgent or (not self._held and self._anybody())):
             now = self._clock.steady()
             delay = self._throttle.delay(now)
             if delay is None:  # the end of a request pumps again
@@ -88,27 +91,37 @@ class Turns:
                 self._timer = self._loop.call_later(delay, self.pump)
                 return
             waiters = self._urgent or self._retries
+            if not waiters and self._guests and not (self._due and self._guest_went):
+                waiters = self._guests
             if not waiters:
                 self._start_due(now)
+                self._guest_went = False
                 continue
             waiter = waiters.popleft()
             if not waiter.granted.done():
+                self._guest_went = waiters is self._guests
                 self._throttle.begin(now)
                 waiter.granted.set_result(True)
+
+    def _anybody(self) -> bool:
+        return bool(self._retries or self._guests or self._due)
 
     def _start_due(self, now: float) -> None:
         key, due = self._due.popitem(last=False)
         since = max(due, self._released_at, min(self._throttle.paused_until, now))
         self._start(key, max(0.0, now - since))
 
-    async def turn(self, wait_seconds: float, deadline: float, *, urgent: bool = False) -> bool:
+    async def turn(
+        self, wait_seconds: float, deadline: float, *, urgent: bool = False, guest: bool = False
+    ) -> bool:
         """Wait at least ``wait_seconds``, then for a slot, and count the request that starts with it.
 
         Returns ``False``, with no slot taken, when ``deadline`` (steady seconds) passes first or all stops.
         """
         if self.stopping:
             return False
-        waiter = _Waiter(self._loop.create_future(), urgent)
+        line = self._urgent if urgent else self._guests if guest else self._retries
+        waiter = _Waiter(self._loop.create_future(), line)
         timers = [self._loop.call_later(wait_seconds, self._line_up, waiter)]
         if deadline < math.inf:
             timers.append(self._loop.call_later(max(0.0, deadline - self._clock.steady()), _refuse, waiter))
@@ -127,7 +140,7 @@ class Turns:
             await self._idle.wait()
 
     def _line_up(self, waiter: _Waiter) -> None:
-        (self._urgent if waiter.urgent else self._retries).append(waiter)
+        waiter.line.append(waiter)
         self.pump()
 
     def stop(self) -> None:

@@ -8,13 +8,13 @@ from aiohttp import web
 
 from exporter.config import ConfigError, LogLevel
 from exporter.logs import set_level
+from exporter.web.origins import FOREIGN, is_foreign
 
 if TYPE_CHECKING:
     from exporter.polling.roster import Difference
 
 _LONGEST_LEVEL = 16
 _CLOSED = "closed: web.enable_lifecycle is false\n"
-_FOREIGN = "refused: a page of another site asks for this\n"
 
 
 class Reloadable(Protocol):
@@ -67,7 +67,4 @@ class Lifecycle:
     def _refusal(self, request: web.Request) -> web.Response | None:
         if not self._exporter.lifecycle_enabled():
             return web.Response(status=403, text=_CLOSED)
-        # A browser says where a request was made: no other site's page may send one through a person's browser.
-        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-            return web.Response(status=403, text=_FOREIGN)
-        return None
+        return web.Response(status=403, text=FOREIGN) if is_foreign(request) else None

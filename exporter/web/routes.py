@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from heapq import nsmallest
@@ -20,8 +21,12 @@ from exporter.exposition.negotiation import (
 )
 from exporter.exposition.pieces import gzip, texts
 from exporter.polling.ledger import STATUSES
+from exporter.web.api import Api, Known
 from exporter.web.health import Health, Probed, name_server
 from exporter.web.lifecycle import Lifecycle, Reloadable
+from exporter.web.openapi import describe
+from exporter.web.probe import Probe, Prober
+from exporter.web.running_config import Configured, RunningConfig
 from exporter.web.views import urgency, view
 
 if TYPE_CHECKING:
@@ -29,32 +34,21 @@ if TYPE_CHECKING:
 
     from exporter.exposition.pieces import Piece
     from exporter.exposition.telemetry import AccountGauges
-    from exporter.polling.ledger import Ledger
-    from exporter.web.views import AccountView
 
 _BATCH_BYTES = 1 << 18
 _INLINE_GZIP_BYTES = 1 << 16
 _PAGE_FACTORS = 200
-_API_FACTORS = 1000
 _CONTENT_SECURITY = "default-src 'none'; style-src 'self' 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 
 
-class Exporter(Reloadable, Probed, Protocol):
+class Exporter(Reloadable, Prober, Known, Configured, Probed, Protocol):
     """What the web server needs of the daemon."""
-
-    ledger: Ledger
 
     def exposition(self, *, openmetrics: bool) -> list[Piece]:
         """Return the pieces of a scrape."""
 
-    def withdraw_stale(self) -> None:
-        """Withdraw every status that is stale by now."""
-
     def accounts(self) -> Mapping[str, AccountGauges]:
         """Return the gauges of each account."""
-
-    def account_views(self) -> list[AccountView]:
-        """Return what is shown of each account."""
 
     def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
         """Return the number of factors by (account, service SID) and status."""
@@ -130,19 +124,6 @@ class Routes:
             text=text, content_type="text/html", headers={"Content-Security-Policy": _CONTENT_SECURITY}
         )
 
-    async def factors(self, request: web.Request) -> web.Response:
-        """Answer with the factors as JSON, what is wrong first; ``limit`` and ``offset`` page through them."""
-        limit = _number(request, "limit", _API_FACTORS, 1)
-        offset = _number(request, "offset", 0, 0)
-        self._exporter.withdraw_stale()
-        ledger = self._exporter.ledger
-        records = nsmallest(offset + min(limit, _API_FACTORS), ledger, key=urgency)[offset:]
-        return web.json_response({"total": len(ledger), "factors": [view(record).as_json() for record in records]})
-
-    async def accounts(self, _request: web.Request) -> web.Response:
-        """Answer with the accounts as JSON: what each may spend, spends, and is held by."""
-        return web.json_response({"accounts": [account.as_json() for account in self._exporter.account_views()]})
-
 
 def make_application(exporter: Exporter, *, telemetry_path: str) -> web.Application:
     """Return the web application of an exporter."""
@@ -152,8 +133,9 @@ def make_application(exporter: Exporter, *, telemetry_path: str) -> web.Applicat
     application.on_cleanup.append(routes.close)
     application.router.add_get(telemetry_path, routes.metrics)
     application.router.add_get("/", routes.status)
-    application.router.add_get("/api/v1/factors", routes.factors)
-    application.router.add_get("/api/v1/accounts", routes.accounts)
+    application.router.add_get("/probe", Probe(exporter).answer)
+    application.router.add_get("/config", RunningConfig(exporter).answer)
+    Api(exporter, json.dumps(describe(telemetry_path))).add_to(application.router)
     Health(exporter).add_to(application.router)
     Lifecycle(exporter).add_to(application.router)
     return application

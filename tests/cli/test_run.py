@@ -123,22 +123,6 @@ def test_a_flag_s_bad_value_is_told_by_the_flag(
     assert ran.err.count("\n") == 1
 
 
-def test_the_help_says_which_flags_this_version_refuses(
-    call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused() -> list[str]:
-        ran = call("run", "--help")
-        assert ran.status == 0
-        return [line.split()[0] for line in ran.out.splitlines() if "refused by this version" in line]
-
-    monkeypatch.setenv("COLUMNS", "400")
-    monkeypatch.setattr(run_command, "UNBUILT", {"sharding.shard": "100 % of it is here", "state.file": "none"})
-    assert refused() == ["--shard"]
-    assert "; refused by this version (100 % of it is here)\n" in call("run", "--help").out
-    monkeypatch.setattr(run_command, "UNBUILT", {})
-    assert refused() == []
-
-
 def test_every_flag_of_the_settings_tree_is_one_of_run(
     call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,10 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config import Config, ConfigError, Fault, IdentityLabel, current_digest, load
-from exporter.config.features import UNBUILT, unbuilt_faults
 from exporter.config.files import UnreadableError, expand, parse_toml, read_bytes
 from exporter.config.settings import Settings
-from exporter.config.tree import Key, settings_tree
 from exporter.watched import FactorKey, WatchedFactor
 
 from .texts import ACCOUNT_SID, HEADER, IDENTITY, PASSWORD, SERVICE, account, factor, factor_sid, row
@@ -144,7 +142,7 @@ def test_any_text_is_toml_or_refused_on_one_line(text: str) -> None:
 
 def test_every_fault_is_told_at_once(faults_of: Refusing) -> None:
     text = (
-        'colour = 1\n[polling]\ninterval = "soon"\n[web]\nenable_probe = true\n'
+        'colour = 1\n[polling]\ninterval = "soon"\n'
         + account("main", username='"x"', ca_file='"nowhere"')
         + account("Bad")
         + factor(1, identity='"x"')
@@ -169,7 +167,6 @@ def test_every_fault_is_told_at_once(faults_of: Refusing) -> None:
         ["config.toml", "accounts.main.username"],
         ["config.toml", "accounts.Bad"],
         ["config.toml", "watchlist.files[0]"],
-        ["config.toml", "web.enable_probe"],
         ["config.toml", "metrics.factor_families[0]"],
         ["config.toml", "accounts.main.ca_file"],
         ["config.toml", "metrics.identity"],
@@ -245,20 +242,6 @@ def test_patterns_match_files_that_are_not_hidden_and_each_once(tmp_path: Path) 
         ("files[5]", "nowhere"),
     ]
     assert [notice.place for notice in notices] == ["files[4]"]
-
-
-def test_the_table_of_unbuilt_features_names_keys_of_the_tree() -> None:
-    tree = settings_tree()
-    for name in UNBUILT:
-        node = tree
-        for part in name.split("."):
-            below = node.below[part]
-            if isinstance(below, Key):
-                break
-            node = below
-        else:
-            assert name == "entities"
-    assert not list(unbuilt_faults(Settings.of(()), (), tree))
 
 
 def test_a_default_spelt_out_is_not_refused(load_text: Loading) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from exporter.config import load
 from exporter.config.faults import Fault
-from exporter.config.features import UNBUILT
 from exporter.config.reference import default_text, heading, render
 from exporter.config.settings import AccountSettings, EntityEntry, FactorEntry, Settings
 from exporter.config.tree import LISTED, NAMED, Key, Table, settings_tree
@@ -43,8 +42,6 @@ def test_the_reference_names_every_key_with_its_default() -> None:
             rf"^\| `{key.path[-1]}` \| [^|]+ \| {re.escape(default_text(key))} \| ", text, re.MULTILINE
         )
         assert key.description.endswith("."), key.dotted
-    for reason in UNBUILT.values():
-        assert f"Not available in this version: {reason}." in text
 
 
 def test_how_keys_and_tables_are_written() -> None:

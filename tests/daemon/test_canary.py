@@ -49,7 +49,10 @@ REASONS = {
     *("timeout", "connect", "dns", "tls", "auth", "forbidden", "rate_limited"),
     *("bad_request", "server_error", "decode", "unknown_status"),
 }
-PAGES = ("/metrics", "/", "/api/v1/factors", "/-/ready", "/nowhere", "/metrics/x")
+PAGES = (
+    *("/metrics", "/", "/api/v1/factors", "/api/v1/accounts", "/config", "/-/ready", "/nowhere", "/metrics/x"),
+    *("/probe?factor=main-fine", f"/probe?factor={IDENTITY}", f"/api/v1/factors?name={IDENTITY}"),
+)
 
 
 def leaks(text: str) -> list[str]:
@@ -129,6 +132,7 @@ async def test_neither_password_nor_identity_is_found_anywhere(
             accounts_of(simulator, unseen, no_such_host),
             entries,
             polling={"timeout": "2s", "max_attempts": 1, "interval": "10s"},
+            web={"enable_probe": True},
         )
         config = load(path, environ={}, flags={})
         redact = redactor_of(config)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.events import FULL_LINES, REPEAT_SECONDS, EventLog
+from exporter.events import FULL_LINES, EventLog
+from exporter.folding import REPEAT_SECONDS
 from exporter.polling.jam import Jam
 from exporter.polling.ledger import FactorRecord, StatusChange
 from exporter.verify.outcome import Answer, Failure, Outcome, Reason, Status
-from exporter.watched import FactorKey, WatchedFactor
+from exporter.watched import EntityKey, FactorKey, WatchedEntity, WatchedFactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,18 +231,56 @@ def test_pauses_and_budgets_are_told(story: Story) -> None:
     assert told[3][1]["stretch"] == 2.5
 
 
-def test_what_is_folded_is_told_in_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    now = 0.0
-    events = EventLog(lambda: now)
+def test_pauses_are_counted_while_they_go_on_and_their_end_is_told(story: Story) -> None:
     for _ in range(44):
-        events.rate_limited("main", 1.0, 2)
-    assert [record.message for record in caplog.records] == ["rate limited: the account pauses"]
-    events.flush()
-    now = 301.0
-    events.flush()
-    events.flush()
-    assert [record.message for record in caplog.records][1:] == ["rate limited more times"]
-    assert caplog.records[-1].__dict__["fields"] == {"account": "main", "pauses": 43}
+        story.events.rate_limited("main", 1.0, 2)
+    story.events.flush()
+    assert [message for message, _ in story.told()] == ["rate limited: the account pauses"]
+    story.now += REPEAT_SECONDS - 1
+    story.events.rate_limited("main", 1.0, 2)
+    story.now += 1
+    story.events.flush()
+    story.events.flush()
+    assert story.told() == [("rate limited more times", {"account": "main", "pauses": 44})]
+    story.now += REPEAT_SECONDS
+    story.events.flush()
+    story.events.flush()
+    assert story.told() == [("not rate limited for five minutes", {"account": "main", "pauses": 45})]
+    story.events.rate_limited("main", 1.0, 2)
+    assert [message for message, _ in story.told()] == ["rate limited: the account pauses"], "news again"
+
+
+def test_what_is_folded_is_told_at_the_end(story: Story) -> None:
+    entity = WatchedEntity(EntityKey("main", SERVICE, "identity-0001"), "ops", 60.0)
+    for number in range(8):
+        story.fails(number)
+        story.events.withdrawn(record(number))
+        story.events.rate_limited("main", 1.0, 2)
+        story.events.walk_failed(entity, Failure(Reason.TIMEOUT, "in words"))
+    story.told()
+    story.events.flush()
+    assert story.told() == []
+    story.events.flush(at_the_end=True)
+    service = {"account": "main", "service_sid": SERVICE}
+    assert story.told() == [
+        ("fetches still fail", {"account": "main", "reason": Reason.TIMEOUT, "factors": 8, "fetches": 3}),
+        ("more statuses were withdrawn", {"factors": 3}),
+        ("rate limited more times", {"account": "main", "pauses": 7}),
+        ("an entity's factors can't be listed", {**service, "walks": 7}),
+    ]
+    story.events.flush(at_the_end=True)
+    assert story.told() == []
+
+
+def test_what_goes_on_too_seldom_to_be_told_by_the_next_is_told_all_the_same(story: Story) -> None:
+    story.fails(1)
+    story.now += 10
+    story.fails(1)
+    story.told()
+    story.now += REPEAT_SECONDS
+    story.events.flush()
+    [(message, fields)] = story.told()
+    assert (message, fields["fetches"], fields["factors"]) == ("fetches still fail", 1, 1)
 
 
 @pytest.mark.parametrize("why", list(Jam))

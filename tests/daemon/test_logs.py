@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import re
@@ -225,12 +226,13 @@ def test_an_exception_is_part_of_the_line() -> None:
 def test_libraries_are_heard_from_warning_on_and_at_debug_in_full(logged: Callable[..., io.StringIO]) -> None:
     log = logged()
     ours, library = logging.getLogger("exporter.polling"), logging.getLogger("some.library")
+    number = itertools.count()
 
     def said() -> list[str]:
         for logger in (ours, library):
             for level in ("debug", "info", "warning"):
-                getattr(logger, level)("%s-%s", logger.name, level)
-        words = re.findall(r"msg=(\S+)", log.getvalue())
+                getattr(logger, level)("%s-%s.%d", logger.name, level, next(number))  # each another event
+        words = re.findall(r"msg=(\S+)\.\d", log.getvalue())
         log.truncate(0)
         log.seek(0)
         return words

@@ -76,7 +76,7 @@ def choose(rig: Rig, suspect: FactorKey) -> FactorKey | None:
 @in_virtual_time
 async def test_the_witness_is_preferably_one_that_answers_and_of_another_service() -> None:
     rig = Rig([*factors(3), factor(3, service=1), factor(4, service=1), factor(5, account="other")])
-    rig.account._under_way.add(key(0))
+    rig.account.under_way.add(key(0))
     same, never, answers = key(1), key(3, service=1), key(4, service=1)
 
     def take(factor: FactorKey, *replies: Status | Reason) -> None:
@@ -92,9 +92,10 @@ async def test_the_witness_is_preferably_one_that_answers_and_of_another_service
     assert choose(rig, key(0)) == same  # the other one is itself refused now
     take(same, Reason.TIMEOUT)
     assert choose(rig, key(0)) == answers
-    rig.account._under_way.update((never, answers, same))
+    for asked in (never, answers, same):
+        rig.account.under_way.add(asked)
     assert choose(rig, key(0)) == key(2)
-    rig.account._under_way.add(key(2))
+    rig.account.under_way.add(key(2))
     assert choose(rig, key(0)) is None
 
 
@@ -133,7 +134,7 @@ async def test_the_account_holds_its_requests_until_the_verdict() -> None:
     rig.offer(*(key(n) for n in range(1, 20) if key(n) != witness))
     await asyncio.sleep(2.9)
     assert len(rig.client.calls) == 2
-    assert witness in rig.account._under_way
+    assert witness in rig.account.under_way
     await asyncio.sleep(0.2)
     assert len(rig.client.calls) == 4
     assert rig.diary.lags[1][1] == pytest.approx(0)  # time in a hold is no lateness

@@ -265,7 +265,7 @@ async def test_nothing_is_replaced_while_it_stops() -> None:
 
 def look_on(rig: Bench) -> Callable[[], None]:
     """Return what makes all factors due over and over."""
-    return lambda: rig.offer(*(key for key in rig.keys if key not in rig.account._under_way))
+    return lambda: rig.offer(*(key for key in rig.keys if key not in rig.account.under_way))
 
 
 async def silence(rig: Bench, seconds: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from dataclasses import dataclass
+from gzip import decompress as gunzip
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -15,6 +16,8 @@ from exporter.daemon import Daemon
 from exporter.polling.ledger import Moment
 from exporter.verify.outcome import Answer, Failure, Outcome, Status
 from tests.daemon.configs import write_config
+
+from .description import Description
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -56,14 +59,19 @@ class House:
         self.daemon = daemon
         self.url = daemon.server.addresses[0]
         self._session = session
+        self._description = Description(daemon.config.settings.web.telemetry_path)
 
     async def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Reply:
-        """Send one request; an underscore in a header's name stands for a hyphen."""
+        """Send one request; an underscore in a header's name stands for a hyphen. The answer is as described."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self._session.request(
             method, self.url + path, headers=sent, data=body, allow_redirects=False
         ) as answer:
-            return Reply(answer.status, answer.headers, await answer.read())
+            reply = Reply(answer.status, answer.headers, await answer.read())
+        body = gunzip(reply.body) if reply.headers.get("Content-Encoding") == "gzip" else reply.body
+        kind = reply.headers.get("Content-Type", "")
+        assert self._description.fault(method, path, reply.status, kind, body) is None
+        return reply
 
     def key(self, name: str) -> FactorKey:
         """Return the key of a factor."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
@@ -146,3 +147,84 @@ async def test_a_stale_status_is_withdrawn_even_when_nothing_ticks(tmp_path: Pat
 
     assert (held["status"], withdrawn["status"]) == ("verified", "unknown")
     assert withdrawn["last_success_seconds"] == held["last_success_seconds"]
+
+
+# Filters
+
+
+async def names(house: House, query: str) -> list[str]:
+    document = await factors(house, query)
+    found = [factor["factor"] for factor in document["factors"]]
+    assert document["total"] == len(found)
+    return found
+
+
+async def test_factors_are_chosen_by_account_service_status_and_name(tmp_path: Path) -> None:
+    service = SERVICE_SID.replace("c", "d")
+    watched = [
+        *entries("Push one", "push two", "Straße"),
+        *entries("push one", account="other"),
+        *entries("elsewhere", service_sid=service),
+    ]
+    async with serving(tmp_path, watched, accounts=("main", "other")) as house:
+        house.tell("push two", VERIFIED)
+        house.tell("elsewhere", NOT_FOUND)
+        assert await names(house, "?account=other") == ["push one"]
+        assert await names(house, "?account=nobody") == []
+        assert await names(house, f"?service_sid={service.lower()}") == ["elsewhere"]
+        assert await names(house, "?status=verified") == ["push two"]
+        assert await names(house, "?status=not_found") == ["elsewhere"]
+        assert await names(house, "?status=unknown&account=main") == ["Push one", "Straße"]
+        assert await names(house, "?name=PUSH&account=main") == ["Push one", "push two"]
+        assert await names(house, "?name=STRASSE") == ["Straße"]
+        assert await names(house, "?name=%25") == []
+        page = await factors(house, "?name=push&limit=1&offset=1")
+        assert (page["total"], len(page["factors"])) == (3, 1), "the total is of all that fit"
+
+
+@pytest.mark.parametrize(
+    ("query", "fault"),
+    [
+        ("status=bad", "status: not one of verified, unverified, not_found, unknown"),
+        ("name=", "name: not a text of 1 to 128 characters"),
+        ("service_sid=VA1", "service_sid: not a Verify Service SID: VA followed by 32 hex digits"),
+        (
+            "nmae=x",
+            "nmae: is not a parameter of /api/v1/factors; it has account, service_sid, status, name, limit,",
+        ),
+        ("limit=1&limit=2", "limit: is given more than once; give it once"),
+        ("%0Aevil%1b=1", "�evil�: is not a parameter of"),
+        (f"{'x' * 999}=1", f"{'x' * 60}…: is not a parameter of"),
+    ],
+)
+async def test_a_query_that_can_not_be_is_refused_by_name(tmp_path: Path, query: str, fault: str) -> None:
+    async with serving(tmp_path) as house:
+        reply = await house.ask(f"/api/v1/factors?{query}")
+    assert reply.status == 400
+    assert reply.text.startswith(fault)
+    assert len(reply.text.splitlines()) == 1
+
+
+async def test_one_factor_has_an_address_of_its_own(tmp_path: Path) -> None:
+    name = "a/b?c#d %2F {ü}"
+    async with serving(tmp_path, entries(name, "other")) as house:
+        house.tell(name, UNVERIFIED)
+        place = f"/api/v1/factors/main/{SERVICE_SID.lower()}/{quote(name, safe='')}"
+        reply = await house.ask(place)
+        [listed] = (await factors(house, "?status=unverified"))["factors"]
+        assert json.loads(reply.text) == listed
+        assert (await house.ask(place + "x")).status == 404
+        assert (await house.ask(place.replace("main", "other"))).status == 404
+        head = await house.ask(place, "HEAD")
+        assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", str(len(reply.body)))
+
+
+async def test_a_new_name_is_found_and_the_old_one_is_not(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("one"), web={"enable_lifecycle": True}) as house:
+        place = f"/api/v1/factors/main/{SERVICE_SID}/"
+        assert (await house.ask(f"{place}one")).status == 200
+        path = tmp_path / "config.toml"
+        path.write_text(path.read_text().replace('"one"', '"eins"'), encoding="utf-8")
+        assert (await house.ask("/-/reload", "POST")).status == 200
+        assert (await house.ask(f"{place}one")).status == 404
+        assert (await house.ask(f"{place}eins")).status == 200

@@ -10,20 +10,10 @@ import pytest
 from .house import entries, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 OPEN = {"enable_lifecycle": True}
 PATHS = [("/-/reload", "POST"), ("/-/log-level", "PUT")]
-
-
-@pytest.fixture
-def log_level() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("exporter")
-    before = root.level, ours.level
-    yield
-    root.setLevel(before[0])
-    ours.setLevel(before[1])
 
 
 @pytest.mark.parametrize(("path", "method"), PATHS)

@@ -1,0 +1,60 @@
+"""A look that somebody asks for and waits for: at once, within the account's budget, and never twice at a time."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exporter.polling.account import AccountPoller
+    from exporter.polling.clock import Clock
+    from exporter.polling.ledger import Ledger
+    from exporter.watched import FactorKey
+
+FRESH_SECONDS = 10.0
+
+
+class Probed(StrEnum):
+    """What became of a look that was asked for."""
+
+    KNOWN = "known"
+    """The ledger knows: a fetch ended, well or badly, or an answer is younger than ten seconds."""
+
+    HELD = "held"
+    """The account is paused."""
+
+    LATE = "late"
+    """No fetch ended in time; one that is under way goes on."""
+
+    GONE = "gone"
+    """The factor is not fetched: no longer watched, or paused in the watchlist."""
+
+    STOPPED = "stopped"
+    """The exporter stops, or the account was removed."""
+
+
+async def probe(
+    key: FactorKey, *, account: AccountPoller, ledger: Ledger, clock: Clock, within_seconds: float
+) -> Probed:
+    """Fetch a factor now, or wait for the fetch that is under way.
+
+    One whose request could not begin in time isn't made; one that began goes on, whoever waits for it.
+    """
+    asked = clock.steady()
+    deadline = asked + within_seconds
+    while True:
+        record, now = ledger.get(key), clock.steady()
+        if record is None or record.watched.paused:
+            return Probed.GONE
+        if record.last_at is not None and record.last_at.steady > asked:
+            return Probed.KNOWN
+        if account.stopping:
+            return Probed.STOPPED
+        if account.paused():
+            return Probed.HELD
+        if record.up is True and record.answered is not None and now - record.answered.steady < FRESH_SECONDS:
+            return Probed.KNOWN
+        if now >= deadline:
+            return Probed.LATE
+        account.look_soon(record, deadline)
+        await account.under_way.end(key, deadline - now)

@@ -1,0 +1,111 @@
+"""``/api/v1``: factors and accounts as JSON, and the description of all of it."""
+
+from __future__ import annotations
+
+from heapq import nsmallest
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp import web
+
+from exporter.polling.ledger import STATUSES, UNKNOWN
+from exporter.watched import canonical_sid
+from exporter.web.parameters import account_name, choice, read_query, service_sid, text, whole_number
+from exporter.web.probe import LONGEST_NAME
+from exporter.web.views import urgency, view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from exporter.polling.ledger import FactorRecord, Ledger
+    from exporter.polling.names import Names
+    from exporter.web.views import AccountView
+
+MOST_FACTORS = 1000
+
+ACCOUNT = account_name("Only factors of this account.")
+SERVICE_SID = service_sid("Only factors of this service.")
+STATUS = choice("status", "Only factors with this status.", STATUSES)
+NAME = text("name", "Only factors whose name contains this, upper and lower case alike.", longest=LONGEST_NAME)
+LIMIT = whole_number(
+    "limit",
+    f"How many factors are answered; more than {MOST_FACTORS} count as {MOST_FACTORS}.",
+    default=MOST_FACTORS,
+    least=1,
+)
+OFFSET = whole_number("offset", "How many factors are passed over first.", default=0, least=0)
+FACTORS_PARAMETERS = (ACCOUNT, SERVICE_SID, STATUS, NAME, LIMIT, OFFSET)
+
+
+class Known(Protocol):
+    """What these paths need of the daemon."""
+
+    ledger: Ledger
+    names: Names
+
+    def withdraw_stale(self) -> None:
+        """Withdraw every status that is stale by now."""
+
+    def account_views(self) -> list[AccountView]:
+        """Return what is shown of each account."""
+
+
+class Api:
+    """The handlers of one exporter."""
+
+    def __init__(self, exporter: Known, description: str) -> None:
+        self._exporter = exporter
+        self._description = description
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Add the paths."""
+        router.add_get("/api/v1/factors", self.factors)
+        router.add_get("/api/v1/factors/{account:[^/]+}/{service_sid:[^/]+}/{factor:[^/]+}", self.factor)
+        router.add_get("/api/v1/accounts", self.accounts)
+        router.add_get("/api/v1/openapi.json", self.openapi)
+
+    async def factors(self, request: web.Request) -> web.Response:
+        """Answer with the factors that were asked for, what is wrong first."""
+        query = read_query(request, FACTORS_PARAMETERS)
+        self._exporter.withdraw_stale()
+        ledger = self._exporter.ledger
+        wanted = [*filter(_filter(query), ledger)]
+        offset = query["offset"]
+        records = nsmallest(offset + min(query["limit"], MOST_FACTORS), wanted, key=urgency)[offset:]
+        return web.json_response({"total": len(wanted), "factors": [view(record).as_json() for record in records]})
+
+    async def factor(self, request: web.Request) -> web.Response:
+        """Answer with one factor."""
+        read_query(request, ())
+        place = request.match_info
+        self._exporter.withdraw_stale()
+        found = self._exporter.names.find(place["factor"], place["account"], canonical_sid(place["service_sid"]))
+        if not found:
+            return web.Response(status=404, text="no such factor is watched; /api/v1/factors lists them\n")
+        return web.json_response(view(found[0]).as_json())
+
+    async def accounts(self, request: web.Request) -> web.Response:
+        """Answer with the accounts: what each may spend, spends, and is held by."""
+        read_query(request, ())
+        return web.json_response({"accounts": [account.as_json() for account in self._exporter.account_views()]})
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        """Answer with the description of every path but the pages."""
+        read_query(request, ())
+        return web.Response(text=self._description, content_type="application/json")
+
+
+def _filter(query: dict[str, Any]) -> Callable[[FactorRecord], bool]:
+    account, service, status, name = (query[key] for key in ("account", "service_sid", "status", "name"))
+    name = name and name.casefold()
+
+    def fits(record: FactorRecord) -> bool:
+        key = record.watched.key
+        return (
+            account in (None, key.account)
+            and service in (None, key.service_sid)
+            and status in (None, record.status or UNKNOWN)
+            and (name is None or name in record.watched.name.casefold())
+        )
+
+    return fits

@@ -1,0 +1,134 @@
+"""``/probe``: fetches one watched factor at once and answers its metrics; closed unless ``web.enable_probe``."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from exporter.exposition.negotiation import OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE, accepts_openmetrics
+from exporter.polling.probing import Probed
+from exporter.web.origins import FOREIGN, is_foreign
+from exporter.web.parameters import account_name, read_header, read_query, seconds_header, service_sid, text
+
+if TYPE_CHECKING:
+    from exporter.polling.ledger import FactorRecord
+    from exporter.polling.names import Names
+    from exporter.watched import FactorKey
+
+LONGEST_NAME = 128
+DEFAULT_SECONDS = 30.0
+LONGEST_SECONDS = 120.0
+MOST_WAITING = 20  # fewer than the server answers at once: the pages stay open
+_MARGIN_SECONDS = 0.5
+_CLOSED = "closed: web.enable_probe is false\n"
+_MOST_CANDIDATES = 20
+
+FACTOR = text("factor", "The factor's name.", longest=LONGEST_NAME, required=True, example="payments-oncall-push")
+ACCOUNT = account_name("Only a factor of this account; needed where several have the name.")
+SERVICE_SID = service_sid("Only a factor of this service; needed where several have the name.")
+TIMEOUT = seconds_header(
+    "X-Prometheus-Scrape-Timeout-Seconds",
+    f"How long the client waits, as Prometheus tells it. Answered {_MARGIN_SECONDS} s before that, or after "
+    f"{DEFAULT_SECONDS:g} s where it is not given.",
+)
+PARAMETERS = (FACTOR, ACCOUNT, SERVICE_SID, TIMEOUT)
+
+
+class Prober(Protocol):
+    """What this path needs of the daemon."""
+
+    names: Names
+
+    def probe_enabled(self) -> bool:
+        """Return whether the configuration in force opens this path."""
+
+    async def probe(self, key: FactorKey, within_seconds: float) -> Probed:
+        """Fetch a factor now, within this time."""
+
+    def pause_seconds(self, account: str) -> float:
+        """Return how long an account's pause may last, 0 where it is not paused."""
+
+    def factor_exposition(self, key: FactorKey, *, openmetrics: bool) -> bytes | None:
+        """Return what the metrics show of one factor, ``None`` where it isn't watched."""
+
+
+class Probe:
+    """The handler of one exporter."""
+
+    def __init__(self, exporter: Prober) -> None:
+        self._exporter = exporter
+        self._waiting = 0
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Fetch the factor and answer its metrics; 503 while its account is paused, 504 where it takes too long."""
+        exporter = self._exporter
+        if not exporter.probe_enabled():
+            return web.Response(status=403, text=_CLOSED)
+        if is_foreign(request):
+            return web.Response(status=403, text=FOREIGN)
+        query = read_query(request, PARAMETERS)
+        within = _within(read_header(request, TIMEOUT))
+        found = exporter.names.find(query["factor"], query["account"], query["service_sid"])
+        if not found:
+            return web.Response(status=404, text="factor: no such factor is watched; /api/v1/factors lists them\n")
+        if len(found) > 1:
+            return web.Response(status=400, text=_choice(found))
+        key = found[0].watched.key
+        if self._waiting >= MOST_WAITING:
+            return _unavailable(f"{MOST_WAITING} probes wait already; ask again, or probe fewer factors", 1.0)
+        paused = found[0].watched.paused
+        probed = Probed.KNOWN if paused else await self._wait(key, within)
+        match probed:
+            case Probed.HELD:
+                return _unavailable(
+                    "the account is paused; /api/v1/accounts tells why", exporter.pause_seconds(key.account)
+                )
+            case Probed.STOPPED:
+                return _unavailable("not fetched: the exporter is stopping, or the account was removed", 1.0)
+            case Probed.LATE:
+                return web.Response(
+                    status=504, text=f"no outcome within {within:g} s; one that comes later is in the metrics\n"
+                )
+        openmetrics = accepts_openmetrics(", ".join(request.headers.getall("Accept", ())))
+        body = exporter.factor_exposition(key, openmetrics=openmetrics)
+        if body is None:
+            return web.Response(status=404, text="factor: is no longer watched\n")
+        headers = {
+            "Content-Type": OPENMETRICS_CONTENT_TYPE if openmetrics else TEXT_CONTENT_TYPE,
+            "Vary": "Accept",
+            "Cache-Control": "no-store",
+        }
+        return web.Response(body=body, headers=headers)
+
+    async def _wait(self, key: FactorKey, within: float) -> Probed:
+        self._waiting += 1
+        try:
+            return await self._exporter.probe(key, within)
+        finally:
+            self._waiting -= 1
+
+
+def _within(timeout: float | None) -> float:
+    """Return how long an answer may take so that it arrives in the client's time."""
+    if timeout is None:
+        return DEFAULT_SECONDS
+    return min(max(timeout - _MARGIN_SECONDS, timeout / 2), LONGEST_SECONDS)
+
+
+def _choice(found: list[FactorRecord]) -> str:
+    lines = ["factor: several factors have this name; choose one by account and service_sid:\n"]
+    for record in found[:_MOST_CANDIDATES]:
+        key = record.watched.key
+        query = {"factor": record.watched.name, "account": key.account, "service_sid": key.service_sid}
+        lines.append(f"/probe?{urlencode(query)}\n")
+    if len(found) > _MOST_CANDIDATES:
+        lines.append(f"and {len(found) - _MOST_CANDIDATES} more\n")
+    return "".join(lines)
+
+
+def _unavailable(why: str, retry_seconds: float) -> web.Response:
+    headers = {"Retry-After": str(max(1, math.ceil(retry_seconds)))}
+    return web.Response(status=503, text=f"{why}\n", headers=headers)

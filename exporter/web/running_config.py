@@ -1,0 +1,197 @@
+"""``/config``: the configuration in force as TOML, with flags and environment; what isn't listed is redacted."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aiohttp import web
+
+from exporter.config.tree import Key, Table, settings_tree
+from exporter.config.values import format_duration
+from exporter.logs import REDACTED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from exporter.config import Config
+    from exporter.watched import WatchedEntity, WatchedFactor
+
+MOST_ENTRIES = 1000
+
+SHOWN = frozenset(
+    {
+        "web.listen_address",
+        "web.telemetry_path",
+        "web.health_listen_address",
+        "web.config_file",
+        "web.enable_lifecycle",
+        "web.enable_probe",
+        "log.level",
+        "log.format",
+        "polling.interval",
+        "polling.unverified_interval",
+        "polling.unverified_window",
+        "polling.not_found_interval",
+        "polling.discovery_interval",
+        "polling.forget_after",
+        "polling.timeout",
+        "polling.max_attempts",
+        "polling.stale_after",
+        "polling.shutdown_timeout",
+        "accounts.NAME.password_file",
+        "accounts.NAME.base_url",
+        "accounts.NAME.max_concurrency",
+        "accounts.NAME.requests_per_second",
+        "accounts.NAME.ca_file",
+        "factors[].name",
+        "factors[].account",
+        "factors[].service_sid",
+        "factors[].factor_sid",
+        "factors[].interval",
+        "factors[].paused",
+        "factors[].labels",
+        "entities[].name",
+        "entities[].account",
+        "entities[].service_sid",
+        "entities[].labels",
+        "watchlist.files",
+        "metrics.identity",
+        "metrics.identity_key_file",
+        "metrics.factor_families",
+        "state.file",
+        "sharding.shard",
+    }
+)
+"""The keys that are shown; any other one is redacted where it is set, a new one too."""
+
+
+class Configured(Protocol):
+    """What this path needs of the daemon."""
+
+    config: Config
+    config_loaded_seconds: float
+
+    def redact(self, text: str) -> str:
+        """Return a text without secrets and identities."""
+
+
+class RunningConfig:
+    """The handler of one exporter."""
+
+    def __init__(self, exporter: Configured) -> None:
+        self._exporter = exporter
+
+    async def answer(self, _request: web.Request) -> web.Response:
+        """Answer with the configuration in force."""
+        exporter = self._exporter
+        text = "\n".join(lines(exporter.config, exporter.config_loaded_seconds)) + "\n"
+        # The list decides what is shown; what a shown value holds, such as a name, passes the log's redaction too.
+        return web.Response(text=exporter.redact(text), headers={"Cache-Control": "no-store"})
+
+
+def lines(config: Config, loaded_seconds: float) -> Iterator[str]:
+    """Yield the lines of the document."""
+    loaded = datetime.fromtimestamp(loaded_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    yield f"# In force since {loaded}, sha256 of its files {config.sha256}."
+    shard, factors, entities = config.shard, len(config.factors), len(config.entities)
+    yield f"# Shard {shard.ordinal}/{shard.shards}; listed factors: {factors}, entities: {entities}."
+    tree = settings_tree()
+    for name, node in tree.below.items():
+        if not isinstance(node, Table) or node.is_array:
+            continue
+        value = getattr(config.settings, name)
+        if node.each is None:
+            yield from _table(f"[{name}]", node, partial(getattr, value))
+        else:
+            for chosen, entry in value.items():
+                yield from _table(f"[{name}.{chosen}]", node.each, partial(getattr, entry))
+    yield from _entries("factors", tree, config.factors, _factor)
+    yield from _entries("entities", tree, config.entities, _entity)
+
+
+def _entries(
+    name: str, tree: Table, watched: tuple[Any, ...], values: Callable[[Any], dict[str, Any]]
+) -> Iterator[str]:
+    """Yield the entries of the configuration and of the watchlist's files alike."""
+    node = tree.below[name]
+    if not isinstance(node, Table) or node.each is None:
+        raise TypeError(f"{name} is no array of tables")
+    for entry in watched[:MOST_ENTRIES]:
+        yield from _table(f"[[{name}]]", node.each, values(entry).get)
+    if len(watched) > MOST_ENTRIES:
+        yield ""
+        yield f"# and {len(watched) - MOST_ENTRIES} more; /api/v1/factors lists what is watched"
+
+
+def _factor(watched: WatchedFactor) -> dict[str, Any]:
+    return {
+        "name": watched.name,
+        "account": watched.key.account,
+        "service_sid": watched.key.service_sid,
+        "identity": watched.identity,
+        "factor_sid": watched.key.factor_sid,
+        "interval": watched.interval_seconds,
+        "paused": watched.paused,
+        "labels": dict(watched.labels),
+    }
+
+
+def _entity(watched: WatchedEntity) -> dict[str, Any]:
+    return {
+        "name": watched.name,
+        "account": watched.key.account,
+        "service_sid": watched.key.service_sid,
+        "identity": watched.key.identity,
+        "labels": dict(watched.labels),
+    }
+
+
+def _table(heading: str, table: Table, value_of: Callable[[str], Any]) -> Iterator[str]:
+    yield ""
+    yield heading
+    for name, node in table.below.items():
+        if not isinstance(node, Key):
+            raise TypeError(f"{node.path} is a table where keys were")
+        value = value_of(name)
+        if value is None:
+            yield f"# {name} is not set"
+        elif node.dotted in SHOWN:
+            yield f"{name} = {_toml(node, value)}"
+        else:
+            yield f"{name} = {_quoted(REDACTED)}"
+
+
+def _toml(key: Key, value: Any) -> str:
+    """Return a value as TOML writes it, on one line whatever is in it."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case float() if key.kind.title == "duration":
+            return _quoted(format_duration(value))
+        case int():
+            return str(value)
+        case float():
+            return repr(value)
+        case dict():
+            pairs = (f"{_quoted(str(name))} = {_quoted(str(of))}" for name, of in value.items())
+            return f"{{ {', '.join(pairs)} }}" if value else "{}"
+        case list() | tuple():
+            return f"[{', '.join(_quoted(str(item)) for item in value)}]"
+    return _quoted(str(value))
+
+
+def _quoted(text: str) -> str:
+    return f'"{"".join(map(_written, text))}"'
+
+
+def _written(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    number = ord(character)
+    if 0xD800 <= number <= 0xDFFF:  # half a character: TOML has no way to write it
+        return "\ufffd"
+    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"

@@ -1,0 +1,55 @@
+"""What the API's description says of an answer: the tests hold every answer they get against it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+from exporter.web.openapi import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OURS_TO_BREAK = 500  # what a test breaks on purpose; described where it is an answer
+
+
+class Description:
+    """The description of an exporter, and what contradicts it."""
+
+    def __init__(self, telemetry_path: str = "/metrics") -> None:
+        self.document = describe(telemetry_path)
+        self._paths = {
+            re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path))): operations
+            for path, operations in self.document["paths"].items()
+        }
+
+    def operation(self, method: str, path: str) -> Mapping[str, Any] | None:
+        """Return how a request is described; ``None`` where its path is."""
+        for pattern, operations in self._paths.items():
+            if pattern.fullmatch(path):
+                found: Mapping[str, Any] = operations.get(method.lower(), {"responses": {"405": {}}})
+                return found
+        return None
+
+    def fault(self, method: str, path: str, status: int, content_type: str, body: bytes) -> str | None:
+        """Return what of an answer the description doesn't say, ``None`` if all is as described."""
+        operation = self.operation(method, path.partition("?")[0])
+        if operation is None:
+            return None
+        told = operation["responses"].get(str(status))
+        if told is None:
+            return None if status == OURS_TO_BREAK else f"{method} {path} answers {status}"
+        content = told.get("content", {})
+        if not content:
+            return f"{method} {path} answers a body" if body and status != 405 else None
+        kind = content_type.partition(";")[0]
+        if kind not in content:
+            return f"{method} {path} answers {status} as {content_type}"
+        if kind != "application/json":
+            return None
+        schema = {**content[kind]["schema"], "components": self.document["components"]}
+        errors = [error.message for error in Draft202012Validator(schema).iter_errors(json.loads(body))]
+        return f"{method} {path}: {'; '.join(errors)}" if errors else None

@@ -1,0 +1,85 @@
+"""A fuzzer that reads the API's description finds no fault with what is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from exporter.simulator import Simulator
+from exporter.web.probe import FACTOR
+from tests.daemon.configs import account_of, entry, write_config
+from tests.daemon.running import becomes, running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+SEED = 20260101
+EXAMPLES = 30
+PATIENCE_SECONDS = 240
+OPEN = {"enable_lifecycle": True, "enable_probe": True}
+
+
+async def fuzz(url: str, folder: Path) -> tuple[int, str]:
+    """Run the fuzzer on an exporter, by the description in a folder; return its exit status and its report."""
+    # In a process of its own: its plugins, warnings and examples are no concern of these tests.
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "schemathesis.cli",
+        "run",
+        "openapi.json",
+        f"--url={url}",
+        "--checks=all",
+        "--phases=examples,coverage,fuzzing",
+        f"--max-examples={EXAMPLES}",
+        f"--seed={SEED}",
+        "--generation-deterministic",
+        "--continue-on-failure",
+        "--request-timeout=60",
+        "--suppress-health-check=too_slow",
+        "--no-color",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=folder,
+        env={**os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "160"},
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            told, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return process.returncode, told.decode("utf-8", "replace")
+
+
+async def test_a_fuzzer_finds_no_fault(tmp_path: Path, log_level: None, caplog: pytest.LogCaptureFixture) -> None:
+    async with Simulator(seed=7) as simulator:
+        names = [FACTOR.example, "ops on call", "a/b", "ünï", "paused"]
+        path = write_config(
+            tmp_path / "config.toml",
+            {"main": account_of(simulator, requests_per_second=1000, max_concurrency=50)},
+            [entry(name, simulator.add_factor(), paused=name == "paused") for name in names],
+            web=OPEN,
+        )
+        async with running(path) as exporter:
+            await becomes(exporter.daemon.ready, within=60)
+            _, description = await exporter.get("/api/v1/openapi.json")
+            (tmp_path / "openapi.json").write_text(description, encoding="utf-8")
+            status, report = await fuzz(exporter.url, tmp_path)
+            assert status == 0, report
+            count = sum(len(methods) for methods in json.loads(description)["paths"].values())
+            assert f"Tested: {count}" in report, report
+            [generated] = re.findall(r"(\d+) generated", report)
+            assert int(generated) > 10 * count, report
+            assert exporter.daemon.healthy()
+            assert exporter.daemon.poller.accounts["main"].throttle.in_flight <= len(names)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []

@@ -1,0 +1,107 @@
+"""What names, labels, answers and errors hold breaks neither the exposition nor the API."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from exporter.config.values import parse_name, without_empty
+from exporter.exposition.factors import FactorSamples
+from exporter.exposition.page import exposition_of
+from exporter.polling.ledger import FactorRecord, Moment
+from exporter.verify.outcome import Failure, Outcome, Reason, Status
+from exporter.watched import FactorKey, WatchedFactor
+from exporter.web.views import view
+from tests.daemon.scrape import Scrape
+
+from .house import SERVICE_SID, VERIFIED, entries, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EVIL = (
+    '"} 1\nevil{a="',
+    "<script>alert(1)</script>",
+    "\\",
+    "\\n",
+    'x"',
+    "a\u2028b\u2029c\x85d",
+    "# HELP evil\n# EOF\n",
+    "\u0301" * 100,
+    "\U0010ffff\ufeff\ufffe",
+    "\u200f\u2066\u202e",
+    "𝕏" * 128,
+    "' OR 1=1; --",
+    "{{7*7}}${7*7}",
+    "../../etc/passwd",
+    "\0\x1b[31m\r\n",
+)
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=200)  # what UTF-8 can hold
+
+
+def is_a_name(text: str) -> bool:
+    try:
+        return parse_name(text) == text
+    except ValueError:
+        return False
+
+
+NAMES = [text for text in EVIL if is_a_name(text)]
+
+
+@given(name=TEXTS, label=TEXTS, detail=TEXTS, request_id=TEXTS)
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@example(name=EVIL[0], label=EVIL[0], detail=EVIL[0], request_id=EVIL[0])
+@example(name=EVIL[6], label=EVIL[6], detail=EVIL[6], request_id=EVIL[6])
+def test_any_text_stays_inside_its_value(name: str, label: str, detail: str, request_id: str) -> None:
+    """Stricter than the configuration and the client, which refuse most of this before it gets here."""
+    labels = tuple(without_empty({"team": label}).items())
+    key = FactorKey("main", SERVICE_SID, "YF" + "0" * 32)
+    record = FactorRecord(WatchedFactor(key, name, "identity-0001", 60.0, labels=labels))
+    record.status, record.up = Status.VERIFIED, False
+    record.factor_type, record.entity_sid = name, label
+    record.last = Outcome(Failure(Reason.DECODE, detail), 0.1, 1, 200, request_id)
+    record.last_at = Moment(1.0, 1.0)
+    for openmetrics in (False, True):
+        text = exposition_of(FactorSamples(), record, openmetrics=openmetrics).decode()
+        page = Scrape(text, openmetrics=openmetrics)
+        [verified] = page.samples("twilio_verify_factor_verified")
+        assert (verified.value, verified.labels["factor"], verified.labels.get("team", "")) == (1, name, label)
+        [info] = page.samples("twilio_verify_factor_info")
+        assert info.labels["factor_type"] == name
+        assert "evil" not in page
+    shown = json.loads(json.dumps(view(record).as_json()))
+    assert (shown["factor"], shown["labels"], shown["last_failure"]) == (name, dict(labels), detail or "decode")
+    assert shown["last_fetch_request_id"] == (request_id or None)
+
+
+async def test_evil_names_labels_and_errors_are_served_as_they_are(tmp_path: Path) -> None:
+    watched = [
+        {**entry, "labels": {"team": EVIL[number % len(EVIL)]}}
+        for number, entry in enumerate(entries(*NAMES, "plain"))
+    ]
+    async with serving(tmp_path, watched, web={"enable_probe": True}) as house:
+        for number, name in enumerate(NAMES):
+            detail = EVIL[number % len(EVIL)]
+            failures = [Failure(Reason.SERVER_ERROR, detail)] if number % 2 else []
+            house.tell(name, VERIFIED, *failures)
+        for accept in ("text/plain", "application/openmetrics-text"):
+            scrape = Scrape((await house.ask("/metrics", Accept=accept)).text, openmetrics="open" in accept)
+            shown = {sample.labels["factor"]: sample for sample in scrape.samples("twilio_verify_factor_verified")}
+            assert shown.keys() == set(NAMES)
+            for number, name in enumerate(NAMES):
+                assert shown[name].labels["team"] == EVIL[number % len(EVIL)]
+        document = json.loads((await house.ask("/api/v1/factors")).text)
+        assert {factor["factor"] for factor in document["factors"]} == {*NAMES, "plain"}
+        assert {factor["last_failure"] for factor in document["factors"]} - {None} == {
+            EVIL[number % len(EVIL)] for number in range(len(NAMES)) if number % 2
+        }
+        for number, name in enumerate(NAMES):
+            if number % 2 == 0:  # answered a moment ago
+                reply = await house.ask(f"/probe?{urlencode({'factor': name})}")
+                assert reply.status == 200
+                assert Scrape(reply.text).factor("verified", name) == 1

@@ -1,0 +1,113 @@
+"""The description of the API: whole, sound, and true of the answers (tests/web/house.py holds each against it)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+from exporter.verify.outcome import Failure, Reason
+from exporter.web.api_reference import render
+from exporter.web.openapi import ACCOUNT_FIELDS, FACTOR_FIELDS, describe
+
+from .description import Description
+from .house import NOT_FOUND, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGES = ("/", "/factors/", "/static/")  # for people
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    return [(path, method, op) for path, methods in document["paths"].items() for method, op in methods.items()]
+
+
+async def test_every_path_of_the_server_is_described_with_its_methods(tmp_path: Path) -> None:
+    async with serving(tmp_path, web={"telemetry_path": "/all/metrics"}) as house:
+        document = json.loads((await house.ask("/api/v1/openapi.json")).text)
+        router = house.daemon.server._runner.app.router
+        served = {
+            (resource.canonical, route.method.lower())
+            for resource in router.resources()
+            for route in resource
+            if resource.canonical != "/" and not resource.canonical.startswith(PAGES[1:])
+        }
+    assert {(path, method) for path, method, _ in operations(document)} == served
+    assert "/all/metrics" in document["paths"]
+
+
+def test_the_description_is_sound() -> None:
+    document = describe("/metrics")
+    names = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(names) == len(set(names))
+    for schema in document["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+    for _, _, operation in operations(document):
+        assert operation["summary"]
+        for parameter in operation.get("parameters", ()):
+            assert parameter["description"]
+            Draft202012Validator.check_schema(parameter["schema"])
+        for response in operation["responses"].values():
+            assert response["description"]
+
+
+@pytest.mark.parametrize(("schema", "meanings"), [("Factor", FACTOR_FIELDS), ("Account", ACCOUNT_FIELDS)])
+def test_every_field_has_a_meaning_and_no_meaning_is_left_over(schema: str, meanings: dict[str, str]) -> None:
+    properties = describe("/metrics")["components"]["schemas"][schema]["properties"]
+    assert list(properties) == list(meanings)
+    assert all(shape["description"] for shape in properties.values())
+
+
+async def test_answers_of_every_kind_are_as_described(tmp_path: Path) -> None:
+    watched = [*entries("a", "b", "c", "d", "e", labels={"team": "x"}), *entries("f", account="other", paused=True)]
+    async with serving(tmp_path, watched, accounts=("main", "other")) as house:
+        house.tell("a", VERIFIED)
+        house.tell("b", UNVERIFIED)
+        house.tell("c", NOT_FOUND)
+        for reason in Reason:
+            house.tell("d", Failure(reason))
+            assert (await house.ask("/api/v1/factors")).status == 200
+        for refused in (False, True):
+            if refused:
+                account = house.daemon.poller.accounts["main"]
+                account._refusals.guard.pause(house.daemon.clock.steady())
+                house.daemon.poller.accounts["other"].throttle.paused_until = house.daemon.clock.steady() + 60
+            assert (await house.ask("/api/v1/accounts")).status == 200
+        for name in "abcdef":
+            account_name = "other" if name == "f" else "main"
+            assert (await house.ask(f"/api/v1/factors/{account_name}/{SERVICE_SID}/{name}")).status == 200
+        assert (await house.ask(f"/api/v1/factors/main/{SERVICE_SID}/f")).status == 404
+        assert (await house.ask("/api/v1/accounts?x=1")).text == (
+            "x: is not a parameter of /api/v1/accounts; it has none\n"
+        )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "kind", "body", "fault"),
+    [
+        ("GET", "/api/v1/accounts", 200, "application/json", b'{"accounts": []}', None),
+        ("GET", "/api/v1/accounts?x", 200, "application/json; charset=utf-8", b'{"accounts": []}', None),
+        ("GET", "/api/v1/accounts", 200, "application/json", b"{}", "'accounts' is a required property"),
+        ("GET", "/api/v1/accounts", 200, "application/json", b'{"accounts": [{}]}', "'paused' is a required"),
+        ("GET", "/api/v1/accounts", 200, "text/plain", b"", "answers 200 as text/plain"),
+        ("GET", "/api/v1/accounts", 404, "text/plain", b"", "answers 404"),
+        ("HEAD", "/api/v1/accounts", 200, "application/json", b"x", "answers a body"),
+        ("POST", "/api/v1/accounts", 200, "text/plain", b"", "POST /api/v1/accounts answers 200"),
+        ("POST", "/api/v1/accounts", 405, "text/plain", b"405", None),
+        ("GET", "/nowhere", 404, "text/plain", b"", None),
+        ("GET", "/api/v1/factors/main/VA1/x", 500, "text/plain", b"", None),
+    ],
+)
+def test_what_contradicts_the_description_is_found(
+    method: str, path: str, status: int, kind: str, body: bytes, fault: str | None
+) -> None:
+    found = Description().fault(method, path, status, kind, body)
+    assert found is None if fault is None else fault in (found or "")
+
+
+def test_the_page_of_the_documentation_is_as_generated(pytestconfig: pytest.Config) -> None:
+    page = pytestconfig.rootpath / "docs" / "api.md"
+    assert page.read_text(encoding="utf-8") == render(), "write it anew: python -m exporter.web.api_reference"
