@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from exporter import __version__
 from exporter.exposition.negotiation import (
     OPENMETRICS_CONTENT_TYPE,
     TEXT_CONTENT_TYPE,
@@ -19,35 +16,25 @@ from exporter.exposition.negotiation import (
     accepts_openmetrics,
 )
 from exporter.exposition.pieces import gzip, texts
-from exporter.polling.ledger import STATUSES
 from exporter.web.lifecycle import Lifecycle, Reloadable
+from exporter.web.pages import Pages, Shown
 from exporter.web.views import urgency, view
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from exporter.exposition.pieces import Piece
-    from exporter.exposition.telemetry import AccountGauges
-    from exporter.polling.ledger import Ledger
-    from exporter.web.views import AccountView
 
 _BATCH_BYTES = 1 << 18
 _INLINE_GZIP_BYTES = 1 << 16
-_PAGE_FACTORS = 200
 _API_FACTORS = 1000
-_CONTENT_SECURITY = "default-src 'none'; style-src 'self' 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 
 
-class Exporter(Reloadable, Protocol):
+class Exporter(Reloadable, Shown, Protocol):
     """What the web server needs of the daemon."""
-
-    ledger: Ledger
 
     def exposition(self, *, openmetrics: bool) -> list[Piece]:
         """Return the pieces of a scrape."""
-
-    def withdraw_stale(self) -> None:
-        """Withdraw every status that is stale by now."""
 
     def healthy(self) -> bool:
         """Return whether the scheduler ticks."""
@@ -55,29 +42,14 @@ class Exporter(Reloadable, Protocol):
     def ready(self) -> bool:
         """Return whether the first looks are done."""
 
-    def accounts(self) -> Mapping[str, AccountGauges]:
-        """Return the gauges of each account."""
-
-    def account_views(self) -> list[AccountView]:
-        """Return what is shown of each account."""
-
-    def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
-        """Return the number of factors by (account, service SID) and status."""
-
 
 class Routes:
     """The handlers of one exporter."""
 
-    def __init__(self, exporter: Exporter, telemetry_path: str) -> None:
+    def __init__(self, exporter: Exporter) -> None:
         self._exporter = exporter
-        self._telemetry_path = telemetry_path
         # Its own thread: the pool of the event loop belongs to whoever blocks in it.
         self._packer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gzip")
-        templates = Environment(
-            loader=PackageLoader("exporter.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-        )
-        templates.filters.update(moment=_moment, iso=_iso, age=_age, duration=_duration)
-        self._status = templates.get_template("status.html")
 
     async def close(self, _application: web.Application) -> None:
         """Let the thread of this object end."""
@@ -110,31 +82,6 @@ class Routes:
         await response.write_eof()
         return response
 
-    async def status(self, request: web.Request) -> web.Response:
-        """Answer with the status page: what is wrong first."""
-        exporter = self._exporter
-        page = _number(request, "page", 1, 1)
-        exporter.withdraw_stale()
-        total = len(exporter.ledger)
-        pages = max(1, -(-total // _PAGE_FACTORS))
-        page = min(page, pages)
-        first = nsmallest(page * _PAGE_FACTORS, exporter.ledger, key=urgency)[(page - 1) * _PAGE_FACTORS :]
-        counts = {status: sum(of.get(status, 0) for of in exporter.status_counts().values()) for status in STATUSES}
-        text = self._status.render(
-            version=__version__,
-            telemetry_path=self._telemetry_path,
-            factors=[view(record) for record in first],
-            counts=counts,
-            accounts=exporter.accounts(),
-            page=page,
-            pages=pages,
-            total=total,
-            now=datetime.now(UTC).timestamp(),
-        )
-        return web.Response(
-            text=text, content_type="text/html", headers={"Content-Security-Policy": _CONTENT_SECURITY}
-        )
-
     async def factors(self, request: web.Request) -> web.Response:
         """Answer with the factors as JSON, what is wrong first; ``limit`` and ``offset`` page through them."""
         limit = _number(request, "limit", _API_FACTORS, 1)
@@ -164,16 +111,16 @@ class Routes:
 
 def make_application(exporter: Exporter, *, telemetry_path: str) -> web.Application:
     """Return the web application of an exporter."""
-    routes = Routes(exporter, telemetry_path)
+    routes = Routes(exporter)
     application = web.Application()
     application.on_response_prepare.append(_name_server)
     application.on_cleanup.append(routes.close)
     application.router.add_get(telemetry_path, routes.metrics)
-    application.router.add_get("/", routes.status)
     application.router.add_get("/api/v1/factors", routes.factors)
     application.router.add_get("/api/v1/accounts", routes.accounts)
     application.router.add_get("/-/healthy", routes.healthy)
     application.router.add_get("/-/ready", routes.ready)
+    Pages(exporter, telemetry_path).add_to(application.router)
     Lifecycle(exporter).add_to(application.router)
     return application
 
@@ -201,23 +148,3 @@ def _batches(pieces: list[bytes]) -> Iterator[bytes]:
             yield b"".join(batch)
             batch, size = [], 0
     yield b"".join(batch)
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _age(seconds: float) -> str:
-    """Return a time span in the largest unit of which there are at least two."""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -12,6 +12,7 @@ import httpx
 
 from exporter.config import load
 from exporter.daemon import Daemon
+from exporter.polling.clock import Clock
 from exporter.polling.ledger import Moment
 from exporter.verify.outcome import Answer, Failure, Outcome, Status
 from tests.daemon.configs import write_config
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
     from exporter.config import AccountSettings
-    from exporter.polling.clock import Clock
     from exporter.watched import FactorKey
 
 ACCOUNT_SID = "AC" + "0" * 32
@@ -104,6 +104,11 @@ def entries(*names: str, **keys: object) -> list[dict[str, object]]:
         }
         for number, name in enumerate(names, 1)
     ]
+
+
+def stopped() -> Clock:
+    """Return a clock that stands still: what a page says of ages is then exact."""
+    return Clock(lambda: 1_800_000_000.0, lambda: 1000.0)
 
 
 def nobody(_account: AccountSettings) -> httpx.AsyncBaseTransport:
