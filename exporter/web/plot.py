@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from exporter.polling.history import Fetch
 
-WIDTH, HEIGHT = 760, 150
+WIDTH, HEIGHT = 760, 130
 _EDGE = 12
 _STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
 

@@ -105,9 +105,9 @@ def row_of(
     account = accounts.get(key.account)
     held = ""
     if record.watched.paused:
-        held = "never: the factor is paused"
+        held = "never: it is paused"
     elif account is not None and account.paused:
-        held = "held: the account is paused"
+        held = "held: its account is paused"
     elif next_seconds is None:
         held = "under way"
     return Row(

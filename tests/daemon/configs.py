@@ -69,4 +69,4 @@ def _table(name: str, keys: Mapping[str, object], *, listed: bool = False) -> st
 def _value(value: object) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)

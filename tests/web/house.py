@@ -80,12 +80,13 @@ class House:
         ago_seconds: float = 0.0,
         duration_seconds: float = 0.212,
         attempts: float = 1,
+        code: float = 200,
     ) -> None:
-        """Tell what fetches of a factor brought, one after the other."""
+        """Tell what fetches of a factor brought, one after the other; code 0: no answer came."""
         now = self.daemon.clock.moment()
         record = self.daemon.ledger[key]
         for result in results:
-            outcome = Outcome(result, duration_seconds, int(attempts), 200, REQUEST_ID)
+            outcome = Outcome(result, duration_seconds, int(attempts), int(code) or None, REQUEST_ID)
             then = Moment(now.wall - ago_seconds, now.steady - ago_seconds)
             change = self.daemon.ledger.apply(key, outcome, then)
             self.daemon.recorder.fetched(record, outcome, change)

@@ -100,7 +100,7 @@ async def test_what_was_never_fetched_claims_nothing(tmp_path: Path) -> None:
     assert "svg" not in never.tags
     assert "notice" not in never.parts
     assert paused.parts["fetch"] == "The factor is paused: it is not looked at."
-    assert "Next look never: the factor is paused" in paused.parts["facts"]
+    assert "Next look never: it is paused" in paused.parts["facts"]
 
 
 async def test_the_way_back_keeps_the_filter(tmp_path: Path) -> None:

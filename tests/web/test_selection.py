@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote
 
@@ -11,17 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.polling.history import FULL, FULL_FACTORS, SHORT
 from exporter.polling.ledger import FactorRecord
 from exporter.verify.outcome import Failure, Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
-from exporter.web.selection import LONGEST_TEXT, SORTS, STATES, Query, select
+from exporter.web.pages import REFRESH_SECONDS
+from exporter.web.selection import LONGEST_TEXT, SORTS, STATES, TROUBLE, Query, select
 
 from .house import NOT_FOUND, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving, stopped
 from .reading import page_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from .house import House
 
@@ -204,3 +206,15 @@ def test_an_address_says_what_was_asked(query: Query) -> None:
     assert Query.of(dict(parse_qsl(text.removeprefix("?")))) == query
     assert re.fullmatch(r"[!-~]*", text)
     assert not re.search(r"[\"'<>\s]", text)
+
+
+def test_the_documentation_names_what_an_address_may_ask() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    told = text.partition("## Read the pages")[2]
+
+    words = (TROUBLE, *STATES, *SORTS, "account", "service", "label", "q")
+    assert [word for word in words if f"`{word}`" not in told] == []
+    assert f"last {FULL.fetches} fetches" in told
+    assert f"{FULL.failures} in all" in told
+    assert f"more than {FULL_FACTORS:,} factors it is the last {SHORT.fetches} and {SHORT.failures}" in told
+    assert f"each {REFRESH_SECONDS} s" in told

@@ -54,7 +54,7 @@ async def test_each_state_is_told_in_words_and_what_is_wrong_comes_first(states:
     assert page.row("gone")[STATE] == "∅ not found"
     assert page.row("never")[STATE:NEXT] == ["? unknown", "the start", "–"]
     assert page.row("stale")[STATE:NEXT] == ["? unknown", "51 min", "66 min ago"]
-    assert page.row("idle")[STATE:] == ["‖ paused", "–", "–", "never: the factor is paused", "–", "–"]
+    assert page.row("idle")[STATE:] == ["‖ paused", "–", "–", "never: it is paused", "–", "–"]
     assert page.row("held")[STATE:NEXT] == ["✓ verified ! failing", "4 min or longer", "0 s ago"]
     assert page.row("held")[LATENCY:] == [
         "31.2 s",
@@ -94,7 +94,7 @@ async def test_the_next_look_is_told(tmp_path: Path) -> None:
     assert re.fullmatch(r"now|in \d+ s", planned.row("factor")[NEXT])
     assert overdue.row("factor")[NEXT] == "now"
     assert under_way.row("factor")[NEXT] == "under way"
-    assert held.row("factor")[NEXT] == "held: the account is paused"
+    assert held.row("factor")[NEXT] == "held: its account is paused"
 
 
 @pytest.mark.parametrize(
