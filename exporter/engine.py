@@ -20,6 +20,7 @@ from exporter.passwords import PasswordWatch
 from exporter.polling.account import AccountPoller
 from exporter.polling.clock import Clock
 from exporter.polling.discovery import Discovery
+from exporter.polling.history import History
 from exporter.polling.ledger import Ledger
 from exporter.polling.names import Names
 from exporter.polling.poller import Poller
@@ -106,7 +107,8 @@ class Engine:
             service_size=lambda account, service: sum(self.ledger.counts.get((account, service), {}).values()),
             stretch=lambda account: self.poller.accounts[account].stretch,
         )
-        self.recorder = Recorder(self.telemetry, self.factors, events)
+        self.history = History(self.clock.wall())
+        self.recorder = Recorder(self.telemetry, self.factors, events, self.history)
         clients = {name: self._client(config, name) for name in config.settings.accounts}
         self.poller = Poller(
             accounts={name: self._account(config, name, client) for name, client in clients.items()},
@@ -324,6 +326,11 @@ class Engine:
     def account_views(self) -> list[AccountView]:
         """Return what is shown of each account."""
         return account_views(self.poller.accounts, self.ledger.counts, self.clock.moment())
+
+    def next_look_seconds(self, key: FactorKey) -> float | None:
+        """Return when a factor is looked at next, in wall time; ``None`` while it has its turn, or is paused."""
+        due = self._schedule.waiting(key)
+        return None if due is None else round(due + self.clock.wall() - self.clock.steady(), 3)
 
     def config_gauges(self) -> ConfigGauges:
         """Return what is known of the configuration in force."""

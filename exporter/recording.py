@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from exporter.events import EventLog
     from exporter.exposition.factors import FactorExposition
     from exporter.exposition.telemetry import Telemetry
+    from exporter.polling.history import History
     from exporter.polling.jam import Jam
     from exporter.polling.ledger import FactorRecord, StatusChange
     from exporter.verify.outcome import Attempt, Operation, Outcome
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 class Recorder:
     """The daemon's observer of its polling."""
 
-    def __init__(self, telemetry: Telemetry, factors: FactorExposition, events: EventLog) -> None:
+    def __init__(self, telemetry: Telemetry, factors: FactorExposition, events: EventLog, history: History) -> None:
         self._telemetry = telemetry
         self._factors = factors
         self._events = events
+        self._history = history
 
     def watched(self, record: FactorRecord) -> None:
         """Show a factor from the moment it is watched."""
@@ -39,6 +41,7 @@ class Recorder:
     def forgotten(self, record: FactorRecord) -> None:
         """Show a factor no longer."""
         self._factors.remove(record.watched.key)
+        self._history.forget(record.watched.key)
         self._events.forgotten(record.watched.key)
 
     def show_in(self, factors: FactorExposition) -> None:
@@ -58,10 +61,12 @@ class Recorder:
         self._telemetry.started(lag_seconds)
 
     def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
-        """Count, show and log a fetch."""
+        """Count, show, remember and log a fetch."""
         reason = outcome.result.reason if isinstance(outcome.result, Failure) else None
         self._telemetry.fetched(record.watched.key, outcome, reason, change)
         self._factors.update(record)
+        if record.last_at is not None:
+            self._history.add(record.watched.key, outcome, record.last_at.wall)
         self._events.fetched(record, outcome, change)
 
     def client_rotated(self, account: str, why: Jam) -> None:

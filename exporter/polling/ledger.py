@@ -43,13 +43,17 @@ class FactorRecord:
 
     ``status`` is what may be claimed now: it is withdrawn when it is stale. ``last_status`` remembers the last
     answer across that, for counting changes and for the interval. ``entity`` is the name of the watched entity
-    that the factor was found in, empty for one that is only listed.
+    that the factor was found in, empty for one that is only listed. ``status_since_seconds`` is since when
+    ``status`` was seen to be what it is; unless ``turn_seen`` it may have been so for longer.
     """
 
     watched: WatchedFactor
     entity: str = ""
     status: Status | None = None
     last_status: Status | None = None
+    status_since_seconds: float | None = None
+    turn_seen: bool = False
+    failing_since_seconds: float | None = None
     up: bool | None = None
     answered: Moment | None = None
     answered_interval_seconds: float = 0.0
@@ -170,6 +174,7 @@ class Ledger:
                 record.unverified_since = (memory.answered_seconds if since is None else since) + steady
             if not memory.withdrawn and self._stale_at(record, record.answered) > now.steady:
                 self._set_status(record, memory.status)
+                record.status_since_seconds = memory.answered_seconds
                 record.created_seconds, record.updated_seconds = memory.created_seconds, memory.updated_seconds
                 self._renew(record, record.answered)
         record.interval_seconds = self._interval(record, now)
@@ -217,6 +222,8 @@ class Ledger:
                 change = None
                 record.up = False
                 record.failures += 1
+                if record.failing_since_seconds is None:
+                    record.failing_since_seconds = now.wall
                 record.slowed |= reason.needs_a_change or outcome.alone  # until an answer
         record.interval_seconds = self._interval(record, now)
         if isinstance(outcome.result, Answer):
@@ -228,6 +235,7 @@ class Ledger:
         record.up = True
         record.slowed = False
         record.answered = now
+        record.failing_since_seconds = None
         if answer.status is Status.VERIFIED:
             record.last_verified_seconds = now.wall
         if answer.status is not Status.UNVERIFIED:
@@ -239,6 +247,9 @@ class Ledger:
         record.factor_type = sys.intern(answer.factor_type) or record.factor_type
         record.entity_sid = answer.entity_sid or record.entity_sid
         before, record.last_status = record.last_status, answer.status
+        if record.status is not answer.status:
+            record.status_since_seconds = now.wall
+            record.turn_seen = before not in (None, answer.status)
         self._set_status(record, answer.status)
         return StatusChange(before, answer.status) if before not in (None, answer.status) else None
 
@@ -284,6 +295,9 @@ class Ledger:
                 self._queue_stale(record, record.stale_at)
                 continue
             self._set_status(record, None)
+            if record.answered is not None:
+                record.status_since_seconds = record.answered.wall + record.stale_at - record.answered.steady
+                record.turn_seen = True
             record.created_seconds = record.updated_seconds = record.stale_at = None
             if not record.watched.paused:  # else nothing was claimed
                 withdrawn.append(key)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from exporter.polling.account import AccountPoller
     from exporter.polling.ledger import FactorRecord, Moment
 
-_ORDER = {Status.NOT_FOUND: 0, Status.UNVERIFIED: 1, UNKNOWN: 2, Status.VERIFIED: 4}
+_ORDER = {Status.NOT_FOUND: 0, Status.UNVERIFIED: 1, UNKNOWN: 3, Status.VERIFIED: 5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,9 @@ def urgency(record: FactorRecord) -> tuple[int, str, str, str]:
     key = record.watched.key
     order = _ORDER[record.status or UNKNOWN]
     if record.watched.paused:
-        order = 5
-    elif record.up is False:
-        order = min(order, 3)
+        order = 6
+    elif record.up is False and order > 1:
+        order -= 1  # before those whose fetches are answered, or are still to come
     return order, key.account, record.watched.name, key.service_sid
 
 

@@ -13,6 +13,7 @@ import httpx
 
 from exporter.config import load
 from exporter.daemon import Daemon
+from exporter.polling.clock import Clock
 from exporter.polling.ledger import Moment
 from exporter.verify.outcome import Answer, Failure, Outcome, Status
 from tests.daemon.configs import write_config
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
     from exporter.config import AccountSettings
-    from exporter.polling.clock import Clock
     from exporter.watched import FactorKey
 
 ACCOUNT_SID = "AC" + "0" * 32
@@ -88,12 +88,13 @@ class House:
         ago_seconds: float = 0.0,
         duration_seconds: float = 0.212,
         attempts: float = 1,
+        code: float = 200,
     ) -> None:
-        """Tell what fetches of a factor brought, one after the other."""
+        """Tell what fetches of a factor brought, one after the other; code 0: no answer came."""
         now = self.daemon.clock.moment()
         record = self.daemon.ledger[key]
         for result in results:
-            outcome = Outcome(result, duration_seconds, int(attempts), 200, REQUEST_ID)
+            outcome = Outcome(result, duration_seconds, int(attempts), int(code) or None, REQUEST_ID)
             then = Moment(now.wall - ago_seconds, now.steady - ago_seconds)
             change = self.daemon.ledger.apply(key, outcome, then)
             self.daemon.recorder.fetched(record, outcome, change)
@@ -112,6 +113,11 @@ def entries(*names: str, **keys: object) -> list[dict[str, object]]:
         }
         for number, name in enumerate(names, 1)
     ]
+
+
+def stopped() -> Clock:
+    """Return a clock that stands still: what a page says of ages is then exact."""
+    return Clock(lambda: 1_800_000_000.0, lambda: 1000.0)
 
 
 def nobody(_account: AccountSettings) -> httpx.AsyncBaseTransport:

@@ -1,0 +1,372 @@
+"""The pages in a real browser: they renew themselves, need no mouse, fit a phone, and no name breaks them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
+from PIL import Image
+from playwright.async_api import expect
+
+from exporter.verify.outcome import Answer, Failure, Reason
+from tests.web.house import NOT_FOUND, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving
+
+from .browser import INSTALL, PATIENCE_MILLISECONDS, browser, visit
+from .worlds import ODD_NAME, STATES, WORDS, world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from playwright.async_api import Browser, Page
+
+    from tests.web.house import House
+
+    from .conftest import Program
+
+pytestmark = pytest.mark.external
+expect.set_options(timeout=PATIENCE_MILLISECONDS)
+
+THEMES = ("light", "dark")
+ROW = "#rows tbody tr"
+TIMEOUT = Failure(Reason.TIMEOUT, "no complete answer in time")
+HOSTILE = (
+    "<script>document.title='ran'</script>",
+    '"><img src=x onerror="document.title=\'ran\'">',
+    "'-alert(1)-'",
+    "</td></tr></table><svg/onload=document.title='ran'>",
+    "{{ 7*7 }}{% raw %}",
+    "W" * 128,
+    "ﷺ" * 20 + "Z͑ͫ̓ͪ̂ͫ̽͏̴̙̤̞͉͚̯̞̠͍A̴̵̜̰͔ͫ͗͢L̠ͨͧͩ͘G̴̻͈͍͔̹̑͗̎̅͛́Ǫ̵̹̻̝̳͂̌̌͘",
+    "שלום עולם",
+    "👩‍👩‍👧‍👦" * 12,
+)
+
+
+@pytest.fixture
+async def opened(program: Program) -> AsyncIterator[Browser]:
+    async with browser(program("chromium", install=INSTALL)) as running:
+        yield running
+
+
+def factor_path(name: str) -> str:
+    return f"/factors/main/{SERVICE_SID}/{name}"
+
+
+async def names(page: Page) -> list[str]:
+    """Return the names of the factors that are shown, in order."""
+    return await page.locator(f"{ROW} .factor > a").all_inner_texts()
+
+
+async def fits(page: Page) -> None:
+    """Assert that nothing runs off the edge."""
+    wide = await page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    assert wide[0] <= wide[1], wide
+
+
+async def soundness(page: Page) -> list[Any]:
+    """Return what axe finds wrong with a page."""
+    results = await Axe().run(page)
+    return [(found["id"], [node["html"] for node in found["nodes"]]) for found in results.response["violations"]]
+
+
+async def test_every_factor_is_shown_with_its_state_in_words(opened: Browser, tmp_path: Path) -> None:
+    async with world(tmp_path, "all") as house, visit(opened, f"{house.url}/") as visited:
+        rows = {
+            await row.locator(".factor > a").inner_text(): await row.locator(".chip").first.inner_text()
+            for row in await visited.page.locator(ROW).all()
+        }
+
+    assert rows == WORDS
+    assert set(rows) == set(STATES["all"])
+
+
+async def test_a_flip_is_shown_without_a_reload_and_everything_stays_in_place(
+    opened: Browser, tmp_path: Path
+) -> None:
+    many = [f"factor-{number:02d}" for number in range(60)]
+    async with serving(tmp_path, entries(*many)) as house:
+        for name in many:
+            house.tell(name, VERIFIED)
+        async with visit(opened, f"{house.url}/", height=500) as visited:
+            page = visited.page
+            await page.evaluate("window.untouched = true")
+            link = page.get_by_role("link", name="factor-42", exact=True)
+            await link.focus()
+            await link.evaluate("element => getSelection().selectAllChildren(element)")
+            await page.evaluate("document.getElementById('q').value = 'half a wo'")
+            await page.evaluate("scrollTo(0, document.body.scrollHeight / 2)")
+            before = await link.evaluate("element => element.getBoundingClientRect().top")
+            house.tell("factor-42", UNVERIFIED)  # it moves to the top: above what is in sight
+            house.tell("factor-50", NOT_FOUND)
+            row = page.locator(ROW).filter(has_text="factor-42")
+            await expect(row.locator(".chip")).to_contain_text("unverified")
+            await expect(page).to_have_title("1 not found, 1 unverified, 0 unknown, 0 failing · Verify factors")
+            assert (await names(page))[:2] == ["factor-50", "factor-42"]
+            assert await page.evaluate("window.untouched") is True
+            assert await page.evaluate("document.activeElement.textContent") == "factor-42"
+            assert await page.evaluate("getSelection().toString()") == "factor-42"
+            assert await page.input_value("#q") == "half a wo"
+            assert await page.evaluate("scrollY") > 0
+            assert before is not None
+
+
+async def test_what_is_typed_stays_while_the_page_renews_itself(opened: Browser, tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("factor")) as house, visit(opened, f"{house.url}/") as visited:
+        page = visited.page
+        await page.locator("#q").press_sequentially("fact")
+        await page.keyboard.press("ArrowLeft")
+        house.tell("factor", UNVERIFIED)
+        await expect(page.locator(f"{ROW} .chip")).to_contain_text("unverified")
+        await page.keyboard.press("x")
+        assert await page.input_value("#q") == "facxt"
+
+
+async def test_it_says_when_it_is_no_longer_renewed(opened: Browser, tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("factor")) as house:
+        house.tell("factor", VERIFIED)
+        async with visit(opened, f"{house.url}/") as visited:
+            await visited.page.route("**/*", lambda route: route.fulfill(status=503, body="stopping"))
+            lost = visited.page.locator("#lost")
+            await expect(lost).to_be_visible()
+            assert "the exporter answers 503. What is shown is of then." in await lost.inner_text()
+            await visited.page.unroute_all()
+            await expect(lost).to_be_hidden()
+            # What the browser itself says of the 503 is no fault of the page.
+            assert all("503" in line for line in visited.console)
+            visited.console.clear()
+
+
+async def test_filter_and_sort_live_in_the_address(opened: Browser, tmp_path: Path) -> None:
+    async with world(tmp_path, "all") as house, visit(opened, f"{house.url}/") as visited:
+        page = visited.page
+        await page.get_by_label("State", exact=True).select_option("all that need a look")
+        await page.get_by_label("Search").fill("e")
+        await page.get_by_role("button", name="Show").click()
+        await page.wait_for_url("**/?q=e&status=trouble&**")
+        await page.get_by_role("columnheader", name="Factor").get_by_role("link").click()
+        await page.wait_for_url("**sort=factor**")
+        assert await names(page) == ["failing", "held", "never-tried", "not-found", "stale", "unverified"]
+        await page.get_by_role("columnheader", name="Factor").get_by_role("link").click()
+        await page.wait_for_url("**sort=-factor**")
+        assert (await names(page))[0] == "unverified"
+        await page.get_by_role("link", name="stale").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("stale")
+        await page.get_by_role("link", name="All factors").click()
+        await page.wait_for_url("**status=trouble**sort=-factor**")
+        assert (await names(page))[0] == "unverified"
+        await page.locator("#tile-not_found").click()
+        await page.wait_for_url("**status=not_found**")
+        assert await names(page) == ["not-found"]
+        await page.get_by_role("link", name="Clear").click()
+        await page.wait_for_url(f"{house.url}/")
+        assert len(await names(page)) == len(STATES["all"])
+
+
+async def test_a_keyboard_is_enough(opened: Browser, tmp_path: Path) -> None:
+    async def tab_to(page: Page, identity: str) -> None:
+        for _ in range(80):
+            await page.keyboard.press("Tab")
+            if await page.evaluate("document.activeElement.id") == identity:
+                seen = "getComputedStyle(document.activeElement).outlineStyle"
+                assert await page.evaluate(seen) != "none"
+                return
+        pytest.fail(f"no way to {identity} by the key Tab")
+
+    async with world(tmp_path, "all") as house, visit(opened, f"{house.url}/") as visited:
+        page = visited.page
+        await page.keyboard.press("Tab")
+        assert await page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        await page.keyboard.press("Enter")
+        await tab_to(page, "q")
+        await page.keyboard.type("held")
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/?q=held**")
+        assert await names(page) == ["held"]
+        link = await page.locator(f"{ROW} .factor > a").get_attribute("id")
+        assert link is not None
+        await tab_to(page, link)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("held")
+        await tab_to(page, "back")
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/?q=held**")
+        assert await page.input_value("#q") == "held"
+
+
+@pytest.mark.parametrize("theme", THEMES)
+async def test_nothing_keeps_anybody_out(opened: Browser, tmp_path: Path, theme: str) -> None:
+    async with world(tmp_path, "all") as house:
+        accounts = house.daemon.poller.accounts
+        accounts["main"]._refusals.guard.pause(house.daemon.clock.steady())
+        for path in ("/", factor_path("held"), factor_path("never-tried"), factor_path("hald"), "/?q=nobody"):
+            async with visit(opened, house.url + path, color_scheme=theme) as visited:
+                assert await soundness(visited.page) == [], path
+                visited.console.clear()  # of a page that is 404 the browser says so
+
+
+async def test_by_night_it_is_dark(opened: Browser, tmp_path: Path) -> None:
+    shades = {}
+    async with world(tmp_path, "all") as house:
+        for theme in THEMES:
+            async with visit(opened, f"{house.url}/", color_scheme=theme) as visited:
+                told = await visited.page.evaluate("getComputedStyle(document.body).backgroundColor")
+                shades[theme] = sum(int(part) for part in told.removeprefix("rgb(").removesuffix(")").split(","))
+
+    assert shades["light"] > 700
+    assert shades["dark"] < 100
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+async def test_it_fits_every_width(opened: Browser, tmp_path: Path, width: int) -> None:
+    async with world(tmp_path, "all") as house:
+        for path in ("/", factor_path("held")):
+            async with visit(opened, house.url + path, width=width, height=800) as visited:
+                await fits(visited.page)
+                for text in ("no complete answer in time", "see polling.timeout and the network"):
+                    await expect(visited.page.get_by_text(text).first).to_be_visible()
+
+
+async def test_without_javascript_it_is_whole(opened: Browser, tmp_path: Path) -> None:
+    async with (
+        world(tmp_path, "all") as house,
+        visit(opened, f"{house.url}/", java_script_enabled=False) as visited,
+    ):
+        page = visited.page
+        await page.get_by_label("Search").fill("held")
+        await page.get_by_role("button", name="Show").click()
+        await page.wait_for_url("**/?q=held**")
+        await page.get_by_role("link", name="held").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("held")
+        await expect(page.get_by_role("button", name="Copy")).to_have_count(0)
+
+
+async def test_no_name_runs_and_no_name_breaks_the_layout(opened: Browser, tmp_path: Path) -> None:
+    factors = [factor | {"labels": {"team": name}} for factor, name in zip(entries(*HOSTILE), HOSTILE, strict=True)]
+    async with serving(tmp_path, factors) as house:
+        for name in HOSTILE:
+            house.tell(name, VERIFIED, Failure(Reason.DECODE, name * 2))
+        for width in (390, 1280):
+            async with visit(opened, f"{house.url}/?sort=failures", width=width) as visited:
+                page = visited.page
+                shown = await page.locator(f"{ROW} .factor > a").all_text_contents()
+                assert set(shown) == set(HOSTILE)
+                assert "failing" in await page.title()
+                assert await page.locator("main img, main script, main svg").count() == 0
+                await fits(page)
+                paths = await page.locator(f"{ROW} .factor > a").evaluate_all("all => all.map(one => one.href)")
+        for path in paths:
+            async with visit(opened, path, width=390) as visited:
+                assert await visited.page.locator("h1").text_content() in HOSTILE
+                assert "ran" not in (await visited.page.title()).split()
+                assert await visited.page.locator("main img, main script").count() == 0
+                await fits(visited.page)
+
+
+async def test_a_query_is_copied_whole(opened: Browser, tmp_path: Path) -> None:
+    async with (
+        world(tmp_path, "an-odd-name") as house,
+        visit(opened, f"{house.url}/", permissions=["clipboard-read", "clipboard-write"]) as visited,
+    ):
+        page = visited.page
+        await page.get_by_role("link", name=ODD_NAME, exact=True).click()
+        shown = await page.locator("#query-1").text_content()
+        await page.get_by_role("button", name="Copy: Verified", exact=True).click()
+        await expect(page.locator(".copy.done")).to_have_count(1)
+        assert await page.evaluate("navigator.clipboard.readText()") == shown
+        assert shown is not None
+        assert 'factor="Zoë\'s \\"factor\\" \\\\ <b>日本語</b>"' in shown
+
+
+async def test_on_paper_times_are_absolute_and_nothing_is_to_be_pressed(opened: Browser, tmp_path: Path) -> None:
+    async with world(tmp_path, "all") as house, visit(opened, f"{house.url}/", color_scheme="dark") as visited:
+        await visited.page.emulate_media(media="print")
+        paper = await visited.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        told = await visited.page.evaluate(
+            "getComputedStyle(document.querySelector('#rows time'), '::after').content"
+        )
+        await expect(visited.page.locator("#filter")).to_be_hidden()
+        pdf = await visited.page.pdf()
+
+    assert paper == "rgb(255, 255, 255)"
+    assert "datetime" in told or "20" in told
+    assert pdf.startswith(b"%PDF")
+
+
+PICTURES = {
+    "status-light": ("/", 1280, "light"),
+    "status-dark": ("/", 1280, "dark"),
+    "status-phone": ("/", 390, "light"),
+    "factor-light": ("/factors/main/{service}/legacy-gateway-totp", 1280, "light"),
+    "factor-dark": ("/factors/main/{service}/legacy-gateway-totp", 1280, "dark"),
+}
+TOLD: dict[str, tuple[str, Sequence[Answer | Failure]]] = {
+    "payments-oncall-push": ("payments", [VERIFIED] * 12),
+    "new-hire-totp": ("people", [UNVERIFIED] * 3),
+    "contractor-push": ("people", [VERIFIED] * 4 + [NOT_FOUND] * 3),
+    "warehouse-tablet-totp": ("logistics", [VERIFIED] * 6 + [UNVERIFIED] * 2 + [VERIFIED] * 4),
+    "legacy-gateway-totp": (
+        "logistics",
+        [TIMEOUT]
+        + [VERIFIED] * 4
+        + [UNVERIFIED] * 2
+        + [VERIFIED] * 4
+        + [Failure(Reason.SERVER_ERROR, "HTTP 503, Twilio error 20503")] * 2,
+    ),
+    "finance-director-push": ("billing", [VERIFIED] * 5 + [TIMEOUT] + [VERIFIED] * 6),
+    "support-lead-passkey": ("support", [VERIFIED] * 9),
+}
+
+
+def recount(house: House) -> None:
+    """Tell a night's story: what each factor's fetches brought, five minutes apart."""
+    for number, (name, (_, results)) in enumerate(TOLD.items()):
+        for place, result in enumerate(results):
+            failed = isinstance(result, Failure)
+            quick = 0.14 + 0.05 * ((place * 7 + number * 3) % 8)
+            house.tell(
+                name,
+                result,
+                ago_seconds=300.0 * (len(results) - 1 - place) + 17 * number + 12,
+                duration_seconds=1.1 + quick if failed else quick,
+                attempts=3 if failed else 1,
+                code=0 if result is TIMEOUT else 503 if failed else 404 if result is NOT_FOUND else 200,
+            )
+    house.daemon.history.since_seconds -= 4 * 86400
+    house.daemon.poller.accounts["main"]._refusals.guard.heard(200)
+
+
+def slim(picture: Path) -> None:
+    """Write a picture anew with as many colours as a page has, and its text's edges."""
+    with Image.open(picture) as image:
+        image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(picture, optimize=True)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Return where pictures go: with SCREENSHOTS=docs/images, into the documentation."""
+    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path / "images")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+async def test_the_pictures_of_the_documentation(opened: Browser, tmp_path: Path, pictures: Path) -> None:
+    factors = [
+        factor | {"labels": {"team": team}} for factor, (team, _) in zip(entries(*TOLD), TOLD.values(), strict=True)
+    ]
+    paused = entries("retired-tablet-totp", paused=True, labels={"team": "logistics"})[0]
+    factors.append(paused | {"factor_sid": "YF" + "e" * 32})
+    async with serving(tmp_path, factors) as house:
+        recount(house)
+        house.daemon.poller.tick()
+        for name, (path, width, theme) in PICTURES.items():
+            url = house.url + path.format(service=SERVICE_SID)
+            async with visit(opened, url, width=width, height=844, color_scheme=theme) as visited:
+                await visited.page.screenshot(path=pictures / f"{name}.png", full_page=width > 600)
+                await asyncio.to_thread(slim, pictures / f"{name}.png")
+
+    sizes = await asyncio.to_thread(lambda: {name: (pictures / f"{name}.png").stat().st_size for name in PICTURES})
+    assert all(10_000 < size < 150_000 for size in sizes.values()), sizes

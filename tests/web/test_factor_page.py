@@ -1,0 +1,209 @@
+"""A factor's page: its last fetches, failures for longer, a plot that is also words, and queries to copy."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import promql_parser
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.exposition.catalogue import FACTOR_FAMILIES, FACTOR_UP
+from exporter.polling.history import Fetch
+from exporter.polling.ledger import FactorRecord
+from exporter.verify.outcome import Failure, Reason, Status
+from exporter.watched import FactorKey, WatchedFactor
+from exporter.web.plot import HEIGHT, WIDTH, plot
+from exporter.web.promql import queries
+
+from .house import REQUEST_ID, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving, stopped
+from .reading import page_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TIMEOUT = Failure(Reason.TIMEOUT, "no complete answer in time")
+OTHER_SERVICE = "VA" + "d4" * 16
+
+
+def address(name: str, account: str = "main", service_sid: str = SERVICE_SID) -> str:
+    return f"/factors/{account}/{service_sid}/{quote(name, safe='')}"
+
+
+async def test_it_tells_the_last_fetches_newest_first(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("factor", labels={"team": "payments"}), clock=stopped()) as house:
+        house.tell("factor", UNVERIFIED, ago_seconds=300)
+        house.tell("factor", VERIFIED, ago_seconds=200)
+        house.tell("factor", TIMEOUT, ago_seconds=100, duration_seconds=31.25, attempts=3)
+        page = await page_of(house, address("factor"))
+
+    assert page.parts["headline"] == "factor"
+    assert page.parts["lead"].startswith(
+        "✓ verified ! failing the API says that the factor is verified; so for 3 min"
+    )
+    assert page.parts["notice"] == (
+        "! no complete answer in time , 100 s ago . "
+        "Mend: the API is slow or out of reach; see polling.timeout and the network"
+    )
+    assert page.rows[0] == ["Ended", "Outcome", "HTTP status", "Duration", "Attempts", "Request id"]
+    assert [row[1:] for row in page.rows[1:]] == [
+        ["! no answer no complete answer in time timeout", "200", "31.2 s", "3", REQUEST_ID],
+        ["✓ verified", "200", "212 ms", "1", REQUEST_ID],
+        ["✗ unverified", "200", "212 ms", "1", REQUEST_ID],
+    ]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \d+ (s|min) ago", row[0]) for row in page.rows[1:])
+    assert "Labels team=payments" in page.parts["facts"]
+    assert f"Service {SERVICE_SID} Factor YF{1:032x} Entity YE{'0' * 32}" in page.parts["facts"]
+    assert page.parts["plot-words"] == (
+        "3 fetches: 1 verified, 1 unverified, 1 failed. "
+        "The quickest took 212 ms, the slowest 31.2 s, the one in the middle 212 ms."
+    )
+    assert "in memory alone: the last 30 fetches, and failures for longer, the last 20." in page.parts["rule"]
+
+
+async def test_failures_are_told_for_longer(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("factor"), clock=stopped()) as house:
+        house.tell("factor", TIMEOUT, ago_seconds=4000)
+        house.tell("factor", *[VERIFIED] * 40)
+        page = await page_of(house, address("factor"))
+
+    assert len(page.rows) == 1 + 30 + 1 + 1
+    assert page.rows[-1][1] == "! no answer no complete answer in time timeout"
+    assert page.parts["older"] == "Older failures"
+    assert page.parts["notice"].startswith(
+        "! Last failure: no complete answer in time , 66 min ago ; answered since"
+    )
+
+
+async def test_where_many_are_watched_it_says_that_less_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.polling.history.FULL_FACTORS", 1)
+    async with serving(tmp_path, entries("one", "two")) as house:
+        house.tell("one", *[VERIFIED] * 10)
+        house.tell("two", VERIFIED)
+        page = await page_of(house, address("one"))
+
+    assert "the last 4 fetches, and failures for longer, the last 3. With up to 10000" in page.parts["rule"]
+
+
+async def test_what_was_never_fetched_claims_nothing(tmp_path: Path) -> None:
+    idle = entries("idle", "idle", paused=True)[1]
+    async with serving(tmp_path, [*entries("never"), idle]) as house:
+        never, paused = await page_of(house, address("never")), await page_of(house, address("idle"))
+
+    assert never.parts["fetch"] == "No fetch is remembered yet."
+    assert never.parts["lead"] == "? unknown never answered, or the last answer is too old to go by"
+    assert "svg" not in never.tags
+    assert "notice" not in never.parts
+    assert paused.parts["fetch"] == "The factor is paused: it is not looked at."
+    assert "Next look never: it is paused" in paused.parts["facts"]
+
+
+async def test_the_way_back_keeps_the_filter(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("factor", interval="1h")) as house:
+        listed = await page_of(house, "/?q=fac&sort=-latency&page=1")
+        [link] = listed.links("factors/")
+        page = await page_of(house, f"/{link}")
+        odd = await page_of(house, f"{address('factor')}?status=nonsense&page=x")
+
+    assert page.links("../../../?")[0] == "../../../?q=fac&sort=-latency"
+    assert "../../../" in odd.links("../../../")
+    assert {"../../../metrics", "../../../-/ready"} <= set(page.links("../../../"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a/b", "100 %", "?q=1#x", 'quote"quote', "<b>", "日本語 – ü", "{x}", "a+b", "%2F", "...", "\\", "a;b"],
+)
+async def test_every_name_has_its_page(tmp_path: Path, name: str) -> None:
+    async with serving(tmp_path, entries(name)) as house:
+        house.tell(name, VERIFIED)
+        [link] = (await page_of(house)).links("factors/")
+        page = await page_of(house, f"/{link}")
+
+    assert link == f"factors/main/{SERVICE_SID}/{quote(name, safe='')}"
+    assert page.parts["headline"] == " ".join(name.split())
+
+
+async def test_a_factor_is_found_by_its_sid_and_in_any_case(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("factor")) as house:
+        by_sid = await page_of(house, address(f"yf{1:032X}"))
+        by_service = await page_of(house, address("factor", service_sid=SERVICE_SID.lower()))
+
+    assert by_sid.parts["headline"] == by_service.parts["headline"] == "factor"
+
+
+async def test_an_unknown_factor_is_404_with_those_that_may_be_meant(tmp_path: Path) -> None:
+    elsewhere = entries("spare", "payments-push", service_sid=OTHER_SERVICE)[1]
+    factors = [*entries("payments-puhs", "warehouse"), elsewhere]
+    async with serving(tmp_path, factors) as house:
+        page = await page_of(house, f"{address('payments-push')}?q=pay", status=404)
+        nobody = await page_of(house, address("zzz"), status=404)
+        exact = await page_of(house, address("payments-push", service_sid=OTHER_SERVICE))
+        reply = await house.ask(address("<script>"))
+
+    assert page.parts["headline"] == nobody.parts["headline"] == "No such factor"
+    assert page.links("../../../factors") == [
+        f"../../..{address('payments-push', service_sid=OTHER_SERVICE)}?q=pay",
+        f"../../..{address('payments-puhs')}?q=pay",
+    ]
+    assert nobody.links("../../../factors") == []
+    assert exact.parts["headline"] == "payments-push"
+    assert "<script>" not in reply.text
+    assert reply.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self';")
+
+
+async def test_a_family_that_is_not_shown_has_no_query(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("factor"), metrics={"factor_families": ["up"]}) as house:
+        few = await page_of(house, address("factor"))
+    async with serving(tmp_path, entries("factor"), metrics={"factor_families": []}) as house:
+        none = await page_of(house, address("factor"))
+
+    assert few.parts["queries"].count("{") == 2
+    assert FACTOR_UP.name in few.parts["queries"]
+    assert "promql" not in none.parts
+
+
+def matchers(node: Any) -> dict[str, str]:
+    """Return the label matchers of the one selector in a query."""
+    match node:
+        case promql_parser.VectorSelector():
+            return {matcher.name: matcher.value for matcher in node.matchers.matchers}
+        case promql_parser.MatrixSelector():
+            return matchers(node.vector_selector)
+        case promql_parser.Call():
+            return matchers(node.args[0])
+    return matchers(node.rhs)
+
+
+@given(st.text(min_size=1, max_size=128), st.sampled_from(["main", "other_account-2"]))
+def test_a_query_selects_the_factor_whatever_its_name(name: str, account: str) -> None:
+    watched = WatchedFactor(FactorKey(account, SERVICE_SID, "YF" + "0" * 32), name, "identity", 60.0)
+    told = queries(FactorRecord(watched), FACTOR_FAMILIES)
+
+    assert len(told) == 8
+    for query in told:
+        found = matchers(promql_parser.parse(query.text))
+        found.pop("__name__", None)
+        assert found == {"account": account, "service_sid": SERVICE_SID, "factor": name}
+
+
+@given(st.lists(st.tuples(st.floats(0, 1000), st.sampled_from([*Status, *Reason])), min_size=2, max_size=30))
+def test_every_fetch_has_its_place_in_the_plot(told: list[tuple[float, Status | Reason]]) -> None:
+    fetches = [Fetch(float(n), result, "", 200, seconds, 1, "") for n, (seconds, result) in enumerate(told)]
+    drawn = plot(fetches)
+
+    assert drawn is not None
+    assert drawn.top_seconds >= max(seconds for seconds, _ in told)
+    assert [mark.fetch for mark in drawn.marks] == fetches[::-1]
+    assert all(0 <= mark.x <= WIDTH and 0 <= mark.y <= HEIGHT for mark in drawn.marks)
+    assert [mark.x for mark in drawn.marks] == sorted(mark.x for mark in drawn.marks)
+    assert {mark.shape for mark in drawn.marks} <= {*Status, "failed"}
+
+
+def test_one_fetch_is_no_plot() -> None:
+    assert plot([Fetch(1.0, Status.VERIFIED, "", 200, 0.2, 1, "")]) is None

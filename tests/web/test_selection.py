@@ -1,0 +1,220 @@
+"""Filter, search, sort and pages of the status page: on the server, and kept in the address."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.polling.history import FULL, FULL_FACTORS, SHORT
+from exporter.polling.ledger import FactorRecord
+from exporter.verify.outcome import Failure, Reason, Status
+from exporter.watched import FactorKey, WatchedFactor
+from exporter.web.pages import REFRESH_SECONDS
+from exporter.web.selection import LONGEST_TEXT, SORTS, STATES, TROUBLE, Query, select
+
+from .house import NOT_FOUND, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving, stopped
+from .reading import page_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from .house import House
+
+OTHER_SERVICE = "VA" + "d4" * 16
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    first = entries("Alpha", "beta", labels={"team": "payments", "tier": "1"})
+    second = entries("gamma", "delta", account="other", service_sid=OTHER_SERVICE, labels={"team": "people"})
+    idle = entries("idle", "zeta", paused=True)[0] | {"factor_sid": "YF" + "e" * 32}
+    async with serving(tmp_path, [*first, *second, idle], accounts=("main", "other"), clock=stopped()) as served:
+        served.tell("Alpha", VERIFIED, ago_seconds=20, duration_seconds=0.3)
+        served.tell("beta", VERIFIED, Failure(Reason.TIMEOUT, "no complete answer"), ago_seconds=40)
+        served.tell("gamma", UNVERIFIED, ago_seconds=10, duration_seconds=0.1)
+        served.tell("delta", NOT_FOUND, ago_seconds=30, duration_seconds=0.2)
+        yield served
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("", ["delta", "gamma", "beta", "Alpha", "idle"]),
+        ("status=trouble", ["delta", "gamma", "beta"]),
+        ("status=verified", ["beta", "Alpha"]),
+        ("status=unverified", ["gamma"]),
+        ("status=not_found", ["delta"]),
+        ("status=failing", ["beta"]),
+        ("status=paused", ["idle"]),
+        ("account=other", ["delta", "gamma"]),
+        ("account=none", []),
+        (f"service={OTHER_SERVICE}", ["delta", "gamma"]),
+        (f"service={OTHER_SERVICE.lower()}", ["delta", "gamma"]),
+        ("label=team%3Dpayments", ["beta", "Alpha"]),
+        ("label=+team+%3D+people+", ["delta", "gamma"]),
+        ("label=tier", ["beta", "Alpha"]),
+        ("label=team%3D", []),
+        ("q=ALPHA", ["Alpha"]),
+        ("q=people+gam", ["gamma"]),
+        ("q=" + "e" * 32, ["idle"]),
+        ("q=push", ["beta", "Alpha"]),
+        ("q=payments&status=failing&account=main", ["beta"]),
+        ("sort=factor", ["Alpha", "beta", "delta", "gamma", "idle"]),
+        ("sort=-factor", ["idle", "gamma", "delta", "beta", "Alpha"]),
+        ("sort=last", ["gamma", "Alpha", "delta", "beta", "idle"]),
+        ("sort=-last", ["beta", "delta", "Alpha", "gamma", "idle"]),
+        ("sort=since", ["gamma", "Alpha", "delta", "beta", "idle"]),
+        ("sort=latency", ["gamma", "delta", "beta", "Alpha", "idle"]),
+        ("sort=-latency", ["Alpha", "beta", "delta", "gamma", "idle"]),
+        ("sort=-state", ["idle", "Alpha", "beta", "gamma", "delta"]),
+        ("sort=failures", ["beta", "delta", "gamma", "Alpha", "idle"]),
+    ],
+)
+async def test_what_is_asked_for_is_shown_in_its_order(house: House, query: str, names: list[str]) -> None:
+    page = await page_of(house, f"/?{query}")
+
+    assert page.names == names
+
+
+async def test_a_filter_stays_in_the_address_and_in_the_form(house: House) -> None:
+    page = await page_of(house, "/?q=a&status=trouble&label=team&sort=-factor&account=other")
+
+    link = page.links("factors/other")[0]
+    assert dict(parse_qsl(link.partition("?")[2])) == {
+        "q": "a",
+        "status": "trouble",
+        "label": "team",
+        "sort": "-factor",
+        "account": "other",
+    }
+    assert page.parts["found"] == "2 of 5 factors match."
+    assert ("value", "team") in page.attributes
+    assert page.tags.count("form") == 1
+    assert [("aria-sort", "descending") in page.attributes, ("aria-sort", "ascending") in page.attributes] == [
+        True,
+        False,
+    ]
+    assert any("sort=-latency" in link for link in (await page_of(house, "/?sort=latency")).links("./?"))
+
+
+async def test_what_matches_nothing_says_so_and_leads_back(house: House) -> None:
+    page = await page_of(house, "/?q=nobody&account=gone&service=VAgone")
+
+    assert page.parts["rows"] == "No factor matches. Show all 5"
+    assert page.parts["found"] == "0 of 5 factors match."
+    assert {"gone", "VAgone"} <= set(page.words)  # what was asked is still in the form
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("page=0", "page: not a whole number of at least 1"),
+        ("page=-1", "page: not a whole number of at least 1"),
+        ("page=x", "page: not a whole number of at least 1"),
+        ("page=", "page: not a whole number of at least 1"),
+        ("page=1.0", "page: not a whole number of at least 1"),
+        ("page=٣", "page: not a whole number of at least 1"),
+        ("page=" + "9" * 30, "page: not a whole number of at least 1"),
+        (
+            "status=broken",
+            "status: write one of trouble, not_found, unverified, unknown, failing, verified, paused",
+        ),
+        ("sort=colour", "sort: write one of factor, state, since, last, next, latency, failures, backwards with a"),
+        ("q=" + "x" * 201, "q: longer than 200 characters"),
+    ],
+)
+async def test_what_there_is_not_is_refused_by_name(house: House, query: str, told: str) -> None:
+    reply = await house.ask(f"/?{quote(query, safe='=&')}")
+
+    assert reply.status == 400
+    assert reply.text.startswith(told)
+    assert reply.headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
+async def test_many_factors_are_shown_page_by_page(tmp_path: Path) -> None:
+    names = [f"factor-{number:03d}" for number in range(250)]
+    async with serving(tmp_path, entries(*names, labels={"half": "1"})) as house:
+        pages = [await page_of(house, f"/?label=half&page={number}") for number in (1, 2, 3)]
+        beyond = await page_of(house, "/?page=99")
+
+    assert [len(page.names) for page in pages] == [100, 100, 50]
+    assert [name for page in pages for name in page.names] == names
+    assert [page.parts["pages"] for page in pages] == [
+        "Page 1 of 3 Next →",
+        "← Previous Page 2 of 3 Next →",
+        "← Previous Page 3 of 3",
+    ]
+    assert "./?label=half&page=3" in pages[1].links("./")
+    assert beyond.names == pages[2].names
+    assert pages[0].parts["found"] == "250 of 250 factors match. Page 1 of 3."
+
+
+def record_of(number: int) -> FactorRecord:
+    watched = WatchedFactor(FactorKey("main", SERVICE_SID, f"YF{number:032x}"), f"f{number:05d}", "x" * 8, 60.0)
+    record = FactorRecord(watched)
+    record.status = list(Status)[number % 3]
+    record.duration_seconds = None if number % 7 == 0 else (number * 7919 % 1000) / 1000
+    return record
+
+
+async def test_at_ten_thousand_factors_others_get_their_turn_while_a_page_is_made() -> None:
+    records = [record_of(number) for number in range(10_000)]
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    try:
+        selection = await select(records, Query(sort="-latency", page=50), lambda _key: None)
+    finally:
+        beside.cancel()
+
+    assert turns >= 15
+    assert (selection.matched, selection.page, selection.pages) == (10_000, 50, 100)
+    told = [record.duration_seconds for record in records if record.duration_seconds is not None]
+    assert [record.duration_seconds for record in selection.records] == sorted(told, reverse=True)[4900:5000]
+
+
+TEXTS = st.text(max_size=LONGEST_TEXT).map(str.strip)
+QUERIES = st.builds(
+    Query,
+    status=st.sampled_from(["", "trouble", *STATES]),
+    account=TEXTS,
+    service=TEXTS,
+    label=TEXTS,
+    q=TEXTS,
+    sort=st.sampled_from(["", *SORTS, *(f"-{name}" for name in SORTS)]),
+    page=st.integers(1, 10**6),
+)
+
+
+@given(QUERIES)
+def test_an_address_says_what_was_asked(query: Query) -> None:
+    text = str(query)
+
+    assert Query.of(dict(parse_qsl(text.removeprefix("?")))) == query
+    assert re.fullmatch(r"[!-~]*", text)
+    assert not re.search(r"[\"'<>\s]", text)
+
+
+def test_the_documentation_names_what_an_address_may_ask() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    told = text.partition("## Read the pages")[2]
+
+    words = (TROUBLE, *STATES, *SORTS, "account", "service", "label", "q")
+    assert [word for word in words if f"`{word}`" not in told] == []
+    assert f"last {FULL.fetches} fetches" in told
+    assert f"{FULL.failures} in all" in told
+    assert f"more than {FULL_FACTORS:,} factors it is the last {SHORT.fetches} and {SHORT.failures}" in told
+    assert f"each {REFRESH_SECONDS} s" in told
