@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import json
 import os
 import re
 import socket
@@ -17,6 +18,7 @@ from exporter import __version__
 from exporter.cli.simulated_config import write_config
 from exporter.simulator import Simulator, demo_world
 from tests.supply_chain.lock import LINUX, locked
+from tests.supply_chain.sbom import sbom
 
 from .images import PROJECT, Image, Store, fresh_context
 from .pods import Pod
@@ -142,10 +144,23 @@ async def runs_confined(image: Image, root: Path, folder: Path) -> None:
             assert await pod.execute(health[1:]) == (0, "healthy")
             status, said = await pod.execute([*image.config["Entrypoint"], "check"])
             assert status == 0, said
+            await holds_what_the_bill_says(pod)
             status, said = await pod.execute([*health[1:], "--url", simulator.base_url])
             assert status == 1, said
             assert await pod.terminate() == 0, log.read_text()
         assert "Traceback" not in log.read_text()
+
+
+async def holds_what_the_bill_says(pod: Pod) -> None:
+    """The command that docs/security.md gives for it finds in the container what the bill of materials lists."""
+    (code,) = re.findall(r"--entrypoint python3 \S+ -c '(.+?)'", (PROJECT / "docs/security.md").read_text())
+    bill = json.loads(sbom())
+    listed = [component["purl"] for component in (bill["metadata"]["component"], *bill["components"])]
+
+    assert await pod.execute(["/opt/exporter/bin/python3", "-c", code]) == (
+        0,
+        "\n".join(sorted(purl.removeprefix("pkg:pypi/") for purl in listed)),
+    )
 
 
 async def is_confined(pod: Pod) -> None:

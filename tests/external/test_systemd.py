@@ -64,6 +64,41 @@ def test_systemd_calls_it_strict(program: Program) -> None:
     assert re.search(r"Overall exposure level for \S+: (0|1)\.\d OK", told), told
 
 
+@pytest.mark.external
+async def test_the_exporter_keeps_to_the_system_calls_of_the_unit(program: Program, tmp_path: Path) -> None:
+    strace = program("strace", install="apt-get install strace")
+    permitted, taken_away = (word.removeprefix("~").split() for word in settings("SystemCallFilter"))
+    allowed = system_calls(program, permitted) - system_calls(program, taken_away)
+    trace = tmp_path / "trace"
+    async with Simulator() as simulator:
+        config = tmp_path / "config.toml"
+        write_config(config, simulator, demo_world(simulator))
+        text = f'[web]\nlisten_address = "127.0.0.1:0"\n[state]\nfile = "state.jsonl"\n{config.read_text()}'
+        config.write_text(text)
+        under = (strace, "-D", "-f", "-qq", "-o", str(trace))
+        async with Process.run(config, under=under) as exporter:
+            await exporter.shows(lambda scrape: scrape.counts()["verified"], within=60)
+            assert (await exporter.get("/"))[0] == 200
+            exporter.signal(signal.SIGTERM)
+            assert await exporter.ended(within=60) == 0
+
+    called = set(re.findall(r"^\d+ +(\w+)\(", trace.read_text(), re.MULTILINE))
+    assert {"execve", "bind", "exit_group"} <= called, "it was watched from start to end"
+    assert called <= allowed, f"systemd would refuse {sorted(called - allowed)}"
+    families = set(re.findall(r"\bsocket\((\w+)", trace.read_text()))
+    assert families <= set(settings("RestrictAddressFamilies")[0].split()), families
+
+
+def system_calls(program: Program, names: list[str]) -> set[str]:
+    """Return the system calls of systemd's groups."""
+    found: set[str] = set()
+    for name in names:
+        lines = [line.strip() for line in analyze(program, "syscall-filter", name).splitlines()[1:]]
+        found |= {line for line in lines if line.isidentifier()}
+        found |= system_calls(program, [line for line in lines if line.startswith("@")])
+    return found
+
+
 def test_the_guide_names_what_the_unit_names() -> None:
     guide = GUIDE.read_text()
     (user,), (credential,), (command,) = settings("User"), settings("LoadCredential"), settings("ExecStart")
