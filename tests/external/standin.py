@@ -8,7 +8,7 @@ import re
 import subprocess
 from pathlib import Path
 
-TIMEOUT_SECONDS = 600
+_TIMEOUT_SECONDS = 600
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _RECIPE = (
     "--variant=essential",
@@ -18,6 +18,7 @@ _RECIPE = (
     "--dpkgopt=path-exclude=/usr/share/man/*",
 )
 _ADDRESS = re.compile(r"^(?:URIs:|deb +(?:\[[^]]*\] +)?)\s*(\S+/debian/?)(?:\s|$)", re.MULTILINE)
+_ADDRESS_FILE = re.compile(r"mirror\+file:(\S+/debian\.list)")  # as in Debian's own cloud images
 
 
 class NotBuiltError(Exception):
@@ -39,12 +40,12 @@ def base_tar(mmdebstrap: str) -> Path:
     made = kept.with_suffix(f".{os.getpid()}.tar")
     try:
         done = subprocess.run(
-            [mmdebstrap, "--quiet", *_RECIPE, _suite(), str(made), source],
+            [mmdebstrap, "--quiet", *_RECIPE, *_apt_options(), _suite(), str(made), source],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=TIMEOUT_SECONDS,
+            timeout=_TIMEOUT_SECONDS,
             check=False,
         )
         if done.returncode:
@@ -64,7 +65,15 @@ def _mirror() -> str:
     for file in files:
         if file.is_file() and (found := _ADDRESS.search(file.read_text())):
             return found[1]
+        if file.is_file() and (found := _ADDRESS_FILE.search(file.read_text())):
+            return Path(found[1]).read_text().split()[0]
     raise NotBuiltError("no source of Debian packages in /etc/apt")
+
+
+def _apt_options() -> list[str]:
+    """Return how this machine's apt reaches its source: proxies, and which dates it believes."""
+    told = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
+    return [f"--aptopt={line}" for line in re.findall(r"^Acquire::(?:https?|Check-).*;$", told, re.MULTILINE)]
 
 
 def _suite() -> str:
