@@ -7,7 +7,7 @@ JOBS ?= auto
 LISTEN ?= 127.0.0.1:10069
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test lint format bench soak docs lock lowest clean
+.PHONY: help demo stack test lint format bench soak docs pictures image sbom audit lock lowest clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,21 @@ docs: $(VENV)/.dev  ## write the generated pages of docs/ anew
 	$(BIN)/python -m exporter.exposition.reference > docs/metrics.md
 	$(BIN)/python -m exporter.config.reference > docs/configuration.md
 	$(BIN)/python -m tests.reliability
+
+ENGINE ?= docker
+IMAGE ?= verify-factor-exporter
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
+
+image:  ## the container image (ENGINE=docker|podman|buildah IMAGE=name:tag PYTHON_IMAGE=base@sha256:…)
+	$(ENGINE) build --tag $(IMAGE) --build-arg REVISION=$(REVISION) $(PYTHON_IMAGE:%=--build-arg PYTHON_IMAGE=%) \
+	  $(SOURCE:%=--label org.opencontainers.image.source=%) .
+
+sbom: $(VENV)/.dev  ## the image's bill of materials, dist/sbom.cdx.json
+	@mkdir -p dist
+	$(BIN)/python -m tests.supply_chain.sbom > dist/sbom.cdx.json
+
+audit: $(VENV)/.dev  ## known vulnerabilities of what is locked; fails where nobody can be asked
+	@$(BIN)/python -m tests.supply_chain.audit
 
 # What only the CDK around Helm's binary asks for; --no-deps leaves it out when the lock is installed.
 CDK := aws-cdk-lib aws-cdk-asset-awscli-v1 aws-cdk-asset-node-proxy-agent-v6 aws-cdk-cloud-assembly-schema \

@@ -21,7 +21,7 @@ from .scrape import Scrape
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     T = TypeVar("T")
@@ -139,10 +139,12 @@ class Process(Site):
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def run(cls, path: Path, *flags: str, environ: Mapping[str, str] | None = None) -> AsyncIterator[Self]:
+    async def run(
+        cls, path: Path, *flags: str, environ: Mapping[str, str] | None = None, under: Sequence[str] = ()
+    ) -> AsyncIterator[Self]:
         """Start the process and wait until it listens; it is killed at the end if it still runs."""
         async with aiohttp.ClientSession() as session:
-            process = cls(session, await spawn(path, *flags, environ=environ))
+            process = cls(session, await spawn(path, *flags, environ=environ, under=under))
             try:
                 await process._listens()
                 yield process
@@ -187,10 +189,13 @@ class Process(Site):
         await self._reader
 
 
-async def spawn(path: Path, *flags: str, environ: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
-    """Start ``python -m exporter run`` with this configuration file, its output in pipes."""
+async def spawn(
+    path: Path, *flags: str, environ: Mapping[str, str] | None = None, under: Sequence[str] = ()
+) -> asyncio.subprocess.Process:
+    """Start ``python -m exporter run`` with this configuration file, its output in pipes, by way of ``under``."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("VERIFY_EXPORTER_")}
     return await asyncio.create_subprocess_exec(
+        *under,
         sys.executable,
         "-m",
         "exporter",

@@ -1,0 +1,81 @@
+"""An audit that couldn't be made is never told as a good one."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .audit import LOCK, Verdict, audit, judge
+from .lock import LINUX, locked
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WANTED = {"httpx", "pydantic-core"}
+HTTPX = {"name": "httpx", "version": "0.28.1", "vulns": []}
+CORE = {"name": "pydantic_core", "version": "2.50.4", "vulns": []}
+SKIPPED = {"name": "httpx", "skip_reason": "Dependency not found on PyPI and could not be audited: httpx (0.28.1)"}
+FOUND = {"id": "PYSEC-2030-1", "aliases": ["CVE-2030-1"], "description": "…"}
+
+
+def report(*entries: dict[str, Any]) -> str:
+    return json.dumps({"dependencies": entries, "fixes": []})
+
+
+def test_nothing_is_known() -> None:
+    verdict, words = judge(report(HTTPX, CORE), "", WANTED)
+
+    assert verdict is Verdict.CLEAN
+    assert words == "no vulnerability is known in the 2 packages of the lock"
+
+
+@pytest.mark.parametrize(
+    ("vulnerability", "mend"),
+    [
+        (FOUND | {"fix_versions": ["0.28.2", "0.29.0"]}, "mended in 0.28.2, 0.29.0: make lock"),
+        (FOUND | {"fix_versions": []}, "no mended version yet"),
+    ],
+)
+def test_something_is_known(vulnerability: dict[str, Any], mend: str) -> None:
+    verdict, words = judge(report(HTTPX | {"vulns": [vulnerability]}), "", WANTED)
+
+    assert verdict is Verdict.VULNERABLE
+    assert words.splitlines() == ["VULNERABLE:", f"httpx 0.28.1: PYSEC-2030-1, {mend}"]
+
+
+@pytest.mark.parametrize(
+    ("said", "complaints", "reason"),
+    [
+        (report(SKIPPED, CORE), "", "1 of 2 packages, such as: Dependency not found on PyPI"),
+        (report(CORE), "", "1 of 2 packages, such as: no answer for some"),
+        (report(), "", "2 of 2 packages"),
+        ("", "WARNING:…\nERROR:pip_audit._cli:Failed to connect", "ERROR:pip_audit._cli:Failed to connect"),
+        ("<html>", "", "pip-audit said nothing"),
+        ("[]", "", "pip-audit said nothing"),
+    ],
+)
+def test_no_answer_is_not_a_good_one(said: str, complaints: str, reason: str) -> None:
+    verdict, words = judge(said, complaints, WANTED)
+
+    assert verdict is Verdict.NOT_AUDITED
+    assert words.startswith("NOT AUDITED: ")
+    assert reason in words
+
+
+def test_what_pip_audit_itself_refuses_is_told(tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("httpx==0.28.1\n")
+    verdict, words = audit(lock)
+
+    assert verdict is Verdict.NOT_AUDITED
+    assert "does not contain a hash" in words
+
+
+def test_the_lock_names_what_pyproject_asks_for() -> None:
+    packages = locked(LOCK, LINUX)
+
+    assert {"aiohttp", "uvloop", "isal"} <= {package.name for package in packages}
+    assert "colorama" not in {package.name for package in packages}, "it is for Windows alone"
+    assert all(package.sha256 and package.asked_by for package in packages)
