@@ -120,7 +120,7 @@ def _mass(settings: Settings) -> Alert:
     return Alert(
         "MassMissing",
         f"""\
-max {settings.without("status")} (
+max {settings.without()} (
   {missing}
   / ignoring (status)
   ({all_of_them} >= 10)

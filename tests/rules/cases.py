@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 PREFIX = "TwilioVerify"
@@ -46,7 +46,8 @@ class Shown:
 class Case:
     """Series, a sample a minute, and at which minutes an alert fires for whom; it fires for nobody else then.
 
-    ``of`` names the alert, without its prefix. ``alone``: what is about a series that isn't there.
+    ``of`` names the alert, without its prefix. ``alone``: what is about a series that isn't there. ``long``: over
+    hours, with an evaluation each five minutes.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Case:
     shows: Sequence[Shown] = ()
     severity: str = "critical"
     alone: bool = False
+    long: bool = False
 
 
 def name(metric: str, *labels: Mapping[str, str]) -> str:
@@ -65,12 +67,19 @@ def name(metric: str, *labels: Mapping[str, str]) -> str:
     return f"{metric}{{{pairs}}}"
 
 
-def firing_tests(cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """Return promtool's tests of when alerts fire.
+def firing_documents(rules: Sequence[Path], cases: Sequence[Case]) -> Iterator[str]:
+    """Yield files for promtool that test when alerts fire.
 
-    Each of its tests is a database of its own, and takes its time. So cases share one, told apart by a label that
-    no rule knows of.
+    Each test of promtool's is a database of its own, and takes its time. So cases share one, told apart by a label
+    that no rule knows of.
     """
+    for long, interval in ((False, "1m"), (True, "5m")):
+        tests = _firing_tests([case for case in cases if case.long is long])
+        if tests:
+            yield document(rules, tests, interval)
+
+
+def _firing_tests(cases: Sequence[Case]) -> list[dict[str, Any]]:
     marked = [({"case": f"{number}: {case.name}"}, case) for number, case in enumerate(cases) if not case.alone]
     alone: list[tuple[Labels, Case]] = [({}, case) for case in cases if case.alone]
     return [_firing_test(some) for some in (marked, *([each] for each in alone)) if some]
@@ -96,9 +105,9 @@ def _firing_test(cases: Iterable[tuple[Labels, Case]]) -> dict[str, Any]:
     return {"interval": "1m", "input_series": series, "promql_expr_test": queries}
 
 
-def told_tests(cases: Iterable[Case]) -> list[dict[str, Any]]:
-    """Return promtool's tests of all that alerts tell."""
-    return [
+def told_documents(rules: Sequence[Path], cases: Iterable[Case]) -> Iterator[str]:
+    """Yield the file for promtool that tests all that alerts tell."""
+    tests = [
         {
             "interval": "1m",
             "input_series": _series(case, {}),
@@ -124,6 +133,8 @@ def told_tests(cases: Iterable[Case]) -> list[dict[str, Any]]:
         for case in cases
         if case.told is not None
     ]
+    if tests:
+        yield document(rules, tests)
 
 
 def _series(case: Case, mark: Labels) -> list[dict[str, str]]:
@@ -139,9 +150,9 @@ def _query(expr: str, minute: int, found: Iterable[str]) -> dict[str, Any]:
     return {"expr": expr, "eval_time": f"{minute}m", "exp_samples": samples}
 
 
-def document(rules: Sequence[Path], tests: Sequence[dict[str, Any]]) -> str:
-    """Return a file for ``promtool test rules``."""
-    content = {"rule_files": [str(path) for path in rules], "evaluation_interval": "1m", "tests": tests}
+def document(rules: Sequence[Path], tests: Sequence[dict[str, Any]], interval: str = "1m") -> str:
+    """Return a file for ``promtool test rules`` that evaluates the rules so often."""
+    content = {"rule_files": [str(path) for path in rules], "evaluation_interval": interval, "tests": tests}
     return json.dumps(content)  # which is YAML, written a hundred times faster
 
 

@@ -76,6 +76,12 @@ ENTITIES = (
             _OVERVIEW,
         ),
     ),
+    Case(
+        "what is not known for some minutes begins the wait anew",
+        _WITHOUT,
+        entity(unverified="1x40", unknown="0x12 1x3 0x30"),
+        {15: [], 31: [], 32: [OPS]},
+    ),
     Case("one may be verified", _WITHOUT, entity(unverified="1x40", unknown="1x40"), {20: [], 40: []}),
     Case(
         "of two replicas one sees a verified factor, one what it doesn't know",
@@ -267,116 +273,27 @@ MASSES = (
         counts(POD_A, not_found="10x30", verified="10x9 stale", unverified="_", unknown="_"),
         {9: [], 15: [], 18: [SERVICE]},
     ),
+    Case("more are watched at once", _MASS, counts(not_found="10x30", verified="0 90x30"), {2: [], 3: [], 30: []}),
     Case("no series, no alert", _MASS, {name("up", JOB, POD_A): "1x60"}, {15: [], 60: []}),
 )
 
+# Of two pods, one of which starts anew as failures begin; fewer are fetched from then on.
 _TWO_PODS_AND_A_RESTART = fetches(
-    "0+10x401 0+10x200", {"timeout": "0x401 0+6x200", "connect": "0x401 0+2x200"}, POD_A
-) | fetches("0+10x601", {"timeout": "0x401 0+8x200"}, POD_B)
-BURNS = (
+    "0+30x400 0+10x200", {"timeout": "0x400 0+6x200", "connect": "0x400 0+2x200"}, POD_A
+) | fetches("0+30x400 12010+10x200", {"timeout": "0x400 8+8x200"}, POD_B)
+_SHORT_BURNS = (
     Case(
-        "the share of failures over each window, of two pods, one of them restarted as they begin",
+        "all fails from the start, for 20 minutes",
         _BURN,
-        _TWO_PODS_AND_A_RESTART,
-        shows=[
-            Shown(f"{RATIO}5m", 400, SERVICE, 0, 0),
-            Shown(f"{RATIO}5m", 405, SERVICE, 0.4, 0.7),
-            Shown(f"{RATIO}30m", 420, SERVICE, 0.45, 0.52),
-            Shown(f"{RATIO}1h", 440, SERVICE, 0.45, 0.52),
-            Shown(f"{RATIO}6h", 500, SERVICE, 0.2, 0.23),
-        ],
-    ),
-    Case(
-        "three of four fail, after six good hours",
-        _BURN,
-        fetches(
-            phases((100, 500)), {"timeout": phases((0, 360), (50, 140)), "decode": phases((0, 360), (25, 140))}
-        ),
-        {410: [], 425: [SERVICE]},
+        fetches(phases((10, 20), (1000, 40)), {"timeout": phases((10, 20), (0, 40))}),
+        {2: [], 3: [SERVICE], 20: [SERVICE], 35: [SERVICE], 37: []},
         Told(
-            425,
+            10,
             SERVICE,
             "Many fetches of a service fail.",
-            "75% of the fetches of service VA1 (account main) fail and go on failing: statuses become stale.",
+            "100% of the fetches of service VA1 (account main) fail and go on failing: statuses become stale.",
             "twilio-verify-exporter?var-account=main",
         ),
-    ),
-    Case(
-        "seven of ten fail, after six good hours",
-        _BURN,
-        fetches(phases((100, 440)), {"timeout": phases((0, 360), (70, 80))}),
-        {410: [], 425: [], 439: []},
-    ),
-    Case(
-        "nine of ten failed for an hour, and seven of ten do now",
-        _BURN,
-        fetches(phases((100, 460)), {"timeout": phases((0, 360), (90, 60), (70, 40))}),
-        {415: [SERVICE], 442: []},
-    ),
-    Case(
-        "nine of ten failed for an hour, and three of four do now",
-        _BURN,
-        fetches(phases((100, 460)), {"timeout": phases((0, 360), (90, 60), (75, 40))}),
-        {415: [SERVICE], 442: [SERVICE]},
-    ),
-    Case(
-        "an hour of failures is over: told for a quarter of an hour more",
-        _BURN,
-        fetches(phases((100, 460)), {"timeout": phases((0, 360), (90, 60), (0, 40))}),
-        {415: [SERVICE], 433: [SERVICE], 440: []},
-    ),
-    Case(
-        "31 % for six hours", _BURN, fetches(phases((100, 460)), {"timeout": phases((31, 460))}), {400: [SERVICE]}
-    ),
-    Case(
-        "29 % for six hours",
-        _BURN,
-        fetches(phases((100, 460)), {"timeout": phases((29, 460))}),
-        {60: [], 400: [], 450: []},
-    ),
-    Case(
-        "40 % for six hours, and 29 % now",
-        _BURN,
-        fetches(phases((100, 460)), {"timeout": phases((40, 390), (29, 70))}),
-        {380: [SERVICE], 450: []},
-    ),
-    Case(
-        "40 % for six hours, and 31 % now",
-        _BURN,
-        fetches(phases((100, 460)), {"timeout": phases((40, 390), (31, 70))}),
-        {380: [SERVICE], 450: [SERVICE]},
-    ),
-    Case(
-        "31 % for half an hour, after six good ones",
-        _BURN,
-        fetches(phases((100, 460)), {"timeout": phases((0, 400), (31, 60))}),
-        {450: []},
-    ),
-    Case(
-        "9.7 failures an hour, all there is",
-        _BURN,
-        fetches(phases((10, 360), (0.162, 140)), {"timeout": phases((0, 360), (0.162, 140))}),
-        {430: [], 495: []},
-    ),
-    Case(
-        "10.3 failures an hour, all there is, of two pods and two reasons",
-        _BURN,
-        fetches(phases((10, 360), (0.086, 140)), {"timeout": phases((0, 360), (0.086, 140))}, POD_A)
-        | fetches(phases((10, 360), (0.086, 140)), {"dns": phases((0, 360), (0.086, 140))}, POD_B),
-        {430: [SERVICE], 495: [SERVICE]},
-    ),
-    Case(
-        "9.7 failures in six hours, every other fetch",
-        _BURN,
-        fetches(phases((0.054, 460)), {"timeout": phases((0.027, 460))}),
-        {358: [], 450: []},
-    ),
-    Case(
-        "10.3 failures in six hours, every other fetch, of two pods and two reasons",
-        _BURN,
-        fetches(phases((0.0286, 460)), {"timeout": phases((0.0143, 460))}, POD_A)
-        | fetches(phases((0.0286, 460)), {"dns": phases((0.0143, 460))}, POD_B),
-        {450: [SERVICE]},
     ),
     Case(
         "one failure of a factor that is fetched twice an hour",
@@ -388,8 +305,106 @@ BURNS = (
     Case(
         "a restart of the process is no failure",
         _BURN,
-        fetches("900+10x100 0+10x100", {"timeout": "300x100 0x100"}),
-        {103: [], 105: [], 150: []},
+        fetches("900+10x50 0+10x50", {"timeout": "300x50 0x50"}),
+        {53: [], 55: [], 90: []},
+    ),
+)
+_LONG_BURNS: tuple[tuple[str, dict[str, str], dict[int, list[dict[str, str]]]], ...] = (
+    (
+        "three of four fail, for two reasons, after six good hours",
+        fetches(phases((100, 440)), {"timeout": phases((0, 360), (50, 80)), "decode": phases((0, 360), (25, 80))}),
+        {410: [], 420: [], 425: [SERVICE]},
+    ),
+    (
+        "seven of ten fail, after six good hours",
+        fetches(phases((100, 445)), {"timeout": phases((0, 360), (70, 85))}),
+        {410: [], 425: [], 440: []},
+    ),
+    (
+        "three of four fail, and not for an hour",
+        fetches(phases((100, 450)), {"timeout": phases((0, 358), (75, 58), (0, 34))}),
+        {415: [], 420: []},
+    ),
+    (
+        "nine of ten failed for an hour, and seven of ten do now",
+        fetches(phases((100, 460)), {"timeout": phases((0, 360), (90, 60), (70, 40))}),
+        {415: [SERVICE], 445: []},
+    ),
+    (
+        "nine of ten failed for an hour, and three of four do now",
+        fetches(phases((100, 460)), {"timeout": phases((0, 360), (90, 60), (75, 40))}),
+        {415: [SERVICE], 445: [SERVICE]},
+    ),
+    ("31 % for six hours", fetches(phases((100, 410)), {"timeout": phases((31, 410))}), {400: [SERVICE]}),
+    ("29 % for six hours", fetches(phases((100, 410)), {"timeout": phases((29, 410))}), {60: [], 400: []}),
+    (
+        "60 %, and not for long enough",
+        fetches(phases((100, 340)), {"timeout": phases((0, 160), (60, 150), (0, 30))}),
+        {300: [], 310: []},
+    ),
+    (
+        "40 % for six hours, and 29 % now",
+        fetches(phases((100, 460)), {"timeout": phases((40, 390), (29, 70))}),
+        {380: [SERVICE], 450: []},
+    ),
+    (
+        "40 % for six hours, and 31 % now",
+        fetches(phases((100, 460)), {"timeout": phases((40, 390), (31, 70))}),
+        {380: [SERVICE], 450: [SERVICE]},
+    ),
+    (
+        "31 % for half an hour, after six good ones",
+        fetches(phases((100, 440)), {"timeout": phases((0, 380), (31, 60))}),
+        {430: []},
+    ),
+    (
+        "9.7 failures an hour, all there is",
+        fetches(phases((10, 360), (0.162, 140)), {"timeout": phases((0, 360), (0.162, 140))}),
+        {430: [], 495: []},
+    ),
+    (
+        "10.3 failures an hour, all there is, of two pods and two reasons",
+        fetches(phases((10, 360), (0.086, 80)), {"timeout": phases((0, 360), (0.086, 80))}, POD_A)
+        | fetches(phases((10, 360), (0.086, 80)), {"dns": phases((0, 360), (0.086, 80))}, POD_B),
+        {415: [], 430: [SERVICE]},
+    ),
+    (
+        "9.7 failures in six hours, every other fetch",
+        fetches(phases((0.054, 460)), {"timeout": phases((0.027, 460))}),
+        {360: [], 450: []},
+    ),
+    (
+        "10.3 failures in six hours, every other fetch, of two pods and two reasons",
+        fetches(phases((0.0286, 410)), {"timeout": phases((0.0143, 410))}, POD_A)
+        | fetches(phases((0.0286, 410)), {"dns": phases((0.0143, 410))}, POD_B),
+        {340: [], 400: [SERVICE]},
+    ),
+    (
+        "a restart of the process in a bad hour",
+        fetches("0+100x399 0+100x40", {"timeout": "99990x359 100080+90x39 0+90x40"}),
+        {425: [SERVICE], 435: [SERVICE]},
+    ),
+    (
+        "a restart of the process in six bad hours",
+        fetches("0+100x389 0+100x70", {"timeout": "100000+40x389 0+40x70"}),
+        {380: [SERVICE], 450: [SERVICE]},
+    ),
+)
+BURNS = (
+    *_SHORT_BURNS,
+    *(Case(name, _BURN, series, firing, long=True) for name, series, firing in _LONG_BURNS),
+    Case(
+        "the share of failures over each window",
+        _BURN,
+        _TWO_PODS_AND_A_RESTART,
+        shows=[
+            Shown(f"{RATIO}5m", 395, SERVICE, 0, 0),
+            Shown(f"{RATIO}5m", 405, SERVICE, 0.77, 0.83),
+            Shown(f"{RATIO}30m", 420, SERVICE, 0.3, 0.335),
+            Shown(f"{RATIO}1h", 440, SERVICE, 0.3, 0.335),
+            Shown(f"{RATIO}6h", 500, SERVICE, 0.085, 0.1),
+        ],
+        long=True,
     ),
 )
 

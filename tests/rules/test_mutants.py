@@ -12,7 +12,7 @@ from grafana.rules.model import Settings
 from grafana.rules.render import WATCHDOG, files, groups
 from grafana.rules.render import document as rules_document
 
-from .cases import PREFIX, Case, document, firing_tests, run, told_tests
+from .cases import PREFIX, Case, firing_documents, run, told_documents
 from .mutants import Mutant, mutants
 from .test_promtool import CASES
 
@@ -38,17 +38,18 @@ def test_the_groups_are_those_of_the_cases() -> None:
     assert set(GROUPS) == set(CASES)
 
 
-def asked(mutant: Mutant, rule: dict[str, Any], cases: tuple[Case, ...]) -> Iterator[list[dict[str, Any]]]:
+def asked(mutant: Mutant, rule: dict[str, Any], cases: tuple[Case, ...], path: Path) -> Iterator[str]:
     """Yield the tests that may tell a mutant, the cheapest ones that probably do first."""
     if "record" in rule:
-        yield firing_tests([case for case in cases if any(shown.record == mutant.of for shown in case.shows)])
-        yield firing_tests(cases)
+        shown = [case for case in cases if any(shown.record == mutant.of for shown in case.shows)]
+        yield from firing_documents([path], shown)
+        yield from firing_documents([path], [case for case in cases if case not in shown])
         return
     of_alert = [case for case in cases if PREFIX + case.of == mutant.of]
     if mutant.rule["annotations"] != rule["annotations"] or mutant.rule["labels"] != rule["labels"]:
-        yield told_tests(of_alert)
+        yield from told_documents([path], of_alert)
     else:
-        yield firing_tests(of_alert)
+        yield from firing_documents([path], of_alert)
 
 
 def killed(promtool: str, folder: Path, mutant: Mutant, rules: list[dict[str, Any]], rule: dict[str, Any]) -> bool:
@@ -59,15 +60,14 @@ def killed(promtool: str, folder: Path, mutant: Mutant, rules: list[dict[str, An
     path = folder / "rules.yaml"
     path.write_text(json.dumps({"groups": [{"name": "mutant", "rules": needed}]}), encoding="utf-8")
     group = next(name for name, of in GROUPS.items() if of is rules)
-    for tests in asked(mutant, rule, CASES[group]):
-        if tests:
-            test = folder / "test.yaml"
-            test.write_text(document([path], tests), encoding="utf-8")
-            said = run(promtool, test)
-            assert "FAILED" in said.stderr or said.returncode == 0, said.stderr
-            assert "parse error" not in said.stderr, (mutant, said.stderr)
-            if said.returncode != 0:
-                return True
+    test = folder / "test.yaml"
+    for text in asked(mutant, rule, CASES[group], path):
+        test.write_text(text, encoding="utf-8")
+        said = run(promtool, test)
+        assert "FAILED" in said.stderr or said.returncode == 0, said.stderr
+        assert "parse error" not in said.stderr, (mutant, said.stderr)
+        if said.returncode != 0:
+            return True
     return False
 
 
