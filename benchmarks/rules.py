@@ -1,0 +1,187 @@
+"""What the rules cost a real Prometheus that scrapes so many factors.
+
+The target is this process; it serves ready bytes, so that it takes next to nothing from Prometheus. Each round
+evaluates every group once, as the program's own metrics tell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.server
+import json
+import platform
+import shutil
+import socket
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from prometheus_client import Counter, generate_latest
+
+from exporter.exposition.catalogue import FETCH_FAILURES, FETCHES
+from exporter.exposition.factors import FactorCollector, FactorSamples
+from exporter.exposition.telemetry import OwnRegistry
+from exporter.polling.ledger import Ledger, LedgerPolicy, Moment
+from exporter.verify.outcome import Answer, Outcome, Reason, Status
+from exporter.watched import FactorKey, WatchedFactor
+from grafana.rules.model import Settings
+from grafana.rules.render import RULES
+
+RULES_FILE = Path(__file__).parents[1] / "grafana" / "rules" / RULES
+SCRAPE_SECONDS = 15
+MOST_WAIT_SECONDS = 120
+
+
+def exposition(factors: int, services: int) -> bytes:
+    """Return what an exporter shows of so many factors, of which a few are unverified or gone."""
+    ledger = Ledger(LedgerPolicy())
+    now = time.time()
+    for number in range(factors):
+        key = FactorKey("main", f"VA{number % services:032x}", f"YF{number:032x}")
+        labels = (("team", f"team-{number % 20}"),) if number % 2 else ()
+        watched = WatchedFactor(key, f"factor-{number:06d}", f"identity-{number:06d}", 300.0, labels=labels)
+        ledger.watch(watched)
+        ledger.apply(key, Outcome(Answer(Status.VERIFIED, now - 1e6, now - 1e6, "push"), 0.2), Moment(now, now))
+        if number % 50 == 0:
+            ledger.apply(
+                key, Outcome(Answer(Status.UNVERIFIED, now - 1e6, now - 1e6, "push"), 0.2), Moment(now, now)
+            )
+        elif number % 100 == 1:
+            ledger.apply(key, Outcome(Answer(Status.NOT_FOUND), 0.2), Moment(now, now))
+    registry = OwnRegistry()
+    registry.register(FactorCollector(FactorSamples(), lambda: ledger))
+    fetches, failures = (
+        Counter(family.base_name, family.help, family.labels, registry=registry)
+        for family in (FETCHES, FETCH_FAILURES)
+    )
+    for account, service in {(record.watched.key.account, record.watched.key.service_sid) for record in ledger}:
+        fetches.labels(account, service).inc(1000)
+        for reason in Reason:
+            failures.labels(account, service, reason).inc()
+    return generate_latest(registry)
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    body = b""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        assert isinstance(self.server, _Server)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        self.send_header("Content-Length", str(len(self.server.body)))
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+    return port
+
+
+def _text(url: str) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - loopback
+            body: bytes = answer.read()
+            return body.decode()
+    except (urllib.error.URLError, ConnectionError):
+        return ""
+
+
+def _groups(url: str) -> dict[str, tuple[str, float]]:
+    """Return when each group was last evaluated, and how long that took, by its name."""
+    text = _text(f"{url}/api/v1/rules")
+    if not text:
+        return {}
+    groups = json.loads(text)["data"]["groups"]
+    return {group["name"]: (group["lastEvaluation"], group["evaluationTime"]) for group in groups}
+
+
+def measure(binary: str, body: bytes, rounds: int, warm_up_seconds: float) -> dict[str, list[float]]:
+    """Return the seconds that each evaluation of each group took, once there is history enough to read."""
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.body = body
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "prometheus.yml"
+        target = f"127.0.0.1:{server.server_address[1]}"
+        config.write_text(
+            f"global: {{scrape_interval: {SCRAPE_SECONDS}s, evaluation_interval: {SCRAPE_SECONDS}s}}\n"
+            f"rule_files: [{json.dumps(str(RULES_FILE))}]\n"
+            f"scrape_configs: [{{job_name: {Settings().job}, static_configs: [{{targets: [{target!r}]}}]}}]\n",
+            encoding="utf-8",
+        )
+        process = subprocess.Popen(
+            [
+                binary,
+                f"--config.file={config}",
+                f"--storage.tsdb.path={folder}/tsdb",
+                f"--web.listen-address=127.0.0.1:{port}",
+                "--log.level=error",
+            ],
+        )
+        try:
+            return _watch(url, rounds, warm_up_seconds)
+        finally:
+            process.terminate()
+            process.wait(timeout=MOST_WAIT_SECONDS)
+            server.shutdown()
+
+
+def _watch(url: str, rounds: int, warm_up_seconds: float) -> dict[str, list[float]]:
+    began = time.monotonic()
+    while not _groups(url):
+        if time.monotonic() - began > MOST_WAIT_SECONDS:
+            raise SystemExit("Prometheus does not answer: nothing was measured")
+        time.sleep(1)
+    time.sleep(warm_up_seconds)
+    seconds: dict[str, list[float]] = {}
+    seen: dict[str, str] = {}
+    ends = time.monotonic() + rounds * SCRAPE_SECONDS + MOST_WAIT_SECONDS
+    while min((len(each) for each in seconds.values()), default=0) < rounds:
+        if time.monotonic() > ends:
+            raise SystemExit("the groups are not evaluated in time: nothing was measured")
+        for name, (last, took) in _groups(url).items():
+            if seen.get(name) != last:
+                seen[name] = last
+                seconds.setdefault(name, []).append(took)
+        time.sleep(1)
+    return seconds
+
+
+def main() -> None:
+    """Print what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--factors", type=int, default=10_000)
+    parser.add_argument("--services", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--warm-up", type=float, default=660.0, metavar="SECONDS", help="history that rules read")
+    parser.add_argument("--prometheus", default=shutil.which("prometheus") or "prometheus")
+    given = parser.parse_args()
+    version = subprocess.run(
+        [given.prometheus, "--version"], capture_output=True, text=True, timeout=60, check=True
+    )
+    body = exposition(given.factors, given.services)
+    seconds = measure(given.prometheus, body, given.rounds, given.warm_up)
+    said = (version.stdout or version.stderr).splitlines()[0].split(" (")[0]
+    print(f"{given.factors:,} factors, {len(body) / 1e6:.1f} MB a scrape, {said}, {platform.machine()}")
+    print(f"median (slowest) of {given.rounds} evaluations after {given.warm_up / 60:.0f} minutes:")
+    for name, each in seconds.items():
+        print(f"  {name:<26} {statistics.median(each) * 1e3:8.0f} ms  ({max(each) * 1e3:.0f} ms)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""The tables of docs/alerts.md."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from grafana.rules.exporters import watchdog_group
+from grafana.rules.render import groups
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from grafana.rules.model import Settings
+
+_WRITTEN = re.compile(r"(<!-- written by python -m grafana\.rules -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def filled(page: str, settings: Settings) -> str:
+    """Return the page with its two tables as they are to be: of alerts, and of recorded series."""
+    tables = iter(("\n".join(_alerts(settings)), "\n".join(_recordings(settings))))
+    return _WRITTEN.sub(lambda match: f"{match[1]}{next(tables)}\n{match[2]}", page)
+
+
+def _alerts(settings: Settings) -> Iterator[str]:
+    yield "| alert | severity | fires when | after |"
+    yield "|---|---|---|---|"
+    for group in (*groups(settings), watchdog_group(settings)):
+        for alert in group.alerts:
+            page = f"[{alert.full_name}](runbooks/{alert.full_name}.md)"
+            yield f"| {page} | {alert.severity} | {alert.when} | {alert.pending or 'at once'} |"
+
+
+def _recordings(settings: Settings) -> Iterator[str]:
+    yield "| series | what it is |"
+    yield "|---|---|"
+    for group in groups(settings):
+        for recording in group.recordings:
+            yield f"| `{recording.record}` | {recording.meaning} |"

@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.external.conftest import newer_program, program
+
+__all__ = ["newer_program", "program"]
+
+VERSIONS = ("the system's", "3")
+
+
+@pytest.fixture(params=VERSIONS)
+def promtool(request: pytest.FixtureRequest) -> str:
+    """Return the path of each promtool that there is."""
+    if request.param == "3":
+        newer: str = request.getfixturevalue("newer_program")("PROMTOOL3")
+        return newer
+    usual: str = request.getfixturevalue("program")("promtool", install="apt-get install prometheus")
+    return usual

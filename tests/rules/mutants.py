@@ -1,0 +1,186 @@
+"""Rules with one fault each: whatever the tests don't tell from the real rule is not tested."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import promql_parser as promql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+_AGGREGATIONS = {"max": "min", "min": "max", "sum": "avg", "avg": "sum", "count": "max"}
+_OPERATORS = {
+    "==": ("!=",),
+    ">": ("<", ">="),
+    "<": (">", "<="),
+    ">=": ("<", ">"),
+    "and": ("unless",),
+    "unless": ("and",),
+    "or": ("and",),
+    "/": ("*",),
+    "*": ("/",),
+    "-": ("+",),
+}
+_FUNCTIONS = {
+    "last_over_time": "min_over_time",
+    "max_over_time": "last_over_time",
+    "increase": "delta",
+    "rate": "delta",
+    "changes": "count_over_time",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A rule of which one thing is other than it should be."""
+
+    of: str
+    what: str
+    rule: dict[str, Any]
+
+
+def mutants(rule: dict[str, Any]) -> Iterator[Mutant]:
+    """Yield every mutant of a rule, as it stands in a file of rules."""
+    name = rule.get("alert") or rule["record"]
+    whole = promql.parse(rule["expr"])
+    for what, expr in _expressions(whole):
+        yield Mutant(name, what, rule | {"expr": expr})
+    for key in ("for", "keep_firing_for"):
+        if key in rule:
+            without = {field: value for field, value in rule.items() if field != key}
+            yield Mutant(name, f"no {key}", without)
+            minutes = int(promql.parse_duration(rule[key]).total_seconds() // 60)
+            # What an alert is kept firing from may differ by a minute between two majors of Prometheus.
+            step = 1 if key == "for" else 2
+            for other in (minutes - step, minutes + step):
+                yield Mutant(name, f"{key}: {other}m", rule | {key: f"{other}m"})
+    if "alert" in rule:
+        yield Mutant(name, "another severity", rule | {"labels": {"severity": "other"}})
+        for annotation, text in rule["annotations"].items():
+            for other in (text + ".", text.replace("{{", "{{/* */}}{{ 1 }}{{", 1)):
+                if other != text:
+                    changed = copy.deepcopy(rule)
+                    changed["annotations"][annotation] = other
+                    yield Mutant(name, f"{annotation}: {other}", changed)
+
+
+def _expressions(node: promql.Expr) -> Iterator[tuple[str, str]]:
+    """Yield what is other, and the whole expression with it."""
+    match node:
+        case promql.ParenExpr():
+            for what, text in _expressions(node.expr):
+                yield what, f"({text})"
+        case promql.NumberLiteral():
+            yield from ((f"{node} → {other:g}", f"{other:.12g}") for other in _other_numbers(node.val))
+        case promql.BinaryExpr():
+            yield from _of_binary(node)
+        case promql.AggregateExpr():
+            yield from _of_aggregation(node)
+        case promql.Call():
+            yield from _of_call(node)
+        case promql.MatrixSelector():
+            yield from _of_range(node)
+        case promql.VectorSelector():
+            yield from _of_selector(node)
+        case _:
+            raise TypeError(f"no mutants of {type(node).__name__} are known: {node}")
+
+
+def _other_numbers(number: float) -> Iterator[float]:
+    if number == 0:
+        yield 2
+    elif number < 10 and number.is_integer():
+        yield from (number - 1, number + 1)
+    else:
+        yield from (number * 0.9, number * 1.1)
+
+
+def _of_binary(node: promql.BinaryExpr) -> Iterator[tuple[str, str]]:
+    left, right = f"({node.lhs})", f"({node.rhs})"
+    operator = str(node.op)
+    modifier = str(node.modifier or "").strip()
+    full = f"{operator} {modifier}"
+    for what, text in _expressions(node.lhs):
+        yield what, f"({text}) {full} {right}"
+    for what, text in _expressions(node.rhs):
+        yield what, f"{left} {full} ({text})"
+    for other in _OPERATORS[operator]:
+        if other in (">", ">=", "<=") and other[0] == operator[0] and _extrapolated(node):
+            continue
+        yield f"{operator} → {other}: {node}", f"{left} {other} {modifier} {right}"
+    if modifier:
+        yield f"no {modifier}", f"{left} {operator} {right}"
+    for side in (node.lhs, node.rhs):
+        if not _scalar(side):
+            yield f"only {side} of {node}", str(side)
+
+
+def _extrapolated(node: promql.BinaryExpr) -> bool:
+    """Return whether a number comes from a rate: it is never exactly at its threshold."""
+    return any(word in str(node.lhs) for word in ("increase(", "rate(", ":ratio_rate"))
+
+
+def _scalar(node: promql.Expr) -> bool:
+    return isinstance(node, promql.NumberLiteral) or str(node) == "time()"
+
+
+def _of_aggregation(node: promql.AggregateExpr) -> Iterator[tuple[str, str]]:
+    operator, labels = str(node.op), list(node.modifier.labels if node.modifier else ())
+
+    def text(operator: str, labels: list[str], inner: str) -> str:
+        return f"{operator} without ({', '.join(labels)}) ({inner})"
+
+    for what, inner in _expressions(node.expr):
+        yield what, text(operator, labels, inner)
+    yield f"not aggregated: {node}", f"({node.expr})"
+    if operator in _AGGREGATIONS:
+        other = _AGGREGATIONS[operator]
+        yield f"{operator} → {other}: {node}", text(other, labels, str(node.expr))
+    for label in labels:
+        yield f"{label} is kept: {node}", text(operator, [each for each in labels if each != label], str(node.expr))
+
+
+def _of_call(node: promql.Call) -> Iterator[tuple[str, str]]:
+    function = node.func.name
+    if not node.args:
+        return
+    (argument,) = node.args
+    for what, inner in _expressions(argument):
+        yield what, f"{function}({inner})"
+    if function in _FUNCTIONS:
+        other = _FUNCTIONS[function]
+        yield f"{function} → {other}: {node}", f"{other}({argument})"
+    if function in ("last_over_time", "present_over_time"):
+        yield f"as it is now: {node}", str(argument.vector_selector)
+    if function == "absent":
+        yield f"present: {node}", str(argument)
+
+
+def _of_range(node: promql.MatrixSelector) -> Iterator[tuple[str, str]]:
+    for what, inner in _expressions(node.vector_selector):
+        yield what, f"{inner}[{_duration(node.range)}]"
+    for other in (node.range / 2, node.range * 2):
+        yield f"[{_duration(other)}] in {node}", f"{node.vector_selector}[{_duration(other)}]"
+
+
+def _duration(delta: timedelta) -> str:
+    return f"{int(delta.total_seconds())}s"
+
+
+def _of_selector(node: promql.VectorSelector) -> Iterator[tuple[str, str]]:
+    matchers = node.matchers.matchers
+    for left_out in matchers:
+        kept = ", ".join(str(each) for each in matchers if each is not left_out)
+        yield f"without {left_out}: {node}", f"{node.name}{{{kept}}}"
+        alternatives = left_out.value.split("|")
+        if len(alternatives) > 1:
+            for alternative in alternatives:
+                fewer = "|".join(each for each in alternatives if each != alternative)
+                others = ", ".join(
+                    [kept, f'{left_out.name}=~"{fewer}"'] if kept else [f'{left_out.name}=~"{fewer}"']
+                )
+                yield f"without {alternative}: {node}", f"{node.name}{{{others}}}"

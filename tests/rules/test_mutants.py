@@ -1,0 +1,86 @@
+"""Rules with one fault each: the cases tell every one of them from the real rule."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from grafana.rules.model import Settings
+from grafana.rules.render import WATCHDOG, files, groups
+from grafana.rules.render import document as rules_document
+
+from .cases import PREFIX, Case, firing_documents, run, told_documents
+from .mutants import Mutant, mutants
+from .test_promtool import CASES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.external.conftest import Program
+
+pytestmark = pytest.mark.external
+
+GROUPS: dict[str, list[dict[str, Any]]] = {
+    group.name.removeprefix("twilio-verify-"): yaml.safe_load(rules_document([group], Settings()))["groups"][0][
+        "rules"
+    ]
+    for group in groups(Settings())
+} | {"watchdog": yaml.safe_load(files(Settings())[WATCHDOG])["groups"][0]["rules"]}
+# Shares of about the same size, so that several workers have something to do each.
+SHARES = [(group, share) for group in GROUPS for share in range(1 if group == "watchdog" else 4)]
+
+
+def test_the_groups_are_those_of_the_cases() -> None:
+    assert set(GROUPS) == set(CASES)
+
+
+def asked(mutant: Mutant, rule: dict[str, Any], cases: tuple[Case, ...], path: Path) -> Iterator[str]:
+    """Yield the tests that may tell a mutant, the cheapest ones that probably do first."""
+    if "record" in rule:
+        shown = [case for case in cases if any(shown.record == mutant.of for shown in case.shows)]
+        yield from firing_documents([path], shown)
+        yield from firing_documents([path], [case for case in cases if case not in shown])
+        return
+    of_alert = [case for case in cases if PREFIX + case.of == mutant.of]
+    if mutant.rule["annotations"] != rule["annotations"] or mutant.rule["labels"] != rule["labels"]:
+        yield from told_documents([path], of_alert)
+    else:
+        yield from firing_documents([path], of_alert)
+
+
+def killed(promtool: str, folder: Path, mutant: Mutant, rules: list[dict[str, Any]], rule: dict[str, Any]) -> bool:
+    """Return whether a test fails with the mutant in the place of its rule."""
+    needed = [mutant.rule if each is rule else each for each in rules if "record" in each or each is rule]
+    if "record" in rule:
+        needed = [mutant.rule if each is rule else each for each in rules]
+    path = folder / "rules.yaml"
+    path.write_text(json.dumps({"groups": [{"name": "mutant", "rules": needed}]}), encoding="utf-8")
+    group = next(name for name, of in GROUPS.items() if of is rules)
+    test = folder / "test.yaml"
+    for text in asked(mutant, rule, CASES[group], path):
+        test.write_text(text, encoding="utf-8")
+        said = run(promtool, test)
+        assert "FAILED" in said.stderr or said.returncode == 0, said.stderr
+        assert "parse error" not in said.stderr, (mutant, said.stderr)
+        if said.returncode != 0:
+            return True
+    return False
+
+
+@pytest.mark.parametrize(("group", "share"), SHARES)
+def test_no_mutant_survives(program: Program, tmp_path: Path, group: str, share: int) -> None:
+    promtool = program("promtool", install="apt-get install prometheus")
+    rules = GROUPS[group]
+    all_of_them = [(rule, mutant) for rule in rules for mutant in mutants(rule)]
+    mine = all_of_them[share :: len([each for each in SHARES if each[0] == group])]
+    assert len(mine) >= 5
+    survivors = [
+        f"{mutant.of}: {mutant.what}"
+        for rule, mutant in mine
+        if not killed(promtool, tmp_path, mutant, rules, rule)
+    ]
+    assert survivors == []

@@ -1,0 +1,180 @@
+"""The rules as they are written: where they come from, what they may read, and what a site may set in them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+
+from exporter.exposition.catalogue import CATALOGUE, FACTOR_LABELS, FACTOR_PREFIX
+from exporter.verify.outcome import Operation, Reason
+from grafana.rules import __main__ as generator
+from grafana.rules.model import PREFIX, Alert, Dashboard, Recording, Settings, Severity
+from grafana.rules.reference import filled
+from grafana.rules.render import RULES, WATCHDOG, files, groups
+
+from .promql import FOREIGN, nodes, own_series, recorded_series, series
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "grafana" / "rules"
+RULE_LIST = [rule for group in groups(Settings()) for rule in group.rules]
+ALERTS = [rule for rule in RULE_LIST if isinstance(rule, Alert)]
+OF_FACTORS = groups(Settings())[0].rules
+NAMES = {
+    "FactorRegressed",
+    "FactorUnverified",
+    "FactorMissing",
+    "EnrolmentAbandoned",
+    "EntityWithoutVerifiedFactor",
+    "DataStale",
+    "MassMissing",
+    "CredentialsInvalid",
+    "APIDown",
+    "RateLimited",
+    "FetchErrorBudgetBurn",
+    "ExporterDown",
+    "ExporterAbsent",
+    "SchedulerStalled",
+    "ScheduleLagging",
+    "OverBudget",
+    "WatchlistEmpty",
+    "WatchlistShrank",
+    "ConfigReloadFailed",
+    "ExporterRestarting",
+    "ShardCoverage",
+}
+
+
+def parsed(text: str) -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+
+
+@pytest.mark.parametrize("name", [RULES, WATCHDOG])
+def test_the_files_are_what_the_generator_writes(name: str) -> None:
+    assert (FOLDER / name).read_text(encoding="utf-8") == files(Settings())[name], "run: python -m grafana.rules"
+
+
+def test_the_tables_of_the_documentation_are_what_the_generator_writes() -> None:
+    page = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
+    assert filled(page, Settings()) == page, "run: python -m grafana.rules"
+    for rule in RULE_LIST:
+        assert rule.name in page
+
+
+def test_every_alert_is_there() -> None:
+    assert {alert.name for alert in ALERTS} == NAMES
+    assert len(ALERTS) == len(NAMES)
+    assert [rule["alert"] for rule in parsed(files(Settings())[WATCHDOG])] == [f"{PREFIX}Watchdog"]
+
+
+def test_a_site_sets_its_values_by_replacing_text() -> None:
+    site = Settings(
+        dropped=("instance", "kubernetes_pod"),
+        job="twilio",
+        runbooks="https://wiki.example.com/alerts",
+        dashboards="https://grafana.example.com",
+    )
+    usual = Settings()
+    for name, text in files(usual).items():
+        replaced = (
+            text.replace(", ".join(usual.dropped), ", ".join(site.dropped))
+            .replace(usual.of_job, site.of_job)
+            .replace(usual.runbooks, site.runbooks)
+            .replace(usual.dashboards, site.dashboards)
+        )
+        assert parsed(replaced) == parsed(files(site)[name])
+        assert not any(part in replaced for part in ("example.org", "localhost", "endpoint", usual.of_job))
+
+
+def test_the_generator_writes_the_files_of_a_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = [
+        "--job",
+        "twilio",
+        "--dropped",
+        "instance, pod",
+        "--runbooks",
+        "https://wiki/",
+        "--dashboards",
+        "https://g/",
+    ]
+    monkeypatch.setattr(sys, "argv", ["rules", "--output", str(tmp_path), *options])
+    generator.main()
+    site = Settings(("instance", "pod"), "twilio", "https://wiki", "https://g")
+    assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == files(site)
+
+
+@pytest.mark.parametrize("rule", RULE_LIST, ids=lambda rule: rule.name)
+def test_rules_read_what_there_is(rule: Alert | Recording) -> None:
+    assert series(rule.expr) <= own_series() | recorded_series() | FOREIGN
+
+
+@pytest.mark.parametrize("rule", OF_FACTORS, ids=lambda rule: rule.name)
+def test_rules_of_factors_match_on_whole_label_sets(rule: Alert | Recording) -> None:
+    for node in nodes(rule.expr):
+        if isinstance(node, promql_parser.AggregateExpr):
+            assert str(node.op) == "max"
+            assert node.modifier is not None
+            assert node.modifier.type == promql_parser.AggModifierType.Without
+            assert tuple(node.modifier.labels) == Settings().dropped
+            assert not set(node.modifier.labels) & set(FACTOR_LABELS)
+        if isinstance(node, promql_parser.BinaryExpr) and node.modifier is not None:
+            assert node.modifier.matching is None
+            assert not node.modifier.group_labels
+
+
+@pytest.mark.parametrize("rule", RULE_LIST, ids=lambda rule: rule.name)
+def test_no_rule_reads_much_of_single_factors(rule: Alert | Recording) -> None:
+    """An hour is the most; what is shown by the exporter is read for five minutes, recorded series for ten."""
+    of_factors = {family.name for family in CATALOGUE if family.labels[: len(FACTOR_LABELS)] == FACTOR_LABELS}
+    assert all(name.startswith(FACTOR_PREFIX) for name in of_factors)
+    for node in nodes(rule.expr):
+        if isinstance(node, promql_parser.MatrixSelector):
+            name = node.vector_selector.name or ""
+            if name in of_factors:
+                assert node.range == timedelta(minutes=5)
+            if name.startswith("factor:"):
+                assert node.range == timedelta(minutes=10)
+
+
+def test_no_rule_names_a_label_that_its_series_lack() -> None:
+    labels = {family.name: set(family.labels) for family in CATALOGUE}
+    values: dict[str, set[str]] = {
+        "operation": set(Operation),
+        "reason": set(Reason),
+        "status": {"verified", "not_found", "unknown"},
+    }
+    seen = set()
+    for rule in RULE_LIST:
+        for node in nodes(rule.expr):
+            if isinstance(node, promql_parser.VectorSelector) and node.name in labels:
+                for matcher in node.matchers.matchers:
+                    assert matcher.name in labels[node.name], rule.name
+                    if matcher.name in values:
+                        seen.add(matcher.name)
+                        assert set(matcher.value.split("|")) <= values[matcher.name], rule.name
+    assert seen == set(values)
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_every_alert_tells_all(alert: Alert) -> None:
+    (rule,) = (rule for rule in parsed(files(Settings())[RULES]) if rule.get("alert") == alert.full_name)
+    assert rule["labels"] == {"severity": alert.severity}
+    assert alert.severity in {Severity.CRITICAL, Severity.WARNING}
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url", "dashboard_url"}
+    assert "{{" not in rule["annotations"]["summary"], "a summary stands for many alerts of a group"
+    assert "{{" in rule["annotations"]["description"]
+    assert alert.expr.count("(") == alert.expr.count(")")
+
+
+def test_dashboards_have_the_uids_that_alerts_lead_to() -> None:
+    """The dashboards' own generator keeps these uids: a link to a board that isn't there helps nobody."""
+    uids = {json.loads(path.read_text(encoding="utf-8"))["uid"] for path in ROOT.glob("grafana/dashboards/*.json")}
+    used = {alert.dashboard for alert in ALERTS}
+    assert used == set(Dashboard)
+    assert not uids or {str(uid) for uid in used} <= uids
