@@ -1,0 +1,297 @@
+"""The kinds of panels that the boards are made of, each with a unit, a description and words beside its colours."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from grafana_foundation_sdk.builders import common as style
+from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.builders import heatmap, prometheus, stat, statetimeline, table, timeseries
+from grafana_foundation_sdk.models import common, dashboard
+from grafana_foundation_sdk.models import heatmap as heat
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from grafana.boards.states import GOOD, PLAIN, words
+from grafana.boards.variables import SOURCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from grafana.boards.states import Word
+
+    AnyPanel = stat.Panel | statetimeline.Panel | table.Panel | timeseries.Panel | heatmap.Panel
+    P = TypeVar("P", stat.Panel, statetimeline.Panel, table.Panel, timeseries.Panel, heatmap.Panel)
+
+_MOST_IDS = 1_000_000
+_BAR = "5m"
+
+MOST_POINTS = 200  # of what reads every factor's samples: six hours in steps of two minutes
+
+
+class Query(NamedTuple):
+    """An expression, and the name of the series that it answers."""
+
+    expression: str
+    legend: str = ""
+    exemplars: bool = False
+
+
+class Link(NamedTuple):
+    """Where a value leads."""
+
+    title: str
+    url: str
+
+
+class Column(NamedTuple):
+    """A column of a table: its heading, and how its cells look."""
+
+    heading: str
+    unit: str = ""
+    mappings: list[dashboard.ValueMapping] | None = None
+    links: tuple[Link, ...] = ()
+    width: int = 0
+
+
+def panel_id(title: str) -> int:
+    """Return the number of a panel: the same for as long as it keeps its title, wherever it stands."""
+    return zlib.crc32(title.encode()) % _MOST_IDS
+
+
+def one_value(
+    title: str,
+    description: str,
+    expression: str,
+    *,
+    unit: str = "none",
+    meanings: tuple[Word, ...] = (),
+    steps: Iterable[tuple[float, str]] = (),
+    base: str = PLAIN,
+    legend: str = "",
+    none: str = "no data",
+    decimals: int | None = None,
+) -> stat.Panel:
+    """Return a panel with the latest value, or one value a series where there are several."""
+    panel = (
+        _common(stat.Panel(), title, description, [_query(Query(expression, legend), instant=True)])
+        .unit(unit)
+        .thresholds(_thresholds(base, steps))
+        .color_scheme(build.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
+        .color_mode(common.BigValueColorMode.VALUE)
+        .graph_mode(common.BigValueGraphMode.NONE)
+        .reduce_options(style.ReduceDataOptions().calcs(["lastNotNull"]))
+        .text_mode(common.BigValueTextMode.VALUE_AND_NAME if legend else common.BigValueTextMode.VALUE)
+        .no_value(none)
+    )
+    if meanings:
+        panel.mappings(words(meanings))
+    if decimals is not None:
+        panel.decimals(decimals)
+    return panel
+
+
+def one_text(title: str, description: str, expression: str, label: str) -> stat.Panel:
+    """Return a panel whose value is a label's."""
+    query = _query(Query(expression, f"{{{{{label}}}}}"), instant=True)
+    return (
+        _common(stat.Panel(), title, description, [query])
+        .unit("none")
+        .thresholds(_thresholds(PLAIN, ()))
+        .color_mode(common.BigValueColorMode.NONE)
+        .graph_mode(common.BigValueGraphMode.NONE)
+        .reduce_options(style.ReduceDataOptions().calcs(["lastNotNull"]))
+        .text_mode(common.BigValueTextMode.NAME)
+        .no_value("no data")
+    )
+
+
+def graph(
+    title: str,
+    description: str,
+    unit: str,
+    *queries: Query,
+    bars: bool = False,
+    colours: Mapping[str, str] | None = None,
+) -> timeseries.Panel:
+    """Return a graph over time from 0 up; ``bars`` for what happens now and then, stacked."""
+    panel = (
+        _common(timeseries.Panel(), title, description, [_query(query) for query in queries])
+        .unit(unit)
+        .min(0)
+        .thresholds(_thresholds(GOOD, ()))
+        .color_scheme(build.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        .show_points(common.VisibilityMode.NEVER)
+        .span_nulls(False)
+        .tooltip(style.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING))
+        .legend(
+            style.VizLegendOptions()
+            .display_mode(common.LegendDisplayMode.TABLE)
+            .placement(common.LegendPlacement.BOTTOM)
+            .calcs(["max", "lastNotNull"])
+            .show_legend(True)
+        )
+    )
+    if bars:
+        panel.draw_style(common.GraphDrawStyle.BARS).fill_opacity(80).line_width(0)
+        panel.stacking(style.StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
+        # A bar counts in a window that is some longer than its step: with wide steps next to nothing counts twice.
+        panel.interval(_BAR)
+    else:
+        panel.draw_style(common.GraphDrawStyle.LINE).fill_opacity(8).line_width(1)
+    for name, colour in (colours or {}).items():
+        fixed = {"mode": "fixed", "fixedColor": colour}
+        panel.override_by_name(name, [dashboard.DynamicConfigValue(id_val="color", value=fixed)])
+    return panel
+
+
+def timeline(
+    title: str,
+    description: str,
+    query: Query,
+    meanings: tuple[Word, ...],
+    *,
+    links: Iterable[Link] = (),
+    none: str = "no data",
+) -> statetimeline.Panel:
+    """Return the states of each series over time, twenty series a page where Grafana can (from 11)."""
+    panel = (
+        _common(statetimeline.Panel(), title, description, [_query(query)])
+        .unit("none")
+        .mappings(words(meanings))
+        .thresholds(_thresholds(PLAIN, ()))
+        .color_scheme(build.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
+        .merge_values(True)
+        .show_value(common.VisibilityMode.AUTO)
+        .row_height(0.8)
+        .fill_opacity(80)
+        .line_width(0)
+        .per_page(20)
+        .max_data_points(MOST_POINTS)
+        .tooltip(style.VizTooltipOptions().mode(common.TooltipDisplayMode.SINGLE))
+        .legend(
+            style.VizLegendOptions()
+            .display_mode(common.LegendDisplayMode.LIST)
+            .placement(common.LegendPlacement.BOTTOM)
+            .show_legend(True)
+        )
+        .no_value(none)
+    )
+    return panel.data_links([build.DashboardLink(title).url(url) for title, url in links])
+
+
+def rows(
+    title: str,
+    description: str,
+    queries: Iterable[str],
+    columns: Mapping[str, Column],
+    *,
+    hidden: Iterable[str] = (),
+    sort: tuple[str, bool],
+    none: str = "no data",
+) -> table.Panel:
+    """Return a table of what is so now: the answers of its queries merged by their labels.
+
+    ``columns`` are in their order, by a label's name, or ``Value #A`` for what the first of several queries
+    answers, ``Value`` for the only one. Other labels follow. ``sort`` is a heading, and whether the greatest is
+    first.
+    """
+    by, descending = sort
+    targets = [_query(Query(query), instant=True, form=PromQueryFormat.TABLE) for query in queries]
+    order = {name: index for index, name in enumerate(columns)}
+    excluded = dict.fromkeys(("Time", "__name__", *hidden), True)
+    panel = (
+        _common(table.Panel(), title, description, targets)
+        .unit("none")
+        .thresholds(_thresholds(PLAIN, ()))
+        .cell_options(common.TableAutoCellOptions())
+        .filterable(True)
+        .transformations(
+            [
+                dashboard.DataTransformerConfig(id_val="merge", options={}),
+                dashboard.DataTransformerConfig(
+                    id_val="organize",
+                    options={"excludeByName": excluded, "indexByName": order, "renameByName": {}},
+                ),
+            ]
+        )
+        .show_header(True)
+        .cell_height(common.TableCellHeight.SM)
+        .footer(style.TableFooterOptions().show(False).enable_pagination(True).reducer(["sum"]).count_rows(False))
+        .sort_by([style.TableSortByFieldState().display_name(by).desc(descending)])
+        .no_value(none)
+    )
+    for name, column in columns.items():
+        panel.override_by_name(name, _looks(column))
+    return panel
+
+
+def heat_map(title: str, description: str, unit: str, query: Query) -> heatmap.Panel:
+    """Return how often each bucket of a histogram was met, over time."""
+    return (
+        _common(heatmap.Panel(), title, description, [_query(query, form=PromQueryFormat.HEATMAP)])
+        .unit("reqps")
+        .calculate(False)
+        .y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(common.AxisPlacement.LEFT).reverse(False))
+        .rows_frame(heatmap.RowsHeatmapOptions().layout(common.HeatmapCellLayout.AUTO))
+        .color(
+            heatmap.HeatmapColorOptions()
+            .mode(heat.HeatmapColorMode.SCHEME)
+            .scheme("Blues")
+            .exponent(0.5)
+            .steps(64)
+            .reverse(False)
+        )
+        .cell_values(heatmap.CellValues().unit("reqps"))
+        .filter_values(heatmap.FilterValueRange().le(1e-9))
+        .cell_gap(1)
+        .show_legend()
+        .mode(common.TooltipDisplayMode.SINGLE)
+        .show_y_histogram()
+        .show_color_scale(True)
+    )
+
+
+def _common(panel: P, title: str, description: str, queries: Iterable[prometheus.Dataquery]) -> P:
+    panel.title(title).description(description).datasource(SOURCE).id(panel_id(title))
+    panel.targets([query.ref_id(chr(ord("A") + index)) for index, query in enumerate(queries)])
+    return panel
+
+
+def _query(
+    query: Query, *, instant: bool = False, form: PromQueryFormat = PromQueryFormat.TIME_SERIES
+) -> prometheus.Dataquery:
+    target = prometheus.Dataquery().datasource(SOURCE).expr(query.expression).format(form)
+    target = target.instant() if instant else target.range()
+    if query.legend:
+        target.legend_format(query.legend)
+    if query.exemplars:
+        target.exemplar(True)
+    return target
+
+
+def _looks(column: Column) -> list[dashboard.DynamicConfigValue]:
+    looks: dict[str, object] = {"displayName": column.heading}
+    if column.unit:
+        looks["unit"] = column.unit
+    if column.mappings is not None:
+        looks["mappings"] = column.mappings
+        looks["custom.cellOptions"] = {"type": "color-text"}
+    if column.links:
+        looks["links"] = [link._asdict() for link in column.links]
+    if column.width:
+        looks["custom.width"] = column.width
+    return [dashboard.DynamicConfigValue(id_val=name, value=value) for name, value in looks.items()]
+
+
+def _thresholds(base: str, steps: Iterable[tuple[float, str]]) -> build.ThresholdsConfig:
+    return (
+        build.ThresholdsConfig()
+        .mode(dashboard.ThresholdsMode.ABSOLUTE)
+        .steps(
+            [
+                dashboard.Threshold(value=None, color=base),
+                *(dashboard.Threshold(value=value, color=colour) for value, colour in steps),
+            ]
+        )
+    )

@@ -1,0 +1,280 @@
+"""The files are the generator's, and Grafana can take them: numbers, grid, links, variables, colours with words."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from exporter.exposition.catalogue import QUEUE_LENGTH
+from grafana.boards import board as assembly
+from grafana.boards.board import Board, Line, Section, render
+from grafana.boards.health import exporters_up
+from grafana.boards.promql import quantile
+from grafana.boards.shelf import BOARDS
+from grafana.boards.states import STATES
+
+from .files import FOLDER, GLOBALS, PATHS, VARIABLE, board, boards, panels, strings, variables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+UIDS = ("twilio-verify-exporter", "twilio-verify-factor", "twilio-verify-overview")
+MAKE = "run: python -m grafana.boards"
+ROOT = Path(__file__).parents[2]
+every_board = pytest.mark.parametrize("uid", UIDS)
+
+
+def test_the_files_are_what_the_generator_writes() -> None:
+    assert {path.name: path.read_text(encoding="utf-8") for path in PATHS} == {
+        item.file_name: render(item) for item in BOARDS
+    }, MAKE
+
+
+def test_the_generator_writes_them_where_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["boards", str(tmp_path / "new")])
+    runpy.run_module("grafana.boards", run_name="__main__")
+    written = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "new").iterdir()}
+    assert written == {path.name: path.read_text(encoding="utf-8") for path in PATHS}
+
+
+def test_the_generator_writes_the_same_twice() -> None:
+    assert [render(item) for item in BOARDS] == [render(item) for item in BOARDS]
+
+
+def test_uids_are_the_ones_that_bookmarks_know() -> None:
+    assert tuple(sorted(item["uid"] for item in boards())) == UIDS
+    assert [path.stem for path in PATHS] == list(UIDS)
+    assert all(re.fullmatch(r"[a-z0-9-]{1,40}", uid) for uid in UIDS)
+    assert len({item["title"] for item in boards()}) == len(UIDS)
+
+
+@every_board
+def test_grafana_10_to_13_take_it(uid: str) -> None:
+    tree = board(uid)
+    assert tree["id"] is None
+    assert tree["schemaVersion"] <= 41
+    assert "version" not in tree
+    assert "__inputs" not in tree
+    assert tree["editable"] is False
+    assert {panel["type"] for panel in panels(tree)} <= {"stat", "timeseries", "table", "heatmap", "state-timeline"}
+    assert "python -m grafana.boards" in tree["description"]
+
+
+def through_the_models(tree: object) -> object:
+    """Return what is left of a board when Grafana's models have read and written it."""
+    register_default_plugins()
+    return json.loads(JSONEncoder().encode(Dashboard.from_json(json.loads(json.dumps(tree)))))
+
+
+@every_board
+def test_the_models_of_grafana_know_all_that_is_in_it(uid: str) -> None:
+    tree = dict(board(uid))
+    # Texts and times of annotations, and a board without a number, are not in the models: see grafana.boards.
+    assert tree.pop("annotations")["list"]
+    assert tree.pop("id") is None
+    assert lost(tree, through_the_models(tree)) == []
+
+
+def test_the_models_of_grafana_know_nothing_else() -> None:
+    tree = {key: value for key, value in json.loads(json.dumps(board(UIDS[0]))).items() if key != "annotations"}
+    panel = next(item for item in tree["panels"] if item["type"] == "timeseries")
+    panel["options"]["made_up"] = 1
+    panel["fieldConfig"]["defaults"]["custom"]["made_up"] = 2
+    panel["targets"][0]["made_up"] = 3
+    tree["templating"]["list"][0]["made_up"] = 4
+    assert {line.rpartition(".")[2] for line in lost(tree, through_the_models(tree))} == {
+        f"made_up: {number} became None" for number in (1, 2, 3, 4)
+    }
+
+
+def lost(tree: object, known: object, place: str = "") -> list[str]:
+    """Return what is in a tree and did not come through."""
+    if isinstance(tree, dict) and isinstance(known, dict):
+        return [line for key, value in tree.items() for line in lost(value, known.get(key), f"{place}.{key}")]
+    if isinstance(tree, list) and isinstance(known, list) and len(tree) == len(known):
+        return [
+            line
+            for number, (one, other) in enumerate(zip(tree, known, strict=True))
+            for line in lost(one, other, f"{place}[{number}]")
+        ]
+    return [] if tree == known else [f"{place}: {tree!r} became {known!r}"]
+
+
+def test_what_is_lost_is_seen() -> None:
+    assert lost({"a": [{"b": 1, "c": 2}]}, {"a": [{"b": 1}]}) == [".a[0].c: 2 became None"]
+
+
+@every_board
+def test_panels_have_one_number_and_one_title_each(uid: str) -> None:
+    tree = board(uid)
+    assert [n for n, count in Counter(panel["id"] for panel in tree["panels"]).items() if count > 1] == []
+    assert [t for t, count in Counter(panel["title"] for panel in tree["panels"]).items() if count > 1] == []
+    assert all(0 < panel["id"] < 2**31 for panel in tree["panels"])
+
+
+@every_board
+def test_the_grid_is_full_and_nothing_lies_on_another(uid: str) -> None:
+    taken: Counter[tuple[int, int]] = Counter()
+    for panel in board(uid)["panels"]:
+        place = panel["gridPos"]
+        taken.update(
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        )
+    height = max(y for _, y in taken) + 1
+    assert set(taken) == {(x, y) for x in range(24) for y in range(height)}
+    assert set(taken.values()) == {1}
+
+
+def test_a_line_that_does_not_divide_is_refused() -> None:
+    line = Line(4, (exporters_up(),) * 5)
+    with pytest.raises(ValueError, match=r"^new: 'Why\?': 24 columns don't divide by 5$"):
+        render(Board("new", "New", "", (), (Section("Why?", (line,)),)))
+
+
+def test_a_quantile_of_a_gauge_is_refused() -> None:
+    with pytest.raises(ValueError, match="queue_length is a gauge; quantiles are of histograms"):
+        quantile(0.5, QUEUE_LENGTH)
+
+
+# Links and variables
+
+
+def links(tree: Mapping[str, Any]) -> list[str]:
+    """Return the addresses of all links of values."""
+    return [text for text in strings(tree["panels"]) if text.startswith(("/", "http"))]
+
+
+def test_links_lead_to_a_board_and_to_variables_that_it_has() -> None:
+    found = [(tree["uid"], url) for tree in boards() for url in links(tree)]
+    assert {uid for uid, _ in found} == {"twilio-verify-overview"}
+    for _, url in found:
+        parts = urlsplit(url)
+        _, kind, uid = parts.path.split("/")
+        assert (kind, parts.netloc) == ("d", "")
+        given = dict.fromkeys(re.findall(r"var-(\w+)=", parts.query) + re.findall(r"\{(\w+):queryparam\}", url))
+        assert set(given) <= set(variables(board(uid))), url
+        assert {"account", "service", "factor"} <= set(given)
+        assert "${__url_time_range}" in url
+
+
+@every_board
+def test_the_boards_lead_to_each_other(uid: str) -> None:
+    (link,) = board(uid)["links"]
+    assert link["type"] == "dashboards"
+    assert link["includeVars"]
+    assert link["keepTime"]
+    assert all(set(link["tags"]) <= set(other["tags"]) for other in boards())
+
+
+@every_board
+def test_every_variable_is_there_and_is_used(uid: str) -> None:
+    tree = board(uid)
+    used = {
+        found["braced"] or found["plain"] for text in strings(tree) for found in VARIABLE.finditer(text)
+    } - GLOBALS.keys()
+    used = {name for name in used if not name.startswith("__")}
+    assert used == set(variables(tree)) - {"filters"}
+
+
+def test_the_boards_have_the_variables_that_were_asked_for() -> None:
+    of_exporter = ["datasource", "job", "instance", "account", "service"]
+    assert {tree["uid"]: list(variables(tree)) for tree in boards()} == {
+        "twilio-verify-exporter": of_exporter,
+        "twilio-verify-factor": [*of_exporter, "factor", "filters"],
+        "twilio-verify-overview": [*of_exporter, "factor", "rows", "filters"],
+    }
+    assert variables(board("twilio-verify-factor"))["factor"]["multi"] is False
+    assert variables(board("twilio-verify-overview"))["filters"]["type"] == "adhoc"
+
+
+@every_board
+def test_no_choice_of_one_installation_is_in_it(uid: str) -> None:
+    chosen = {
+        name: item["current"]["value"]
+        for name, item in variables(board(uid)).items()
+        if item.get("current", {}).get("value") is not None
+    }
+    assert {name: value for name, value in chosen.items() if value != ["$__all"]} in ({}, {"rows": "100"})
+
+
+@every_board
+def test_status_changes_restarts_and_reloads_are_marked(uid: str) -> None:
+    marked = {item["name"]: item for item in board(uid)["annotations"]["list"]}
+    assert set(marked) == {"Status changes", "Restarts", "Reloads", "Refused reloads"}
+    for item in marked.values():
+        assert item["enable"]
+        assert item["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert item["titleFormat"]
+        assert item["textFormat"]
+
+
+# Never by colour alone, and nobody's name
+
+
+def mappings(panel: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return a panel's mappings of values to words, those of its columns included."""
+    config = panel["fieldConfig"]
+    found = list(config["defaults"].get("mappings", []))
+    for override in config["overrides"]:
+        found += [item for rule in override["properties"] if rule["id"] == "mappings" for item in rule["value"]]
+    return found
+
+
+def test_every_colour_comes_with_a_word_or_a_number() -> None:
+    for tree in boards():
+        for panel in panels(tree):
+            for mapping in mappings(panel):
+                assert all(result["text"] for result in mapping["options"].values()), panel["title"]
+            if panel["type"] == "state-timeline":
+                assert mappings(panel), panel["title"]
+                assert panel["options"]["showValue"] == "auto"
+                assert panel["options"]["legend"]["showLegend"]
+            if panel["type"] == "stat":
+                assert panel["options"]["textMode"] in {"value", "value_and_name", "name"}, panel["title"]
+
+
+def test_a_word_has_one_colour_on_all_boards() -> None:
+    seen: dict[str, set[str]] = {}
+    for tree in boards():
+        for panel in panels(tree):
+            for mapping in mappings(panel):
+                for result in mapping["options"].values():
+                    seen.setdefault(result["text"], set()).add(result["color"])
+    assert {word: colours for word, colours in seen.items() if len(colours) > 1} == {}
+
+
+def test_the_words_of_a_state_are_those_of_the_status_page() -> None:
+    page = (ROOT / "exporter/web/templates/status.html").read_text(encoding="utf-8")
+    marks = re.search(r"set marks = (\{.*?\})", page)
+    assert marks is not None
+    assert {state.text for state in STATES} == set(json.loads(marks[1]).values())
+
+
+def test_no_name_of_a_person_is_shown() -> None:
+    for tree in boards():
+        for panel in panels(tree):
+            if any("factor_info" in query["expr"] for query in panel["targets"]):
+                summed = all("max by" in query["expr"] for query in panel["targets"] if "_info" in query["expr"])
+                hidden = panel["transformations"][1]["options"]["excludeByName"]
+                assert summed or hidden.get("identity"), panel["title"]
+        shown = json.dumps({**tree, "description": ""})
+        assert re.findall(r"friendly_name|notification_token|\{\{identity\}\}|by \([^)]*identity", shown) == []
+
+
+def test_the_tag_and_the_uids_are_constants_that_others_may_use() -> None:
+    assert {assembly.OVERVIEW, assembly.FACTOR, assembly.EXPORTER} == set(UIDS)
+    assert all(assembly.TAG in tree["tags"] for tree in boards())
+    assert FOLDER.name == "dashboards"

@@ -1,0 +1,301 @@
+"""Every query of every board answers on a real Prometheus that scrapes an exporter with all kinds of factors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from exporter.simulator import Action, Fault, FaultKind, Script, Simulator, Step
+from tests.daemon.configs import account_of, entry, write_config
+from tests.daemon.running import running, until
+from tests.dashboards.files import board, boards, events, filled, targets, variables
+
+from .test_prometheus import Prometheus, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
+
+    from tests.daemon.running import Exporter
+
+    from .conftest import Program
+
+pytestmark = pytest.mark.external
+
+PATIENCE_SECONDS = 90.0
+RANGE_SECONDS = 120
+IDENTITY = "0f6d7c5e-night-shift"
+EMPTY = {
+    ("twilio-verify-exporter", "Retries and fresh clients", "B"): "a client jams by a fault of the network's that"
+    " can't be had on request; the increase of none is not drawn",
+    ("twilio-verify-exporter", "Lost runs of the scheduler", "A"): "the scheduler loses no run while all is well",
+}
+CONFIG = """
+global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
+rule_files: [rules.yml]
+scrape_configs:
+  - job_name: verify-factor-exporter
+    static_configs: [{{targets: ["{address}"]}}]
+"""
+# The shipped alerts wait for minutes; these two stand for them: one fires at once, one is about to.
+RULES = """
+groups:
+  - name: stand-ins
+    rules:
+      - alert: TwilioVerifyFiring
+        expr: max without (instance) (twilio_verify_factor_verified) == 0
+        labels: {severity: critical}
+      - alert: TwilioVerifyPending
+        expr: max without (instance) (twilio_verify_factor_exists) == 0
+        for: 1h
+        labels: {severity: warning}
+      - alert: TwilioVerifyWatchdog
+        expr: vector(1)
+        labels: {severity: none}
+"""
+# As Grafana fills them in, with a scrape each second.
+SHORT = {"__rate_interval": "5s", "__interval": "1s", "__range": f"{RANGE_SECONDS}s", "__from": "0", "__to": "1e15"}
+
+
+def restless(first: Action, second: Action) -> Script:
+    """Return a script that goes to and fro, so that some change is always recent."""
+    return Script((Step(3, first), Step(6, second)), 6)
+
+
+def seeded(simulator: Simulator) -> list[dict[str, object]]:
+    """Fill a simulator, and return the entries of a watchlist: factors in all states, of two services and teams."""
+    other = simulator.add_service(friendly_name="other").sid
+    simulator.add_factor(identity=IDENTITY)
+    simulator.add_factor(identity=IDENTITY, status="unverified")
+    failing = simulator.add_factor()
+    simulator.faults.add(Fault(FaultKind.STATUS, status=503, factor_sid=failing.sid))
+    payments, people = {"team": "payments"}, {"team": "people"}
+    return [
+        entry("verified", simulator.add_factor(factor_type="push"), labels=payments),
+        entry("unverified", simulator.add_factor(status="unverified", service_sid=other), labels=people),
+        entry("deleted", simulator.add_factor(status="deleted"), labels=people),
+        entry("failing", failing, labels=payments),
+        entry("paused", simulator.add_factor(), paused=True),
+        entry("flips", simulator.add_factor(script=restless(Action.UNVERIFY, Action.VERIFY)), labels=payments),
+        entry('odd "name" \\ (日本)', simulator.add_factor(script=restless(Action.DELETE, Action.RESTORE))),
+    ]
+
+
+def configure(folder: Path, simulator: Simulator, entries: Iterable[dict[str, object]]) -> Path:
+    """Write a configuration with these factors and an entity."""
+    # The pauses for 429 are no reason to withdraw a status here, however slow the machine.
+    polling = {"not_found_interval": "1s", "discovery_interval": "2s", "max_attempts": 2, "stale_after": 100}
+    path = write_config(
+        folder / "config.toml",
+        {"main": account_of(simulator, requests_per_second=100)},
+        entries,
+        polling=polling,
+        web={"enable_lifecycle": True},
+    )
+    service = next(iter(simulator.world.services))
+    entity = f'[[entities]]\nname = "night-shift"\nservice_sid = "{service}"\nidentity = "{IDENTITY}"\n'
+    path.write_text(path.read_text(encoding="utf-8") + entity, encoding="utf-8")
+    return path
+
+
+@contextlib.asynccontextmanager
+async def scraped(folder: Path, binary: str, exporter: Exporter) -> AsyncIterator[Prometheus]:
+    """Run a Prometheus that scrapes an exporter and evaluates the stand-in alerts."""
+    (folder / "prometheus.yml").write_text(CONFIG.format(address=exporter.url.removeprefix("http://")))
+    (folder / "rules.yml").write_text(RULES)
+    address = f"127.0.0.1:{free_port()}"
+    flags = (f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}")
+    process = await asyncio.create_subprocess_exec(
+        binary,
+        *flags,
+        f"--web.listen-address={address}",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session:
+            yield Prometheus(f"http://{address}", [], session)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        async with asyncio.timeout(60):
+            await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def limited(simulator: Simulator) -> AsyncIterator[None]:
+    """Let the simulator answer 429 now and then: a counter must rise while it is looked at."""
+
+    async def limit() -> None:
+        while True:
+            simulator.faults.add(Fault(FaultKind.STATUS, status=429, retry_after=1, times=1))
+            await asyncio.sleep(4)
+
+    limiting = asyncio.create_task(limit())
+    try:
+        yield
+    finally:
+        limiting.cancel()
+
+
+async def asked(server: Prometheus, expression: str, *, instant: bool = False) -> list[dict[str, Any]]:
+    """Ask as Grafana does, and return the series; a refused query fails."""
+    now = time.time()
+    span = {"start": f"{now - RANGE_SECONDS}", "end": f"{now}", "step": "1"}
+    path, parameters = ("query", {"time": f"{now}"}) if instant else ("query_range", span)
+    form = {"query": filled(expression, SHORT), **parameters}
+    try:
+        async with server.session.post(f"{server.url}/api/v1/{path}", data=form) as answer:
+            if answer.status == 503:
+                return []  # it is still starting
+            said = await answer.json()
+    except aiohttp.ClientConnectionError:
+        return []
+    assert answer.status == 200, f"{form['query']}\n{said}"
+    found: list[dict[str, Any]] = said["data"]["result"]
+    return found
+
+
+async def empty_targets(server: Prometheus, wanting: set[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
+    """Return those queries that still answer nothing."""
+    return {
+        target.place
+        for target in targets()
+        if target.place in wanting
+        and not await asked(server, target.expression, instant=target.query.get("instant", False))
+    }
+
+
+async def empty_variables(server: Prometheus) -> set[str]:
+    """Return the variables that offer no choice."""
+    empty = set()
+    for one in boards():
+        for name, item in variables(one).items():
+            if item["type"] == "query":
+                series, label = re.fullmatch(r"label_values\((.+), (\w+)\)", item["query"]["query"]).groups()  # type: ignore[union-attr]
+                match = {"match[]": filled(series, SHORT)}
+                if not await server.api(f"label/{label}/values", **match):
+                    empty.add(f"{one['uid']}: {name}")
+    return empty
+
+
+async def empty_events(server: Prometheus) -> set[str]:
+    """Return the kinds of events of which there was none."""
+    return {
+        f"{item['uid']}: {event['name']}"
+        for item in boards()
+        for event in events(item)
+        # The pause after a start, in which a load is no reload, is not waited for.
+        if not await asked(server, re.sub(r"\+ 30\b", "+ 0", event["expr"]))
+    }
+
+
+async def counted(server: Prometheus, title: str, team: str) -> float | None:
+    """Return what a value of the overview is while the labels are narrowed to a team, as Grafana narrows them."""
+    (target,) = (item for item in targets() if item.panel["title"] == title and item.board.endswith("overview"))
+    narrowed = target.expression.replace("{job=~", f'{{team="{team}", job=~')
+    found = await asked(server, narrowed, instant=True)
+    return float(found[0]["value"][1]) if found else None
+
+
+@pytest.mark.parametrize("version", ["the system's", "3"])
+async def test_every_query_answers(program: Program, newer_program: Program, tmp_path: Path, version: str) -> None:
+    binary = (
+        newer_program("PROMETHEUS3")
+        if version == "3"
+        else program("prometheus", install="apt-get install prometheus")
+    )
+    everything = {target.place for target in targets()}
+    assert set(EMPTY) <= everything
+    wanting = everything - set(EMPTY)
+
+    async with Simulator(seed=5) as simulator:
+        path = configure(tmp_path, simulator, seeded(simulator))
+        async with running(path) as exporter, scraped(tmp_path, binary, exporter) as server, limited(simulator):
+
+            async def still_empty() -> set[tuple[str, str, str]]:
+                nonlocal wanting
+                wanting = await empty_targets(server, wanting)
+                await asyncio.sleep(1)
+                return wanting
+
+            await until(still_empty, lambda empty: not empty, within=PATIENCE_SECONDS)
+            assert await empty_variables(server) == set()
+            await see_the_states(server)
+            await see_a_team(server)
+            await see_the_worst(server)
+
+            good = path.read_text(encoding="utf-8")
+            for text, status in ((good.replace('"verified"', '"renamed"'), 200), ("[polling", 500)):
+                path.write_text(text, encoding="utf-8")
+                assert await reloaded(exporter) == status
+            await until(lambda: empty_events(server), lambda empty: not empty, within=PATIENCE_SECONDS)
+
+
+async def reloaded(exporter: Exporter) -> int:
+    async with aiohttp.ClientSession() as session, session.post(f"{exporter.url}/-/reload") as answer:
+        return answer.status
+
+
+async def see_the_states(server: Prometheus) -> None:
+    """See each factor's state in the word that the board has for it; a paused factor has none."""
+    (target,) = (item for item in targets(board("twilio-verify-factor")) if item.panel["title"] == "State")
+    (mapping,) = target.panel["fieldConfig"]["defaults"]["mappings"]
+    found = {
+        series["metric"]["factor"]: mapping["options"][series["value"][1]]["text"]
+        for series in await asked(server, target.expression, instant=True)
+    }
+    expected = {
+        "verified": "✓ verified",
+        "unverified": "✗ unverified",
+        "deleted": "∅ not found",
+        "failing": "? unknown",
+    }
+    assert {name: found.get(name) for name in (*expected, "paused")} == {**expected, "paused": None}
+    assert len(found) == 8
+
+
+async def see_a_team(server: Prometheus) -> None:
+    """See that a user's label narrows the numbers of the overview, and never makes an unknown of a 0."""
+
+    async def numbers() -> dict[str, float | None]:
+        return {
+            f"{team} {title}": await counted(server, title, team)
+            for team in ("people", "payments")
+            for title in ("Unverified", "Missing", "Stale or unknown", "Verified")
+        }
+
+    await until(
+        numbers,
+        lambda found: (
+            found["people Unverified"] == found["people Missing"] == found["payments Stale or unknown"] == 1
+            and found["people Stale or unknown"] == found["payments Missing"] == found["people Verified"] == 0
+            and found["payments Verified"] in {1 / 3, 2 / 3}
+        ),
+        within=PATIENCE_SECONDS,
+    )
+
+
+async def see_the_worst(server: Prometheus) -> None:
+    """See that the timeline and the table of few rows show the same, worst factors, in all their columns."""
+    table = [item for item in targets() if item.panel["title"] == "Factors" and item.board.endswith("overview")]
+    state, age, *_, kind = (item.expression.replace("$rows", "1") for item in table)
+    (worst,) = await asked(server, state, instant=True)
+    assert (worst["value"][1], worst["metric"]["factor"]) in {("4", "deleted"), ("4", 'odd "name" \\ (日本)')}
+    for expression in (age, kind):
+        (row,) = await asked(server, expression, instant=True)
+        assert row["metric"]["factor"] in {"deleted", 'odd "name" \\ (日本)'}
+    (timeline,) = (item for item in targets() if item.panel["title"] == "States" and "overview" in item.board)
+
+    async def shown() -> set[str]:
+        series = await asked(server, timeline.expression.replace("$rows", "2"))
+        return {item["metric"]["factor"] for item in series}
+
+    await until(shown, lambda names: names == {"deleted", 'odd "name" \\ (日本)'}, within=PATIENCE_SECONDS)
