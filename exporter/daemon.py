@@ -13,14 +13,16 @@ from exporter.logs import fields
 from exporter.reloading import Reloads
 from exporter.statekeeping import StateKeeper
 from exporter.timekeeping import Timekeeper
+from exporter.web.health import health_application
 from exporter.web.routes import make_application
-from exporter.web.server import WebServer
+from exporter.web.server import HEALTH_ADDRESS, ListenError, WebServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
     from exporter.config import Config
+    from exporter.config.settings import WebSettings
     from exporter.polling.roster import Difference
     from exporter.watched import WatchedFactor
 
@@ -60,18 +62,23 @@ class Daemon(Engine):
             loop_lagged=self.telemetry.loop_lagged,
             clock=self.clock,
         )
-        self.server = WebServer(make_application(self, telemetry_path=config.settings.web.telemetry_path))
+        path = config.settings.web.telemetry_path
+        application = make_application(self, telemetry_path=path)
+        self.server = WebServer(application, config=config.web, telemetry_path=path)
+        self.health = WebServer(health_application(self), key=HEALTH_ADDRESS)
 
     # Life
 
     async def start(self) -> None:
         """Listen, then begin to poll; raises :class:`exporter.web.server.ListenError` where it can't listen."""
-        await self.server.start(self.config.settings.web.listen_address)
+        await self._listen(self.config.settings.web)
         self._started = self.clock.steady()
         self.begin(self._state.load() if self._state else None)
         self.timekeeper.start()
         for address in self.server.addresses:
             log.info("listening", extra=fields(address=address))
+        for address in self.health.addresses:
+            log.info("listening for health checks", extra=fields(address=address))
         log.info(
             "polling",
             extra=fields(
@@ -82,6 +89,22 @@ class Daemon(Engine):
                 config_sha256=self.config.sha256[:12],
             ),
         )
+
+    async def _listen(self, settings: WebSettings) -> None:
+        await self.server.start(settings.listen_address)
+        if settings.health_listen_address is None:
+            return
+        try:
+            await self.health.start([settings.health_listen_address])
+        except ListenError:
+            await self.server.stop()
+            raise
+
+    def adopt(self, config: Config) -> Difference:
+        """Put a configuration in force, its web config with it."""
+        difference = super().adopt(config)
+        self.server.use(config.web)
+        return difference
 
     def request_stop(self) -> None:
         """Ask :meth:`run` to end; asked twice, requests under way get no more time."""
@@ -134,6 +157,7 @@ class Daemon(Engine):
             await asyncio.wait((asyncio.create_task(self._state.save()),), timeout=_LAST_SAVE_SECONDS)
         await asyncio.gather(*self._aside, return_exceptions=True)
         await self.server.stop()
+        await self.health.stop()
         log.info("stopped")
 
     async def sweep(self, factors: Iterable[WatchedFactor], progress: Callable[[int], None]) -> None:

@@ -59,7 +59,6 @@ _FIXED = (
     "web.listen_address",
     "web.telemetry_path",
     "web.health_listen_address",
-    "web.config_file",
     "sharding",
     "state",
 )

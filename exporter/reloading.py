@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from exporter.config import ConfigError, current_aside_digest, current_digest
 from exporter.logs import fields
 from exporter.threads import in_daemon_thread
+from exporter.web import webconfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,9 +74,7 @@ class Reloads:
     async def look(self) -> None:
         """Reload where a file's content changed; called now and then."""
         config = self._engine.config
-        digest = await in_daemon_thread(
-            lambda: current_digest(config) + current_aside_digest(config.settings), name="config-watch"
-        )
+        digest = await in_daemon_thread(lambda: _content_now(config), name="config-watch")
         if config is self._engine.config and self._watch.look(digest, self._engine.clock.steady()):
             log.debug("the content of the configuration changed")
             try:
@@ -124,4 +123,8 @@ class Reloads:
 
 
 def _content_of(config: Config) -> str:
-    return config.sha256 + config.aside_sha256
+    return config.sha256 + config.aside_sha256 + config.web.sha256
+
+
+def _content_now(config: Config) -> str:
+    return current_digest(config) + current_aside_digest(config.settings) + webconfig.current_digest(config.web)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
+import ssl
 import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-DEFAULT_URL = "http://127.0.0.1:10069"
-_ADDRESS_VARIABLE = "VERIFY_EXPORTER_WEB__LISTEN_ADDRESS"
+DEFAULT_PORT = 10069
+DEFAULT_ADDRESS = f":{DEFAULT_PORT}"
+DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
+_VARIABLES = "VERIFY_EXPORTER_WEB__"
+_KEYS = ("health_listen_address", "listen_address", "config_file")
 _TIMEOUT_SECONDS = 5.0
 
 
@@ -37,8 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     if named is not None and not arguments.url and not os.access(named, os.R_OK):
         print(f"{named}: can't be read; correct --config.file, or name the exporter with --url", file=sys.stderr)
         return 1
-    url = arguments.url or configured_url(Path(named or "config.toml"), address_variable(os.environ))
-    problem = ask(url)
+    url = arguments.url or configured_url(Path(named or "config.toml"), variables(os.environ))
+    problem = ask(url, verify=bool(arguments.url))
     if problem:
         print(f"{url}: {problem}", file=sys.stderr)
         return 1
@@ -46,37 +51,68 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def address_variable(environ: Mapping[str, str]) -> str | None:
-    """Return the listen address that the environment sets; upper and lower case make no difference in a name."""
-    return next((environ[name] for name in sorted(environ) if name.upper() == _ADDRESS_VARIABLE), None)
+def variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the keys of ``[web]`` that the environment sets; upper and lower case make no difference in a name."""
+    found: dict[str, str] = {}
+    for name in sorted(environ):
+        key = name.upper().removeprefix(_VARIABLES).lower()
+        if name.upper().startswith(_VARIABLES) and key in _KEYS:
+            found.setdefault(key, environ[name])
+    return found
 
 
-def configured_url(config_file: Path, variable: str | None) -> str:
-    """Return the exporter's address by the environment, else by the configuration file, else the default."""
-    address: Any = variable
-    if address is None:
-        try:
-            address = tomllib.loads(config_file.read_text(encoding="utf-8"))["web"]["listen_address"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return DEFAULT_URL
+def configured_url(config_file: Path, environment: Mapping[str, str]) -> str:
+    """Return the exporter's address by the environment, else by the configuration file, else the default.
+
+    The address for probes goes before the usual one.
+    """
+    try:
+        table = tomllib.loads(config_file.read_text(encoding="utf-8"))["web"]
+    except (OSError, ValueError, KeyError, TypeError):
+        table = {}
+    settings: dict[str, Any] = {**(table if isinstance(table, dict) else {}), **environment}
+    if health := settings.get("health_listen_address"):
+        return _url("http", health)
+    web_file = settings.get("config_file")
+    folder = Path() if "config_file" in environment else config_file.parent
+    secure = isinstance(web_file, str) and bool(web_file) and speaks_tls(folder / web_file)
+    address: Any = settings.get("listen_address", DEFAULT_ADDRESS)
     if isinstance(address, list):
-        address = address[0] if address else None
+        address = address[0] if address else DEFAULT_ADDRESS
+    return _url("https" if secure else "http", address)
+
+
+def _url(scheme: str, address: object) -> str:
     host, colon, port = str(address).rpartition(":")
     if not colon:
-        return DEFAULT_URL
+        host, port = "", str(DEFAULT_PORT)
     if host in ("", "0.0.0.0"):  # noqa: S104 - compared, not bound
         host = "127.0.0.1"
-    return f"http://{'[::1]' if host == '[::]' else host}:{port}"
+    return f"{scheme}://{'[::1]' if host == '[::]' else host}:{port}"
 
 
-def ask(url: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> str:
-    """Return what is wrong with the exporter at ``url``, empty if it is healthy."""
+def speaks_tls(web_file: Path) -> bool:
+    """Return whether a web config file asks for TLS."""
+    import yaml  # noqa: PLC0415 - only where there is such a file
+
+    try:
+        document = yaml.safe_load(web_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return False
+    return isinstance(document, dict) and bool(document.get("tls_server_config"))
+
+
+def ask(url: str, timeout_seconds: float = _TIMEOUT_SECONDS, *, verify: bool = True) -> str:
+    """Return what is wrong with the exporter at ``url``, empty if it is healthy.
+
+    Not to ``verify`` its certificate is for an address that the configuration names: it is this machine's, which a
+    certificate seldom names, and the request holds nothing secret.
+    """
     try:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             return "not an address such as http://127.0.0.1:10069"
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname, parts.port, timeout=timeout_seconds)
+        connection = _connection(parts, timeout_seconds, verify=verify)
     except ValueError:
         return "not an address such as http://127.0.0.1:10069"
     try:
@@ -85,10 +121,32 @@ def ask(url: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> str:
         text = answer.read(200).decode("ascii", "replace").strip()
     except TimeoutError:
         return f"no answer within {timeout_seconds:g} s"
+    except ssl.SSLError as error:
+        return _tls_problem(error)
     except (OSError, http.client.HTTPException, UnicodeError) as error:
+        if parts.scheme == "https" and isinstance(error, ConnectionError) and error.errno != errno.ECONNREFUSED:
+            return "it closed the connection; where it asks for client certificates, set web.health_listen_address"
         return f"no exporter answers there ({getattr(error, 'strerror', None) or type(error).__name__})"
     finally:
         connection.close()
     if answer.status == http.client.OK:
         return "" if text == "healthy" else "something other than the exporter answers there"
     return text if text.startswith("not healthy") and text.isprintable() else f"HTTP {answer.status}"
+
+
+def _connection(parts: SplitResult, timeout_seconds: float, *, verify: bool) -> http.client.HTTPConnection:
+    host = parts.hostname or ""
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(host, parts.port, timeout=timeout_seconds)
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, parts.port, timeout=timeout_seconds, context=context)
+
+
+def _tls_problem(error: ssl.SSLError) -> str:
+    reason = error.reason or type(error).__name__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message.rstrip('.')})"
+    return f"no exporter answers there with TLS ({reason.lower().replace('_', ' ')})"

@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 1
     except ListenError as error:
-        print(f"web.listen_address: {error}", file=sys.stderr)
+        print(f"{error.key}: {error}", file=sys.stderr)
         return 1
     return 0
 

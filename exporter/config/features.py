@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 UNBUILT = MappingProxyType(
     {
-        "web.config_file": "the server speaks plain HTTP, without authentication",
         "web.enable_probe": "there is no /probe",
-        "web.health_listen_address": "health is served on web.listen_address only",
     }
 )
 """Key → what the version does instead; a key is refused when its value isn't the default."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from exporter.config.checks import AccountChecks, family_faults, identity_key
+from exporter.config.checks import AccountChecks, family_faults, file_fault, identity_key
 from exporter.config.faults import ConfigError, Fault, Notice, did_you_mean, quote
 from exporter.config.features import unbuilt_faults
 from exporter.config.files import Digest, UnreadableError, decode, expand, parse_toml, read_bytes, shown_path
@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.config.secrets import PasswordSource
+    from exporter.config.settings import WebSettings
     from exporter.watched import WatchedEntity, WatchedFactor
+    from exporter.web.webconfig import WebConfig
 
 _FILES = ("watchlist", "files")
+_WEB_FILE = ("web", "config_file")
 
 _STAND_IN = "AC" + "0" * 32
 """Takes the place of an Account SID that is missing, so that the rest of a refused account is checked too."""
@@ -40,8 +43,8 @@ class Config:
 
     ``factors`` and ``entities`` are those of ``shard``. ``passwords`` are by account; ``sources`` are the files
     read, the configuration file first; ``sha256`` is a digest of their content, and ``aside_sha256`` one of the
-    files that keys name (certificate authorities, the key of the identity label), both in hex. Neither ``repr``
-    nor ``str`` shows a secret or an identity.
+    files that keys name (certificate authorities, the key of the identity label), both in hex. ``web`` is what the
+    web config file asks for. Neither ``repr`` nor ``str`` shows a secret or an identity.
     """
 
     path: Path
@@ -55,6 +58,7 @@ class Config:
     sources: tuple[Path, ...]
     sha256: str
     aside_sha256: str
+    web: WebConfig
 
 
 def load(
@@ -134,6 +138,7 @@ class _Loading:
             accounts.look_at(name, account)
         self._faults.extend(accounts.faults)
         key = self._identity_key(settings)
+        web = self._web_config(settings.web)
         shard = self._shard(settings.sharding.shard)
         watchlist = Watchlist(self._account_names(), settings.polling.interval)
         inline = watchlist.add_document(self._file, self._listed)
@@ -155,7 +160,28 @@ class _Loading:
             sources=(self._path, *sources),
             sha256=self._digest.hexdigest(),
             aside_sha256=current_aside_digest(settings),
+            web=web,
         )
+
+    def _web_config(self, settings: WebSettings) -> WebConfig:
+        from exporter.web import webconfig  # noqa: PLC0415 - it tells faults as this package does: no circle
+
+        place = place_of(self._layers, _WEB_FILE)
+        if settings.config_file is None:
+            return webconfig.WebConfig()
+        try:
+            found = webconfig.read(settings.config_file)
+        except UnreadableError as error:
+            self._faults.append(file_fault(place, settings.config_file, error))
+            return webconfig.WebConfig()
+        if not isinstance(found, webconfig.WebConfig):
+            self._faults.extend(found)
+            return webconfig.WebConfig()
+        self._notices.extend(found.notices)
+        if found.asks_for_certificate and settings.health_listen_address is None:
+            text = "probes have no client certificate; serve them on web.health_listen_address"
+            self._notices.append(Notice(place, text))
+        return found
 
     def _shard(self, text: str) -> Shard:
         try:

@@ -45,7 +45,9 @@ class WebSettings(_Table):
         "for probes where the first one asks for a client certificate.",
     )
     config_file: Annotated[kinds.OptionalPath, Flag("--web.config.file", "FILE")] = Field(
-        None, description="TLS and basic authentication: a web configuration file of Prometheus' exporter-toolkit."
+        None,
+        description="Web config file (TLS, passwords, headers) in the format of Prometheus' exporter-toolkit. "
+        "See [web-config.md](web-config.md).",
     )
     enable_lifecycle: kinds.Switch = Field(False, description="Answer `POST /-/reload` and `PUT /-/log-level`.")
     enable_probe: kinds.Switch = Field(

@@ -20,6 +20,7 @@ from exporter.exposition.negotiation import (
 )
 from exporter.exposition.pieces import gzip, texts
 from exporter.polling.ledger import STATUSES
+from exporter.web.health import Health, Probed, name_server
 from exporter.web.lifecycle import Lifecycle, Reloadable
 from exporter.web.views import urgency, view
 
@@ -38,7 +39,7 @@ _API_FACTORS = 1000
 _CONTENT_SECURITY = "default-src 'none'; style-src 'self' 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 
 
-class Exporter(Reloadable, Protocol):
+class Exporter(Reloadable, Probed, Protocol):
     """What the web server needs of the daemon."""
 
     ledger: Ledger
@@ -48,12 +49,6 @@ class Exporter(Reloadable, Protocol):
 
     def withdraw_stale(self) -> None:
         """Withdraw every status that is stale by now."""
-
-    def healthy(self) -> bool:
-        """Return whether the scheduler ticks."""
-
-    def ready(self) -> bool:
-        """Return whether the first looks are done."""
 
     def accounts(self) -> Mapping[str, AccountGauges]:
         """Return the gauges of each account."""
@@ -148,39 +143,20 @@ class Routes:
         """Answer with the accounts as JSON: what each may spend, spends, and is held by."""
         return web.json_response({"accounts": [account.as_json() for account in self._exporter.account_views()]})
 
-    async def healthy(self, _request: web.Request) -> web.Response:
-        """Answer 200 while the scheduler ticks."""
-        if self._exporter.healthy():
-            return web.Response(text="healthy\n")
-        return web.Response(status=503, text="not healthy: the scheduler has not ticked for 15 s\n")
-
-    async def ready(self, _request: web.Request) -> web.Response:
-        """Answer 200 once each factor was looked at."""
-        if self._exporter.ready():
-            return web.Response(text="ready\n")
-        why = "stopping" if self._exporter.draining else "first looks are under way"
-        return web.Response(status=503, text=f"not ready: {why}\n")
-
 
 def make_application(exporter: Exporter, *, telemetry_path: str) -> web.Application:
     """Return the web application of an exporter."""
     routes = Routes(exporter, telemetry_path)
     application = web.Application()
-    application.on_response_prepare.append(_name_server)
+    application.on_response_prepare.append(name_server)
     application.on_cleanup.append(routes.close)
     application.router.add_get(telemetry_path, routes.metrics)
     application.router.add_get("/", routes.status)
     application.router.add_get("/api/v1/factors", routes.factors)
     application.router.add_get("/api/v1/accounts", routes.accounts)
-    application.router.add_get("/-/healthy", routes.healthy)
-    application.router.add_get("/-/ready", routes.ready)
+    Health(exporter).add_to(application.router)
     Lifecycle(exporter).add_to(application.router)
     return application
-
-
-async def _name_server(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = "verify-factor-exporter"
-    response.headers["X-Content-Type-Options"] = "nosniff"
 
 
 def _number(request: web.Request, name: str, default: int, least: int) -> int:

@@ -169,7 +169,7 @@ def test_the_address_of_a_configuration(tmp_path: Path, address: str, url: str) 
     path = tmp_path / "config.toml"
     path.write_text(f"[web]\nlisten_address = {address}\n")
 
-    assert configured_url(path, None) == url
+    assert configured_url(path, {}) == url
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_the_default_is_asked_where_the_configuration_names_none(tmp_path: Path,
     path = tmp_path / "config.toml"
     path.write_bytes(text.encode("latin-1"))
 
-    assert configured_url(path, None) == configured_url(tmp_path / "missing.toml", None) == DEFAULT_URL
+    assert configured_url(path, {}) == configured_url(tmp_path / "missing.toml", {}) == DEFAULT_URL
 
 
 def test_the_default_is_what_is_asked(
@@ -188,7 +188,8 @@ def test_the_default_is_what_is_asked(
     monkeypatch.chdir(tmp_path)
     asked: list[str] = []
 
-    def good(url: str) -> str:
+    def good(url: str, *, verify: bool) -> str:
+        assert not verify
         asked.append(url)
         return ""
 

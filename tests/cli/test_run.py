@@ -110,7 +110,7 @@ def test_the_listen_address_may_be_repeated(path: str, settings_of: Callable[...
         (["--web.listen-address=10069"], '--web.listen-address[0]: "10069" has no port'),
         (["--web.listen-address=:1", "--web.listen-address=:1"], '--web.listen-address: ":1" is listed twice'),
         (["--shard=4/4"], '--shard: "4/4" is not a shard such as "0/4"'),
-        (["--web.config.file=web.yml"], "--web.config.file: is not available in this version"),
+        (["--web.config.file=no-web.yml"], "--web.config.file: no-web.yml does not exist; "),
     ],
 )
 def test_a_flag_s_bad_value_is_told_by_the_flag(

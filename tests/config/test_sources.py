@@ -111,7 +111,7 @@ def test_flags_as_the_command_line_gives_them(load_text: Loading) -> None:
     ("name", "value", "fault"),
     [
         ("web.listen_address", ["1"], '--web.listen-address[0]: "1" has no port; '),
-        ("web.config_file", "web.yml", "--web.config.file: is not available in this version"),
+        ("web.config_file", "no-web.yml", "--web.config.file: no-web.yml does not exist; "),
         ("sharding.shard", "2/2", '--shard: "2/2" is not a shard such as "0/4"'),
         ("log.level", "loud", '--log.level: "loud" is not one of debug, info, warning, error'),
         ("polling.max_attempts", "x", '--polling.max-attempts: "x" is not a whole number'),

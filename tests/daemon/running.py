@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
+START_SECONDS = 60.0  # for a process to listen: others may use the machine
 PATIENCE_SECONDS = 10.0  # for what has no bound of its own; never reached when all is well
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 _LOOK_SECONDS = 0.03
@@ -173,7 +174,7 @@ class Process(Site):
                 self._listening.set()
 
     async def _listens(self) -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(START_SECONDS):
             listening = asyncio.create_task(self._listening.wait())
             await asyncio.wait((listening, self._reader), return_when=asyncio.FIRST_COMPLETED)
         listening.cancel()

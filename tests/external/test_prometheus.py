@@ -113,9 +113,10 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def prometheus(binary: str, folder: Path, proxy: Proxy) -> AsyncIterator[Prometheus]:
+async def prometheus(binary: str, folder: Path, text: str) -> AsyncIterator[Prometheus]:
+    """Run a Prometheus with this configuration."""
     config = folder / "prometheus.yml"
-    config.write_text(CONFIG.format(proxy=proxy.address))
+    config.write_text(text)
     address = f"127.0.0.1:{free_port()}"
     process = await asyncio.create_subprocess_exec(
         binary,
@@ -164,7 +165,7 @@ async def test_prometheus_takes_every_sample(
     async with (
         world(tmp_path, "all") as house,
         proxied(house) as proxy,
-        prometheus(binary, tmp_path, proxy) as server,
+        prometheus(binary, tmp_path, CONFIG.format(proxy=proxy.address)) as server,
     ):
         served = sample_lines((await house.ask("/metrics")).text)
         for job in ("openmetrics", "text"):

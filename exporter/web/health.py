@@ -1,0 +1,64 @@
+"""The paths that probes ask: open to all, and the only ones on ``web.health_listen_address``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+HEALTH_PATHS = ("/-/healthy", "/-/ready")
+
+
+class Probed(Protocol):
+    """What these paths need of the daemon."""
+
+    draining: bool
+
+    def healthy(self) -> bool:
+        """Return whether the scheduler ticks."""
+
+    def ready(self) -> bool:
+        """Return whether the first looks are done."""
+
+
+class Health:
+    """The handlers of one exporter."""
+
+    def __init__(self, exporter: Probed) -> None:
+        self._exporter = exporter
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Add the paths."""
+        handlers: tuple[Callable[[web.Request], Awaitable[web.StreamResponse]], ...] = (self.healthy, self.ready)
+        for path, handler in zip(HEALTH_PATHS, handlers, strict=True):
+            router.add_get(path, handler)
+
+    async def healthy(self, _request: web.Request) -> web.Response:
+        """Answer 200 while the scheduler ticks."""
+        if self._exporter.healthy():
+            return web.Response(text="healthy\n")
+        return web.Response(status=503, text="not healthy: the scheduler has not ticked for 15 s\n")
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        """Answer 200 once each factor was looked at."""
+        if self._exporter.ready():
+            return web.Response(text="ready\n")
+        why = "stopping" if self._exporter.draining else "first looks are under way"
+        return web.Response(status=503, text=f"not ready: {why}\n")
+
+
+def health_application(exporter: Probed) -> web.Application:
+    """Return an application that has these paths and no other."""
+    application = web.Application()
+    Health(exporter).add_to(application.router)
+    application.on_response_prepare.append(name_server)
+    return application
+
+
+async def name_server(_request: web.Request, response: web.StreamResponse) -> None:
+    """Put on a response what all of them carry."""
+    response.headers["Server"] = "verify-factor-exporter"
+    response.headers["X-Content-Type-Options"] = "nosniff"

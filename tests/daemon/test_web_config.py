@@ -1,0 +1,92 @@
+"""A running exporter behind a web config file: it starts, reloads, and fetches while it is scraped."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.web.webconfig.certificates import Certificates
+from tests.web.webconfig.https import PAIR, client_context, get, handshake
+
+from .configs import account_of, entry, write_config
+from .running import Process, running, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from exporter.simulator import Simulator
+
+PATIENCE_SECONDS = 60.0
+HEALTH_LINE = re.compile(r'msg="listening for health checks" address=(\S+)')
+FACTORS, SCRAPERS, ROUNDS = 40, 20, 3
+
+
+async def test_a_process_shows_a_new_certificate_after_a_signal(simulator: Simulator, tmp_path: Path) -> None:
+    certificates = Certificates.make(tmp_path)
+    (tmp_path / "web.yml").write_text(PAIR)
+    path = write_config(
+        tmp_path / "config.toml", {"main": account_of(simulator)}, web={"health_listen_address": "127.0.0.1:0"}
+    )
+    async with Process.run(path, "--web.config.file", str(tmp_path / "web.yml")) as exporter:
+        assert re.fullmatch(r"https://127\.0\.0\.1:[0-9]+", exporter.url)
+
+        async def log() -> str:
+            return exporter.log
+
+        told = await until(log, HEALTH_LINE.search, within=PATIENCE_SECONDS)
+        health = HEALTH_LINE.search(told)
+        assert health is not None
+        assert (await get(f"{health[1]}/-/healthy"))[0] == 200
+        context = client_context(tmp_path)
+
+        async def certificate() -> bytes | None:
+            return (await handshake(exporter.url, context)).getpeercert(binary_form=True)
+
+        first = await certificate()
+        certificates.issue("server", "127.0.0.1")
+        exporter.signal(signal.SIGHUP)
+        second = await until(certificate, lambda shown: shown != first, within=PATIENCE_SECONDS)
+
+        (tmp_path / "web.yml").write_text("x: 1\n")
+        exporter.signal(signal.SIGHUP)
+        await until(log, lambda text: "web.yml: line 1: x: is not a known field" in text, within=PATIENCE_SECONDS)
+        assert await certificate() == second
+        certificates.issue("server", "127.0.0.1")
+        (tmp_path / "web.yml").write_text(f"{PAIR}# again\n")  # and nobody signals: it is seen
+        await until(certificate, lambda shown: shown not in (first, second), within=PATIENCE_SECONDS)
+        exporter.signal(signal.SIGTERM)
+        assert await exporter.ended(within=PATIENCE_SECONDS) == 0
+        assert "Traceback" not in exporter.log
+
+
+@pytest.mark.usefixtures("brisk")
+async def test_scrapes_without_end_keep_no_fetch_away(simulator: Simulator, tmp_path: Path) -> None:
+    """As long as twenty clients scrape one page after the other, every factor is fetched round after round."""
+    entries = [entry(f"factor-{number}", simulator.add_factor()) for number in range(FACTORS)]
+    account = account_of(simulator, requests_per_second=1000, max_concurrency=8)
+    scrapes = 0
+    async with running(write_config(tmp_path / "config.toml", {"main": account}, entries)) as site:
+
+        async def scrape_on() -> None:
+            nonlocal scrapes
+            while True:
+                assert await site.status("/metrics") == 200
+                scrapes += 1
+
+        scrapers = [asyncio.create_task(scrape_on()) for _ in range(SCRAPERS)]
+
+        async def fewest() -> int:
+            return min(simulator.calls.by_factor[of["factor_sid"]] for of in entries)  # type: ignore[index]
+
+        start = await fewest()
+        before = scrapes
+        await until(fewest, lambda number: number >= start + ROUNDS, within=PATIENCE_SECONDS)
+        assert scrapes > before + SCRAPERS
+        for task in scrapers:
+            task.cancel()
+        ended = await asyncio.gather(*scrapers, return_exceptions=True)
+        assert {type(end) for end in ended} == {asyncio.CancelledError}
