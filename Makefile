@@ -57,7 +57,15 @@ soak: $(VENV)/.dev  ## the long proofs at full size (half an hour); their number
 docs: $(VENV)/.dev  ## write the generated pages of docs/ anew
 	$(BIN)/python -m exporter.exposition.reference > docs/metrics.md
 	$(BIN)/python -m exporter.config.reference > docs/configuration.md
+	$(BIN)/python -m exporter.web.reference > docs/web-config.md
+	$(BIN)/python -m exporter.web.api_reference > docs/api.md
+	$(BIN)/python -m grafana.rules
+	$(BIN)/python -m grafana.boards
+	$(BIN)/python -m helm.generate
 	$(BIN)/python -m tests.reliability
+
+pictures: $(VENV)/.dev  ## the screenshots of the documentation; needs Chromium
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/external/test_pages.py -k pictures
 
 ENGINE ?= docker
 IMAGE ?= verify-factor-exporter

@@ -1,0 +1,1 @@
+"""The chart and the generator of what in it is not written by hand."""

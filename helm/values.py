@@ -1,0 +1,97 @@
+"""The chart's values.yaml, read with its comments: one value after the other, each with what is said of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_KEY = re.compile(r"( *)([A-Za-z][A-Za-z0-9]*):(?: |$)")
+_INDENT = 2
+
+
+@dataclass(slots=True)
+class Value:
+    """One key of values.yaml, with the keys below it; ``schema`` is what its ``#?`` line adds to the schema."""
+
+    path: tuple[str, ...]
+    default: Any
+    description: str
+    schema: dict[str, Any]
+    below: list[Value] = field(default_factory=list)
+
+    def leaves(self) -> Iterator[Value]:
+        """Every value below this one that has no keys of its own, or this one."""
+        if not self.below:
+            yield self
+        for value in self.below:
+            yield from value.leaves()
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Values below one ``##`` line."""
+
+    title: str
+    values: list[Value]
+
+
+@dataclass(slots=True)
+class _Comment:
+    """What was said since the last key."""
+
+    lines: list[str] = field(default_factory=list)
+    schema: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, line: str) -> None:
+        if line.startswith("#?"):
+            self.schema |= yaml.safe_load(line[2:])
+        else:
+            self.lines.append(line.removeprefix("#").strip())
+
+
+def read(text: str) -> list[Section]:
+    """Return the sections of values.yaml.
+
+    A mapping in block style is read key by key, unless its ``#?`` line says what may stand below it.
+    """
+    document = yaml.safe_load(text)
+    sections: list[Section] = []
+    open_values: list[Value] = []
+    comment = _Comment()
+    for line in text.splitlines():
+        stripped = line.strip()
+        if line.startswith("## "):
+            sections.append(Section(line[3:], []))
+        elif stripped.startswith("#"):
+            comment.add(stripped)
+            continue
+        elif (key := _KEY.match(line)) and sections:
+            depth = len(key[1]) // _INDENT
+            if depth <= len(open_values) and not _is_closed(open_values[:depth]):
+                del open_values[depth:]
+                path = (*(value.path[-1] for value in open_values), key[2])
+                value = Value(path, _at(document, path), " ".join(comment.lines), comment.schema)
+                (open_values[-1].below if open_values else sections[-1].values).append(value)
+                open_values.append(value)
+        comment = _Comment()
+    return sections
+
+
+def _is_closed(parents: list[Value]) -> bool:
+    """Whether a line below these belongs to a default and not to the chart's keys."""
+    return any(
+        not isinstance(value.default, dict) or value.schema.keys() & {"additionalProperties", "$ref", "type"}
+        for value in parents
+    )
+
+
+def _at(document: Any, path: tuple[str, ...]) -> Any:
+    for part in path:
+        document = document[part]
+    return document

@@ -1,0 +1,89 @@
+{{/* Names and labels. A name has 52 characters at most: a StatefulSet's pods carry it with a hash in a label. */}}
+
+{{- define "vfe.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "vfe.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "vfe.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride -}}
+{{- end -}}
+
+{{- define "vfe.serviceAccountName" -}}
+{{- if .Values.serviceAccount.name -}}
+{{- .Values.serviceAccount.name -}}
+{{- else if .Values.serviceAccount.create -}}
+{{- include "vfe.fullname" . -}}
+{{- else -}}
+default
+{{- end -}}
+{{- end -}}
+
+{{/* What never changes between versions of the chart: selectors are immutable. */}}
+{{- define "vfe.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "vfe.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/*
+Labels of an object: (dict "root" $ "labels" (dict …) "instead" (dict …)). The chart's own win over the object's,
+those over the common ones; "instead" wins over all.
+*/}}
+{{- define "vfe.labels" -}}
+{{- $own := dict
+      "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
+      "app.kubernetes.io/version" (.root.Chart.AppVersion | replace "+" "_")
+      "app.kubernetes.io/managed-by" .root.Release.Service
+      "app.kubernetes.io/name" (include "vfe.name" .root)
+      "app.kubernetes.io/instance" .root.Release.Name -}}
+{{- toYaml (merge (dict) (default dict .instead) $own (default dict .labels) .root.Values.commonLabels) -}}
+{{- end -}}
+
+{{/* The metadata of an object: (dict "root" $ "name" … "namespace" … "labels" (dict …) "annotations" (dict …)), and "instead" as above. */}}
+{{- define "vfe.metadata" -}}
+name: {{ .name }}
+namespace: {{ default (include "vfe.namespace" .root) .namespace }}
+labels:
+  {{- include "vfe.labels" . | nindent 2 }}
+{{- with merge (dict) (default dict .annotations) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* A pod's labels have no version of the chart: a new chart alone restarts nothing. */}}
+{{- define "vfe.podLabels" -}}
+{{- toYaml (merge (include "vfe.selectorLabels" . | fromYaml) .Values.podLabels .Values.commonLabels) -}}
+{{- end -}}
+
+{{- define "vfe.image" -}}
+{{- $registry := default .Values.image.registry (dig "imageRegistry" "" .Values.global) -}}
+{{- $repository := .Values.image.repository -}}
+{{- if $registry }}{{ $repository = printf "%s/%s" (trimSuffix "/" $registry) $repository }}{{ end -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" $repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "vfe.job" -}}
+{{- default (include "vfe.name" .) .Values.monitor.job -}}
+{{- end -}}
+
+{{/* Name of the object that holds an account's external secret; "_" has no place in it, and "." none in an account. */}}
+{{- define "vfe.externalSecretName" -}}
+{{- printf "%s-%s" (include "vfe.fullname" .root) (replace "_" "." .account) -}}
+{{- end -}}

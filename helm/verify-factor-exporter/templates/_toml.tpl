@@ -1,0 +1,96 @@
+{{/*
+config.toml and watchlist.toml. A string of JSON is a string of TOML, so toJson quotes; numbers come from YAML as
+floating point, which toJson writes without a fraction where they have none.
+*/}}
+
+{{- define "vfe.toml.keys" -}}
+{{- range $key, $value := . }}
+{{- if kindIs "map" $value }}
+{{ $key }} = { {{- range $index, $name := keys $value | sortAlpha }}{{ if $index }},{{ end }} {{ toJson $name }} = {{ toJson (get $value $name) }}{{ end }} }
+{{- else if not (kindIs "invalid" $value) }}
+{{ $key }} = {{ toJson $value }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "vfe.toml.config" -}}
+{{- $config := .Values.config -}}
+# Rendered by the chart {{ .Chart.Name }}. The exporter reads it anew when it changes.
+
+[web]
+listen_address = ":{{ int .Values.web.port }}"
+{{- if .Values.web.config.existingSecret }}
+health_listen_address = ":{{ int .Values.web.healthPort }}"
+config_file = {{ printf "/etc/verify-factor-exporter/web/%s" .Values.web.config.key | toJson }}
+{{- end }}
+{{- include "vfe.toml.keys" (default dict $config.web) }}
+{{- range $table := list "log" "polling" }}
+{{- with get $config $table }}
+
+[{{ $table }}]
+{{- include "vfe.toml.keys" . }}
+{{- end }}
+{{- end }}
+{{- range $name, $account := .Values.accounts }}
+
+[accounts.{{ $name }}]
+{{- include "vfe.toml.keys" (omit $account "credentials") }}
+password_file = {{ include "vfe.passwordFile" (dict "account" $name "credentials" $account.credentials) | toJson }}
+{{- if and (or $.Values.customCA.existingConfigMap $.Values.customCA.existingSecret) (not $account.ca_file) }}
+ca_file = "/etc/verify-factor-exporter/ca/ca.crt"
+{{- end }}
+{{- end }}
+
+[watchlist]
+files = ["/etc/verify-factor-exporter/watchlist/*"]
+{{- if or $config.metrics .Values.identityKey.existingSecret }}
+
+[metrics]
+{{- include "vfe.toml.keys" (default dict $config.metrics) }}
+{{- if .Values.identityKey.existingSecret }}
+identity_key_file = "/etc/verify-factor-exporter/identity/key"
+{{- end }}
+{{- end }}
+{{- if ne .Values.state.type "none" }}
+
+[state]
+file = "/var/lib/verify-factor-exporter/state.jsonl"
+{{- end }}
+{{- if .Values.sharding.enabled }}
+
+[sharding]
+shard = "auto/{{ int .Values.replicaCount }}"
+{{- end }}
+{{ end -}}
+
+{{- define "vfe.toml.watchlist" -}}
+# Rendered by the chart {{ .Chart.Name }}. The exporter reads it anew when it changes.
+{{- range $table := list "factors" "entities" }}
+{{- range get $.Values.watchlist $table }}
+
+[[{{ $table }}]]
+{{- include "vfe.toml.keys" . }}
+{{- end }}
+{{- end }}
+{{ end -}}
+
+{{- define "vfe.passwordFile" -}}
+{{- default (printf "/etc/verify-factor-exporter/credentials/%s" .account) (default dict .credentials).file -}}
+{{- end -}}
+
+{{/* Seconds of a duration such as "1m30s", rounded up. */}}
+{{- define "vfe.seconds" -}}
+{{- $milliseconds := 0 -}}
+{{- range regexFindAll "[0-9]+(ms|s|m|h|d)" . -1 -}}
+{{- $count := regexFind "[0-9]+" . | int -}}
+{{- $unit := regexFind "[a-z]+" . -}}
+{{- $milliseconds = add $milliseconds (mul $count (get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000) $unit)) -}}
+{{- end -}}
+{{- div (add $milliseconds 999) 1000 -}}
+{{- end -}}
+
+{{/* Changes when a setting does that only a restart puts in force, and that the pod doesn't show otherwise. */}}
+{{- define "vfe.restart" -}}
+{{- $shards := ternary .Values.replicaCount 1 .Values.sharding.enabled | int -}}
+{{- list (default dict .Values.config.web).telemetry_path $shards .Values.state.type | toJson | sha256sum -}}
+{{- end -}}

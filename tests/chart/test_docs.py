@@ -1,0 +1,66 @@
+"""What the documentation tells to write and to run is there."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+
+from helm.generate import CHART, HERE
+from tests.chart.cases import case
+from tests.chart.rendering import NEWEST
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.chart.rendering import Helm
+
+PAGES = {"kubernetes": HERE.parent / "docs" / "kubernetes.md", "readme": CHART / "README.md"}
+BLOCK = re.compile(r"(?ms)^( *)```(\w+)\n(.*?)^ *```$")
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    return [
+        (page, textwrap.dedent(text))
+        for page, path in PAGES.items()
+        for _indent, kind, text in BLOCK.findall(path.read_text(encoding="utf-8"))
+        if kind == language
+    ]
+
+
+def test_the_pages_have_examples() -> None:
+    assert len(blocks("yaml")) >= 10
+    assert len(blocks("sh")) >= 4
+
+
+@pytest.mark.parametrize(
+    ("page", "values"), blocks("yaml"), ids=[f"{page}-{i}" for i, (page, _) in enumerate(blocks("yaml"))]
+)
+def test_values_in_the_documentation_render(page: str, values: str, helm: Helm, tmp_path: Path) -> None:
+    example = tmp_path / f"{page}.yaml"
+    example.write_text(values, encoding="utf-8")
+    # An example that names no account or watchlist stands beside one that does.
+    rendered = helm.template(case("smallest").values, NEWEST, "--values", str(example))
+    assert rendered.workload
+    if "accounts:" in values:
+        assert helm.template(example).workload
+
+
+def test_flags_in_the_documentation_are_those_of_helm(helm: Helm) -> None:
+    commands = [line for _page, text in blocks("sh") for line in text.splitlines() if line.startswith("helm ")]
+    assert {command.split()[1] for command in commands} == {"install", "test", "upgrade"}
+    for command in commands:
+        known = helm.run(command.split()[1], "--help").stdout
+        assert [flag for flag in re.findall(r"--[a-z-]+", command) if f"{flag} " not in known] == [], command
+    upgrade = helm.run("upgrade", "--help").stdout
+    for flag in ("--rollback-on-failure", "--force-replace", "--wait", "--server-side"):
+        assert flag in upgrade
+
+
+def test_links_of_the_page_lead_somewhere() -> None:
+    page = PAGES["kubernetes"]
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if not (page.parent / link).exists()] == []

@@ -1,0 +1,105 @@
+"""What is generated is as its source, and the source says something of every value."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+
+from exporter.config.tree import Key, Table, settings_tree
+from helm import schema, values
+from helm.generate import CHART, HERE, files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECTIONS = values.read((CHART / "values.yaml").read_text(encoding="utf-8"))
+SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", sorted(files()), ids=str)
+def test_generated_files_are_up_to_date(path: Path) -> None:
+    assert (CHART / path).read_text(encoding="utf-8") == files()[path], "run python -m helm.generate"
+
+
+def test_no_copy_is_left_of_what_is_gone() -> None:
+    copies = {path.relative_to(CHART) for path in (CHART / "files").rglob("*") if path.is_file()}
+    assert copies == {path for path in files() if path.parts[0] == "files"}
+
+
+def test_every_value_is_described() -> None:
+    leaves = [leaf for section in SECTIONS for value in section.values for leaf in value.leaves()]
+    assert len(leaves) > 90
+    assert [leaf.path for leaf in leaves if not leaf.description] == []
+
+
+def test_the_readme_has_every_value() -> None:
+    readme = (CHART / "README.md").read_text(encoding="utf-8")
+    leaves = [leaf for section in SECTIONS for value in section.values for leaf in value.leaves()]
+    assert [leaf.path for leaf in leaves if f"\n| `{'.'.join(leaf.path)}` |" not in readme] == []
+
+
+def test_the_schema_is_one_and_fits_the_defaults() -> None:
+    jsonschema.Draft7Validator.check_schema(SCHEMA)
+    defaults = {value.path[0]: value.default for section in SECTIONS for value in section.values}
+    assert [error.message for error in jsonschema.Draft7Validator(SCHEMA).iter_errors(defaults)] == []
+    assert "$ref" not in {key for key in SCHEMA if key != "definitions"}
+    assert not re.findall(r'"\$ref": "(?!#/definitions/)', json.dumps(SCHEMA)), "a schema must not be fetched"
+
+
+def test_the_schema_is_closed_but_for_what_kubernetes_takes_as_it_is() -> None:
+    opened = {path for path, found in objects(SCHEMA, "") if found.get("additionalProperties") is not False}
+    handed_on = {
+        ".affinity", ".dnsConfig", ".dashboards.instanceSelector", ".global", ".monitor.basicAuth",
+        ".monitor.tlsConfig", ".podSecurityContext", ".resources", ".securityContext", ".updateStrategy",
+    }  # fmt: skip
+    maps = {path for path in opened if "additionalProperties" in dict(objects(SCHEMA, ""))[path]} - handed_on
+    assert opened - maps - handed_on == set()
+    assert maps == {".accounts", ".rules.alerts"}
+
+
+def objects(schema_: dict[str, Any], path: str) -> list[tuple[str, dict[str, Any]]]:
+    found = [(path, schema_)] if schema_.get("type") == "object" else []
+    for name, below in schema_.get("properties", {}).items():
+        found += objects(below, f"{path}.{name}")
+    return found
+
+
+def test_a_misread_comment_would_be_told() -> None:
+    with pytest.raises(ValueError, match="tells no type"):
+        schema_of("## A\n\n# Of no type.\nkey: null\n")
+
+
+def schema_of(text: str) -> dict[str, Any]:
+    return schema.render(values.read(text))
+
+
+def test_every_setting_of_the_program_has_its_place_in_the_chart() -> None:
+    """A new key of the program appears in the schema by itself, or is one that the chart decides."""
+    decided = {
+        "web.listen_address", "web.health_listen_address", "web.config_file", "watchlist.files", "state.file",
+        "sharding.shard", "metrics.identity_key_file", "accounts.NAME.password", "accounts.NAME.password_file",
+    }  # fmt: skip
+    definitions = SCHEMA["definitions"]
+    config = definitions["config"]["properties"]
+    settable = {f"{table}.{name}" for table, found in config.items() for name in found["properties"]}
+    for kind, place in {"account": "accounts.NAME", "factor": "factors[]", "entity": "entities[]"}.items():
+        settable |= {f"{place}.{name}" for name in definitions[kind]["properties"]}
+    keys = {key.dotted for key in settings_tree().leaves()}
+    assert settable - {"accounts.NAME.credentials"} == keys - decided
+
+
+def test_the_tree_is_as_the_schema_reads_it() -> None:
+    assert all(isinstance(node, Table) for node in settings_tree().below.values())
+    assert all(isinstance(node, Key) for node in settings_tree().leaves())
+
+
+def test_the_icon_is_the_drawing_beside_the_chart() -> None:
+    chart = (CHART / "Chart.yaml").read_text(encoding="utf-8")
+    icon = re.search(r"(?m)^icon: data:image/svg\+xml;base64,(\S+)$", chart)
+    assert icon is not None
+    assert base64.b64decode(icon[1]) == (HERE / "icon.svg").read_bytes()

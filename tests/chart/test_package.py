@@ -1,0 +1,78 @@
+"""The chart as a package: its metadata, the same bytes each time, and templates that Helm 3 takes as well."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from typing import TYPE_CHECKING
+
+import yaml
+
+import exporter
+from helm.generate import CHART
+from tests.chart.cases import case
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.chart.rendering import Helm
+
+METADATA = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+
+# Functions of text/template, of Sprig 3.2 and of Helm itself that Helm 3.8 has already; what else is used must be
+# looked up before it is added.
+HELM_3 = {
+    "add", "and", "append", "b64enc", "base", "concat", "contains", "default", "dict", "dig", "div", "empty", "eq",
+    "fail", "fromYaml", "get", "gt", "has", "hasKey", "hasPrefix", "include", "int", "join", "keys", "kindIs",
+    "len", "list", "lt", "merge", "mul", "ne", "nindent", "not", "omit", "or", "printf", "quote", "regexFind",
+    "regexFindAll", "regexMatch", "regexReplaceAllLiteral", "replace", "semverCompare", "set", "sha256sum",
+    "sortAlpha", "ternary", "toJson", "toYaml", "tpl", "trim", "trimPrefix", "trimSuffix", "trunc", "upper",
+}  # fmt: skip
+KEYWORDS = {"define", "if", "else", "end", "range", "with", "nil", "true", "false"}
+ACTION = re.compile(r"\{\{-?(.*?)-?\}\}", re.DOTALL)
+NO_FUNCTION = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\])*"|[.$][\w.$]*|\b\d+\b', re.DOTALL)
+
+
+def test_functions_are_those_of_helm_3() -> None:
+    used = set()
+    for path in (CHART / "templates").rglob("*"):
+        if path.is_file():
+            for action in ACTION.findall(path.read_text(encoding="utf-8")):
+                used |= set(re.findall(r"[A-Za-z]\w*", NO_FUNCTION.sub(" ", action)))
+    assert used - KEYWORDS <= HELM_3
+    assert used >= HELM_3, "a function that isn't used any more has no place in the list"
+
+
+def test_the_chart_is_of_the_program_it_lies_beside() -> None:
+    assert METADATA["apiVersion"] == "v2"
+    assert METADATA["appVersion"] == METADATA["version"] == exporter.__version__
+    assert METADATA["kubeVersion"] == ">=1.25.0-0"
+    annotations = METADATA["annotations"]
+    assert annotations["artifacthub.io/license"] == "Apache-2.0"
+    for name in ("images", "links", "changes"):
+        assert yaml.safe_load(annotations[f"artifacthub.io/{name}"])
+    (image,) = yaml.safe_load(annotations["artifacthub.io/images"])
+    assert image["image"] == f"verify-factor-exporter:{exporter.__version__}"
+    assert {change["kind"] for change in yaml.safe_load(annotations["artifacthub.io/changes"])} <= {
+        "added", "changed", "deprecated", "removed", "fixed", "security"
+    }  # fmt: skip
+
+
+def test_two_packages_have_the_same_bytes(helm: Helm, tmp_path: Path) -> None:
+    packages = []
+    for name in ("first", "second"):
+        done = helm.run("package", CHART, "--destination", tmp_path / name, SOURCE_DATE_EPOCH="1700000000")
+        assert done.returncode == 0, done.stderr
+        (package,) = (tmp_path / name).iterdir()
+        packages.append(package)
+    assert packages[0].read_bytes() == packages[1].read_bytes()
+    with tarfile.open(packages[0]) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    assert packed == {str(path.relative_to(CHART)) for path in CHART.rglob("*") if path.is_file()}
+
+
+def test_the_package_renders_as_the_folder_does(helm: Helm, tmp_path: Path) -> None:
+    done = helm.run("package", CHART, "--destination", tmp_path)
+    assert done.returncode == 0, done.stderr
+    values = case("everything").values
+    assert helm.template(values, chart=next(tmp_path.iterdir())).text == helm.template(values).text

@@ -1,0 +1,306 @@
+"""Chart and program agree: the configuration, the ports, the paths and the names."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+import trustme
+
+from exporter.cli import check
+from exporter.cli.healthcheck import DEFAULT_URL
+from exporter.config import load
+from exporter.config.settings import Settings
+from exporter.config.values import parse_duration
+from exporter.sharding import Shard, shard_of
+from tests.chart.cases import VALID, Case, case
+from tests.chart.kubelet import Cluster, arguments, environment, mount
+from tests.chart.rendering import NEWEST
+from tests.daemon.running import running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.chart.conftest import Rendering
+    from tests.chart.rendering import Manifest, Rendered
+
+CONFIG_FILE = re.compile(r"--config\.file=(\S+)")
+
+
+@pytest.fixture(scope="module")
+def certificates() -> dict[str, str]:
+    """Return what stands in a fixture's place for a certificate and for its key."""
+    authority = trustme.CA()
+    server = authority.issue_cert("localhost")
+    chain = b"".join(blob.bytes() for blob in server.cert_chain_pems).decode()
+    return {"CERTIFICATE": chain, "PRIVATE KEY": server.private_key_pem.bytes().decode()}
+
+
+def installed(
+    fixture: Case, rendered: Rendered, certificates: dict[str, str], root: Path
+) -> tuple[Path, dict[str, str]]:
+    """Return the config.toml that the exporter finds in its pod, and its environment.
+
+    Its absolute paths lead below a folder of the test.
+    """
+    pod = rendered.workload["spec"]["template"]
+    given = [
+        item | {"files": {name: certificates.get(text, text) for name, text in item["files"].items()}}
+        for item in fixture.given
+    ]
+    cluster = Cluster.of(rendered, given)
+    for volume in (*pod["spec"]["volumes"], *rendered.workload["spec"].get("volumeClaimTemplates", [])):
+        if "emptyDir" not in volume and "metadata" not in volume and "persistentVolumeClaim" not in volume:
+            assert list(cluster.sources(volume)), f"{volume['name']} shows nothing"
+    mount(pod, cluster, root)
+    found = CONFIG_FILE.search(" ".join(arguments(pod)))
+    assert found is not None
+    path = root / found[1].lstrip("/")
+    text = path.read_text(encoding="utf-8")
+    for place in pod["spec"]["containers"][0]["volumeMounts"]:
+        text = text.replace(f'"{place["mountPath"]}/', f'"{root}{place["mountPath"]}/')
+    path.write_text(text, encoding="utf-8")
+    return path, environment(pod, f"{rendered.workload['metadata']['name']}-0")
+
+
+@pytest.mark.parametrize("fixture", VALID, ids=str)
+def test_the_program_accepts_what_is_rendered(
+    fixture: Case,
+    rendering: Rendering,
+    certificates: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, environ = installed(fixture, rendering(fixture, NEWEST), certificates, tmp_path)
+    for name in os.environ:
+        if name.startswith("VERIFY_EXPORTER"):
+            monkeypatch.delenv(name)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    parser = argparse.ArgumentParser()
+    check.add_arguments(parser)
+    status = check.run(parser.parse_args(["--config.file", str(path)]))
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out == f"{path} is valid: {fixture.expected['check']}\n"
+    assert status == 0
+
+
+@pytest.mark.parametrize("fixture", VALID, ids=str)
+def test_identities_and_passwords_stand_in_secrets_alone(fixture: Case, rendering: Rendering) -> None:
+    rendered = rendering(fixture, NEWEST)
+    cluster = Cluster.of(rendered, fixture.given)
+    texts = [text for key, files in cluster.files.items() if key[0] == "Secret" for text in files.values()]
+    private = {*re.findall(r'(?m)^identity = "(.+)"$', "\n".join(texts)), "made-up-secret"}
+    others = "\n".join(str(item) for item in rendered.objects if item["kind"] != "Secret")
+    assert len(private) > 1
+    assert [text for text in private if text in others] == []
+
+
+def test_strange_texts_arrive_as_they_are(
+    rendering: Rendering, certificates: dict[str, str], tmp_path: Path
+) -> None:
+    fixture = case("strange-texts")
+    path, environ = installed(fixture, rendering(fixture, NEWEST), certificates, tmp_path)
+    config = load(path, environ=environ, flags={})
+    assert [(factor.name, dict(factor.labels)) for factor in config.factors] == [
+        (
+            'on call "push" \\ {{ .Values }} <b>&\'é\N{KEY}',
+            {"team": 'a "quoted"\ttab', "note": "# no comment = here"},
+        ),
+        ("true", {"zone": "1"}),
+    ]
+
+
+@pytest.mark.parametrize("fixture", [case("development"), case("web-config")], ids=str)
+async def test_probes_are_answered_where_they_ask(
+    fixture: Case, rendering: Rendering, certificates: dict[str, str], tmp_path: Path
+) -> None:
+    rendered = rendering(fixture, NEWEST)
+    path, _environ = installed(fixture, rendered, certificates, tmp_path)
+    ports = rendered.workload["spec"]["template"]["spec"]["containers"][0]["ports"]
+    text = path.read_text(encoding="utf-8")
+    for port in ports:
+        text = text.replace(f'":{port["containerPort"]}"', '"127.0.0.1:0"')
+    path.write_text(text, encoding="utf-8")
+    async with running(path) as exporter, aiohttp.ClientSession() as session:
+        addresses = {"metrics": exporter.daemon.server.addresses, "health": exporter.daemon.health.addresses}
+        assert {name for name, opened in addresses.items() if opened} == {port["name"] for port in ports}
+        for probe in probes(rendered):
+            url = addresses[probe["httpGet"]["port"]][0] + probe["httpGet"]["path"]
+            async with session.get(url) as answer:
+                assert answer.status == 200 if "healthy" in url else answer.status in {200, 503}
+
+
+async def test_scrapes_find_the_metrics(rendering: Rendering, certificates: dict[str, str], tmp_path: Path) -> None:
+    fixture = case("development")
+    rendered = rendering(fixture, NEWEST)
+    path, _environ = installed(fixture, rendered, certificates, tmp_path)
+    (port,) = rendered.workload["spec"]["template"]["spec"]["containers"][0]["ports"]
+    assert DEFAULT_URL.endswith(f":{port['containerPort']}")
+    moved = path.read_text(encoding="utf-8").replace(f'":{port["containerPort"]}"', '"127.0.0.1:0"')
+    path.write_text(f"{moved}\n", encoding="utf-8")
+    async with running(path) as exporter:
+        assert await exporter.status("/metrics") == 200
+
+
+def probes(rendered: Rendered) -> list[dict[str, Any]]:
+    container = rendered.workload["spec"]["template"]["spec"]["containers"][0]
+    return [container[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness")]
+
+
+@pytest.mark.parametrize("fixture", VALID, ids=str)
+def test_probes_ask_where_health_is_told(fixture: Case, rendering: Rendering) -> None:
+    rendered = rendering(fixture, NEWEST)
+    web = tomllib.loads(rendered.config)["web"]
+    port = "health" if web.get("config_file") else "metrics"
+    assert [(probe["httpGet"]["path"], probe["httpGet"]["port"]) for probe in probes(rendered)] == [
+        ("/-/healthy", port),
+        ("/-/healthy", port),
+        ("/-/ready", port),
+    ]
+    assert all(probe["httpGet"].get("scheme", "HTTP") == "HTTP" for probe in probes(rendered))
+
+
+@pytest.mark.parametrize("fixture", VALID, ids=str)
+def test_ports_agree_from_the_program_to_the_service(fixture: Case, rendering: Rendering) -> None:
+    rendered = rendering(fixture, NEWEST)
+    web = tomllib.loads(rendered.config)["web"]
+    listening = {"metrics": web["listen_address"]}
+    if "health_listen_address" in web:
+        listening["health"] = web["health_listen_address"]
+    ports = rendered.workload["spec"]["template"]["spec"]["containers"][0]["ports"]
+    assert {port["name"]: f":{port['containerPort']}" for port in ports} == listening
+    for service in rendered.of_kind("Service"):
+        assert {port["targetPort"] for port in service["spec"]["ports"]} == listening.keys()
+    for pod in rendered.of_kind("Pod"):
+        (url,) = [text.removeprefix("--url=") for text in pod["spec"]["containers"][0]["args"] if "://" in text]
+        name, namespace, rest = url.removeprefix("http://").split(".")
+        service = next(item for item in rendered.of_kind("Service") if item["metadata"]["name"] == name)
+        assert namespace == service["metadata"]["namespace"]
+        asked = "health" if web.get("config_file") else "metrics"
+        assert [f"svc:{port['port']}" for port in service["spec"]["ports"] if port["name"] == asked] == [rest]
+
+
+@pytest.mark.parametrize("fixture", VALID, ids=str)
+def test_monitors_scrape_where_the_program_serves(fixture: Case, rendering: Rendering) -> None:
+    rendered = rendering(fixture, NEWEST)
+    path = tomllib.loads(rendered.config)["web"].get("telemetry_path", "/metrics")
+    for endpoint in endpoints(rendered):
+        assert endpoint["path"] == path
+        assert endpoint["port"] == "metrics"
+        assert endpoint["honorLabels"] is False
+    for scrape in rendered.of_kind("ScrapeConfig"):
+        assert scrape["spec"]["metricsPath"] == path
+        assert scrape["spec"]["relabelings"][0] == {
+            "action": "keep",
+            "sourceLabels": ["__meta_kubernetes_pod_container_port_name"],
+            "regex": "metrics",
+        }
+
+
+def endpoints(rendered: Rendered) -> list[dict[str, Any]]:
+    return [
+        endpoint
+        for item in rendered.of_kind("ServiceMonitor", "PodMonitor")
+        for endpoint in item["spec"].get("endpoints", item["spec"].get("podMetricsEndpoints"))
+    ]
+
+
+def selects(selector: dict[str, str], item: Manifest) -> bool:
+    return bool(selector.items() <= item["metadata"]["labels"].items())
+
+
+@pytest.mark.parametrize("fixture", VALID, ids=str)
+def test_selectors_find_the_exporter_and_not_its_test(fixture: Case, rendering: Rendering) -> None:
+    rendered = rendering(fixture, NEWEST)
+    exporter, *tests = rendered.pods
+    selectors = [item["spec"]["selector"] for item in rendered.of_kind("Service")]
+    selectors += [rendered.workload["spec"]["selector"]["matchLabels"]]
+    for item in rendered.of_kind("PodDisruptionBudget", "PodMonitor"):
+        selectors.append(item["spec"]["selector"]["matchLabels"])
+    for policy in rendered.of_kind("NetworkPolicy"):
+        selectors.append(policy["spec"]["podSelector"]["matchLabels"])
+        peer = policy["spec"]["ingress"][1]["from"][0]["podSelector"]["matchLabels"]
+        assert [selects(peer, pod) for pod in tests] == [True]
+    for scrape in rendered.of_kind("ScrapeConfig"):
+        (written,) = [item["label"] for item in scrape["spec"]["kubernetesSDConfigs"][0]["selectors"]]
+        selectors.append(dict(part.split("=") for part in written.split(",")))
+    for selector in selectors:
+        assert selects(selector, exporter)
+        assert not any(selects(selector, pod) for pod in tests)
+
+
+@pytest.mark.parametrize("fixture", [case("everything"), case("web-config")], ids=str)
+def test_a_network_policy_lets_scrapes_in_and_twilio_out(fixture: Case, rendering: Rendering) -> None:
+    rendered = rendering(fixture, NEWEST)
+    policy = rendered.one("NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    ports = {port["name"] for port in rendered.workload["spec"]["template"]["spec"]["containers"][0]["ports"]}
+    monitoring, helm_test = policy["ingress"]
+    assert monitoring["from"] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    ]
+    assert [port["port"] for port in monitoring["ports"]] == ["metrics"]
+    assert {port["port"] for port in helm_test["ports"]} <= ports
+    dns, twilio, *_more = policy["egress"]
+    assert [(port["port"], port["protocol"]) for port in dns["ports"]] == [(53, "UDP"), (53, "TCP")]
+    assert "to" not in dns
+    assert twilio["ports"][0] == {"port": 443, "protocol": "TCP"}
+    assert all(block["ipBlock"]["except"] for block in twilio["to"]), "not the cloud's metadata"
+
+
+@pytest.mark.parametrize("fixture", VALID, ids=str)
+def test_a_service_monitor_finds_one_service(fixture: Case, rendering: Rendering) -> None:
+    rendered = rendering(fixture, NEWEST)
+    for monitor in rendered.of_kind("ServiceMonitor"):
+        selector = monitor["spec"]["selector"]["matchLabels"]
+        found = [item for item in rendered.of_kind("Service") if selects(selector, item)]
+        assert [item["metadata"]["name"] for item in found] == [rendered.workload["metadata"]["name"]]
+        assert monitor["spec"]["namespaceSelector"]["matchNames"] == [found[0]["metadata"]["namespace"]]
+
+
+def test_with_shards_too_a_service_monitor_would_find_one_service(rendering: Rendering) -> None:
+    monitor = rendering(case("everything"), NEWEST).one("ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    services = rendering(case("sharded"), NEWEST).of_kind("Service")
+    assert [selects(monitor, item) for item in services] == [True, False]
+
+
+@pytest.mark.parametrize("fixture", VALID, ids=str)
+def test_the_service_account_is_there(fixture: Case, rendering: Rendering) -> None:
+    rendered = rendering(fixture, NEWEST)
+    accounts = {item["metadata"]["name"] for item in rendered.of_kind("ServiceAccount")} or {"default"}
+    assert {rendered.workload["spec"]["template"]["spec"]["serviceAccountName"]} == accounts
+
+
+def test_each_shard_takes_its_ordinal_from_its_pod(
+    rendering: Rendering, certificates: dict[str, str], tmp_path: Path
+) -> None:
+    fixture = case("sharded")
+    rendered = rendering(fixture, NEWEST)
+    path, environ = installed(fixture, rendered, certificates, tmp_path)
+    replicas = rendered.workload["spec"]["replicas"]
+    pods = [{"POD_NAME": environ["POD_NAME"].replace("-0", f"-{ordinal}")} for ordinal in range(replicas)]
+    configs = [load(path, environ=pod, flags={}) for pod in pods]
+    shards = [shard_of(config.settings.sharding.shard, pod, "") for config, pod in zip(configs, pods, strict=True)]
+    assert shards == [Shard(0, 3), Shard(1, 3), Shard(2, 3)]
+    assert sum(len(config.factors) for config in configs) == 1
+    assert rendered.workload["spec"]["serviceName"] in {
+        item["metadata"]["name"] for item in rendered.of_kind("Service")
+    }
+
+
+@pytest.mark.parametrize("fixture", VALID, ids=str)
+def test_there_is_time_to_stop(fixture: Case, rendering: Rendering) -> None:
+    rendered = rendering(fixture, NEWEST)
+    polling = tomllib.loads(rendered.config).get("polling", {})
+    default = Settings().polling.shutdown_timeout
+    shutdown = parse_duration(polling["shutdown_timeout"]) if "shutdown_timeout" in polling else default
+    grace = rendered.workload["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace >= shutdown + 3
