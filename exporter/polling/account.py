@@ -215,9 +215,7 @@ class AccountPoller:
         self._observer.started(lag_seconds)
         self.throttle.begin(now)
         self.under_way.add(key)  # at once: a probe or a confirmation may choose before the task begins
-        task = asyncio.get_running_loop().create_task(self._regular_look(record, deadline))
-        self._tasks.add(task)
-        task.add_done_callback(self._look_ended)
+        self.begin(self._regular_look(record, deadline))
 
     def _look_ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -254,11 +252,7 @@ class AccountPoller:
             self._schedule.put_back(key, self._clock.steady(), record.interval_seconds)
 
     async def _look(
-        self,
-        record: FactorRecord,
-        *,
-        deadline: float = math.inf,
-        urgent: bool = False,
+        self, record: FactorRecord, *, deadline: float = math.inf, urgent: bool = False
     ) -> Outcome | None:
         """Fetch a factor and tell the ledger; ``None`` where the exporter stops first."""
         asked = record.watched

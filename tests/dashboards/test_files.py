@@ -17,6 +17,8 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.exposition.catalogue import QUEUE_LENGTH
+from exporter.polling.ledger import STATUSES
+from exporter.web.rows import STATE_WORDS
 from grafana.boards import board as assembly
 from grafana.boards.board import Board, Line, Section, render
 from grafana.boards.health import exporters_up
@@ -257,10 +259,9 @@ def test_a_word_has_one_colour_on_all_boards() -> None:
 
 
 def test_the_words_of_a_state_are_those_of_the_status_page() -> None:
-    page = (ROOT / "exporter/web/templates/status.html").read_text(encoding="utf-8")
-    marks = re.search(r"set marks = (\{.*?\})", page)
-    assert marks is not None
-    assert {state.text for state in STATES} == set(json.loads(marks[1]).values())
+    assert {state.text for state in STATES} == {
+        f"{STATE_WORDS[status].mark} {STATE_WORDS[status].text}" for status in STATUSES
+    }
 
 
 def test_no_name_of_a_person_is_shown() -> None:

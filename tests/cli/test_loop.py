@@ -1,0 +1,42 @@
+"""The loop that the daemon runs on, and what is done with the memory of its start."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+import uvloop
+
+from exporter.cli import loop
+from exporter.cli.loop import run_to_end, settle_memory
+
+
+async def _kind(found: list[type[asyncio.AbstractEventLoop]]) -> None:
+    found.append(type(asyncio.get_running_loop()))
+
+
+def test_it_is_uvloop() -> None:
+    found: list[type[asyncio.AbstractEventLoop]] = []
+    run_to_end(_kind(found))
+    assert found == [uvloop.Loop]
+
+
+def test_without_uvloop_it_is_the_standard_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[type[asyncio.AbstractEventLoop]] = []
+    monkeypatch.setattr(loop, "uvloop", None)
+    run_to_end(_kind(found))
+    assert found
+    assert found[0] is not uvloop.Loop
+
+
+def test_what_the_start_made_is_left_alone_by_the_garbage_collector() -> None:
+    before = gc.get_threshold()
+    try:
+        assert gc.get_freeze_count() == 0
+        settle_memory()
+        assert gc.get_freeze_count() > 10_000
+        assert gc.get_threshold() > before
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
