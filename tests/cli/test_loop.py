@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from typing import TYPE_CHECKING
 
-import pytest
 import uvloop
 
 from exporter.cli import loop
 from exporter.cli.loop import run_to_end, settle_memory
+
+if TYPE_CHECKING:
+    import pytest
 
 
 async def _kind(found: list[type[asyncio.AbstractEventLoop]]) -> None:
