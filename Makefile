@@ -47,9 +47,8 @@ format: $(VENV)/.dev  ## let ruff write the code's form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.dev  ## ratios, measured side by side in one run
-	$(BIN)/python -m benchmarks.scrape
-	$(BIN)/python -m benchmarks.fetch
+bench: $(VENV)/.dev  ## ratios, measured side by side in one run (half an hour); into docs/performance.md
+	$(BIN)/python -m benchmarks
 
 soak: $(VENV)/.dev  ## the long proofs at full size (half an hour); their numbers go into docs/reliability.md
 	$(BIN)/python -m tests.soak $(SOAK)

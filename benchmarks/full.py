@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SCRAPE_SECONDS = 15.0
+_ROUNDS = 9
 _SETTLED_SECONDS = 5.0
 _TEXT, _OPENMETRICS = "text/plain", "application/openmetrics-text; version=1.0.0"
 _FAILED = re.compile(r"^twilio_verify_fetch_failures_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
@@ -55,6 +56,8 @@ class Full:
     scrape_bytes: int
     scrape_median: Mapping[str, float]
     scrape_cpu: float
+    scrape_wall_to_copy: float
+    scrape_cpu_to_copy: float
     cpu_a_fetch: float
     cpu_share: float
     memory_mb: float
@@ -75,6 +78,28 @@ async def _scrape(port: int, accept: str, encoding: str) -> tuple[float, int]:
         async for chunk in answer.content.iter_any():
             size += len(chunk)
     return time.monotonic() - began, size
+
+
+async def _beside_a_copy(pid: int, port: int, file: Path) -> tuple[float, float]:
+    """Return how much longer, and how much dearer, a scrape is than a copy of its bytes and the write of the copy.
+
+    Medians of some scrapes by turns, the exporter's while its fetches go on; its ones in the text format, plain.
+    """
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+        body = await answer.read()
+    await asyncio.to_thread(file.write_bytes, body)
+    other = free_port()
+    ours: list[tuple[float, float]] = []
+    floor: list[tuple[float, float]] = []
+    with running(sys.executable, "-m", "benchmarks.peers.copying", str(file), str(other), port=other) as copying:
+        for _ in range(_ROUNDS):
+            for times, process, at in ((ours, pid, port), (floor, copying, other)):
+                before = cpu_seconds(process)
+                took, _ = await _scrape(at, _TEXT, "identity")
+                times.append((took, cpu_seconds(process) - before))
+                await asyncio.sleep(0.5)
+    mine, theirs = ([statistics.median(each) for each in zip(*times, strict=True)] for times in (ours, floor))
+    return mine[0] / theirs[0], mine[1] / max(theirs[1], 0.01)  # a clock tick at least
 
 
 async def _failures(port: int) -> float:
@@ -117,6 +142,7 @@ async def measure(factors: int, interval: float, seconds: float) -> Full:
                     await asyncio.sleep(max(0.0, start + scrapes * SCRAPE_SECONDS - time.time()))
                 end = time.time()
                 cpu = cpu_seconds(pid) - cpu
+                wall_ratio, cpu_ratio = await _beside_a_copy(pid, port, folder / "body")
                 failed = await _failures(port)
                 memory, peak = memory_mb(pid)
             await asyncio.sleep(3)  # for the log to be flushed
@@ -146,6 +172,8 @@ async def measure(factors: int, interval: float, seconds: float) -> Full:
         scrape_bytes=largest,
         scrape_median={kind: statistics.median(took) for kind, took in times.items()},
         scrape_cpu=of_scrapes / scrapes,
+        scrape_wall_to_copy=wall_ratio,
+        scrape_cpu_to_copy=cpu_ratio,
         cpu_a_fetch=(cpu - of_scrapes) / fetched,
         cpu_share=cpu / (end - start),
         memory_mb=memory,

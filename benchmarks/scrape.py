@@ -32,8 +32,8 @@ def _answer(rng: random.Random) -> Outcome:
     return Outcome(answer, round(rng.uniform(0.05, 0.4), 6))
 
 
-def measure(factors: int, rounds: int, seed: int = 0) -> str:
-    """Return a table for so many factors."""
+def measure(factors: int, rounds: int, seed: int = 0) -> tuple[int, dict[str, list[float]]]:
+    """Return the bytes of a scrape of so many factors, and the seconds of each way to make it, by round."""
     rng = random.Random(seed)
     ledger = Ledger(LedgerPolicy())
     samples = FactorSamples()
@@ -70,8 +70,7 @@ def measure(factors: int, rounds: int, seed: int = 0) -> str:
             raise SystemExit("the two renderings differ: nothing was measured")
         timed("copy of the same bytes", lambda whole=theirs: bytes(bytearray(whole)))  # type: ignore[misc]
     ordered = {name: times[name] for name in sorted(times, key=lambda name: not name.startswith("scrape"))}
-    size = len(theirs or b"")
-    return table(f"{factors:,} factors, {size / 1e6:.1f} MB, text format, {rounds} rounds", "ms", ordered)
+    return len(theirs or b""), ordered
 
 
 def main() -> None:
@@ -81,7 +80,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     for factors in arguments.factors:
-        print(measure(factors, arguments.rounds), end="\n\n", flush=True)
+        size, times = measure(factors, arguments.rounds)
+        title = f"{factors:,} factors, {size / 1e6:.1f} MB, text format, {arguments.rounds} rounds"
+        print(table(title, "ms", times), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,14 +25,21 @@ from benchmarks.process import cpu_seconds, found, memory_mb
 from benchmarks.report import table
 from benchmarks.upstream import PASSWORD, USERNAME, free_port, upstream, wait_for_port
 from benchmarks.watchlist import watchlist
+from exporter.polling.schedule import FIRST_LOOK_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from benchmarks.upstream import Upstream
     from benchmarks.watchlist import Watchlist
 
 OURS = "verify-factor-exporter"
+_COMPOSED = ("-m", "benchmarks.peers.composed", "{config}")
+_DAEMONS = {
+    OURS: ("-m", "exporter", "run", "--config.file", "{config}"),
+    "the same, on asyncio's own event loop": (*_COMPOSED, "lean", "asyncio"),
+    "the same, over the library's transport": (*_COMPOSED, "library", "uvloop"),
+}
 BLACKBOX = "blackbox_exporter, a probe"
 CONCURRENCY = 16
 _FETCHES = re.compile(r"^(?:twilio_verify_)?fetches_total(?:\{[^}]*\})? ([0-9.e+]+)$", re.MULTILINE)
@@ -49,6 +56,17 @@ modules:
       basic_auth: {{username: "{username}", password: "{password}"}}
       tls_config: {{ca_file: "{ca_file}"}}
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What was measured: CPU seconds a fetch by round, and what was in memory at the end, in MB (10⁶ bytes)."""
+
+    factors: int
+    rate: float
+    seconds: Mapping[str, Sequence[float]]
+    memory_mb: float
+    blackbox_memory_mb: float
 
 
 @contextlib.contextmanager
@@ -104,39 +122,38 @@ class _Counted:
     """An exporter that counts its own fetches, and what it costs a fetch between two looks."""
 
     def __init__(self, pid: int, port: int) -> None:
-        self._pid, self._port = pid, port
+        self.pid, self._port = pid, port
 
     async def look(self) -> None:
         """Begin to measure."""
-        self._cpu, self._done = cpu_seconds(self._pid), await _fetches(self._port)
+        self._cpu, self._done = cpu_seconds(self.pid), await _fetches(self._port)
 
     async def cost(self) -> float:
         """Return the CPU seconds of a fetch since the last look."""
         done = await _fetches(self._port) - self._done
-        return (cpu_seconds(self._pid) - self._cpu) / done
+        return (cpu_seconds(self.pid) - self._cpu) / done
+
+    async def openmetrics(self) -> None:
+        """Scrape in the other format."""
+        headers = {"Accept": "application/openmetrics-text; version=1.0.0"}
+        url = f"http://127.0.0.1:{self._port}/metrics"
+        async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
+            await answer.read()
 
 
 async def _paced(
-    ours: _Counted,
-    library: _Counted,
-    blackbox: tuple[int, int],
-    targets: Sequence[str],
-    rate: float,
-    seconds: float,
+    daemons: Mapping[str, _Counted], blackbox: tuple[int, int], targets: Sequence[str], rate: float, seconds: float
 ) -> dict[str, float]:
+    """Return the CPU seconds of a fetch, and of a probe, in the same seconds."""
     pid, port = blackbox
-    await ours.look()
-    await library.look()
+    for daemon in daemons.values():
+        await daemon.look()
     before = cpu_seconds(pid)
     began = time.monotonic()
     probed = await _probe(port, targets, rate, seconds)
     of_blackbox = (cpu_seconds(pid) - before) / probed
     await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
-    return {
-        OURS: await ours.cost(),
-        "the same over the library's transport, on asyncio's loop": await library.cost(),
-        BLACKBOX: of_blackbox,
-    }
+    return {**{name: await daemon.cost() for name, daemon in daemons.items()}, BLACKBOX: of_blackbox}
 
 
 async def _plain(server: Upstream, listed: Watchlist, seconds: float) -> float:
@@ -176,58 +193,44 @@ def _wrk(server: Upstream, path: str, seconds: float) -> float:
     return (spent.ru_utime + spent.ru_stime) / int(counted[1])
 
 
-async def measure(factors: int, rounds: int, seconds: float, rate: float) -> dict[str, object]:
-    """Return the CPU seconds a fetch of each, by round, and what the daemon holds in memory."""
-    with tempfile.TemporaryDirectory(prefix="verify-factor-exporter-bench-") as name:
-        folder = Path(name)
-        with upstream(folder) as server:
-            interval = factors / rate
-            ports = {"ours": free_port(), "library": free_port(), "blackbox": free_port()}
-            lists = {
-                name: watchlist(folder / name, server, factors=factors, interval_seconds=interval, port=ports[name])
-                for name in ("ours", "library")
-            }
-            module, paths = folder / "blackbox.yaml", folder / "paths"
-            module.write_text(_BLACKBOX.format(username=USERNAME, password=PASSWORD, ca_file=server.ca_file))
-            paths.write_text("\n".join(lists["ours"].paths))
-            targets = [server.base_url + path for path in lists["ours"].paths]
-            config = {name: str(lists[name].config) for name in lists}
-            blackbox = found("prometheus-blackbox-exporter", install="apt-get install prometheus-blackbox-exporter")
-            with (
-                running(
-                    sys.executable, "-m", "exporter", "run", "--config.file", config["ours"], port=ports["ours"]
-                ) as ours,
-                running(
-                    sys.executable, "-m", "benchmarks.peers.library", config["library"], port=ports["library"]
-                ) as library,
-                running(
-                    blackbox,
-                    f"--config.file={module}",
-                    f"--web.listen-address=127.0.0.1:{ports['blackbox']}",
-                    "--log.level=error",
-                    port=ports["blackbox"],
-                ) as peer,
-            ):
-                await asyncio.sleep(min(interval, 30.0) + 3)
-                times: dict[str, list[float]] = {}
-                for _ in range(rounds):
-                    spent = await _paced(
-                        _Counted(ours, ports["ours"]),
-                        _Counted(library, ports["library"]),
-                        (peer, ports["blackbox"]),
-                        targets,
-                        rate,
-                        seconds,
-                    )
-                    spent["a plain exporter: requests in a loop"] = await _plain(server, lists["ours"], seconds / 2)
-                    spent["floor: asyncio's streams, nothing done with the answer"] = await asyncio.to_thread(
-                        _raw, server, paths, 4_000
-                    )
-                    spent["floor: wrk"] = await asyncio.to_thread(_wrk, server, lists["ours"].paths[0], seconds / 4)
-                    for key, value in spent.items():
-                        times.setdefault(key, []).append(value)
-                memory = {"ours": memory_mb(ours)[0], "blackbox": memory_mb(peer)[0]}
-    return {"seconds": times, "memory_mb": memory}
+async def measure(factors: int, rounds: int, seconds: float, rate: float) -> Whole:
+    """Return what each costs, by round."""
+    times: dict[str, list[float]] = {}
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="verify-factor-exporter-bench-")))
+        server = stack.enter_context(upstream(folder))
+        interval = factors / rate
+        daemons: dict[str, _Counted] = {}
+        for number, (name, command) in enumerate(_DAEMONS.items()):
+            port = free_port()
+            listed = watchlist(folder / str(number), server, factors=factors, interval_seconds=interval, port=port)
+            started = (word.format(config=listed.config) for word in command)
+            daemons[name] = _Counted(stack.enter_context(running(sys.executable, *started, port=port)), port)
+        module, paths, port = folder / "blackbox.yaml", folder / "paths", free_port()
+        module.write_text(_BLACKBOX.format(username=USERNAME, password=PASSWORD, ca_file=server.ca_file))
+        paths.write_text("\n".join(listed.paths))
+        program = found("prometheus-blackbox-exporter", install="apt-get install prometheus-blackbox-exporter")
+        flags = (f"--config.file={module}", f"--web.listen-address=127.0.0.1:{port}", "--log.level=error")
+        blackbox = stack.enter_context(running(program, *flags, port=port)), port
+        targets = [server.base_url + path for path in listed.paths]
+        await asyncio.sleep(min(interval, FIRST_LOOK_SECONDS) + 3)
+        for _ in range(rounds):
+            spent = await _paced(daemons, blackbox, targets, rate, seconds)
+            spent["a plain exporter: requests in a loop"] = await _plain(server, listed, seconds / 2)
+            spent["floor: asyncio's streams, nothing done with the answer"] = await asyncio.to_thread(
+                _raw, server, paths, 4_000
+            )
+            spent["floor: wrk"] = await asyncio.to_thread(_wrk, server, listed.paths[0], seconds / 4)
+            for key, value in spent.items():
+                times.setdefault(key, []).append(value)
+        await daemons[OURS].openmetrics()
+        return Whole(
+            factors=factors,
+            rate=rate,
+            seconds=times,
+            memory_mb=memory_mb(daemons[OURS].pid)[0],
+            blackbox_memory_mb=memory_mb(blackbox[0])[0],
+        )
 
 
 def main() -> None:
@@ -237,15 +240,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--rate", type=float, default=333.0, help="fetches a second of each paced one")
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    result = asyncio.run(measure(arguments.factors, arguments.rounds, arguments.seconds, arguments.rate))
-    times = result["seconds"]
-    assert isinstance(times, dict)
-    print(table(f"CPU a fetch, TLS, {arguments.factors:,} factors, {arguments.rounds} rounds", "µs", times))
-    print(f"  memory: {result['memory_mb']}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1))
+    whole = asyncio.run(measure(arguments.factors, arguments.rounds, arguments.seconds, arguments.rate))
+    print(table(f"CPU a fetch, TLS, {arguments.factors:,} factors, {arguments.rounds} rounds", "µs", whole.seconds))
+    print(f"  memory: {whole.memory_mb:.1f} MB; blackbox_exporter {whole.blackbox_memory_mb:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Memory)}
 
 def remember(record: FactorRecord, now: Moment, *, gone_since_seconds: float | None = None) -> Memory | None:
     """Return what is worth remembering of a factor, ``None`` where nothing is known yet."""
-    if record.last is None and record.answered is None and record.up is None:
+    if record.last_at is None and record.answered is None and record.up is None:
         return None
     since = record.unverified_since
     return Memory(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.polling.ledger import UNKNOWN
 from exporter.verify.mends import MENDS
-from exporter.verify.outcome import Failure, Status
+from exporter.verify.outcome import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,8 +50,7 @@ class FactorView:
 
 def view(record: FactorRecord) -> FactorView:
     """Return what is shown of a factor."""
-    watched, last = record.watched, record.last
-    failure = last.result if last is not None and isinstance(last.result, Failure) else None
+    watched, failure = record.watched, record.failure
     return FactorView(
         account=watched.key.account,
         service_sid=watched.key.service_sid,
@@ -67,8 +66,8 @@ def view(record: FactorRecord) -> FactorView:
         last_verified_seconds=record.last_verified_seconds,
         last_fetch_seconds=record.last_at.wall if record.last_at else None,
         last_fetch_duration_seconds=record.duration_seconds,
-        last_fetch_attempts=last.attempts if last else None,
-        last_fetch_request_id=(last.request_id or None) if last else None,
+        last_fetch_attempts=record.attempts,
+        last_fetch_request_id=record.request_id or None,
         failures=record.failures,
         last_failure=failure.detail or failure.reason.value if failure else None,
         last_failure_reason=failure.reason if failure else None,

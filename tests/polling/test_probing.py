@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.polling.probing import FRESH_SECONDS, Probed, probe
-from exporter.verify.outcome import Failure, Reason, Status
+from exporter.verify.outcome import Reason, Status
 from tests.polling.factors import factor, factors, key, outcome
 from tests.polling.refusing import paused_rig, refuse
 from tests.polling.rig import LATENCY, Reply, Rig
@@ -53,7 +53,7 @@ async def test_a_failure_is_an_end_and_no_answer_that_would_do_for_ten_seconds()
     await ask(rig, key(0))
     await asyncio.sleep(FRESH_SECONDS)
     assert await ask(rig, key(0)) is Probed.KNOWN
-    assert isinstance(rig.ledger[key(0)].last.result, Failure)  # type: ignore[union-attr]
+    assert rig.ledger[key(0)].failure is not None
     assert rig.ledger[key(0)].up is False
     assert await ask(rig, key(0)) is Probed.KNOWN
     assert (len(rig.client.calls), rig.ledger[key(0)].up) == (3, True)
@@ -156,7 +156,7 @@ async def test_a_pause_that_begins_meanwhile_is_told_of_in_time() -> None:
     rig.client.will(key(0), Reply(Reason.RATE_LIMITED, retry_after=100))
     assert await ask(rig, key(0), within=3.0) is Probed.HELD
     assert rig.now == pytest.approx(3)
-    assert rig.ledger[key(0)].last is None, "the fetch goes on after the pause"
+    assert rig.ledger[key(0)].last_at is None, "the fetch goes on after the pause"
     await asyncio.sleep(101)
     assert rig.ledger[key(0)].status is Status.VERIFIED
 

@@ -13,7 +13,7 @@ from exporter.config.values import parse_name, without_empty
 from exporter.exposition.factors import FactorSamples
 from exporter.exposition.page import exposition_of
 from exporter.polling.ledger import FactorRecord, Moment
-from exporter.verify.outcome import Failure, Outcome, Reason, Status
+from exporter.verify.outcome import Failure, Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
 from exporter.web.views import view
 from tests.daemon.scrape import Scrape
@@ -64,7 +64,7 @@ def test_any_text_stays_inside_its_value(name: str, label: str, detail: str, req
     record = FactorRecord(WatchedFactor(key, name, "identity-0001", 60.0, labels=labels))
     record.status, record.up = Status.VERIFIED, False
     record.factor_type, record.entity_sid = name, label
-    record.last = Outcome(Failure(Reason.DECODE, detail), 0.1, 1, 200, request_id)
+    record.failure, record.request_id, record.attempts = Failure(Reason.DECODE, detail), request_id, 1
     record.last_at = Moment(1.0, 1.0)
     for openmetrics in (False, True):
         text = exposition_of(FactorSamples(), record, openmetrics=openmetrics).decode()

@@ -1,0 +1,117 @@
+"""docs/performance.md and its plot, written from the numbers of the last run."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+NUMBERS = DOCS / "performance.json"
+PAGE = DOCS / "performance.md"
+PLOT = DOCS / "images" / "performance.png"
+
+_TEMPLATE = Path(__file__).with_name("page.md")
+
+
+def render(numbers: Mapping[str, Any]) -> str:
+    """Return docs/performance.md."""
+    whole, full = numbers["whole"]["measured"], numbers["full"]["measured"]
+    medians = {name: statistics.median(times) for name, times in whole["seconds"].items()}
+    ours = next(iter(medians.values()))
+    return _TEMPLATE.read_text(encoding="utf-8").format(
+        cores=numbers["whole"]["cores"],
+        python=numbers["whole"]["python"],
+        factors=f"{whole['factors']:,}",
+        rate=f"{whole['rate']:.0f}",
+        whole=_times(whole["seconds"], "µs"),
+        blackbox_ratio=f"{_of(medians, 'blackbox') / ours:.1f}",
+        floor_ratio=f"{ours / _of(medians, 'floor: asyncio'):.1f}",
+        memory=f"{whole['memory_mb']:.0f}",
+        blackbox_memory=f"{whole['blackbox_memory_mb']:.0f}",
+        scrape="\n\n".join(
+            f"{int(factors):,} factors, {of['bytes'] / 1e6:.1f} MB:\n\n{_times(of['seconds'], 'ms')}"
+            for factors, of in numbers["scrape"]["measured"].items()
+        ),
+        full=_full(full),
+        startup=_times(numbers["startup"]["measured"], "ms"),
+        **{f"{name}_date": f"Measured {numbers[name]['date']}" for name in ("whole", "scrape", "full", "startup")},
+    )
+
+
+def _of(medians: Mapping[str, float], begins: str) -> float:
+    return next(value for name, value in medians.items() if name.startswith(begins))
+
+
+def _times(rounds: Mapping[str, Sequence[float]], unit: str) -> str:
+    """Return a table of medians, spreads and ratios to the first row."""
+    scale = {"ms": 1e3, "µs": 1e6}[unit]
+    first = statistics.median(next(iter(rounds.values())))
+    number = len(next(iter(rounds.values())))
+    lines = [f"| | median of {number} | spread | ratio |", "|---|---:|---:|---:|"]
+    for name, seconds in rounds.items():
+        median = statistics.median(seconds)
+        spread = f"{min(seconds) * scale:,.2f} – {max(seconds) * scale:,.2f} {unit}"
+        lines.append(f"| {name} | {median * scale:,.2f} {unit} | {spread} | {median / first:.2f} |")
+    return "\n".join(lines)
+
+
+def _full(full: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the table of the runs by number of factors."""
+    rows: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
+        ("run, s", lambda of: f"{of['seconds']:,}"),
+        ("interval, s", lambda of: f"{of['interval_seconds']:g}"),
+        ("fetches", lambda of: f"{of['fetches']:,}"),
+        ("missed", lambda of: f"{of['missed']:,}"),
+        ("failed", lambda of: f"{of['failed']:g}"),
+        ("lateness p50, s", lambda of: f"{of['lag_p50']:.2f}"),
+        ("lateness p99, s", lambda of: f"{of['lag_p99']:.2f}"),
+        ("CPU a fetch, µs", lambda of: f"{of['cpu_a_fetch'] * 1e6:.0f}"),
+        ("CPU, share of one core, scrapes included", lambda of: f"{of['cpu_share']:.1%}"),
+        ("resident memory at the end, MB", lambda of: f"{of['memory_mb']:.0f}"),
+        ("a page, MB", lambda of: f"{of['scrape_bytes'] / 1e6:.1f}"),
+        ("scrapes", lambda of: f"{of['scrapes']:,}"),
+        ("scrape as text, plain, ms", lambda of: f"{of['scrape_median']['text, identity'] * 1e3:.1f}"),
+        ("scrape as text, compressed, ms", lambda of: f"{of['scrape_median']['text, gzip'] * 1e3:.1f}"),
+        (
+            "scrape as OpenMetrics, compressed, ms",
+            lambda of: f"{of['scrape_median']['OpenMetrics, gzip'] * 1e3:.1f}",
+        ),
+        ("scrape : copy and write of the same bytes, time", lambda of: f"{of['scrape_wall_to_copy']:.2f}"),
+        ("the longest the event loop stood still, ms", lambda of: f"{of['longest_stall'] * 1e3:.0f}"),
+        ("times it did for more than 50 ms", lambda of: f"{of['stalls_over_50_ms']:g}"),
+    )
+    lines = [
+        f"| | {' | '.join(f'{int(size):,} factors' for size in full)} |",
+        f"|---|{'---:|' * len(full)}",
+    ]
+    lines += [f"| {name} | {' | '.join(show(of) for of in full.values())} |" for name, show in rows]
+    return "\n".join(lines)
+
+
+def draw(numbers: Mapping[str, Any]) -> None:
+    """Draw memory, scrape and fetch by number of factors."""
+    import matplotlib as mpl  # noqa: PLC0415 - slow to import, and only the bench draws
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    full = numbers["full"]["measured"]
+    sizes = [int(size) for size in full]
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    drawn = (
+        ("Resident memory, MB", [of["memory_mb"] for of in full.values()]),
+        ("Scrape as text, plain, ms", [of["scrape_median"]["text, identity"] * 1e3 for of in full.values()]),
+        ("CPU a fetch, µs", [of["cpu_a_fetch"] * 1e6 for of in full.values()]),
+    )
+    for axis, (title, values) in zip(axes, drawn, strict=True):
+        axis.plot(sizes, values, marker="o", color="#1f5fa8")
+        axis.set(title=title, xlabel="factors", xscale="log", ylim=(0, max(values) * 1.15))
+        for size, value in zip(sizes, values, strict=True):
+            axis.annotate(f"{value:,.0f}", (size, value), textcoords="offset points", xytext=(0, 7), ha="center")
+        axis.grid(alpha=0.3)
+    axes[1].set(yscale="log", ylim=(None, None))
+    figure.savefig(PLOT, dpi=110)

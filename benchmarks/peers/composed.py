@@ -1,0 +1,46 @@
+"""The exporter over another transport or event loop than the shipped ones: what each of them saves.
+
+Takes a configuration file, ``lean`` or ``library``, and ``uvloop`` or ``asyncio``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.cli.loop import run_to_end, settle_memory
+from exporter.cli.serving import serve
+from exporter.config import load
+from exporter.daemon import Daemon
+from exporter.verify.library import library_transport
+from exporter.wiring import shipped_transport
+
+if TYPE_CHECKING:
+    import httpx
+
+    from exporter.config import AccountSettings
+
+
+def _library(account: AccountSettings) -> httpx.AsyncBaseTransport:
+    context = ssl.create_default_context(cafile=account.ca_file)
+    return library_transport(max_connections=account.max_concurrency, context=context)
+
+
+async def _run(path: Path, transport: str) -> None:
+    makers = {"lean": shipped_transport, "library": _library}
+    await serve(Daemon(load(path, environ={}, flags={}), transport=makers[transport]), settle_memory)
+
+
+def main() -> None:
+    """Run the daemon until SIGTERM."""
+    logging.disable(logging.INFO)
+    path, transport, loop = sys.argv[1:]
+    {"uvloop": run_to_end, "asyncio": asyncio.run}[loop](_run(Path(path), transport))
+
+
+if __name__ == "__main__":
+    main()
