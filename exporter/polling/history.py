@@ -27,7 +27,7 @@ class Depth(NamedTuple):
     failures: int
 
 
-FULL = Depth(fetches=30, failures=20)
+FULL = Depth(fetches=12, failures=10)
 SHORT = Depth(fetches=4, failures=3)
 FULL_FACTORS = 10_000  # with more of them, each factor's history is short
 

@@ -93,6 +93,7 @@ class Ledger:
         self._entity_counts: dict[tuple[str, str, str], Counter[str]] = {}
         self._stale_heap: list[tuple[float, FactorKey]] = []
         self._stretch: dict[str, float] = {}
+        self._asked: dict[str, Counter[float]] = {}  # of each account: its polled factors by interval in force
         self.revision = 0  # another one whenever a factor is added, removed or renamed
 
     def __len__(self) -> int:
@@ -116,6 +117,7 @@ class Ledger:
         record.interval_seconds = watched.interval_seconds * self._stretch.get(watched.key.account, 1.0)
         self._records[watched.key] = record
         self._count(record, 1)
+        self._ask(record, 1)
         self.revision += 1
         return record
 
@@ -123,6 +125,7 @@ class Ledger:
         """Drop all that is known of a factor; return what was known."""
         record = self._records.pop(key)
         self._count(record, -1)
+        self._ask(record, -1)
         self.revision += 1
         return record
 
@@ -130,8 +133,10 @@ class Ledger:
         """Take a watched factor's new name, labels, interval or pause; what is known of it stays."""
         record = self._records[watched.key]
         self._count(record, -1)
+        self._ask(record, -1)
         record.watched = watched
         self.revision += 1
+        self._ask(record, 1)
         self._count(record, 1)
         self._adapt(record, now)
         return record
@@ -152,10 +157,27 @@ class Ledger:
 
     def _adapt(self, record: FactorRecord, now: Moment) -> bool:
         """Apply the rules to a record anew; return whether its interval in force changed."""
-        before, record.interval_seconds = record.interval_seconds, self._interval(record, now)
+        changed = self._set_interval(record, self._interval(record, now))
         if record.stale_at is not None and record.answered is not None:
             self._renew(record, record.answered)
-        return record.interval_seconds != before
+        return changed
+
+    def _set_interval(self, record: FactorRecord, seconds: float) -> bool:
+        """Put an interval in force; return whether it is another one."""
+        if seconds == record.interval_seconds:
+            return False
+        self._ask(record, -1)
+        record.interval_seconds = seconds
+        self._ask(record, 1)
+        return True
+
+    def _ask(self, record: FactorRecord, by: int) -> None:
+        """Count what a factor asks for by its interval in force, or with -1 no longer."""
+        if not record.watched.paused:
+            asked = self._asked.setdefault(record.watched.key.account, Counter())
+            asked[record.interval_seconds] += by
+            if not asked[record.interval_seconds]:
+                del asked[record.interval_seconds]
 
     def restore(self, key: FactorKey, memory: Memory, now: Moment) -> None:
         """Take what was known of a factor before a restart, with its real age.
@@ -180,7 +202,7 @@ class Ledger:
                 record.status_since_seconds = memory.answered_seconds
                 record.created_seconds, record.updated_seconds = memory.created_seconds, memory.updated_seconds
                 self._renew(record, record.answered)
-        record.interval_seconds = self._interval(record, now)
+        self._set_interval(record, self._interval(record, now))
 
     def know_service(self, account: str, service_sid: str) -> None:
         """Count a service's factors even while it has none."""
@@ -230,7 +252,7 @@ class Ledger:
                 if record.failing_since_seconds is None:
                     record.failing_since_seconds = now.wall
                 record.slowed |= reason.needs_a_change or outcome.alone  # until an answer
-        record.interval_seconds = self._interval(record, now)
+        self._set_interval(record, self._interval(record, now))
         if isinstance(outcome.result, Answer):
             record.answered_interval_seconds = record.interval_seconds
             self._renew(record, now)
@@ -341,19 +363,13 @@ class Ledger:
             record = self._records.get(key)
             if record is None:
                 continue
-            interval = self._interval(record, now)
-            if interval != record.interval_seconds:
-                record.interval_seconds = interval
+            if self._set_interval(record, self._interval(record, now)):
                 changed.append(key)
         return changed
 
     def demand(self, account: str) -> float:
         """Return the requests a second that the unstretched intervals of an account ask."""
-        total = sum(
-            1 / record.interval_seconds
-            for key, record in self._records.items()
-            if key.account == account and not record.watched.paused
-        )
+        total = sum(factors / seconds for seconds, factors in self._asked.get(account, {}).items())
         return total * self._stretch.get(account, 1.0)
 
     @property
