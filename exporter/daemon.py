@@ -31,17 +31,27 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 15.0
 _SWEEP_SECONDS = 0.02
 _LAST_SAVE_SECONDS = 5.0
+_TIDY_SECONDS = 300.0
 
 
 class Daemon(Engine):
     """One exporter: polls what its configuration lists and serves what it knows, from its start to its end.
 
     Takes what an :class:`Engine` takes, and ``load``, which reads the configuration anew for a reload; without it
-    there is none.
+    there is none. ``tidy`` is called every five minutes, for what concerns the whole process.
     """
 
-    def __init__(self, config: Config, *, load: Callable[[], Config] | None = None, **parts: Any) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        load: Callable[[], Config] | None = None,
+        tidy: Callable[[], None] | None = None,
+        **parts: Any,
+    ) -> None:
         super().__init__(config, **parts)
+        self._tidy = tidy
+        self._tidied = self.clock.steady()
         self.draining = False
         self._started: float | None = None
         self._was_ready = False
@@ -189,6 +199,10 @@ class Daemon(Engine):
 
     async def _housekeeping(self) -> None:
         self.keep_house()
+        now = self.clock.steady()
+        if self._tidy is not None and now - self._tidied >= _TIDY_SECONDS:
+            self._tidied = now
+            self._tidy()
         if self._state is not None:
             await self._state.save_if_due()
 

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.cli.loop import run_to_end, settle_memory
+from exporter.cli.loop import give_back_memory, run_to_end, settle_memory
 from exporter.cli.serving import serve
 from exporter.config import load
 from exporter.daemon import Daemon
@@ -41,7 +41,7 @@ async def _tick(seen: dict[str, float]) -> None:
 
 async def _run(config: Config, seen: dict[str, float], again: functools.partial[Config]) -> None:
     ticking = asyncio.create_task(_tick(seen))
-    await serve(Daemon(config, load=again), settle_memory)
+    await serve(Daemon(config, load=again, tidy=give_back_memory), settle_memory)
     ticking.cancel()
     await asyncio.wait((ticking,))
 

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from exporter.cli.config_file import add_config_arguments, load_config
-from exporter.cli.loop import run_to_end, settle_memory
+from exporter.cli.loop import give_back_memory, run_to_end, settle_memory
 from exporter.cli.serving import serve
 from exporter.config import ConfigError
 from exporter.config.tree import settings_tree
@@ -84,4 +84,4 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _daemon(config: Config, confidential: Confidential, load: Callable[[], Config]) -> None:
-    await serve(Daemon(config, confidential=confidential, load=load), settle_memory)
+    await serve(Daemon(config, confidential=confidential, load=load, tidy=give_back_memory), settle_memory)

@@ -75,3 +75,15 @@ async def test_a_loop_that_is_held_up_shows_in_its_lag(path: Path) -> None:
         assert slow[1] - fast[1] > slow[0] - fast[0]
         later = await exporter.shows(lambda page: (page.value(LAG + "_count") or 0) > slow[1] + 2)
         assert later.value(TICK) != after.value(TICK)
+
+
+async def test_now_and_then_what_concerns_the_whole_process_is_done(path: Path) -> None:
+    clock = LeapingClock()
+    tidied: list[float] = []
+    async with running(path, clock=clock, tidy=lambda: tidied.append(clock.steady())) as exporter:
+        await exporter.daemon._housekeeping()
+        assert tidied == []
+        clock.leap(300)
+        for _ in range(2):
+            await exporter.daemon._housekeeping()
+        assert len(tidied) == 1

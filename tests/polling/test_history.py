@@ -53,14 +53,14 @@ def test_nothing_is_known_of_what_was_never_fetched_or_is_forgotten() -> None:
 
 def test_failures_outlive_successes() -> None:
     kept = History(0.0)
-    failures = set(range(1, 40, 2))
+    failures = set(range(1, 2 * FULL.failures, 2))
     for number in range(400):
         kept.add(KEY, outcome(number in failures, number), float(number))
     fetches = kept.of(KEY)
 
-    assert told(fetches.recent) == [float(number) for number in range(399, 369, -1)]
+    assert told(fetches.recent) == [float(number) for number in range(399, 399 - FULL.fetches, -1)]
     assert told(fetches.older_failures) == [float(number) for number in sorted(failures, reverse=True)]
-    assert fetches.older_failures[0].detail == "HTTP 503, the 39th"
+    assert fetches.older_failures[0].detail == f"HTTP 503, the {max(failures)}th"
     assert kept.last_failure(KEY) == fetches.older_failures[0]
 
 
@@ -112,7 +112,7 @@ def test_with_many_factors_less_is_kept_of_each(monkeypatch: pytest.MonkeyPatch)
     for number in range(50):
         kept.add(keys[0], outcome(number % 10 == 0, number), float(number))
     assert kept.depth == FULL
-    assert len(kept.of(keys[0]).recent) == 30
+    assert len(kept.of(keys[0]).recent) == FULL.fetches
     for key in keys[1:]:
         kept.add(key, outcome(failed=False), 50.0)
     assert kept.depth == SHORT

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.exposition.catalogue import FACTOR_FAMILIES, FACTOR_UP
-from exporter.polling.history import Fetch
+from exporter.polling.history import FULL, Fetch
 from exporter.polling.ledger import FactorRecord
 from exporter.verify.outcome import Failure, Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
@@ -61,7 +61,8 @@ async def test_it_tells_the_last_fetches_newest_first(tmp_path: Path) -> None:
         "3 fetches: 1 verified, 1 unverified, 1 failed. "
         "The quickest took 212 ms, the slowest 31.2 s, the one in the middle 212 ms."
     )
-    assert "in memory alone: the last 30 fetches, and failures for longer, the last 20." in page.parts["rule"]
+    rule = f"the last {FULL.fetches} fetches, and failures for longer, the last {FULL.failures}."
+    assert f"in memory alone: {rule}" in page.parts["rule"]
 
 
 async def test_failures_are_told_for_longer(tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ async def test_failures_are_told_for_longer(tmp_path: Path) -> None:
         house.tell("factor", *[VERIFIED] * 40)
         page = await page_of(house, address("factor"))
 
-    assert len(page.rows) == 1 + 30 + 1 + 1
+    assert len(page.rows) == 1 + FULL.fetches + 1 + 1
     assert page.rows[-1][1] == "! no answer no complete answer in time timeout"
     assert page.parts["older"] == "Older failures"
     assert page.parts["notice"].startswith(
