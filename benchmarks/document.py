@@ -69,7 +69,7 @@ def _full(full: Mapping[str, Mapping[str, Any]]) -> str:
         ("failed", lambda of: f"{of['failed']:g}"),
         ("lateness p50, s", lambda of: f"{of['lag_p50']:.2f}"),
         ("lateness p99, s", lambda of: f"{of['lag_p99']:.2f}"),
-        ("CPU a fetch, µs", lambda of: f"{of['cpu_a_fetch'] * 1e6:.0f}"),
+        ("CPU a fetch, scrapes left out, µs", lambda of: f"{of['cpu_a_fetch'] * 1e6:.0f}"),
         ("CPU, share of one core, scrapes included", lambda of: f"{of['cpu_share']:.1%}"),
         ("resident memory at the end, MB", lambda of: f"{of['memory_mb']:.0f}"),
         ("a page, MB", lambda of: f"{of['scrape_bytes'] / 1e6:.1f}"),
@@ -81,7 +81,10 @@ def _full(full: Mapping[str, Mapping[str, Any]]) -> str:
             lambda of: f"{of['scrape_median']['OpenMetrics, gzip'] * 1e3:.1f}",
         ),
         ("scrape : copy and write of the same bytes, time", lambda of: f"{of['scrape_wall_to_copy']:.2f}"),
-        ("the longest the event loop stood still, ms", lambda of: f"{of['longest_stall'] * 1e3:.0f}"),
+        (
+            "the longest the event loop stood still after the first minute, ms",
+            lambda of: f"{of['longest_stall'] * 1e3:.0f}",
+        ),
         ("times it did for more than 50 ms", lambda of: f"{of['stalls_over_50_ms']:g}"),
     )
     lines = [
@@ -105,7 +108,7 @@ def draw(numbers: Mapping[str, Any]) -> None:
     drawn = (
         ("Resident memory, MB", [of["memory_mb"] for of in full.values()]),
         ("Scrape as text, plain, ms", [of["scrape_median"]["text, identity"] * 1e3 for of in full.values()]),
-        ("CPU a fetch, µs", [of["cpu_a_fetch"] * 1e6 for of in full.values()]),
+        ("CPU a fetch, scrapes left out, µs", [of["cpu_a_fetch"] * 1e6 for of in full.values()]),
     )
     for axis, (title, values) in zip(axes, drawn, strict=True):
         axis.plot(sizes, values, marker="o", color="#1f5fa8")

@@ -142,7 +142,7 @@ async def measure(factors: int, interval: float, seconds: float) -> Full:
                     await asyncio.sleep(max(0.0, start + scrapes * SCRAPE_SECONDS - time.time()))
                 end = time.time()
                 cpu = cpu_seconds(pid) - cpu
-                wall_ratio, cpu_ratio = await _beside_a_copy(pid, port, folder / "body")
+                wall_ratio, cpu_ratio = await _beside_a_copy(pid, port, folder / "page.txt")
                 failed = await _failures(port)
                 memory, peak = memory_mb(pid)
             await asyncio.sleep(3)  # for the log to be flushed

@@ -126,12 +126,13 @@ class _Counted:
 
     async def look(self) -> None:
         """Begin to measure."""
-        self._cpu, self._done = cpu_seconds(self.pid), await _fetches(self._port)
+        self._done = await _fetches(self._port)
+        self._cpu = cpu_seconds(self.pid)  # in this order, here and below: the scrapes themselves are not counted
 
     async def cost(self) -> float:
         """Return the CPU seconds of a fetch since the last look."""
-        done = await _fetches(self._port) - self._done
-        return (cpu_seconds(self.pid) - self._cpu) / done
+        spent = cpu_seconds(self.pid) - self._cpu
+        return spent / (await _fetches(self._port) - self._done)
 
     async def openmetrics(self) -> None:
         """Scrape in the other format."""

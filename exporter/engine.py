@@ -205,9 +205,7 @@ class Engine:
         self.discovery.policy = discovery_policy(config)
         difference = self.roster.list(config.factors).plus(self.discovery.watch(config.entities))
         for name in accounts.keys() - config.settings.accounts.keys():
-            account_gone = accounts.pop(name)
-            account_gone.stop()
-            self.set_aside(account_gone.finish(0))
+            self.set_aside(self.poller.drop_account(name).finish(0))
         self._retain()
         if not same_samples(old, config):
             self._show_anew()

@@ -80,7 +80,9 @@ class Folding(Generic[K]):
         self._episodes.move_to_end(key)
         episode.last_at = now
         episode.total += 1
-        if now - episode.told_at >= REPEAT_SECONDS:
+        if now - episode.told_at >= REPEAT_SECONDS and news:
+            episode.told_at, episode.full = now, 0  # a count of others must not stand for what is news
+        elif now - episode.told_at >= REPEAT_SECONDS:
             line = Line(episode.folded + 1, again=True)
             episode.told_at, episode.full, episode.folded = now, 0, 0
             return line

@@ -37,6 +37,8 @@ class Recorder:
     def revised(self, record: FactorRecord) -> None:
         """Show a factor under its new name, labels or interval."""
         self._factors.update(record)
+        if record.watched.paused:
+            self._events.forgotten(record.watched.key)
 
     def forgotten(self, record: FactorRecord) -> None:
         """Show a factor no longer."""

@@ -196,6 +196,16 @@ def test_each_event_is_written_in_full_or_counted_once(events: list[tuple[int, b
     assert told == {key: sum(event[0] == key for event in events) for key in range(4)}
 
 
+def test_a_count_never_stands_for_what_is_news() -> None:
+    time = Time()
+    folding: Folding[str] = Folding(time)
+    assert folding.happened("a", news=True) == Line(1)
+    assert folding.happened("a", news=False) == Line(0)
+    time.now = REPEAT_SECONDS + 100
+    assert folding.happened("a", news=True) == Line(1)
+    assert [count.folded for count in folding.overdue(all_of_them=True)] == [1]
+
+
 def test_those_who_are_quiet_are_forgotten() -> None:
     time = Time()
     folding: Folding[str] = Folding(time)

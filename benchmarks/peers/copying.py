@@ -20,7 +20,7 @@ async def _serve(body: bytes, port: int) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
             writer.write(head)
-            writer.write(bytes(bytearray(body)))
+            writer.write(bytearray(body))
             await writer.drain()
         writer.close()
 

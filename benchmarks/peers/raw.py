@@ -9,8 +9,9 @@ import time
 from base64 import b64encode
 
 
-async def _ask(port: int, context: ssl.SSLContext, paths: list[str], left: list[int]) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+async def _ask(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, paths: list[str], left: list[int]
+) -> None:
     credentials = b64encode(b"u:p").decode()
     while left[0] > 0:
         left[0] -= 1
@@ -21,18 +22,23 @@ async def _ask(port: int, context: ssl.SSLContext, paths: list[str], left: list[
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
         await reader.readexactly(length)
-    writer.close()
 
 
 async def _run(port: int, ca_file: str, paths_file: str, requests: int, concurrency: int) -> None:
     with open(paths_file, encoding="utf-8") as file:  # noqa: ASYNC230, PTH123 - before anything is measured
         paths = file.read().split()
     context = ssl.create_default_context(cafile=ca_file)
+    opened = [
+        await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+        for _ in range(concurrency)
+    ]
     warm, left = [concurrency * 4], [requests]
-    await asyncio.gather(*(_ask(port, context, paths, warm) for _ in range(concurrency)))
+    await asyncio.gather(*(_ask(*streams, paths, warm) for streams in opened))
     began = time.process_time()
-    await asyncio.gather(*(_ask(port, context, paths, left) for _ in range(concurrency)))
+    await asyncio.gather(*(_ask(*streams, paths, left) for streams in opened))
     print((time.process_time() - began) / requests)
+    for _, writer in opened:
+        writer.close()
 
 
 def main() -> None:

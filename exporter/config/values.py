@@ -265,7 +265,7 @@ def parse_telemetry_path(value: object) -> str:
     first, *rest = value[1:].removesuffix("/").split("/")
     if not first or "" in rest or not {".", ".."}.isdisjoint((first, *rest)):
         raise UnfitError(value, 'is not a path of its own; choose one such as "/metrics"')
-    if first in {"-", "api", "factors"} or (first in {"probe", "config"} and not rest):
+    if first in {"-", "api", "factors", "static"} or (first in {"probe", "config"} and not rest):
         raise UnfitError(value, 'is the path of another page of the exporter; choose one such as "/metrics"')
     return value
 

@@ -376,8 +376,9 @@ class AccountPoller:
             return max(0.0, self.throttle.paused_until - self._clock.steady())
         return backoff_seconds(attempts, self._rng)
 
-    def stop(self) -> None:
-        """Start no new attempt; requests under way go on."""
+    def stop(self, *, dropping: bool = False) -> None:
+        """Start no new attempt; requests under way go on, and their answers count unless ``dropping``."""
+        self._dropping |= dropping
         self._turns.stop()
         self._refusals.stop()
 

@@ -367,6 +367,11 @@ class Ledger:
                 changed.append(key)
         return changed
 
+    def drop_account(self, account: str) -> None:
+        """Forget what is known of an account that has no factor any more."""
+        self._stretch.pop(account, None)
+        self._asked.pop(account, None)
+
     def demand(self, account: str) -> float:
         """Return the requests a second that the unstretched intervals of an account ask."""
         total = sum(factors / seconds for seconds, factors in self._asked.get(account, {}).items())

@@ -151,6 +151,8 @@ class Poller:
 
     def _stretch_some(self, account: str, stretch: float) -> None:
         """Stretch the next intervals of an account: of many thousands some at a time, so that the loop goes on."""
+        if account not in self._stretching:  # it was removed
+            return
         now = self._clock.moment()
         some = list(islice(self._stretching[account], _STRETCHED_AT_ONCE))
         self._intervals_changed(self._ledger.stretch(account, stretch, now, some), now)
@@ -158,6 +160,14 @@ class Poller:
             asyncio.get_running_loop().call_soon(self._stretch_some, account, stretch)
         else:
             del self._stretching[account]
+
+    def drop_account(self, name: str) -> AccountPoller:
+        """Stop an account that is no longer configured, and forget what was known of it; return it."""
+        account = self.accounts.pop(name)
+        account.stop(dropping=True)
+        self._stretching.pop(name, None)
+        self._ledger.drop_account(name)
+        return account
 
     def keep_clients(self) -> None:
         """Replace the clients that are jammed."""

@@ -26,6 +26,7 @@ _STATUSES = {"verified": Status.VERIFIED, "unverified": Status.UNVERIFIED}
 _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 _COUNT = re.compile(r"[1-9][0-9]{0,5}")
 _ERROR_BODY_BYTES = 65536
+_LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()  # beyond, no calendar shows it
 _UNREADABLE_DATE = (ValueError, TypeError, IndexError, OverflowError)
 
 
@@ -115,7 +116,7 @@ def parse_timestamp(value: Any) -> float | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     seconds = moment.timestamp()
-    return seconds if seconds > 0 else None
+    return seconds if 0 < seconds <= _LAST_SECOND else None
 
 
 def parse_retry_after(value: str | None, now_seconds: float) -> float | None:

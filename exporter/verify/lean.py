@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import httptools
@@ -19,11 +20,9 @@ from exporter.verify.body import MAX_BODY_BYTES, Body, BodyError
 from exporter.verify.outcome import Reason
 from exporter.verify.request import Get
 from exporter.verify.resolver import DaemonThreadResolver
-from exporter.verify.transport import IDLE_CONNECTION_SECONDS, AttemptError, whole
+from exporter.verify.transport import IDLE_CONNECTION_SECONDS, AttemptError, failure_of, whole
 
 if TYPE_CHECKING:
-    import ssl
-
     Answered = tuple[int, list[tuple[bytes, bytes]], bytes | BodyError]
 
 MAX_HEAD_BYTES = 1 << 16
@@ -164,6 +163,10 @@ class _Connection(asyncio.Protocol):
         else:
             self._exchange.feed(data)
 
+    def eof_received(self) -> None:
+        """See the other side close; what is still under way ends with the connection."""
+        self.reusable = False
+
     def connection_lost(self, error: Exception | None) -> None:
         """End what is under way."""
         self.reusable = False
@@ -179,7 +182,7 @@ class _Exchange:
         self.leaves_reusable = True
         self._parser = httptools.HttpResponseParser(self)
         self._max_body_bytes = max_body_bytes
-        self._fed_bytes = 0
+        self._idle_bytes = 0
         self._head_bytes = 0
         self._code = 0  # until the head of the answer is whole, and it is no interim one
         self._headers: list[tuple[bytes, bytes]] = []
@@ -189,19 +192,22 @@ class _Exchange:
 
     def feed(self, data: bytes) -> None:
         """Take what came."""
-        self._fed_bytes += len(data)
+        self._idle_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail("the answer is not HTTP")  # even one that was whole before: more came than it announced
-        if not self._code and self._fed_bytes > 2 * MAX_HEAD_BYTES:  # a status line or interim answers, without end
+        # Since the last piece of a body: a status line, interim answers, chunk extensions or trailers without end.
+        if self._whole is None and self._idle_bytes > 2 * MAX_HEAD_BYTES:
             self._fail("the answer is not HTTP")
         if self._whole is not None and not self.answer.done():
             self.answer.set_result(self._whole)
 
     def closed(self, error: Exception | None) -> None:
         """Take the end of the connection."""
-        if isinstance(error, OSError) and error.errno and error.errno > 0:
+        if isinstance(error, ssl.SSLError):  # in TLS 1.3 a refused client certificate is told behind the handshake
+            self.answer.set_exception(failure_of(error))
+        elif isinstance(error, OSError) and error.errno and error.errno > 0:
             self._fail(os.strerror(error.errno).lower())
         elif not self._code:
             self._fail("closed before the answer was whole")
@@ -219,21 +225,22 @@ class _Exchange:
     # What the parser calls
 
     def on_message_begin(self) -> None:
-        """See an answer begin: a second one was not asked for."""
-        self.leaves_reusable &= self._whole is None
+        """See an answer begin; a second one was not asked for, and which of them is meant nobody can tell."""
+        if self._whole is not None:
+            self._fail("the answer is not HTTP")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
+        """Take a header; what comes behind a body is none (RFC 9110 §6.5.1)."""
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > MAX_HEAD_BYTES:
             self._fail("the answer is not HTTP")
-        else:
+        elif not self._code:
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Take the head of an answer, and see how its body comes."""
         code = self._parser.get_status_code()
-        if code < 200:
+        if code < 200 or self._code:
             return
         self._code = code
         encoding = b""
@@ -250,6 +257,7 @@ class _Exchange:
 
     def on_body(self, chunk: bytes) -> None:
         """Take a piece of the body."""
+        self._idle_bytes = 0
         if self._body is None:
             return
         try:

@@ -22,6 +22,9 @@ class Get(httpx.Request):
         self._content = b""
         self._origin = origin
 
+    def __repr__(self) -> str:
+        return "<Get>"  # its address holds the identity
+
     @property
     def url(self) -> httpx.URL:  # type: ignore[override]  # httpx sets it in a constructor that isn't called
         """The whole address; it holds the identity and is not for any output."""

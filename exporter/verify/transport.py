@@ -2,7 +2,8 @@
 
 Library clients time the phases of a request, so that a body that dribbles in is never late, and map most
 failures to one class. Here the clock runs from the first byte asked to the last byte read, and the reason
-comes from the chain of causes. Nothing outside this module cancels a request.
+comes from the chain of causes. Nothing outside this module cancels a request, but one
+that outlived its bound.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from aiohttp.web_protocol import RequestHandler
 
 from exporter.logs import fields
+from exporter.web.health import OWN_HEADERS
 from exporter.web.tls import is_allowed
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TELL_SECONDS = 60.0
+SLOW_SECONDS = 1.0
+"""How long a client has let the exporter wait before others go before it."""
 
 
 class Stage(IntEnum):
@@ -38,7 +40,17 @@ class Stage(IntEnum):
 class Connection(RequestHandler):
     """One connection of aiohttp's server that knows how long it may still take."""
 
-    __slots__ = ("_deadline", "_head_bytes", "_payload", "_pool", "_wire", "since", "slow_since", "stage")
+    __slots__ = (
+        "_deadline",
+        "_head_bytes",
+        "_payload",
+        "_pool",
+        "_wire",
+        "since",
+        "slow_since",
+        "stage",
+        "when_answered",
+    )
 
     def __init__(self, pool: Connections, server: web.Server, **options: Any) -> None:
         super().__init__(server, **options)
@@ -50,6 +62,7 @@ class Connection(RequestHandler):
         self.since = self._loop.time()
         self.slow_since: float | None = None
         self._deadline: float | None = None
+        self.when_answered: Callable[[Connection], None] | None = None
 
     # What happens to it
 
@@ -68,6 +81,7 @@ class Connection(RequestHandler):
         """End."""
         self._wire = None
         self._pool.forget(self)
+        self._answered()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -94,8 +108,26 @@ class Connection(RequestHandler):
         self.stage = Stage.IDLE
         self.since = self._loop.time()
         self._deadline = self._payload = None
+        self._answered()
         if not self.writing_paused:
             self.slow_since = None
+
+    def _answered(self) -> None:
+        if self.when_answered is not None:
+            self.when_answered(self)
+            self.when_answered = None
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP, or failed, with the headers of every answer: no signal of aiohttp's does."""
+        response = super().handle_error(request, status, exc, message)
+        response.headers.update({**OWN_HEADERS, **self._pool.headers})
+        return response
 
     def pause_writing(self) -> None:
         """Note that the client doesn't read as fast as it is sent."""
@@ -141,7 +173,7 @@ class Connections:
         self._names = names
         self._open: dict[Connection, socket.socket] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._told: dict[str, tuple[float, int]] = {}
+        self.headers: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -186,11 +218,14 @@ class Connections:
                 accepted.close()
 
     def close_longest_waiting(self) -> bool:
-        """Close the connection that waits longest without a request; return whether there is one."""
+        """Close the connection that waits longest, for a request or to be read; return whether there is one."""
         waiting = [connection for connection in self._open if connection.stage is not Stage.BUSY]
-        if not waiting:
-            return False
-        victim = min(waiting, key=lambda connection: (connection.stage, connection.since))
+        if waiting:
+            victim = min(waiting, key=lambda connection: (connection.stage, connection.since))
+        else:  # one that doesn't read its answer waits too
+            victim = max(self._open, key=Connection.slow_for)
+            if victim.slow_for() < SLOW_SECONDS:
+                return False
         self.tell("too many connections: the longest waiting are closed", limit=self.limits.connections)
         self._close(victim)
         return True
@@ -221,15 +256,10 @@ class Connections:
         self.tell("client refused: its certificate has none of client_allowed_sans")
         return False
 
-    def tell(self, message: str, **details: object) -> None:
-        """Log a warning that may come often: at once, then once a minute with how often it came."""
-        now = asyncio.get_running_loop().time()
-        told, count = self._told.get(message, (-TELL_SECONDS, 0))
-        if now - told < TELL_SECONDS:
-            self._told[message] = told, count + 1
-            return
-        self._told[message] = now, 0
-        log.warning("%s", message, extra=fields(**details, **({"before": count} if count else {})))
+    @staticmethod
+    def tell(message: str, **details: object) -> None:
+        """Log a warning that may come often, in constant words: the log folds it."""
+        log.warning("%s", message, extra=fields(**details))
 
     def _close(self, connection: Connection) -> None:
         accepted = self._open.pop(connection, None)

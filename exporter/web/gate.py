@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, cast
 from aiohttp import web
 
 from exporter.web.basicauth import BasicAuth, BusyError
+from exporter.web.connections import SLOW_SECONDS, Connection
 from exporter.web.health import HEALTH_PATHS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from exporter.web.connections import Connection, Connections
+    from exporter.web.connections import Connections
     from exporter.web.limits import Limits
     from exporter.web.webconfig import RateLimit, WebConfig
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _CHALLENGE = 'Basic realm="verify-factor-exporter", charset="UTF-8"'
-_SLOW_SECONDS = 1.0
 
 
 class TokenBucket:
@@ -66,7 +66,7 @@ class Gate:
     def use(self, config: WebConfig) -> None:
         """Go by this web config from now on."""
         self._auth.use(config.users)
-        self._headers = dict(config.headers)
+        self._headers = self._connections.headers = dict(config.headers)
         if self._bucket is None or self._bucket.rate != config.rate:
             self._bucket = TokenBucket(config.rate, self._now()) if config.rate else None
 
@@ -101,29 +101,36 @@ class Gate:
         if request.rel_url.raw_path == self._telemetry_path:
             if not self._room_for_a_scrape():
                 return self._too_many("scrapes", self._limits.scrapes)
-            under_way = self._scrapes
-        else:
-            if len(self._others) >= self._limits.requests:
-                return self._too_many("requests", self._limits.requests)
-            under_way = self._others
-        with _among(under_way, connection):
-            try:
+            with _among(self._scrapes, connection):
                 return await handler(request)
-            except web.RequestPayloadError:
-                return _refusal(400, "the body can't be read: it is cut short, or no HTTP")
+        if not self._room_for_a_request():
+            return self._too_many("requests", self._limits.requests)
+        self._others.add(connection)
+        connection.when_answered = self._answered  # aiohttp sends the answer when this has returned
+        try:
+            return await handler(request)
+        except web.RequestPayloadError:
+            return _refusal(400, "the body can't be read: it is cut short, or no HTTP")
+
+    def _answered(self, connection: Connection) -> None:
+        self._others.discard(connection)
+
+    def _room_for_a_request(self) -> bool:
+        """Return whether one more request may be answered; makes room by ending the one that is read slowest."""
+        return len(self._others) < self._limits.requests or self._end_slowest(self._others)
 
     def _room_for_a_scrape(self) -> bool:
         """Return whether one more scrape may begin; makes room by ending the one that is read slowest."""
-        if len(self._scrapes) < self._limits.scrapes:
-            return True
-        slow = [one for one in self._scrapes if one.slow_since is not None]
-        if slow:
-            slowest = min(slow, key=lambda one: one.slow_since or 0.0)
-            if slowest.slow_for() >= _SLOW_SECONDS:
-                slowest.abort()
-                self._scrapes.discard(slowest)
-                return True
-        return False
+        return len(self._scrapes) < self._limits.scrapes or self._end_slowest(self._scrapes)
+
+    @staticmethod
+    def _end_slowest(under_way: set[Connection]) -> bool:
+        slowest = max(under_way, key=Connection.slow_for)
+        if slowest.slow_for() < SLOW_SECONDS:
+            return False
+        slowest.abort()
+        under_way.discard(slowest)
+        return True
 
     def _too_many(self, what: str, limit: int) -> web.Response:
         self._connections.tell(f"too many {what} at once: one is refused", limit=limit)

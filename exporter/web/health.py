@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 HEALTH_PATHS = ("/-/healthy", "/-/ready")
+OWN_HEADERS = MappingProxyType({"Server": "verify-factor-exporter", "X-Content-Type-Options": "nosniff"})
 
 
 class Probed(Protocol):
@@ -60,5 +62,4 @@ def health_application(exporter: Probed) -> web.Application:
 
 async def name_server(_request: web.Request, response: web.StreamResponse) -> None:
     """Put on a response what all of them carry."""
-    response.headers["Server"] = "verify-factor-exporter"
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.update(OWN_HEADERS)

@@ -57,7 +57,10 @@ class Lifecycle:
         """Log from this level on, until the configuration's own level changes."""
         if (refusal := self._refusal(request)) is not None:
             return refusal
-        text = (await request.content.read(_LONGEST_LEVEL + 1)).decode("utf-8", "replace").strip().lower()
+        body = b""
+        while len(body) <= _LONGEST_LEVEL and (piece := await request.content.read(_LONGEST_LEVEL + 1)):
+            body += piece
+        text = body.decode("utf-8", "replace").strip().lower()
         if text not in list(LogLevel):
             known = ", ".join(LogLevel)
             return web.Response(status=400, text=f"no such level; write one of {known} as the body\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -11,8 +12,18 @@ FOREIGN = "refused: a page of another site asks for this\n"
 
 
 def is_foreign(request: web.Request) -> bool:
-    """Return whether a page of another site sent this through a person's browser (``Sec-Fetch-Site``).
+    """Return whether a page of another site sent this through a person's browser.
 
-    Programs that are no browsers send no such header.
+    ``Sec-Fetch-Site`` says so, which browsers send to https and loopback alone; elsewhere ``Origin``, or
+    ``Referer``, names another host than was asked. Programs that are no browsers send none of them.
     """
-    return request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site not in ("none", "same-origin")
+    told = request.headers.get("Origin") or request.headers.get("Referer")
+    if told is None:
+        return False
+    try:
+        return urlsplit(told).netloc.rpartition("@")[2].lower() != request.host.lower()
+    except ValueError:
+        return True

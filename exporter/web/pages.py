@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 10
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _YEAR_SECONDS = 31_536_000
+_FOR_EVER = f"max-age={_YEAR_SECONDS}, immutable"
 _CANDIDATES = 5
 _MOST_COMPARED = 500
 _BATCH = 5000
@@ -103,7 +104,7 @@ class Pages:
             body=self._static[name],
             content_type=_STATIC[name],
             charset="utf-8",
-            headers={"Cache-Control": f"max-age={_YEAR_SECONDS}, immutable"},
+            headers={"Cache-Control": _FOR_EVER if request.query_string == self._hashes[name] else "no-cache"},
         )
 
     async def status(self, request: web.Request) -> web.Response:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 
@@ -11,6 +13,7 @@ from exporter.events import FULL_LINES, EventLog
 from exporter.folding import REPEAT_SECONDS
 from exporter.polling.jam import Jam
 from exporter.polling.ledger import FactorRecord, StatusChange
+from exporter.recording import Recorder
 from exporter.verify.outcome import Answer, Failure, Outcome, Reason, Status
 from exporter.watched import EntityKey, FactorKey, WatchedEntity, WatchedFactor
 
@@ -60,6 +63,28 @@ def story(caplog: pytest.LogCaptureFixture) -> Iterator[Story]:
 def record(number: int, account: str = "main") -> FactorRecord:
     key = FactorKey(account, SERVICE, f"YF{number:032x}")
     return FactorRecord(WatchedFactor(key, f"factor-{number}", "identity-0001", 60.0))
+
+
+def test_the_first_failure_of_a_factor_is_told_by_its_name_however_late(story: Story) -> None:
+    story.fails(1, Reason.BAD_REQUEST)
+    story.now += 900
+    story.fails(2, Reason.BAD_REQUEST)
+    assert [(message, fields["factor"]) for message, fields in story.told()] == [
+        ("fetch failed", "factor-1"),
+        ("fetch failed", "factor-2"),
+    ]
+
+
+def test_the_trouble_of_a_factor_ends_when_it_is_paused(story: Story) -> None:
+    known = record(1)
+    exposition, history = mock.Mock(), mock.Mock()
+    recorder = Recorder(mock.Mock(), exposition, story.events, history)
+    story.fails(1)
+    recorder.revised(known)
+    assert len(story.told()) == 1
+    known.watched = replace(known.watched, paused=True)
+    recorder.revised(known)
+    assert [message for message, _ in story.told()] == ["no fetch fails so any more"]
 
 
 def test_the_first_five_are_written_in_full_and_the_rest_counted(story: Story) -> None:

@@ -57,6 +57,7 @@ def test_dates_in_the_forms_that_the_apis_write(text: str, seconds: float) -> No
         "20150730",
         "20150730T200000Z",
         "yesterday",
+        "9999-12-31T23:59:59-12:00",
         "2015-13-01T00:00:00Z",
         "2015-07-30T20:00:00Z" + " " * 60,
         "1969-12-31T23:59:59Z",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,19 @@ async def test_closed_to_pages_of_other_sites(tmp_path: Path, path: str, method:
     async with serving(tmp_path, web=OPEN) as house:
         reply = await house.ask(path, method, Sec_Fetch_Site=site)
         assert (reply.status, reply.text) == (403, "refused: a page of another site asks for this\n")
+
+
+@pytest.mark.parametrize("name", ["Origin", "Referer"])
+@pytest.mark.parametrize(
+    ("said", "foreign"),
+    [("http://elsewhere.example", True), ("null", True), ("http://[", True), ("{url}/", False), ("{url}", False)],
+)
+async def test_over_plain_http_the_address_of_the_page_tells(
+    tmp_path: Path, name: str, said: str, foreign: bool
+) -> None:
+    async with serving(tmp_path, web=OPEN) as house:
+        reply = await house.ask("/-/log-level", "PUT", body=b"info", **{name: said.format(url=house.url)})
+        assert reply.status == (403 if foreign else 200)
 
 
 @pytest.mark.parametrize(("path", "method"), PATHS)
@@ -85,6 +99,19 @@ async def test_the_log_level(tmp_path: Path, log_level: None) -> None:
             reply = await house.ask("/-/log-level", "PUT", body=body)
             assert (reply.status, reply.text) == (200, f"logging from {body.decode().strip().lower()} on\n")
             assert logging.getLogger("exporter").level == level
+
+
+async def test_the_log_level_in_pieces(tmp_path: Path, log_level: None) -> None:
+    async with serving(tmp_path, web=OPEN) as house:
+        host, _, port = house.url.removeprefix("http://").rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"PUT /-/log-level HTTP/1.0\r\nContent-Length: 5\r\n\r\nde")
+        await writer.drain()
+        await asyncio.sleep(0.05)  # another packet
+        writer.write(b"bug")
+        answer = await reader.read()
+        writer.close()
+        assert answer.endswith(b"logging from debug on\n")
 
 
 @pytest.mark.parametrize("body", [b"", b"verbose", b"debug" * 100, b"\xff\xfe"])

@@ -1,0 +1,111 @@
+"""What the lean transport must see for itself: where an answer ends, and what is none of it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from exporter.verify.lean import LeanTransport
+from exporter.verify.outcome import Reason
+from exporter.verify.request import Get
+
+from .attempts import (
+    CHUNKED,
+    NOT_HTTP,
+    VERIFIED,
+    Authority,
+    assert_broken,
+    assert_recovers,
+    client_of,
+    failure,
+    tls_url,
+    url_of,
+)
+from .given import IDENTITY
+from .wire import FACTOR, Wire, answer, says, then_repeats
+
+if TYPE_CHECKING:
+    from exporter.watched import WatchedFactor
+
+    from .wire import Behaviour
+
+GONE = answer(b"{}", status="404 Not Found")
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [
+        says(answer() + GONE),
+        says(answer() + answer()),
+        says(answer() + GONE[:-10]),
+        says(answer() + b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 300\r\nTwilio-Request-Id: RQother\r\n"),
+    ],
+    ids=["another's end", "the same again", "most of another", "the head of another"],
+)
+async def test_two_answers_are_none(watched: WatchedFactor, behave: Behaviour) -> None:
+    async with Wire(behave) as wire, client_of(url_of(wire)) as client:
+        attempt = await client.fetch_factor(watched)
+        assert_broken(attempt, NOT_HTTP)
+        assert (attempt.code, attempt.request_id, attempt.retry_after_seconds) == (None, "", None)
+        await assert_recovers(client, wire, watched)
+    assert wire.accepted == 2
+
+
+async def test_trailers_are_no_headers(watched: WatchedFactor) -> None:
+    chunks = b"%x\r\n%b\r\n0\r\nRetry-After: 3\r\nTwilio-Request-Id: RQlate\r\n\r\n" % (len(FACTOR), FACTOR)
+    async with Wire(says(CHUNKED + chunks)) as wire, client_of(url_of(wire)) as client:
+        for _ in range(2):
+            attempt = await client.fetch_factor(watched)
+            assert (attempt.result, attempt.request_id, attempt.retry_after_seconds) == (VERIFIED, "", None)
+    assert wire.accepted == 1
+
+
+@pytest.mark.parametrize(
+    "start", [CHUNKED + b"0\r\nX: ", CHUNKED + b"1;"], ids=["trailers", "an extension of a chunk"]
+)
+async def test_what_is_no_body_has_an_end(watched: WatchedFactor, start: bytes) -> None:
+    async with Wire(then_repeats(start, b"a" * 4096)) as wire, client_of(url_of(wire)) as client:
+        assert_broken(await client.fetch_factor(watched), NOT_HTTP)
+        await assert_recovers(client, wire, watched)
+
+
+async def test_a_client_certificate_that_is_missing(watched: WatchedFactor, authority: Authority) -> None:
+    context = authority.server()
+    context.minimum_version = ssl.TLSVersion.TLSv1_3  # which tells it behind the handshake
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(authority.file)
+    async with (
+        Wire(says(answer()), context=context) as wire,
+        client_of(tls_url(wire), ca_file=authority.file) as client,
+    ):
+        result = failure(await client.fetch_factor(watched))
+    assert result.reason is Reason.TLS
+    assert "certificate required" in result.detail
+
+
+async def test_it_asks_its_own_origin_alone() -> None:
+    transport = LeanTransport(base_url="https://verify.example", max_connections=1, context=None)
+    for request in (
+        httpx.Request("GET", "https://elsewhere.example/"),
+        httpx.Request("GET", "http://verify.example/"),
+        httpx.Request("POST", "https://verify.example/"),
+    ):
+        with pytest.raises(ValueError, match="to the origin that it was made for"):
+            await transport.handle_async_request(request)
+
+
+async def test_of_several_no_more_connections_than_allowed(watched: WatchedFactor) -> None:
+    async with Wire(says(answer())) as wire, client_of(url_of(wire), max_connections=3) as client:
+        attempts = await asyncio.gather(*(client.fetch_factor(watched) for _ in range(20)))
+    assert [attempt.result for attempt in attempts] == [VERIFIED] * 20
+    assert wire.accepted == 3
+
+
+def test_a_request_does_not_show_its_address() -> None:
+    request = Get(httpx.URL("https://verify.example"), f"/Entities/{IDENTITY}".encode(), httpx.Headers())
+    assert IDENTITY not in repr(request)
+    assert str(request.url) == f"https://verify.example/Entities/{IDENTITY}"
