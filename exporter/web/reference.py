@@ -100,8 +100,8 @@ Refused, because it would let nobody in, or do nothing: a rate limit without a b
 `client_allowed_sans`, a minimum above the maximum, TLS fields without a certificate, a bare number as an
 interval, a certificate both in the file and beside it.
 
-Suites without forward secrecy (`TLS_RSA_…`) are refused, as by toolkits built with a current Go. A list without
-the suite that HTTP/2 requires is refused unless `http2` is false, as there.
+Suites without forward secrecy (`TLS_RSA_…`) are refused. A list without the suite that HTTP/2 requires is refused
+unless `http2` is false, as there.
 
 Not counted by the rate limit: the health paths. Not the same for all time: a toolkit reads its file at each
 request and answers 500 where it is bad; here a bad new file leaves the old one in force.
@@ -113,6 +113,8 @@ SIGHUP and `POST /-/reload` read them at once. New connections get the new certi
 open stay open. Users and the rest hold from the next request on. A new file that is bad, or half a pair of
 certificate and key, leaves the old one in force: it is told once in the log, and
 `twilio_verify_exporter_config_last_reload_successful` is 0.
+A configuration is refused whole: while the exporter's own configuration or a file of the watchlist has a fault,
+a new certificate waits too. Keep an eye on that metric.
 
 ## Passwords
 

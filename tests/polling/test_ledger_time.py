@@ -153,6 +153,16 @@ def test_demand_is_what_the_unstretched_intervals_ask() -> None:
     assert ledger.demand("none") == 0
 
 
+def test_a_stretch_ends_with_its_account() -> None:
+    ledger = Ledger(LedgerPolicy())
+    ledger.watch(factor(1))
+    ledger.stretch("main", 3.0, Moment(START, START))
+    ledger.forget(key(1))
+    ledger.drop_account("main")
+    assert ledger.watch(factor(1)).interval_seconds == 300
+    assert ledger.demand("main") == pytest.approx(1 / 300)
+
+
 # Staleness
 
 

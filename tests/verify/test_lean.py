@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,6 @@ from .attempts import (
     assert_recovers,
     client_of,
     failure,
-    tls_url,
     url_of,
 )
 from .given import IDENTITY
@@ -73,16 +74,24 @@ async def test_what_is_no_body_has_an_end(watched: WatchedFactor, start: bytes) 
         await assert_recovers(client, wire, watched)
 
 
+def _refuse(listening: socket.socket, context: ssl.SSLContext) -> None:
+    """Take one client in and refuse it for its certificate, as OpenSSL tells it; asyncio's servers tell nothing."""
+    accepted, _ = listening.accept()
+    with accepted, contextlib.suppress(ssl.SSLError), context.wrap_socket(accepted, server_side=True) as secure:
+        secure.recv(1)
+
+
 async def test_a_client_certificate_that_is_missing(watched: WatchedFactor, authority: Authority) -> None:
     context = authority.server()
     context.minimum_version = ssl.TLSVersion.TLSv1_3  # which tells it behind the handshake
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(authority.file)
-    async with (
-        Wire(says(answer()), context=context) as wire,
-        client_of(tls_url(wire), ca_file=authority.file) as client,
-    ):
-        result = failure(await client.fetch_factor(watched))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        refusing = asyncio.create_task(asyncio.to_thread(_refuse, listening, context))
+        url = f"https://localhost:{listening.getsockname()[1]}"
+        async with client_of(url, ca_file=authority.file) as client:
+            result = failure(await client.fetch_factor(watched))
+        await refusing
     assert result.reason is Reason.TLS
     assert "certificate required" in result.detail
 
