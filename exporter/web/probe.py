@@ -31,9 +31,9 @@ ACCOUNT = account_name("Only a factor of this account; needed where several have
 SERVICE_SID = service_sid("Only a factor of this service; needed where several have the name.")
 TIMEOUT = seconds_header(
     "X-Prometheus-Scrape-Timeout-Seconds",
-    f"How long the client waits, as Prometheus tells it. Answered {_MARGIN_SECONDS} s before that, half of it "
-    f"where it is under {2 * _MARGIN_SECONDS:g} s; within {LONGEST_SECONDS:g} s at most, and {DEFAULT_SECONDS:g} s where "
-    "it is not given.",
+    f"How long the client waits, as Prometheus tells it. Answered {_MARGIN_SECONDS} s before that, "
+    f"half of it where it is under {2 * _MARGIN_SECONDS:g} s; within {LONGEST_SECONDS:g} s at most, "
+    f"and {DEFAULT_SECONDS:g} s where it is not given.",
 )
 PARAMETERS = (FACTOR, ACCOUNT, SERVICE_SID, TIMEOUT)
 
