@@ -38,7 +38,7 @@ class _Response(aiohttp.ClientResponse):
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         await super().start(connection)
-        self.reason = None
+        self.reason = ""
         return self
 
 

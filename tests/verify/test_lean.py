@@ -77,8 +77,12 @@ async def test_what_is_no_body_has_an_end(watched: WatchedFactor, start: bytes) 
 def _refuse(listening: socket.socket, context: ssl.SSLContext) -> None:
     """Take one client in and refuse it for its certificate, as OpenSSL tells it; asyncio's servers tell nothing."""
     accepted, _ = listening.accept()
-    with accepted, contextlib.suppress(ssl.SSLError), context.wrap_socket(accepted, server_side=True) as secure:
-        secure.recv(1)
+    with context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False) as secure:
+        with contextlib.suppress(ssl.SSLError):
+            secure.do_handshake()
+        socket.socket.shutdown(secure, socket.SHUT_WR)
+        while socket.socket.recv(secure, 1 << 16):  # what is left unread would reset the connection, alert and all
+            pass
 
 
 async def test_a_client_certificate_that_is_missing(watched: WatchedFactor, authority: Authority) -> None:
