@@ -319,6 +319,13 @@ def test_each_shard_takes_its_ordinal_from_its_pod(
     }
 
 
+def test_the_test_pod_outlasts_the_first_looks(rendering: Rendering) -> None:
+    # Ready comes after an interval at the latest, and the kubelet waits up to 5 minutes between two tries.
+    pod = rendering(case("smallest"), NEWEST).one("Pod")["spec"]
+    assert pod["restartPolicy"] == "OnFailure"
+    assert pod["activeDeadlineSeconds"] >= Settings().polling.interval + 300
+
+
 @pytest.mark.parametrize("fixture", VALID, ids=str)
 def test_there_is_time_to_stop(fixture: Case, rendering: Rendering) -> None:
     rendered = rendering(fixture, NEWEST)
