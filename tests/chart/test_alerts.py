@@ -54,7 +54,7 @@ def test_overrides_change_what_they_name_and_nothing_else(rendering: Rendering) 
     expected = copy.deepcopy(alerts([*source()["groups"], *source("watchdog.yaml")["groups"]]))
     del expected["TwilioVerifyEnrolmentAbandoned"]
     for rule in expected.values():
-        rule["labels"]["team"] = "identity"
+        rule["labels"]["team"] = "{{ with $labels.team }}{{ . }}{{ else }}identity{{ end }}"
         rule["annotations"]["runbook_url"] = re.sub(
             r"^.*/runbooks/", "https://docs.example.com/runbooks/", rule["annotations"]["runbook_url"]
         )
@@ -144,6 +144,64 @@ def test_a_newer_promtool_finds_nothing(
     fixture: Case, rendering: Rendering, newer_program: Program, tmp_path: Path
 ) -> None:
     check(newer_program("PROMTOOL3"), rendering(fixture, NEWEST), tmp_path)
+
+
+REGRESSIONS = """
+rule_files: [rules.yaml]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - series: twilio_verify_factor_last_verified_timestamp_seconds{factor="owned", team="payments"}
+        values: 9x30
+      - series: twilio_verify_factor_verified{factor="owned", team="payments"}
+        values: 0x30
+      - series: twilio_verify_factor_last_verified_timestamp_seconds{factor="other"}
+        values: 9x30
+      - series: twilio_verify_factor_verified{factor="other"}
+        values: 0x30
+      - series: twilio_verify_factor_verified{factor="new", team="payments"}
+        values: 0x90
+    promql_expr_test:
+      - expr: count by (factor, team, severity) (ALERTS{alertname=~".*Regressed", alertstate="firing"})
+        eval_time: 20m
+        exp_samples:
+          - {labels: '{factor="owned", team="payments", severity="critical"}', value: 1}
+          - {labels: '{factor="other", team="identity", severity="critical"}', value: 1}
+      - expr: count by (factor, team, severity) (ALERTS{alertname=~".*FactorUnverified", alertstate="firing"})
+        eval_time: 80m
+        exp_samples:
+          - {labels: '{factor="new", team="helpdesk", severity="warning"}', value: 1}
+"""
+
+
+@pytest.mark.external
+def test_a_label_for_every_alert_leaves_a_factor_its_own(
+    rendering: Rendering, program: Program, tmp_path: Path
+) -> None:
+    promtool = program("promtool", install="apt-get install prometheus")
+    spec = rendering(case("everything"), NEWEST).one("PrometheusRule")["spec"]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
+    (tmp_path / "test.yaml").write_text(REGRESSIONS, encoding="utf-8")
+    done = subprocess.run(
+        [promtool, "test", "rules", "test.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_severity_for_every_alert_is_no_series_to_change(helm: Helm) -> None:
+    labels = "rules.alertLabels.severity=none,rules.alertLabels.tier=1"
+    rendered = helm.template(case("sharded").values, NEWEST, "--set-string", labels)
+    for rule in alerts(groups_of(rendered)).values():
+        assert rule["labels"] == {
+            "severity": "none",
+            "tier": "{{ with $labels.tier }}{{ . }}{{ else }}1{{ end }}",
+        }
 
 
 def check(promtool: str, rendered: Rendered, folder: Path) -> None:

@@ -22,14 +22,15 @@ METADATA = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
 # Functions of text/template, of Sprig 3.2 and of Helm itself that Helm 3.8 has already; what else is used must be
 # looked up before it is added.
 HELM_3 = {
-    "add", "and", "append", "b64enc", "base", "concat", "contains", "default", "dict", "dig", "div", "empty", "eq",
-    "fail", "fromYaml", "get", "gt", "has", "hasKey", "hasPrefix", "include", "int", "join", "keys", "kindIs",
-    "len", "list", "lt", "merge", "mul", "ne", "nindent", "not", "omit", "or", "printf", "quote", "regexFind",
-    "regexFindAll", "regexMatch", "regexReplaceAllLiteral", "replace", "semverCompare", "set", "sha256sum",
-    "sortAlpha", "ternary", "toJson", "toYaml", "tpl", "trim", "trimPrefix", "trimSuffix", "trunc", "upper",
+    "add", "and", "append", "b64enc", "base", "compact", "concat", "contains", "default", "dict", "dig", "div",
+    "empty", "eq", "fail", "fromYaml", "get", "gt", "has", "hasKey", "hasPrefix", "include", "int", "join", "keys",
+    "kindIs", "len", "list", "lower", "lt", "merge", "mul", "ne", "nindent", "not", "omit", "or", "printf", "quote",
+    "regexFind", "regexFindAll", "regexMatch", "regexReplaceAll", "regexReplaceAllLiteral", "replace",
+    "semverCompare", "set", "sha256sum", "sortAlpha", "ternary", "toJson", "toYaml", "tpl", "trim", "trimPrefix",
+    "trimSuffix", "trunc", "uniq", "upper",
 }  # fmt: skip
 KEYWORDS = {"define", "if", "else", "end", "range", "with", "nil", "true", "false"}
-ACTION = re.compile(r"\{\{-?(.*?)-?\}\}", re.DOTALL)
+ACTION = re.compile(r'\{\{-?((?:/\*.*?\*/|"(?:\\.|[^"\\])*"|.)*?)-?\}\}', re.DOTALL)
 NO_FUNCTION = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\])*"|[.$][\w.$]*|\b\d+\b', re.DOTALL)
 
 

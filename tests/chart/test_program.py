@@ -256,6 +256,29 @@ def test_a_network_policy_lets_scrapes_in_and_twilio_out(fixture: Case, renderin
     assert all(block["ipBlock"]["except"] for block in twilio["to"]), "not the cloud's metadata"
 
 
+@pytest.mark.parametrize(
+    ("name", "ports"),
+    [("web-config", [443]), ("everything", [443, 3128]), ("proxies-of-accounts", [443, 8888, 80, 8443])],
+)
+def test_a_network_policy_lets_out_to_each_address_of_the_values(
+    name: str, ports: list[int], rendering: Rendering
+) -> None:
+    _dns, twilio, *_more = rendering(case(name), NEWEST).one("NetworkPolicy")["spec"]["egress"]
+    assert twilio["ports"] == [{"port": port, "protocol": "TCP"} for port in ports]
+
+
+@pytest.mark.parametrize("fixture", VALID, ids=str)
+def test_targets_say_of_which_service_they_are(fixture: Case, rendering: Rendering) -> None:
+    # A ServiceMonitor's do so without being told.
+    rendered = rendering(fixture, NEWEST)
+    services = {item["metadata"]["name"] for item in rendered.of_kind("Service")}
+    rules = [endpoint["relabelings"] for endpoint in endpoints(rendered)]
+    rules += [item["spec"]["relabelings"] for item in rendered.of_kind("ScrapeConfig")]
+    told = [rule["replacement"] for found in rules for rule in found if rule.get("targetLabel") == "service"]
+    assert len(told) == len(rendered.of_kind("PodMonitor", "ScrapeConfig"))
+    assert {*told} <= services
+
+
 @pytest.mark.parametrize("fixture", VALID, ids=str)
 def test_a_service_monitor_finds_one_service(fixture: Case, rendering: Rendering) -> None:
     rendered = rendering(fixture, NEWEST)
@@ -294,6 +317,13 @@ def test_each_shard_takes_its_ordinal_from_its_pod(
     assert rendered.workload["spec"]["serviceName"] in {
         item["metadata"]["name"] for item in rendered.of_kind("Service")
     }
+
+
+def test_the_test_pod_outlasts_the_first_looks(rendering: Rendering) -> None:
+    # Ready comes after an interval at the latest, and the kubelet waits up to 5 minutes between two tries.
+    pod = rendering(case("smallest"), NEWEST).one("Pod")["spec"]
+    assert pod["restartPolicy"] == "OnFailure"
+    assert pod["activeDeadlineSeconds"] >= Settings().polling.interval + 300
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)

@@ -14,6 +14,9 @@
 {{- if ne (len $ways) 1 -}}
 {{- fail (printf "accounts.%s.credentials: has %s; set exactly one of existingSecret, externalSecret, file and (for development) password" $name (ternary "none" (join ", " $ways) (empty $ways))) -}}
 {{- end -}}
+{{- if and $credentials.externalSecret (has $name (list "watchlist" "credentials")) -}}
+{{- fail (printf "accounts.%s.credentials.externalSecret: its Secret %s-%s would be the chart's own; give the account another name" $name (include "vfe.fullname" $) $name) -}}
+{{- end -}}
 {{- if contains "@" (default "" $account.proxy_url) -}}
 {{- fail (printf "accounts.%s.proxy_url: holds a password, which would stand in a ConfigMap; give HTTPS_PROXY from a Secret by extraEnv" $name) -}}
 {{- end -}}
