@@ -93,7 +93,8 @@ async def _fetch(config: Config, chosen: Sequence[WatchedFactor], output: str) -
                 tqdm.write(line, file=sys.stderr)
 
         await daemon.sweep(chosen, show)
-    views = [view(record) for record in sorted(daemon.ledger, key=urgency)]
+    last = daemon.history.last_request_id
+    views = [view(record, last(record.watched.key)) for record in sorted(daemon.ledger, key=urgency)]
     match output:
         case "json":
             print(json.dumps([shown.as_json() for shown in views], indent=2))

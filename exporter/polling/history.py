@@ -98,6 +98,11 @@ class History:
         older = [fetch for fetch in fetches[depth.fetches :] if fetch.failed]
         return Fetches(recent, older[: max(0, depth.failures - sum(fetch.failed for fetch in recent))])
 
+    def last_request_id(self, key: FactorKey) -> str:
+        """Return the request id of a factor's last fetch, empty where there is none."""
+        fetches = self.of(key).recent
+        return fetches[0].request_id if fetches else ""
+
     def last_failure(self, key: FactorKey) -> Fetch | None:
         """Return the latest failure of a factor that is remembered."""
         failures = [entry for entry in _entries(self._packed.get(key, b"")) if entry[_RESULT_AT] >= _FIRST_FAILURE]

@@ -44,8 +44,8 @@ class FactorRecord:
     ``status`` is what may be claimed now: it is withdrawn when it is stale. ``last_status`` remembers the last
     answer across that, for counting changes and for the interval. ``entity`` is the name of the watched entity
     that the factor was found in, empty for one that is only listed. ``status_since_seconds`` is since when
-    ``status`` was seen to be what it is; unless ``turn_seen`` it may have been so for longer. ``attempts``,
-    ``request_id`` and ``failure`` are of the last fetch.
+    ``status`` was seen to be what it is; unless ``turn_seen`` it may have been so for longer. ``attempts``
+    and ``failure`` are of the last fetch.
     """
 
     watched: WatchedFactor
@@ -71,7 +71,6 @@ class FactorRecord:
     stale_queued: float | None = None
     interval_seconds: float = 0.0
     attempts: int | None = None
-    request_id: str = ""
     failure: Failure | None = None
     last_at: Moment | None = None
 
@@ -239,7 +238,7 @@ class Ledger:
         if record is None:
             return None
         # Not the outcome itself: with 100,000 factors that alone is twenty megabytes.
-        record.attempts, record.request_id, record.last_at = outcome.attempts, outcome.request_id, now
+        record.attempts, record.last_at = outcome.attempts, now
         record.failure = outcome.result if isinstance(outcome.result, Failure) else None
         record.duration_seconds = outcome.duration_seconds
         match outcome.result:

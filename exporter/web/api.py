@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from exporter.polling.history import History
     from exporter.polling.ledger import FactorRecord, Ledger
     from exporter.polling.names import Names
     from exporter.web.views import AccountView
@@ -42,6 +43,7 @@ class Known(Protocol):
 
     ledger: Ledger
     names: Names
+    history: History
 
     def withdraw_stale(self) -> None:
         """Withdraw every status that is stale by now."""
@@ -72,7 +74,7 @@ class Api:
         wanted = [*filter(_filter(query), ledger)]
         offset = query["offset"]
         records = nsmallest(offset + min(query["limit"], MOST_FACTORS), wanted, key=urgency)[offset:]
-        return web.json_response({"total": len(wanted), "factors": [view(record).as_json() for record in records]})
+        return web.json_response({"total": len(wanted), "factors": [*map(self._shown, records)]})
 
     async def factor(self, request: web.Request) -> web.Response:
         """Answer with one factor."""
@@ -82,7 +84,10 @@ class Api:
         found = self._exporter.names.find(place["factor"], place["account"], canonical_sid(place["service_sid"]))
         if not found:
             return web.Response(status=404, text="no such factor is watched; /api/v1/factors lists them\n")
-        return web.json_response(view(found[0]).as_json())
+        return web.json_response(self._shown(found[0]))
+
+    def _shown(self, record: FactorRecord) -> dict[str, Any]:
+        return view(record, self._exporter.history.last_request_id(record.watched.key)).as_json()
 
     async def accounts(self, request: web.Request) -> web.Response:
         """Answer with the accounts: what each may spend, spends, and is held by."""

@@ -48,8 +48,8 @@ class FactorView:
         return {field.name: getattr(self, field.name) for field in fields(self)}  # no deep copies
 
 
-def view(record: FactorRecord) -> FactorView:
-    """Return what is shown of a factor."""
+def view(record: FactorRecord, request_id: str = "") -> FactorView:
+    """Return what is shown of a factor; ``request_id`` is that of its last fetch."""
     watched, failure = record.watched, record.failure
     return FactorView(
         account=watched.key.account,
@@ -67,7 +67,7 @@ def view(record: FactorRecord) -> FactorView:
         last_fetch_seconds=record.last_at.wall if record.last_at else None,
         last_fetch_duration_seconds=record.duration_seconds,
         last_fetch_attempts=record.attempts,
-        last_fetch_request_id=record.request_id or None,
+        last_fetch_request_id=request_id or None,
         failures=record.failures,
         last_failure=failure.detail or failure.reason.value if failure else None,
         last_failure_reason=failure.reason if failure else None,
