@@ -173,10 +173,10 @@ OUTAGES = (
         {minute: [ACCOUNT] for minute in range(25, 90)},
     ),
     Case(
-        "one factor, fetched each five minutes and at times a little late, fails after six good fetches",
+        "one factor, fetched each five minutes and a minute late, fails after six good fetches",
         _DOWN,
-        fetches(steps(5, 5, 5, 6)) | failures("timeout", steps(5, 5, 5, 6, spared=6)),
-        {45: []} | {minute: [ACCOUNT] for minute in range(60, 120)},
+        fetches(steps(6)) | failures("timeout", steps(6, spared=6)),
+        {50: []} | {minute: [ACCOUNT] for minute in range(64, 120)},
     ),
     Case(
         "one factor, fetched each five minutes, each fourth of whose fetches is answered",
