@@ -218,6 +218,12 @@ OUTAGES = (
         {33: [], 42: [ACCOUNT]},
     ),
     Case(
+        "a restart of the process as it begins, few fetches",
+        _DOWN,
+        fetches("0+0.5x44 0+0.5x40") | failures("server_error", phases((0, 30), (0.5, 15)) + " 0+0.5x40"),
+        {45: [], 58: [ACCOUNT]},
+    ),
+    Case(
         "a restart of the process in the middle, few fetches",
         _DOWN,
         fetches("90+0.5x40 0+0.5x40") | failures("server_error", "50+0.5x40 0+0.5x40"),
