@@ -169,6 +169,7 @@ def _coverage(settings: Settings) -> Alert:
     def shards(operator: str) -> str:
         return f"{operator} {settings.without()} (last_over_time({SHARDS.name}[5m]))"
 
+    # Pending for longer than a change of the number of shards takes, in which each pod is seen for 5 minutes more.
     # Where the exporters disagree, the second half tells: then it does not matter which number the first one takes.
     present = f"count without (shard) (group {settings.without()} (present_over_time({SHARD_INFO.name}[5m])))"
     return Alert(
@@ -178,7 +179,7 @@ def _coverage(settings: Settings) -> Alert:
 or
 {shards("min")} < {shards("max")}""",
         Severity.CRITICAL,
-        pending="10m",
+        pending="20m",
         when="a shard has no exporter, or the exporters disagree on the number of shards",
         summary="A part of the watchlist is watched by nobody.",
         description="The exporters of job {{ $labels.job }} do not cover all shards, or disagree on their number "

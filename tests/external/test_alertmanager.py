@@ -122,6 +122,7 @@ SEEN_BEFORE = (
     alert("FactorUnverified", factor="never-verified", **SERVICE),
     alert("FactorMissing", factor="seen-missing", **SERVICE),
 )
+STAGING, PRODUCTION = {"namespace": "staging"}, {"namespace": "production"}
 CASES = {
     "nothing-silences-them": Case(active=(*ERROR_RATES[:2], *ERROR_RATES[3:], *SEEN_BEFORE)),
     "api-down": Case(
@@ -137,6 +138,25 @@ CASES = {
     "scheduler-stalled": Case(
         active=(alert("SchedulerStalled", **COMMON), *SEEN_BEFORE),
         silent=(*ERROR_RATES, alert("ScheduleLagging", "warning", **COMMON)),
+    ),
+    "namespaces": Case(
+        active=(
+            alert("APIDown", **ACCOUNT, **STAGING),
+            alert("ExporterDown", **COMMON, **STAGING),
+            alert("MassMissing", **SERVICE, **STAGING),
+            stale(**PRODUCTION),
+            alert("WatchlistEmpty", **COMMON, **PRODUCTION),
+            alert("FactorMissing", factor="of-production", **SERVICE, **PRODUCTION),
+        ),
+        silent=(
+            stale(**STAGING),
+            alert("WatchlistEmpty", **COMMON, **STAGING),
+            alert("FactorMissing", factor="of-staging", **SERVICE, **STAGING),
+        ),
+    ),
+    "absent-from-all-namespaces": Case(
+        active=(alert("ExporterAbsent", **COMMON),),
+        silent=(stale(**STAGING), stale(**PRODUCTION)),
     ),
     "a-service-gone": Case(
         active=(
@@ -225,7 +245,7 @@ async def see_receivers(session: aiohttp.ClientSession, url: str) -> None:
     assert teams == {("payments", "payments-pager"), ("no-pager", "ops-pager")}
 
 
-GROUP = ("alertname", "cluster", "job", "account", "service_sid")
+GROUP = ("alertname", "cluster", "namespace", "job", "account", "service_sid")
 
 
 def group_of(page: Page) -> tuple[str, ...]:

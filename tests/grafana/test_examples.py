@@ -85,6 +85,13 @@ def test_what_waits_for_its_cause_waits_long_enough() -> None:
     assert soonest + parse_duration(symptoms["group_wait"]) >= shortest + slowest + 60
 
 
+def test_releases_in_several_namespaces_are_kept_apart() -> None:
+    """Messages name one namespace, and a cause silences within its own: but for the one that has no target."""
+    without = [rule["source_matchers"] for rule in ROUTES["inhibit_rules"] if "namespace" not in rule["equal"]]
+    assert "namespace" in ROUTES["route"]["group_by"]
+    assert without == [['alertname="TwilioVerifyExporterAbsent"']]
+
+
 def alternatives(matcher: str) -> list[str]:
     """Return the alerts that a matcher of several names."""
     found = re.fullmatch(r'alertname=~"TwilioVerify\(([A-Za-z|]+)\)"', matcher)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.rules.cases import JOB, POD_A, POD_B, Case, Told, name
-from tests.rules.of_fetches import phases
+from tests.rules.of_fetches import phases, steps
 
 ACCOUNT = {**JOB, "account": "main"}
 ONE, OTHER = {"service_sid": "VA1"}, {"service_sid": "VA2"}
@@ -87,14 +87,14 @@ OUTAGES = (
     Case(
         "nothing is answered for ten minutes",
         _DOWN,
-        fetches("0+10x60") | failures("timeout", phases((0, 20), (10, 10), (0, 30))),
-        {24: [], 29: [], 30: [ACCOUNT], 40: [ACCOUNT], 41: []},
+        fetches("0+10x90") | failures("timeout", phases((0, 20), (10, 10), (0, 60))),
+        {24: [], 29: [], 30: [ACCOUNT], 75: [ACCOUNT], 76: []},
         Told(
             30,
             ACCOUNT,
             "The Verify API can't be reached.",
             "100% of the fetches of account main end in time-outs, connection errors or 5xx: Twilio is down, or "
-            "the way to it is.",
+            "the way to it is. This alert ends 45 minutes after the last sign of it.",
             _EXPORTER,
         ),
     ),
@@ -152,25 +152,43 @@ OUTAGES = (
         {10: [ACCOUNT], 60: [ACCOUNT]},
     ),
     Case(
-        "two failures within 15 minutes are few, though nothing else was fetched",
+        "two failures within 20 minutes are few, though nothing else was fetched",
         _DOWN,
-        fetches("0+0.18x60") | failures("timeout", "0+0.18x60"),
+        fetches("0+0.135x60") | failures("timeout", "0+0.135x60"),
         {30: [], 60: []},
     ),
     Case(
-        "three failures within 15 minutes are all of a small watchlist",
+        "three failures within 20 minutes are all of a small watchlist",
         _DOWN,
-        fetches("0+0.108x60", ONE, POD_A)
-        | failures("timeout", "0+0.108x60", ONE, POD_A)
-        | fetches("0+0.108x60", OTHER, POD_B)
-        | failures("tls", "0+0.108x60", OTHER, POD_B),
+        fetches("0+0.081x60", ONE, POD_A)
+        | failures("timeout", "0+0.081x60", ONE, POD_A)
+        | fetches("0+0.081x60", OTHER, POD_B)
+        | failures("tls", "0+0.081x60", OTHER, POD_B),
         {40: [ACCOUNT], 60: [ACCOUNT]},
+    ),
+    Case(
+        "one factor, fetched each five minutes, all of whose fetches fail",
+        _DOWN,
+        fetches(steps(5)) | failures("timeout", steps(5)),
+        {minute: [ACCOUNT] for minute in range(25, 90)},
+    ),
+    Case(
+        "one factor, fetched each five minutes and a minute late, fails after six good fetches",
+        _DOWN,
+        fetches(steps(6)) | failures("timeout", steps(6, spared=6)),
+        {50: []} | {minute: [ACCOUNT] for minute in range(64, 120)},
+    ),
+    Case(
+        "one factor, fetched each five minutes, each fourth of whose fetches is answered",
+        _DOWN,
+        fetches(steps(5)) | failures("timeout", steps(5, 5, 10)),
+        {minute: [] for minute in range(25, 90, 5)},
     ),
     Case(
         "9.7 failures in five minutes are not many: only the longer window judges them",
         _DOWN,
         fetches("0+1.94x60") | failures("timeout", phases((0, 30), (1.94, 30))),
-        {42: [], 55: [ACCOUNT]},
+        {42: [], 57: [ACCOUNT]},
     ),
     Case(
         "10.3 failures in five minutes, of two pods and two services",
@@ -182,10 +200,10 @@ OUTAGES = (
         {33: [], 42: [ACCOUNT]},
     ),
     Case(
-        "an outage of a quarter of an hour is over for few fetches",
+        "an outage of half an hour is over for few fetches",
         _DOWN,
-        fetches("0+0.5x90") | failures("timeout", phases((0, 20), (0.5, 30), (0, 40))),
-        {32: [], 42: [ACCOUNT], 61: [ACCOUNT], 64: []},
+        fetches("0+0.5x120") | failures("timeout", phases((0, 20), (0.5, 30), (0, 70))),
+        {37: [], 46: [ACCOUNT], 96: [ACCOUNT], 99: []},
     ),
     Case(
         "a restart of the process in the middle",
@@ -200,6 +218,12 @@ OUTAGES = (
         {33: [], 42: [ACCOUNT]},
     ),
     Case(
+        "a restart of the process as it begins, few fetches",
+        _DOWN,
+        fetches("0+0.5x44 0+0.5x40") | failures("server_error", phases((0, 30), (0.5, 15)) + " 0+0.5x40"),
+        {45: [], 58: [ACCOUNT]},
+    ),
+    Case(
         "a restart of the process in the middle, few fetches",
         _DOWN,
         fetches("90+0.5x40 0+0.5x40") | failures("server_error", "50+0.5x40 0+0.5x40"),
@@ -208,6 +232,13 @@ OUTAGES = (
 )
 
 LIMITS = (
+    Case(
+        "one factor, fetched each five minutes and always limited",
+        _LIMITED,
+        requests("429", steps(5)),
+        {20: []} | {minute: [ACCOUNT] for minute in range(46, 90)},
+        severity="warning",
+    ),
     Case(
         "limited for an hour",
         _LIMITED,

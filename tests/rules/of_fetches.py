@@ -26,6 +26,11 @@ def phases(*rates: tuple[float, int]) -> str:
     return " ".join(parts)
 
 
+def steps(*minutes: int, spared: int = 0) -> str:
+    """Return a counter that grows by one after so many minutes, again and again, but for the first few times."""
+    return " ".join(f"{max(0, step - spared)}x{minutes[step % len(minutes)] - 1}" for step in range(24))
+
+
 # Of two pods, one of which starts anew as failures begin; fewer are fetched from then on.
 _TWO_PODS_AND_A_RESTART = fetches(
     "0+30x400 0+10x200", {"timeout": "0x400 0+6x200", "connect": "0x400 0+2x200"}, POD_A
@@ -35,7 +40,7 @@ _SHORT_BURNS = (
         "all fails from the start, for 20 minutes",
         _BURN,
         fetches(phases((10, 20), (1000, 40)), {"timeout": phases((10, 20), (0, 40))}),
-        {2: [], 3: [SERVICE], 20: [SERVICE], 35: [SERVICE], 37: []},
+        {2: [], 3: [SERVICE], 20: [SERVICE], 25: [SERVICE], 27: []},
         Told(
             10,
             SERVICE,
@@ -49,6 +54,12 @@ _SHORT_BURNS = (
         _BURN,
         fetches("0x9 1x29 2x29", {"timeout": "0x9 1x60"}),
         {11: [], 15: [], 40: []},
+    ),
+    Case(
+        "one factor, fetched each five minutes, all of whose fetches fail",
+        _BURN,
+        fetches(steps(5), {"timeout": steps(5)}),
+        {40: []} | {minute: [SERVICE] for minute in range(63, 110)},
     ),
     Case("nothing fetched, nothing told", _BURN, fetches("0x60", {"timeout": "0x60"}), {30: [], 60: []}),
     Case(

@@ -142,12 +142,12 @@ SHARDING = (
     Case(
         "one of three shards is away for a while",
         _SHARDS,
-        shard(0, "1x60", "3x60")
-        | shard(1, "1x60", "3x60", POD_B)
-        | shard(2, "1x9 stale _x29 1x20", "3x9 stale _x29 3x20", POD_C),
-        {9: [], 22: [], 26: [JOB], 39: [JOB], 40: []},
+        shard(0, "1x80", "3x80")
+        | shard(1, "1x80", "3x80", POD_B)
+        | shard(2, "1x9 stale _x39 1x30", "3x9 stale _x39 3x30", POD_C),
+        {9: [], 32: [], 36: [JOB], 49: [JOB], 50: []},
         Told(
-            30,
+            40,
             JOB,
             "A part of the watchlist is watched by nobody.",
             "The exporters of job verify-factor-exporter do not cover all shards, or disagree on their number "
@@ -155,24 +155,24 @@ SHARDING = (
             "twilio-verify-exporter",
         ),
     ),
-    Case("one exporter for all", _SHARDS, shard(0, "1x60", "1x60"), {20: []}),
+    Case("one exporter for all", _SHARDS, shard(0, "1x60", "1x60"), {30: []}),
     Case(
         "two replicas of the same shard are one",
         _SHARDS,
         shard(0, "1x60", "2x60") | shard(0, "1x60", "2x60", POD_B),
-        {9: [], 10: [JOB]},
+        {19: [], 20: [JOB]},
     ),
     Case(
         "all shards are there, one of them twice",
         _SHARDS,
         shard(0, "1x60", "2x60") | shard(0, "1x60", "2x60", POD_C) | shard(1, "1x60", "2x60", POD_B),
-        {20: []},
+        {30: []},
     ),
     Case(
         "they disagree, though there is one for each",
         _SHARDS,
         shard(0, "1x60", "2x60") | shard(1, "1x60", "3x60", POD_B) | shard(2, "1x60", "3x60", POD_C),
-        {9: [], 10: [JOB]},
+        {19: [], 20: [JOB]},
     ),
     Case(
         "they disagreed: the pod of the old number is gone",
@@ -180,39 +180,49 @@ SHARDING = (
         shard(0, "1x60", "3x60")
         | shard(1, "1x60", "3x60", POD_B)
         | shard(2, "1x60", "3x60", POD_C)
-        | shard(0, "1x19 stale", "2x19 stale", {**POD_C, "instance": "10.0.0.4:10069"}),
-        {15: [JOB], 22: [JOB], 26: []},
+        | shard(0, "1x29 stale", "2x29 stale", {**POD_C, "instance": "10.0.0.4:10069"}),
+        {25: [JOB], 32: [JOB], 36: []},
     ),
     Case(
         "the pod that knew of more is gone",
         _SHARDS,
-        shard(0, "1x60", "2x60") | shard(1, "1x60", "2x60", POD_B) | shard(0, "1x19 stale", "3x19 stale", POD_C),
-        {15: [JOB], 22: [JOB], 26: []},
+        shard(0, "1x60", "2x60") | shard(1, "1x60", "2x60", POD_B) | shard(0, "1x29 stale", "3x29 stale", POD_C),
+        {25: [JOB], 32: [JOB], 36: []},
     ),
     Case(
         "the number of shards alone is gone",
         _SHARDS,
-        shard(0, "1x60", "2x19 stale"),
-        {15: [JOB], 22: [JOB], 26: []},
+        shard(0, "1x60", "2x29 stale"),
+        {25: [JOB], 32: [JOB], 36: []},
     ),
-    Case("one exporter for all is to be one of two", _SHARDS, shard(0, "1x60", "1x19 2x40"), {29: [], 30: [JOB]}),
+    Case("one exporter for all is to be one of two", _SHARDS, shard(0, "1x60", "1x19 2x40"), {39: [], 40: [JOB]}),
     Case(
         "a third one that knows of three is gone, and its shard with it",
         _SHARDS,
-        shard(0, "1x60", "2x60") | shard(1, "1x60", "2x60", POD_B) | shard(2, "1x19 stale", "3x19 stale", POD_C),
-        {15: [JOB], 22: [JOB], 26: []},
+        shard(0, "1x60", "2x60") | shard(1, "1x60", "2x60", POD_B) | shard(2, "1x29 stale", "3x29 stale", POD_C),
+        {25: [JOB], 32: [JOB], 36: []},
     ),
     Case(
         "a third one learns that it is one of three",
         _SHARDS,
         shard(0, "1x60", "2x60") | shard(1, "1x60", "2x60", POD_B) | shard(2, "1x60", "2x19 3x40", POD_C),
-        {29: [], 30: [JOB]},
+        {39: [], 40: [JOB]},
     ),
     Case(
         "the last one learns that there are three",
         _SHARDS,
-        shard(0, "1x60", "3x60") | shard(1, "1x60", "3x60", POD_B) | shard(2, "1x60", "2x19 3x40", POD_C),
-        {19: [JOB], 20: [], 22: []},
+        shard(0, "1x60", "3x60") | shard(1, "1x60", "3x60", POD_B) | shard(2, "1x60", "2x29 3x40", POD_C),
+        {29: [JOB], 30: [], 32: []},
+    ),
+    Case(
+        "two shards become three, a pod at a time",
+        _SHARDS,
+        shard(0, "1x9 stale", "2x9 stale")
+        | shard(1, "1x23 stale", "2x23 stale", POD_B)
+        | shard(2, "_x10 1x60", "_x10 3x60", POD_C)
+        | shard(0, "_x12 1x60", "_x12 3x60", {**POD_A, "instance": "10.0.0.4:10069"})
+        | shard(1, "_x26 1x60", "_x26 3x60", {**POD_B, "instance": "10.0.0.5:10069"}),
+        {9: [], 21: [], 24: [], 28: [], 30: [], 60: []},
     ),
     Case("no series, no alert", _SHARDS, up("1x60"), {30: []}),
 )

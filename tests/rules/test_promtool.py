@@ -13,7 +13,7 @@ from grafana.rules.model import Settings
 from grafana.rules.render import RULES, WATCHDOG, groups
 
 from . import of_accounts, of_exporters, of_factors, of_fetches, of_services, of_watchlists
-from .cases import Case, document, firing_documents, name, run, told_documents
+from .cases import POD_A, Case, document, firing_documents, name, run, told_documents
 from .of_factors import BOB, factor
 
 pytestmark = pytest.mark.external
@@ -62,6 +62,46 @@ def test_every_alert_has_a_case_that_tells_all_and_one_without_series() -> None:
     for of in alerts - {"Watchdog"}:
         assert any(whom for case in cases if case.of == of for whom in case.firing.values()), of
         assert any(not any(case.firing.values()) for case in cases if case.of == of), of
+
+
+def test_an_outage_that_is_over_pages_no_second_time(promtool: str, tmp_path: Path) -> None:
+    """While FetchErrorBudgetBurn looks back at an outage, APIDown, which silences it, still fires."""
+    good, end, fetches_a_minute = 360, 360 + 160 + 90, 4  # six good hours of 20 factors, each asked each 5 minutes
+    series: dict[str, str] = {}
+    outages = range(50, 161, 10)
+    for outage in outages:
+        labels = {**of_services.SERVICE, "account": f"{outage} minutes", **POD_A}
+        failed = {"reason": "timeout"}
+        series[name("twilio_verify_fetches_total", labels)] = f"0+{fetches_a_minute}x{end}"
+        series[name("twilio_verify_fetch_failures_total", labels, failed)] = of_fetches.phases(
+            (0, good), (fetches_a_minute, outage), (0, end - good - outage)
+        )
+    burn, down = (
+        f'ALERTS{{alertname="TwilioVerify{of}", alertstate="firing"}}' for of in ("FetchErrorBudgetBurn", "APIDown")
+    )
+    every = [{"labels": name("", {"account": f"{outage} minutes"}), "value": 1} for outage in outages]
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": each, "values": values} for each, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": f"max_over_time(({burn} unless on (account) {down})[{end - good}m:1m])",
+                "eval_time": f"{end}m",
+                "exp_samples": [],
+            },
+            {  # Each of them had both, and in the longest Burn did outlive the outage.
+                "expr": " and ".join(f"group by (account) (last_over_time({each}[4h]))" for each in (burn, down)),
+                "eval_time": f"{end}m",
+                "exp_samples": every,
+            },
+            {"expr": f"group by (account) ({burn})", "eval_time": f"{good + 160 + 20}m", "exp_samples": every[-1:]},
+            {"expr": f"{burn} or {down}", "eval_time": f"{end}m", "exp_samples": []},
+        ],
+    }
+    path = tmp_path / "outages.yaml"
+    path.write_text(document(FILES, [test]), encoding="utf-8")
+    said = run(promtool, path)
+    assert said.returncode == 0, said.stderr
 
 
 # Exactly one alert a factor: every state that the series of a factor can be in, all at once
