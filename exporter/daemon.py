@@ -31,14 +31,14 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 15.0
 _SWEEP_SECONDS = 0.02
 _LAST_SAVE_SECONDS = 5.0
-_TIDY_SECONDS = 300.0
+_TIDY_SECONDS = 60.0
 
 
 class Daemon(Engine):
     """One exporter: polls what its configuration lists and serves what it knows, from its start to its end.
 
     Takes what an :class:`Engine` takes, and ``load``, which reads the configuration anew for a reload; without it
-    there is none. ``tidy`` is called every five minutes, for what concerns the whole process.
+    there is none. ``tidy`` is called each minute, for what concerns the whole process.
     """
 
     def __init__(

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import benchmarks.shipped  # noqa: F401 - first
 from exporter.cli.loop import give_back_memory, run_to_end, settle_memory
 from exporter.cli.serving import serve
 from exporter.config import load

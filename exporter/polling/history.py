@@ -28,7 +28,7 @@ class Depth(NamedTuple):
 
 
 FULL = Depth(fetches=12, failures=10)
-SHORT = Depth(fetches=4, failures=3)
+SHORT = Depth(fetches=3, failures=2)
 FULL_FACTORS = 10_000  # with more of them, each factor's history is short
 
 _HEAD = struct.Struct("<BdfHBBB")  # length, wall time, duration, code, attempts, result, length of the request id

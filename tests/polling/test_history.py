@@ -120,8 +120,8 @@ def test_with_many_factors_less_is_kept_of_each(monkeypatch: pytest.MonkeyPatch)
     cut = kept.of(keys[0])
     kept.forget(keys[3])
 
-    assert told(cut.recent) == [51.0, 49.0, 48.0, 47.0]
-    assert told(cut.older_failures) == [40.0, 30.0, 20.0]
+    assert told(cut.recent) == [51.0, 49.0, 48.0]
+    assert told(cut.older_failures) == [40.0, 30.0]
     assert kept.depth == FULL
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.exposition.catalogue import FACTOR_FAMILIES, FACTOR_UP
-from exporter.polling.history import FULL, Fetch
+from exporter.polling.history import FULL, SHORT, Fetch
 from exporter.polling.ledger import FactorRecord
 from exporter.verify.outcome import Failure, Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
@@ -88,7 +88,8 @@ async def test_where_many_are_watched_it_says_that_less_is_kept(
         house.tell("two", VERIFIED)
         page = await page_of(house, address("one"))
 
-    assert "the last 4 fetches, and failures for longer, the last 3. With up to 10000" in page.parts["rule"]
+    rule = f"the last {SHORT.fetches} fetches, and failures for longer, the last {SHORT.failures}. With up to 10000"
+    assert rule in page.parts["rule"]
 
 
 async def test_what_was_never_fetched_claims_nothing(tmp_path: Path) -> None:
