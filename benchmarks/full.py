@@ -142,9 +142,9 @@ async def measure(factors: int, interval: float, seconds: float) -> Full:
                     await asyncio.sleep(max(0.0, start + scrapes * SCRAPE_SECONDS - time.time()))
                 end = time.time()
                 cpu = cpu_seconds(pid) - cpu
+                memory, peak = memory_mb(pid)  # steady, and scraped each 15 s; what follows scrapes without pause
                 wall_ratio, cpu_ratio = await _beside_a_copy(pid, port, folder / "page.txt")
                 failed = await _failures(port)
-                memory, peak = memory_mb(pid)
             await asyncio.sleep(3)  # for the log to be flushed
         by_sid: dict[str, list[float]] = defaultdict(list)
         for line in arrivals.read_text(encoding="ascii").splitlines():
