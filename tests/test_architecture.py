@@ -169,7 +169,8 @@ def tracked_texts() -> Iterator[tuple[str, str]]:
 
 
 def test_nothing_is_left_to_do_in_a_comment() -> None:
-    assert [name for name, text in tracked_texts() if UNFINISHED.search(text)] == []
+    texts = ((name, text) for name, text in tracked_texts() if not name.endswith(".png"))  # pixels spell anything
+    assert [name for name, text in texts if UNFINISHED.search(text)] == []
 
 
 def test_no_file_names_a_path_of_the_machine_it_was_written_on() -> None:
