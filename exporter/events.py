@@ -215,6 +215,10 @@ class EventLog:
                 ),
             )
 
+    def entity_forgotten(self, entity: WatchedEntity) -> None:
+        """Take note that an entity is no longer watched: what its walks failed at is over without a line."""
+        self._walks.over(entity.key)
+
     def credentials_refused(self, account: str, failure: Failure) -> None:
         """Write that an account is paused for its credentials: loud, once."""
         log.error(

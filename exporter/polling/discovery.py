@@ -97,7 +97,9 @@ class Discovery:
         wanted = {entity.key: entity for entity in entities}
         for key in self._entities.keys() - wanted.keys():
             self._schedule.remove(key)
-            difference = difference.plus(self._lose(self._entities.pop(key), None))
+            entity = self._entities.pop(key)
+            difference = difference.plus(self._lose(entity, None))
+            self._observer.entity_forgotten(entity.watched)
         now = self._clock.steady()
         for key, watched in wanted.items():
             known = self._entities.get(key)

@@ -47,6 +47,9 @@ class Observer(Protocol):
     def walk_failed(self, entity: WatchedEntity, failure: Failure) -> None:
         """Called after a list of an entity's factors failed."""
 
+    def entity_forgotten(self, entity: WatchedEntity) -> None:
+        """Called when an entity is no longer watched, after its factors are forgotten."""
+
     def credentials_refused(self, account: str, failure: Failure) -> None:
         """Called when a refusal is confirmed and the account pauses."""
 

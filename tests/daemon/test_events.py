@@ -297,6 +297,18 @@ def test_what_is_folded_is_told_at_the_end(story: Story) -> None:
     assert story.told() == []
 
 
+def test_an_entity_that_is_no_longer_watched_is_told_no_more(story: Story) -> None:
+    entity = WatchedEntity(EntityKey("main", SERVICE, "identity-0001"), "ops", 60.0)
+    for _ in range(3):
+        story.events.walk_failed(entity, Failure(Reason.TIMEOUT, "in words"))
+    story.told()
+    story.events.entity_forgotten(entity)
+    story.events.flush(at_the_end=True)
+    assert story.told() == []
+    story.events.walk_failed(entity, Failure(Reason.TIMEOUT, "in words"))
+    assert [message for message, _ in story.told()] == ["an entity's factors can't be listed"], "news again"
+
+
 def test_what_goes_on_too_seldom_to_be_told_by_the_next_is_told_all_the_same(story: Story) -> None:
     story.fails(1)
     story.now += 10

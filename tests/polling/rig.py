@@ -192,6 +192,7 @@ class Diary:
     withdrawals: list[tuple[float, FactorKey]] = field(default_factory=list)
     intervals: list[tuple[float, FactorKey, float]] = field(default_factory=list)
     walks: list[tuple[float, str, int | Failure]] = field(default_factory=list)
+    forgotten_entities: list[str] = field(default_factory=list)
     refusals: list[tuple[float, Reason]] = field(default_factory=list)
     acceptances: list[float] = field(default_factory=list)
     rate_limits: list[tuple[float, float, int]] = field(default_factory=list)
@@ -238,6 +239,9 @@ class Diary:
 
     def walk_failed(self, entity: WatchedEntity, failure: Failure) -> None:
         self.walks.append((self._loop.time(), entity.name, failure))
+
+    def entity_forgotten(self, entity: WatchedEntity) -> None:
+        self.forgotten_entities.append(entity.name)
 
     def credentials_refused(self, account: str, failure: Failure) -> None:
         assert account
@@ -348,7 +352,7 @@ class Rig:
     def offer(self, *keys: FactorKey) -> None:
         """Make factors due at this moment, as a tick does."""
         for key in keys:
-            self.schedule._entries[key] = None  # as if popped
+            self.schedule._due[key] = None  # as if popped
             self.accounts[key.account].offer(key, self.clock.steady())
         for account in self.accounts.values():
             account.pump()

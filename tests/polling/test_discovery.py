@@ -245,6 +245,7 @@ async def test_a_walk_under_way_for_an_entity_that_was_removed_is_dropped() -> N
     assert len(bench.rig.client.listings) == 1
     assert bench.watched == set()
     assert bench.rig.diary.walks == []
+    assert bench.rig.diary.forgotten_entities == [entity().name]
 
 
 @in_virtual_time
