@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from heapq import nsmallest
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
@@ -11,6 +10,7 @@ from exporter.polling.ledger import STATUSES, UNKNOWN
 from exporter.watched import canonical_sid
 from exporter.web.parameters import account_name, choice, read_query, service_sid, text, whole_number
 from exporter.web.probe import LONGEST_NAME
+from exporter.web.selection import find
 from exporter.web.views import urgency, view
 
 if TYPE_CHECKING:
@@ -70,11 +70,9 @@ class Api:
         """Answer with the factors that were asked for, what is wrong first."""
         query = read_query(request, FACTORS_PARAMETERS)
         self._exporter.withdraw_stale()
-        ledger = self._exporter.ledger
-        wanted = [*filter(_filter(query), ledger)]
-        offset = query["offset"]
-        records = nsmallest(offset + min(query["limit"], MOST_FACTORS), wanted, key=urgency)[offset:]
-        return web.json_response({"total": len(wanted), "factors": [*map(self._shown, records)]})
+        found = await find(self._exporter.ledger, (_filter(query),), urgency)
+        records = await found.part(query["offset"], min(query["limit"], MOST_FACTORS))
+        return web.json_response({"total": found.matched, "factors": [*map(self._shown, records)]})
 
     async def factor(self, request: web.Request) -> web.Response:
         """Answer with one factor."""

@@ -20,7 +20,7 @@ from exporter.watched import canonical_sid
 from exporter.web.views import urgency
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from exporter.polling.ledger import FactorRecord
     from exporter.watched import FactorKey
@@ -170,7 +170,7 @@ SORTS: Mapping[str, Order] = {
     "factor": Order("Factor", lambda record, _: record.watched.name.casefold()),
     "state": Order("State", lambda record, _: float(urgency(record)[0])),
     "since": Order("Since", lambda record, _: _back(record.status_since_seconds)),
-    "last": Order("Last look", lambda record, _: _back(record.last_at.wall if record.last_at else None)),
+    "last": Order("Last look", lambda record, _: _back(record.last_seconds)),
     "next": Order("Next look", lambda record, due: due(record.watched.key)),
     "latency": Order("Latency", lambda record, _: record.duration_seconds),
     "failures": Order("Last failure", lambda record, _: _back(record.failing_since_seconds)),
@@ -195,54 +195,79 @@ class Selection:
     counts: Mapping[str, int]
 
 
-async def select(
-    records: Iterable[FactorRecord], query: Query, due: Callable[[FactorKey], float | None]
-) -> Selection:
-    """Return the page that is asked for, or the last one; ``due`` tells when a factor is looked at next."""
+class Found:
+    """The records that pass some tests, in order."""
+
+    def __init__(self, runs: list[_Run]) -> None:
+        self._runs = runs
+        self.matched = sum(map(len, runs))
+
+    async def part(self, skip: int, most: int) -> list[FactorRecord]:
+        """Return at most so many records, after the first ``skip``."""
+        if skip >= self.matched:
+            return []
+        merged = heapq.merge(*self._runs)
+        while skip > 0:
+            step = min(skip, _BATCH)
+            for _ in islice(merged, step):
+                pass
+            skip -= step
+            await asyncio.sleep(0)
+        return [record for _, _, record in islice(merged, most)]
+
+
+async def find(
+    records: Iterable[FactorRecord],
+    tests: Collection[Callable[[FactorRecord], bool]],
+    key: Callable[[FactorRecord], tuple[Any, ...]],
+    look: Callable[[FactorRecord], None] | None = None,
+) -> Found:
+    """Return the records that pass every test, sorted by ``key``; ``look`` is shown each, passing or not."""
     everything = list(records)
-    tests, key = query.tests(), _key(query.sort, due)
-    counts: dict[str, int] = dict.fromkeys((*STATUSES, FAILING, PAUSED), 0)
-    in_trouble = matched = 0
     runs: list[_Run] = []
     for start in range(0, len(everything), _BATCH):
         if start:
             await asyncio.sleep(0)
         run: _Run = []
         for number, record in enumerate(everything[start : start + _BATCH], start):
-            for state in states(record):
-                counts[state] += 1
-            in_trouble += troubled(record)
+            if look is not None:
+                look(record)
             for test in tests:
                 if not test(record):
                     break
             else:
                 run.append((key(record), number, record))
         run.sort()
-        matched += len(run)
         runs.append(run)
-    pages = max(1, math.ceil(matched / PAGE_FACTORS))
+    return Found(runs)
+
+
+async def select(
+    records: Iterable[FactorRecord], query: Query, due: Callable[[FactorKey], float | None]
+) -> Selection:
+    """Return the page that is asked for, or the last one; ``due`` tells when a factor is looked at next."""
+    everything = list(records)
+    counts: dict[str, int] = dict.fromkeys((*STATUSES, FAILING, PAUSED), 0)
+    in_trouble = 0
+
+    def count(record: FactorRecord) -> None:
+        nonlocal in_trouble
+        for state in states(record):
+            counts[state] += 1
+        in_trouble += troubled(record)
+
+    found = await find(everything, query.tests(), _key(query.sort, due), count)
+    pages = max(1, math.ceil(found.matched / PAGE_FACTORS))
     page = min(query.page, pages)
     return Selection(
-        records=await _slice(runs, (page - 1) * PAGE_FACTORS),
-        matched=matched,
+        records=await found.part((page - 1) * PAGE_FACTORS, PAGE_FACTORS),
+        matched=found.matched,
         total=len(everything),
         troubled=in_trouble,
         page=page,
         pages=pages,
         counts=counts,
     )
-
-
-async def _slice(runs: list[_Run], skip: int) -> list[FactorRecord]:
-    """Return the records of one page of the sorted runs, merged."""
-    merged = heapq.merge(*runs)
-    while skip > 0:
-        step = min(skip, _BATCH)
-        for _ in islice(merged, step):
-            pass
-        skip -= step
-        await asyncio.sleep(0)
-    return [record for _, _, record in islice(merged, PAGE_FACTORS)]
 
 
 def _key(sort: str, due: Callable[[FactorKey], float | None]) -> Callable[[FactorRecord], tuple[Any, ...]]:

@@ -33,8 +33,8 @@ async def test_a_factor_is_told_whole(tmp_path: Path) -> None:
         record = house.daemon.ledger[house.key("payments")]
         document = await factors(house)
 
-    assert record.answered is not None
-    assert record.last_at is not None
+    assert record.answered_seconds is not None
+    assert record.last_seconds is not None
     assert document == {
         "total": 1,
         "factors": [
@@ -49,9 +49,9 @@ async def test_a_factor_is_told_whole(tmp_path: Path) -> None:
                 "paused": False,
                 "up": False,
                 "interval_seconds": 120.0,
-                "last_success_seconds": record.answered.wall,
-                "last_verified_seconds": record.answered.wall,
-                "last_fetch_seconds": record.last_at.wall,
+                "last_success_seconds": record.answered_seconds,
+                "last_verified_seconds": record.answered_seconds,
+                "last_fetch_seconds": record.last_seconds,
                 "last_fetch_duration_seconds": 1.5,
                 "last_fetch_attempts": 3,
                 "last_fetch_request_id": REQUEST_ID,
@@ -111,6 +111,17 @@ async def test_a_thousand_are_the_most_at_once(tmp_path: Path) -> None:
 
     assert default["total"] == more["total"] == 1001
     assert len(default["factors"]) == len(more["factors"]) == 1000
+
+
+async def test_the_pages_of_many_add_up_to_all_of_them_in_order(tmp_path: Path) -> None:
+    wanted = [f"factor-{number:04d}" for number in range(2345)]
+    async with serving(tmp_path, entries(*reversed(wanted))) as house:
+        house.tell("factor-2000", NOT_FOUND)
+        pages = [await factors(house, f"?limit=900&offset={offset}") for offset in (0, 900, 1800, 2700)]
+
+    assert [len(page["factors"]) for page in pages] == [900, 900, 545, 0]
+    wanted.remove("factor-2000")
+    assert [factor["factor"] for page in pages for factor in page["factors"]] == ["factor-2000", *wanted]
 
 
 @pytest.mark.parametrize(
