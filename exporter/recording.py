@@ -67,8 +67,8 @@ class Recorder:
         reason = outcome.result.reason if isinstance(outcome.result, Failure) else None
         self._telemetry.fetched(record.watched.key, outcome, reason, change)
         self._factors.update(record)
-        if record.last_at is not None:
-            self._history.add(record.watched.key, outcome, record.last_at.wall)
+        if record.last_seconds is not None:
+            self._history.add(record.watched.key, outcome, record.last_seconds)
         self._events.fetched(record, outcome, change)
 
     def client_rotated(self, account: str, why: Jam) -> None:
@@ -98,6 +98,10 @@ class Recorder:
         """Count and log a failed walk."""
         self._telemetry.walk_failed(entity.key.account, entity.key.service_sid)
         self._events.walk_failed(entity, failure)
+
+    def entity_forgotten(self, entity: WatchedEntity) -> None:
+        """Remember nothing more of an entity."""
+        self._events.entity_forgotten(entity)
 
     def credentials_refused(self, account: str, failure: Failure) -> None:
         """Log a pause for credentials."""

@@ -83,7 +83,7 @@ def _up(record: FactorRecord) -> float | None:
 
 
 def _last_success(record: FactorRecord) -> float | None:
-    return None if record.answered is None else record.answered.wall
+    return record.answered_seconds
 
 
 FACTOR_VERIFIED = FactorFamily(

@@ -8,6 +8,8 @@ renders of the collector.
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from math import copysign
+from struct import Struct
 from typing import TYPE_CHECKING
 
 from prometheus_client import Metric
@@ -154,14 +156,17 @@ class _Block:
 
 
 class _Place:
-    """Where a factor's lines are, and what they were rendered from."""
+    """Where a factor's lines are, and what they were rendered from.
+
+    ``values`` are packed doubles: one object, which the garbage collector does not follow.
+    """
 
     __slots__ = ("block", "entity_sid", "factor_type", "index", "values", "watched")
 
-    def __init__(self, block: _Block, index: int, families: int) -> None:
+    def __init__(self, block: _Block, index: int, values: bytes) -> None:
         self.block = block
         self.index = index
-        self.values: tuple[float | None, ...] = (None,) * families
+        self.values = values
         self.watched: WatchedFactor | None = None
         self.factor_type = ""
         self.entity_sid = ""
@@ -172,6 +177,8 @@ class FactorExposition:
 
     def __init__(self, samples: FactorSamples) -> None:
         self.samples = samples
+        self._packing = Struct(f"={len(samples.families)}d")
+        self._no_values = bytes(self._packing.size)
         self._headers = {
             False: [Piece(_header(family, openmetrics=False)) for family in samples.families],
             True: [Piece(_header(family, openmetrics=True)) for family in samples.families],
@@ -187,15 +194,17 @@ class FactorExposition:
         renamed = place.watched is not record.watched
         retold = place.factor_type != record.factor_type or place.entity_sid != record.entity_sid
         labels: bytes | None = None
-        for position, (value, old) in enumerate(zip(values, place.values, strict=True)):
-            same = value is old or (value == old and (value or str(value) == str(old)))  # -0.0
-            relabelled = renamed or (retold and self.samples.families[position] is FACTOR_INFO)
-            if same and not relabelled:
-                continue
+        present = place.block.present
+        for position, (value, old) in enumerate(zip(values, self._packing.unpack(place.values), strict=True)):
+            shown = present[position] >> place.index & 1
             if value is None:
-                place.block.put(position, place.index, b"")
-            elif not relabelled and old is not None:
-                place.block.revalue(position, place.index, _number(value))
+                if shown:
+                    place.block.put(position, place.index, b"")
+                continue
+            relabelled = renamed or (retold and self.samples.families[position] is FACTOR_INFO)
+            if shown and not relabelled:
+                if value != old or (not value and copysign(1.0, value) != copysign(1.0, old)):  # -0.0
+                    place.block.revalue(position, place.index, _number(value))
             else:
                 family = self.samples.families[position]
                 if family is FACTOR_INFO:
@@ -203,7 +212,8 @@ class FactorExposition:
                 else:
                     text = labels = labels or _label_text(self.samples.labels(record))
                 place.block.put(position, place.index, b"%s%s %s" % (family.name.encode(), text, _number(value)))
-        place.values, place.watched = values, record.watched
+        place.values = self._packing.pack(*[0.0 if value is None else value for value in values])
+        place.watched = record.watched
         place.factor_type, place.entity_sid = record.factor_type, record.entity_sid
 
     def remove(self, key: FactorKey) -> None:
@@ -226,7 +236,7 @@ class FactorExposition:
             block = self._blocks[-1]
             index = len(block.keys)
             block.keys.append(key)
-        place = self._places[key] = _Place(block, index, len(self.samples.families))
+        place = self._places[key] = _Place(block, index, self._no_values)
         return place
 
     def __iter__(self) -> Iterator[FactorKey]:

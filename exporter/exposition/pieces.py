@@ -17,25 +17,26 @@ except ImportError:  # no wheel for this machine
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+WHOLE_BYTES = 1 << 16
 _LEVEL = 1
-_WHOLE_BYTES = 1 << 15
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"
 _LAST_BLOCK = b"\x03\x00"
 
 
 class Piece:
-    """Some bytes of a page that are replaced when they change; ``packed`` keeps them compressed, beside what of."""
+    """Some bytes of a page that are replaced when they change; ``packed`` keeps ``packed_of`` compressed."""
 
-    __slots__ = ("packed", "text")
+    __slots__ = ("packed", "packed_of", "text")
 
     def __init__(self, text: bytes = b"") -> None:
         self.text = text
-        self.packed: tuple[bytes, bytes] | None = None
+        self.packed: bytes | None = None
+        self.packed_of: bytes | None = None
 
     def replace(self, text: bytes) -> None:
         """Hold other bytes from now on."""
         self.text = text
-        self.packed = None
+        self.packed = self.packed_of = None
 
 
 def texts(pieces: Iterable[Piece]) -> list[bytes]:
@@ -46,10 +47,11 @@ def texts(pieces: Iterable[Piece]) -> list[bytes]:
 def gzip(pieces: Iterable[Piece], moment: Collection[bytes]) -> list[bytes]:
     """Return the gzip stream of a moment's bytes, in parts; may run in a thread while the pieces change.
 
-    ``moment`` is what :func:`texts` returned of the same pieces. A small page is compressed as one.
+    ``moment`` is what :func:`texts` returned of the same pieces. A page of no more than WHOLE_BYTES is compressed
+    as one, and nothing of it is kept; larger pages that share pieces are for one thread alone.
     """
     size = sum(map(len, moment))
-    if size <= _WHOLE_BYTES:
+    if size <= WHOLE_BYTES:
         whole = b"".join(moment)
         return [_HEADER, _deflate(whole), _end(deflate.crc32(whole), size)]
     parts = [_HEADER]
@@ -58,12 +60,12 @@ def gzip(pieces: Iterable[Piece], moment: Collection[bytes]) -> list[bytes]:
         if not text:
             continue
         checksum = deflate.crc32(text, checksum)
-        packed = piece.packed
-        if packed is None or packed[0] is not text:
-            packed = (text, _deflate(text))
-            if piece.text is text:
-                piece.packed = packed
-        parts.append(packed[1])
+        packed = piece.packed if piece.packed_of is text else None
+        if packed is None:
+            packed = _deflate(text)
+            if piece.text is text:  # if it changes just now, what is kept is of no use, and no harm
+                piece.packed, piece.packed_of = packed, text
+        parts.append(packed)
     parts.append(_end(checksum, size))
     return parts
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
 import sys
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.polling.calendar import Calendar
 from exporter.verify.outcome import Answer, Failure, Outcome, Status
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ class FactorRecord:
     ``status`` is what may be claimed now: it is withdrawn when it is stale. ``last_status`` remembers the last
     answer across that, for counting changes and for the interval. ``entity`` is the name of the watched entity
     that the factor was found in, empty for one that is only listed. ``status_since_seconds`` is since when
-    ``status`` was seen to be what it is; unless ``turn_seen`` it may have been so for longer. ``attempts``
-    and ``failure`` are of the last fetch.
+    ``status`` was seen to be what it is; unless ``turn_seen`` it may have been so for longer. ``answered…`` is
+    when the last definite answer came, ``last…`` when the last fetch ended, ``attempts`` and ``failure`` are of
+    that one. All that changes with each fetch is a number or a text: see :mod:`exporter.polling.calendar`.
     """
 
     watched: WatchedFactor
@@ -56,7 +57,8 @@ class FactorRecord:
     turn_seen: bool = False
     failing_since_seconds: float | None = None
     up: bool | None = None
-    answered: Moment | None = None
+    answered_seconds: float | None = None
+    answered_steady: float = 0.0
     answered_interval_seconds: float = 0.0
     last_verified_seconds: float | None = None
     unverified_since: float | None = None
@@ -72,7 +74,8 @@ class FactorRecord:
     interval_seconds: float = 0.0
     attempts: int | None = None
     failure: Failure | None = None
-    last_at: Moment | None = None
+    last_seconds: float | None = None
+    last_steady: float = 0.0
 
 
 class StatusChange(NamedTuple):
@@ -90,7 +93,7 @@ class Ledger:
         self._records: dict[FactorKey, FactorRecord] = {}
         self._counts: dict[tuple[str, str], Counter[str]] = {}
         self._entity_counts: dict[tuple[str, str, str], Counter[str]] = {}
-        self._stale_heap: list[tuple[float, FactorKey]] = []
+        self._stale: Calendar[FactorKey] = Calendar(self._stale_queued)
         self._stretch: dict[str, float] = {}
         self._asked: dict[str, Counter[float]] = {}  # of each account: its polled factors by interval in force
         self.revision = 0  # another one whenever a factor is added, removed or renamed
@@ -157,8 +160,8 @@ class Ledger:
     def _adapt(self, record: FactorRecord, now: Moment) -> bool:
         """Apply the rules to a record anew; return whether its interval in force changed."""
         changed = self._set_interval(record, self._interval(record, now))
-        if record.stale_at is not None and record.answered is not None:
-            self._renew(record, record.answered)
+        if record.stale_at is not None:
+            self._renew(record)
         return changed
 
     def _set_interval(self, record: FactorRecord, seconds: float) -> bool:
@@ -191,16 +194,17 @@ class Ledger:
         record.factor_type, record.entity_sid = memory.factor_type, memory.entity_sid
         if memory.status is not None and memory.answered_seconds is not None:
             record.last_status = memory.status
-            record.answered = Moment(memory.answered_seconds, memory.answered_seconds + steady)
+            record.answered_seconds = memory.answered_seconds
+            record.answered_steady = memory.answered_seconds + steady
             record.answered_interval_seconds = memory.answered_interval_seconds
             if memory.status is Status.UNVERIFIED:
                 since = memory.unverified_since_seconds
                 record.unverified_since = (memory.answered_seconds if since is None else since) + steady
-            if not memory.withdrawn and self._stale_at(record, record.answered) > now.steady:
+            if not memory.withdrawn and self._stale_at(record) > now.steady:
                 self._set_status(record, memory.status)
                 record.status_since_seconds = memory.answered_seconds
                 record.created_seconds, record.updated_seconds = memory.created_seconds, memory.updated_seconds
-                self._renew(record, record.answered)
+                self._renew(record)
         self._set_interval(record, self._interval(record, now))
 
     def know_service(self, account: str, service_sid: str) -> None:
@@ -238,7 +242,8 @@ class Ledger:
         if record is None:
             return None
         # Not the outcome itself: with 100,000 factors that alone is twenty megabytes.
-        record.attempts, record.last_at = outcome.attempts, now
+        record.attempts = outcome.attempts
+        record.last_seconds, record.last_steady = now
         record.failure = outcome.result if isinstance(outcome.result, Failure) else None
         record.duration_seconds = outcome.duration_seconds
         match outcome.result:
@@ -254,13 +259,13 @@ class Ledger:
         self._set_interval(record, self._interval(record, now))
         if isinstance(outcome.result, Answer):
             record.answered_interval_seconds = record.interval_seconds
-            self._renew(record, now)
+            self._renew(record)
         return change
 
     def _answered(self, record: FactorRecord, answer: Answer, now: Moment) -> StatusChange | None:
         record.up = True
         record.slowed = False
-        record.answered = now
+        record.answered_seconds, record.answered_steady = now
         record.failing_since_seconds = None
         if answer.status is Status.VERIFIED:
             record.last_verified_seconds = now.wall
@@ -279,27 +284,31 @@ class Ledger:
         self._set_status(record, answer.status)
         return StatusChange(before, answer.status) if before not in (None, answer.status) else None
 
-    def _stale_at(self, record: FactorRecord, answered: Moment) -> float:
+    def _stale_at(self, record: FactorRecord) -> float:
         longest = max(record.watched.interval_seconds, record.answered_interval_seconds)
-        return answered.steady + self._policy.stale_after * longest
+        return record.answered_steady + self._policy.stale_after * longest
 
-    def _renew(self, record: FactorRecord, answered: Moment) -> None:
+    def _renew(self, record: FactorRecord) -> None:
         """Set when the last answer becomes stale."""
-        record.stale_at = self._stale_at(record, answered)
-        # One place in the heap a factor: a later time is found when the earlier one comes up.
+        record.stale_at = self._stale_at(record)
+        # One place a factor: a later time is found when the earlier one comes up.
         if record.stale_queued is None or record.stale_at < record.stale_queued:
             self._queue_stale(record, record.stale_at)
 
     def _queue_stale(self, record: FactorRecord, stale_at: float) -> None:
         record.stale_queued = stale_at
-        heapq.heappush(self._stale_heap, (stale_at, record.watched.key))
-        if len(self._stale_heap) > 2 * len(self._records):  # places that were given up
-            self._stale_heap = [
-                (record.stale_queued, key)
-                for key, record in self._records.items()
-                if record.stale_queued is not None
-            ]
-            heapq.heapify(self._stale_heap)
+        self._stale.put(record.watched.key, stale_at)
+        if self._stale.places > 2 * len(self._records):  # places that were given up
+            self._stale.rebuild(self._records)
+
+    def _stale_queued(self, key: FactorKey) -> float | None:
+        record = self._records.get(key)
+        return None if record is None else record.stale_queued
+
+    @property
+    def stale_places(self) -> int:
+        """How many places the times take at which answers become stale: at most two a factor."""
+        return self._stale.places
 
     def _set_status(self, record: FactorRecord, status: Status | None) -> None:
         self._count(record, -1)
@@ -309,11 +318,8 @@ class Ledger:
     def expire(self, steady: float) -> list[FactorKey]:
         """Withdraw every status that is stale at ``steady``; return the factors that a claim was withdrawn of."""
         withdrawn: list[FactorKey] = []
-        while self._stale_heap and self._stale_heap[0][0] <= steady:
-            queued, key = heapq.heappop(self._stale_heap)
-            record = self._records.get(key)
-            if record is None or record.stale_queued != queued:
-                continue
+        for key, _ in self._stale.take(steady):
+            record = self._records[key]
             record.stale_queued = None
             if record.stale_at is None:
                 continue
@@ -321,8 +327,8 @@ class Ledger:
                 self._queue_stale(record, record.stale_at)
                 continue
             self._set_status(record, None)
-            if record.answered is not None:
-                record.status_since_seconds = record.answered.wall + record.stale_at - record.answered.steady
+            if record.answered_seconds is not None:
+                record.status_since_seconds = record.answered_seconds + record.stale_at - record.answered_steady
                 record.turn_seen = True
             record.created_seconds = record.updated_seconds = record.stale_at = None
             if not record.watched.paused:  # else nothing was claimed

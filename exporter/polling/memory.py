@@ -136,12 +136,12 @@ _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Memory)}
 
 def remember(record: FactorRecord, now: Moment, *, gone_since_seconds: float | None = None) -> Memory | None:
     """Return what is worth remembering of a factor, ``None`` where nothing is known yet."""
-    if record.last_at is None and record.answered is None and record.up is None:
+    if record.last_seconds is None and record.answered_seconds is None and record.up is None:
         return None
     since = record.unverified_since
     return Memory(
         status=record.last_status,
-        answered_seconds=record.answered.wall if record.answered else None,
+        answered_seconds=record.answered_seconds,
         answered_interval_seconds=record.answered_interval_seconds,
         last_verified_seconds=record.last_verified_seconds,
         unverified_since_seconds=None if since is None else round(now.wall - (now.steady - since), 3),

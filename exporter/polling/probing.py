@@ -46,13 +46,17 @@ async def probe(
         record, now = ledger.get(key), clock.steady()
         if record is None or record.watched.paused:
             return Probed.GONE
-        if record.last_at is not None and record.last_at.steady > asked:
+        if record.last_seconds is not None and record.last_steady > asked:
             return Probed.KNOWN
         if account.stopping:
             return Probed.STOPPED
         if account.paused():
             return Probed.HELD
-        if record.up is True and record.answered is not None and now - record.answered.steady < FRESH_SECONDS:
+        if (
+            record.up is True
+            and record.answered_seconds is not None
+            and now - record.answered_steady < FRESH_SECONDS
+        ):
             return Probed.KNOWN
         if now >= deadline:
             return Probed.LATE

@@ -102,7 +102,7 @@ class Refusals:
             record = self._ledger[key]
             rank = (
                 record.up is True,
-                record.answered is not None,
+                record.answered_seconds is not None,
                 key.service_sid != service_sid,
             )
             if best is None or rank > best_rank:

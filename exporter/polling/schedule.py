@@ -1,4 +1,4 @@
-"""When each factor is due. Pure: a heap of due times; the clock is passed in.
+"""When each factor is due. Pure: a calendar of due times; the clock is passed in.
 
 A factor's place in its interval (its phase) is a hash of its key. The load is therefore flat, a restart does
 not bunch it, and the cadence never drifts: slots are multiples of the interval, moved by the phase.
@@ -7,9 +7,10 @@ not bunch it, and the cadence never drifts: slots are multiples of the interval,
 from __future__ import annotations
 
 import hashlib
-import heapq
 import math
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from exporter.polling.calendar import Calendar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,15 +55,14 @@ class Schedule(Generic[K]):
     """
 
     def __init__(self) -> None:
-        # A factor's place in the heap; None while its look is under way or waits for its turn.
-        self._entries: dict[K, tuple[float, K] | None] = {}
-        self._heap: list[tuple[float, K]] = []
+        self._due: dict[K, float | None] = {}  # None while a look is under way or waits for its turn
+        self._calendar: Calendar[K] = Calendar(self._due.get)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._due)
 
     def __contains__(self, key: K) -> bool:
-        return key in self._entries
+        return key in self._due
 
     def add(self, key: K, now: float, interval_seconds: float, spread_seconds: float) -> float:
         """Watch a factor; return its first due time, within ``min(interval, spread)`` from now."""
@@ -74,28 +74,25 @@ class Schedule(Generic[K]):
 
     def remove(self, key: K) -> None:
         """Stop watching a factor, due or under way."""
-        self._entries.pop(key, None)
+        self._due.pop(key, None)
 
     def pop_due(self, now: float) -> Iterator[tuple[K, float]]:
         """Take out every factor that is due at ``now``, earliest first, with its due time."""
-        while self._heap and self._heap[0][0] <= now:
-            place = heapq.heappop(self._heap)
-            due, key = place
-            if self._entries.get(key) is place:
-                self._entries[key] = None
-                yield key, due
+        for key, due in self._calendar.take(now):
+            self._due[key] = None
+            yield key, due
 
     def put_back(self, key: K, now: float, interval_seconds: float) -> None:
         """Give a factor whose look is over its next slot after ``now``; ignored for one no longer watched."""
-        if key in self._entries:
+        if key in self._due:
             self._put(key, next_slot(now, interval_seconds, phase(key)))
 
     def bring_forward(self, key: K, now: float, interval_seconds: float) -> None:
         """Make a waiting factor due at its next slot after ``now`` where that is earlier than it was."""
-        place = self._entries.get(key)
-        if place is not None:
+        due = self._due.get(key)
+        if due is not None:
             slot = next_slot(now, interval_seconds, phase(key))
-            if slot < place[0]:
+            if slot < due:
                 self._put(key, slot)
 
     def next_due(self, key: K, after: float, interval_seconds: float) -> float:
@@ -104,13 +101,16 @@ class Schedule(Generic[K]):
 
     def waiting(self, key: K) -> float | None:
         """Return when the factor is next due, ``None`` while its look is under way or it isn't watched."""
-        place = self._entries.get(key)
-        return None if place is None else place[0]
+        return self._due.get(key)
+
+    @property
+    def places(self) -> int:
+        """How many places the due times take, those included that were left: at most two a factor."""
+        return self._calendar.places
 
     def _put(self, key: K, due: float) -> float:
-        place = self._entries[key] = (due, key)
-        heapq.heappush(self._heap, place)
-        if len(self._heap) > 2 * len(self._entries):  # places of factors that moved or are gone
-            self._heap = [place for place in self._entries.values() if place is not None]
-            heapq.heapify(self._heap)
+        self._due[key] = due
+        self._calendar.put(key, due)
+        if self._calendar.places > 2 * len(self._due):  # places of factors that moved or are gone
+            self._calendar.rebuild(self._due)
         return due

@@ -15,7 +15,7 @@ from exporter.exposition.negotiation import (
     accepts_gzip,
     accepts_openmetrics,
 )
-from exporter.exposition.pieces import gzip, texts
+from exporter.exposition.pieces import WHOLE_BYTES, gzip, texts
 from exporter.web.api import Api, Known
 from exporter.web.health import Health, Probed, name_server
 from exporter.web.lifecycle import Lifecycle, Reloadable
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from exporter.exposition.pieces import Piece
 
 _BATCH_BYTES = 1 << 18
-_INLINE_GZIP_BYTES = 1 << 16
 
 
 class Exporter(Reloadable, Prober, Known, Configured, Probed, Shown, Protocol):
@@ -64,7 +63,7 @@ class Routes:
         }
         if packed:
             headers["Content-Encoding"] = "gzip"
-            small = sum(map(len, body)) <= _INLINE_GZIP_BYTES
+            small = sum(map(len, body)) <= WHOLE_BYTES
             body = (
                 gzip(pieces, body)
                 if small

@@ -118,7 +118,7 @@ def row_of(
         failing=record.up is False and state != PAUSED,
         since_seconds=None if state == PAUSED else record.status_since_seconds,
         longer=not record.turn_seen,
-        last_seconds=record.last_at.wall if record.last_at else None,
+        last_seconds=record.last_seconds,
         next_seconds=next_seconds,
         held=held,
         trouble=_trouble(record, failure),

@@ -114,7 +114,7 @@ async def test_asked_twice_it_waits_no_longer(simulator: Simulator, tmp_path: Pa
         await running
     assert simulator.calls.total == 1
     [record] = daemon.ledger
-    assert record.last_at is None, "its answer is dropped: it was no failure"
+    assert record.last_seconds is None, "its answer is dropped: it was no failure"
 
 
 async def test_nothing_under_way_ends_at_once(simulator: Simulator, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from exporter.exposition.factors import (
     shown_families,
 )
 from exporter.exposition.pieces import texts
-from exporter.polling.ledger import FactorRecord, Moment
+from exporter.polling.ledger import FactorRecord
 from exporter.verify.outcome import Status
 
 from .factors import ENTITY_SID, IDENTITY, SERVICE_SID, key_of, labels, page, record_of
@@ -42,7 +42,7 @@ def test_the_users_labels_are_on_every_series_and_empty_ones_are_absent() -> Non
         watched={"labels": (("team", "payments"), ("tier", ""), ("Zone", "a"))},
         status=Status.VERIFIED,
         up=True,
-        answered=Moment(1.0, 1.0),
+        answered_seconds=1.0,
         last_verified_seconds=1.0,
         duration_seconds=0.1,
         created_seconds=1.0,
@@ -66,7 +66,7 @@ def test_the_users_labels_are_on_every_series_and_empty_ones_are_absent() -> Non
 
 @pytest.mark.parametrize("openmetrics", [False, True])
 def test_the_identity_is_shown_by_choice_alone_and_only_on_info(openmetrics: bool) -> None:
-    record = record_of(status=Status.VERIFIED, up=True, answered=Moment(1.0, 1.0))
+    record = record_of(status=Status.VERIFIED, up=True, answered_seconds=1.0)
     silent, plain = FactorExposition(FactorSamples()), FactorExposition(FactorSamples(identity=identity_of))
     silent.update(record)
     plain.update(record)
@@ -155,12 +155,11 @@ LABEL_NAMES = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,8}", fullmatch=True).filte
 NUMBERS = (
     st.none() | st.floats() | st.sampled_from([0.0, -0.0, 1.0, 1e6, 999999.5, 1e16, 1.7e9, 5e-324, 123456789.25])
 )
-MOMENTS = st.none() | st.builds(Moment, wall=st.floats(), steady=st.just(0.0))
 KNOWN = st.fixed_dictionaries(
     {
         "status": st.none() | st.sampled_from(Status),
         "up": st.none() | st.booleans(),
-        "answered": MOMENTS,
+        "answered_seconds": NUMBERS,
         "last_verified_seconds": NUMBERS,
         "duration_seconds": NUMBERS,
         "failures": st.integers(0, 10**12),
@@ -226,7 +225,7 @@ def test_what_was_written_is_read_back(name: str, label: str, seconds: float, fa
         watched={"name": name, "labels": (("team", label),)},
         status=Status.UNVERIFIED,
         up=True,
-        answered=Moment(seconds, 0.0),
+        answered_seconds=seconds,
         failures=failures,
     )
     exposition.update(record)

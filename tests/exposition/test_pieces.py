@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take small pages for large ones, but in the one test that is about them."""
-    monkeypatch.setattr(module, "_WHOLE_BYTES", -1)
+    monkeypatch.setattr(module, "WHOLE_BYTES", -1)
 
 
 def stream(pieces: list[Piece]) -> bytes:
@@ -81,7 +81,7 @@ def test_lines_that_look_alike_get_small() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 32768, 32769])
 def test_small_pages_are_compressed_as_one(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(module, "_WHOLE_BYTES", 32768)
+    monkeypatch.setattr(module, "WHOLE_BYTES", 32768)
     pieces = [Piece(b"x" * (size // 2)), Piece(b"x" * (size - size // 2))]
     assert library.decompress(stream(pieces)) == b"x" * size
     assert (pieces[1].packed is None) == (size <= 32768)
@@ -106,6 +106,6 @@ def without_isal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_zlib_does_where_there_is_no_isal(without_isal: None) -> None:
     assert vars(module)["deflate"] is zlib
-    vars(module)["_WHOLE_BYTES"] = -1
+    vars(module)["WHOLE_BYTES"] = -1
     pieces = [module.Piece(b"one" * 100), module.Piece(b"two")]
     assert library.decompress(b"".join(module.gzip(pieces, module.texts(pieces)))) == b"one" * 100 + b"two"

@@ -46,7 +46,7 @@ class Known:
     status: Status | None = None
     answered_at: float = 0.0
     answered_interval: float = 0.0
-    answered_wall: float | None = None
+    answered_seconds: float | None = None
     verified_wall: float | None = None
     up: bool | None = None
     failures: int = 0
@@ -73,7 +73,7 @@ class Known:
             "interval_seconds": watched.interval_seconds,
             "fetch_failures_total": self.failures,
             "up": self.up,
-            "last_success_timestamp_seconds": self.answered_wall,
+            "last_success_timestamp_seconds": self.answered_seconds,
             "last_verified_timestamp_seconds": self.verified_wall,
             "fetch_duration_seconds": self.duration,
         }
@@ -141,7 +141,7 @@ class Truth(RuleBasedStateMachine):
             return
         assert change == ((known.status, result) if known.status not in (None, result) else None)
         known.status, known.up, known.withdrawn = result, True, False
-        known.answered_at, known.answered_wall = self.now, now.wall
+        known.answered_at, known.answered_seconds = self.now, now.wall
         known.answered_interval = known.watched.interval_seconds
         if result is Status.VERIFIED:
             known.verified_wall = now.wall
@@ -199,13 +199,13 @@ class Truth(RuleBasedStateMachine):
                 self.ledger.restore(key, memory, self.moment)
             if memory is not None and self._from_the_future(known):
                 self.known[key] = Known(known.watched)
-            elif known.answered_wall is not None:
-                known.answered_at = self.now - (self.moment.wall - known.answered_wall)
+            elif known.answered_seconds is not None:
+                known.answered_at = self.now - (self.moment.wall - known.answered_seconds)
                 known.withdrawn |= self._is_stale(known)
             self.exposition.update(record)
 
     def _from_the_future(self, known: Known) -> bool:
-        times = (known.answered_wall, known.verified_wall)
+        times = (known.answered_seconds, known.verified_wall)
         return any(seconds is not None and seconds > self.moment.wall + 5 for seconds in times)
 
     def _is_stale(self, known: Known) -> bool:

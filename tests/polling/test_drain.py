@@ -61,7 +61,7 @@ async def test_requests_that_take_too_long_are_closed_and_their_answers_dropped(
     await asyncio.sleep(1)
     assert await drained(rig, 8) == pytest.approx(8)
     assert [ended.key for ended in rig.diary.fetches] == [key(0)]
-    assert [rig.ledger[key(n)].last_at is None for n in range(3)] == [False, True, True]
+    assert [rig.ledger[key(n)].last_seconds is None for n in range(3)] == [False, True, True]
     assert rig.client.closed_at == pytest.approx(9)
     assert len(rig.diary.attempts) == 1
     assert rig.throttle.in_flight == 0
@@ -102,7 +102,7 @@ async def test_a_fetch_that_waits_for_another_attempt_ends_without_an_outcome() 
     await asyncio.sleep(2)  # the backoff is over, the slot is taken
     assert await drained(rig) == pytest.approx(3)
     assert [ended.key for ended in rig.diary.fetches] == [key(1)]
-    assert rig.ledger[key(0)].last_at is None
+    assert rig.ledger[key(0)].last_seconds is None
     assert len(rig.client.asked(key(0))) == 1
 
 

@@ -250,7 +250,9 @@ class LedgerMachine(RuleBasedStateMachine):
             assert record.status == (last.status if last and not stale else None)
             assert record.created_seconds == (last.created_seconds if last and not stale else None)
             assert record.updated_seconds == (last.updated_seconds if last and not stale else None)
-            assert record.answered == (answers[-1][0].at if answers else None)
+            at = answers[-1][0].at if answers else None
+            assert record.answered_seconds == (at.wall if at else None)
+            assert at is None or record.answered_steady == at.steady
             ended = [e.outcome for e in events if e.outcome]
             assert record.up == (isinstance(ended[-1].result, Answer) if ended else None)
             assert record.duration_seconds == (ended[-1].duration_seconds if ended else None)
@@ -303,8 +305,8 @@ class LedgerMachine(RuleBasedStateMachine):
             assert self.ledger.demand(account) == pytest.approx(asked)
 
     @invariant()
-    def the_heap_is_small(self) -> None:
-        assert len(self.ledger._stale_heap) <= 2 * len(FACTORS)
+    def the_calendar_is_small(self) -> None:
+        assert self.ledger.stale_places <= 2 * len(FACTORS)
 
 
 TestLedgerMachine = LedgerMachine.TestCase

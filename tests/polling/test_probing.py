@@ -156,7 +156,7 @@ async def test_a_pause_that_begins_meanwhile_is_told_of_in_time() -> None:
     rig.client.will(key(0), Reply(Reason.RATE_LIMITED, retry_after=100))
     assert await ask(rig, key(0), within=3.0) is Probed.HELD
     assert rig.now == pytest.approx(3)
-    assert rig.ledger[key(0)].last_at is None, "the fetch goes on after the pause"
+    assert rig.ledger[key(0)].last_seconds is None, "the fetch goes on after the pause"
     await asyncio.sleep(101)
     assert rig.ledger[key(0)].status is Status.VERIFIED
 

@@ -209,14 +209,14 @@ def test_bringing_forward_moves_a_waiting_factor_to_an_earlier_slot_only() -> No
     assert key(2) not in schedule
 
 
-def test_the_heap_stays_small_however_often_factors_move() -> None:
+def test_the_calendar_stays_small_however_often_factors_move() -> None:
     schedule: Schedule[FactorKey] = Schedule()
     for turn in range(5_000):
         factor = key(turn % 10)
         schedule.remove(factor)
         schedule.add(factor, START + turn / 1_000, 3_600.0, math.inf)
         schedule.put_back(factor, START + turn / 1_000, 7_200.0)
-        assert len(schedule._heap) <= 2 * len(schedule)
+        assert schedule.places <= 2 * len(schedule)
     assert len(list(schedule.pop_due(START + 10_000))) == 10
 
 
@@ -286,7 +286,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         for factor in KEYS:
             assert (factor in self.schedule) == (factor in self.due)
             assert self.schedule.waiting(factor) == self.due.get(factor)
-        assert len(self.schedule._heap) <= 2 * len(KEYS)
+        assert self.schedule.places <= 2 * len(KEYS)
 
 
 TestScheduleMachine = ScheduleMachine.TestCase

@@ -110,8 +110,8 @@ class Watch:
         for record in rig.ledger:
             if not record.watched.paused:
                 self.check_factor(record.watched.key)
-        assert len(rig.schedule._heap) <= 2 * COUNT
-        assert len(rig.ledger._stale_heap) <= 2 * (COUNT + PAUSED)
+        assert rig.schedule.places <= 2 * COUNT
+        assert rig.ledger.stale_places <= 2 * (COUNT + PAUSED)
 
     def check_factor(self, key: FactorKey) -> None:
         rig, record, account = self.rig, self.rig.ledger[key], self.rig.accounts[key.account]
@@ -123,7 +123,7 @@ class Watch:
             looked = max(self.asked.get(key, 0.0), self.free_since[key.account])
             assert rig.now - looked <= 2 * record.interval_seconds, record.watched.name
         if record.status is not None:
-            assert record.answered is not None
+            assert record.answered_seconds is not None
             assert record.stale_at is not None
             assert rig.clock.steady() < record.stale_at
         assert record.interval_seconds <= 900 * account.stretch

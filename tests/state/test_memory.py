@@ -129,8 +129,8 @@ def test_knowledge_is_taken_up_with_its_real_age() -> None:
         "updated_seconds", "factor_type", "entity_sid", "slowed", "interval_seconds", "answered_interval_seconds",
     ):  # fmt: skip
         assert getattr(new, name) == getattr(old, name), name
-    assert old.answered is not None
-    assert new.answered == Moment(old.answered.wall, 5e6 - 110)
+    assert new.answered_seconds == old.answered_seconds is not None
+    assert new.answered_steady == 5e6 - 110
     assert after.counts["main", key(0).service_sid] == {"unknown": 0, "verified": 1}
     assert after.expire(5e6 + 789) == []
     assert after.expire(5e6 + 791) == [key(0)], "900 s after the answer, which was 110 s before"
@@ -143,7 +143,7 @@ def test_a_status_that_is_stale_by_now_is_not_claimed() -> None:
     assert record.status is None
     assert record.created_seconds is None
     assert record.last_status is Status.VERIFIED
-    assert record.answered is not None
+    assert record.answered_seconds is not None
     assert record.last_verified_seconds == now.wall
     assert after.counts["main", key(0).service_sid] == {"unknown": 1}
     assert after.expire(9e6) == []

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from exporter.config.values import parse_name, without_empty
 from exporter.exposition.factors import FactorSamples
 from exporter.exposition.page import exposition_of
-from exporter.polling.ledger import FactorRecord, Moment
+from exporter.polling.ledger import FactorRecord
 from exporter.verify.outcome import Failure, Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
 from exporter.web.views import view
@@ -65,7 +65,7 @@ def test_any_text_stays_inside_its_value(name: str, label: str, detail: str, req
     record.status, record.up = Status.VERIFIED, False
     record.factor_type, record.entity_sid = name, label
     record.failure, record.attempts = Failure(Reason.DECODE, detail), 1
-    record.last_at = Moment(1.0, 1.0)
+    record.last_seconds = 1.0
     for openmetrics in (False, True):
         text = exposition_of(FactorSamples(), record, openmetrics=openmetrics).decode()
         page = Scrape(text, openmetrics=openmetrics)

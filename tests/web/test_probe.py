@@ -63,7 +63,7 @@ async def world(simulator: Simulator, tmp_path: Path) -> AsyncIterator[World]:
     clock = LeapingClock()
     async with running(path, clock=clock) as exporter:
         clock.leap(30)
-        await becomes(lambda: all(record.last_at for record in exporter.daemon.ledger), within=60)
+        await becomes(lambda: all(record.last_seconds for record in exporter.daemon.ledger), within=60)
         clock.leap(11)
         yield World(exporter, simulator, factors)
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.polling.ledger import Moment
 from exporter.verify.outcome import Answer, Failure, Reason, Status
 from tests.daemon.running import LeapingClock
 
@@ -138,7 +137,7 @@ async def test_ages_are_in_the_largest_unit_that_tells_enough(
 async def test_a_clock_that_steps_back_gives_no_negative_age(tmp_path: Path) -> None:
     async with serving(tmp_path, entries("factor"), clock=stopped()) as house:
         now = house.daemon.clock.moment()
-        house.daemon.ledger[house.key("factor")].last_at = Moment(now.wall + 60, now.steady + 60)
+        house.daemon.ledger[house.key("factor")].last_seconds = now.wall + 60
         page = await page_of(house)
 
     assert page.row("factor")[LAST] == "0 s ago"
