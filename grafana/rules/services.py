@@ -36,7 +36,14 @@ def service_group(settings: Settings) -> Group:
     """Return the group of services and their entities."""
     return Group(
         "twilio-verify-services",
-        (*_ratios(settings), _without_verified(settings), _stale(settings), _mass(settings), _burn(settings)),
+        (
+            *_ratios(settings),
+            _without_verified(settings),
+            _not_listed(settings),
+            _stale(settings),
+            _mass(settings),
+            _burn(settings),
+        ),
     )
 
 
@@ -92,6 +99,22 @@ unless
         summary="An entity has no verified factor.",
         description='None of the factors of entity "{{ $labels.entity }}" (account {{ $labels.account }}, service '
         "{{ $labels.service_sid }}) is verified: whoever it stands for can't log in.",
+        dashboard=Dashboard.OVERVIEW,
+        variables=_SERVICE,
+    )
+
+
+def _not_listed(settings: Settings) -> Alert:
+    # Lists come each quarter of an hour; an hour's look back adds an hour to an outage: one of two hours is told.
+    return Alert(
+        "EntityNotListed",
+        f"max {settings.without()} (increase({ENTITY_FAILURES.name}[1h])) > 0",
+        Severity.WARNING,
+        pending="3h",
+        when="for three hours a list of a service's entities failed at least once an hour",
+        summary="The factors of an entity can't be listed.",
+        description="Lists of entities of service {{ $labels.service_sid }} (account {{ $labels.account }}) have "
+        "failed for hours: factors that were not found before are watched by nobody. The log names the entity.",
         dashboard=Dashboard.OVERVIEW,
         variables=_SERVICE,
     )

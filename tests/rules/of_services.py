@@ -37,6 +37,7 @@ def counts(pod: dict[str, str] = POD_A, **given: str) -> dict[str, str]:
 
 
 _WITHOUT = "EntityWithoutVerifiedFactor"
+_NOT_LISTED = "EntityNotListed"
 _STALE = "DataStale"
 _MASS = "MassMissing"
 _OVERVIEW = "twilio-verify-overview?var-account=main&var-service=VA1"
@@ -170,6 +171,73 @@ ENTITIES = (
     ),
 )
 
+NOT_LISTED = (
+    Case(
+        "lists fail for hours, and then no more",
+        _NOT_LISTED,
+        failed_lists("0x9 0+1x240 240x150"),
+        {175: [], 190: [], 191: [SERVICE], 300: [SERVICE], 315: []},
+        Told(
+            240,
+            SERVICE,
+            "The factors of an entity can't be listed.",
+            "Lists of entities of service VA1 (account main) have failed for hours: factors that were not found "
+            "before are watched by nobody. The log names the entity.",
+            _OVERVIEW,
+        ),
+        severity="warning",
+    ),
+    Case(
+        "each quarter of an hour one fails",
+        _NOT_LISTED,
+        failed_lists(" ".join(f"{count}x14" for count in range(24))),
+        {180: [], 190: [], 210: [SERVICE], 350: [SERVICE]},
+        severity="warning",
+        long=True,
+    ),
+    Case(
+        "one shard's lists fail, and not the other's",
+        _NOT_LISTED,
+        failed_lists("0+1x300") | failed_lists("0x300", POD_B),
+        {150: [], 200: [SERVICE]},
+        severity="warning",
+        long=True,
+    ),
+    Case(
+        "the exporter is restarted meanwhile",
+        _NOT_LISTED,
+        failed_lists("0+1x120 0+1x180"),
+        {150: [], 190: [SERVICE], 240: [SERVICE]},
+        severity="warning",
+        long=True,
+    ),
+    Case(
+        "an outage of less than two hours",
+        _NOT_LISTED,
+        failed_lists("0x9 0+1x110 110x240"),
+        {120: [], 185: [], 200: [], 300: []},
+        severity="warning",
+        long=True,
+    ),
+    Case(
+        "one fails now and then",
+        _NOT_LISTED,
+        failed_lists("0x59 1x119 2x119 3x60"),
+        {120: [], 240: [], 300: []},
+        severity="warning",
+        long=True,
+    ),
+    Case(
+        "a pod takes over from another, and fails as well",
+        _NOT_LISTED,
+        failed_lists("0+1x120 stale") | failed_lists("_x122 0+1x240", POD_B),
+        {180: [], 190: [SERVICE], 300: [SERVICE]},
+        severity="warning",
+        long=True,
+    ),
+    Case("no list ever failed", _NOT_LISTED, failed_lists("0x300"), {240: []}, severity="warning", long=True),
+)
+
 STALENESS = (
     Case(
         "a status is unknown, and known again",
@@ -257,4 +325,4 @@ MASSES = (
     Case("no series, no alert", _MASS, {name("up", JOB, POD_A): "1x60"}, {15: [], 60: []}),
 )
 
-CASES = (*ENTITIES, *STALENESS, *MASSES)
+CASES = (*ENTITIES, *NOT_LISTED, *STALENESS, *MASSES)

@@ -32,6 +32,7 @@ NAMES = {
     "FactorMissing",
     "EnrolmentAbandoned",
     "EntityWithoutVerifiedFactor",
+    "EntityNotListed",
     "DataStale",
     "MassMissing",
     "CredentialsInvalid",
