@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from benchmarks.report import table
 from exporter.exposition.factors import FactorCollector, FactorExposition, FactorSamples
-from exporter.exposition.pieces import texts
+from exporter.exposition.pieces import Snapshot
 from exporter.polling.ledger import Ledger, LedgerPolicy, Moment
 from exporter.verify.outcome import Answer, Outcome, Status
 from exporter.watched import FactorKey, WatchedFactor
@@ -64,7 +64,7 @@ def measure(factors: int, rounds: int, seed: int = 0) -> tuple[int, dict[str, li
         now += 15
         changed = rng.sample(keys, factors // SCRAPES_AN_INTERVAL)
         timed(f"render {len(changed):,} changed factors", lambda some=changed: look(some))  # type: ignore[misc]
-        mine = timed("scrape of the ready lines", lambda: b"".join(texts(ready.pieces(openmetrics=False))))
+        mine = timed("scrape of the ready lines", lambda: bytes(Snapshot(ready.columns(openmetrics=False))))
         theirs = timed("generate_latest", lambda: generate_latest(registry))
         if mine != theirs:
             raise SystemExit("the two renderings differ: nothing was measured")

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     import httpx
 
     from exporter.config import AccountSettings, Config
-    from exporter.exposition.pieces import Piece
+    from exporter.exposition.pieces import Snapshot
     from exporter.polling.memory import Memory
     from exporter.polling.roster import Difference
     from exporter.verify.client import VerifyClient
@@ -262,8 +262,8 @@ class Engine:
 
     # What is shown
 
-    def exposition(self, *, openmetrics: bool) -> list[Piece]:
-        """Return the pieces of a scrape: this moment, whatever became of the scheduler."""
+    def exposition(self, *, openmetrics: bool) -> Snapshot:
+        """Return a scrape of this moment, whatever became of the scheduler."""
         self.withdraw_stale()
         return exposition(self.factors, self.telemetry.registry, openmetrics=openmetrics)
 

@@ -14,7 +14,7 @@ from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.config import ConfigError
 from exporter.config.values import format_duration
 from exporter.exposition.factors import FactorExposition, FactorSamples, shown_families
-from exporter.exposition.pieces import texts
+from exporter.exposition.pieces import Snapshot
 from exporter.polling.ledger import Ledger, LedgerPolicy, Moment
 from exporter.polling.poller import next_stretch
 from exporter.timekeeping import DISPATCH_SECONDS
@@ -115,9 +115,9 @@ def exposition_size(config: Config) -> tuple[int, int]:
         if not watched.paused:
             ledger.apply(watched.key, answer, _NOW)
         exposition.update(record)
-    pieces = texts(exposition.pieces(openmetrics=False))
-    series = sum(line.startswith(b"twilio") for piece in pieces for line in piece.splitlines())
-    return series, sum(map(len, pieces))
+    page = Snapshot(exposition.columns(openmetrics=False))
+    series = sum(line.startswith(b"twilio") for piece in page for line in piece.splitlines())
+    return series, page.size()
 
 
 def _report(config: Config, plans: Sequence[AccountPlan], latency_seconds: float) -> Iterable[str]:

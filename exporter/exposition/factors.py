@@ -7,9 +7,9 @@ renders of the collector.
 
 from __future__ import annotations
 
+from array import array
 from fnmatch import fnmatchcase
 from math import copysign
-from struct import Struct
 from typing import TYPE_CHECKING
 
 from prometheus_client import Metric
@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from exporter.exposition.catalogue import FACTOR_FAMILIES, FACTOR_INFO, FactorFamily
-from exporter.exposition.pieces import Piece
+from exporter.exposition.pieces import Column
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from exporter.polling.ledger import FactorRecord
     from exporter.watched import FactorKey, WatchedFactor
 
-BLOCK_FACTORS = 24
+BLOCK_FACTORS = 24  # whose lines of a family share a piece: more are fewer to gather, and more to replace for one
 
 
 def shown_families(patterns: Iterable[str]) -> tuple[FactorFamily, ...]:
@@ -119,138 +119,131 @@ class FactorCollector(Collector):
         return metrics.values()
 
 
-class _Block:
-    """The lines of up to 24 factors: for each family one piece, in the order of the factors.
+class _Lines(Column):
+    """The lines of a family: in each piece those of up to 24 factors, in the order of the factors' numbers.
 
-    ``present`` has a bit for each factor with a line in the family's piece; the bits below it tell which line.
+    ``_present`` has for each piece a bit for each factor with a line there; the bits below it tell which line.
     """
 
-    __slots__ = ("keys", "pieces", "present")
+    __slots__ = ("_present",)
 
-    def __init__(self, families: int) -> None:
-        self.keys: list[FactorKey | None] = []
-        self.present = [0] * families
-        self.pieces = [Piece() for _ in range(families)]
+    def __init__(self) -> None:
+        super().__init__()
+        self._present = array("I")
 
-    def revalue(self, position: int, index: int, number: bytes) -> None:
+    def make_room(self, number: int) -> None:
+        """Be ready for a factor's line."""
+        if number // BLOCK_FACTORS == len(self):
+            self._present.append(0)
+            self.append(b"")
+
+    def has(self, number: int) -> int:
+        """Return whether a factor has a line."""
+        return self._present[number // BLOCK_FACTORS] >> number % BLOCK_FACTORS & 1
+
+    def revalue(self, number: int, value: bytes) -> None:
         """Give a factor's line another value."""
-        piece = self.pieces[position]
-        lines = piece.text.split(b"\n")
-        place = (self.present[position] & ((1 << index) - 1)).bit_count()
+        block, index = divmod(number, BLOCK_FACTORS)
+        lines = self[block].split(b"\n")
+        place = (self._present[block] & ((1 << index) - 1)).bit_count()
         line = lines[place]
-        lines[place] = line[: line.rindex(b" ") + 1] + number
-        piece.replace(b"\n".join(lines))
+        lines[place] = line[: line.rindex(b" ") + 1] + value
+        self[block] = b"\n".join(lines)
 
-    def put(self, position: int, index: int, line: bytes) -> None:
+    def put(self, number: int, line: bytes) -> None:
         """Give a factor this line, or none where it is empty."""
-        piece, present, bit = self.pieces[position], self.present[position], 1 << index
+        block, index = divmod(number, BLOCK_FACTORS)
+        present, bit = self._present[block], 1 << index
         if line and bit > present:  # behind all others, as when factors are added
-            piece.replace(piece.text + line + b"\n")
-            self.present[position] = present | bit
-            return
-        number = (present & (bit - 1)).bit_count()
-        lines = piece.text.split(b"\n")
-        lines[number : number + bool(present & bit)] = [line] if line else []
-        piece.replace(b"\n".join(lines))
-        self.present[position] = present | bit if line else present & ~bit
-
-
-class _Place:
-    """Where a factor's lines are, and what they were rendered from.
-
-    ``values`` are packed doubles: one object, which the garbage collector does not follow.
-    """
-
-    __slots__ = ("block", "entity_sid", "factor_type", "index", "values", "watched")
-
-    def __init__(self, block: _Block, index: int, values: bytes) -> None:
-        self.block = block
-        self.index = index
-        self.values = values
-        self.watched: WatchedFactor | None = None
-        self.factor_type = ""
-        self.entity_sid = ""
+            self[block] += line + b"\n"
+        elif line or present & bit:
+            place = (present & (bit - 1)).bit_count()
+            lines = self[block].split(b"\n")
+            lines[place : place + bool(present & bit)] = [line] if line else []
+            self[block] = b"\n".join(lines)
+        self._present[block] = present | bit if line else present & ~bit
 
 
 class FactorExposition:
-    """The ready lines of every watched factor."""
+    """The ready lines of every watched factor.
+
+    A factor has a number, its place in what is kept of all: no object of its own, which the garbage collector
+    would have to follow.
+    """
 
     def __init__(self, samples: FactorSamples) -> None:
         self.samples = samples
-        self._packing = Struct(f"={len(samples.families)}d")
-        self._no_values = bytes(self._packing.size)
         self._headers = {
-            False: [Piece(_header(family, openmetrics=False)) for family in samples.families],
-            True: [Piece(_header(family, openmetrics=True)) for family in samples.families],
+            False: [Column(_header(family, openmetrics=False)) for family in samples.families],
+            True: [Column(_header(family, openmetrics=True)) for family in samples.families],
         }
-        self._blocks: list[_Block] = []
-        self._places: dict[FactorKey, _Place] = {}
-        self._free: list[tuple[_Block, int]] = []
+        self._lines = [_Lines() for _ in samples.families]
+        self._numbers: dict[FactorKey, int] = {}
+        self._free: list[int] = []
+        self._keys: list[FactorKey | None] = []
+        # What the lines were rendered from, by number:
+        self._watched: list[WatchedFactor | None] = []
+        self._factor_types: list[str] = []
+        self._entity_sids: list[str] = []
+        self._values = array("d")  # in each family, 0 where there is no line
 
     def update(self, record: FactorRecord) -> None:
         """Render what changed of a factor, and add it if it is new."""
-        place = self._places.get(record.watched.key) or self._place(record.watched.key)
+        number = self._numbers.get(record.watched.key)
+        if number is None:
+            number = self._number(record.watched.key)
+        families = self.samples.families
         values = self.samples.values(record)
-        renamed = place.watched is not record.watched
-        retold = place.factor_type != record.factor_type or place.entity_sid != record.entity_sid
+        renamed = self._watched[number] is not record.watched
+        retold = self._factor_types[number] != record.factor_type or self._entity_sids[number] != record.entity_sid
         labels: bytes | None = None
-        present = place.block.present
-        for position, (value, old) in enumerate(zip(values, self._packing.unpack(place.values), strict=True)):
-            shown = present[position] >> place.index & 1
+        kept = slice(number * len(families), (number + 1) * len(families))
+        for family, lines, value, old in zip(families, self._lines, values, self._values[kept], strict=True):
             if value is None:
-                if shown:
-                    place.block.put(position, place.index, b"")
-                continue
-            relabelled = renamed or (retold and self.samples.families[position] is FACTOR_INFO)
-            if shown and not relabelled:
-                if value != old or (not value and copysign(1.0, value) != copysign(1.0, old)):  # -0.0
-                    place.block.revalue(position, place.index, _number(value))
-            else:
-                family = self.samples.families[position]
+                lines.put(number, b"")
+            elif renamed or (retold and family is FACTOR_INFO) or not lines.has(number):
                 if family is FACTOR_INFO:
                     text = _label_text(self.samples.info_labels(record))
                 else:
                     text = labels = labels or _label_text(self.samples.labels(record))
-                place.block.put(position, place.index, b"%s%s %s" % (family.name.encode(), text, _number(value)))
-        place.values = self._packing.pack(*[0.0 if value is None else value for value in values])
-        place.watched = record.watched
-        place.factor_type, place.entity_sid = record.factor_type, record.entity_sid
+                lines.put(number, b"%s%s %s" % (family.name.encode(), text, _number(value)))
+            elif value != old or (not value and copysign(1.0, value) != copysign(1.0, old)):  # -0.0
+                lines.revalue(number, _number(value))
+        self._values[kept] = array("d", [0.0 if value is None else value for value in values])
+        self._watched[number] = record.watched
+        self._factor_types[number], self._entity_sids[number] = record.factor_type, record.entity_sid
 
     def remove(self, key: FactorKey) -> None:
         """Drop a factor's lines."""
-        place = self._places.pop(key)
-        block, index = place.block, place.index
-        block.keys[index] = None
-        for position, present in enumerate(block.present):
-            if present >> index & 1:
-                block.put(position, index, b"")
-        self._free.append((block, index))
+        number = self._numbers.pop(key)
+        for lines in self._lines:
+            lines.put(number, b"")
+        self._keys[number] = self._watched[number] = None
+        self._free.append(number)
 
-    def _place(self, key: FactorKey) -> _Place:
+    def _number(self, key: FactorKey) -> int:
         if self._free:
-            block, index = self._free.pop()
-            block.keys[index] = key
+            number = self._free.pop()
         else:
-            if not self._blocks or len(self._blocks[-1].keys) == BLOCK_FACTORS:
-                self._blocks.append(_Block(len(self.samples.families)))
-            block = self._blocks[-1]
-            index = len(block.keys)
-            block.keys.append(key)
-        place = self._places[key] = _Place(block, index, self._no_values)
-        return place
+            number = len(self._keys)
+            self._keys.append(None)
+            self._watched.append(None)
+            self._factor_types.append("")
+            self._entity_sids.append("")
+            self._values.extend([0.0] * len(self.samples.families))
+            for lines in self._lines:
+                lines.make_room(number)
+        self._keys[number] = key
+        self._numbers[key] = number
+        return number
 
     def __iter__(self) -> Iterator[FactorKey]:
         """Yield the factors in the order of their lines."""
-        for block in self._blocks:
-            yield from (key for key in block.keys if key is not None)
+        return (key for key in self._keys if key is not None)
 
-    def pieces(self, *, openmetrics: bool) -> list[Piece]:
-        """Return the pieces of the exposition; their bytes of one moment, joined, are the page."""
-        out: list[Piece] = []
-        for position, header in enumerate(self._headers[openmetrics]):
-            out.append(header)
-            out.extend([block.pieces[position] for block in self._blocks])
-        return out
+    def columns(self, *, openmetrics: bool) -> list[Column]:
+        """Return the columns of the exposition, for a page of one moment."""
+        return [column for pair in zip(self._headers[openmetrics], self._lines, strict=True) for column in pair]
 
 
 def _header(family: FactorFamily, *, openmetrics: bool) -> bytes:

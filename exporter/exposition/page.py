@@ -1,4 +1,4 @@
-"""The whole exposition of one moment, in pieces."""
+"""The whole exposition of one moment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from exporter.exposition.factors import FactorExposition
-from exporter.exposition.pieces import Piece, texts
+from exporter.exposition.pieces import Column, Snapshot
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -22,24 +22,24 @@ log = logging.getLogger(__name__)
 _OPENMETRICS_END = b"# EOF\n"
 
 
-def exposition(factors: FactorExposition, own: CollectorRegistry, *, openmetrics: bool) -> list[Piece]:
-    """Return the pieces of a scrape: the ready lines of all factors, then the exporter's own metrics.
+def exposition(factors: FactorExposition, own: CollectorRegistry, *, openmetrics: bool) -> Snapshot:
+    """Return a scrape of this moment: the ready lines of all factors, then the exporter's own metrics.
 
     Where those can't be read the factors are shown without them, and the error is logged.
     """
     render = generate_openmetrics if openmetrics else generate_latest
-    pieces = factors.pieces(openmetrics=openmetrics)
+    columns = factors.columns(openmetrics=openmetrics)
     try:
-        pieces.append(Piece(render(own)))
+        columns.append(Column(render(own)))
     except Exception:
         log.exception("the exporter's own metrics are missing from a scrape: please report this")
         if openmetrics:
-            pieces.append(Piece(_OPENMETRICS_END))
-    return pieces
+            columns.append(Column(_OPENMETRICS_END))
+    return Snapshot(columns)
 
 
 def exposition_of(samples: FactorSamples, record: FactorRecord, *, openmetrics: bool) -> bytes:
     """Return the lines of one factor alone, as a page of its own."""
     factors = FactorExposition(samples)
     factors.update(record)
-    return b"".join(texts(factors.pieces(openmetrics=openmetrics))) + (_OPENMETRICS_END if openmetrics else b"")
+    return bytes(Snapshot(factors.columns(openmetrics=openmetrics))) + (_OPENMETRICS_END if openmetrics else b"")

@@ -7,6 +7,7 @@ A gzip stream may be put together from parts that were compressed apart, as long
 from __future__ import annotations
 
 import zlib
+from itertools import chain
 from typing import TYPE_CHECKING
 
 try:
@@ -15,7 +16,7 @@ except ImportError:  # no wheel for this machine
     deflate = zlib  # type: ignore[misc]
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable, Iterator
 
 WHOLE_BYTES = 1 << 16
 _LEVEL = 1
@@ -23,51 +24,84 @@ _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"
 _LAST_BLOCK = b"\x03\x00"
 
 
-class Piece:
-    """Some bytes of a page that are replaced when they change; ``packed`` keeps ``packed_of`` compressed."""
+class Column:
+    """Pieces of a page that follow one another: each some bytes, which are replaced when they change."""
 
-    __slots__ = ("packed", "packed_of", "text")
+    __slots__ = ("_packed", "_packed_of", "_texts")
 
-    def __init__(self, text: bytes = b"") -> None:
-        self.text = text
-        self.packed: bytes | None = None
-        self.packed_of: bytes | None = None
+    def __init__(self, *texts: bytes) -> None:
+        self._texts = list(texts)
+        self._packed: list[bytes | None] = [None] * len(texts)
+        self._packed_of = self._packed.copy()  # the very bytes that were compressed
 
-    def replace(self, text: bytes) -> None:
-        """Hold other bytes from now on."""
-        self.text = text
-        self.packed = self.packed_of = None
+    def __len__(self) -> int:
+        return len(self._texts)
 
+    def __getitem__(self, number: int) -> bytes:
+        return self._texts[number]
 
-def texts(pieces: Iterable[Piece]) -> list[bytes]:
-    """Return the bytes of the pieces as they are at this moment."""
-    return [piece.text for piece in pieces]
+    def __setitem__(self, number: int, text: bytes) -> None:
+        self._texts[number] = text
+        self._packed[number] = self._packed_of[number] = None
 
+    def append(self, text: bytes) -> None:
+        """Add a piece behind the others."""
+        self._packed.append(None)
+        self._packed_of.append(None)
+        self._texts.append(text)
 
-def gzip(pieces: Iterable[Piece], moment: Collection[bytes]) -> list[bytes]:
-    """Return the gzip stream of a moment's bytes, in parts; may run in a thread while the pieces change.
+    def texts(self) -> list[bytes]:
+        """Return the bytes of the pieces as they are at this moment."""
+        return self._texts.copy()
 
-    ``moment`` is what :func:`texts` returned of the same pieces. A page of no more than WHOLE_BYTES is compressed
-    as one, and nothing of it is kept; larger pages that share pieces are for one thread alone.
-    """
-    size = sum(map(len, moment))
-    if size <= WHOLE_BYTES:
-        whole = b"".join(moment)
-        return [_HEADER, _deflate(whole), _end(deflate.crc32(whole), size)]
-    parts = [_HEADER]
-    checksum = 0
-    for piece, text in zip(pieces, moment, strict=True):
-        if not text:
-            continue
-        checksum = deflate.crc32(text, checksum)
-        packed = piece.packed if piece.packed_of is text else None
+    def packed(self, number: int, text: bytes) -> bytes:
+        """Return the bytes that a piece has, or just had, compressed; only one thread may call this.
+
+        The pieces may change in another one: then what is kept is of no use, and no harm.
+        """
+        packed = self._packed[number] if self._packed_of[number] is text else None
         if packed is None:
             packed = _deflate(text)
-            if piece.text is text:  # if it changes just now, what is kept is of no use, and no harm
-                piece.packed, piece.packed_of = packed, text
-        parts.append(packed)
-    parts.append(_end(checksum, size))
-    return parts
+            if self._texts[number] is text:
+                self._packed[number], self._packed_of[number] = packed, text
+        return packed
+
+
+class Snapshot:
+    """A page as it is at the moment when this is made, whatever becomes of its columns; yields its pieces."""
+
+    def __init__(self, columns: Iterable[Column]) -> None:
+        self._columns = [(column, column.texts()) for column in columns]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return chain.from_iterable([texts for _, texts in self._columns])
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self)
+
+    def size(self) -> int:
+        """Return the bytes of the page: a walk over the pieces."""
+        return sum(map(len, self))
+
+    def gzip(self) -> list[bytes]:
+        """Return the page's gzip stream, in parts; may run in a thread while the columns change.
+
+        A page of no more than WHOLE_BYTES is compressed as one, and nothing of it is kept; larger pages that share
+        columns are for one thread alone.
+        """
+        size = self.size()
+        if size <= WHOLE_BYTES:
+            whole = bytes(self)
+            return [_HEADER, _deflate(whole), _end(deflate.crc32(whole), size)]
+        parts = [_HEADER]
+        checksum = 0
+        for column, texts in self._columns:
+            for number, text in enumerate(texts):
+                if text:
+                    checksum = deflate.crc32(text, checksum)
+                    parts.append(column.packed(number, text))
+        parts.append(_end(checksum, size))
+        return parts
 
 
 def _end(checksum: int, size: int) -> bytes:

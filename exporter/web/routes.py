@@ -15,7 +15,7 @@ from exporter.exposition.negotiation import (
     accepts_gzip,
     accepts_openmetrics,
 )
-from exporter.exposition.pieces import WHOLE_BYTES, gzip, texts
+from exporter.exposition.pieces import WHOLE_BYTES
 from exporter.web.api import Api, Known
 from exporter.web.health import Health, Probed, name_server
 from exporter.web.lifecycle import Lifecycle, Reloadable
@@ -25,9 +25,9 @@ from exporter.web.probe import Probe, Prober
 from exporter.web.running_config import Configured, RunningConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from exporter.exposition.pieces import Piece
+    from exporter.exposition.pieces import Snapshot
 
 _BATCH_BYTES = 1 << 18
 
@@ -35,8 +35,8 @@ _BATCH_BYTES = 1 << 18
 class Exporter(Reloadable, Prober, Known, Configured, Probed, Shown, Protocol):
     """What the web server needs of the daemon."""
 
-    def exposition(self, *, openmetrics: bool) -> list[Piece]:
-        """Return the pieces of a scrape."""
+    def exposition(self, *, openmetrics: bool) -> Snapshot:
+        """Return a scrape of this moment."""
 
 
 class Routes:
@@ -55,27 +55,26 @@ class Routes:
         """Answer a scrape: one moment of the world, in the format and encoding that was asked for."""
         openmetrics = accepts_openmetrics(", ".join(request.headers.getall("Accept", ())))
         packed = accepts_gzip(", ".join(request.headers.getall("Accept-Encoding", ())))
-        pieces = self._exporter.exposition(openmetrics=openmetrics)
-        body = texts(pieces)  # this moment, whatever changes while it is sent
+        page = self._exporter.exposition(openmetrics=openmetrics)
+        await asyncio.sleep(0)  # whatever changes from here on: fetches have their turn after each step
+        size = page.size()
+        body: Iterable[bytes] = page
         headers = {
             "Content-Type": OPENMETRICS_CONTENT_TYPE if openmetrics else TEXT_CONTENT_TYPE,
             "Vary": "Accept, Accept-Encoding",
         }
         if packed:
             headers["Content-Encoding"] = "gzip"
-            small = sum(map(len, body)) <= WHOLE_BYTES
-            body = (
-                gzip(pieces, body)
-                if small
-                else await asyncio.get_running_loop().run_in_executor(self._packer, gzip, pieces, body)
-            )
+            loop = asyncio.get_running_loop()
+            body = page.gzip() if size <= WHOLE_BYTES else await loop.run_in_executor(self._packer, page.gzip)
+            size = sum(map(len, body))
         response = web.StreamResponse(headers=headers)
-        response.content_length = sum(map(len, body))
+        response.content_length = size
         await response.prepare(request)
         if request.method != "HEAD":
             for batch in _batches(body):
                 await response.write(batch)
-                await asyncio.sleep(0)  # a fast reader takes all at once: fetches have their turn in between
+                await asyncio.sleep(0)  # a fast reader takes all at once
         await response.write_eof()
         return response
 
@@ -96,7 +95,7 @@ def make_application(exporter: Exporter, *, telemetry_path: str) -> web.Applicat
     return application
 
 
-def _batches(pieces: list[bytes]) -> Iterator[bytes]:
+def _batches(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the pieces joined to batches that are worth a write."""
     batch: list[bytes] = []
     size = 0

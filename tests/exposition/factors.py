@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.exposition.catalogue import FACTOR_PREFIX
-from exporter.exposition.pieces import texts
+from exporter.exposition.pieces import Snapshot
 from exporter.polling.ledger import FactorRecord
 from exporter.watched import FactorKey, WatchedFactor
 
@@ -39,7 +39,7 @@ def record_of(number: int = 0, watched: dict[str, Any] | None = None, **known: A
 
 
 def page(exposition: FactorExposition, *, openmetrics: bool = False) -> bytes:
-    return b"".join(texts(exposition.pieces(openmetrics=openmetrics)))
+    return bytes(Snapshot(exposition.columns(openmetrics=openmetrics)))
 
 
 def series(page: bytes) -> dict[str, float]:

@@ -23,7 +23,7 @@ from exporter.exposition.factors import (
     escape_label_value,
     shown_families,
 )
-from exporter.exposition.pieces import texts
+from exporter.exposition.pieces import Snapshot
 from exporter.polling.ledger import FactorRecord
 from exporter.verify.outcome import Status
 
@@ -270,7 +270,7 @@ def test_no_factor_shows_the_families_alone() -> None:
 
 
 def pieces_of(exposition: FactorExposition) -> list[bytes]:
-    return [piece for piece in texts(exposition.pieces(openmetrics=False)) if not piece.startswith(b"#")]
+    return [piece for piece in Snapshot(exposition.columns(openmetrics=False)) if not piece.startswith(b"#")]
 
 
 def test_pieces_of_what_did_not_change_are_the_same_objects() -> None:
@@ -298,7 +298,7 @@ def test_pieces_of_what_did_not_change_are_the_same_objects() -> None:
 def test_both_formats_share_the_pieces_of_the_lines() -> None:
     exposition = FactorExposition(FactorSamples())
     exposition.update(record_of(up=True))
-    text, openmetrics = exposition.pieces(openmetrics=False), exposition.pieces(openmetrics=True)
+    text, openmetrics = exposition.columns(openmetrics=False), exposition.columns(openmetrics=True)
     assert all(one is other for one, other in zip(text[1::2], openmetrics[1::2], strict=True))
 
 
@@ -306,12 +306,12 @@ def test_a_page_that_is_being_sent_is_of_one_moment() -> None:
     exposition = FactorExposition(FactorSamples())
     record = record_of(status=Status.UNVERIFIED, up=True)
     exposition.update(record)
-    pieces = texts(exposition.pieces(openmetrics=False))
-    before = b"".join(pieces)
+    snapshot = Snapshot(exposition.columns(openmetrics=False))
+    before = bytes(snapshot)
     record.status = Status.VERIFIED
     exposition.update(record)
     exposition.remove(record.watched.key)
-    assert b"".join(pieces) == before
+    assert bytes(snapshot) == before
     assert before != page(exposition)
 
 

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from exporter.exposition.catalogue import CATALOGUE
 from exporter.exposition.factors import FactorExposition, FactorSamples
 from exporter.exposition.page import exposition
-from exporter.exposition.pieces import texts
+from exporter.exposition.pieces import Snapshot
 from exporter.exposition.telemetry import Telemetry
 
 from .factors import record_of
@@ -47,19 +47,19 @@ def telemetry() -> Telemetry:
 def test_the_factors_come_first_then_the_exporters_own(factors: FactorExposition) -> None:
     own = CollectorRegistry()
     Counter("own", "x", registry=own).inc()
-    pieces = texts(exposition(factors, own, openmetrics=False))
-    assert pieces == [*texts(factors.pieces(openmetrics=False)), generate_latest(own)]
+    pieces = [*exposition(factors, own, openmetrics=False)]
+    assert pieces == [*Snapshot(factors.columns(openmetrics=False)), generate_latest(own)]
 
 
 def test_the_page_holds_every_family_of_the_catalogue_once(factors: FactorExposition, telemetry: Telemetry) -> None:
-    page = b"".join(texts(exposition(factors, telemetry.registry, openmetrics=False))).decode()
+    page = bytes(exposition(factors, telemetry.registry, openmetrics=False)).decode()
     types = [line.split()[2:] for line in page.splitlines() if line.startswith("# TYPE twilio_verify_")]
     assert sorted(types) == sorted([family.name, str(family.kind)] for family in CATALOGUE)
 
 
 def test_both_formats_are_read_back(factors: FactorExposition, telemetry: Telemetry) -> None:
-    text = b"".join(texts(exposition(factors, telemetry.registry, openmetrics=False))).decode()
-    openmetrics = b"".join(texts(exposition(factors, telemetry.registry, openmetrics=True))).decode()
+    text = bytes(exposition(factors, telemetry.registry, openmetrics=False)).decode()
+    openmetrics = bytes(exposition(factors, telemetry.registry, openmetrics=True)).decode()
     assert openmetrics.endswith("\n# EOF\n")
     assert openmetrics.count("# EOF") == 1
     read = [family.name for family in parse_openmetrics(openmetrics)]  # type: ignore[no-untyped-call]
@@ -74,7 +74,7 @@ def test_the_factors_are_shown_though_the_exporters_own_metrics_fail(
     own = CollectorRegistry()
     own.register(Broken())
     with caplog.at_level(logging.ERROR):
-        pieces = texts(exposition(factors, own, openmetrics=openmetrics))
+        pieces = [*exposition(factors, own, openmetrics=openmetrics)]
     end = [b"# EOF\n"] if openmetrics else []
-    assert pieces == [*texts(factors.pieces(openmetrics=openmetrics)), *end]
+    assert pieces == [*Snapshot(factors.columns(openmetrics=openmetrics)), *end]
     assert caplog.messages == ["the exporter's own metrics are missing from a scrape: please report this"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import gzip as library
 import importlib
+import itertools
 import sys
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.exposition import pieces as module
-from exporter.exposition.pieces import Piece, gzip, texts
+from exporter.exposition.pieces import Column, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,22 +27,28 @@ def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WHOLE_BYTES", -1)
 
 
-def stream(pieces: list[Piece]) -> bytes:
-    return b"".join(gzip(pieces, texts(pieces)))
+def stream(*columns: Column) -> bytes:
+    return b"".join(Snapshot(columns).gzip())
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.binary(max_size=2000), max_size=8), st.data())
-def test_what_is_unpacked_is_the_page(contents: list[bytes], data: st.DataObject) -> None:
-    pieces = [Piece(content) for content in contents]
-    assert library.decompress(stream(pieces)) == b"".join(contents)
+@given(st.lists(st.lists(st.binary(max_size=2000), max_size=4), max_size=4), st.data())
+def test_what_is_unpacked_is_the_page(contents: list[list[bytes]], data: st.DataObject) -> None:
+    columns = [Column(*texts) for texts in contents]
+    assert library.decompress(stream(*columns)) == b"".join(itertools.chain(*contents))
     for _ in range(3):
-        if pieces:
-            data.draw(st.sampled_from(pieces)).replace(data.draw(st.binary(max_size=2000)))
-        packed = stream(pieces)
-        assert library.decompress(packed) == b"".join(texts(pieces))
+        if columns:
+            column = data.draw(st.sampled_from(columns))
+            number = data.draw(st.integers(0, len(column)))
+            if number == len(column):
+                column.append(data.draw(st.binary(max_size=2000)))
+            else:
+                column[number] = data.draw(st.binary(max_size=2000))
+        packed = stream(*columns)
+        page = b"".join(itertools.chain(*[column.texts() for column in columns]))
+        assert library.decompress(packed) == page == bytes(Snapshot(columns))
         once = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # as clients do that know of one stream only
-        assert once.decompress(packed) == b"".join(texts(pieces))
+        assert once.decompress(packed) == page
         assert once.eof
         assert once.unused_data == b""
 
@@ -55,36 +62,45 @@ def test_what_did_not_change_is_not_compressed_again(monkeypatch: pytest.MonkeyP
         return deflate(text)
 
     monkeypatch.setattr(module, "_deflate", watch)
-    pieces = [Piece(b"one"), Piece(b""), Piece(b"two")]
-    stream(pieces)
-    stream(pieces)
+    lines, other = Column(b"one", b""), Column(b"two")
+    stream(lines, other)
+    stream(lines, other)
     assert compressed == [b"one", b"two"]
-    pieces[0].replace(b"three")
-    assert library.decompress(stream(pieces)) == b"threetwo"
+    lines[0] = b"three"
+    assert library.decompress(stream(lines, other)) == b"threetwo"
     assert compressed == [b"one", b"two", b"three"]
 
 
-def test_a_moment_is_packed_as_it_was_though_a_piece_has_changed_since() -> None:
-    pieces = [Piece(b"one"), Piece(b"two")]
-    moment = texts(pieces)
-    stream(pieces)
-    pieces[0].replace(b"changed")
-    assert library.decompress(b"".join(gzip(pieces, moment))) == b"onetwo"
-    assert library.decompress(stream(pieces)) == b"changedtwo"
+def test_a_moment_is_packed_as_it_was_whatever_has_changed_since() -> None:
+    column = Column(b"one", b"two")
+    moment = Snapshot([column])
+    stream(column)
+    column[0] = b"changed"
+    column.append(b"new")
+    assert bytes(moment) == library.decompress(b"".join(moment.gzip())) == b"onetwo"
+    assert moment.size() == 6
+    assert library.decompress(stream(column)) == b"changedtwonew"
 
 
 def test_lines_that_look_alike_get_small() -> None:
     lines = [b'twilio_verify_factor_up{account="main",factor="factor-%04d"} 1.0\n' % n for n in range(480)]
-    pieces = [Piece(b"".join(lines[n : n + 24])) for n in range(0, len(lines), 24)]
-    assert len(stream(pieces)) < sum(map(len, lines)) / 5
+    column = Column(*[b"".join(lines[n : n + 24]) for n in range(0, len(lines), 24)])
+    assert len(stream(column)) < sum(map(len, lines)) / 5
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 32768, 32769])
 def test_small_pages_are_compressed_as_one(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr(module, "WHOLE_BYTES", 32768)
-    pieces = [Piece(b"x" * (size // 2)), Piece(b"x" * (size - size // 2))]
-    assert library.decompress(stream(pieces)) == b"x" * size
-    assert (pieces[1].packed is None) == (size <= 32768)
+    compressed: list[bytes] = []
+    deflate = module._deflate
+
+    def watch(text: bytes) -> bytes:
+        compressed.append(text)
+        return deflate(text)
+
+    monkeypatch.setattr(module, "_deflate", watch)
+    assert library.decompress(stream(Column(b"x" * (size // 2), b"x" * (size - size // 2)))) == b"x" * size
+    assert len(compressed) == (1 if size <= 32768 else 2)
 
 
 @pytest.fixture
@@ -107,5 +123,5 @@ def without_isal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_zlib_does_where_there_is_no_isal(without_isal: None) -> None:
     assert vars(module)["deflate"] is zlib
     vars(module)["WHOLE_BYTES"] = -1
-    pieces = [module.Piece(b"one" * 100), module.Piece(b"two")]
-    assert library.decompress(b"".join(module.gzip(pieces, module.texts(pieces)))) == b"one" * 100 + b"two"
+    page = module.Snapshot([module.Column(b"one" * 100, b"two")])
+    assert library.decompress(b"".join(page.gzip())) == b"one" * 100 + b"two"

@@ -17,7 +17,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.exposition.factors import FactorExposition, FactorSamples
-from exporter.exposition.pieces import texts
+from exporter.exposition.pieces import Snapshot
 from exporter.polling.ledger import Ledger, LedgerPolicy, Moment
 from exporter.polling.memory import Memory, remember
 from exporter.verify.outcome import Answer, Failure, Outcome, Reason, Status
@@ -227,8 +227,8 @@ class Truth(RuleBasedStateMachine):
         expected: dict[Sample, float] = {}
         for known in self.known.values():
             expected |= known.samples()
-        text = b"".join(texts(self.exposition.pieces(openmetrics=False))).decode()
-        openmetrics = b"".join(texts(self.exposition.pieces(openmetrics=True))).decode() + "# EOF\n"
+        text = bytes(Snapshot(self.exposition.columns(openmetrics=False))).decode()
+        openmetrics = bytes(Snapshot(self.exposition.columns(openmetrics=True))).decode() + "# EOF\n"
         self.scrapes += 1
         readings = [parse_text(text)]
         if self.scrapes % 5 == 0:  # its parser is slow

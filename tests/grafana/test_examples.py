@@ -168,7 +168,7 @@ def own_samples(config: Config) -> int:
             engine.telemetry.attempted("main", operation, Attempt(answer, 0.2, code, "RQ", 0.1))
     for watched in config.factors:
         engine.ledger.watch(watched)
-    text = b"".join(piece.text for piece in engine.exposition(openmetrics=False)).decode()
+    text = bytes(engine.exposition(openmetrics=False)).decode()
     per_factor = {family.name for family in catalogue.FACTOR_FAMILIES}
     names = [line.partition("{")[0].partition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
     return sum(name not in per_factor for name in names)
