@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from exporter.verify.throttle import Throttle
     from exporter.watched import FactorKey
 
+_STARTS_AT_ONCE = 16  # a millisecond or two of work; the answers to these come together, too
+
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
@@ -28,6 +30,7 @@ class Turns:
     """The order of an account's requests: urgent calls, then retries, then due factors, each in order of arrival.
 
     Guests, which ask for a look out of turn, and due factors take turns: neither keeps the other waiting.
+    A burst leaves some at a time, each time after what else has to be done: it would hold up the event loop.
     While ``held`` only urgent calls go: one that asks whether a refusal concerns the whole account, and the
     probes of a pause. ``start`` is called with a due factor whose slot is counted, and how late it is in seconds;
     time spent in a pause is not lateness.
@@ -45,6 +48,8 @@ class Turns:
         self._guest_went = False
         self._waiters: set[_Waiter] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._started = 0
+        self._resting = False
         self._held = False
         self._released_at = -math.inf
         self._idle = asyncio.Event()
@@ -83,6 +88,11 @@ class Turns:
             self._timer.cancel()
             self._timer = None
         while not self.stopping and (self._urgent or (not self._held and self._anybody())):
+            if self._started == _STARTS_AT_ONCE:
+                if not self._resting:
+                    self._resting = True
+                    self._loop.call_soon(self._go_on)
+                return
             now = self._clock.steady()
             delay = self._throttle.delay(now)
             if delay is None:  # the end of a request pumps again
@@ -94,14 +104,20 @@ class Turns:
             if not waiters and self._guests and not (self._due and self._guest_went):
                 waiters = self._guests
             if not waiters:
+                self._started += 1
                 self._start_due(now)
                 self._guest_went = False
                 continue
             waiter = waiters.popleft()
             if not waiter.granted.done():
+                self._started += 1
                 self._guest_went = waiters is self._guests
                 self._throttle.begin(now)
                 waiter.granted.set_result(True)
+
+    def _go_on(self) -> None:
+        self._started, self._resting = 0, False
+        self.pump()
 
     def _anybody(self) -> bool:
         return bool(self._retries or self._guests or self._due)

@@ -280,3 +280,28 @@ def test_the_turn_goes_round_and_passes_over_who_is_busy() -> None:
     assert next_in_turn(keys, 2, {keys[2], keys[0]}) == keys[1]
     assert next_in_turn(keys, 0, keys) is None
     assert next_in_turn([], 0, ()) is None
+
+
+@in_virtual_time
+async def test_a_burst_leaves_in_parts_with_a_turn_for_all_else_between_them() -> None:
+    queue = Queue(concurrency=100)
+    queue.offer(*range(40))
+    seen: list[int] = []
+    queue.turns.pump()
+    for _ in range(5):
+        seen.append(len(queue.started))
+        queue.turns.pump()  # as the end of a request does: that must neither start more now nor put it off
+        await asyncio.sleep(0)
+    assert seen == [16, 32, 40, 40, 40]
+
+
+@in_virtual_time
+async def test_retries_leave_in_parts_too_and_a_stop_ends_it() -> None:
+    queue = Queue(concurrency=100)
+    queue.turns.hold()
+    for number in range(20):
+        await queue.ask(f"retry {number}")
+    queue.turns.release()
+    queue.turns.stop()
+    await asyncio.sleep(1)
+    assert len(queue.started) == 16
