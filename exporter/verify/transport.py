@@ -121,6 +121,16 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
+class _Whole(httpx.Response):
+    """An answer whose body has been read: httpx's own would take it for a stream, and read it once more."""
+
+    def __init__(self, code: int, headers: list[tuple[bytes, bytes]], body: bytes, request: httpx.Request) -> None:
+        stream = httpx.ByteStream(body)
+        super().__init__(code, headers=headers, stream=stream, request=request, extensions={READ: True})
+        self.is_closed = self.is_stream_consumed = True
+        self._content = body
+
+
 # The body is already read; and of a redirect httpx would build the next request, whether it is followed or not.
 _DROPPED = frozenset((b"content-encoding", b"content-length", b"transfer-encoding", b"location"))
 
@@ -131,8 +141,8 @@ def whole(
     """Return an answer with its body read; raises :class:`AttemptError` for a 200 whose body can't be used."""
     kept = [(name, value) for name, value in headers if name.lower() not in _DROPPED]
     if not isinstance(body, BodyError):
-        return httpx.Response(code, headers=kept, content=body, request=request, extensions={READ: True})
-    answer = httpx.Response(code, headers=kept, request=request, extensions={READ: True})
+        return _Whole(code, kept, body, request)
+    answer = _Whole(code, kept, b"", request)
     if code == httpx.codes.OK:
         raise AttemptError(Reason.DECODE, f"HTTP 200, but {body}", answer) from body
     return answer
