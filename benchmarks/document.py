@@ -85,7 +85,11 @@ def _full(full: Mapping[str, Mapping[str, Any]]) -> str:
             "the longest the event loop stood still after the first minute, ms",
             lambda of: f"{of['longest_stall'] * 1e3:.0f}",
         ),
-        ("times it did for more than 50 ms", lambda of: f"{of['stalls_over_50_ms']:g}"),
+        ("times it did for more than 50 ms", lambda of: f"{len(of['stalls_over_50_ms'])}"),
+        (
+            "the longest an idle event loop beside it did, ms",
+            lambda of: f"{of['longest_stall_of_an_idle_loop'] * 1e3:.0f}",
+        ),
     )
     lines = [
         f"| | {' | '.join(f'{int(size):,} factors' for size in full)} |",

@@ -42,7 +42,10 @@ _KINDS = ((_TEXT, "identity"), (_OPENMETRICS, "gzip"), (_TEXT, "gzip"), (_OPENME
 
 @dataclass(frozen=True, slots=True)
 class Full:
-    """What was seen; times and CPU in seconds, memory in MB (10⁶ bytes); ``cpu_share`` of one core."""
+    """What was seen; times and CPU in seconds, memory in MB (10⁶ bytes); ``cpu_share`` of one core.
+
+    ``stalls_over_50_ms``: when the event loop stood still for longer than that, in seconds since its start, and for
+    how long."""
 
     factors: int
     interval_seconds: float
@@ -63,7 +66,8 @@ class Full:
     memory_mb: float
     memory_peak_mb: float
     longest_stall: float
-    stalls_over_50_ms: int
+    stalls_over_50_ms: list[tuple[float, float]]
+    longest_stall_of_an_idle_loop: float
 
 
 async def _scrape(port: int, accept: str, encoding: str) -> tuple[float, int]:
@@ -112,8 +116,9 @@ async def measure(factors: int, interval: float, seconds: float) -> Full:
     rate = factors / interval
     with tempfile.TemporaryDirectory(prefix="verify-factor-exporter-full-") as name:
         folder = Path(name)
-        arrivals, stalls = folder / "arrivals.log", folder / "stalls.json"
-        with upstream(folder, arrivals=arrivals) as server:
+        arrivals, stalls, idle = (folder / name for name in ("arrivals.log", "stalls.json", "idle.json"))
+        idling = (sys.executable, "-m", "benchmarks.peers.idling", str(idle))
+        with upstream(folder, arrivals=arrivals) as server, running(*idling):
             port = free_port()
             listed = watchlist(
                 folder / "ours",
@@ -150,7 +155,7 @@ async def measure(factors: int, interval: float, seconds: float) -> Full:
         for line in arrivals.read_text(encoding="ascii").splitlines():
             moment, _, path = line.partition(" ")
             by_sid[path.rpartition("/")[2]].append(float(moment))
-        stood = json.loads(stalls.read_text(encoding="utf-8"))
+        stood, beside = (json.loads(file.read_text(encoding="utf-8")) for file in (stalls, idle))
     lags: list[float] = []
     missed = 0
     for sid in listed.factor_sids:
@@ -179,7 +184,8 @@ async def measure(factors: int, interval: float, seconds: float) -> Full:
         memory_mb=memory,
         memory_peak_mb=peak,
         longest_stall=stood["longest_seconds"],
-        stalls_over_50_ms=stood["over_50_ms"],
+        stalls_over_50_ms=stood["long_ones"],
+        longest_stall_of_an_idle_loop=beside["longest_seconds"],
     )
 
 
