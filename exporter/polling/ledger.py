@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.polling.calendar import Calendar
-from exporter.verify.outcome import Answer, Failure, Outcome, Status
+from exporter.verify.outcome import Answer, Failure, Outcome, Status, one_of_alike
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
@@ -46,7 +46,8 @@ class FactorRecord:
     that the factor was found in, empty for one that is only listed. ``status_since_seconds`` is since when
     ``status`` was seen to be what it is; unless ``turn_seen`` it may have been so for longer. ``answered…`` is
     when the last definite answer came, ``last…`` when the last fetch ended, ``attempts`` and ``failure`` are of
-    that one. All that changes with each fetch is a number or a text: see :mod:`exporter.polling.calendar`.
+    that one. What changes with each fetch is numbers and texts, and failures that are alike are one object: see
+    :mod:`exporter.polling.calendar`.
     """
 
     watched: WatchedFactor
@@ -244,7 +245,7 @@ class Ledger:
         # Not the outcome itself: with 100,000 factors that alone is twenty megabytes.
         record.attempts = outcome.attempts
         record.last_seconds, record.last_steady = now
-        record.failure = outcome.result if isinstance(outcome.result, Failure) else None
+        record.failure = one_of_alike(outcome.result) if isinstance(outcome.result, Failure) else None
         record.duration_seconds = outcome.duration_seconds
         match outcome.result:
             case Answer() as answer:
@@ -307,7 +308,7 @@ class Ledger:
 
     @property
     def stale_places(self) -> int:
-        """How many places the times take at which answers become stale: at most two a factor."""
+        """How many places the times take at which answers become stale, those that were left included."""
         return self._stale.places
 
     def _set_status(self, record: FactorRecord, status: Status | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 
 class Status(StrEnum):
@@ -69,6 +70,12 @@ class Failure:
 
     reason: Reason
     detail: str = ""
+
+
+@lru_cache(maxsize=256)
+def one_of_alike(failure: Failure) -> Failure:
+    """Return the same object for failures that are alike: in an outage every factor keeps one."""
+    return failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,15 @@ def test_the_outcome_of_a_factor_no_longer_watched_is_dropped() -> None:
     assert len(world.ledger) == 0
 
 
+def test_failures_that_are_alike_are_kept_once() -> None:
+    ledger = Ledger(LedgerPolicy())
+    records = [ledger.watch(factor(number)) for number in range(3)]
+    for record, reason in zip(records, (Reason.TIMEOUT, Reason.TIMEOUT, Reason.DNS), strict=True):
+        ledger.apply(record.watched.key, outcome(reason), Moment(START, START))
+    assert records[0].failure is records[1].failure
+    assert [record.failure.reason for record in records if record.failure] == ["timeout", "timeout", "dns"]
+
+
 # Changes of status
 
 
