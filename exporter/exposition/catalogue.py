@@ -61,7 +61,7 @@ SERVICE_LABELS = ("account", "service_sid")
 OPERATION_LABELS = ("account", "operation")
 
 _FLAGS = (0.0, 1.0)
-_SMALL = tuple(map(float, range(16)))  # each factor keeps one: most share these
+_SMALL = tuple(map(float, range(16)))  # most values are one of these: they are not made anew
 _POLLED = "Polled at the factor's interval, not live."
 
 

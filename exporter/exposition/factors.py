@@ -185,7 +185,7 @@ class FactorExposition:
         self._watched: list[WatchedFactor | None] = []
         self._factor_types: list[str] = []
         self._entity_sids: list[str] = []
-        self._values = array("d")  # in each family, 0 where there is no line
+        self._values = array("d")  # of each family; of no meaning where there is no line
 
     def update(self, record: FactorRecord) -> None:
         """Render what changed of a factor, and add it if it is new."""
@@ -219,6 +219,7 @@ class FactorExposition:
         for lines in self._lines:
             lines.put(number, b"")
         self._keys[number] = self._watched[number] = None
+        self._factor_types[number] = self._entity_sids[number] = ""
         self._free.append(number)
 
     def _number(self, key: FactorKey) -> int:

@@ -105,7 +105,7 @@ class Schedule(Generic[K]):
 
     @property
     def places(self) -> int:
-        """How many places the due times take, those included that were left: at most two a factor."""
+        """How many places the due times take, those that were left included."""
         return self._calendar.places
 
     def _put(self, key: K, due: float) -> float:

@@ -149,7 +149,13 @@ def _paths(telemetry_path: str) -> dict[str, dict[str, dict[str, Any]]]:
                 "factors",
                 "The watched factors, what is wrong first",
                 "",
-                {200: ("One page of the factors that fit.", {JSON: listed}), 400: _MALFORMED},
+                {
+                    200: (
+                        "One page of those that fit; of many thousands some may have changed since.",
+                        {JSON: listed},
+                    ),
+                    400: _MALFORMED,
+                },
                 api.FACTORS_PARAMETERS,
             )
         },
