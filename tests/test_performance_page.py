@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import json
+import statistics
+from typing import Any
 
 import pytest
 
 from benchmarks.document import NUMBERS, PAGE, PLOT, render
+from benchmarks.whole import BLACKBOX, OURS
+
+READY, LIBRARY = "scrape of the ready lines", "generate_latest"
 
 
 @pytest.fixture
-def numbers() -> dict[str, dict[str, object]]:
-    read: dict[str, dict[str, object]] = json.loads(NUMBERS.read_text(encoding="utf-8"))
+def numbers() -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(NUMBERS.read_text(encoding="utf-8"))
     return read
 
 
-def test_the_page_is_written_from_the_numbers(numbers: dict[str, dict[str, object]]) -> None:
+def test_the_page_is_written_from_the_numbers(numbers: dict[str, Any]) -> None:
     assert PAGE.read_text(encoding="utf-8") == render(numbers), "write it anew: make bench"
     assert PLOT.read_bytes().startswith(b"\x89PNG")
 
 
-def test_each_measurement_was_of_full_size(numbers: dict[str, dict[str, object]]) -> None:
+def test_each_measurement_was_of_full_size(numbers: dict[str, Any]) -> None:
     full = numbers["full"]["measured"]
-    assert isinstance(full, dict)
     assert list(full) == ["1000", "10000", "100000"]
     assert full["100000"]["seconds"] >= 900
     assert full["100000"]["missed"] == full["100000"]["failed"] == 0
     whole = numbers["whole"]["measured"]
-    assert isinstance(whole, dict)
     assert min(map(len, whole["seconds"].values())) >= 5
+
+
+def test_what_the_project_promises_of_its_cost_was_measured(numbers: dict[str, Any]) -> None:
+    of_whole = {name: statistics.median(of) for name, of in numbers["whole"]["measured"]["seconds"].items()}
+    assert of_whole[OURS] < of_whole[BLACKBOX] / 2
+    for factors in ("10000", "100000"):
+        of_scrape = numbers["scrape"]["measured"][factors]["seconds"]
+        ours, library = (statistics.median(of_scrape[name]) for name in (READY, LIBRARY))
+        assert library / ours > 60
+    full = numbers["full"]["measured"]
+    assert full["10000"]["memory_mb"] <= 120
+    assert full["100000"]["memory_mb"] <= 500
+    assert full["100000"]["lag_p99"] < 2
+    assert full["100000"]["scrape_wall_to_copy"] <= 4
+    assert full["100000"]["stalls_over_50_ms"] == []
