@@ -109,16 +109,18 @@ def draw(numbers: Mapping[str, Any]) -> None:
     full = numbers["full"]["measured"]
     sizes = [int(size) for size in full]
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    of_scrape = [next(iter(numbers["scrape"]["measured"][size]["seconds"].values())) for size in full]
     drawn = (
         ("Resident memory, MB", [of["memory_mb"] for of in full.values()]),
-        ("Scrape as text, plain, ms", [of["scrape_median"]["text, identity"] * 1e3 for of in full.values()]),
+        ("A page of the ready lines, ms", [statistics.median(seconds) * 1e3 for seconds in of_scrape]),
         ("CPU a fetch, scrapes left out, µs", [of["cpu_a_fetch"] * 1e6 for of in full.values()]),
     )
     for axis, (title, values) in zip(axes, drawn, strict=True):
         axis.plot(sizes, values, marker="o", color="#1f5fa8")
         axis.set(title=title, xlabel="factors", xscale="log", ylim=(0, max(values) * 1.15))
+        axis.margins(x=0.12)
         for size, value in zip(sizes, values, strict=True):
-            axis.annotate(f"{value:,.0f}", (size, value), textcoords="offset points", xytext=(0, 7), ha="center")
+            axis.annotate(f"{value:,.3g}", (size, value), textcoords="offset points", xytext=(0, 7), ha="center")
         axis.grid(alpha=0.3)
-    axes[1].set(yscale="log", ylim=(None, None))
+    axes[1].set(yscale="log", ylim=(min(drawn[1][1]) / 2, max(drawn[1][1]) * 4))
     figure.savefig(PLOT, dpi=110)
