@@ -104,7 +104,7 @@ def draw(numbers: Mapping[str, Any]) -> None:
     import matplotlib as mpl  # noqa: PLC0415 - slow to import, and only the bench draws
 
     mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib import pyplot as plt  # noqa: PLC0415  as above
 
     full = numbers["full"]["measured"]
     sizes = [int(size) for size in full]

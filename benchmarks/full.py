@@ -45,7 +45,8 @@ class Full:
     """What was seen; times and CPU in seconds, memory in MB (10⁶ bytes); ``cpu_share`` of one core.
 
     ``stalls_over_50_ms``: when the event loop stood still for longer than that, in seconds since its start, and for
-    how long."""
+    how long.
+    """
 
     factors: int
     interval_seconds: float

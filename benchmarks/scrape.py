@@ -63,12 +63,12 @@ def measure(factors: int, rounds: int, seed: int = 0) -> tuple[int, dict[str, li
     for _ in range(rounds):
         now += 15
         changed = rng.sample(keys, factors // SCRAPES_AN_INTERVAL)
-        timed(f"render {len(changed):,} changed factors", lambda some=changed: look(some))  # type: ignore[misc]
+        timed(f"render {len(changed):,} changed factors", lambda some=changed: look(some))  # type: ignore[misc]  # mypy infers no lambda with a default
         mine = timed("scrape of the ready lines", lambda: bytes(Snapshot(ready.columns(openmetrics=False))))
         theirs = timed("generate_latest", lambda: generate_latest(registry))
         if mine != theirs:
             raise SystemExit("the two renderings differ: nothing was measured")
-        timed("copy of the same bytes", lambda whole=theirs: bytearray(whole))  # type: ignore[misc]
+        timed("copy of the same bytes", lambda whole=theirs: bytearray(whole))  # type: ignore[misc]  # mypy infers no lambda with a default
     ordered = {name: times[name] for name in sorted(times, key=lambda name: not name.startswith("scrape"))}
     return len(theirs or b""), ordered
 

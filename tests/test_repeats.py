@@ -110,7 +110,7 @@ def test_different_things_are_told_apart(book: Book) -> None:
         logging.getLogger("another").warning("a %d", 1)
         library.warning("a 1", extra=fields(account="x"))
         try:
-            raise ValueError  # noqa: TRY301
+            raise ValueError  # noqa: TRY301  for the traceback
         except ValueError:
             library.exception("a 1")
     assert len(book.written()) == 6

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 try:
     import uvloop
 except ImportError:  # another platform or another Python: the standard loop does the same, at a higher cost
-    uvloop = None  # type: ignore[assignment]
+    uvloop = None  # type: ignore[assignment]  # a module, or none
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

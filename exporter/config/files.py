@@ -135,7 +135,7 @@ def expand(directory: Path, patterns: Iterable[tuple[str, str]]) -> tuple[list[t
             matches = [plain]
         else:
             # Path.glob would match the hidden copies of files that a mounted ConfigMap keeps
-            names = glob.glob(pattern, root_dir=directory, recursive=True)  # noqa: PTH207
+            names = glob.glob(pattern, root_dir=directory, recursive=True)  # noqa: PTH207  Path.glob refuses absolute patterns
             matches = sorted(path for name in names if (path := directory / name).is_file())
             if not matches:
                 text = f"{escape(pattern, 200)} matches no file (in {shown_path(directory.absolute())})"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 try:
     from isal import isal_zlib as deflate
 except ImportError:  # no wheel for this machine
-    deflate = zlib  # type: ignore[misc]
+    deflate = zlib  # type: ignore[misc]  # another module with the same functions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

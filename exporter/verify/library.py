@@ -67,7 +67,7 @@ def library_transport(
         )
         # aiohttp repeats an idempotent request once when a connection breaks; retries have one owner here.
         # The switch has no public name; a test counts the requests on the wire.
-        opened._retry_connection = False  # noqa: SLF001
+        opened._retry_connection = False  # noqa: SLF001  see above
         return opened
 
     return AiohttpTransport(verify=context, proxy=proxy, client=session)

@@ -38,17 +38,17 @@ class _RemoteReference(_Strict):
 
 class _SecretKey(_Strict):
     secretKey: str  # noqa: N815 - the field's name in the resource
-    remoteRef: _RemoteReference  # noqa: N815
+    remoteRef: _RemoteReference  # noqa: N815  the resource's own name
 
 
 class _Target(_Strict):
     name: str
-    creationPolicy: Literal["Owner", "Orphan", "Merge", "None"]  # noqa: N815
+    creationPolicy: Literal["Owner", "Orphan", "Merge", "None"]  # noqa: N815  the resource's own name
 
 
 class _ExternalSecretSpec(_Strict):
-    refreshInterval: str  # noqa: N815
-    secretStoreRef: _StoreReference  # noqa: N815
+    refreshInterval: str  # noqa: N815  the resource's own name
+    secretStoreRef: _StoreReference  # noqa: N815  the resource's own name
     target: _Target
     data: list[_SecretKey]
 
@@ -56,16 +56,16 @@ class _ExternalSecretSpec(_Strict):
 class ExternalSecret(_Strict):
     """https://external-secrets.io/latest/api/externalsecret."""
 
-    apiVersion: Literal["external-secrets.io/v1", "external-secrets.io/v1beta1"]  # noqa: N815
+    apiVersion: Literal["external-secrets.io/v1", "external-secrets.io/v1beta1"]  # noqa: N815  the resource's own name
     kind: Literal["ExternalSecret"]
     metadata: _Metadata
     spec: _ExternalSecretSpec
 
 
 class _DashboardSpec(_Strict):
-    instanceSelector: dict[str, Any]  # noqa: N815
-    allowCrossNamespaceImport: bool  # noqa: N815
-    resyncPeriod: str  # noqa: N815
+    instanceSelector: dict[str, Any]  # noqa: N815  the resource's own name
+    allowCrossNamespaceImport: bool  # noqa: N815  the resource's own name
+    resyncPeriod: str  # noqa: N815  the resource's own name
     folder: str | None = None
     json_: str = Field(alias="json")
 
@@ -73,7 +73,7 @@ class _DashboardSpec(_Strict):
 class GrafanaDashboard(_Strict):
     """https://grafana.github.io/grafana-operator/docs/api/#grafanadashboard."""
 
-    apiVersion: Literal["grafana.integreatly.org/v1beta1"]  # noqa: N815
+    apiVersion: Literal["grafana.integreatly.org/v1beta1"]  # noqa: N815  the resource's own name
     kind: Literal["GrafanaDashboard"]
     metadata: _Metadata
     spec: _DashboardSpec

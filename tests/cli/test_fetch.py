@@ -392,7 +392,7 @@ async def test_control_c_ends_it_without_a_traceback(simulator: Simulator, tmp_p
 
 
 def read_openmetrics(text: str) -> Iterator[Metric]:
-    families: Iterator[Metric] = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+    families: Iterator[Metric] = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]  # the library is untyped
     return families
 
 

@@ -57,9 +57,9 @@ def test_a_config_knows_what_it_was_made_of(load_text: Loading, tmp_path: Path) 
     assert config.entities == ()
     assert config.notices == ()
     with pytest.raises(dataclasses.FrozenInstanceError):
-        config.sha256 = ""  # type: ignore[misc]
+        config.sha256 = ""  # type: ignore[misc]  # that it is refused is the test
     with pytest.raises(ValueError, match="frozen"):
-        config.settings.polling.interval = 1  # type: ignore[misc]
+        config.settings.polling.interval = 1  # type: ignore[misc]  # that it is refused is the test
 
 
 def test_a_digest_follows_the_files(load_text: Loading, tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ async def settled() -> dict[str, int]:
 
     def counts() -> dict[str, int]:
         gc.collect()
-        names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]  # type: ignore[union-attr]
+        names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]  # type: ignore[union-attr]  # each is a coroutine
         connections = names.count("RequestHandler.start")
         descriptors = sum(1 for _ in Path("/proc/self/fd").iterdir())
         return {

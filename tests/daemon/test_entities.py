@@ -43,7 +43,7 @@ def watch(
         {"main": account_of(simulator, requests_per_second=200)},
         entries,
         polling=CALM,
-        **tables,  # type: ignore[arg-type]
+        **tables,  # type: ignore[arg-type]  # tables of TOML by their names
     )
     service = next(iter(simulator.world.services.values())).sid
     text = f'[[entities]]\nname = "{name}"\nservice_sid = "{service}"\nidentity = "{IDENTITY}"\n'

@@ -145,13 +145,13 @@ async def test_it_is_saved_while_it_runs(
 async def test_a_file_that_cannot_be_written_is_told_once(
     simulator: Simulator, tmp_path: Path, world: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    content = world.read_text().replace('"state.jsonl"', '"nowhere/state.jsonl"')  # noqa: ASYNC240
-    world.write_text(content)  # noqa: ASYNC240
+    content = world.read_text().replace('"state.jsonl"', '"nowhere/state.jsonl"')  # noqa: ASYNC240  a test's file
+    world.write_text(content)  # noqa: ASYNC240  a test's file
     async with running(world) as exporter:
         assert "state will not be saved" in caplog.text
-        await exporter.daemon._state.save()  # type: ignore[union-attr]
-        await exporter.daemon._state.save()  # type: ignore[union-attr]
+        await exporter.daemon._state.save()  # type: ignore[union-attr]  # configured with a state file
+        await exporter.daemon._state.save()  # type: ignore[union-attr]  # configured with a state file
         assert caplog.text.count("state not saved") == 1
         (tmp_path / "nowhere").mkdir()
-        await exporter.daemon._state.save()  # type: ignore[union-attr]
+        await exporter.daemon._state.save()  # type: ignore[union-attr]  # configured with a state file
         assert (tmp_path / "nowhere" / "state.jsonl").exists()

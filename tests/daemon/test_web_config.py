@@ -80,7 +80,7 @@ async def test_scrapes_without_end_keep_no_fetch_away(simulator: Simulator, tmp_
         scrapers = [asyncio.create_task(scrape_on()) for _ in range(SCRAPERS)]
 
         async def fewest() -> int:
-            return min(simulator.calls.by_factor[of["factor_sid"]] for of in entries)  # type: ignore[index]
+            return min(simulator.calls.by_factor[of["factor_sid"]] for of in entries)  # type: ignore[index]  # an entry is a table
 
         start = await fewest()
         before = scrapes

@@ -190,7 +190,7 @@ def assert_same_bytes(exposition: FactorExposition, records: dict[FactorKey, Fac
     registry = CollectorRegistry()
     registry.register(FactorCollector(exposition.samples, lambda: [records[key] for key in exposition]))
     assert page(exposition) == generate_latest(registry)
-    openmetrics = generate_openmetrics(registry)  # type: ignore[no-untyped-call]
+    openmetrics = generate_openmetrics(registry)  # type: ignore[no-untyped-call]  # the library is untyped
     assert page(exposition, openmetrics=True) + b"# EOF\n" == openmetrics
 
 
@@ -231,7 +231,7 @@ def test_what_was_written_is_read_back(name: str, label: str, seconds: float, fa
     exposition.update(record)
     text = page(exposition).decode()
     openmetrics = page(exposition, openmetrics=True).decode() + "# EOF\n"
-    both = list(parse_text(text)), list(parse_openmetrics(openmetrics))  # type: ignore[no-untyped-call]
+    both = list(parse_text(text)), list(parse_openmetrics(openmetrics))  # type: ignore[no-untyped-call]  # the library is untyped
     for families in both:
         read = {sample.name.removeprefix(FACTOR_PREFIX): sample for family in families for sample in family.samples}
         assert {sample.labels["factor"] for sample in read.values()} == {name}

@@ -62,7 +62,7 @@ def test_both_formats_are_read_back(factors: FactorExposition, telemetry: Teleme
     openmetrics = bytes(exposition(factors, telemetry.registry, openmetrics=True)).decode()
     assert openmetrics.endswith("\n# EOF\n")
     assert openmetrics.count("# EOF") == 1
-    read = [family.name for family in parse_openmetrics(openmetrics)]  # type: ignore[no-untyped-call]
+    read = [family.name for family in parse_openmetrics(openmetrics)]  # type: ignore[no-untyped-call]  # the library is untyped
     assert len(read) == len(set(read))
     assert set(read) == {family.name for family in parse_text(text)}
 

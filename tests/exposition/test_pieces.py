@@ -27,6 +27,20 @@ def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WHOLE_BYTES", -1)
 
 
+@pytest.fixture
+def compressed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What was compressed, in order."""
+    seen: list[bytes] = []
+    deflate = module._deflate
+
+    def watch(text: bytes) -> bytes:
+        seen.append(text)
+        return deflate(text)
+
+    monkeypatch.setattr(module, "_deflate", watch)
+    return seen
+
+
 def stream(*columns: Column) -> bytes:
     return b"".join(Snapshot(columns).gzip())
 
@@ -53,15 +67,7 @@ def test_what_is_unpacked_is_the_page(contents: list[list[bytes]], data: st.Data
         assert once.unused_data == b""
 
 
-def test_what_did_not_change_is_not_compressed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    compressed: list[bytes] = []
-    deflate = module._deflate
-
-    def watch(text: bytes) -> bytes:
-        compressed.append(text)
-        return deflate(text)
-
-    monkeypatch.setattr(module, "_deflate", watch)
+def test_what_did_not_change_is_not_compressed_again(compressed: list[bytes]) -> None:
     lines, other = Column(b"one", b""), Column(b"two")
     stream(lines, other)
     stream(lines, other)
@@ -89,16 +95,10 @@ def test_lines_that_look_alike_get_small() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 32768, 32769])
-def test_small_pages_are_compressed_as_one(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+def test_small_pages_are_compressed_as_one(
+    monkeypatch: pytest.MonkeyPatch, compressed: list[bytes], size: int
+) -> None:
     monkeypatch.setattr(module, "WHOLE_BYTES", 32768)
-    compressed: list[bytes] = []
-    deflate = module._deflate
-
-    def watch(text: bytes) -> bytes:
-        compressed.append(text)
-        return deflate(text)
-
-    monkeypatch.setattr(module, "_deflate", watch)
     assert library.decompress(stream(Column(b"x" * (size // 2), b"x" * (size - size // 2)))) == b"x" * size
     assert len(compressed) == (1 if size <= 32768 else 2)
 

@@ -51,12 +51,12 @@ def text(telemetry: Telemetry) -> str:
 
 
 def openmetrics(telemetry: Telemetry) -> str:
-    rendered: bytes = generate_openmetrics(telemetry.registry)  # type: ignore[no-untyped-call]
+    rendered: bytes = generate_openmetrics(telemetry.registry)  # type: ignore[no-untyped-call]  # the library is untyped
     return rendered.decode()
 
 
 def read_openmetrics(telemetry: Telemetry) -> list[Metric]:
-    return list(parse_openmetrics(openmetrics(telemetry)))  # type: ignore[no-untyped-call]
+    return list(parse_openmetrics(openmetrics(telemetry)))  # type: ignore[no-untyped-call]  # the library is untyped
 
 
 def series(families: Iterable[Metric]) -> Series:

@@ -232,7 +232,7 @@ class Truth(RuleBasedStateMachine):
         self.scrapes += 1
         readings = [parse_text(text)]
         if self.scrapes % 5 == 0:  # its parser is slow
-            readings.append(parse_openmetrics(openmetrics))  # type: ignore[no-untyped-call]
+            readings.append(parse_openmetrics(openmetrics))  # type: ignore[no-untyped-call]  # the library is untyped
         for families in readings:
             shown = [
                 ((sample.name, frozenset(sample.labels.items())), sample.value)

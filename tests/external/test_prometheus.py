@@ -94,7 +94,7 @@ async def proxied(house: House) -> AsyncIterator[Proxy]:
         headers = {name: answer.headers[name] for name in ("Content-Type", "Content-Encoding")}
         return web.Response(status=answer.status, body=answer.body, headers=headers)
 
-    runner = web.ServerRunner(web.Server(pass_on, access_log=None))  # type: ignore[arg-type]
+    runner = web.ServerRunner(web.Server(pass_on, access_log=None))  # type: ignore[arg-type]  # the handler's request is a subclass
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

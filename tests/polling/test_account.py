@@ -25,7 +25,7 @@ ONE = key(1)
 
 
 def rig_of_one(*replies: Reply | Status | Reason, interval: float = 3_600.0, **options: int | bool | Jitter) -> Rig:
-    rig = Rig([factor(1, interval=interval)], **options)  # type: ignore[arg-type]
+    rig = Rig([factor(1, interval=interval)], **options)  # type: ignore[arg-type]  # options of Rig by their names
     rig.client.will(ONE, *replies)
     return rig
 
@@ -366,7 +366,7 @@ async def test_a_client_that_raises_costs_one_look_and_no_slot(caplog: pytest.Lo
             raise ZeroDivisionError
         return await real(watched)
 
-    rig.client.fetch_factor = raise_or_fetch  # type: ignore[method-assign]
+    rig.client.fetch_factor = raise_or_fetch  # type: ignore[method-assign]  # a stand-in for this test
     rig.offer(*(key(n) for n in range(8)))
     await asyncio.sleep(1)
     assert len(rig.diary.fetches) == 5

@@ -130,7 +130,7 @@ async def after(seconds: float, attempt: Attempt = ANSWER, *, endures: int = 0) 
 
 async def request(clients: Clients, begin: Callable[[], Awaitable[Attempt]]) -> Attempt:
     async with clients.borrow() as lease:
-        return await lease.result(begin())  # type: ignore[arg-type]
+        return await lease.result(begin())  # type: ignore[arg-type]  # each of these is a coroutine
 
 
 @in_virtual_time

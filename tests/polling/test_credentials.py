@@ -165,7 +165,7 @@ async def test_a_probe_answered_just_as_the_credentials_change_is_the_last_one()
         rig.account.credentials_changed()
         return attempt
 
-    rig.client.fetch_factor = fetch  # type: ignore[method-assign]
+    rig.client.fetch_factor = fetch  # type: ignore[method-assign]  # a stand-in for this test
     await asyncio.sleep(1_000)
     assert len(rig.client.calls) == 3
     assert len(rig.diary.acceptances) == 1

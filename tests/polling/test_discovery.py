@@ -337,7 +337,7 @@ async def test_lists_are_counted_as_such() -> None:
     def attempted(_account: str, operation: Operation, _attempt: Attempt) -> None:
         operations.append(operation)
 
-    bench.rig.diary.attempted = attempted  # type: ignore[method-assign, assignment]
+    bench.rig.diary.attempted = attempted  # type: ignore[method-assign, assignment]  # a stand-in for this test
     await bench.run(60)
     assert set(operations) == {Operation.LIST}
 

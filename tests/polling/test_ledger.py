@@ -270,7 +270,7 @@ def test_counts_are_by_account_and_service_and_leave_paused_factors_out() -> Non
     for watched in (factor(1), factor(2, service=1), factor(3, account="other"), factor(4, service=2, paused=True)):
         ledger.watch(watched)
     ledger.apply(key(2, service=1), outcome(Status.VERIFIED), Moment(START, START))
-    assert {service: +counts for service, counts in ledger.counts.items()} == {  # type: ignore[operator]
+    assert {service: +counts for service, counts in ledger.counts.items()} == {  # type: ignore[operator]  # each is a Counter, which drops its zeros so
         ("main", SERVICES[0]): {UNKNOWN: 1},
         ("main", SERVICES[1]): {Status.VERIFIED: 1},
         ("other", SERVICES[0]): {UNKNOWN: 1},

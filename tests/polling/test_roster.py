@@ -213,7 +213,7 @@ class RosterMachine(RuleBasedStateMachine):
         super().__init__()
         self.ledger = Ledger(LedgerPolicy())
         self.poller = Recorded(self.ledger)
-        self.roster = Roster(self.poller, self.ledger)  # type: ignore[arg-type]
+        self.roster = Roster(self.poller, self.ledger)  # type: ignore[arg-type]  # a stand-in for the poller
         self.listed: dict[FactorKey, WatchedFactor] = {}
         self.found: dict[FactorKey, FoundFactor] = {}
 

@@ -151,7 +151,7 @@ def test_sids_are_matched_without_case() -> None:
 )
 def test_a_fault_that_makes_no_sense_is_refused(values: dict[str, object], field: str, message: str) -> None:
     with pytest.raises(FaultError, match=message) as refused:
-        Fault(**values)  # type: ignore[arg-type]
+        Fault(**values)  # type: ignore[arg-type]  # that it is refused is the test
     assert refused.value.field == field
     assert str(refused.value).startswith(f"{field}: ")
 

@@ -52,7 +52,7 @@ def test_a_script_without_steps_does_nothing() -> None:
 
 
 def test_actions_may_be_named_by_text() -> None:
-    assert Step(1, "verify").action is Action.VERIFY  # type: ignore[arg-type]
+    assert Step(1, "verify").action is Action.VERIFY  # type: ignore[arg-type]  # the name of an action is taken for it
 
 
 @pytest.mark.parametrize("seconds", [-1, math.inf, math.nan])

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from twilio.base.exceptions import TwilioException, TwilioRestException  # type: ignore[import-untyped]
-from twilio.http.http_client import TwilioHttpClient  # type: ignore[import-untyped]
-from twilio.rest import Client  # type: ignore[import-untyped]
+from twilio.base.exceptions import TwilioException, TwilioRestException  # type: ignore[import-untyped]  # it carries no types
+from twilio.http.http_client import TwilioHttpClient  # type: ignore[import-untyped]  # it carries no types
+from twilio.rest import Client  # type: ignore[import-untyped]  # it carries no types
 
 from exporter.simulator import FactorType, Fault, FaultKind, Simulator
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-class OnlyTheSimulator(TwilioHttpClient):  # type: ignore[misc]
+class OnlyTheSimulator(TwilioHttpClient):  # type: ignore[misc]  # its base is untyped
     """The SDK's HTTP client, which refuses to call anyone else."""
 
     def __init__(self, base_url: str) -> None:

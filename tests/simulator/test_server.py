@@ -69,7 +69,7 @@ async def test_a_port_in_use_is_an_error_and_leaves_it_stopped(simulator: Simula
 
 @pytest.mark.parametrize(
     ("host", "name"),
-    [("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("localhost", "127.0.0.1")],  # noqa: S104
+    [("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("localhost", "127.0.0.1")],  # noqa: S104  addresses to translate, not to bind
 )
 async def test_the_address_is_one_that_clients_can_use(host: str, name: str) -> None:
     simulator = Simulator()

@@ -80,7 +80,7 @@ def test_each_type_has_the_config_and_metadata_of_its_kind() -> None:
 def test_a_factor_that_makes_no_sense_is_refused(given_: dict[str, str], message: str) -> None:
     world = new_world()
     with pytest.raises(ValueError, match=message):
-        world.add_factor(now=0, **given_)  # type: ignore[arg-type]
+        world.add_factor(now=0, **given_)  # type: ignore[arg-type]  # that it is refused is the test
     assert not world.factors
 
 

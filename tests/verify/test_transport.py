@@ -294,7 +294,7 @@ async def test_fifty_timeouts_in_a_row_jam_nothing(watched: WatchedFactor) -> No
             attempts = await asyncio.gather(client.fetch_factor(watched), client.fetch_factor(watched))
             assert {failure(attempt).reason for attempt in attempts} == {Reason.TIMEOUT}
         wire.behave = WELL
-        client._transport._timeout_seconds = AMPLE_SECONDS  # type: ignore[attr-defined]
+        client._transport._timeout_seconds = AMPLE_SECONDS  # type: ignore[attr-defined]  # the transport's own clock, made ample
         for _ in range(3):
             later = await asyncio.gather(*(client.fetch_factor(watched) for _ in range(4)))
             assert [attempt.result for attempt in later] == [VERIFIED] * 4
