@@ -14,7 +14,7 @@ help:  ## what can be made
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.13 …" >&2; exit 1; }
+	  echo "$(PYTHON) is no Python 3.11 or newer that runs; name one: make PYTHON=python3.13 …" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "$(PYTHON) has no venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
