@@ -33,7 +33,7 @@ demo: $(VENV)/.runtime  ## simulator and exporter together; no account needed (L
 	@exec $(BIN)/python -m exporter demo --web.listen-address $(LISTEN)
 
 stack: $(VENV)/.runtime  ## the demo with Prometheus and Alertmanager, from this machine's packages (STACK="--times 1")
-	@exec $(BIN)/python -m grafana.stack $(STACK)
+	@exec $(BIN)/python -m tools.stack $(STACK)
 
 test: $(VENV)/.dev  ## all tests, with branch coverage
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --cov --cov-report=term $(PYTEST)
@@ -54,10 +54,10 @@ soak: $(VENV)/.dev  ## the long proofs at full size (half an hour); their number
 	$(BIN)/python -m tests.soak $(SOAK)
 
 docs: $(VENV)/.dev  ## write the generated pages of docs/ anew
-	$(BIN)/python -m exporter.exposition.reference > docs/metrics.md
-	$(BIN)/python -m exporter.config.reference > docs/configuration.md
-	$(BIN)/python -m exporter.web.reference > docs/web-config.md
-	$(BIN)/python -m exporter.web.api_reference > docs/api.md
+	$(BIN)/python -m tools.reference.metrics > docs/metrics.md
+	$(BIN)/python -m tools.reference.configuration > docs/configuration.md
+	$(BIN)/python -m tools.reference.web_config > docs/web-config.md
+	$(BIN)/python -m tools.reference.api > docs/api.md
 	$(BIN)/python -m grafana.rules
 	$(BIN)/python -m grafana.boards
 	$(BIN)/python -m helm.generate
@@ -76,10 +76,10 @@ image:  ## the container image (ENGINE=docker|podman|buildah IMAGE=name:tag PYTH
 
 sbom: $(VENV)/.dev  ## the image's bill of materials, dist/sbom.cdx.json
 	@mkdir -p dist
-	$(BIN)/python -m tests.supply_chain.sbom > dist/sbom.cdx.json
+	$(BIN)/python -m tools.supply_chain.sbom > dist/sbom.cdx.json
 
 audit: $(VENV)/.dev  ## known vulnerabilities of what is locked; fails where nobody can be asked
-	@$(BIN)/python -m tests.supply_chain.audit
+	@$(BIN)/python -m tools.supply_chain.audit
 
 # What only the CDK around Helm's binary asks for; --no-deps leaves it out when the lock is installed.
 CDK := aws-cdk-lib aws-cdk-asset-awscli-v1 aws-cdk-asset-node-proxy-agent-v6 aws-cdk-cloud-assembly-schema \

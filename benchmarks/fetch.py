@@ -16,11 +16,10 @@ import httpx
 from benchmarks.report import table
 from exporter.simulator import Simulator
 from exporter.verify.client import VerifyClient
-from exporter.verify.lean import LeanTransport
-from exporter.verify.library import library_transport
+from exporter.verify.http1 import LeanTransport
 from exporter.verify.outcome import Answer
-from exporter.verify.shipped import usual_authorities
 from exporter.verify.transport import BoundedTransport
+from exporter.verify.transports import library_transport, usual_authorities
 from exporter.watched import FactorKey, WatchedFactor
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from prometheus_client import Counter, generate_latest
 from exporter.exposition.catalogue import FETCH_FAILURES, FETCHES
 from exporter.exposition.factors import FactorCollector, FactorSamples
 from exporter.exposition.telemetry import OwnRegistry
-from exporter.polling.ledger import Ledger, LedgerPolicy, Moment
+from exporter.polling.clock import Moment
+from exporter.polling.ledger import Ledger, LedgerPolicy
 from exporter.verify.outcome import Answer, Outcome, Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
 from grafana.rules.model import Settings

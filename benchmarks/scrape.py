@@ -16,7 +16,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from benchmarks.report import table
 from exporter.exposition.factors import FactorCollector, FactorExposition, FactorSamples
 from exporter.exposition.pieces import Snapshot
-from exporter.polling.ledger import Ledger, LedgerPolicy, Moment
+from exporter.polling.clock import Moment
+from exporter.polling.ledger import Ledger, LedgerPolicy
 from exporter.verify.outcome import Answer, Outcome, Status
 from exporter.watched import FactorKey, WatchedFactor
 

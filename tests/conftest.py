@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from hypothesis import settings
 
+pytest_plugins = ["tests.support.fixtures"]
+
 # No test has a time limit of its own: others may need the machine at the same time.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")

@@ -78,9 +78,9 @@ def arrows(*rooms: str) -> Iterator[tuple[str, str]]:
 
 def test_the_scan_sees_what_is_imported() -> None:
     assert all(any(inside(module, room) for module in MODULES) for room in ROOMS)
-    assert "exporter.config.loader" in imports("exporter.wiring")
-    assert "exporter.config.loader" not in imports("exporter.wiring", at_run_time=True)
-    assert "exporter.daemon" in imports("exporter.cli.run")
+    assert "exporter.config.loader" in imports("exporter.daemon.parts")
+    assert "exporter.config.loader" not in imports("exporter.daemon.parts", at_run_time=True)
+    assert "exporter.daemon.daemon" in imports("exporter.cli.run")
     assert "exporter.exposition.catalogue" in imports("exporter.exposition.telemetry")
 
 
@@ -95,7 +95,7 @@ def test_the_verify_client_and_the_pure_parts_know_no_exposition(room: str) -> N
 
 
 def test_only_commands_know_the_daemon() -> None:
-    importers = {module for module in MODULES if "exporter.daemon" in imports(module)}
+    importers = {module for module in MODULES if "exporter.daemon.daemon" in imports(module)}
     assert importers
     assert {module for module in importers if not inside(module, "cli")} == set()
 
@@ -115,7 +115,7 @@ def test_only_commands_know_the_simulator() -> None:
 
 
 def test_the_pure_parts_have_neither_loop_nor_clock() -> None:
-    for name in ("polling.schedule", "polling.ledger", "verify.throttle", "verify.backoff", "verify.answers"):
+    for name in ("polling.schedule", "polling.ledger", "polling.throttle", "polling.backoff", "verify.answers"):
         text = MODULES[f"exporter.{name}"].read_text(encoding="utf-8")
         assert not re.search(r"^\s*(import|from) (asyncio|time|threading)\b", text, re.MULTILINE), name
 

@@ -12,12 +12,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.cli.loop import run_to_end, settle_memory
-from exporter.cli.serving import serve
+from exporter.cli.process import run_to_end, serve, settle_memory
 from exporter.config import load
-from exporter.daemon import Daemon
-from exporter.verify.library import library_transport
-from exporter.wiring import shipped_transport
+from exporter.daemon.daemon import Daemon
+from exporter.daemon.parts import shipped_transport
+from exporter.verify.transports import library_transport
 
 if TYPE_CHECKING:
     import httpx

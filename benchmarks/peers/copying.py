@@ -10,7 +10,7 @@ import contextlib
 import sys
 from pathlib import Path
 
-from exporter.cli.loop import run_to_end
+from exporter.cli.process import run_to_end
 
 
 async def _serve(body: bytes, port: int) -> None:

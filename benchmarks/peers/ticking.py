@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 import benchmarks.shipped  # noqa: F401 - first
 from benchmarks.peers.idling import Stood, watch
-from exporter.cli.loop import give_back_memory, run_to_end, settle_memory
-from exporter.cli.serving import serve
+from exporter.cli.process import give_back_memory, run_to_end, serve, settle_memory
 from exporter.config import load
-from exporter.daemon import Daemon
+from exporter.daemon.daemon import Daemon
 
 if TYPE_CHECKING:
     from exporter.config import Config

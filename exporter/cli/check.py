@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.config import Config, ConfigError
-from exporter.logs import configure
-from exporter.verify.mends import MENDS
-from exporter.verify.outcome import Answer, Failure, Status
+from exporter.daemon.parts import client_of, redactor_of
+from exporter.logs.output import configure
+from exporter.verify.outcome import MENDS, Answer, Failure, Status
 from exporter.watched import WatchedEntity
-from exporter.wiring import client_of, redactor_of
 
 if TYPE_CHECKING:
     import argparse

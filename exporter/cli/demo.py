@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.cli import BAD_USAGE
-from exporter.cli.serving import serve
-from exporter.cli.simulated_config import write_config
+from exporter.cli.process import serve
+from exporter.cli.simulate import write_config
 from exporter.config import ConfigError, load
-from exporter.daemon import Daemon
-from exporter.logs import configure
+from exporter.daemon.daemon import Daemon
+from exporter.daemon.parts import redactor_of
+from exporter.logs.output import configure
 from exporter.simulator import Simulator, demo_world
-from exporter.web.server import ListenError
-from exporter.wiring import redactor_of
+from exporter.web.server.sockets import ListenError
 
 if TYPE_CHECKING:
     import argparse

@@ -16,11 +16,11 @@ from exporter.cli import BAD_USAGE
 from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.config import ConfigError
 from exporter.config.faults import did_you_mean
-from exporter.daemon import Daemon
-from exporter.logs import configure
+from exporter.daemon.daemon import Daemon
+from exporter.daemon.parts import redactor_of
+from exporter.logs.output import configure
 from exporter.verify.outcome import Status
 from exporter.web.views import FactorView, urgency, view
-from exporter.wiring import redactor_of
 
 if TYPE_CHECKING:
     import argparse

@@ -13,14 +13,15 @@ from exporter.cli import BAD_USAGE
 from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.config import ConfigError
 from exporter.config.values import format_duration
+from exporter.daemon.jobs import DISPATCH_SECONDS
 from exporter.exposition.factors import FactorExposition, FactorSamples, shown_families
 from exporter.exposition.pieces import Snapshot
-from exporter.polling.ledger import Ledger, LedgerPolicy, Moment
+from exporter.polling.backoff import longest_fetch_seconds
+from exporter.polling.clock import Moment
+from exporter.polling.ledger import Ledger, LedgerPolicy
 from exporter.polling.poller import next_stretch
-from exporter.timekeeping import DISPATCH_SECONDS
-from exporter.verify.backoff import longest_fetch_seconds
+from exporter.polling.throttle import ASSUMED_LATENCY_SECONDS, budget
 from exporter.verify.outcome import Answer, Outcome, Status
-from exporter.verify.throttle import ASSUMED_LATENCY_SECONDS, budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,14 +8,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from exporter.cli.config_file import add_config_arguments, load_config
-from exporter.cli.loop import give_back_memory, run_to_end, settle_memory
-from exporter.cli.serving import serve
+from exporter.cli.process import give_back_memory, run_to_end, serve, settle_memory
 from exporter.config import ConfigError
 from exporter.config.tree import settings_tree
-from exporter.daemon import Daemon
-from exporter.logs import configure
-from exporter.web.server import ListenError
-from exporter.wiring import Confidential
+from exporter.daemon.daemon import Daemon
+from exporter.daemon.parts import Confidential
+from exporter.logs.output import configure
+from exporter.web.server.sockets import ListenError
 
 if TYPE_CHECKING:
     import argparse

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 import random
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.cli import BAD_USAGE
-from exporter.cli.simulated_config import write_config
 from exporter.simulator import FaultError, Simulator, small_world
 from exporter.simulator.faultspec import fault_from_text
 
@@ -22,6 +22,59 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from exporter.simulator import Fault, SeededFactor
+
+_CONFIG = """\
+# Written by `verify-factor-exporter simulate`: its made-up account and factors, looked at often.
+# Good for as long as that simulator runs.
+
+[polling]
+interval = "10s"
+unverified_interval = "5s"
+not_found_interval = "15s"
+
+[accounts.main]
+account_sid = {account_sid}
+username = {username}
+password = {password}
+base_url = {base_url}
+"""
+
+_FACTOR = """
+[[factors]]
+name = {name}
+service_sid = {service_sid}
+identity = {identity}
+factor_sid = {factor_sid}
+labels = {{ {labels} }}
+"""
+
+
+def write_config(path: Path, simulator: Simulator, seeded: Iterable[SeededFactor]) -> None:
+    """Write the configuration of a running simulator, readable by its owner alone; raises OSError."""
+    text = _CONFIG.format(
+        account_sid=_quoted(simulator.account_sid),
+        username=_quoted(simulator.username),
+        password=_quoted(simulator.password),
+        base_url=_quoted(simulator.base_url),
+    )
+    for name, factor, labels in seeded:
+        text += _FACTOR.format(
+            name=_quoted(name),
+            service_sid=_quoted(factor.service_sid),
+            identity=_quoted(factor.identity),
+            factor_sid=_quoted(factor.sid),
+            labels=", ".join(f"{label} = {_quoted(value)}" for label, value in labels.items()),
+        )
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(text)
+
+
+def _quoted(text: str) -> str:
+    """Return a TOML basic string; JSON's escapes are TOML's."""
+    return json.dumps(text, ensure_ascii=True)
+
 
 _MOST_FACTORS = 200_000
 

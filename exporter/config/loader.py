@@ -14,11 +14,13 @@ from exporter.config.faults import ConfigError, Fault, Notice, did_you_mean, quo
 from exporter.config.files import Digest, UnreadableError, decode, expand, parse_toml, read_bytes, shown_path
 from exporter.config.kinds import IdentityLabel
 from exporter.config.settings import Settings
+from exporter.config.sharding import Shard, ShardError, shard_of
 from exporter.config.sources import EnvironmentLayer, FileLayer, FlagLayer, Layer, explain, place_of
 from exporter.config.tree import NAMED, settings_tree
 from exporter.config.validation import Problem, missing, problems
 from exporter.config.watchlist import TABLES, Watchlist
-from exporter.sharding import Shard, ShardError, shard_of
+from exporter.config.webconfig import WebConfig
+from exporter.config.webconfig import read as read_web_config
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from exporter.config.secrets import PasswordSource
     from exporter.config.settings import WebSettings
     from exporter.watched import WatchedEntity, WatchedFactor
-    from exporter.web.webconfig import WebConfig
 
 _FILES = ("watchlist", "files")
 _WEB_FILE = ("web", "config_file")
@@ -162,19 +163,17 @@ class _Loading:
         )
 
     def _web_config(self, settings: WebSettings) -> WebConfig:
-        from exporter.web import webconfig  # noqa: PLC0415 - it tells faults as this package does: no circle
-
         place = place_of(self._layers, _WEB_FILE)
         if settings.config_file is None:
-            return webconfig.WebConfig()
+            return WebConfig()
         try:
-            found = webconfig.read(settings.config_file)
+            found = read_web_config(settings.config_file)
         except UnreadableError as error:
             self._faults.append(file_fault(place, settings.config_file, error))
-            return webconfig.WebConfig()
-        if not isinstance(found, webconfig.WebConfig):
+            return WebConfig()
+        if not isinstance(found, WebConfig):
             self._faults.extend(found)
-            return webconfig.WebConfig()
+            return WebConfig()
         self._notices.extend(found.notices)
         if found.asks_for_certificate and settings.health_listen_address is None:
             text = "probes have no client certificate; serve them on web.health_listen_address"

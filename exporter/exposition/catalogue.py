@@ -11,7 +11,7 @@ from exporter.verify.outcome import Status
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.polling.ledger import FactorRecord
+    from exporter.polling.record import FactorRecord
 
 
 FACTOR_PREFIX = "twilio_verify_factor_"

@@ -22,7 +22,7 @@ from exporter.exposition.pieces import Column
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from exporter.polling.ledger import FactorRecord
+    from exporter.polling.record import FactorRecord
     from exporter.watched import FactorKey, WatchedFactor
 
 BLOCK_FACTORS = 24  # whose lines of a family share a piece: more are fewer to gather, and more to replace for one

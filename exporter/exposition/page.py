@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from exporter.exposition.factors import FactorSamples
-    from exporter.polling.ledger import FactorRecord
+    from exporter.polling.record import FactorRecord
 
 log = logging.getLogger(__name__)
 

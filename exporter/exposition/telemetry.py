@@ -19,13 +19,13 @@ from prometheus_client.registry import Collector
 
 from exporter.exposition import catalogue
 from exporter.exposition.catalogue import STATUS_PAIRS, Family
-from exporter.polling.ledger import STATUSES
+from exporter.polling.record import STATUSES
 from exporter.verify.outcome import Operation, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping
 
-    from exporter.polling.ledger import StatusChange
+    from exporter.polling.record import StatusChange
     from exporter.verify.outcome import Attempt, Outcome
     from exporter.watched import FactorKey
 

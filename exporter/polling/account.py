@@ -7,13 +7,10 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
-from exporter.polling.calls import Call, Series
-from exporter.polling.clients import CLOSE_SECONDS, Clients
-from exporter.polling.jam import STUCK_SECONDS, Jam, JamWatch
+from exporter.polling.backoff import attempts_allowed, backoff_seconds
+from exporter.polling.clients import CLOSE_SECONDS, STUCK_SECONDS, Call, Clients, Jam, JamWatch, Series
+from exporter.polling.queue import Turns, UnderWay
 from exporter.polling.refusals import Refusals
-from exporter.polling.turns import Turns
-from exporter.polling.underway import UnderWay
-from exporter.verify.backoff import attempts_allowed, backoff_seconds
 from exporter.verify.outcome import Attempt, Failure, Operation, Outcome, Reason
 
 if TYPE_CHECKING:
@@ -23,10 +20,11 @@ if TYPE_CHECKING:
 
     from exporter.polling.clients import FactorClient
     from exporter.polling.clock import Clock
-    from exporter.polling.ledger import FactorRecord, Ledger
+    from exporter.polling.ledger import Ledger
     from exporter.polling.observer import Observer
+    from exporter.polling.record import FactorRecord
     from exporter.polling.schedule import Schedule
-    from exporter.verify.throttle import Throttle
+    from exporter.polling.throttle import Throttle
     from exporter.watched import FactorKey
 
 log = logging.getLogger(__name__)

@@ -5,14 +5,107 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from exporter.verify.outcome import Attempt, Failure, Reason
+from exporter.verify.outcome import Attempt, Failure, Outcome, Page, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
+    from exporter.polling.record import FactorRecord
+    from exporter.verify.outcome import Operation
     from exporter.watched import WatchedEntity, WatchedFactor
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One thing to ask for: its name in the counters, the request, and the factor it is about, if any."""
+
+    operation: Operation
+    send: Callable[[FactorClient], Coroutine[Any, Any, Attempt]]
+    about: FactorRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The last attempt of a series, and what the series took; see :class:`exporter.verify.outcome.Outcome`."""
+
+    attempt: Attempt
+    duration_seconds: float
+    attempts: int
+    alone: bool = False
+
+    def outcome(self) -> Outcome:
+        """Return the outcome of a fetch."""
+        if isinstance(self.attempt.result, Page):
+            raise TypeError("a page is no outcome of a fetch")
+        return Outcome(
+            result=self.attempt.result,
+            duration_seconds=self.duration_seconds,
+            attempts=self.attempts,
+            code=self.attempt.code,
+            request_id=self.attempt.request_id,
+            alone=self.alone,
+        )
+
+
+STUCK_SECONDS = 5.0
+SILENT_SECONDS = 60.0
+SILENT_ATTEMPTS = 10
+ROTATION_SECONDS = 300.0
+
+
+class Jam(StrEnum):
+    """Why a client is replaced."""
+
+    STUCK = "stuck"
+    """A request was still under way long after its own bound."""
+    SILENT = "silent"
+    """Nothing was answered any more, whatever the status."""
+
+
+class JamWatch:
+    """Decides when an account's client is replaced by a fresh one: new pool, new name look-up, new TLS.
+
+    That is when a request outlived its bound, or when 10 attempts in a row, and twice as many as may be under way
+    at once, brought no answer over at least 60 s. An outage looks the same: no more than once in five minutes.
+    Times are seconds of one monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self._unanswered = 0
+        self._silent_since = math.inf
+        self._rotated_at = -math.inf
+
+    def heard(self, now: float, *, answered: bool) -> None:
+        """Take the end of an attempt through the client in use; an answer of any status shows that it works."""
+        if answered:
+            self.renewed()
+            return
+        self._unanswered += 1
+        self._silent_since = min(self._silent_since, now)
+
+    def due(self, now: float, *, stuck: bool, max_concurrency: int) -> Jam | None:
+        """Return why the client is to be replaced now, ``None`` where it is not."""
+        if now - self._rotated_at < ROTATION_SECONDS:
+            return None
+        if stuck:
+            return Jam.STUCK
+        silent = self._unanswered >= max(SILENT_ATTEMPTS, 2 * max_concurrency)
+        return Jam.SILENT if silent and now - self._silent_since >= SILENT_SECONDS else None
+
+    def renewed(self) -> None:
+        """Begin anew to count: the client is another one, or it brought an answer."""
+        self._unanswered = 0
+        self._silent_since = math.inf
+
+    def rotated(self, now: float) -> None:
+        """Take a replacement, or the attempt at one, that :meth:`due` asked for."""
+        self.renewed()
+        self._rotated_at = now
+
 
 CLOSE_SECONDS = 1.0
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
-
-from exporter.polling.ledger import Moment
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+class Moment(NamedTuple):
+    """One moment by two clocks: ``wall`` seconds since the epoch for output, ``steady`` ones for ages."""
+
+    wall: float
+    steady: float
 
 
 class Clock:

@@ -9,10 +9,10 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from exporter.polling.calls import Call
+from exporter.polling.clients import Call
 from exporter.polling.roster import Difference, FoundFactor
 from exporter.polling.schedule import FIRST_LOOK_SECONDS, Schedule
-from exporter.verify.listing import MAX_PAGES
+from exporter.verify.answers import MAX_PAGES
 from exporter.verify.outcome import Answer, Failure, Operation, Page, Reason, Status
 from exporter.watched import EntityKey, FactorKey
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from exporter.polling.account import AccountPoller
-    from exporter.polling.calls import Series
+    from exporter.polling.clients import Series
     from exporter.polling.clock import Clock
-    from exporter.polling.memory import Memory
     from exporter.polling.observer import Observer
     from exporter.polling.roster import Roster
+    from exporter.polling.snapshot import Memory
     from exporter.watched import WatchedEntity
 
 _NO_END = Failure(Reason.DECODE, f"the list of factors has no end after {MAX_PAGES} pages, or leads back to itself")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from exporter.polling.jam import Jam
-    from exporter.polling.ledger import FactorRecord, StatusChange
+    from exporter.polling.clients import Jam
+    from exporter.polling.record import FactorRecord, StatusChange
     from exporter.verify.outcome import Attempt, Failure, Operation, Outcome
     from exporter.watched import WatchedEntity
 

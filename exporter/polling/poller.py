@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from exporter.polling.account import AccountPoller
-    from exporter.polling.clock import Clock
-    from exporter.polling.ledger import Ledger, LedgerPolicy, Moment
-    from exporter.polling.memory import Memory
+    from exporter.polling.clock import Clock, Moment
+    from exporter.polling.ledger import Ledger, LedgerPolicy
     from exporter.polling.observer import Observer
     from exporter.polling.schedule import Schedule
+    from exporter.polling.snapshot import Memory
     from exporter.watched import FactorKey, WatchedFactor
 
 MINIMUM_INTERVAL_SECONDS = 1.0

@@ -13,13 +13,14 @@ import httpx
 
 from exporter import __version__
 from exporter.verify.answers import (
+    PAGE_SIZE,
     interpret,
+    interpret_page,
     parse_concurrent_requests,
     parse_request_id,
     parse_retry_after,
     parse_server_duration,
 )
-from exporter.verify.listing import PAGE_SIZE, interpret_page
 from exporter.verify.outcome import Answer, Attempt, Failure, Page, Reason
 from exporter.verify.request import Get
 from exporter.verify.transport import AttemptError, unexpected

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
-from exporter.polling.ledger import STATUSES, UNKNOWN
+from exporter.polling.record import STATUSES, UNKNOWN
 from exporter.watched import canonical_sid
 from exporter.web.parameters import account_name, choice, read_query, service_sid, text, whole_number
 from exporter.web.probe import LONGEST_NAME
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from exporter.polling.history import History
-    from exporter.polling.ledger import FactorRecord, Ledger
-    from exporter.polling.names import Names
+    from exporter.polling.ledger import Ledger
+    from exporter.polling.record import FactorRecord
+    from exporter.polling.roster import Names
+    from exporter.web.history import History
     from exporter.web.views import AccountView
 
 MOST_FACTORS = 1000

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import web
 
 from exporter.config import ConfigError, LogLevel
-from exporter.logs import set_level
-from exporter.web.origins import FOREIGN, is_foreign
+from exporter.logs.output import set_level
+from exporter.web.parameters import FOREIGN, is_foreign
 
 if TYPE_CHECKING:
     from exporter.polling.roster import Difference

@@ -8,11 +8,11 @@ from pydantic import TypeAdapter
 
 from exporter import __version__
 from exporter.config import LogLevel
-from exporter.exposition.negotiation import OPENMETRICS_CONTENT_TYPE
-from exporter.polling.ledger import STATUSES
-from exporter.polling.probing import FRESH_SECONDS
+from exporter.polling.probe import FRESH_SECONDS
+from exporter.polling.record import STATUSES
 from exporter.verify.outcome import Reason
 from exporter.web import api, probe
+from exporter.web.negotiation import OPENMETRICS_CONTENT_TYPE
 from exporter.web.parameters import ACCOUNT_PATTERN, SERVICE_SID_PATTERN, Parameter
 from exporter.web.views import AccountView, FactorView
 

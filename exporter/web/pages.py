@@ -14,21 +14,23 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from exporter import __version__
-from exporter.polling.history import FULL, FULL_FACTORS, SHORT
 from exporter.watched import canonical_sid
-from exporter.web import plot, promql, rows
-from exporter.web.selection import LONGEST_TEXT, SORTS, STATES, TROUBLE, Query, QueryError, select
+from exporter.web import plot, promql
+from exporter.web import views as rows
+from exporter.web.history import FULL, FULL_FACTORS, SHORT
+from exporter.web.selection import LONGEST_TEXT, SORTS, STATES, Query, QueryError, select
+from exporter.web.views import TROUBLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exporter.exposition.factors import FactorExposition
     from exporter.polling.clock import Clock
-    from exporter.polling.history import History
-    from exporter.polling.ledger import FactorRecord, Ledger
+    from exporter.polling.ledger import Ledger
+    from exporter.polling.record import FactorRecord
     from exporter.watched import FactorKey
-    from exporter.web.rows import Row
-    from exporter.web.views import AccountView
+    from exporter.web.history import History
+    from exporter.web.views import AccountView, Row
 
 REFRESH_SECONDS = 10
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}

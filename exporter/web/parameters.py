@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -13,6 +14,28 @@ from exporter.watched import canonical_sid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+
+FOREIGN = "refused: a page of another site asks for this\n"
+
+
+def is_foreign(request: web.Request) -> bool:
+    """Return whether a page of another site sent this through a person's browser.
+
+    ``Sec-Fetch-Site`` says so, which browsers send to https and loopback alone; elsewhere ``Origin``, or
+    ``Referer``, names another host than was asked. Programs that are no browsers send none of them.
+    """
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site not in ("none", "same-origin")
+    told = request.headers.get("Origin") or request.headers.get("Referer")
+    if told is None:
+        return False
+    try:
+        return urlsplit(told).netloc.rpartition("@")[2].lower() != request.host.lower()
+    except ValueError:
+        return True
+
 
 ACCOUNT_PATTERN = "^[a-z0-9]+([_-][a-z0-9]+)*$"
 SERVICE_SID_PATTERN = "^[Vv][Aa][0-9a-fA-F]{32}$"

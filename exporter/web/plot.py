@@ -10,7 +10,7 @@ from exporter.verify.outcome import Status
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from exporter.polling.history import Fetch
+    from exporter.web.history import Fetch
 
 WIDTH, HEIGHT = 760, 130
 _EDGE = 12

@@ -8,14 +8,22 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from exporter.exposition.negotiation import OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE, accepts_openmetrics
-from exporter.polling.probing import Probed
-from exporter.web.origins import FOREIGN, is_foreign
-from exporter.web.parameters import account_name, read_header, read_query, seconds_header, service_sid, text
+from exporter.polling.probe import Probed
+from exporter.web.negotiation import OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE, accepts_openmetrics
+from exporter.web.parameters import (
+    FOREIGN,
+    account_name,
+    is_foreign,
+    read_header,
+    read_query,
+    seconds_header,
+    service_sid,
+    text,
+)
 
 if TYPE_CHECKING:
-    from exporter.polling.ledger import FactorRecord
-    from exporter.polling.names import Names
+    from exporter.polling.record import FactorRecord
+    from exporter.polling.roster import Names
     from exporter.watched import FactorKey
 
 LONGEST_NAME = 128

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from exporter.exposition.catalogue import FactorFamily
-    from exporter.polling.ledger import FactorRecord
+    from exporter.polling.record import FactorRecord
 
 _QUERIES: tuple[tuple[str, str, FactorFamily], ...] = (
     ("Verified", "{}", FACTOR_VERIFIED),

@@ -9,16 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
-from exporter.exposition.negotiation import (
-    OPENMETRICS_CONTENT_TYPE,
-    TEXT_CONTENT_TYPE,
-    accepts_gzip,
-    accepts_openmetrics,
-)
 from exporter.exposition.pieces import WHOLE_BYTES
 from exporter.web.api import Api, Known
 from exporter.web.health import Health, Probed, name_server
 from exporter.web.lifecycle import Lifecycle, Reloadable
+from exporter.web.negotiation import OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE, accepts_gzip, accepts_openmetrics
 from exporter.web.openapi import describe
 from exporter.web.pages import Pages, Shown
 from exporter.web.probe import Probe, Prober

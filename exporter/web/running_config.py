@@ -10,7 +10,7 @@ from aiohttp import web
 
 from exporter.config.tree import Key, Table, settings_tree
 from exporter.config.values import format_duration
-from exporter.logs import REDACTED
+from exporter.logs.output import REDACTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

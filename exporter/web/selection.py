@@ -14,20 +14,19 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from exporter.polling.ledger import STATUSES, UNKNOWN
+from exporter.polling.record import STATUSES, UNKNOWN
 from exporter.verify.outcome import Status
 from exporter.watched import canonical_sid
-from exporter.web.views import urgency
+from exporter.web.views import FAILING, PAUSED, TROUBLE, states, troubled, urgency
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from exporter.polling.ledger import FactorRecord
+    from exporter.polling.record import FactorRecord
     from exporter.watched import FactorKey
 
     _Run = list[tuple[tuple[Any, ...], int, FactorRecord]]
 
-TROUBLE, FAILING, PAUSED = "trouble", "failing", "paused"
 STATES = (Status.NOT_FOUND, Status.UNVERIFIED, UNKNOWN, FAILING, Status.VERIFIED, PAUSED)
 LONGEST_TEXT = 200
 PAGE_FACTORS = 100
@@ -37,19 +36,6 @@ _MOST_PAGES = 10**6
 
 class QueryError(ValueError):
     """An address that asks for what there isn't; the message names the part and the mend."""
-
-
-def states(record: FactorRecord) -> tuple[str, ...]:
-    """Return what a factor counts as: paused, or its status, and beside that failing while its fetches fail."""
-    if record.watched.paused:
-        return (PAUSED,)
-    status = record.status or UNKNOWN
-    return (status, FAILING) if record.up is False else (status,)
-
-
-def troubled(record: FactorRecord) -> bool:
-    """Return whether a factor wants a look: anything but verified, or verified while its fetches fail."""
-    return not record.watched.paused and (record.status is not Status.VERIFIED or record.up is False)
 
 
 @dataclass(frozen=True, slots=True)

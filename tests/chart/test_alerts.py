@@ -13,15 +13,15 @@ import yaml
 from exporter.config.values import OVERWRITTEN_LABELS
 from exporter.exposition.catalogue import CATALOGUE
 from helm.generate import GRAFANA, RULES
-from tests.chart.cases import FIXTURES, VALID, Case, case
-from tests.chart.rendering import NEWEST
+from tests.support.chart.cases import FIXTURES, VALID, Case, case
+from tests.support.chart.rendering import NEWEST
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.chart.conftest import Rendering
-    from tests.chart.rendering import Helm, Rendered
-    from tests.external.conftest import Program
+    from tests.support.chart.rendering import Helm, Rendered
+    from tests.support.fixtures import Program
 
 Rules = dict[str, dict[str, Any]]
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helm.generate import CHART, HERE
-from tests.chart.cases import case
-from tests.chart.rendering import NEWEST
+from tests.support.chart.cases import case
+from tests.support.chart.rendering import NEWEST
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.chart.rendering import Helm
+    from tests.support.chart.rendering import Helm
 
 PAGES = {"kubernetes": HERE.parent / "docs" / "kubernetes.md", "readme": CHART / "README.md"}
 BLOCK = re.compile(r"(?ms)^( *)```(\w+)\n(.*?)^ *```$")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helm.generate import CHART
-from tests.chart.cases import INVALID, VALID, Case, case
-from tests.chart.rendering import NEWEST
+from tests.support.chart.cases import INVALID, VALID, Case, case
+from tests.support.chart.rendering import NEWEST
 
 if TYPE_CHECKING:
     from tests.chart.conftest import Rendering
-    from tests.chart.rendering import Helm, Manifest
+    from tests.support.chart.rendering import Helm, Manifest
 
 DASHBOARDS = sorted(path.stem for path in (CHART / "files" / "dashboards").glob("*.json"))
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chart import custom_resources, kubernetes_schema, pod_security
-from tests.chart.cases import VALID, Case, case
-from tests.chart.rendering import NEWEST, OLDEST
+from tests.support.chart import custom_resources, kubernetes_schema, pod_security
+from tests.support.chart.cases import VALID, Case, case
+from tests.support.chart.rendering import NEWEST, OLDEST
 
 if TYPE_CHECKING:
     from tests.chart.conftest import Rendering

@@ -10,12 +10,12 @@ import yaml
 
 import exporter
 from helm.generate import CHART
-from tests.chart.cases import case
+from tests.support.chart.cases import case
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.chart.rendering import Helm
+    from tests.support.chart.rendering import Helm
 
 METADATA = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
 

@@ -16,18 +16,18 @@ from exporter.cli import check
 from exporter.cli.healthcheck import DEFAULT_URL
 from exporter.config import load
 from exporter.config.settings import Settings
+from exporter.config.sharding import Shard, shard_of
 from exporter.config.values import parse_duration
-from exporter.sharding import Shard, shard_of
-from tests.chart.cases import VALID, Case, case
-from tests.chart.kubelet import Cluster, arguments, environment, mount
-from tests.chart.rendering import NEWEST
-from tests.daemon.running import running
+from tests.support.chart.cases import VALID, Case, case
+from tests.support.chart.kubelet import Cluster, arguments, environment, mount
+from tests.support.chart.rendering import NEWEST
+from tests.support.running_exporter import running
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.chart.conftest import Rendering
-    from tests.chart.rendering import Manifest, Rendered
+    from tests.support.chart.rendering import Manifest, Rendered
 
 CONFIG_FILE = re.compile(r"--config\.file=(\S+)")
 

@@ -10,14 +10,14 @@ import pytest
 import yaml
 
 from helm.generate import CHART
-from tests.chart.cases import FIXTURES, Case, case
-from tests.chart.rendering import NEWEST
+from tests.support.chart.cases import FIXTURES, Case, case
+from tests.support.chart.rendering import NEWEST
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.chart.conftest import Rendering
-    from tests.chart.rendering import Helm, Manifest, Rendered
+    from tests.support.chart.rendering import Helm, Manifest, Rendered
 
 LOCKED = [case("everything"), case("sharded"), case("web-config"), case("external-secret"), case("development")]
 

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.simulator import Fault, FaultKind
-from tests.daemon.configs import account_of, entry, write_config
+from tests.support.config_files import account_of, entry, write_config
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from exporter.simulator import Simulator
-
-    from .conftest import Ran
+    from tests.support.commands import Ran
 
     Check = Callable[..., Awaitable[Ran]]
 

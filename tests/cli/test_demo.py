@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 
 from exporter.cli import demo
 from exporter.simulator import Simulator
-from tests.daemon.scrape import Scrape
+from tests.support.scrape import Scrape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pytest
 
-    from .conftest import Ran
+    from tests.support.commands import Ran
 
 NAMES = {
     "payments-oncall-push",

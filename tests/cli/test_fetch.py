@@ -20,8 +20,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from exporter.cli.fetch import Pauses
 from exporter.exposition.catalogue import FACTOR_FAMILIES
 from exporter.simulator import Fault, FaultKind
-from tests.daemon.configs import account_of, entry, write_config
-from tests.daemon.scrape import Scrape
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.scrape import Scrape
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from exporter.simulator import Simulator
-
-    from .conftest import Ran
+    from tests.support.commands import Ran
 
     Fetch = Callable[..., Awaitable[Ran]]
 

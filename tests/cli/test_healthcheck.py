@@ -11,15 +11,15 @@ import pytest
 
 from exporter.cli import healthcheck
 from exporter.cli.healthcheck import DEFAULT_URL, ask, configured_url
-from tests.daemon.running import LeapingClock
-from tests.web.house import serving
-from tests.web.test_server import needs_ipv6
+from tests.support.running_exporter import LeapingClock
+from tests.support.served_exporter import serving
+from tests.web.server.test_sockets import needs_ipv6
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from .conftest import Ran
+    from tests.support.commands import Ran
 
 VARIABLE = "VERIFY_EXPORTER_WEB__LISTEN_ADDRESS"
 

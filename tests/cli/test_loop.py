@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from exporter.cli import loop
-from exporter.cli.loop import run_to_end, settle_memory
+from exporter.cli import process as loop
+from exporter.cli.process import run_to_end, settle_memory
 
 if TYPE_CHECKING:
     import pytest

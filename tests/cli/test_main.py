@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter import cli
-
-from .conftest import Ran
+from tests.support.commands import Ran
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,15 +11,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.cli.plan import account_plans, exposition_size
 from exporter.config import load
-from tests.daemon.configs import write_config
-from tests.web.house import ACCOUNT_SID, entries
+from tests.support.config_files import write_config
+from tests.support.served_exporter import ACCOUNT_SID, entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from exporter.config import Config
-
-    from .conftest import Ran
+    from tests.support.commands import Ran
 
 ACCOUNT = {"account_sid": ACCOUNT_SID, "password": "made-up"}
 FIVE_MINUTES = {"interval": "5m", "unverified_interval": "1m", "timeout": "10s"}

@@ -15,18 +15,17 @@ import pytest
 from exporter.cli import run as run_command
 from exporter.config import ListenAddress
 from exporter.config.tree import settings_tree
-from exporter.web.server import ListenError
-from tests.daemon.configs import write_config
-from tests.web.house import ACCOUNT_SID, entries
+from exporter.web.server.sockets import ListenError
+from tests.support.config_files import write_config
+from tests.support.served_exporter import ACCOUNT_SID, entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from exporter.config import Settings
-    from exporter.daemon import Daemon
-
-    from .conftest import Ran
+    from exporter.daemon.daemon import Daemon
+    from tests.support.commands import Ran
 
 ACCOUNT = {"account_sid": ACCOUNT_SID, "password": "made-up", "base_url": "http://127.0.0.1:1"}
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from .conftest import Ran
+    from tests.support.commands import Ran
 
 
 def test_it_tells_version_python_and_platform(call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:

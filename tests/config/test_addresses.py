@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from exporter.config import addresses
 from exporter.config.addresses import ListenAddress
-
-from .texts import problem_of
+from tests.support.config_texts import problem_of
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 
 from exporter.config import Config, ConfigError, load
 from exporter.config.csvfile import COLUMNS
-
-from .texts import ACCOUNT_SID, HEADER, SERVICE, account, factor, factor_sid
+from tests.support.config_texts import ACCOUNT_SID, HEADER, SERVICE, account, factor, factor_sid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from .conftest import Loading
+    from tests.config.conftest import Loading
 
 CANARY = "canary7f3a9c51e2"
 DIGITS = 736401958827

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from exporter.cli import check
 from exporter.cli.config_file import load_config
-
-from .texts import account, factor
+from tests.support.config_texts import account, factor
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,13 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter.config.csvfile import COLUMNS, CsvWatchlist
-
-from .texts import HEADER, IDENTITY, SERVICE, account, factor_sid, row
+from tests.support.config_texts import HEADER, IDENTITY, SERVICE, account, factor_sid, row
 
 if TYPE_CHECKING:
     from exporter.config.faults import Fault
-
-    from .conftest import Loading, Refusing
+    from tests.config.conftest import Loading, Refusing
 
 FILES = '[watchlist]\nfiles = ["w.csv"]\n'
 

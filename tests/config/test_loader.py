@@ -17,11 +17,20 @@ from exporter.config import Config, ConfigError, Fault, IdentityLabel, current_d
 from exporter.config.files import UnreadableError, expand, parse_toml, read_bytes
 from exporter.config.settings import Settings
 from exporter.watched import FactorKey, WatchedFactor
-
-from .texts import ACCOUNT_SID, HEADER, IDENTITY, PASSWORD, SERVICE, account, factor, factor_sid, row
+from tests.support.config_texts import (
+    ACCOUNT_SID,
+    HEADER,
+    IDENTITY,
+    PASSWORD,
+    SERVICE,
+    account,
+    factor,
+    factor_sid,
+    row,
+)
 
 if TYPE_CHECKING:
-    from .conftest import Loading, Refusing
+    from tests.config.conftest import Loading, Refusing
 
 
 def test_a_factor_as_it_is_watched(load_text: Loading) -> None:

@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from exporter.config import ListenAddress, LogLevel
 from exporter.config.sources import EnvironmentLayer, FlagLayer, is_link_variable, variable_name
 from exporter.config.tree import Key, settings_tree
-
-from .texts import ACCOUNT_SID, API_KEY, account, factor
+from tests.support.config_texts import ACCOUNT_SID, API_KEY, account, factor
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .conftest import Loading, Refusing
+    from tests.config.conftest import Loading, Refusing
 
 
 def test_flags_over_environment_over_file_over_defaults(load_text: Loading) -> None:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from exporter.config import values
 from exporter.config.faults import UnfitError
 from exporter.watched import canonical_sid
-
-from .texts import problem_of
+from tests.support.config_texts import problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

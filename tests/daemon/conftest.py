@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import logging
 import os
 import signal
 import socket
@@ -12,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.logs import Redactor, configure
 from exporter.simulator import Simulator
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 STEADY = {"factors": 1000, "interval": 10, "latency": 0.05, "seconds": 22}
 
@@ -43,24 +40,6 @@ async def simulator() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture
-def logged() -> Iterator[Callable[..., io.StringIO]]:
-    """Configure the log as ``run`` does and return where it goes; all is as before after the test."""
-    root, ours = logging.getLogger(), logging.getLogger("exporter")
-    before = root.handlers[:], root.level, ours.level
-
-    def begin(redact: Redactor | None = None, *, level: str = "info", style: str = "logfmt") -> io.StringIO:
-        stream = io.StringIO()
-        configure(level=level, style=style, redact=redact or Redactor(), stream=stream)
-        return stream
-
-    yield begin
-    logging.captureWarnings(False)
-    root.handlers[:] = before[0]
-    root.setLevel(before[1])
-    ours.setLevel(before[2])
-
-
-@pytest.fixture
 def no_such_host(monkeypatch: pytest.MonkeyPatch) -> str:
     """A name that no name server is asked for: it isn't there, at once and on every machine."""
     name, ask = "no-such-host.invalid", socket.getaddrinfo
@@ -77,4 +56,4 @@ def no_such_host(monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the scheduler tick ten times a second, where a test is about what is done and not about when."""
-    monkeypatch.setattr("exporter.timekeeping.DISPATCH_SECONDS", 0.1)
+    monkeypatch.setattr("exporter.daemon.jobs.DISPATCH_SECONDS", 0.1)

@@ -20,20 +20,19 @@ import pytest
 import trustme
 
 from exporter.config import load
-from exporter.logs import EventFormatter
+from exporter.daemon.parts import client_of, redactor_of, shipped_transport
+from exporter.logs.output import EventFormatter
 from exporter.simulator import Fault, FaultKind, Simulator
 from exporter.verify.transport import AttemptError, BoundedTransport
-from exporter.wiring import client_of, redactor_of, shipped_transport
-
-from .configs import account_of, entry, write_config
-from .running import LeapingClock, becomes, running
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import LeapingClock, becomes, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from exporter.config import Config
-    from exporter.daemon import Daemon
+    from exporter.daemon.daemon import Daemon
     from exporter.simulator import SimulatedFactor
     from exporter.watched import WatchedFactor
 

@@ -8,9 +8,8 @@ import pytest
 
 from exporter.polling.roster import Difference
 from exporter.simulator import Fault, FaultKind, Operation
-
-from .configs import account_of, entry, write_config
-from .running import LeapingClock, running
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import LeapingClock, running
 
 if TYPE_CHECKING:
     import io
@@ -18,9 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.simulator import Simulator
-
-    from .running import Exporter
-    from .scrape import Scrape
+    from tests.support.running_exporter import Exporter
+    from tests.support.scrape import Scrape
 
 IDENTITY = "9d2c1f50-ops-oncall-team"
 CALM = {

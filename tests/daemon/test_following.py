@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.simulator import FactorStatus, FactorType, Simulator
-
-from .configs import account_of, entry, write_config
-from .running import LeapingClock, running
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import LeapingClock, running
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .configs import account_of, entry, write_config
-from .running import LeapingClock, running
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import LeapingClock, running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +52,7 @@ async def test_ticks_that_fail_are_no_heartbeat(path: Path, monkeypatch: pytest.
 async def test_a_task_that_hangs_is_counted_and_is_nobody_elses_end(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.timekeeping.WATCH_SECONDS", 0.1)
+    monkeypatch.setattr("exporter.daemon.jobs.WATCH_SECONDS", 0.1)
     hangs = asyncio.Event()
     async with running(path) as exporter:
         monkeypatch.setattr(exporter.daemon.passwords, "look", hangs.wait)

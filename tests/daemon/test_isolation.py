@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from exporter.config import load
-from exporter.daemon import Daemon
+from exporter.daemon.daemon import Daemon
 from exporter.simulator import FactorStatus, Simulator
-
-from .configs import account_of, entry, write_config
-from .running import LeapingClock, becomes, running
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import LeapingClock, becomes, running
 
 TIMES = 20
 

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .configs import account_of, entry, write_config
-from .running import LeapingClock, running
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import LeapingClock, running
 
 if TYPE_CHECKING:
     import io
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.simulator import Simulator
-
-    from .scrape import Scrape
+    from tests.support.scrape import Scrape
 
 CLAIMS = ("verified", "exists", "created_timestamp_seconds", "updated_timestamp_seconds")
 

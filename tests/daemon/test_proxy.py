@@ -11,9 +11,8 @@ import pytest
 import trustme
 
 from exporter.simulator import Simulator
-
-from .configs import account_of, entry, write_config
-from .running import LeapingClock, running
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import LeapingClock, running
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.simulator import Fault, FaultKind
-
-from .configs import account_of, entry, write_config
-from .running import LeapingClock, running
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import LeapingClock, running
 
 if TYPE_CHECKING:
     from pathlib import Path

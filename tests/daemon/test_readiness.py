@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.simulator import Fault, FaultKind
-
-from .configs import account_of, entry, write_config
-from .running import LeapingClock, becomes, running
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import LeapingClock, becomes, running
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,8 @@ import pytest
 
 from exporter.simulator import Fault, FaultKind, Simulator
 from exporter.verify.outcome import Reason
-
-from .configs import account_of, entry, write_config
-from .running import LeapingClock, running
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import LeapingClock, running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +95,7 @@ async def test_each_fault_has_its_reason(simulator: Simulator, tmp_path: Path) -
 async def test_what_is_worth_it_is_tried_again(
     fault: Fault, attempts: int, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.verify.backoff.BASE_SECONDS", 0.02)
+    monkeypatch.setattr("exporter.polling.backoff.BASE_SECONDS", 0.02)
     simulator.faults.add(fault)
     path = write_config(
         tmp_path / "config.toml",
@@ -118,7 +117,7 @@ async def test_what_is_worth_it_is_tried_again(
 async def test_a_fault_that_passes_is_no_failure(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.verify.backoff.BASE_SECONDS", 0.02)
+    monkeypatch.setattr("exporter.polling.backoff.BASE_SECONDS", 0.02)
     simulator.faults.add(Fault(FaultKind.STATUS, status=502, times=2))
     path = write_config(
         tmp_path / "config.toml",

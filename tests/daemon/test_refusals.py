@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.config import load
+from exporter.daemon.parts import redactor_of
 from exporter.simulator import Fault, FaultKind
-from exporter.wiring import redactor_of
-
-from .configs import account_of, entry, write_config
-from .running import LeapingClock, becomes, running
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import LeapingClock, becomes, running
 
 if TYPE_CHECKING:
     import io
@@ -127,7 +126,7 @@ async def test_a_rotation_under_way_harms_no_factor(
 async def test_a_password_file_that_vanishes_is_told_once_and_harms_nobody(
     simulator: Simulator, tmp_path: Path, logged: Callable[..., io.StringIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.timekeeping.WATCH_SECONDS", 0.1)
+    monkeypatch.setattr("exporter.daemon.jobs.WATCH_SECONDS", 0.1)
     log = logged()
     password = tmp_path / "password"
     password.write_text(simulator.password)

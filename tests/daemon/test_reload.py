@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.config import ConfigError, load
-from exporter.daemon import Daemon
+from exporter.daemon.daemon import Daemon
 from exporter.polling.roster import Difference
 from exporter.simulator import Fault, FaultKind, Simulator
-
-from .configs import account_of, entry, write_config
-from .running import LeapingClock, becomes, running
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import LeapingClock, becomes, running
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .scrape import Scrape
+    from tests.support.scrape import Scrape
 
 FACTOR_FAMILY = "twilio_verify_factor_"
 
@@ -33,7 +32,7 @@ def of_factor(page: Scrape, name: str) -> list[str]:
 
 @pytest.fixture
 def quick_watch(monkeypatch: pytest.MonkeyPatch, brisk: None) -> None:
-    monkeypatch.setattr("exporter.timekeeping.WATCH_SECONDS", 0.1)
+    monkeypatch.setattr("exporter.daemon.jobs.WATCH_SECONDS", 0.1)
 
 
 async def test_factors_come_go_and_change_at_one_moment(simulator: Simulator, tmp_path: Path, brisk: None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .reload_storm import storm
+from tests.support.proofs.reload_storm import storm
 
 
 async def test_no_scrape_fails_or_is_torn_and_nothing_leaks() -> None:

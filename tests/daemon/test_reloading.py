@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.reloading import RETRY_SECONDS, ContentWatch
+from exporter.daemon.reload import RETRY_SECONDS, ContentWatch
 
 
 def test_the_content_in_force_is_not_read_again() -> None:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.simulator import Fault, FaultKind, Simulator
-
-from .configs import account_of, entry, write_config
-from .running import LeapingClock, running, until
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import LeapingClock, running, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,7 +126,7 @@ async def test_somebody_elses_file_is_left_alone(
 async def test_it_is_saved_while_it_runs(
     simulator: Simulator, world: Path, brisk: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.timekeeping.HOUSEKEEPING_SECONDS", 0.1)
+    monkeypatch.setattr("exporter.daemon.jobs.HOUSEKEEPING_SECONDS", 0.1)
     clock = LeapingClock()
     file = world.with_name("state.jsonl")
     async with running(world, clock=clock) as exporter:

@@ -11,11 +11,10 @@ import httpx
 import pytest
 
 from exporter.config import AccountSettings, load
-from exporter.daemon import Daemon
-from exporter.wiring import shipped_transport
-
-from .configs import account_of, entry, write_config
-from .running import Exporter
+from exporter.daemon.daemon import Daemon
+from exporter.daemon.parts import shipped_transport
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import Exporter
 
 if TYPE_CHECKING:
     import io
@@ -64,9 +63,9 @@ async def test_a_jammed_transport_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
     silent: bool,
 ) -> None:
-    monkeypatch.setattr("exporter.timekeeping.HOUSEKEEPING_SECONDS", 0.3)
+    monkeypatch.setattr("exporter.daemon.jobs.HOUSEKEEPING_SECONDS", 0.3)
     monkeypatch.setattr("exporter.polling.account.STUCK_SECONDS", 0.2)
-    monkeypatch.setattr("exporter.polling.jam.SILENT_SECONDS", 0.5)
+    monkeypatch.setattr("exporter.polling.clients.SILENT_SECONDS", 0.5)
     log = logged()
     factors = [simulator.add_factor() for _ in range(12)]
     path = write_config(

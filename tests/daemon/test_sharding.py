@@ -8,9 +8,8 @@ import pytest
 
 from exporter.config import ConfigError, load
 from tests.cli.test_plan import ACCOUNT
-
-from .configs import entry, write_config
-from .running import running
+from tests.support.config_files import entry, write_config
+from tests.support.running_exporter import running
 
 if TYPE_CHECKING:
     from pathlib import Path

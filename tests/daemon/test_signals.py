@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.config import load
-from exporter.daemon import Daemon
+from exporter.daemon.daemon import Daemon
 from exporter.simulator import Fault, FaultKind
-
-from .configs import account_of, entry, write_config
-from .running import Process, becomes, until
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import Process, becomes, until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,8 +8,8 @@ import signal
 import socket
 from typing import TYPE_CHECKING
 
-from .configs import account_of, entry, write_config
-from .running import PATIENCE_SECONDS, Process, spawn
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import PATIENCE_SECONDS, Process, spawn
 
 if TYPE_CHECKING:
     from pathlib import Path

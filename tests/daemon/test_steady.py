@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from .conftest import STEADY
+from tests.daemon.conftest import STEADY
 
 if TYPE_CHECKING:
     import subprocess

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.web.webconfig.certificates import Certificates
-from tests.web.webconfig.https import PAIR, client_context, get, handshake
-
-from .configs import account_of, entry, write_config
-from .running import Process, running, until
+from tests.support.certificates import Certificates
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.https_exporter import PAIR, client_context, get, handshake
+from tests.support.running_exporter import Process, running, until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,8 @@ from urllib.parse import urlsplit
 import yaml
 
 from grafana.boards.states import SEVERITIES
-
-from .expressions import matchers, parsed, selectors
-from .files import board, targets, variables
+from tests.support.dashboards.expressions import matchers, parsed, selectors
+from tests.support.dashboards.files import board, targets, variables
 
 RULES = Path(__file__).parents[2] / "grafana" / "rules"
 WATCHDOG = "TwilioVerifyWatchdog"

@@ -8,8 +8,7 @@ from pathlib import Path
 import yaml
 
 from grafana.boards.states import STATES
-
-from .files import boards, panels, variables
+from tests.support.dashboards.files import boards, panels, variables
 
 PAGE = (Path(__file__).parents[2] / "docs" / "dashboards.md").read_text(encoding="utf-8")
 SHORT_NAMES = {"twilio-verify-overview": "Overview", "twilio-verify-factor": "Factor"}

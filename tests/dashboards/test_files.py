@@ -17,16 +17,25 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.exposition.catalogue import QUEUE_LENGTH
-from exporter.polling.ledger import STATUSES
-from exporter.web.rows import STATE_WORDS
+from exporter.polling.record import STATUSES
+from exporter.web.views import STATE_WORDS
 from grafana.boards import board as assembly
 from grafana.boards.board import Board, Line, Section, render
 from grafana.boards.health import exporters_up
 from grafana.boards.promql import quantile
 from grafana.boards.shelf import BOARDS
 from grafana.boards.states import STATES
-
-from .files import FOLDER, GLOBALS, PATHS, VARIABLE, board, boards, panels, strings, variables
+from tests.support.dashboards.files import (
+    FOLDER,
+    GLOBALS,
+    PATHS,
+    VARIABLE,
+    board,
+    boards,
+    panels,
+    strings,
+    variables,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

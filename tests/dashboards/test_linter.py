@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .files import board, boards, targets
-from .linter import RULES
+from tests.support.dashboards.files import board, boards, targets
+from tests.support.dashboards.linter import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,9 +9,16 @@ import pytest
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 
 from exporter.exposition.catalogue import CATALOGUE, FACTOR_LABELS, INFO_LABELS
-
-from .expressions import BY_PROMETHEUS, answered_labels, labels_of, matchers, nodes, parsed, selectors
-from .files import boards, events, filled, targets, variables
+from tests.support.dashboards.expressions import (
+    BY_PROMETHEUS,
+    answered_labels,
+    labels_of,
+    matchers,
+    nodes,
+    parsed,
+    selectors,
+)
+from tests.support.dashboards.files import boards, events, filled, targets, variables
 
 # Each series that the boards do without, and why.
 NOT_SHOWN = {

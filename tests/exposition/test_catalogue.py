@@ -15,8 +15,7 @@ from exporter.exposition.catalogue import (
     Kind,
 )
 from exporter.verify.outcome import Status
-
-from .factors import record_of
+from tests.support.factor_cases import record_of
 
 FACTOR = ("account", "service_sid", "factor")
 SERVICE = ("account", "service_sid")

@@ -24,10 +24,9 @@ from exporter.exposition.factors import (
     shown_families,
 )
 from exporter.exposition.pieces import Snapshot
-from exporter.polling.ledger import FactorRecord
+from exporter.polling.record import FactorRecord
 from exporter.verify.outcome import Status
-
-from .factors import ENTITY_SID, IDENTITY, SERVICE_SID, key_of, labels, page, record_of
+from tests.support.factor_cases import ENTITY_SID, IDENTITY, SERVICE_SID, key_of, labels, page, record_of
 
 if TYPE_CHECKING:
     from exporter.watched import FactorKey, WatchedFactor

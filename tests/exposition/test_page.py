@@ -15,9 +15,8 @@ from exporter.exposition.factors import FactorExposition, FactorSamples
 from exporter.exposition.page import exposition
 from exporter.exposition.pieces import Snapshot
 from exporter.exposition.telemetry import Telemetry
-
-from .factors import record_of
-from .world import FixedWorld, account_gauges
+from tests.support.factor_cases import record_of
+from tests.support.gauge_source import FixedWorld, account_gauges
 
 
 class Broken(Collector):

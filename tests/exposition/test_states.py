@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from exporter.exposition.factors import FactorExposition, FactorSamples
-from exporter.polling.ledger import Ledger, LedgerPolicy, Moment
+from exporter.polling.clock import Moment
+from exporter.polling.ledger import Ledger, LedgerPolicy
 from exporter.verify.outcome import Answer, Failure, Outcome, Reason, Status
-
-from .factors import ENTITY_SID, SERVICE_SID, key_of, labels, page, series, watched_factor
+from tests.support.factor_cases import ENTITY_SID, SERVICE_SID, key_of, labels, page, series, watched_factor
 
 ALWAYS = {"fetch_failures_total": 0.0, "interval_seconds": 300.0, "info": 1.0}
 

@@ -15,11 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.exposition.catalogue import OWN_FAMILIES, Kind
 from exporter.exposition.telemetry import LOST, TASKS, Telemetry
-from exporter.polling.ledger import StatusChange
+from exporter.polling.record import StatusChange
 from exporter.verify.outcome import Answer, Attempt, Failure, Operation, Outcome, Reason, Status
-
-from .factors import SERVICE_SID, key_of
-from .world import FixedWorld, account_gauges
+from tests.support.factor_cases import SERVICE_SID, key_of
+from tests.support.gauge_source import FixedWorld, account_gauges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

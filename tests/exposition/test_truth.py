@@ -18,10 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.exposition.factors import FactorExposition, FactorSamples
 from exporter.exposition.pieces import Snapshot
-from exporter.polling.ledger import Ledger, LedgerPolicy, Moment
-from exporter.polling.memory import Memory, remember
+from exporter.polling.clock import Moment
+from exporter.polling.ledger import Ledger, LedgerPolicy
+from exporter.polling.snapshot import Memory, remember
 from exporter.verify.outcome import Answer, Failure, Outcome, Reason, Status
-from tests.polling.factors import factor
+from tests.support.factors import factor
 
 if TYPE_CHECKING:
     from exporter.watched import FactorKey, WatchedFactor

@@ -13,15 +13,14 @@ import aiohttp
 import pytest
 import yaml
 
-from grafana.haste import hastened_routes, receivers_at
-from grafana.pages import Page, receiving
-from grafana.programs import alertmanager
-from tests.daemon.running import becomes, until
-
-from .alerts import ACCOUNT, COMMON, SERVICE, Alert, alert, known_alerts, post
+from tests.support.programs.alertmanager import ACCOUNT, COMMON, SERVICE, Alert, alert, known_alerts, post
+from tests.support.running_exporter import becomes, until
+from tools.stack.programs import alertmanager
+from tools.stack.receiver import Page, receiving
+from tools.stack.shortened import hastened_routes, receivers_at
 
 if TYPE_CHECKING:
-    from .conftest import Program
+    from tests.support.fixtures import Program
 
 pytestmark = pytest.mark.external
 

@@ -12,19 +12,17 @@ import aiohttp
 import pytest
 
 from exporter.simulator import Action, Fault, FaultKind, Script, Simulator, Step
-from tests.daemon.configs import account_of, entry, write_config
-from tests.daemon.running import running, until
-from tests.dashboards.files import board, boards, events, filled, targets, variables
-
-from .test_prometheus import Prometheus, free_port
+from tests.external.test_prometheus import Prometheus, free_port
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.dashboards.files import board, boards, events, filled, targets, variables
+from tests.support.running_exporter import running, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
-    from tests.daemon.running import Exporter
-
-    from .conftest import Program
+    from tests.support.fixtures import Program
+    from tests.support.running_exporter import Exporter
 
 pytestmark = pytest.mark.external
 

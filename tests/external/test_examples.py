@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 if TYPE_CHECKING:
-    from .conftest import Program
+    from tests.support.fixtures import Program
 
 pytestmark = pytest.mark.external
 

@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter import __version__
-from exporter.cli.simulated_config import write_config
+from exporter.cli.simulate import write_config
 from exporter.simulator import Simulator, demo_world
-from tests.supply_chain.lock import LINUX, locked
-from tests.supply_chain.sbom import sbom
-
-from .images import PROJECT, Image, Store, fresh_context
-from .pods import Pod
-from .standin import NotBuiltError, base_tar
+from tests.support.programs.base_image import NotBuiltError, base_tar
+from tests.support.programs.buildah import PROJECT, Image, Store, fresh_context
+from tests.support.programs.restricted_pod import Pod
+from tools.supply_chain.lock import LINUX, locked
+from tools.supply_chain.sbom import sbom
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from .conftest import Program
+    from tests.support.fixtures import Program
 
 pytestmark = pytest.mark.external
 

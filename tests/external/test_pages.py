@@ -13,19 +13,17 @@ from PIL import Image
 from playwright.async_api import expect
 
 from exporter.verify.outcome import Answer, Failure, Reason
-from tests.web.house import NOT_FOUND, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving
-
-from .browser import INSTALL, PATIENCE_MILLISECONDS, browser, visit
-from .worlds import ODD_NAME, STATES, WORDS, world
+from tests.support.factor_states import ODD_NAME, STATES, WORDS, world
+from tests.support.programs.chromium import INSTALL, PATIENCE_MILLISECONDS, browser, visit
+from tests.support.served_exporter import NOT_FOUND, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from playwright.async_api import Browser, Page
 
-    from tests.web.house import House
-
-    from .conftest import Program
+    from tests.support.fixtures import Program
+    from tests.support.served_exporter import House
 
 pytestmark = pytest.mark.external
 expect.set_options(timeout=PATIENCE_MILLISECONDS)

@@ -1,7 +1,7 @@
 """From a factor that falls back to unverified to the page of its team: nothing between them is made up.
 
 The simulator, the exporter as a process, Prometheus with the shipped scrape configuration and rules, Alertmanager
-with the shipped routes. Changed by rule (:mod:`grafana.haste`): addresses, and each wait is a thirtieth.
+with the shipped routes. Changed by rule (:mod:`tools.stack.shortened`): addresses, and each wait is a thirtieth.
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import pytest
 
-from exporter.cli.simulated_config import write_config
+from exporter.cli.simulate import write_config
 from exporter.simulator import Fault, FaultKind, SeededFactor, Simulator
-from grafana.haste import hastened_routes, hastened_rules, job_of, receivers_at, scraping
-from grafana.pages import Page, Receiver, receiving
-from grafana.programs import LOOPBACK, Program, alertmanager, port_or_free, prometheus, running, stop
-from tests.daemon.running import Site, becomes, until
-
-from .alerts import known_alerts
-from .test_alertmanager import VERSIONS
-from .test_alertmanager import binary_of as alertmanager_of
+from tests.external.test_alertmanager import VERSIONS
+from tests.external.test_alertmanager import binary_of as alertmanager_of
+from tests.support.programs.alertmanager import known_alerts
+from tests.support.running_exporter import Site, becomes, until
+from tools.stack.programs import LOOPBACK, Program, alertmanager, port_or_free, prometheus, running, stop
+from tools.stack.receiver import Page, Receiver, receiving
+from tools.stack.shortened import hastened_routes, hastened_rules, job_of, receivers_at, scraping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .conftest import Program as Finder
+    from tests.support.fixtures import Program as Finder
 
     Recorder = Callable[[str, object], None]
 

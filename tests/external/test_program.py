@@ -9,7 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .conftest import Program
+    from tests.support.fixtures import Program
 
 
 def test_a_program_that_is_there(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,17 +16,15 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.daemon.running import until
-
-from .worlds import ODD_NAME, STATES, world
+from tests.support.factor_states import ODD_NAME, STATES, world
+from tests.support.running_exporter import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.web.house import House
-
-    from .conftest import Program
+    from tests.support.fixtures import Program
+    from tests.support.served_exporter import House
 
 pytestmark = pytest.mark.external
 

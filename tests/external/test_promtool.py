@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.cli.simulated_config import write_config
+from exporter.cli.simulate import write_config
 from exporter.simulator import Simulator, demo_world
-from tests.daemon.running import running
-
-from .worlds import STATES, world
+from tests.support.factor_states import STATES, world
+from tests.support.running_exporter import running
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .conftest import Program
+    from tests.support.fixtures import Program
 
 pytestmark = pytest.mark.external
 

@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from tests.daemon.running import becomes
+from tests.support.running_exporter import becomes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from .conftest import Program
+    from tests.support.fixtures import Program
 
 pytestmark = pytest.mark.external
 
@@ -62,7 +62,7 @@ class Stack:
 @contextlib.asynccontextmanager
 async def started(*flags: str, environ: Mapping[str, str] | None = None) -> AsyncIterator[Stack]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "grafana.stack", *flags),
+        *(sys.executable, "-m", "tools.stack", *flags),
         cwd=ROOT,
         env={**os.environ, **(environ or {})},
         stdin=asyncio.subprocess.DEVNULL,

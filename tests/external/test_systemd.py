@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.cli.simulated_config import write_config
+from exporter.cli.simulate import write_config
 from exporter.simulator import Simulator, demo_world
-from tests.daemon.running import Process
-
-from .images import PROJECT
+from tests.support.programs.buildah import PROJECT
+from tests.support.running_exporter import Process
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .conftest import Program
+    from tests.support.fixtures import Program
 
 UNIT = PROJECT / "docs/systemd/verify-factor-exporter.service"
 GUIDE = PROJECT / "docs/systemd/README.md"

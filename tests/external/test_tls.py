@@ -11,21 +11,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.web.connections import Stage
-from tests.daemon.running import until
-from tests.web.webconfig.certificates import CLIENT_NAME, Certificates
-from tests.web.webconfig.https import MUTUAL, behind, client_context, get, handshake
-from tests.web.webconfig.test_basicauth import HASHED, PASSWORD, header
-
-from .test_prometheus import PATIENCE_SECONDS, binary_of, prometheus
+from exporter.web.server.connections import Stage
+from tests.external.test_prometheus import PATIENCE_SECONDS, binary_of, prometheus
+from tests.support.certificates import CLIENT_NAME, Certificates
+from tests.support.https_exporter import MUTUAL, behind, client_context, get, handshake
+from tests.support.running_exporter import until
+from tests.web.server.test_basicauth import HASHED, PASSWORD, header
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.web.house import House
-
-    from .conftest import Program
-    from .test_prometheus import Prometheus
+    from tests.external.test_prometheus import Prometheus
+    from tests.support.fixtures import Program
+    from tests.support.served_exporter import House
 
 pytestmark = pytest.mark.external
 

@@ -13,7 +13,7 @@ import yaml
 
 from exporter.cli import demo
 from exporter.config.values import parse_duration
-from grafana.haste import job_of
+from tools.stack.shortened import job_of
 
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "grafana"

@@ -12,11 +12,11 @@ import yaml
 from exporter.cli.plan import exposition_size
 from exporter.config import Config, load
 from exporter.config.values import parse_duration
-from exporter.engine import Engine
+from exporter.daemon.engine import Engine
 from exporter.exposition import catalogue
 from exporter.verify.outcome import Attempt, Failure, Operation, Reason
-from grafana import stack
-from grafana.haste import job_of
+from tools.stack import __main__ as stack
+from tools.stack.shortened import job_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

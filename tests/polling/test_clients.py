@@ -9,7 +9,7 @@ import pytest
 
 from exporter.polling.clients import Clients
 from exporter.verify.outcome import Answer, Attempt, Failure, Reason, Status
-from tests.virtual_time import in_virtual_time
+from tests.support.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -6,20 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.polling.clock import Moment
 from exporter.polling.discovery import Discovery, DiscoveryPolicy
-from exporter.polling.ledger import Moment
-from exporter.polling.memory import remember
 from exporter.polling.roster import Roster
-from exporter.verify.listing import MAX_PAGES
+from exporter.polling.snapshot import remember
+from exporter.verify.answers import MAX_PAGES
 from exporter.verify.outcome import Failure, Operation, Page, Reason, Status
 from exporter.watched import EntityKey, WatchedEntity
-from tests.virtual_time import in_virtual_time
-
-from .factors import SERVICES, factor, key
-from .rig import Reply, Rig
+from tests.support.factors import SERVICES, factor, key
+from tests.support.polling_harness import Reply, Rig
+from tests.support.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
-    from exporter.polling.memory import Memory
+    from exporter.polling.snapshot import Memory
     from exporter.verify.outcome import Attempt
     from exporter.watched import FactorKey, WatchedFactor
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.verify.outcome import Reason, Status
-from tests.polling.factors import factors, key
-from tests.polling.rig import LATENCY, Reply, Rig
-from tests.virtual_time import in_virtual_time
+from tests.support.factors import factors, key
+from tests.support.polling_harness import LATENCY, Reply, Rig
+from tests.support.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
     from exporter.watched import WatchedFactor

@@ -7,9 +7,9 @@ import math
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from tests.polling.factors import factors
-from tests.polling.rig import Rig
-from tests.virtual_time import run_virtual
+from tests.support.factors import factors
+from tests.support.polling_harness import Rig
+from tests.support.virtual_time import run_virtual
 
 if TYPE_CHECKING:
     from exporter.watched import FactorKey

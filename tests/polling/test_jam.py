@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.polling.jam import ROTATION_SECONDS, SILENT_ATTEMPTS, SILENT_SECONDS, Jam, JamWatch
+from exporter.polling.clients import ROTATION_SECONDS, SILENT_ATTEMPTS, SILENT_SECONDS, Jam, JamWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

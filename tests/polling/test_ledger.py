@@ -7,11 +7,13 @@ from itertools import permutations
 import pytest
 
 from exporter.exposition import catalogue
-from exporter.polling.ledger import STATUSES, UNKNOWN, FactorRecord, Ledger, LedgerPolicy, Moment
+from exporter.polling.clock import Moment
+from exporter.polling.ledger import Ledger, LedgerPolicy
+from exporter.polling.record import STATUSES, UNKNOWN, FactorRecord
 from exporter.verify.outcome import Answer, Reason, Status
-from tests.polling.factors import SERVICES, factor, key, outcome
-from tests.polling.one_factor import Watched
-from tests.virtual_time import START
+from tests.support.factors import SERVICES, factor, key, outcome
+from tests.support.single_factor import Watched
+from tests.support.virtual_time import START
 
 PAIRS = tuple(permutations(Status, 2))
 

@@ -11,10 +11,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from exporter.polling.ledger import UNKNOWN, Ledger, LedgerPolicy, Moment
+from exporter.polling.clock import Moment
+from exporter.polling.ledger import Ledger, LedgerPolicy
+from exporter.polling.record import UNKNOWN
 from exporter.verify.outcome import Answer, Failure, Outcome, Reason, Status
-from tests.polling.factors import code_of, factor
-from tests.virtual_time import START
+from tests.support.factors import code_of, factor
+from tests.support.virtual_time import START
 
 if TYPE_CHECKING:
     from exporter.watched import FactorKey, WatchedFactor

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.polling.ledger import UNKNOWN, Ledger, LedgerPolicy, Moment
+from exporter.polling.clock import Moment
+from exporter.polling.ledger import Ledger, LedgerPolicy
+from exporter.polling.record import UNKNOWN
 from exporter.verify.outcome import Reason, Status
-from tests.polling.factors import SERVICES, factor, factors, key, outcome
-from tests.polling.one_factor import Watched
-from tests.virtual_time import START
+from tests.support.factors import SERVICES, factor, factors, key, outcome
+from tests.support.single_factor import Watched
+from tests.support.virtual_time import START
 
 SLOWING = (Reason.BAD_REQUEST, Reason.DECODE, Reason.UNKNOWN_STATUS)
 PASSING = tuple(reason for reason in Reason if reason not in SLOWING)

@@ -11,9 +11,9 @@ import pytest
 
 from exporter.polling.poller import next_stretch
 from exporter.verify.outcome import Reason, Status
-from tests.polling.factors import factor, factors, key
-from tests.polling.rig import LATENCY, Reply, Rig
-from tests.virtual_time import START, in_virtual_time
+from tests.support.factors import factor, factors, key
+from tests.support.polling_harness import LATENCY, Reply, Rig
+from tests.support.virtual_time import START, in_virtual_time
 
 # Watching
 

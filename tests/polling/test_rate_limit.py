@@ -10,9 +10,9 @@ import pytest
 
 from exporter.polling.ledger import LedgerPolicy
 from exporter.verify.outcome import Reason, Status
-from tests.polling.factors import factor, factors, key
-from tests.polling.rig import LATENCY, Jitter, Reply, Rig
-from tests.virtual_time import in_virtual_time
+from tests.support.factors import factor, factors, key
+from tests.support.polling_harness import LATENCY, Jitter, Reply, Rig
+from tests.support.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
     from exporter.watched import WatchedFactor

@@ -9,14 +9,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from exporter.polling.ledger import Ledger, LedgerPolicy, Moment
+from exporter.polling.clock import Moment
+from exporter.polling.ledger import Ledger, LedgerPolicy
 from exporter.polling.roster import Difference, FoundFactor, Roster
 from exporter.verify.outcome import Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
-from tests.virtual_time import in_virtual_time
-
-from .factors import SERVICES, factor, factors, key, outcome
-from .rig import Reply, Rig
+from tests.support.factors import SERVICES, factor, factors, key, outcome
+from tests.support.polling_harness import Reply, Rig
+from tests.support.virtual_time import in_virtual_time
 
 
 def found(number: int, entity: str = "team", *, labels: tuple[tuple[str, str], ...] = ()) -> FoundFactor:

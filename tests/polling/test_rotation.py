@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.polling.jam import Jam
+from exporter.polling.clients import Jam
 from exporter.verify.outcome import Reason, Status
-from tests.polling.factors import factors
-from tests.polling.rig import Reply, Rig, ScriptedClient
-from tests.virtual_time import in_virtual_time
+from tests.support.factors import factors
+from tests.support.polling_harness import Reply, Rig, ScriptedClient
+from tests.support.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable

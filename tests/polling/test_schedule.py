@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from exporter.polling.schedule import FIRST_LOOK_SECONDS, Schedule, first_look_spread, next_slot, phase
 from exporter.watched import FactorKey
-from tests.polling.factors import key
-from tests.virtual_time import START
+from tests.support.factors import key
+from tests.support.virtual_time import START
 
 ROUNDING = 2e-6  # seconds: what a float leaves of a moment in this century, over a multiplication
 

@@ -12,9 +12,9 @@ import pytest
 
 from exporter.polling.ledger import LedgerPolicy
 from exporter.verify.outcome import Answer, Reason, Status
-from tests.polling.factors import factor
-from tests.polling.rig import Reply, Rig
-from tests.virtual_time import START, in_virtual_time
+from tests.support.factors import factor
+from tests.support.polling_harness import Reply, Rig
+from tests.support.virtual_time import START, in_virtual_time
 
 if TYPE_CHECKING:
     from exporter.watched import FactorKey, WatchedFactor

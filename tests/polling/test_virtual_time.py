@@ -8,7 +8,14 @@ import time
 
 import pytest
 
-from tests.virtual_time import START, DeadlockError, in_virtual_time, run_virtual, virtual_clock, virtual_loop
+from tests.support.virtual_time import (
+    START,
+    DeadlockError,
+    in_virtual_time,
+    run_virtual,
+    virtual_clock,
+    virtual_loop,
+)
 
 
 def test_a_day_of_sleep_takes_no_time() -> None:

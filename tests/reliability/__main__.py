@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .document import write_section
-from .report import matrix_table
+from tests.support.proofs.fault_matrix_report import matrix_table
+from tests.support.proofs.reliability_page import write_section
 
 if __name__ == "__main__":
     write_section("fault-matrix", matrix_table())

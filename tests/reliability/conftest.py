@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.verify.outcome import Reason
-
-from .matrix import RATE_LIMITS, ROWS
-from .run import SHORT, Longest, Seen, run
+from tests.support.proofs.fault_matrix import RATE_LIMITS, ROWS
+from tests.support.proofs.fault_matrix_run import SHORT, Longest, Seen, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,17 +9,15 @@ import re
 from typing import TYPE_CHECKING
 
 from exporter.verify.outcome import Reason, Status
-
-from .document import ROOT, section
-from .matrix import RATE_LIMITS, ROWS, Row
-from .report import matrix_table
+from tests.support.proofs.fault_matrix import RATE_LIMITS, ROWS, Row
+from tests.support.proofs.fault_matrix_report import matrix_table
+from tests.support.proofs.reliability_page import ROOT, section
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tests.daemon.scrape import Scrape
-
-    from .run import Seen
+    from tests.support.proofs.fault_matrix_run import Seen
+    from tests.support.scrape import Scrape
 
 KEPT = ("last_success_timestamp_seconds", "last_verified_timestamp_seconds", "created_timestamp_seconds")
 

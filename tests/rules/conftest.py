@@ -2,10 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.external.conftest import newer_program, program
-
-__all__ = ["newer_program", "program"]
-
 VERSIONS = ("the system's", "3")
 
 

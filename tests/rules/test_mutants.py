@@ -11,16 +11,15 @@ import yaml
 from grafana.rules.model import Settings
 from grafana.rules.render import WATCHDOG, files, groups
 from grafana.rules.render import document as rules_document
-
-from .cases import PREFIX, Case, firing_documents, run, told_documents
-from .mutants import Mutant, mutants
-from .test_promtool import CASES
+from tests.rules.test_promtool import CASES
+from tests.support.rules.cases import PREFIX, Case, firing_documents, run, told_documents
+from tests.support.rules.mutants import Mutant, mutants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.external.conftest import Program
+    from tests.support.fixtures import Program
 
 pytestmark = pytest.mark.external
 

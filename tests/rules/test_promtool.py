@@ -11,10 +11,14 @@ import pytest
 
 from grafana.rules.model import Settings
 from grafana.rules.render import RULES, WATCHDOG, groups
-
-from . import of_accounts, of_exporters, of_factors, of_fetches, of_services, of_watchlists
-from .cases import POD_A, Case, document, firing_documents, name, run, told_documents
-from .of_factors import BOB, factor
+from tests.support.rules import account_cases as of_accounts
+from tests.support.rules import exporter_cases as of_exporters
+from tests.support.rules import factor_cases as of_factors
+from tests.support.rules import fetch_cases as of_fetches
+from tests.support.rules import service_cases as of_services
+from tests.support.rules import watchlist_cases as of_watchlists
+from tests.support.rules.cases import POD_A, Case, document, firing_documents, name, run, told_documents
+from tests.support.rules.factor_cases import BOB, factor
 
 pytestmark = pytest.mark.external
 

@@ -18,8 +18,7 @@ from grafana.rules import __main__ as generator
 from grafana.rules.model import PREFIX, Alert, Dashboard, Recording, Settings, Severity
 from grafana.rules.reference import filled
 from grafana.rules.render import RULES, WATCHDOG, files, groups
-
-from .promql import FOREIGN, nodes, own_series, recorded_series, series
+from tests.support.rules.promql import FOREIGN, nodes, own_series, recorded_series, series
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "grafana" / "rules"

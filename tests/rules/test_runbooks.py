@@ -18,8 +18,7 @@ from exporter.cli import main as command_line
 from exporter.exposition.catalogue import CATALOGUE
 from grafana.rules.model import Settings
 from grafana.rules.render import files
-
-from .promql import FOREIGN, nodes, own_series, recorded_series, series
+from tests.support.rules.promql import FOREIGN, nodes, own_series, recorded_series, series
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted((DOCS / "runbooks").glob("*.md"))

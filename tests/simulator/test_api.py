@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.simulator import FactorType, Simulator
-
-from .raw import ask, basic, fetch_path, get, list_path, open_to, parse, settled
+from tests.support.raw_client import ask, basic, fetch_path, get, list_path, open_to, parse, settled
 
 if TYPE_CHECKING:
-    from .conftest import Clock
+    from tests.simulator.conftest import Clock
 
 
 @pytest.mark.parametrize("factor_type", list(FactorType))

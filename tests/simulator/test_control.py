@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.simulator import FaultKind, Simulator
-
-from .raw import fetch_path, get
+from tests.support.raw_client import fetch_path, get
 
 if TYPE_CHECKING:
-    from .conftest import Clock
+    from tests.simulator.conftest import Clock
 
 UNKNOWN = "YF" + "f" * 32
 

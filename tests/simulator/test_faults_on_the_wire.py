@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.simulator import Fault, FaultKind, Operation, Simulator
-
-from .raw import ask, fetch_path, get, list_path, parse, settled
+from tests.support.raw_client import ask, fetch_path, get, list_path, parse, settled
 
 if TYPE_CHECKING:
     from exporter.simulator import SimulatedFactor
-
-    from .conftest import Clock
+    from tests.simulator.conftest import Clock
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from exporter.simulator import FactorType, Simulator, demo_world, small_world
 from exporter.simulator.target import Operation, Target
 
 if TYPE_CHECKING:
-    from .conftest import Clock
+    from tests.simulator.conftest import Clock
 
 
 def statuses(simulator: Simulator, names: dict[str, str]) -> dict[str, str]:

@@ -11,8 +11,7 @@ import pytest
 import trustme
 
 from exporter.simulator import Action, FactorStatus, Fault, FaultKind, Script, Simulator, Step, server
-
-from .raw import Connection, ask, fetch_path, get, open_to, settled
+from tests.support.raw_client import Connection, ask, fetch_path, get, open_to, settled
 
 if TYPE_CHECKING:
     from aiohttp import web

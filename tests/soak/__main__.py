@@ -15,10 +15,11 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from tests.daemon.reload_storm import storm
-from tests.reliability.document import ROOT, write_section
-from tests.soak import day, sockets
-from tests.soak.report import NUMBERS, soak_table
+from tests.support.proofs import socket_soak as sockets
+from tests.support.proofs import virtual_day as day
+from tests.support.proofs.reliability_page import ROOT, write_section
+from tests.support.proofs.reload_storm import storm
+from tests.support.proofs.soak_report import NUMBERS, soak_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ def reloads() -> dict[str, Any]:
 
 def kills() -> dict[str, Any]:
     """Kill two hundred writers of a state file."""
-    command = [sys.executable, "-m", "tests.state.killing", "--times", "200"]
+    command = [sys.executable, "-m", "tests.support.proofs.killed_writers", "--times", "200"]
     return {"seen": json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)}
 
 

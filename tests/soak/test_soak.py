@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-from tests.reliability.document import ROOT, section
-from tests.soak import day, sockets
-from tests.soak.report import NUMBERS, soak_table
+from tests.support.proofs import socket_soak as sockets
+from tests.support.proofs import virtual_day as day
+from tests.support.proofs.reliability_page import ROOT, section
+from tests.support.proofs.soak_report import NUMBERS, soak_table
 
 
 def test_hours_of_polling_in_virtual_time() -> None:

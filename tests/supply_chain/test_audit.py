@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .audit import LOCK, Verdict, audit, judge
-from .lock import LINUX, locked
+from tools.supply_chain.audit import LOCK, Verdict, audit, judge
+from tools.supply_chain.lock import LINUX, locked
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 from exporter import __version__
-
-from .sbom import PROJECT
+from tools.supply_chain.sbom import PROJECT
 
 DOCKERFILE = (PROJECT / "Dockerfile").read_text()
 INSTRUCTIONS = re.sub(r"^\s*#.*\n", "", DOCKERFILE, flags=re.MULTILINE)

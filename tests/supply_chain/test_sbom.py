@@ -15,9 +15,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 
 from exporter import __version__
-
-from .lock import LINUX, locked
-from .sbom import PROJECT, sbom
+from tools.supply_chain.lock import LINUX, locked
+from tools.supply_chain.sbom import PROJECT, sbom
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def test_it_follows_the_schema() -> None:
 
 def test_two_are_the_same_bytes() -> None:
     written = subprocess.run(
-        [sys.executable, "-m", "tests.supply_chain.sbom"], cwd=PROJECT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "tools.supply_chain.sbom"], cwd=PROJECT, capture_output=True, text=True, check=True
     )
 
     assert written.stdout == sbom()

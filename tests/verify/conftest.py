@@ -8,10 +8,9 @@ import pytest
 import trustme
 
 from exporter.watched import FactorKey, WatchedFactor
-
-from . import attempts
-from .attempts import Authority
-from .given import FACTOR_SID, IDENTITY, SERVICE_SID
+from tests.support import transport_attempts as attempts
+from tests.support.requests import FACTOR_SID, IDENTITY, SERVICE_SID
+from tests.support.transport_attempts import Authority
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from exporter.verify.answers import describe_error, interpret
 from exporter.verify.outcome import Answer, Failure, Reason, Status
-
-from .strategies import DATES, JSON
+from tests.support.strategies import DATES, JSON
 
 SID = "YF" + "0123456789abcdef" * 2
 OTHER_SID = "YF" + "f" * 32

@@ -19,8 +19,7 @@ from exporter.verify.client import VerifyClient
 from exporter.verify.outcome import Answer, Attempt, Failure, Reason, Status
 from exporter.verify.transport import AttemptError, BoundedTransport
 from exporter.watched import FactorKey, WatchedFactor
-
-from .given import FACTOR_SID, IDENTITY, PASSWORD, SERVICE_SID, USERNAME
+from tests.support.requests import FACTOR_SID, IDENTITY, PASSWORD, SERVICE_SID, USERNAME
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

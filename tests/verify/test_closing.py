@@ -15,8 +15,8 @@ import pytest
 
 from exporter.verify.outcome import Failure, Reason
 from exporter.verify.transport import AttemptError, BoundedTransport
-
-from .attempts import (
+from tests.support.misbehaving_servers import Wire, then_stalls
+from tests.support.transport_attempts import (
     AMPLE_SECONDS,
     HEAD,
     SHORT_BODY,
@@ -30,12 +30,10 @@ from .attempts import (
     transport_of,
     url_of,
 )
-from .wire import Wire, then_stalls
 
 if TYPE_CHECKING:
     from exporter.watched import WatchedFactor
-
-    from .attempts import Authority
+    from tests.support.transport_attempts import Authority
 
 
 pytestmark = pytest.mark.usefixtures("each_transport")

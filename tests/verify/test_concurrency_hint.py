@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from exporter.polling.throttle import CROWDED_TURNS, GROW_AFTER_SECONDS, Throttle
 from exporter.verify.answers import parse_concurrent_requests
-from exporter.verify.throttle import CROWDED_TURNS, GROW_AFTER_SECONDS, Throttle
 
 # Reading
 

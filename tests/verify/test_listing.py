@@ -10,14 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.simulator import Fault, FaultKind, Operation, Simulator
+from exporter.verify.answers import interpret_page
 from exporter.verify.client import VerifyClient
-from exporter.verify.listing import interpret_page
 from exporter.verify.outcome import Failure, Page, Reason
-from exporter.verify.shipped import transport_to
 from exporter.verify.transport import BoundedTransport
+from exporter.verify.transports import transport_to
 from exporter.watched import EntityKey, WatchedEntity
-
-from .strategies import JSON
+from tests.support.strategies import JSON
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -6,21 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.verify.lean import LeanTransport
+from exporter.verify.http1 import LeanTransport
 from exporter.verify.outcome import Failure, Reason
-from exporter.verify.proxies import proxy_of
-from exporter.verify.shipped import transport_to
-
-from .attempts import VERIFIED, WELL, Authority, client_of, failure, url_of
-from .given import PASSWORD
-from .wire import Proxy, Wire
+from exporter.verify.transports import proxy_of, transport_to
+from tests.support.misbehaving_servers import Proxy, Wire
+from tests.support.requests import PASSWORD
+from tests.support.transport_attempts import VERIFIED, WELL, Authority, client_of, failure, url_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from exporter.watched import WatchedFactor
-
-    from .attempts import Authority
+    from tests.support.transport_attempts import Authority
 
 
 TARGET = "https://verify.example:8443"

@@ -12,8 +12,7 @@ import pytest
 
 from exporter.verify.outcome import Reason
 from exporter.verify.transport import failure_of
-
-from .attempts import CUT_SHORT
+from tests.support.transport_attempts import CUT_SHORT
 
 
 def chained(*links: BaseException) -> BaseException:

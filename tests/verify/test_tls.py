@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from exporter.verify.outcome import Reason
-from exporter.verify.shipped import transport_to
-
-from .attempts import (
+from exporter.verify.transports import transport_to
+from tests.support.misbehaving_servers import Wire, answer, then_closes, then_repeats, then_resets, then_stalls
+from tests.support.transport_attempts import (
     CLOSED,
     CUT_SHORT,
     HEAD,
@@ -33,15 +33,13 @@ from .attempts import (
     failure,
     tls_url,
 )
-from .wire import Wire, answer, then_closes, then_repeats, then_resets, then_stalls
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.watched import WatchedFactor
-
-    from .attempts import Authority
-    from .wire import Behaviour
+    from tests.support.misbehaving_servers import Behaviour
+    from tests.support.transport_attempts import Authority
 
 
 pytestmark = pytest.mark.usefixtures("each_transport")

@@ -13,10 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.verify.body import MAX_BODY_BYTES
 from exporter.verify.outcome import Failure, Reason
-
-from .attempts import (
+from exporter.verify.transport import MAX_BODY_BYTES
+from tests.support.misbehaving_servers import (
+    FACTOR,
+    Wire,
+    answer,
+    says,
+    then_closes,
+    then_repeats,
+    then_resets,
+    then_stalls,
+)
+from tests.support.requests import IDENTITY
+from tests.support.transport_attempts import (
     AMPLE_SECONDS,
     CHUNKED,
     CLOSED,
@@ -36,13 +46,10 @@ from .attempts import (
     failure,
     url_of,
 )
-from .given import IDENTITY
-from .wire import FACTOR, Wire, answer, says, then_closes, then_repeats, then_resets, then_stalls
 
 if TYPE_CHECKING:
     from exporter.watched import WatchedFactor
-
-    from .wire import Behaviour
+    from tests.support.misbehaving_servers import Behaviour
 
 
 pytestmark = pytest.mark.usefixtures("each_transport")

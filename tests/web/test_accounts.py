@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.polling.ledger import Moment
+from exporter.polling.clock import Moment
 from exporter.verify.outcome import Failure, Reason
 from exporter.web.views import account_views
-from tests.daemon.running import LeapingClock
-from tests.polling.factors import factors
-from tests.polling.rig import Reply, Rig
-from tests.virtual_time import START, in_virtual_time
-
-from .house import ACCOUNT_SID, VERIFIED, entries, serving
+from tests.support.factors import factors
+from tests.support.polling_harness import Reply, Rig
+from tests.support.running_exporter import LeapingClock
+from tests.support.served_exporter import ACCOUNT_SID, VERIFIED, entries, serving
+from tests.support.virtual_time import START, in_virtual_time
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .house import House
+    from tests.support.served_exporter import House
 
 
 async def accounts(house: House) -> Any:

@@ -9,14 +9,13 @@ from urllib.parse import quote
 import pytest
 
 from exporter.verify.outcome import Failure, Reason
-from tests.daemon.running import LeapingClock
-
-from .house import NOT_FOUND, REQUEST_ID, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving
+from tests.support.running_exporter import LeapingClock
+from tests.support.served_exporter import NOT_FOUND, REQUEST_ID, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .house import House
+    from tests.support.served_exporter import House
 
 
 async def factors(house: House, query: str = "") -> Any:

@@ -12,15 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.exposition.catalogue import FACTOR_FAMILIES, FACTOR_UP
-from exporter.polling.history import FULL, SHORT, Fetch
-from exporter.polling.ledger import FactorRecord
+from exporter.polling.record import FactorRecord
 from exporter.verify.outcome import Failure, Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
+from exporter.web.history import FULL, SHORT, Fetch
 from exporter.web.plot import HEIGHT, WIDTH, plot
 from exporter.web.promql import queries
-
-from .house import REQUEST_ID, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving, stopped
-from .reading import page_of
+from tests.support.html import page_of
+from tests.support.served_exporter import REQUEST_ID, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving, stopped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +81,7 @@ async def test_failures_are_told_for_longer(tmp_path: Path) -> None:
 async def test_where_many_are_watched_it_says_that_less_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.polling.history.FULL_FACTORS", 1)
+    monkeypatch.setattr("exporter.web.history.FULL_FACTORS", 1)
     async with serving(tmp_path, entries("one", "two")) as house:
         house.tell("one", *[VERIFIED] * 10)
         house.tell("two", VERIFIED)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from exporter.simulator import Simulator
 from exporter.web.probe import FACTOR
-from tests.daemon.configs import account_of, entry, write_config
-from tests.daemon.running import becomes, running
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import becomes, running
 
 if TYPE_CHECKING:
     from pathlib import Path

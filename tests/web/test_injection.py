@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from exporter.config.values import parse_name, without_empty
 from exporter.exposition.factors import FactorSamples
 from exporter.exposition.page import exposition_of
-from exporter.polling.ledger import FactorRecord
+from exporter.polling.record import FactorRecord
 from exporter.verify.outcome import Failure, Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
 from exporter.web.views import view
-from tests.daemon.scrape import Scrape
-
-from .house import SERVICE_SID, VERIFIED, entries, serving
+from tests.support.scrape import Scrape
+from tests.support.served_exporter import SERVICE_SID, VERIFIED, entries, serving
 
 if TYPE_CHECKING:
     from pathlib import Path

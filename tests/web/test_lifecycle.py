@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .house import entries, serving
+from tests.support.served_exporter import entries, serving
 
 if TYPE_CHECKING:
     from pathlib import Path

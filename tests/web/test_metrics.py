@@ -14,15 +14,14 @@ from prometheus_client.registry import Collector
 
 from exporter.verify.outcome import Failure, Reason
 from exporter.watched import FactorKey, WatchedFactor
-from tests.daemon.scrape import Scrape
-
-from .house import NOT_FOUND, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving
+from tests.support.scrape import Scrape
+from tests.support.served_exporter import NOT_FOUND, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
-    from .house import House, Reply
+    from tests.support.served_exporter import House, Reply
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"

@@ -1,4 +1,4 @@
-"""The description of the API: whole, sound, and true of the answers (tests/web/house.py holds each against it)."""
+"""The description of the API: complete, valid, and true of every answer that a test of the web room gets."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from exporter.verify.outcome import Failure, Reason
-from exporter.web.api_reference import render
 from exporter.web.openapi import ACCOUNT_FIELDS, FACTOR_FIELDS, describe
-
-from .description import Description
-from .house import NOT_FOUND, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving
+from tests.support.api_description import Description
+from tests.support.served_exporter import NOT_FOUND, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving
+from tools.reference.api import render
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,4 +109,4 @@ def test_what_contradicts_the_description_is_found(
 
 def test_the_page_of_the_documentation_is_as_generated(pytestconfig: pytest.Config) -> None:
     page = pytestconfig.rootpath / "docs" / "api.md"
-    assert page.read_text(encoding="utf-8") == render(), "write it anew: python -m exporter.web.api_reference"
+    assert page.read_text(encoding="utf-8") == render(), "write it anew: python -m tools.reference.api"

@@ -15,18 +15,17 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from exporter.exposition.catalogue import FACTOR_UP
-from exporter.logs import EventFormatter, Redactor
+from exporter.logs.output import EventFormatter, Redactor
 from exporter.verify.outcome import Failure, Outcome, Reason
 from exporter.watched import WatchedFactor
-
-from .house import VERIFIED, entries, serving
-from .reading import Page, page_of
+from tests.support.html import Page, page_of
+from tests.support.served_exporter import VERIFIED, entries, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from .house import House
+    from tests.support.served_exporter import House
 
 PROBES = (
     "<script>alert(1)</script>",

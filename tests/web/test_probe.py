@@ -10,18 +10,17 @@ import pytest
 from exporter.exposition.catalogue import FACTOR_FAMILIES
 from exporter.simulator import Fault, FaultKind, Simulator
 from exporter.verify.outcome import Status
-from tests.daemon.configs import account_of, entry, write_config
-from tests.daemon.running import OPENMETRICS, LeapingClock, becomes, running
-from tests.daemon.scrape import Scrape
-
-from .house import SERVICE_SID, VERIFIED, entries, serving
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.running_exporter import OPENMETRICS, LeapingClock, becomes, running
+from tests.support.scrape import Scrape
+from tests.support.served_exporter import SERVICE_SID, VERIFIED, entries, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from exporter.simulator import SimulatedFactor
-    from tests.daemon.running import Exporter
+    from tests.support.running_exporter import Exporter
 
 OPEN = {"enable_probe": True}
 HOUR = {"interval": "1h", "timeout": "5s", "max_attempts": 1}

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.daemon.running import LeapingClock
-
-from .house import VERIFIED, entries, serving
+from tests.support.running_exporter import LeapingClock
+from tests.support.served_exporter import VERIFIED, entries, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from .house import House
+    from tests.support.served_exporter import House
 
 PATHS = ("/metrics", "/", "/api/v1/factors", "/api/v1/accounts", "/-/healthy", "/-/ready")
 

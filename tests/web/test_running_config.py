@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from exporter.config import load
 from exporter.config.tree import settings_tree
 from exporter.web.running_config import MOST_ENTRIES, SHOWN, _quoted, lines
-from tests.daemon.configs import write_config
-
-from .house import IDENTITY, SERVICE_SID, entries, serving
+from tests.support.config_files import write_config
+from tests.support.served_exporter import IDENTITY, SERVICE_SID, entries, serving
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,20 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.polling.history import FULL, FULL_FACTORS, SHORT
-from exporter.polling.ledger import FactorRecord
+from exporter.polling.record import FactorRecord
 from exporter.verify.outcome import Failure, Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
+from exporter.web.history import FULL, FULL_FACTORS, SHORT
 from exporter.web.pages import REFRESH_SECONDS
-from exporter.web.selection import LONGEST_TEXT, SORTS, STATES, TROUBLE, Query, select
-
-from .house import NOT_FOUND, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving, stopped
-from .reading import page_of
+from exporter.web.selection import LONGEST_TEXT, SORTS, STATES, Query, select
+from exporter.web.views import TROUBLE
+from tests.support.html import page_of
+from tests.support.served_exporter import NOT_FOUND, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving, stopped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from .house import House
+    from tests.support.served_exporter import House
 
 OTHER_SERVICE = "VA" + "d4" * 16
 

@@ -8,16 +8,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.verify.outcome import Answer, Failure, Reason, Status
-from tests.daemon.running import LeapingClock
-
-from .house import IDENTITY, NOT_FOUND, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving, stopped
-from .reading import Page, page_of
+from tests.support.html import Page, page_of
+from tests.support.running_exporter import LeapingClock
+from tests.support.served_exporter import (
+    IDENTITY,
+    NOT_FOUND,
+    SERVICE_SID,
+    UNVERIFIED,
+    VERIFIED,
+    entries,
+    serving,
+    stopped,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from .house import House
+    from tests.support.served_exporter import House
 
 TIMEOUT = Failure(Reason.TIMEOUT, "no complete answer in time")
 FACTOR, STATE, SINCE, LAST, NEXT, LATENCY, FAILURE = range(7)

@@ -1,0 +1,1 @@
+"""The life of an exporter: start, jobs, reload, drain, stop."""

@@ -1,0 +1,135 @@
+"""The scheduler's handful of jobs: APScheduler owns their time, and every run that is lost is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.schedulers.base import STATE_RUNNING
+from apscheduler.triggers.interval import IntervalTrigger
+
+from exporter.logs.output import fields
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from exporter.polling.clock import Clock
+
+    Task = Callable[[], Awaitable[None] | None]
+
+log = logging.getLogger(__name__)
+
+DISPATCH_SECONDS = 1
+WATCH_SECONDS = 5
+HOUSEKEEPING_SECONDS = 10
+_STEP_SECONDS = 2.0
+_LOST = {EVENT_JOB_MISSED: "missed", EVENT_JOB_MAX_INSTANCES: "refused", EVENT_JOB_ERROR: "failed"}
+
+
+class Timekeeper:
+    """Calls ``dispatch`` and ``discovery`` each second, ``watch`` each 5 s and ``housekeeping`` each 10 s.
+
+    Late runs are made up once; while a run goes on, the next ones are refused. APScheduler plans by the wall
+    clock: where that steps, the jobs are planned anew, so that a step back doesn't silence the exporter.
+    ``loop_lagged`` is told each second how late the event loop was, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        dispatch: Task,
+        discovery: Task,
+        watch: Task,
+        housekeeping: Task,
+        run_lost: Callable[[str, str], None],
+        loop_lagged: Callable[[float], None],
+        clock: Clock,
+    ) -> None:
+        self._run_lost = run_lost
+        self._loop_lagged = loop_lagged
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._scheduler = AsyncIOScheduler(
+            timezone=UTC,
+            event_loop=self._loop,
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        )
+        self._scheduler.add_listener(self._lost, EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES | EVENT_JOB_ERROR)
+        tasks = (
+            ("dispatch", dispatch, DISPATCH_SECONDS),
+            ("discovery", discovery, DISPATCH_SECONDS),
+            ("watch", watch, WATCH_SECONDS),
+            ("housekeeping", housekeeping, HOUSEKEEPING_SECONDS),
+        )
+        for name, task, seconds in tasks:
+            self._scheduler.add_job(
+                self._run_of(task), IntervalTrigger(seconds=seconds, timezone=UTC), id=name, name=name
+            )
+        self._running: dict[asyncio.Task[Any], asyncio.Future[None]] = {}
+        self._beat: asyncio.TimerHandle | None = None
+        self._expected = 0.0
+        self._difference = 0.0
+
+    def start(self) -> None:
+        """Begin to call."""
+        self._difference = self._clock.wall() - self._clock.steady()
+        self._scheduler.start()
+        for job in self._scheduler.get_jobs():
+            job.modify(next_run_time=datetime.now(UTC))
+        self._plan_beat()
+
+    async def stop(self) -> None:
+        """Call nothing any more, and end what still runs."""
+        if self._beat is not None:
+            self._beat.cancel()
+        if self._scheduler.state != STATE_RUNNING:
+            return
+        self._scheduler.pause()  # now: the shutdown waits for its turn, and would cancel a run begun before
+        await asyncio.sleep(0)  # for the runs that were handed out to begin
+        for going in self._running.values():
+            going.cancel()
+        if self._running:
+            await asyncio.wait(list(self._running))
+        self._scheduler.shutdown(wait=False)
+
+    def _run_of(self, task: Task) -> Callable[[], Coroutine[Any, Any, None]]:
+        """Return the task as a coroutine function: APScheduler would run a plain one in a thread."""
+
+        async def run() -> None:
+            begun = task()
+            outer = asyncio.current_task()
+            if begun is None or outer is None:
+                return
+            going = self._running[outer] = asyncio.ensure_future(begun)
+            try:
+                await asyncio.wait((going,))
+            finally:
+                del self._running[outer]
+            if not going.cancelled():  # at the end, as above: no fault of the run
+                going.result()
+
+        return run
+
+    def _plan_beat(self) -> None:
+        self._expected = self._loop.time() + DISPATCH_SECONDS
+        self._beat = self._loop.call_at(self._expected, self._measure)
+
+    def _measure(self) -> None:
+        late = max(0.0, self._loop.time() - self._expected)
+        self._plan_beat()  # first: whatever fails here, there is a next time
+        self._loop_lagged(late)
+        difference = self._clock.wall() - self._clock.steady()
+        if abs(difference - self._difference) > _STEP_SECONDS:
+            log.warning("the wall clock stepped", extra=fields(seconds=difference - self._difference))
+            self._difference = difference
+            for job in self._scheduler.get_jobs():
+                job.modify(next_run_time=datetime.now(UTC))
+
+    def _lost(self, event: Any) -> None:
+        reason = _LOST[event.code]
+        self._run_lost(event.job_id, reason)
+        log.warning("a run of the scheduler was lost", extra=fields(task=event.job_id, reason=reason))

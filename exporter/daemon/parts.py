@@ -1,0 +1,195 @@
+"""From a configuration to the parts that a daemon, or a command for one occasion, is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from exporter.config.faults import ConfigError, Fault
+from exporter.config.kinds import IdentityLabel
+from exporter.exposition.factors import FactorSamples, no_identity, shown_families
+from exporter.logs.output import Redactor
+from exporter.polling.discovery import DiscoveryPolicy
+from exporter.polling.ledger import LedgerPolicy
+from exporter.verify.client import VerifyClient
+from exporter.verify.transport import BoundedTransport
+from exporter.verify.transports import transport_to, usual_authorities
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Sequence
+
+    import httpx
+
+    from exporter.config.loader import Config
+    from exporter.config.settings import AccountSettings
+    from exporter.watched import WatchedFactor
+
+
+class ShippedTransports:
+    """Makes the transports of accounts as they are shipped; what they trust in common is read once."""
+
+    def __init__(self) -> None:
+        self._context: ssl.SSLContext | None = None
+
+    def __call__(self, account: AccountSettings) -> httpx.AsyncBaseTransport:
+        """Return the transport of an account."""
+        if self._context is None and account.ca_file is None:
+            self._context = usual_authorities()
+        return transport_to(
+            base_url=account.base_url,
+            max_connections=account.max_concurrency,
+            ca_file=account.ca_file,
+            proxy_url=account.proxy_url.get_secret_value() if account.proxy_url else "",
+            context=self._context,
+        )
+
+
+def shipped_transport(account: AccountSettings) -> httpx.AsyncBaseTransport:
+    """Return the transport of one account as it is shipped."""
+    return ShippedTransports()(account)
+
+
+def client_of(
+    config: Config,
+    name: str,
+    transport: Callable[[AccountSettings], httpx.AsyncBaseTransport] = shipped_transport,
+    password: Callable[[], str] | None = None,
+) -> VerifyClient:
+    """Return the client of one account; raises ConfigError where its proxy or its certificates can't be used.
+
+    ``password`` is asked at each request; without it, the account's source of this configuration is. Must be
+    called with an event loop running.
+    """
+    account = config.settings.accounts[name]
+    source = config.passwords[name]
+    try:
+        inner = transport(account)
+    except (ValueError, OSError) as error:
+        raise ConfigError([Fault(f"accounts.{name}", str(error))]) from error
+    return VerifyClient(
+        base_url=account.base_url,
+        username=account.user,
+        password=password or (lambda: source.current),
+        transport=BoundedTransport(inner, timeout_seconds=config.settings.polling.timeout),
+    )
+
+
+def same_connection(old: Config, new: Config, name: str) -> bool:
+    """Return whether an account's client serves under both configurations."""
+    before, after = old.settings.accounts.get(name), new.settings.accounts[name]
+    return (
+        before is not None
+        and old.settings.polling.timeout == new.settings.polling.timeout
+        and (after.ca_file is None or old.aside_sha256 == new.aside_sha256)
+        and all(getattr(before, key) == getattr(after, key) for key in _OF_A_CLIENT)
+    )
+
+
+_OF_A_CLIENT = ("base_url", "user", "max_concurrency", "proxy_url", "ca_file")
+
+
+def same_credentials(old: Config, new: Config, name: str) -> bool:
+    """Return whether an account asks the same API as the same user with the same password."""
+    before, after = old.settings.accounts[name], new.settings.accounts[name]
+    return (before.base_url, before.user, old.passwords[name].current) == (
+        after.base_url,
+        after.user,
+        new.passwords[name].current,
+    )
+
+
+def ledger_policy(config: Config) -> LedgerPolicy:
+    """Return the ledger's rules."""
+    polling = config.settings.polling
+    return LedgerPolicy(
+        unverified_interval_seconds=polling.unverified_interval,
+        unverified_window_seconds=polling.unverified_window,
+        not_found_interval_seconds=polling.not_found_interval,
+        stale_after=polling.stale_after,
+    )
+
+
+def discovery_policy(config: Config) -> DiscoveryPolicy:
+    """Return what discovery goes by."""
+    polling = config.settings.polling
+    return DiscoveryPolicy(polling.discovery_interval, polling.forget_after)
+
+
+def factor_samples(config: Config) -> FactorSamples:
+    """Return what the samples of a factor are."""
+    return FactorSamples(shown_families(config.settings.metrics.factor_families), _identity_label(config))
+
+
+def same_samples(old: Config, new: Config) -> bool:
+    """Return whether factors are shown alike under both configurations."""
+    return (old.settings.metrics, old.identity_key) == (new.settings.metrics, new.identity_key)
+
+
+def _identity_label(config: Config) -> Callable[[WatchedFactor], str]:
+    match config.settings.metrics.identity:
+        case IdentityLabel.PLAIN:
+            return lambda watched: watched.identity
+        case IdentityLabel.HMAC:
+            key = config.identity_key or b""
+            return lambda watched: hmac.new(key, watched.identity.encode(), hashlib.sha256).hexdigest()
+    return no_identity
+
+
+class Confidential:
+    """What no output may show, of the configuration in force and of the one before it; passwords of all.
+
+    What was under way when a configuration was replaced may still be told of.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.redactor = Redactor(self._all_secrets, self._all_identities)
+        self._passwords: set[str] = set()
+        self._identities: tuple[Sequence[str], ...] = ()
+        self.add(config)
+
+    def add(self, config: Config) -> None:
+        """Take in a configuration."""
+        self._config = config
+        identities = sorted(
+            {*(factor.identity for factor in config.factors), *(of.key.identity for of in config.entities)}
+        )
+        self._identities = (identities, *self._identities[:1])
+        for account in config.settings.accounts.values():
+            if account.proxy_url:
+                url = account.proxy_url.get_secret_value()
+                self._passwords |= {url, unquote(urlsplit(url).password or "")}
+        self._all_secrets()
+
+    def _all_secrets(self) -> set[str]:
+        self._passwords.update(source.current for source in self._config.passwords.values())
+        return self._passwords
+
+    def _all_identities(self) -> _Either:
+        return _Either(self._identities)
+
+
+class _Either:
+    """Whether one of several sorted lists holds a text: a twelfth of a set's memory, and seldom asked."""
+
+    def __init__(self, lists: tuple[Sequence[str], ...]) -> None:
+        self._lists = lists
+
+    def __contains__(self, text: object) -> bool:
+        return isinstance(text, str) and any(_holds(one, text) for one in self._lists)
+
+    def __bool__(self) -> bool:
+        return any(self._lists)
+
+
+def _holds(ordered: Sequence[str], text: str) -> bool:
+    place = bisect_left(ordered, text)
+    return place < len(ordered) and ordered[place] == text
+
+
+def redactor_of(config: Config) -> Redactor:
+    """Return what takes a configuration's secrets and identities out of the log."""
+    return Confidential(config).redactor

@@ -1,0 +1,63 @@
+"""Password files, read again while the exporter runs."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from exporter.logs.output import fields
+from exporter.threads import in_daemon_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from exporter.config import PasswordSource
+
+log = logging.getLogger(__name__)
+
+
+class PasswordWatch:
+    """Reads the accounts' password files again, and tells once of each change and of each trouble.
+
+    ``passwords`` gives those in force, by account; ``changed`` is called with the account of a new password.
+    """
+
+    def __init__(
+        self, passwords: Callable[[], Mapping[str, PasswordSource]], changed: Callable[[str], None]
+    ) -> None:
+        self._passwords = passwords
+        self._changed = changed
+        self._problems: dict[str, str | None] = {}
+
+    async def look(self) -> None:
+        """Read every file, in a thread: one may lie on a share that hangs."""
+        passwords = self._passwords()
+        found = await in_daemon_thread(
+            lambda: [name for name, source in passwords.items() if source.reread()], name="password-watch"
+        )
+        if passwords is not self._passwords():  # a reload came between, with passwords of its own
+            return
+        for name, source in passwords.items():
+            self._tell(name, source, changed=name in found)
+            if name in found:
+                self._changed(name)
+
+    def reread(self, name: str) -> bool:
+        """Read one account's file at once; return whether the password changed."""
+        source = self._passwords().get(name)
+        if source is None:
+            return False
+        changed = source.reread()
+        self._tell(name, source, changed=changed)
+        return changed
+
+    def _tell(self, name: str, source: PasswordSource, *, changed: bool) -> None:
+        if changed:
+            log.info("password file changed: the new password is used from now on", extra=fields(account=name))
+        if source.problem != self._problems.get(name):
+            self._problems[name] = source.problem
+            if source.problem:
+                log.error(
+                    "password file can't be read again: the password read before stays in use",
+                    extra=fields(account=name, file=source.path, problem=source.problem),
+                )

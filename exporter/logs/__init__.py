@@ -1,0 +1,1 @@
+"""The log: its format, and what keeps it quiet during an outage."""

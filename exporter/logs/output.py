@@ -1,0 +1,180 @@
+"""The log: one line an event, logfmt or JSON, on standard error, with secrets and identities taken out.
+
+An event is a message and fields (``extra={"fields": {...}}``). Whatever a library logs passes the same
+formatter, at every level.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import math
+import re
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TextIO
+from urllib.parse import quote, quote_plus
+
+from exporter.logs.folding import RepeatFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Container
+
+REDACTED = "[redacted]"
+_IDENTITY_IN_PATH = re.compile(r"(/Entities/)[^/\s?#\"'<>]+", re.IGNORECASE)
+_AUTHORIZATION = re.compile(r"\b(Basic|Bearer)\s+[A-Za-z0-9+/=._~-]+")
+# What stands for one character in an address or a repr is no part of the word behind it.
+_WORD = re.compile(r"%[0-9A-Fa-f]{2}|\\(?:[abfnrtv]|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4})|[A-Za-z0-9-]+")
+_BARE = re.compile(r"[A-Za-z0-9_./:%+@-]+")
+_MAX_VALUE = 2000
+
+
+def fields(**values: object) -> dict[str, dict[str, object]]:
+    """Return ``extra`` for a logging call: the event's fields, in this order."""
+    return {"fields": values}
+
+
+class Redactor:
+    """Takes secrets and identities out of a text.
+
+    ``secrets`` and ``identities`` are asked at each use, so that a reload or a rotated password needs no call
+    here. An identity is found as a whole word, and behind ``/Entities/`` even where it is not known.
+    """
+
+    def __init__(
+        self,
+        secrets: Callable[[], Collection[str]] = tuple,
+        identities: Callable[[], Container[str]] = frozenset,
+    ) -> None:
+        self._secrets = secrets
+        self._identities = identities
+
+    def __call__(self, text: str) -> str:
+        """Return the text without what it must not show."""
+        forms = {form for secret in self._secrets() if secret for form in _forms(secret)}
+        for form in sorted(forms, key=len, reverse=True):  # one may be the beginning of another
+            text = text.replace(form, REDACTED)
+        text = _IDENTITY_IN_PATH.sub(rf"\1{REDACTED}", text)
+        text = _AUTHORIZATION.sub(rf"\1 {REDACTED}", text)
+        if identities := self._identities():
+            text = _WORD.sub(lambda word: REDACTED if word.group() in identities else word.group(), text)
+        return text
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    written = repr(secret)[1:-1], json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]
+    return secret, *written, *(encode(secret, errors="surrogatepass") for encode in (quote, _quote_all, quote_plus))
+
+
+_quote_all = functools.partial(quote, safe="")
+
+
+class EventFormatter(logging.Formatter):
+    """Renders a record as one line: time, level, logger, message, then the event's fields."""
+
+    def __init__(self, style: str, redact: Redactor) -> None:
+        super().__init__()
+        self._json = style == "json"
+        self._redact = redact
+
+    def set_style(self, style: str) -> None:
+        """Write lines in this style from now on."""
+        self._json = style == "json"
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; what is in it never breaks it."""
+        event: dict[str, Any] = {
+            "ts": datetime.fromtimestamp(record.created, UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "msg": self._clean(_message(record)),
+        }
+        for name, value in getattr(record, "fields", {}).items():
+            event[name] = value if _is_plain(value) else self._clean(str(value))
+        if record.exc_info:
+            event["exception"] = self._clean(self.formatException(record.exc_info), limit=None)
+        if self._json:
+            return json.dumps(event, ensure_ascii=True)
+        return " ".join(f"{name}={_logfmt_value(value)}" for name, value in event.items())
+
+    def _clean(self, text: str, limit: int | None = _MAX_VALUE) -> str:
+        text = self._redact(text)
+        return text if limit is None or len(text) <= limit else f"{text[:limit]}…"
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - the formatter tells of it
+        return f"a message that can't be written, from {record.pathname}:{record.lineno}"
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _logfmt_value(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:.6g}"
+    text = str(value)
+    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=True)
+
+
+_OURS = "exporter"
+
+
+def configure(
+    *,
+    level: str,
+    style: str,
+    redact: Redactor,
+    stream: TextIO | None = None,
+    steady: Callable[[], float] = time.monotonic,
+) -> None:
+    """Send every log record of the process to one stream, in this style, and what is repeated folded.
+
+    Libraries are heard from ``warning`` on, and from ``debug`` on only when our own level is debug. ``steady``
+    gives seconds of a monotonic clock.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(EventFormatter(style, redact))
+    handler.addFilter(RepeatFilter(steady))
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    set_level(level)
+    logging.captureWarnings(True)
+
+
+def flush_repeats(*, at_the_end: bool = False) -> None:
+    """Write the counts of what was folded for five minutes, or all of them; called now and then."""
+    for handler in logging.getLogger().handlers:
+        for repeats in handler.filters:
+            if isinstance(repeats, RepeatFilter):
+                for record in repeats.due(at_the_end=at_the_end):
+                    if logging.getLogger(record.name).isEnabledFor(record.levelno):
+                        handler.handle(record)
+
+
+def set_style(style: str) -> None:
+    """Change how lines are written, ``logfmt`` or ``json``, on the streams that :func:`configure` set."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, EventFormatter):
+            handler.formatter.set_style(style)
+
+
+def set_level(level: str) -> None:
+    """Change how much is logged: ``debug``, ``info``, ``warning`` or ``error``."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    logging.getLogger(_OURS).setLevel(number)
+    logging.getLogger().setLevel(number if number == logging.DEBUG else max(number, logging.WARNING))

@@ -1,0 +1,63 @@
+"""What is known of one factor: a record, changed by the ledger alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.verify.outcome import Failure, Status
+
+if TYPE_CHECKING:
+    from exporter.watched import WatchedFactor
+
+UNKNOWN = "unknown"
+STATUSES = (*Status, UNKNOWN)
+
+
+@dataclass(slots=True, eq=False)
+class FactorRecord:
+    """What is known of one factor; ``None`` means not known, and is never shown as a value.
+
+    ``status`` is what may be claimed now: it is withdrawn when it is stale. ``last_status`` remembers the last
+    answer across that, for counting changes and for the interval. ``entity`` is the name of the watched entity
+    that the factor was found in, empty for one that is only listed. ``status_since_seconds`` is since when
+    ``status`` was seen to be what it is; unless ``turn_seen`` it may have been so for longer. ``answered…`` is
+    when the last definite answer came, ``last…`` when the last fetch ended, ``attempts`` and ``failure`` are of
+    that one. What changes with each fetch is numbers and texts, and failures that are alike are one object: see
+    :mod:`exporter.polling.calendar`.
+    """
+
+    watched: WatchedFactor
+    entity: str = ""
+    status: Status | None = None
+    last_status: Status | None = None
+    status_since_seconds: float | None = None
+    turn_seen: bool = False
+    failing_since_seconds: float | None = None
+    up: bool | None = None
+    answered_seconds: float | None = None
+    answered_steady: float = 0.0
+    answered_interval_seconds: float = 0.0
+    last_verified_seconds: float | None = None
+    unverified_since: float | None = None
+    duration_seconds: float | None = None
+    failures: int = 0
+    created_seconds: float | None = None
+    updated_seconds: float | None = None
+    factor_type: str = ""
+    entity_sid: str = ""
+    slowed: bool = False
+    stale_at: float | None = None
+    stale_queued: float | None = None
+    interval_seconds: float = 0.0
+    attempts: int | None = None
+    failure: Failure | None = None
+    last_seconds: float | None = None
+    last_steady: float = 0.0
+
+
+class StatusChange(NamedTuple):
+    """A status that differs from the last known one."""
+
+    before: Status
+    after: Status

@@ -1,0 +1,160 @@
+"""What of a factor outlives a restart: what was observed, and when; no identity, name or label."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from exporter.verify.outcome import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exporter.polling.clock import Moment
+    from exporter.polling.record import FactorRecord
+
+EARLIEST_SECONDS = 946_684_800.0  # 2000-01-01: a clock that was never set is not believed
+FUTURE_SECONDS = 5.0
+_LONGEST_TEXT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What was known of one factor. Times are wall time in seconds since the epoch, ``None`` where there is none.
+
+    A status that was ``withdrawn`` is remembered as the last one, and not claimed again without an answer.
+    ``entity`` is the name of the watched entity that the factor was found in, empty for one that was only listed;
+    ``gone_since_seconds`` is since when it was missing there.
+    """
+
+    status: Status | None = None
+    answered_seconds: float | None = None
+    answered_interval_seconds: float = 0.0
+    last_verified_seconds: float | None = None
+    unverified_since_seconds: float | None = None
+    up: bool | None = None
+    failures: int = 0
+    duration_seconds: float | None = None
+    created_seconds: float | None = None
+    updated_seconds: float | None = None
+    factor_type: str = ""
+    entity_sid: str = ""
+    slowed: bool = False
+    withdrawn: bool = False
+    entity: str = ""
+    gone_since_seconds: float | None = None
+
+    def as_fields(self) -> dict[str, Any]:
+        """Return plain values; what is not known is left out."""
+        return {name: value for name in _READ if (value := getattr(self, name)) != _DEFAULTS[name]}
+
+    @classmethod
+    def from_fields(cls, fields: object) -> Memory | None:
+        """Return what :meth:`as_fields` wrote, ``None`` where anything in it has another type or can't be."""
+        if not isinstance(fields, dict) or not fields.keys() <= _READ.keys():
+            return None
+        try:
+            values = {name: _READ[name](value) for name, value in fields.items()}
+        except _UnreadableError:
+            return None
+        memory = cls(**values)
+        return memory if (memory.status is None) == (memory.answered_seconds is None) else None
+
+    def believable(self, now_wall: float) -> bool:
+        """Return whether all of it lies in the past, and after the year 2000."""
+        times = (
+            self.answered_seconds,
+            self.last_verified_seconds,
+            self.unverified_since_seconds,
+            self.gone_since_seconds,
+        )
+        latest = now_wall + FUTURE_SECONDS
+        return all(EARLIEST_SECONDS <= seconds <= latest for seconds in times if seconds is not None)
+
+
+class _UnreadableError(ValueError):
+    """A value of another kind."""
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise _UnreadableError
+    return float(value)
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+        raise _UnreadableError
+    return value
+
+
+def _switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _UnreadableError
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
+        raise _UnreadableError
+    return value
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str):
+        raise _UnreadableError
+    return value
+
+
+def _status(value: object) -> Status:
+    if value not in list(Status):
+        raise _UnreadableError
+    return Status(str(value))
+
+
+_READ: dict[str, Callable[[object], Any]] = {
+    "status": _status,
+    "answered_seconds": _number,
+    "answered_interval_seconds": _number,
+    "last_verified_seconds": _number,
+    "unverified_since_seconds": _number,
+    "up": _switch,
+    "failures": _count,
+    "duration_seconds": _number,
+    "created_seconds": _number,
+    "updated_seconds": _number,
+    "factor_type": _text,
+    "entity_sid": _text,
+    "slowed": _switch,
+    "withdrawn": _switch,
+    "entity": _name,
+    "gone_since_seconds": _number,
+}
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Memory)}
+
+
+def remember(record: FactorRecord, now: Moment, *, gone_since_seconds: float | None = None) -> Memory | None:
+    """Return what is worth remembering of a factor, ``None`` where nothing is known yet."""
+    if record.last_seconds is None and record.answered_seconds is None and record.up is None:
+        return None
+    since = record.unverified_since
+    return Memory(
+        status=record.last_status,
+        answered_seconds=record.answered_seconds,
+        answered_interval_seconds=record.answered_interval_seconds,
+        last_verified_seconds=record.last_verified_seconds,
+        unverified_since_seconds=None if since is None else round(now.wall - (now.steady - since), 3),
+        up=record.up,
+        failures=record.failures,
+        duration_seconds=record.duration_seconds,
+        created_seconds=record.created_seconds,
+        updated_seconds=record.updated_seconds,
+        factor_type=record.factor_type,
+        entity_sid=record.entity_sid,
+        slowed=record.slowed,
+        withdrawn=record.status is None and record.last_status is not None,
+        entity=record.entity,
+        gone_since_seconds=gone_since_seconds,
+    )

@@ -1,0 +1,1 @@
+"""The state file: knowledge that outlives a restart, with its real age."""

@@ -1,0 +1,1 @@
+"""The web server: sockets, limits, TLS and basic auth."""

@@ -1,0 +1,154 @@
+"""What stands before every page: the rate limit, authentication, and how many requests are answered at once."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, cast
+
+from aiohttp import web
+
+from exporter.web.health import HEALTH_PATHS
+from exporter.web.server.basicauth import BasicAuth, BusyError
+from exporter.web.server.connections import SLOW_SECONDS, Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from exporter.config.webconfig import RateLimit, WebConfig
+    from exporter.web.server.connections import Connections
+    from exporter.web.server.limits import Limits
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_CHALLENGE = 'Basic realm="verify-factor-exporter", charset="UTF-8"'
+
+
+class TokenBucket:
+    """Lets ``burst`` requests through at once, and one more each interval; ``now`` is a monotonic clock's."""
+
+    def __init__(self, rate: RateLimit, now: float) -> None:
+        self.rate = rate
+        self._tokens = float(rate.burst)
+        self._at = now
+
+    def take(self, now: float) -> bool:
+        """Return whether a request may pass now."""
+        self._tokens = min(self.rate.burst, self._tokens + (now - self._at) / self.rate.interval_seconds)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Gate:
+    """Lets requests in, as the web config in force says; health paths always pass."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        connections: Connections,
+        *,
+        telemetry_path: str = "/metrics",
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limits = limits
+        self._connections = connections
+        self._telemetry_path = telemetry_path
+        self._now = now
+        self._auth = BasicAuth()
+        self._bucket: TokenBucket | None = None
+        self._headers: dict[str, str] = {}
+        self._scrapes: set[Connection] = set()
+        self._others: set[Connection] = set()
+
+    def use(self, config: WebConfig) -> None:
+        """Go by this web config from now on."""
+        self._auth.use(config.users)
+        self._headers = self._connections.headers = dict(config.headers)
+        if self._bucket is None or self._bucket.rate != config.rate:
+            self._bucket = TokenBucket(config.rate, self._now()) if config.rate else None
+
+    def add_to(self, application: web.Application) -> None:
+        """Stand before the application's pages."""
+
+        @web.middleware
+        async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self.let_in(request, handler)
+
+        application.middlewares.insert(0, gate)
+        application.on_response_prepare.append(self._put_headers)
+
+    async def let_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer a request, or say why not."""
+        if request.rel_url.raw_path in HEALTH_PATHS and request.method in ("GET", "HEAD"):
+            return await handler(request)
+        if self._bucket is not None and not self._bucket.take(self._now()):
+            return _refusal(429, "too many requests: the web config file sets rate_limit", Retry_After="1")
+        if not self._auth.open_to_all:
+            try:
+                allowed = await self._auth.allows(request.headers.get("Authorization"))
+            except BusyError:
+                return _refusal(503, "too many passwords wait to be checked; try again", Retry_After="1")
+            if not allowed:
+                return _refusal(401, "a user name and a password are needed", WWW_Authenticate=_CHALLENGE)
+        if (request.content_length or 0) > self._limits.body_bytes:
+            response = _refusal(413, f"the body is larger than {self._limits.body_bytes} bytes")
+            response.force_close()
+            return response
+        connection = cast("Connection", request.protocol)
+        if request.rel_url.raw_path == self._telemetry_path:
+            if not self._room_for_a_scrape():
+                return self._too_many("scrapes", self._limits.scrapes)
+            with _among(self._scrapes, connection):
+                return await handler(request)
+        if not self._room_for_a_request():
+            return self._too_many("requests", self._limits.requests)
+        self._others.add(connection)
+        connection.when_answered = self._answered  # aiohttp sends the answer when this has returned
+        try:
+            return await handler(request)
+        except web.RequestPayloadError:
+            return _refusal(400, "the body can't be read: it is cut short, or no HTTP")
+
+    def _answered(self, connection: Connection) -> None:
+        self._others.discard(connection)
+
+    def _room_for_a_request(self) -> bool:
+        """Return whether one more request may be answered; makes room by ending the one that is read slowest."""
+        return len(self._others) < self._limits.requests or self._end_slowest(self._others)
+
+    def _room_for_a_scrape(self) -> bool:
+        """Return whether one more scrape may begin; makes room by ending the one that is read slowest."""
+        return len(self._scrapes) < self._limits.scrapes or self._end_slowest(self._scrapes)
+
+    @staticmethod
+    def _end_slowest(under_way: set[Connection]) -> bool:
+        slowest = max(under_way, key=Connection.slow_for)
+        if slowest.slow_for() < SLOW_SECONDS:
+            return False
+        slowest.abort()
+        under_way.discard(slowest)
+        return True
+
+    def _too_many(self, what: str, limit: int) -> web.Response:
+        self._connections.tell(f"too many {what} at once: one is refused", limit=limit)
+        return _refusal(503, f"too many {what} at once: {limit} are under way; try again", Retry_After="1")
+
+    async def _put_headers(self, _request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(self._headers)
+
+
+@contextlib.contextmanager
+def _among(under_way: set[Connection], connection: Connection) -> Iterator[None]:
+    under_way.add(connection)
+    try:
+        yield
+    finally:
+        under_way.discard(connection)
+
+
+def _refusal(status: int, words: str, **headers: str) -> web.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return web.Response(status=status, text=f"{words}\n", headers=named)

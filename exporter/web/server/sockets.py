@@ -1,0 +1,228 @@
+"""Sockets and server: listens on every configured address, and closes within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from exporter.config.webconfig import WebConfig
+from exporter.logs.output import fields
+from exporter.web.server.connections import Connection, Connections
+from exporter.web.server.gate import Gate
+from exporter.web.server.limits import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.http_parser import RawRequestMessage
+    from aiohttp.streams import StreamReader
+
+    from exporter.config.addresses import ListenAddress
+
+log = logging.getLogger(__name__)
+
+LISTEN_ADDRESS = "web.listen_address"
+HEALTH_ADDRESS = "web.health_listen_address"
+_BACKLOG = 1024
+_AT_A_TIME = 64
+_CLOSE_SECONDS = 1.0
+_SWEEP_SECONDS = 1.0
+_NO_ROOM_SECONDS = 0.2
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class ListenError(Exception):
+    """An address that can't be listened on; the message names it and the mend, and ``key`` is what sets it."""
+
+    def __init__(self, message: str, key: str = LISTEN_ADDRESS) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class _ServerLog(logging.LoggerAdapter[logging.Logger]):
+    """The log of aiohttp's server; a request that is no HTTP, or whose sender left, is no error of this program."""
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **options: Any) -> None:
+        level = logging.DEBUG if isinstance(exc_info, HttpProcessingError | ConnectionError) else logging.ERROR
+        self.log(level, msg, *args, exc_info=exc_info, **options)
+
+
+class WebServer:
+    """Serves one application on any number of addresses, as a web config says; ``key`` names what sets them."""
+
+    def __init__(
+        self,
+        application: web.Application,
+        *,
+        config: WebConfig | None = None,
+        telemetry_path: str = "/metrics",
+        limits: Limits | None = None,
+        key: str = LISTEN_ADDRESS,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._config = config or WebConfig()
+        self._key = key
+        self.connections = Connections(self._limits, lambda: self._config.client_names)
+        self._gate = Gate(self._limits, self.connections, telemetry_path=telemetry_path)
+        self._gate.use(self._config)
+        self._gate.add_to(application)
+        self._options: dict[str, Any] = {
+            "access_log": None,
+            "logger": _ServerLog(logging.getLogger("aiohttp.server")),
+            "keepalive_timeout": self._limits.idle_seconds,
+            "max_line_size": self._limits.line_bytes,
+            "max_field_size": self._limits.line_bytes,
+            "max_headers": self._limits.header_lines,
+            "auto_decompress": False,  # a small body may be a large one
+        }
+        self._runner = web.AppRunner(application, handle_signals=False, shutdown_timeout=_CLOSE_SECONDS)
+        self._sockets: list[socket.socket] = []
+        self._timers: dict[socket.socket | None, asyncio.TimerHandle] = {}
+
+    @property
+    def addresses(self) -> list[str]:
+        """What a client may ask, an address a socket."""
+        scheme = "http" if self._config.tls is None else "https"
+        return [_url(opened, scheme) for opened in self._sockets]
+
+    def use(self, config: WebConfig) -> None:
+        """Go by this web config from now on; connections that are open stay as they are."""
+        self._config = config
+        self._gate.use(config)
+
+    async def start(self, listen: Iterable[ListenAddress]) -> None:
+        """Listen on every address or on none; raises :class:`ListenError`."""
+        sockets: list[socket.socket] = []
+        try:
+            for address in listen:
+                sockets.extend(_open(address, self._key))
+            await self._runner.setup()
+        except BaseException:
+            for opened in sockets:
+                opened.close()
+            await self._runner.cleanup()
+            raise
+        server = self._runner.server
+        assert server is not None  # noqa: S101 - nothing is accepted before it is set up, nor after its end
+        server.request_factory = _noted(server.request_factory)
+        self._sockets = sockets
+        for opened in sockets:
+            opened.setblocking(False)
+            self._listen(opened)
+        self._sweep()
+
+    async def stop(self) -> None:
+        """Stop listening and close every connection."""
+        loop = asyncio.get_running_loop()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for opened in self._sockets:
+            loop.remove_reader(opened)
+            opened.close()
+        self._sockets = []
+        await self._runner.cleanup()
+        await self.connections.close()
+
+    def _listen(self, opened: socket.socket) -> None:
+        self._timers.pop(opened, None)
+        asyncio.get_running_loop().add_reader(opened, self._accept, opened)
+
+    def _accept(self, opened: socket.socket) -> None:
+        """Take in who waits to be connected, a bounded number at a time."""
+        for _ in range(_AT_A_TIME):
+            try:
+                accepted, _address = opened.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    log.debug("a connection was not accepted", extra=fields(reason=error.strerror))
+                    return
+                self.connections.tell(
+                    "no file descriptor is left: the limit of this process is too low (ulimit -n)"
+                )
+                self.connections.close_longest_waiting()
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(opened)
+                self._timers[opened] = loop.call_later(_NO_ROOM_SECONDS, self._listen, opened)
+                return
+            accepted.setblocking(False)
+            self.connections.admit(accepted, self._connection, self._config.tls)
+
+    def _connection(self) -> Connection:
+        server = self._runner.server
+        assert server is not None  # noqa: S101 - nothing is accepted before it is set up, nor after its end
+        return Connection(self.connections, server, loop=asyncio.get_running_loop(), **self._options)
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.connections.sweep(loop.time())
+        self._timers[None] = loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+
+def _noted(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+    """Return a maker of requests that lets each connection know of its request."""
+
+    def make_noted(
+        message: RawRequestMessage,
+        payload: StreamReader,
+        connection: Connection,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        connection.began(payload)
+        return make(message, payload, connection, writer, task)
+
+    return make_noted
+
+
+def _open(address: ListenAddress, key: str) -> list[socket.socket]:
+    try:
+        if address.host is None:
+            return [_open_everywhere(address.port)]
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, place = found[0]
+        return [socket.create_server(place[:2], family=family, backlog=_BACKLOG)]
+    except (socket.gaierror, UnicodeError) as error:  # a name that is too long can't even be asked for
+        text = f"{address}: the host has no address here; listen on one of this machine's"
+        raise ListenError(text, key) from error
+    except OSError as error:
+        setting = "--web.listen-address" if key == LISTEN_ADDRESS else key
+        raise ListenError(f"{address}: {_mend(error, setting)}", key) from error
+
+
+def _open_everywhere(port: int) -> socket.socket:
+    """Return a socket that listens on every IPv4 and IPv6 address, or on IPv4 where there is no IPv6."""
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
+        except OSError as error:
+            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                raise
+    return socket.create_server(("", port), backlog=_BACKLOG)
+
+
+def _mend(error: OSError, setting: str) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"the port is in use; stop what listens there, or choose another with {setting}"
+        case errno.EACCES:
+            return f"not permitted; choose a port above 1023 with {setting}"
+        case errno.EADDRNOTAVAIL:
+            return "not an address of this machine; listen on one of its own, or on :PORT for all"
+    return f"can't listen: {error.strerror or error}"
+
+
+def _url(opened: socket.socket, scheme: str) -> str:
+    host, port = opened.getsockname()[:2]
+    if host in ("::", "0.0.0.0"):  # noqa: S104 - read, not bound: shown as an address one can open
+        host = "localhost"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -1,0 +1,137 @@
+"""Reading a web config file: whatever it holds, there is a web config or there are faults without a secret."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from exporter.config import tls, webconfig
+from exporter.config.files import UnreadableError
+from exporter.config.webconfig import HEADERS, WebConfig, current_digest, read
+from exporter.config.webyaml import compose
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECRET = "made-up-secret-of-somebody"
+NAMES = st.sampled_from(
+    [
+        *("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit", "http2", "headers"),
+        *("interval", "burst", "cert", "key", "cert_file", "key_file", "client_ca", "client_ca_file", "<<"),
+        *("client_auth_type", "client_allowed_sans", "min_version", "max_version", "cipher_suites"),
+        *("curve_preferences", "prefer_server_cipher_suites", *HEADERS, "x"),
+    ]
+)
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=10), st.dates(), st.binary(max_size=5),
+    st.sampled_from([*tls.CLIENT_AUTH, *tls.VERSIONS, *tls.CIPHERS, *tls.CURVES, "server.crt", "server.key", "1s"]),
+)  # fmt: skip
+DOCUMENTS = st.recursive(
+    LEAVES,
+    lambda below: st.one_of(st.lists(below, max_size=3), st.dictionaries(NAMES, below, max_size=5)),
+    max_leaves=15,
+)
+USUAL = settings(
+    deadline=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def judged(folder: Path, content: bytes) -> WebConfig | list[str]:
+    (folder / "web.yml").write_bytes(content)
+    found = read(folder / "web.yml")
+    return found if isinstance(found, WebConfig) else [str(fault) for fault in found]
+
+
+@USUAL
+@given(DOCUMENTS)
+def test_any_document_is_taken_or_refused(folder: Path, document: object) -> None:
+    found = judged(folder, yaml.safe_dump(document, allow_unicode=True).encode())
+    if isinstance(found, list):
+        assert found
+        assert all(line.startswith(f"{folder}/web.yml: line ") for line in found)
+        assert all(line.isprintable() for line in found)
+    else:
+        assert found.sha256 == current_digest(found)
+
+
+@USUAL
+@given(st.binary(max_size=200))
+def test_any_bytes_are_taken_or_refused(folder: Path, content: bytes) -> None:
+    assert judged(folder, content)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"basic_auth_users: {{a: {SECRET}}}",
+        f"basic_auth_users: {SECRET}",
+        f"basic_auth_users: [{SECRET}]",
+        f"tls_server_config: {{cert_file: server.crt, key: {SECRET}}}",
+        f"tls_server_config: {{key: [{SECRET}]}}",
+        f'basic_auth_users: {{a: "{SECRET}',
+        f"rate_limit: {{interval: {SECRET}, burst: {SECRET}}}",
+    ],
+)
+def test_what_may_be_a_secret_is_not_quoted(folder: Path, text: str) -> None:
+    found = judged(folder, text.encode())
+    assert isinstance(found, list)
+    assert SECRET not in "\n".join(found)
+
+
+def test_a_document_without_end() -> None:
+    with pytest.raises(UnreadableError, match="is nested too deeply"):
+        compose("[" * 500)
+
+
+def test_a_merge_without_end(folder: Path) -> None:
+    found = judged(folder, b"rate_limit: &again\n  <<: *again\n")
+    assert found == [f"{folder}/web.yml: line 1: rate_limit: merges something that is no mapping; remove the <<"]
+
+
+def test_what_openssl_lacks_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tls.CURVES, "X25519", "no-such-curve")
+    text = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n  curve_preferences: [X25519]\n"
+    problem = "asks for ciphers or a curve that this system's OpenSSL lacks; choose others"
+    assert judged(folder, text.encode()) == [f"{folder}/web.yml: line 2: tls_server_config: {problem}"]
+
+
+def test_a_file_that_is_gone_counts_as_another_content(folder: Path) -> None:
+    found = judged(folder, b"tls_server_config: {cert_file: server.crt, key_file: server.key}")
+    assert isinstance(found, WebConfig)
+    before = current_digest(found)
+    assert before == found.sha256
+    (folder / "server.key").unlink()
+    assert current_digest(found) != before
+    assert current_digest(WebConfig()) == ""
+
+
+def test_the_file_itself_must_be_a_usual_one(folder: Path) -> None:
+    with pytest.raises(UnreadableError, match="is a directory"):
+        read(folder)
+    (folder / "web.yml").write_bytes(b"#" * (webconfig.LARGEST_FILE_BYTES + 1))
+    with pytest.raises(UnreadableError, match="is larger than"):
+        read(folder / "web.yml")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1s", 1.0), ("1h2m3s", 3723.0), ("1.5s", 1.5), (".5m", 30.0), ("250ms", 0.25), ("+2us", 2e-6), ("3µs", 3e-6)],
+)
+def test_an_interval_is_a_duration_of_go(folder: Path, text: str, seconds: float) -> None:
+    found = judged(folder, f"rate_limit: {{interval: {text}, burst: 1}}".encode())
+    assert isinstance(found, WebConfig)
+    assert found.rate is not None
+    assert found.rate.interval_seconds == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["0", "0s", '""', "~"])
+def test_an_interval_of_nothing_is_no_limit(folder: Path, text: str) -> None:
+    found = judged(folder, f"rate_limit: {{interval: {text}}}".encode())
+    assert isinstance(found, WebConfig)
+    assert found.rate is None

@@ -1,0 +1,410 @@
+"""What polling writes to the log: news in full, repetition as a count, the end of trouble as a line."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import pytest
+
+from exporter.daemon.recorder import Recorder
+from exporter.logs.events import FULL_LINES, EventLog
+from exporter.logs.folding import REPEAT_SECONDS
+from exporter.polling.clients import Jam
+from exporter.polling.record import FactorRecord, StatusChange
+from exporter.verify.outcome import Answer, Failure, Outcome, Reason, Status
+from exporter.watched import EntityKey, FactorKey, WatchedEntity, WatchedFactor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SERVICE = "VA" + "1" * 32
+
+
+class Story:
+    """An event log under a clock of its own, and what it wrote."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self.now = 1000.0
+        self.size, self.stretch = 0, 1.0
+        self.events = EventLog(
+            lambda: self.now,
+            service_size=lambda _account, _service: self.size,
+            stretch=lambda _account: self.stretch,
+        )
+        self._caplog = caplog
+
+    def fails(self, number: int, reason: Reason = Reason.TIMEOUT, *, account: str = "main") -> None:
+        failure = Failure(reason, f"in words: {reason}")
+        self.events.fetched(record(number, account), Outcome(failure, 1.0, attempts=3, request_id="RQ1"), None)
+
+    def answers(self, number: int, change: StatusChange | None = None, *, account: str = "main") -> None:
+        self.events.fetched(record(number, account), Outcome(Answer(Status.VERIFIED), 0.1), change)
+
+    def loses(self, *numbers: int) -> None:
+        for number in numbers:
+            self.events.fetched(record(number), Outcome(Answer(Status.NOT_FOUND), 0.1), None)
+
+    def told(self, level: int = logging.INFO) -> list[tuple[str, dict[str, Any]]]:
+        """Return messages and fields written since the last call, from this level on."""
+        lines = [(r.getMessage(), getattr(r, "fields", {})) for r in self._caplog.records if r.levelno >= level]
+        self._caplog.clear()
+        return lines
+
+
+@pytest.fixture
+def story(caplog: pytest.LogCaptureFixture) -> Iterator[Story]:
+    with caplog.at_level(logging.DEBUG, "exporter.logs.events"):
+        yield Story(caplog)
+
+
+def record(number: int, account: str = "main") -> FactorRecord:
+    key = FactorKey(account, SERVICE, f"YF{number:032x}")
+    return FactorRecord(WatchedFactor(key, f"factor-{number}", "identity-0001", 60.0))
+
+
+def test_the_first_failure_of_a_factor_is_told_by_its_name_however_late(story: Story) -> None:
+    story.fails(1, Reason.BAD_REQUEST)
+    story.now += 900
+    story.fails(2, Reason.BAD_REQUEST)
+    assert [(message, fields["factor"]) for message, fields in story.told()] == [
+        ("fetch failed", "factor-1"),
+        ("fetch failed", "factor-2"),
+    ]
+
+
+def test_the_trouble_of_a_factor_ends_when_it_is_paused(story: Story) -> None:
+    known = record(1)
+    exposition, history = mock.Mock(), mock.Mock()
+    recorder = Recorder(mock.Mock(), exposition, story.events, history)
+    story.fails(1)
+    recorder.revised(known)
+    assert len(story.told()) == 1
+    known.watched = replace(known.watched, paused=True)
+    recorder.revised(known)
+    assert [message for message, _ in story.told()] == ["no fetch fails so any more"]
+
+
+def test_the_first_five_are_written_in_full_and_the_rest_counted(story: Story) -> None:
+    for number in range(20):
+        story.fails(number)
+    told = story.told()
+    assert [message for message, _ in told] == ["fetch failed"] * FULL_LINES
+    assert told[0][1] == {
+        "account": "main",
+        "service_sid": SERVICE,
+        "factor": "factor-0",
+        "reason": Reason.TIMEOUT,
+        "detail": "in words: timeout",
+        "attempts": 3,
+        "request_id": "RQ1",
+    }
+    assert [fields["factor"] for _, fields in told] == [f"factor-{number}" for number in range(FULL_LINES)]
+
+
+def test_what_goes_on_is_told_as_a_count_each_five_minutes(story: Story) -> None:
+    for _ in range(int(REPEAT_SECONDS / 60)):
+        for number in range(20):
+            story.fails(number)
+        story.now += 60
+    story.told()
+    story.fails(0)
+    [(message, fields)] = story.told()
+    assert message == "fetches still fail"
+    assert fields == {
+        "account": "main",
+        "reason": Reason.TIMEOUT,
+        "factors": 20,
+        "fetches": 5 * 20 - FULL_LINES + 1,
+        "detail": "in words: timeout",
+    }
+    story.now += REPEAT_SECONDS - 1
+    story.fails(1)
+    assert story.told() == []
+    story.now += 1
+    story.fails(2)
+    [(message, fields)] = story.told()
+    assert (message, fields["fetches"]) == ("fetches still fail", 2)
+
+
+def test_a_factor_that_joins_after_a_count_is_written_in_full(story: Story) -> None:
+    for number in range(10):
+        story.fails(number)
+    story.now += REPEAT_SECONDS
+    story.fails(0)
+    story.told()
+    story.fails(10)
+    story.fails(1)
+    [(message, fields)] = story.told()
+    assert (message, fields["factor"]) == ("fetch failed", "factor-10")
+
+
+def test_the_last_recovery_ends_it_with_one_line(story: Story) -> None:
+    for number in range(8):
+        story.fails(number)
+        story.fails(number)
+    story.told()
+    for number in range(7):
+        story.answers(number)
+    assert story.told() == []
+    story.answers(7)
+    assert story.told() == [
+        ("no fetch fails so any more", {"account": "main", "reason": Reason.TIMEOUT, "failed": 16})
+    ]
+    story.answers(7)
+    assert story.told() == []
+    story.fails(3)
+    [(message, fields)] = story.told()
+    assert (message, fields["factor"]) == ("fetch failed", "factor-3"), "the next time is news again"
+
+
+def test_a_factor_that_fails_for_another_reason_moves(story: Story) -> None:
+    story.fails(1, Reason.TIMEOUT)
+    story.fails(2, Reason.TIMEOUT)
+    story.fails(1, Reason.DNS)
+    told = story.told()
+    assert [(message, fields["reason"]) for message, fields in told] == [
+        ("fetch failed", Reason.TIMEOUT),
+        ("fetch failed", Reason.TIMEOUT),
+        ("fetch failed", Reason.DNS),
+    ]
+    story.answers(2)
+    assert [(m, f["reason"]) for m, f in story.told()] == [("no fetch fails so any more", Reason.TIMEOUT)]
+    story.answers(1)
+    assert [(m, f["reason"], f["failed"]) for m, f in story.told()] == [
+        ("no fetch fails so any more", Reason.DNS, 1)
+    ]
+
+
+def test_reasons_and_accounts_are_told_apart(story: Story) -> None:
+    for number in range(10):
+        story.fails(number)
+        story.fails(100 + number, Reason.DNS)
+        story.fails(number, account="other")
+    told = story.told()
+    assert len(told) == 3 * FULL_LINES
+    assert {(fields["account"], fields["reason"]) for _, fields in told} == {
+        ("main", Reason.TIMEOUT),
+        ("main", Reason.DNS),
+        ("other", Reason.TIMEOUT),
+    }
+
+
+def test_a_factor_that_is_no_longer_watched_holds_no_trouble_open(story: Story) -> None:
+    story.fails(1)
+    story.fails(2)
+    story.answers(1)
+    story.told()
+    story.events.forgotten(record(2).watched.key)
+    assert [message for message, _ in story.told()] == ["no fetch fails so any more"]
+    story.events.forgotten(record(2).watched.key)
+    assert story.told() == []
+
+
+def test_repetition_is_there_at_debug(story: Story) -> None:
+    story.fails(1)
+    story.fails(1)
+    assert [message for message, _ in story.told(logging.DEBUG)] == ["fetch failed", "fetch failed again"]
+
+
+@pytest.mark.parametrize(
+    ("after", "level"),
+    [(Status.VERIFIED, "INFO"), (Status.UNVERIFIED, "WARNING"), (Status.NOT_FOUND, "WARNING")],
+)
+def test_each_change_is_told(story: Story, caplog: pytest.LogCaptureFixture, after: Status, level: str) -> None:
+    before = Status.UNVERIFIED if after is Status.VERIFIED else Status.VERIFIED
+    story.answers(1, StatusChange(before, after))
+    assert [line.levelname for line in caplog.records] == [level]
+    [(message, fields)] = story.told()
+    assert message == "status changed"
+    assert (fields["factor"], fields["from"], fields["to"]) == ("factor-1", before, after)
+
+
+def test_withdrawn_statuses_are_counted_beyond_five(story: Story) -> None:
+    for number in range(12):
+        story.events.withdrawn(record(number))
+    told = story.told()
+    assert len(told) == FULL_LINES
+    assert told[0][1]["factor"] == "factor-0"
+    story.now += REPEAT_SECONDS
+    story.events.withdrawn(record(20))
+    assert [(message, fields.get("factors")) for message, fields in story.told()] == [
+        ("more statuses were withdrawn", 7),
+        ("status withdrawn: no definite answer for too long", None),
+    ]
+
+
+def test_pauses_and_budgets_are_told(story: Story) -> None:
+    story.events.credentials_refused("main", Failure(Reason.AUTH, "HTTP 401"))
+    story.events.credentials_accepted("main")
+    story.events.rate_limited("main", 5.0, 2)
+    story.events.over_budget("main", 2.5, 25.0, 10.0)
+    story.events.over_budget("main", 1.0, 9.0, 10.0)
+    told = story.told()
+    assert [message.split(":")[0] for message, _ in told] == [
+        "credentials refused",
+        "credentials accepted",
+        "rate limited",
+        "over budget",
+        "within budget",
+    ]
+    assert all(fields["account"] == "main" for _, fields in told)
+    assert "password_file" in told[0][1]["mend"]
+    assert told[2][1]["pause_seconds"] == 5.0
+    assert told[3][1]["stretch"] == 2.5
+
+
+def test_pauses_are_counted_while_they_go_on_and_their_end_is_told(story: Story) -> None:
+    for _ in range(44):
+        story.events.rate_limited("main", 1.0, 2)
+    story.events.flush()
+    assert [message for message, _ in story.told()] == ["rate limited: the account pauses"]
+    story.now += REPEAT_SECONDS - 1
+    story.events.rate_limited("main", 1.0, 2)
+    story.now += 1
+    story.events.flush()
+    story.events.flush()
+    assert story.told() == [("rate limited more times", {"account": "main", "pauses": 44})]
+    story.now += REPEAT_SECONDS
+    story.events.flush()
+    story.events.flush()
+    assert story.told() == [("not rate limited for five minutes", {"account": "main", "pauses": 45})]
+    story.events.rate_limited("main", 1.0, 2)
+    assert [message for message, _ in story.told()] == ["rate limited: the account pauses"], "news again"
+
+
+def test_what_is_folded_is_told_at_the_end(story: Story) -> None:
+    entity = WatchedEntity(EntityKey("main", SERVICE, "identity-0001"), "ops", 60.0)
+    for number in range(8):
+        story.fails(number)
+        story.events.withdrawn(record(number))
+        story.events.rate_limited("main", 1.0, 2)
+        story.events.walk_failed(entity, Failure(Reason.TIMEOUT, "in words"))
+    story.told()
+    story.events.flush()
+    assert story.told() == []
+    story.events.flush(at_the_end=True)
+    service = {"account": "main", "service_sid": SERVICE}
+    assert story.told() == [
+        ("fetches still fail", {"account": "main", "reason": Reason.TIMEOUT, "factors": 8, "fetches": 3}),
+        ("more statuses were withdrawn", {"factors": 3}),
+        ("rate limited more times", {"account": "main", "pauses": 7}),
+        ("an entity's factors can't be listed", {**service, "walks": 7}),
+    ]
+    story.events.flush(at_the_end=True)
+    assert story.told() == []
+
+
+def test_an_entity_that_is_no_longer_watched_is_told_no_more(story: Story) -> None:
+    entity = WatchedEntity(EntityKey("main", SERVICE, "identity-0001"), "ops", 60.0)
+    for _ in range(3):
+        story.events.walk_failed(entity, Failure(Reason.TIMEOUT, "in words"))
+    story.told()
+    story.events.entity_forgotten(entity)
+    story.events.flush(at_the_end=True)
+    assert story.told() == []
+    story.events.walk_failed(entity, Failure(Reason.TIMEOUT, "in words"))
+    assert [message for message, _ in story.told()] == ["an entity's factors can't be listed"], "news again"
+
+
+def test_what_goes_on_too_seldom_to_be_told_by_the_next_is_told_all_the_same(story: Story) -> None:
+    story.fails(1)
+    story.now += 10
+    story.fails(1)
+    story.told()
+    story.now += REPEAT_SECONDS
+    story.events.flush()
+    [(message, fields)] = story.told()
+    assert (message, fields["fetches"], fields["factors"]) == ("fetches still fail", 1, 1)
+
+
+@pytest.mark.parametrize("why", list(Jam))
+def test_a_client_that_was_replaced_is_told(story: Story, caplog: pytest.LogCaptureFixture, why: Jam) -> None:
+    story.events.client_rotated("main", why)
+    assert [line.levelname for line in caplog.records] == ["WARNING"]
+    [(message, fields)] = story.told()
+    assert "replaced" in message
+    assert fields["account"] == "main"
+    assert fields["why"]
+
+
+# Many 404 at once
+
+
+def test_a_service_that_is_lost_is_one_loud_line(story: Story, caplog: pytest.LogCaptureFixture) -> None:
+    story.size = 20
+    story.loses(*range(10))
+    assert story.told() == []
+    story.loses(*range(10, 20))
+    assert [line.levelname for line in caplog.records] == ["ERROR"]
+    [(message, fields)] = story.told()
+    assert "service or the account may be wrong" in message
+    assert fields.pop("mend")
+    assert fields == {
+        "account": "main",
+        "service_sid": SERVICE,
+        "not_found": 11,
+        "factors": 20,
+        "within_seconds": 60.0,
+    }
+    story.now += 10_000
+    story.loses(*range(20))
+    assert story.told() == []
+
+
+def test_it_is_told_again_after_most_were_found(story: Story) -> None:
+    story.size = 20
+    story.loses(*range(20))
+    assert len(story.told()) == 1
+    for number in range(10):
+        story.answers(number)
+    story.now += 60
+    story.loses(*range(10))
+    assert story.told() == [], "half of them were never found again"
+    for number in range(11):
+        story.answers(number)
+    story.now += 60
+    story.loses(*range(11))
+    assert len(story.told()) == 1
+
+
+def test_failures_are_no_404_and_do_not_end_one(story: Story) -> None:
+    story.size = 10
+    for number in range(10):
+        story.fails(number)
+    story.loses(*range(5))
+    for number in range(5):
+        story.fails(number)
+    story.told()
+    story.loses(5)
+    assert len(story.told(logging.ERROR)) == 1
+
+
+def test_a_factor_that_is_no_longer_watched_is_not_lost(story: Story) -> None:
+    story.size = 20
+    story.loses(*range(10))
+    for number in range(10):
+        story.events.forgotten(record(number).watched.key)
+    story.loses(*range(10, 20))
+    assert story.told() == []
+    for number in range(10, 20):
+        story.events.forgotten(record(number).watched.key)
+    assert story.events._services == {}
+
+
+@pytest.mark.parametrize(("stretch", "lines"), [(1.0, 0), (2.5, 1)])
+def test_where_intervals_are_stretched_so_is_the_time_that_counts(story: Story, stretch: float, lines: int) -> None:
+    story.size, story.stretch = 20, stretch
+    for number in range(20):
+        story.loses(number)
+        story.now += 120 / 20
+    assert len(story.told()) == lines
+
+
+def test_without_the_number_of_a_services_factors_nothing_is_judged(caplog: pytest.LogCaptureFixture) -> None:
+    events = EventLog(lambda: 0.0)
+    for number in range(100):
+        events.fetched(record(number), Outcome(Answer(Status.NOT_FOUND), 0.1), None)
+    assert caplog.records == []

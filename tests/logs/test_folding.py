@@ -1,0 +1,232 @@
+"""What is logged again and again: in full once, then as a count, and its end in a line."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.logs.folding import REPEAT_SECONDS, Folding, Line
+from exporter.logs.output import Redactor, configure, fields, flush_repeats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Time:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Book:
+    """A log with a clock of its own, and what was written since the last look."""
+
+    def __init__(self, stream: io.StringIO, time: Time) -> None:
+        self.time = time
+        self._stream = stream
+
+    def written(self) -> list[dict[str, Any]]:
+        lines = self._stream.getvalue().splitlines()
+        self._stream.truncate(0)
+        self._stream.seek(0)
+        return [{k: v for k, v in json.loads(line).items() if k not in ("ts", "logger")} for line in lines]
+
+
+@pytest.fixture
+def book() -> Iterator[Book]:
+    """Configure the log as ``run`` does; all is as before after the test."""
+    root, ours = logging.getLogger(), logging.getLogger("exporter")
+    before = root.handlers[:], root.level, ours.level
+    time, stream = Time(), io.StringIO()
+    configure(level="info", style="json", redact=Redactor(), stream=stream, steady=time)
+    yield Book(stream, time)
+    logging.captureWarnings(False)
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    ours.setLevel(before[2])
+
+
+library = logging.getLogger("some.library")
+
+
+def test_the_first_is_in_full_and_the_rest_a_count(book: Book) -> None:
+    for second in range(600):
+        book.time.now = float(second)
+        library.warning("disk %s", "full", extra=fields(device="sda"))
+        if second % 10 == 0:
+            flush_repeats()
+    told = book.written()
+    assert [line.get("repeated") for line in told] == [None, 300]
+    assert {(line["level"], line["msg"], line["device"]) for line in told} == {("warning", "disk full", "sda")}
+
+
+def test_what_stopped_is_counted_and_its_end_told_once(book: Book) -> None:
+    for _ in range(4):
+        library.error("broken pipe")
+    book.written()
+    book.time.now = REPEAT_SECONDS - 1
+    flush_repeats()
+    assert book.written() == []
+    book.time.now = REPEAT_SECONDS
+    flush_repeats()
+    flush_repeats()
+    assert book.written() == [
+        {"level": "error", "msg": "broken pipe", "repeated": 3},
+        {
+            "level": "info",
+            "msg": "not repeated for five minutes",
+            "what": "broken pipe",
+            "from": "some.library",
+            "times": 4,
+        },
+    ]
+    library.error("broken pipe")
+    assert book.written() == [{"level": "error", "msg": "broken pipe"}], "the next time is news again"
+
+
+def test_what_happened_once_has_no_second_line(book: Book) -> None:
+    library.warning("once")
+    book.time.now = REPEAT_SECONDS
+    flush_repeats()
+    assert [line["msg"] for line in book.written()] == ["once"]
+
+
+def test_different_things_are_told_apart(book: Book) -> None:
+    for _ in range(2):
+        library.warning("a %d", 1)
+        library.warning("a %d", 2)
+        library.error("a %d", 1)
+        logging.getLogger("another").warning("a %d", 1)
+        library.warning("a 1", extra=fields(account="x"))
+        try:
+            raise ValueError  # noqa: TRY301  for the traceback
+        except ValueError:
+            library.exception("a 1")
+    assert len(book.written()) == 6
+
+
+@pytest.mark.parametrize("name", ["exporter.logs.events", "exporter.daemon.reload", "exporter.daemon.daemon"])
+def test_what_is_folded_already_or_was_asked_for_is_always_written(book: Book, name: str) -> None:
+    for _ in range(3):
+        logging.getLogger(name).warning("asked for")
+    assert len(book.written()) == 3
+
+
+def test_at_level_debug_nothing_is_folded(book: Book) -> None:
+    logging.getLogger("exporter").setLevel(logging.DEBUG)
+    for _ in range(3):
+        library.warning("again")
+    assert len(book.written()) == 3
+
+
+def test_information_is_never_folded(book: Book) -> None:
+    for _ in range(3):
+        logging.getLogger("exporter.polling").info("so it is")
+    assert len(book.written()) == 3
+
+
+def test_at_the_end_all_that_was_folded_is_told(book: Book) -> None:
+    for _ in range(3):
+        library.warning("again")
+    flush_repeats(at_the_end=True)
+    flush_repeats(at_the_end=True)
+    assert [line.get("repeated") for line in book.written()] == [None, 2]
+
+
+def test_a_message_whose_arguments_do_not_fit_is_folded_too(book: Book) -> None:
+    root = logging.getLogger()
+    root.handlers[:] = [handler for handler in root.handlers if handler.filters]  # pytest's own raises
+    for _ in range(3):
+        library.warning("%s %s", "one")
+    [line] = book.written()
+    assert line["msg"].startswith("a message that can't be written")
+
+
+def test_a_level_that_is_not_heard_has_no_end_either(book: Book) -> None:
+    for _ in range(2):
+        library.error("broken")
+    logging.getLogger("exporter").setLevel(logging.ERROR)
+    book.time.now = REPEAT_SECONDS
+    flush_repeats()
+    assert [line["level"] for line in book.written()] == ["error", "error"]
+
+
+# The mechanism
+
+
+def test_no_more_keys_are_known_than_allowed_and_no_count_is_lost() -> None:
+    time = Time()
+    folding: Folding[int] = Folding(time, most=10)
+    for key in range(100):
+        folding.happened(key)
+        folding.happened(key)
+    assert len(folding) == 10
+    told = list(folding.overdue(all_of_them=True))
+    assert len(told) == 20, "those given up are kept to the same number"
+    assert {count.folded for count in told} == {1}
+    assert list(folding.overdue(all_of_them=True)) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.floats(0, 400), st.booleans()), max_size=80))
+def test_each_event_is_written_in_full_or_counted_once(events: list[tuple[int, bool, float, bool]]) -> None:
+    time = Time()
+    folding: Folding[int] = Folding(time, full_lines=2)
+    told = dict.fromkeys(range(4), 0)
+    for key, news, wait, flush in events:
+        time.now += wait
+        line = folding.happened(key, news=news)
+        assert line.again or line in (Line(0), Line(1))
+        told[key] += line.times
+        if flush:
+            for count in folding.overdue():
+                told[count.key] += count.folded
+    for count in folding.overdue(all_of_them=True):
+        told[count.key] += count.folded
+    assert told == {key: sum(event[0] == key for event in events) for key in range(4)}
+
+
+def test_a_count_never_stands_for_what_is_news() -> None:
+    time = Time()
+    folding: Folding[str] = Folding(time)
+    assert folding.happened("a", news=True) == Line(1)
+    assert folding.happened("a", news=False) == Line(0)
+    time.now = REPEAT_SECONDS + 100
+    assert folding.happened("a", news=True) == Line(1)
+    assert [count.folded for count in folding.overdue(all_of_them=True)] == [1]
+
+
+def test_those_who_are_quiet_are_forgotten() -> None:
+    time = Time()
+    folding: Folding[str] = Folding(time)
+    folding.happened("a")
+    time.now = 200
+    folding.happened("b")
+    folding.happened("a")
+    time.now = 499
+    assert list(folding.quiet()) == []
+    time.now = 500
+    assert sorted((count.key, count.total) for count in folding.quiet()) == [("a", 2), ("b", 1)]
+    assert len(folding) == 0
+    assert folding.over("a") == 0
+
+
+def test_the_documentation_has_the_words_of_the_lines(pytestconfig: pytest.Config) -> None:
+    root = pytestconfig.rootpath
+    _, _, section = (root / "docs" / "operations.md").read_text(encoding="utf-8").partition("## Read the log")
+    code = "".join(
+        (root / "exporter/logs" / name).read_text(encoding="utf-8") for name in ("events.py", "folding.py")
+    )
+    words = re.findall(r"`([a-z' ]+ [a-z' ]+)`", section)
+    assert len(words) >= 7
+    assert [word for word in words if f'"{word}"' not in code] == []

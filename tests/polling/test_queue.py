@@ -1,0 +1,307 @@
+"""Whose request is next: the order of an account's requests, holds, lateness, deadlines and the stop."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.polling.queue import Turns, next_in_turn
+from exporter.polling.throttle import Throttle
+from tests.support.factors import key
+from tests.support.virtual_time import in_virtual_time, virtual_clock, virtual_loop
+
+if TYPE_CHECKING:
+    from exporter.watched import FactorKey
+
+
+class Queue:
+    """Turns over a throttle; what starts is written down and stays under way until it is ended."""
+
+    def __init__(self, *, rate: float = 1_000.0, concurrency: int = 1) -> None:
+        self.throttle = Throttle(requests_per_second=rate, max_concurrency=concurrency)
+        self.clock = virtual_clock()
+        self.turns = Turns(self.throttle, self.clock, self._start)
+        self.started: list[FactorKey | str] = []
+        self.lags: list[float] = []
+        self.tasks: list[asyncio.Task[bool]] = []
+
+    @property
+    def now(self) -> float:
+        return self.clock.steady()
+
+    def _start(self, factor: FactorKey, lag_seconds: float) -> None:
+        self.throttle.begin(self.now)
+        self.started.append(factor)
+        self.lags.append(lag_seconds)
+
+    def offer(self, *numbers: int) -> None:
+        for number in numbers:
+            self.turns.offer(key(number), self.now)
+
+    async def ask(
+        self, name: str, *, wait: float = 0.0, deadline: float = math.inf, urgent: bool = False
+    ) -> asyncio.Task[bool]:
+        """Line up a request that is no due factor's."""
+
+        async def take() -> bool:
+            granted = await self.turns.turn(wait, deadline, urgent=urgent)
+            if granted:
+                self.started.append(name)
+            return granted
+
+        task = asyncio.create_task(take())
+        self.tasks.append(task)
+        await asyncio.sleep(0.001)
+        return task
+
+    async def end(self) -> None:
+        """End the request under way."""
+        self.throttle.end(0.1)
+        self.turns.pump()
+        await asyncio.sleep(0.001)
+
+
+@in_virtual_time
+async def test_urgent_calls_go_first_then_retries_then_due_factors() -> None:
+    queue = Queue()
+    queue.offer(1, 2, 3)
+    queue.turns.pump()
+    await queue.ask("retry 1")
+    await queue.ask("urgent 1", urgent=True)
+    await queue.ask("retry 2")
+    await queue.ask("urgent 2", urgent=True)
+    for _ in range(6):
+        await queue.end()
+    assert queue.started == [key(1), "urgent 1", "urgent 2", "retry 1", "retry 2", key(2), key(3)]
+    assert queue.throttle.in_flight == 1
+
+
+@in_virtual_time
+async def test_a_factor_offered_twice_keeps_its_place_and_its_due_time() -> None:
+    queue = Queue()
+    queue.offer(1, 2, 3)
+    queue.turns.pump()
+    await asyncio.sleep(10)
+    queue.offer(2)
+    assert len(queue.turns) == 2
+    assert list(queue.turns) == [key(2), key(3)]
+    await queue.end()
+    assert queue.started == [key(1), key(2)]
+    assert queue.lags[1] == pytest.approx(10)
+
+
+@in_virtual_time
+async def test_a_factor_can_be_withdrawn_once() -> None:
+    queue = Queue()
+    queue.offer(1, 2)
+    assert queue.turns.withdraw(key(1))
+    assert not queue.turns.withdraw(key(1))
+    queue.turns.pump()
+    assert queue.started == [key(2)]
+
+
+@in_virtual_time
+async def test_only_urgent_calls_go_in_a_hold() -> None:
+    queue = Queue(concurrency=10)
+    queue.turns.hold()
+    queue.offer(1)
+    queue.turns.pump()
+    await queue.ask("retry")
+    await queue.ask("urgent", urgent=True)
+    await asyncio.sleep(100)
+    assert queue.started == ["urgent"]
+    queue.turns.release()
+    await asyncio.sleep(0.001)
+    assert queue.started[1:] in (["retry", key(1)], [key(1), "retry"])
+
+
+@in_virtual_time
+async def test_a_hold_that_begins_while_the_rate_is_spent_lasts() -> None:
+    queue = Queue(rate=1, concurrency=10)
+    queue.offer(1, 2)
+    queue.turns.pump()
+    queue.turns.hold()
+    await asyncio.sleep(100)
+    assert queue.started == [key(1)]
+    queue.turns.release()
+    assert queue.started == [key(1), key(2)]
+
+
+@in_virtual_time
+async def test_the_rate_lets_the_next_one_go_by_itself() -> None:
+    queue = Queue(rate=2, concurrency=10)
+    begun = virtual_loop().time()
+    queue.offer(*range(6))
+    queue.turns.pump()
+    await asyncio.sleep(1.9)
+    assert len(queue.started) == 4
+    await asyncio.sleep(0.2)
+    assert len(queue.started) == 6
+    assert queue.lags == pytest.approx([0, 0, 1, 1, 2, 2], abs=1e-5)
+    assert virtual_loop().time() - begun == pytest.approx(2.1)
+
+
+# Lateness
+
+
+@in_virtual_time
+async def test_time_in_a_hold_is_not_lateness() -> None:
+    queue = Queue(concurrency=10)
+    queue.turns.hold()
+    queue.offer(1)
+    await asyncio.sleep(500)
+    queue.turns.release()
+    assert queue.lags == [0]
+
+
+@in_virtual_time
+async def test_time_in_a_pause_is_not_lateness_and_time_after_it_is() -> None:
+    queue = Queue(rate=1, concurrency=10)
+    queue.throttle.rate_limited(queue.now, started=queue.now, pause_seconds=60)
+    queue.offer(1, 2, 3)
+    queue.turns.pump()
+    await asyncio.sleep(59.9)
+    assert queue.started == []
+    await asyncio.sleep(10)
+    assert queue.lags == pytest.approx([0, 1, 2], abs=1e-5)
+
+
+@in_virtual_time
+async def test_a_release_without_a_hold_forgives_no_lateness() -> None:
+    queue = Queue()
+    queue.offer(1, 2)
+    queue.turns.pump()
+    await asyncio.sleep(5)
+    queue.turns.release()
+    await queue.end()
+    assert queue.lags == pytest.approx([0, 5])
+
+
+# Waiting for a turn
+
+
+@in_virtual_time
+async def test_a_turn_comes_after_the_wait() -> None:
+    queue = Queue(concurrency=10)
+    task = await queue.ask("retry", wait=30)
+    await asyncio.sleep(29.9)
+    assert not task.done()
+    await asyncio.sleep(0.2)
+    assert await task
+    assert queue.throttle.in_flight == 1
+
+
+@in_virtual_time
+async def test_a_turn_is_refused_at_the_deadline_and_takes_no_slot() -> None:
+    queue = Queue()
+    queue.offer(1)
+    queue.turns.pump()
+    task = await queue.ask("retry", deadline=queue.now + 10)
+    await asyncio.sleep(9.9)
+    assert not task.done()
+    await asyncio.sleep(0.2)
+    assert not await task
+    await queue.ask("another")
+    await queue.end()
+    assert queue.started == [key(1), "another"]  # the refused one is passed over
+    assert queue.throttle.in_flight == 1
+
+
+@in_virtual_time
+async def test_a_deadline_that_has_passed_refuses_at_once() -> None:
+    queue = Queue(concurrency=10)
+    task = await queue.ask("retry", wait=5, deadline=queue.now - 1)
+    assert task.done()
+    assert not await task
+
+
+# Quiet
+
+
+@in_virtual_time
+async def test_quiet_comes_when_no_request_is_under_way() -> None:
+    queue = Queue(concurrency=2)
+    await queue.turns.quiet()
+    queue.offer(1, 2)
+    queue.turns.pump()
+    waiting = asyncio.create_task(queue.turns.quiet())
+    await asyncio.sleep(0.001)
+    await queue.end()
+    assert not waiting.done()
+    await queue.end()
+    assert waiting.done()
+
+
+@in_virtual_time
+async def test_quiet_comes_with_the_stop() -> None:
+    queue = Queue()
+    queue.offer(1)
+    queue.turns.pump()
+    waiting = asyncio.create_task(queue.turns.quiet())
+    await asyncio.sleep(0.001)
+    queue.turns.stop()
+    await asyncio.sleep(0.001)
+    assert waiting.done()
+    await queue.turns.quiet()
+
+
+# The stop
+
+
+@in_virtual_time
+async def test_after_the_stop_nothing_starts_and_who_waits_is_told() -> None:
+    queue = Queue(rate=1, concurrency=2)
+    queue.offer(1, 2, 3)
+    queue.turns.pump()
+    backing_off = await queue.ask("backing off", wait=20)
+    lined_up = await queue.ask("lined up", urgent=True)
+    queue.turns.stop()
+    await asyncio.sleep(0.001)
+    assert [await backing_off, await lined_up] == [False, False]
+    assert len(queue.turns) == 0
+    assert not await queue.turns.turn(0.0, math.inf)
+    queue.offer(4)
+    await queue.end()
+    await asyncio.sleep(100)
+    assert queue.started == [key(1)]
+    assert queue.throttle.in_flight == 0
+
+
+# Rotation
+
+
+def test_the_turn_goes_round_and_passes_over_who_is_busy() -> None:
+    keys = [key(n) for n in range(3)]
+    assert [next_in_turn(keys, turn, ()) for turn in range(5)] == [keys[n] for n in (0, 1, 2, 0, 1)]
+    assert next_in_turn(keys, 1, {keys[1]}) == keys[2]
+    assert next_in_turn(keys, 2, {keys[2], keys[0]}) == keys[1]
+    assert next_in_turn(keys, 0, keys) is None
+    assert next_in_turn([], 0, ()) is None
+
+
+@in_virtual_time
+async def test_a_burst_leaves_in_parts_with_a_turn_for_all_else_between_them() -> None:
+    queue = Queue(concurrency=100)
+    queue.offer(*range(40))
+    seen: list[int] = []
+    queue.turns.pump()
+    for _ in range(5):
+        seen.append(len(queue.started))
+        queue.turns.pump()  # as the end of a request does: that must neither start more now nor put it off
+        await asyncio.sleep(0)
+    assert seen == [16, 32, 40, 40, 40]
+
+
+@in_virtual_time
+async def test_retries_leave_in_parts_too_and_a_stop_ends_it() -> None:
+    queue = Queue(concurrency=100)
+    queue.turns.hold()
+    for number in range(20):
+        await queue.ask(f"retry {number}")
+    queue.turns.release()
+    queue.turns.stop()
+    await asyncio.sleep(1)
+    assert len(queue.started) == 16

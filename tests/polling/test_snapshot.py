@@ -1,0 +1,186 @@
+"""What is remembered of a factor: values for values, and nothing taken on trust."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.polling.clock import Moment
+from exporter.polling.ledger import Ledger, LedgerPolicy
+from exporter.polling.snapshot import Memory, remember
+from exporter.verify.outcome import Answer, Reason, Status
+from tests.support.factors import factor, key, outcome
+
+NOW = 1_800_000_000.0
+
+times = st.floats(NOW - 1e8, NOW).map(lambda seconds: round(seconds, 3))
+numbers = st.floats(0, 1e9)
+memories = st.builds(
+    Memory,
+    status=st.sampled_from(Status),
+    answered_seconds=times,
+    answered_interval_seconds=numbers,
+    last_verified_seconds=st.none() | times,
+    unverified_since_seconds=st.none() | times,
+    up=st.none() | st.booleans(),
+    failures=st.integers(0, 2**40),
+    duration_seconds=st.none() | numbers,
+    created_seconds=st.none() | numbers,
+    updated_seconds=st.none() | numbers,
+    factor_type=st.sampled_from(["", "push", "totp"]),
+    entity_sid=st.sampled_from(["", "YE" + "0" * 32]),
+    slowed=st.booleans(),
+    withdrawn=st.booleans(),
+    entity=st.text(max_size=20),
+    gone_since_seconds=st.none() | times,
+)
+junk = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+fields = st.dictionaries(st.sampled_from([*Memory.__dataclass_fields__, "identity"]), junk, max_size=6)
+
+
+@given(memories)
+def test_what_is_written_is_read_back(memory: Memory) -> None:
+    assert Memory.from_fields(json.loads(json.dumps(memory.as_fields()))) == memory
+    assert memory.believable(NOW)
+
+
+@given(junk | fields)
+def test_anything_else_is_left_out(value: object) -> None:
+    memory = Memory.from_fields(value)
+    if memory is not None:
+        assert Memory.from_fields(memory.as_fields()) == memory
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"status": "pending"},
+        {"status": 1},
+        {"status": "verified"},
+        {"answered_seconds": NOW},
+        {"status": "verified", "answered_seconds": True},
+        {"status": "verified", "answered_seconds": math.nan},
+        {"status": "verified", "answered_seconds": math.inf},
+        {"status": "verified", "answered_seconds": -1},
+        {"failures": 1.5},
+        {"failures": -1},
+        {"failures": 2**53},
+        {"failures": True},
+        {"up": 1},
+        {"factor_type": "x" * 65},
+        {"entity_sid": 7},
+        {"entity": None},
+        {"slowed": "yes"},
+        {"identity": "somebody"},
+        [],
+        None,
+        "verified",
+    ],
+)
+def test_what_cannot_be_is_refused(bad: object) -> None:
+    assert Memory.from_fields(bad) is None
+
+
+@pytest.mark.parametrize("name", ["answered_seconds", "last_verified_seconds", "unverified_since_seconds"])
+@pytest.mark.parametrize("seconds", [NOW + 6, 1e8, 0.0])
+def test_the_future_and_a_clock_that_was_never_set_are_not_believed(name: str, seconds: float) -> None:
+    known = {"status": "verified", "answered_seconds": NOW} | {name: seconds}
+    memory = Memory.from_fields(known)
+    assert memory is not None
+    assert not memory.believable(NOW)
+
+
+def test_a_factor_never_tried_has_nothing_to_remember() -> None:
+    assert remember(Ledger(LedgerPolicy()).watch(factor(0)), Moment(NOW, NOW)) is None
+
+
+def restart(ledger: Ledger, now: Moment, *, later: float, interval: float = 300.0) -> Ledger:
+    """Return a ledger that took up what another knew, after so many seconds on another steady clock."""
+    memory = remember(ledger[key(0)], now)
+    after = Ledger(LedgerPolicy())
+    after.watch(factor(0, interval=interval))
+    if memory is not None:
+        after.restore(key(0), memory, Moment(now.wall + later, 5e6))
+    return after
+
+
+def known_after(*results: Answer | Status | Reason) -> tuple[Ledger, Moment]:
+    ledger, now = Ledger(LedgerPolicy()), Moment(NOW, 1e6)
+    ledger.watch(factor(0))
+    for result in results:
+        now = Moment(now.wall + 10, now.steady + 10)
+        ledger.apply(key(0), outcome(result), now)
+    return ledger, now
+
+
+def test_knowledge_is_taken_up_with_its_real_age() -> None:
+    before, now = known_after(Answer(Status.VERIFIED, 1.0, 2.0, "push", "YE1"), Reason.TIMEOUT)
+    after = restart(before, now, later=100)
+    old, new = before[key(0)], after[key(0)]
+    for name in (
+        "status", "last_status", "up", "failures", "last_verified_seconds", "duration_seconds", "created_seconds",
+        "updated_seconds", "factor_type", "entity_sid", "slowed", "interval_seconds", "answered_interval_seconds",
+    ):  # fmt: skip
+        assert getattr(new, name) == getattr(old, name), name
+    assert new.answered_seconds == old.answered_seconds is not None
+    assert new.answered_steady == 5e6 - 110
+    assert after.counts["main", key(0).service_sid] == {"unknown": 0, "verified": 1}
+    assert after.expire(5e6 + 789) == []
+    assert after.expire(5e6 + 791) == [key(0)], "900 s after the answer, which was 110 s before"
+
+
+def test_a_status_that_is_stale_by_now_is_not_claimed() -> None:
+    before, now = known_after(Answer(Status.VERIFIED, 1.0, 2.0, "push", "YE1"))
+    after = restart(before, now, later=901)
+    record = after[key(0)]
+    assert record.status is None
+    assert record.created_seconds is None
+    assert record.last_status is Status.VERIFIED
+    assert record.answered_seconds is not None
+    assert record.last_verified_seconds == now.wall
+    assert after.counts["main", key(0).service_sid] == {"unknown": 1}
+    assert after.expire(9e6) == []
+
+
+def test_a_change_across_the_restart_is_a_change() -> None:
+    before, now = known_after(Status.VERIFIED)
+    after = restart(before, now, later=2000)
+    change = after.apply(key(0), outcome(Status.UNVERIFIED), Moment(now.wall + 2001, 5e6 + 1))
+    assert change == (Status.VERIFIED, Status.UNVERIFIED)
+
+
+def test_the_window_of_an_unverified_factor_goes_on() -> None:
+    before, now = known_after(Status.UNVERIFIED)
+    after = restart(before, now, later=100)
+    assert after[key(0)].interval_seconds == 60
+    after.apply(key(0), outcome(Status.UNVERIFIED), Moment(now.wall + 3601, 5e6 + 3501))
+    assert after[key(0)].interval_seconds == 300
+
+
+def test_an_interval_that_was_slowed_stays_so() -> None:
+    before, now = known_after(Reason.BAD_REQUEST)
+    after = restart(before, now, later=1)
+    assert after[key(0)].interval_seconds == 900
+    assert after[key(0)].up is False
+
+
+def test_a_new_interval_counts_for_what_is_stale() -> None:
+    before, now = known_after(Status.VERIFIED)
+    assert restart(before, now, later=1000, interval=600)[key(0)].status is Status.VERIFIED
+    assert restart(before, now, later=1000, interval=30)[key(0)].status is None
+
+
+def test_a_status_that_was_withdrawn_is_not_claimed_again_by_a_longer_interval() -> None:
+    before, now = known_after(Answer(Status.VERIFIED, 1.0, 2.0))
+    assert before.expire(now.steady + 900) == [key(0)]
+    after = restart(before, Moment(now.wall + 900, now.steady + 900), later=1, interval=86_400)
+    assert after[key(0)].status is None
+    assert after[key(0)].last_status is Status.VERIFIED

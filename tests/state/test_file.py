@@ -1,0 +1,211 @@
+"""The state file: whole or refused, readable by its owner alone, and never in the way of another's file."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import stat
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from exporter.polling.snapshot import Memory
+from exporter.state import file as statefile
+from exporter.state.file import StateFileError, read, sweep, write
+from exporter.verify.outcome import Status
+from exporter.watched import FactorKey
+from tests.polling.test_snapshot import NOW, memories
+from tests.support.factors import key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KNOWN = [(key(n), Memory(status=Status.VERIFIED, answered_seconds=NOW - n)) for n in range(3)]
+on_disk = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.jsonl"
+
+
+@on_disk
+@given(st.dictionaries(st.builds(FactorKey, st.text(), st.text(), st.text()), memories, max_size=5))
+def test_what_is_written_is_read_back(path: Path, known: dict[FactorKey, Memory]) -> None:
+    size = write(path, NOW, known.items())
+    remembered = read(path, NOW)
+    assert remembered is not None
+    assert remembered.memories == known
+    assert (remembered.saved_seconds, remembered.skipped) == (NOW, 0)
+    assert size == path.stat().st_size
+
+
+def test_a_missing_file_is_no_fault(path: Path) -> None:
+    assert read(path, NOW) is None
+
+
+def test_it_is_its_owners_alone_whatever_the_umask(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        write(path, NOW, KNOWN)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_many_lines_are_written_in_chunks(path: Path) -> None:
+    known = [(key(n), Memory(status=Status.VERIFIED, answered_seconds=NOW)) for n in range(2500)]
+    write(path, NOW, known)
+    remembered = read(path, NOW)
+    assert remembered is not None
+    assert len(remembered.memories) == 2500
+
+
+@on_disk
+@given(st.integers(0, 10_000))
+def test_one_that_is_cut_short_is_refused(path: Path, length: int) -> None:
+    write(path, NOW, KNOWN)
+    content = path.read_bytes()
+    path.write_bytes(content[: length % len(content)])
+    with pytest.raises(StateFileError):
+        read(path, NOW)
+
+
+@on_disk
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_one_with_a_changed_byte_is_refused(path: Path, place: int, change: int) -> None:
+    write(path, NOW, KNOWN)
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= change
+    path.write_bytes(content)
+    with pytest.raises(StateFileError):
+        read(path, NOW)
+
+
+def sealed(*lines: object, version: int = 1, **header: object) -> bytes:
+    """Return a file with a good checksum, whatever is in it."""
+    first = {"format": statefile.FORMAT, "version": version, "saved": NOW} | header
+    body = b"".join(json.dumps(line).encode() + b"\n" for line in (first, *lines))
+    return body + hashlib.sha256(body).hexdigest().encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem", "foreign"),
+    [
+        (b"", "is no state file of this exporter; name another file in state.file", True),
+        (b"[polling]\ninterval = '5m'\n", "is no state file of this exporter", True),
+        (b'{"format": "another"}\n', "is no state file of this exporter", True),
+        (b"[" * 5000, "is no state file of this exporter", True),
+        (sealed(version=2), "was written by another version", False),
+        (sealed()[:-1], "is cut short or was changed", False),
+        (sealed(saved="now"), "is cut short or was changed", False),
+        (sealed(saved=True), "is cut short or was changed", False),
+    ],
+)
+def test_refusals(path: Path, content: bytes, problem: str, foreign: bool) -> None:
+    path.write_bytes(content)
+    with pytest.raises(StateFileError, match=problem) as refused:
+        read(path, NOW)
+    assert str(path) in str(refused.value)
+    assert refused.value.foreign == foreign
+
+
+def test_a_pipe_or_a_directory_blocks_nobody(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(StateFileError) as refused:
+        read(path, NOW)
+    assert refused.value.foreign
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(StateFileError):
+        read(path, NOW)
+
+
+def test_one_that_is_too_large_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(path, NOW, KNOWN)
+    monkeypatch.setattr(statefile, "LARGEST_BYTES", 10)
+    with pytest.raises(StateFileError, match="larger than"):
+        read(path, NOW)
+
+
+def test_lines_that_cannot_be_are_left_out_and_counted(path: Path) -> None:
+    good = [*key(1), {"status": "verified", "answered_seconds": NOW}]
+    future = [*key(2), {"status": "verified", "answered_seconds": NOW + 100}]
+    path.write_bytes(sealed(good, future, [], "x", [1, 2, 3, {}], [*key(3), {"status": "odd"}], [*key(4)]))
+    remembered = read(path, NOW)
+    assert remembered is not None
+    assert list(remembered.memories) == [key(1)]
+    assert remembered.skipped == 6
+
+
+def test_a_line_that_is_no_json_is_left_out(path: Path) -> None:
+    body = json.dumps({"format": statefile.FORMAT, "version": 1, "saved": NOW}).encode() + b"\nnot json\n"
+    path.write_bytes(body + hashlib.sha256(body).hexdigest().encode() + b"\n")
+    remembered = read(path, NOW)
+    assert remembered is not None
+    assert remembered.skipped == 1
+
+
+@pytest.mark.parametrize("call", ["fsync", "write"])
+def test_a_write_that_fails_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    write(path, NOW, KNOWN[:1])
+    before = path.read_bytes()
+
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def known() -> Iterator[tuple[FactorKey, Memory]]:
+        yield from KNOWN
+        if call == "write":
+            fail()
+
+    with monkeypatch.context() as patch:
+        if call == "fsync":
+            patch.setattr(os, "fsync", fail)
+        with pytest.raises(
+            StateFileError, match=r"can't be written \(No space left on device\); let its directory"
+        ):
+            write(path, NOW, known())
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StateFileError, match="No such file or directory"):
+        write(tmp_path / "nowhere" / "state", NOW, KNOWN)
+
+
+def test_a_symlink_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    link = tmp_path / "state"
+    link.symlink_to("volume/state")
+    write(link, NOW, KNOWN)
+    assert link.is_symlink()
+    assert [path.name for path in (tmp_path / "volume").iterdir()] == ["state"]
+
+
+def test_what_killed_writers_left_is_swept(path: Path) -> None:
+    write(path, NOW, KNOWN)
+    dead, alive = 2**22 + 1, os.getppid()
+    left = [
+        path.with_name(f".{path.name}.{dead}.0123abcd.tmp"),
+        path.with_name(f".{path.name}.{alive}.0123abcd.tmp"),
+    ]
+    others = [path.with_name(name) for name in (".other.1.0123abcd.tmp", f".{path.name}.tmp", "state.jsonl.1.tmp")]
+    for one in (*left, *others):
+        one.touch()
+    assert sweep(path) == 1
+    assert not left[0].exists()
+    assert left[1].exists()
+    assert sweep(path, time.time() + 601) == 1
+    assert {one.name for one in path.parent.iterdir()} == {path.name, *(one.name for one in others)}
+
+
+def test_nothing_to_sweep_where_there_is_no_directory(tmp_path: Path) -> None:
+    assert sweep(tmp_path / "nowhere" / "state") == 0

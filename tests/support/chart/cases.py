@@ -1,0 +1,66 @@
+"""The fixtures: values, what is given in the cluster beside, and what must come of them.
+
+A valid one is a folder with values.yaml, expected.yaml and, where it names objects of the user's, given.yaml; an
+invalid one has expected.txt, each line of which must stand in Helm's message.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FIXTURES = Path(__file__).parents[2] / "chart" / "fixtures"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One fixture."""
+
+    folder: Path
+
+    @property
+    def values(self) -> Path:
+        """Its values.yaml."""
+        return self.folder / "values.yaml"
+
+    @property
+    def expected(self) -> dict[str, Any]:
+        """What must come of it."""
+        return dict(_read(self.folder / "expected.yaml"))
+
+    @property
+    def given(self) -> list[dict[str, Any]]:
+        """Objects that are in the cluster already: kind, name and files."""
+        path = self.folder / "given.yaml"
+        return list(_read(path)) if path.exists() else []
+
+    @property
+    def message(self) -> list[str]:
+        """What must stand in the message that refuses it."""
+        return (self.folder / "expected.txt").read_text(encoding="utf-8").splitlines()
+
+    def __str__(self) -> str:
+        return self.folder.name
+
+
+def case(name: str) -> Case:
+    """Return a valid fixture by its name."""
+    return Case(FIXTURES / "valid" / name)
+
+
+def cases(sort: str) -> list[Case]:
+    """Return the valid or the invalid ones."""
+    return [Case(folder) for folder in sorted((FIXTURES / sort).iterdir())]
+
+
+@functools.cache
+def _read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+VALID = cases("valid")
+INVALID = cases("invalid")

@@ -1,0 +1,95 @@
+"""Models of the custom resources: the Prometheus operator's from a library, two others as far as they are used.
+
+A model of the library ignores what it doesn't know: compare what it gives back with what it was given.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from cloudcoil.models.prometheus_operator import v1, v1alpha1
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from tests.support.chart.rendering import Manifest
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Metadata(_Strict):
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)
+    namespace: str
+    labels: dict[str, str]
+    annotations: dict[str, str] | None = None
+
+
+class _StoreReference(_Strict):
+    name: str
+    kind: Literal["SecretStore", "ClusterSecretStore"]
+
+
+class _RemoteReference(_Strict):
+    key: str
+    property: str | None = None
+    version: str | None = None
+
+
+class _SecretKey(_Strict):
+    secretKey: str  # noqa: N815 - the field's name in the resource
+    remoteRef: _RemoteReference  # noqa: N815  the resource's own name
+
+
+class _Target(_Strict):
+    name: str
+    creationPolicy: Literal["Owner", "Orphan", "Merge", "None"]  # noqa: N815  the resource's own name
+
+
+class _ExternalSecretSpec(_Strict):
+    refreshInterval: str  # noqa: N815  the resource's own name
+    secretStoreRef: _StoreReference  # noqa: N815  the resource's own name
+    target: _Target
+    data: list[_SecretKey]
+
+
+class ExternalSecret(_Strict):
+    """https://external-secrets.io/latest/api/externalsecret."""
+
+    apiVersion: Literal["external-secrets.io/v1", "external-secrets.io/v1beta1"]  # noqa: N815  the resource's own name
+    kind: Literal["ExternalSecret"]
+    metadata: _Metadata
+    spec: _ExternalSecretSpec
+
+
+class _DashboardSpec(_Strict):
+    instanceSelector: dict[str, Any]  # noqa: N815  the resource's own name
+    allowCrossNamespaceImport: bool  # noqa: N815  the resource's own name
+    resyncPeriod: str  # noqa: N815  the resource's own name
+    folder: str | None = None
+    json_: str = Field(alias="json")
+
+
+class GrafanaDashboard(_Strict):
+    """https://grafana.github.io/grafana-operator/docs/api/#grafanadashboard."""
+
+    apiVersion: Literal["grafana.integreatly.org/v1beta1"]  # noqa: N815  the resource's own name
+    kind: Literal["GrafanaDashboard"]
+    metadata: _Metadata
+    spec: _DashboardSpec
+
+
+MODELS: dict[str, type[BaseModel]] = {
+    "ServiceMonitor": v1.ServiceMonitor,
+    "PodMonitor": v1.PodMonitor,
+    "PrometheusRule": v1.PrometheusRule,
+    "ScrapeConfig": v1alpha1.ScrapeConfig,
+    "ExternalSecret": ExternalSecret,
+    "GrafanaDashboard": GrafanaDashboard,
+}
+
+
+def round_trip(manifest: Manifest) -> Manifest:
+    """Return a custom resource as its model knows it; raises ValidationError where it doesn't fit."""
+    model = MODELS[manifest["kind"]].model_validate(manifest)
+    return model.model_dump(mode="json", by_alias=True, exclude_unset=True)

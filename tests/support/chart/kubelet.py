@@ -1,0 +1,88 @@
+"""What the kubelet does for a pod: its volumes become folders of files, its environment is made."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.chart.rendering import Rendered
+
+Files = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The ConfigMaps and Secrets there are: rendered ones, and those that the user has made."""
+
+    files: dict[tuple[str, str], Files]
+
+    @classmethod
+    def of(cls, rendered: Rendered, given: list[dict[str, Any]]) -> Cluster:
+        """Return the cluster after an installation."""
+        files = {(item["kind"], item["name"]): dict(item["files"]) for item in given}
+        for item in rendered.of_kind("ConfigMap", "Secret"):
+            data = item.get("data", {})
+            if item["kind"] == "Secret":
+                data = {key: base64.b64decode(text, validate=True).decode() for key, text in data.items()}
+            files[item["kind"], item["metadata"]["name"]] = data
+        return cls(files)
+
+    def sources(self, volume: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+        """Yield kind, name and items of all that a volume shows."""
+        for source in volume.get("projected", {}).get("sources", [volume]):
+            if "secret" in source:
+                secret = source["secret"]
+                yield "Secret", secret.get("secretName") or secret["name"], secret.get("items")
+            elif "configMap" in source:
+                yield "ConfigMap", source["configMap"]["name"], source["configMap"].get("items")
+            elif "csi" in source:
+                yield "csi", volume["name"], None
+
+    def content(self, volume: dict[str, Any]) -> Files:
+        """Return the files of a volume; a missing object or key is a KeyError, as it would hold the pod up."""
+        shown: Files = {}
+        for kind, name, items in self.sources(volume):
+            files = self.files[kind, name]
+            chosen = {item["path"]: files[item["key"]] for item in items} if items else files
+            twice = shown.keys() & chosen.keys()
+            assert not twice, f"{volume['name']}: {twice} comes from two sources"
+            shown |= chosen
+        return shown
+
+
+def mount(pod: dict[str, Any], cluster: Cluster, root: Path) -> None:
+    """Lay out what the exporter's container finds below its mounts: links to the files of a hidden folder."""
+    volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+    for place in _exporter(pod)["volumeMounts"]:
+        assert "subPath" not in place, "such a mount never shows a change"
+        folder = root / place["mountPath"].lstrip("/")
+        content = folder / "..2026_11_24_22_45_00.1"
+        content.mkdir(parents=True)
+        (folder / "..data").symlink_to(content.name)
+        volume = volumes.get(place["name"], {"name": place["name"]})
+        for name, text in cluster.content(volume).items():
+            (content / name).write_text(text, encoding="utf-8")
+            (folder / name).symlink_to(f"..data/{name}")
+
+
+def environment(pod: dict[str, Any], name: str) -> dict[str, str]:
+    """Return the environment of the exporter's container in a pod of this name."""
+    fields = {"metadata.name": name}
+    return {
+        item["name"]: item["value"] if "value" in item else fields[item["valueFrom"]["fieldRef"]["fieldPath"]]
+        for item in _exporter(pod).get("env", [])
+    }
+
+
+def arguments(pod: dict[str, Any]) -> list[str]:
+    """Return what the exporter is started with."""
+    return list(_exporter(pod)["args"])
+
+
+def _exporter(pod: dict[str, Any]) -> dict[str, Any]:
+    return next(container for container in pod["spec"]["containers"] if container["name"] == "exporter")

@@ -1,0 +1,96 @@
+"""The boards as they are shipped, taken apart; and what Grafana does to a query before it asks."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+FOLDER = Path(__file__).parents[3] / "grafana" / "dashboards"
+PATHS = tuple(sorted(FOLDER.glob("*.json")))
+VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?:\.[\w.]+)?(?::\w+)?\}|(?P<plain>\w+))")
+
+# What Grafana knows by itself.
+GLOBALS = {"__rate_interval": "5m", "__interval": "1m", "__range": "1h", "__from": "1", "__to": "2"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A query of a panel."""
+
+    board: str
+    panel: Mapping[str, Any]
+    query: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.board}: {self.panel['title']}: {self.query['refId']}"
+
+    @property
+    def expression(self) -> str:
+        return str(self.query["expr"])
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        return self.board, self.panel["title"], self.query["refId"]
+
+
+@cache
+def boards() -> tuple[Mapping[str, Any], ...]:
+    """Return all boards."""
+    return tuple(json.loads(path.read_text(encoding="utf-8")) for path in PATHS)
+
+
+def board(uid: str) -> Mapping[str, Any]:
+    """Return a board."""
+    (found,) = (item for item in boards() if item["uid"] == uid)
+    return found
+
+
+def panels(of: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return a board's panels, rows apart."""
+    return [panel for panel in of["panels"] if panel["type"] != "row"]
+
+
+def targets(of: Mapping[str, Any] | None = None) -> Iterator[Target]:
+    """Yield the queries of all panels, or of one board's."""
+    for item in boards() if of is None else (of,):
+        for panel in panels(item):
+            for query in panel["targets"]:
+                yield Target(item["uid"], panel, query)
+
+
+def variables(of: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return a board's variables by name."""
+    return {item["name"]: item for item in of["templating"]["list"]}
+
+
+def events(of: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return a board's events."""
+    return list(of["annotations"]["list"])
+
+
+def filled(text: str, values: Mapping[str, str] | None = None) -> str:
+    """Return a query as it is asked with every choice at All; KeyError for a variable that isn't there."""
+    known = GLOBALS | {"rows": "100"} | dict.fromkeys(("job", "instance", "account", "service", "factor"), ".+")
+    known |= dict(values or {})
+    return VARIABLE.sub(lambda found: known[found["braced"] or found["plain"]], text)
+
+
+def strings(tree: object) -> Iterator[str]:
+    """Yield every string in a tree of JSON, keys included."""
+    match tree:
+        case str():
+            yield tree
+        case dict():
+            for key, value in tree.items():
+                yield key
+                yield from strings(value)
+        case list():
+            for value in tree:
+                yield from strings(value)

@@ -1,0 +1,73 @@
+"""Factors in every state, as a daemon comes to know them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from exporter.verify.outcome import Attempt, Failure, Operation, Reason
+from tests.support.running_exporter import LeapingClock
+from tests.support.served_exporter import NOT_FOUND, REQUEST_ID, UNVERIFIED, VERIFIED, entries, serving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.support.served_exporter import House
+
+TIMEOUT = Failure(Reason.TIMEOUT, "no complete answer in time")
+ODD_NAME = 'Zoë\'s "factor" \\ <b>日本語</b>'
+
+STATES = {
+    "nothing-watched": (),
+    "never-tried": ("never-tried",),
+    "verified": ("verified",),
+    "unverified": ("unverified",),
+    "not-found": ("not-found",),
+    "failing": ("failing",),
+    "held": ("held",),
+    "stale": ("stale",),
+    "paused": ("paused",),
+    "an-odd-name": (ODD_NAME,),
+    "all": ("never-tried", "verified", "unverified", "not-found", "failing", "held", "stale", "paused", ODD_NAME),
+}
+
+WORDS = {
+    "never-tried": "? unknown",
+    "verified": "✓ verified",
+    "unverified": "✗ unverified",
+    "not-found": "∅ not found",
+    "failing": "? unknown",
+    "held": "✓ verified",
+    "stale": "? unknown",
+    "paused": "‖ paused",
+    ODD_NAME: "✓ verified",
+}
+
+
+@contextlib.asynccontextmanager
+async def world(folder: Path, state: str) -> AsyncIterator[House]:
+    """Serve a daemon whose factors are in these states."""
+    factors = [
+        {**factor, "paused": factor["name"] == "paused", "labels": {"team": 'the "a" team'}}
+        for factor in entries(*STATES[state])
+    ]
+    clock = LeapingClock()
+    async with serving(folder, factors, clock=clock) as house:
+        house.daemon.telemetry.attempted("main", Operation.FETCH, Attempt(VERIFIED, 0.212, 200, REQUEST_ID, 0.05))
+        house.daemon.telemetry.attempted("main", Operation.FETCH, Attempt(TIMEOUT, 10.0))
+        house.daemon.telemetry.started(0.003)
+        told = {
+            "stale": (VERIFIED, TIMEOUT),
+            "verified": (VERIFIED,),
+            ODD_NAME: (VERIFIED,),
+            "unverified": (UNVERIFIED,),
+            "not-found": (NOT_FOUND,),
+            "failing": (TIMEOUT,),
+            "held": (VERIFIED, UNVERIFIED, VERIFIED, TIMEOUT),
+        }
+        for name in STATES[state]:
+            if name in told:
+                house.tell(name, *told[name], ago_seconds=4000 if name == "stale" else 0)
+        house.daemon.poller.tick()
+        yield house

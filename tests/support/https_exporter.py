@@ -1,0 +1,64 @@
+"""A daemon behind a web config file, and clients of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from tests.support.served_exporter import serving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.support.served_exporter import House
+
+PAIR = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
+MUTUAL = f"{PAIR}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n"
+PATIENCE_SECONDS = 30.0
+
+
+@contextlib.asynccontextmanager
+async def behind(folder: Path, text: str, **web: object) -> AsyncIterator[House]:
+    """Serve a daemon with this web config file, which stands in a folder with certificates."""
+    (folder / "web.yml").write_text(text, encoding="utf-8")
+    async with serving(folder, web={"config_file": "web.yml", **web}) as house:
+        yield house
+
+
+def client_context(folder: Path, pair: str = "", version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
+    """Return what a client trusts, and the certificate that it shows."""
+    context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    if pair:
+        context.load_cert_chain(folder / f"{pair}.crt", folder / f"{pair}.key")
+    return context
+
+
+async def get(url: str, context: ssl.SSLContext | bool = True, **headers: str) -> tuple[int, str]:
+    """Ask once, on a connection of its own."""
+    timeout = aiohttp.ClientTimeout(PATIENCE_SECONDS)
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with (
+        aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(ssl=context)) as session,
+        session.get(url, headers=sent) as answer,
+    ):
+        return answer.status, await answer.text()
+
+
+async def handshake(url: str, context: ssl.SSLContext) -> ssl.SSLObject:
+    """Return what a handshake agreed on; raises what went wrong."""
+    host, _, port = url.removeprefix("https://").rpartition(":")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        _reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
+        found = writer.get_extra_info("ssl_object")
+        assert isinstance(found, ssl.SSLObject)
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+    return found

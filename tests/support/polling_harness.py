@@ -1,0 +1,388 @@
+"""Real polling over a scripted client, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from exporter.polling.account import AccountPoller
+from exporter.polling.ledger import Ledger, LedgerPolicy
+from exporter.polling.poller import Poller
+from exporter.polling.schedule import Schedule
+from exporter.polling.throttle import Throttle
+from exporter.verify.outcome import Answer, Attempt, Failure, Outcome, Page, Reason, Status
+from tests.support.factors import code_of
+from tests.support.virtual_time import virtual_clock, virtual_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from exporter.polling.clients import Jam
+    from exporter.polling.record import FactorRecord, StatusChange
+    from exporter.verify.outcome import Operation
+    from exporter.watched import FactorKey, WatchedEntity, WatchedFactor
+
+LATENCY = 0.05
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the scripted API answers: a status, an answer or a reason, after some seconds."""
+
+    result: Status | Reason | Answer = Status.VERIFIED
+    latency: float = LATENCY
+    retry_after: float | None = None
+    concurrent: int | None = None
+
+    def attempt(self, seconds: float) -> Attempt:
+        match self.result:
+            case Status():
+                result: Answer | Failure = Answer(self.result)
+            case Reason():
+                result = Failure(self.result)
+            case _:
+                result = self.result
+        return Attempt(
+            result,
+            seconds,
+            code_of(result),
+            retry_after_seconds=self.retry_after,
+            concurrent_requests=self.concurrent,
+        )
+
+
+@dataclass
+class Call:
+    """One request; ``ended`` is ``None`` while it is under way."""
+
+    key: FactorKey
+    began: float
+    ended: float | None = None
+
+
+class ScriptedClient:
+    """Answers as told: first what ``will`` queued for the factor, then what ``rule`` says.
+
+    Two requests at once for a factor, and one after ``forbid`` was called, are faults that fail the test.
+    A request ``endures`` so many cancellations before it ends; a ``deaf`` client closes without ending any.
+    """
+
+    def __init__(self) -> None:
+        self.loop = virtual_loop()
+        self.calls: list[Call] = []
+        self.rule: Callable[[WatchedFactor], Reply] = lambda _watched: Reply()
+        self.lists: Callable[[WatchedEntity, str | None], Page | Failure] = lambda _entity, _url: Page(())
+        self.listings: list[tuple[float, str, str | None]] = []
+        self.forbidden = ""
+        self.closed_at: float | None = None
+        self.deaf = False
+        self.endures = 0
+        self._next: defaultdict[FactorKey, deque[Reply]] = defaultdict(deque)
+        self._open: dict[FactorKey, asyncio.Future[bool]] = {}
+
+    def will(self, key: FactorKey, *replies: Reply | Status | Reason) -> None:
+        """Queue what the next requests for a factor are answered."""
+        self._next[key].extend(reply if isinstance(reply, Reply) else Reply(reply) for reply in replies)
+
+    def forbid(self, why: str) -> None:
+        """Let no further request begin; an empty text allows them again."""
+        self.forbidden = why
+
+    @property
+    def open(self) -> int:
+        return len(self._open)
+
+    def asked(self, key: FactorKey) -> list[float]:
+        """Return when requests for a factor began."""
+        return [call.began for call in self.calls if call.key == key]
+
+    def most_in_a_second(self) -> int:
+        """Return the largest number of requests that began within any one second."""
+        begun = [call.began for call in self.calls]
+        most = first = 0
+        for last, moment in enumerate(begun):
+            while begun[first] <= moment - 1 + 1e-6:
+                first += 1
+            most = max(most, last - first + 1)
+        return most
+
+    async def fetch_factor(self, watched: WatchedFactor) -> Attempt:
+        key, began = watched.key, self.loop.time()
+        if key in self._open:
+            self.loop.fault(f"two fetches at once for {watched.name} at {began:g} s")
+        if self.forbidden:
+            self.loop.fault(f"a request for {watched.name} at {began:g} s: {self.forbidden}")
+        reply = self._next[key].popleft() if self._next[key] else self.rule(watched)
+        call = Call(key, began)
+        self.calls.append(call)
+        ended = self._open[key] = self.loop.create_future()
+        timer = self.loop.call_later(reply.latency, _settle, ended, True)
+        try:
+            answered = await self._settled(ended)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.2)  # as a connection that takes its time to close
+            raise
+        finally:
+            timer.cancel()
+            self._open.pop(key, None)
+            call.ended = self.loop.time()
+        seconds = call.ended - began
+        return reply.attempt(seconds) if answered else Attempt(Failure(Reason.CONNECT), seconds)
+
+    async def _settled(self, ended: asyncio.Future[bool]) -> bool:
+        while True:
+            try:
+                return await asyncio.shield(ended)
+            except asyncio.CancelledError:
+                if self.endures == 0:
+                    raise
+                self.endures -= 1
+
+    async def list_factors(self, entity: WatchedEntity, page_url: str | None = None) -> Attempt:
+        """Answer as ``lists`` says; a call is kept in ``listings``."""
+        if self.forbidden:
+            self.loop.fault(f"a list of {entity.name} at {self.loop.time():g} s: {self.forbidden}")
+        self.listings.append((self.loop.time(), entity.name, page_url))
+        await asyncio.sleep(LATENCY)
+        result = self.lists(entity, page_url)
+        return Attempt(result, LATENCY, 200 if isinstance(result, Page) else code_of(result))
+
+    async def aclose(self) -> None:
+        self.closed_at = self.loop.time()
+        if not self.deaf:
+            for ended in self._open.values():
+                _settle(ended, False)
+
+
+def _settle(future: asyncio.Future[bool], answered: bool) -> None:
+    if not future.done():
+        future.set_result(answered)
+
+
+@dataclass
+class Ended:
+    """A fetch that ended, as the observer was told."""
+
+    at: float
+    key: FactorKey
+    outcome: Outcome
+    change: StatusChange | None
+
+    @property
+    def what(self) -> Status | Reason:
+        result = self.outcome.result
+        return result.status if isinstance(result, Answer) else result.reason
+
+
+@dataclass
+class Diary:
+    """An observer that writes down all that it is told, with the loop's time."""
+
+    fetches: list[Ended] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+    lags: list[tuple[float, float]] = field(default_factory=list)
+    retries: list[float] = field(default_factory=list)
+    watched_names: list[str] = field(default_factory=list)
+    revised_names: list[str] = field(default_factory=list)
+    forgotten_names: list[str] = field(default_factory=list)
+    withdrawals: list[tuple[float, FactorKey]] = field(default_factory=list)
+    intervals: list[tuple[float, FactorKey, float]] = field(default_factory=list)
+    walks: list[tuple[float, str, int | Failure]] = field(default_factory=list)
+    forgotten_entities: list[str] = field(default_factory=list)
+    refusals: list[tuple[float, Reason]] = field(default_factory=list)
+    acceptances: list[float] = field(default_factory=list)
+    rate_limits: list[tuple[float, float, int]] = field(default_factory=list)
+    budgets: list[tuple[float, float, float, float]] = field(default_factory=list)
+    rotations: list[tuple[float, Jam]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._loop = virtual_loop()
+
+    def of(self, key: FactorKey) -> list[Ended]:
+        return [ended for ended in self.fetches if ended.key == key]
+
+    def watched(self, record: FactorRecord) -> None:
+        self.watched_names.append(record.watched.name)
+
+    def revised(self, record: FactorRecord) -> None:
+        self.revised_names.append(record.watched.name)
+
+    def forgotten(self, record: FactorRecord) -> None:
+        self.forgotten_names.append(record.watched.name)
+
+    def attempted(self, account: str, operation: Operation, attempt: Attempt) -> None:
+        assert (account, operation) != ("", "")
+        self.attempts.append(attempt)
+
+    def retried(self, account: str) -> None:
+        assert account
+        self.retries.append(self._loop.time())
+
+    def started(self, lag_seconds: float) -> None:
+        self.lags.append((self._loop.time(), lag_seconds))
+
+    def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
+        self.fetches.append(Ended(self._loop.time(), record.watched.key, outcome, change))
+
+    def withdrawn(self, record: FactorRecord) -> None:
+        self.withdrawals.append((self._loop.time(), record.watched.key))
+
+    def interval_changed(self, record: FactorRecord) -> None:
+        self.intervals.append((self._loop.time(), record.watched.key, record.interval_seconds))
+
+    def walked(self, entity: WatchedEntity, found: int) -> None:
+        self.walks.append((self._loop.time(), entity.name, found))
+
+    def walk_failed(self, entity: WatchedEntity, failure: Failure) -> None:
+        self.walks.append((self._loop.time(), entity.name, failure))
+
+    def entity_forgotten(self, entity: WatchedEntity) -> None:
+        self.forgotten_entities.append(entity.name)
+
+    def credentials_refused(self, account: str, failure: Failure) -> None:
+        assert account
+        self.refusals.append((self._loop.time(), failure.reason))
+
+    def credentials_accepted(self, account: str) -> None:
+        assert account
+        self.acceptances.append(self._loop.time())
+
+    def rate_limited(self, account: str, pause_seconds: float, concurrency_limit: int) -> None:
+        assert account
+        self.rate_limits.append((self._loop.time(), pause_seconds, concurrency_limit))
+
+    def over_budget(self, account: str, stretch: float, demand: float, budget: float) -> None:
+        assert account
+        self.budgets.append((self._loop.time(), stretch, demand, budget))
+
+    def client_rotated(self, account: str, why: Jam) -> None:
+        assert account
+        self.rotations.append((self._loop.time(), why))
+
+
+class Jitter(random.Random):
+    """Full jitter at a fixed share of its range; the ranges that were asked for are kept."""
+
+    def __init__(self, share: float = 1.0) -> None:
+        super().__init__(0)
+        self.share = share
+        self.ranges: list[tuple[float, float]] = []
+
+    def uniform(self, a: float, b: float) -> float:
+        self.ranges.append((a, b))
+        return a + self.share * (b - a)
+
+
+class Rig:
+    """A poller with the real ledger, schedule and throttle; each account has its own scripted client.
+
+    Nothing happens by itself: ``offer`` makes factors due, ``run`` lets time pass with a tick each second.
+    """
+
+    def __init__(
+        self,
+        watched: Iterable[WatchedFactor],
+        *,
+        rate: float = 100.0,
+        concurrency: int = 4,
+        max_attempts: int = 3,
+        policy: LedgerPolicy | None = None,
+        reread: Callable[[], bool] = lambda: False,
+        patient: bool = False,
+        timeout: float = math.inf,
+        new_client: Callable[[], ScriptedClient] | None = None,
+        wall: Callable[[], float] | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        watched = list(watched)
+        self.loop = virtual_loop()
+        self.clock = virtual_clock(wall)
+        self.diary = Diary()
+        self.ledger = Ledger(policy or LedgerPolicy())
+        self.schedule: Schedule[FactorKey] = Schedule()
+        self.jitter = rng or Jitter()
+        self.clients = {account: ScriptedClient() for account in dict.fromkeys(w.key.account for w in watched)}
+        self.accounts = {
+            name: AccountPoller(
+                name,
+                client=client,
+                throttle=Throttle(requests_per_second=rate, max_concurrency=concurrency),
+                ledger=self.ledger,
+                schedule=self.schedule,
+                observer=self.diary,
+                clock=self.clock,
+                rng=self.jitter,
+                max_attempts=max_attempts,
+                timeout_seconds=timeout,
+                reread_password=reread,
+                new_client=new_client,
+                patient=patient,
+            )
+            for name, client in self.clients.items()
+        }
+        self.poller = Poller(
+            accounts=self.accounts,
+            ledger=self.ledger,
+            schedule=self.schedule,
+            observer=self.diary,
+            clock=self.clock,
+        )
+        self.poller.watch(watched)
+
+    @property
+    def account(self) -> AccountPoller:
+        return self.accounts["main"]
+
+    @property
+    def client(self) -> ScriptedClient:
+        return self.clients["main"]
+
+    @property
+    def throttle(self) -> Throttle:
+        return self.account.throttle
+
+    @property
+    def now(self) -> float:
+        return self.loop.time()
+
+    def offer(self, *keys: FactorKey) -> None:
+        """Make factors due at this moment, as a tick does."""
+        for key in keys:
+            self.schedule._due[key] = None  # as if popped
+            self.accounts[key.account].offer(key, self.clock.steady())
+        for account in self.accounts.values():
+            account.pump()
+
+    async def run(self, seconds: float, *, every: float = 1.0, and_each: Callable[[], None] | None = None) -> None:
+        """Let time pass with a tick each second."""
+        end = self.now + seconds
+        while self.now < end - 1e-9:
+            self.poller.tick()
+            if and_each is not None:
+                and_each()
+            await asyncio.sleep(min(every, end - self.now))
+
+    async def until(self, condition: Callable[[], bool], *, within: float = 60.0) -> None:
+        """Let time pass without a tick until something is so."""
+        for _ in range(round(within * 100)):
+            if condition():
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"not so within {within:g} s")
+
+    def slot_after(self, key: FactorKey) -> float:
+        """Return the factor's next regular slot, in the loop's seconds."""
+        now = self.clock.steady()
+        return self.schedule.next_due(key, now, self.ledger[key].interval_seconds) - now + self.now
+
+    def last(self, key: FactorKey) -> Ended:
+        return self.diary.of(key)[-1]
+
+    def forget(self, key: FactorKey) -> None:
+        """Stop watching a factor."""
+        self.ledger.forget(key)
+        self.schedule.remove(key)

@@ -1,0 +1,1 @@
+"""The long proofs, which also run by hand at full size."""

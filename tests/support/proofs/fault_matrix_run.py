@@ -1,0 +1,262 @@
+"""The fault matrix run against the daemon: each row verified first, then struck, then mended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import logging
+import random
+import re
+import socket
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from exporter.logs.output import EventFormatter
+from exporter.simulator import Fault, Simulator
+from exporter.verify.outcome import Reason
+from tests.support.config_files import account_of, entry, write_config
+from tests.support.proofs.fault_matrix import ATTEMPTS, Row, Upset
+from tests.support.proofs.server_outages import NAME, Certificates, Server
+from tests.support.running_exporter import LeapingClock, running
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from exporter.simulator import SimulatedFactor
+    from tests.support.running_exporter import Exporter
+    from tests.support.scrape import Scrape
+
+HOUR_SECONDS = 3600.0
+PATIENCE_SECONDS = 60.0
+AMPLE = "10s"  # both sides share a loop, which a bomb keeps busy: nothing else is to be late
+SHORT = "1500ms"  # where being late is what is looked at
+STEADY = ("last_success_timestamp_seconds", "last_verified_timestamp_seconds", "created_timestamp_seconds")
+
+
+class Shortest(random.Random):
+    """Backoffs of next to no length: the matrix is about what is retried, not about when."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return min(0.01, b)
+
+
+class Longest(random.Random):
+    """Backoffs as long as they may be, where a pause is to be seen."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return max(a, b)
+
+
+@dataclass
+class Seen:
+    """What was seen of a row: its lines in the log, and the scrapes before, while and after it was struck."""
+
+    row: Row
+    before: Scrape
+    struck: Scrape
+    after: Scrape
+    log: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _World:
+    """The simulators, and which serves which row."""
+
+    shared: Simulator
+    folder: Path
+    certificates: Certificates
+    servers: dict[str, Server] = field(default_factory=dict)
+    factors: dict[str, SimulatedFactor] = field(default_factory=dict)
+    passwords: dict[str, Path] = field(default_factory=dict)
+
+    def simulator_of(self, row: Row) -> Simulator:
+        return self.servers[row.account].simulator if row.account in self.servers else self.shared
+
+
+@contextlib.asynccontextmanager
+async def _world(rows: Sequence[Row]) -> AsyncIterator[_World]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        certificates = Certificates(folder)
+        world = _World(Simulator(seed=1), folder, certificates)
+        await world.shared.start(host="127.0.0.1", ssl_context=certificates.context())
+        try:
+            for number, row in enumerate(rows):
+                if isinstance(row.made_by, Upset):
+                    server = Server(row.made_by, certificates, Simulator(seed=100 + number))
+                    world.servers[row.account] = server
+                    await server.start()
+                service = world.simulator_of(row).add_service(service_sid=f"VA{number + 1:032x}")
+                world.factors[row.account] = world.simulator_of(row).add_factor(service_sid=service.sid)
+            yield world
+        finally:
+            await world.shared.stop()
+            for server in world.servers.values():
+                await server.stop()
+
+
+def _config(world: _World, rows: Sequence[Row], max_attempts: int, timeout: str) -> Path:
+    accounts, entries = {}, []
+    port = world.shared.base_url.rpartition(":")[2]
+    for row in rows:
+        simulator, factor = world.simulator_of(row), world.factors[row.account]
+        server = world.servers.get(row.account)
+        password = world.folder / f"{row.account}.password"
+        password.write_text(simulator.password, encoding="utf-8")
+        world.passwords[row.account] = password
+        accounts[row.account] = account_of(
+            simulator,
+            base_url=server.base_url if server else f"https://localhost:{port}",
+            ca_file=str(world.certificates.ca_file),
+            password=None,
+            password_file=str(password),
+        )
+        entries.append(entry(row.account, factor, account=row.account))
+        if row.alone:
+            other = simulator.add_factor(service_sid=factor.service_sid)
+            entries.append(entry(f"{row.account}-other", other, account=row.account))
+    polling = {
+        "interval": "1h",
+        "unverified_interval": "1h",
+        "not_found_interval": "2h",
+        "timeout": timeout,
+        "max_attempts": max_attempts,
+        "stale_after": 16,
+    }
+    return write_config(world.folder / "config.toml", accounts, entries, polling=polling)
+
+
+async def run(
+    rows: Sequence[Row],
+    *,
+    max_attempts: int = ATTEMPTS,
+    jitter: type[random.Random] = Shortest,
+    attempt_timeout: str = AMPLE,
+) -> dict[str, Seen]:
+    """Strike every row and mend it, all at once; return what was seen by the rows' names."""
+    async with _world(rows) as world:
+        path = _config(world, rows, max_attempts, attempt_timeout)
+        clock = LeapingClock()
+        with _log() as lines, _haste(world):
+            async with running(path, clock=clock, rng=jitter()) as exporter:
+                clock.leap(HOUR_SECONDS)
+                before = await _until(exporter, rows, lambda page, row: page.factor("verified", row.account) == 1)
+                await _strike(world, rows)
+                _forget_names(exporter, rows)
+                quiet = len(lines())
+                clock.leap(HOUR_SECONDS)
+                struck = await _until(exporter, rows, lambda page, row: _is_struck(page, before, row))
+                await asyncio.sleep(0.3)  # for whatever else would happen
+                struck = await exporter.scrape()
+                told = lines()[quiet:]
+                await _mend(world, rows)
+                clock.leap(2 * HOUR_SECONDS)
+                after = await _until(exporter, rows, lambda page, row: _is_mended(page, struck, row))
+        everything = "\n".join(lines())
+        for factor in world.factors.values():
+            assert factor.identity not in everything
+        assert world.shared.password not in everything
+    return {row.name: Seen(row, before, struck, after, _lines_of(told, row)) for row in rows}
+
+
+def _lines_of(lines: list[str], row: Row) -> list[str]:
+    mark = re.compile(rf"(account|factor)={re.escape(row.account)}(-other)?( |$)")
+    return [line for line in lines if mark.search(line)]
+
+
+async def _until(exporter: Exporter, rows: Sequence[Row], holds: Any) -> Scrape:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + PATIENCE_SECONDS
+    while True:
+        page = await exporter.scrape()
+        missing = [row.name for row in rows if not holds(page, row)]
+        if not missing:
+            return page
+        assert loop.time() < end, f"not in time: {missing}"
+        await asyncio.sleep(0.05)
+
+
+def _is_struck(page: Scrape, before: Scrape, row: Row) -> bool:
+    if isinstance(row.result, Reason):
+        return page.factor("up", row.account) == 0 and (
+            not row.paused or page.value("twilio_verify_api_paused", account=row.account) == 1
+        )
+    name = "last_success_timestamp_seconds"
+    return (page.factor(name, row.account) or 0) > (before.factor(name, row.account) or 0)
+
+
+def _is_mended(page: Scrape, struck: Scrape, row: Row) -> bool:
+    name = "last_success_timestamp_seconds"
+    newer = (page.factor(name, row.account) or 0) > (struck.factor(name, row.account) or 0)
+    return newer and page.factor("verified", row.account) == 1 and page.factor("up", row.account) == 1
+
+
+async def _strike(world: _World, rows: Sequence[Row]) -> None:
+    for row in rows:
+        match row.made_by:
+            case Upset():
+                await world.servers[row.account].strike()
+            case Fault() as fault:
+                factor = world.factors[row.account]
+                document = {name: getattr(fault, name) for name in fault.__slots__ if name != "factor_sid"}
+                only = {"factor_sid": factor.sid} if row.alone else {"service_sid": factor.service_sid}
+                world.shared.faults.add(Fault(**(document | only)))
+
+
+def _forget_names(exporter: Exporter, rows: Sequence[Row]) -> None:
+    """Give accounts whose name server fails a fresh client: one that runs keeps an address for some seconds."""
+    daemon = exporter.daemon
+    for row in rows:
+        if row.made_by is Upset.NO_NAME:
+            daemon.poller.accounts[row.account].use(daemon._client(daemon.config, row.account))
+
+
+async def _mend(world: _World, rows: Sequence[Row]) -> None:
+    world.shared.faults.clear()
+    for row in rows:
+        if isinstance(row.made_by, Upset):
+            server = world.servers[row.account]
+            await server.mend()
+            world.passwords[row.account].write_text(server.simulator.password, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _haste(world: _World) -> Iterator[None]:
+    """Let ticks, file watches and probes come soon, and resolve the one made-up name."""
+    ask = socket.getaddrinfo
+
+    def resolve(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host != NAME:
+            return ask(host, *arguments, **options)
+        if any(server.name_fails for server in world.servers.values()):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return ask("127.0.0.1", *arguments, **options)
+
+    with (
+        mock.patch("exporter.daemon.jobs.DISPATCH_SECONDS", 0.1),
+        mock.patch("exporter.daemon.jobs.WATCH_SECONDS", 0.2),
+        mock.patch("exporter.polling.refusals.PROBE_SECONDS", 0.5),
+        mock.patch("socket.getaddrinfo", resolve),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _log() -> Iterator[Any]:
+    """Gather what the daemon logs, in the form that it is written in, with nothing taken out."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(EventFormatter("logfmt", lambda text: text))  # type: ignore[arg-type]  # nothing is redacted here
+    log = logging.getLogger("exporter")
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield lambda: stream.getvalue().splitlines()
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)

@@ -1,0 +1,254 @@
+"""A day of polling in virtual time: the daemon's own parts over an API in memory that fails now and then.
+
+``python -m tests.support.proofs.virtual_day`` prints what was seen as JSON; the defaults are the full size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import random
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from exporter.config import load
+from exporter.daemon.daemon import Daemon
+from tests.support.config_files import write_config
+from tests.support.scrape import Scrape
+from tests.support.virtual_time import run_virtual, virtual_clock
+
+if TYPE_CHECKING:
+    from exporter.config import Config
+
+SERVICES = tuple("VA" + digit * 32 for digit in "12345")
+TIMEOUT_SECONDS = 10.0
+LONGEST_LOOK_SECONDS = 3 * TIMEOUT_SECONDS + 3.0  # three attempts and the pauses between them
+_TICK_SECONDS = 2.0
+_DATE = "2026-01-01T00:00:00Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What is asked: how many factors, for how long, and the share of requests that go wrong."""
+
+    factors: int = 2000
+    hours: float = 24.0
+    warm_up_hours: float = 2.0
+    faults: float = 0.05
+    seed: int = 1
+
+
+@dataclass(slots=True)
+class Seen:
+    """What came of it; ``faults`` is empty when all went well. Memory is resident, in bytes."""
+
+    requests: int = 0
+    fetches: int = 0
+    retries: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    missed: int = 0
+    late_seconds: float = 0.0
+    memory_warm: int = 0
+    memory_end: int = 0
+    seconds: float = 0.0
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def growth(self) -> float:
+        """Growth of memory after the warm-up, as a share."""
+        return self.memory_end / self.memory_warm - 1
+
+
+class ApiInMemory(httpx.AsyncBaseTransport):
+    """The Verify API behind httpx's transport interface: counts each request and how it was answered."""
+
+    def __init__(self, rng: random.Random, faults: float) -> None:
+        self.by_code: Counter[str] = Counter()
+        self.verified: dict[str, bool] = {}
+        self._rng = rng
+        self._faults = faults
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        sid = request.url.path.rpartition("/")[2]
+        fault = self._rng.choice(_FAULTS) if self._rng.random() < self._faults else None
+        if fault == "timeout":
+            self.by_code["none"] += 1
+            await asyncio.sleep(2 * TIMEOUT_SECONDS)
+        await asyncio.sleep(self._rng.uniform(0.02, 0.3))
+        if fault == "reset":
+            self.by_code["none"] += 1
+            raise ConnectionResetError(104, "Connection reset by peer")
+        if fault == "html":
+            return self._answer(200, content=b"<html>")
+        if isinstance(fault, int):
+            return self._answer(fault, json={"code": 20500, "status": fault})
+        if sid not in self.verified:
+            return self._answer(404, json={"code": 20404, "status": 404})
+        status = "verified" if self.verified[sid] else "unverified"
+        return self._answer(
+            200,
+            json={
+                "sid": sid,
+                "status": status,
+                "factor_type": "push",
+                "date_created": _DATE,
+                "date_updated": _DATE,
+            },
+        )
+
+    def _answer(self, code: int, **content: Any) -> httpx.Response:
+        self.by_code[str(code)] += 1
+        return httpx.Response(code, headers={"Twilio-Request-Id": "RQ" + "0" * 32}, **content)
+
+
+_FAULTS = ("timeout", "reset", "html", 500, 502, 503, 503)
+
+
+class Witness:
+    """Sees every look at a factor begin, and that none is left out for longer than its interval."""
+
+    def __init__(self, daemon: Daemon, seen: Seen) -> None:
+        self._daemon = daemon
+        self._seen = seen
+        self._asked: dict[Any, tuple[float, float]] = {}
+        self._started = daemon.poller.accounts["main"]._start  # seen where a due look takes its slot
+        daemon.poller.accounts["main"]._turns._start = self.start
+
+    def start(self, key: Any, lag_seconds: float) -> None:
+        now = self._daemon.clock.steady()
+        if key in self._asked:
+            before, interval = self._asked[key]
+            if now - before > max(interval, self._daemon.ledger[key].interval_seconds) + LONGEST_LOOK_SECONDS:
+                self._seen.missed += 1
+        self._asked[key] = now, self._daemon.ledger[key].interval_seconds
+        self._seen.late_seconds = max(self._seen.late_seconds, lag_seconds)
+        self._started(key, lag_seconds)
+
+    def end(self) -> None:
+        """Count the factors that nobody asked for any more."""
+        now = self._daemon.clock.steady()
+        for record in self._daemon.ledger:
+            before, _ = self._asked.get(record.watched.key, (0.0, 0.0))
+            if now - before > record.interval_seconds + LONGEST_LOOK_SECONDS:
+                self._seen.missed += 1
+
+
+async def live_through(day: Day, config: Config, api: ApiInMemory, rng: random.Random) -> Seen:
+    """Let the daemon poll for as long as the day says, statuses changing meanwhile."""
+    loop, seen, began = asyncio.get_running_loop(), Seen(), time.monotonic()
+    daemon = Daemon(config, transport=lambda _account: api, clock=virtual_clock(), rng=rng)
+    witness = Witness(daemon, seen)
+    daemon.roster.list(config.factors)
+    sids = [watched.key.factor_sid for watched in config.factors]
+    for second in range(round(day.hours * 3600)):
+        daemon.poller.tick()
+        if second % 10 == 0:
+            daemon.keep_house()
+        if second % 20 == 0:
+            sid = rng.choice(sids)
+            if api.verified.pop(sid, None) is None or rng.random() < 0.8:
+                api.verified[sid] = rng.random() < 0.8
+        if second % 900 == 0:
+            check(Scrape(bytes(daemon.exposition(openmetrics=False)).decode()), seen)
+        if second == round(day.warm_up_hours * 3600):
+            seen.memory_warm = resident_bytes()
+        await asyncio.sleep(max(0.0, second + 1 - loop.time()))
+    seen.memory_end = resident_bytes()
+    witness.end()
+    while daemon.poller.accounts["main"].busy:  # noqa: ASYNC110 - in virtual time: what is due comes to its end
+        await asyncio.sleep(1)
+    await daemon.poller.drain(0)
+    compare(daemon, api, seen)
+    seen.seconds = round(time.monotonic() - began, 1)
+    return seen
+
+
+def check(page: Scrape, seen: Seen) -> None:
+    """See that the aggregates of a scrape are those of its factors."""
+    counts = page.counts()
+    for status, shown in (("verified", 1.0), ("unverified", 0.0)):
+        if counts[status] != sum(s.value == shown for s in page.samples("twilio_verify_factor_verified")):
+            seen.faults.append(f"{status} factors are miscounted")
+    if page.total("twilio_verify_factor_fetch_failures_total") != page.total("twilio_verify_fetch_failures_total"):
+        seen.faults.append("the failures of the factors are not those of their services")
+
+
+def compare(daemon: Daemon, api: ApiInMemory, seen: Seen) -> None:
+    """See that every counter equals what the API counted itself."""
+    page = Scrape(bytes(daemon.exposition(openmetrics=False)).decode())
+    check(page, seen)
+    counted = {
+        sample.labels["code"]: int(sample.value) for sample in page.samples("twilio_verify_api_requests_total")
+    }
+    if counted != dict(api.by_code):
+        seen.faults.append(f"requests: {counted} here, {dict(api.by_code)} at the API")
+    seen.requests = api.by_code.total()
+    seen.fetches = int(page.total("twilio_verify_fetches_total"))
+    seen.retries = int(page.total("twilio_verify_api_retries_total"))
+    seen.failures = {reason: int(count) for reason, count in page.failures().items()}
+    if seen.fetches + seen.retries != seen.requests:
+        seen.faults.append(f"{seen.fetches} fetches and {seen.retries} retries are not {seen.requests} requests")
+    durations = page.total("twilio_verify_api_request_duration_seconds_count")
+    if durations != seen.requests:
+        seen.faults.append(f"{durations:g} durations of {seen.requests} requests")
+
+
+def resident_bytes() -> int:
+    """Return the process's resident memory, once what is garbage is gone."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * 4096
+
+
+def run(day: Day) -> Seen:
+    """Live through a day and return what was seen."""
+    rng = random.Random(day.seed)
+    api = ApiInMemory(rng, day.faults)
+    with tempfile.TemporaryDirectory() as folder:
+        entries = [
+            {
+                "name": f"factor-{number}",
+                "service_sid": SERVICES[number % len(SERVICES)],
+                "identity": f"identity-{number:06d}",
+                "factor_sid": f"YF{rng.getrandbits(128):032x}",
+            }
+            for number in range(day.factors)
+        ]
+        api.verified = {str(entry["factor_sid"]): rng.random() < 0.9 for entry in entries if rng.random() < 0.97}
+        account = {
+            "account_sid": "AC" + "0" * 32,
+            "password": "made-up",
+            "requests_per_second": 100,
+            "max_concurrency": 16,
+        }
+        path = write_config(
+            Path(folder) / "config.toml",
+            {"main": account},
+            entries,
+            polling={"interval": "5m", "unverified_interval": "1m", "timeout": "10s", "shutdown_timeout": "8s"},
+        )
+        config = load(path, environ={}, flags={})
+    return run_virtual(live_through(day, config, api, rng))
+
+
+def main() -> None:
+    usual = Day()
+    parser = argparse.ArgumentParser(description="a day of polling in virtual time")
+    parser.add_argument("--factors", type=int, default=usual.factors)
+    parser.add_argument("--hours", type=float, default=usual.hours)
+    parser.add_argument("--warm-up-hours", type=float, default=usual.warm_up_hours)
+    arguments = parser.parse_args()
+    seen = run(Day(arguments.factors, arguments.hours, arguments.warm_up_hours))
+    print(json.dumps(asdict(seen) | {"growth": seen.growth}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""Cases of the alerts of the exporter itself."""
+
+from __future__ import annotations
+
+from tests.support.rules.cases import JOB, POD_A, POD_B, Case, Told, name
+
+_BOARD = "twilio-verify-exporter"
+_DOWN = "ExporterDown"
+_ABSENT = "ExporterAbsent"
+_STALLED = "SchedulerStalled"
+_LAGGING = "ScheduleLagging"
+_RELOAD = "ConfigReloadFailed"
+_RESTARTING = "ExporterRestarting"
+_TICK = "twilio_verify_exporter_last_tick_timestamp_seconds"
+_LOADED = "twilio_verify_exporter_config_last_reload_successful"
+_START = "process_start_time_seconds"
+
+
+def up(values: str, pod: dict[str, str] = POD_A, job: dict[str, str] = JOB) -> dict[str, str]:
+    """Return whether a target could be scraped."""
+    return {name("up", job, pod): values}
+
+
+def lag(started: str, punctual: str, pod: dict[str, str] = POD_A) -> dict[str, str]:
+    """Return the fetches that started, and those that did within a minute; half as many did within 15 s."""
+    metric = "twilio_verify_exporter_schedule_lag_seconds"
+    return {
+        name(f"{metric}_count", JOB, pod): started,
+        name(f"{metric}_bucket", JOB, {"le": "60.0"}, pod): punctual,
+        name(f"{metric}_bucket", JOB, {"le": "+Inf"}, pod): started,
+    }
+
+
+REACHED = (
+    Case(
+        "not scraped for a while",
+        _DOWN,
+        up("1x4 0x24 1x10"),
+        {4: [], 9: [], 10: [JOB], 29: [JOB], 30: []},
+        Told(
+            15,
+            JOB,
+            "The exporter can't be scraped.",
+            "No target of job verify-factor-exporter answers Prometheus: nothing new is known of any factor. "
+            "Alerts of factors end after 15 minutes though nothing was mended.",
+            _BOARD,
+        ),
+    ),
+    Case("of two replicas one is down", _DOWN, up("0x40") | up("1x40", POD_B), {10: [], 40: []}),
+    Case("two replicas make one alert", _DOWN, up("0x40") | up("0x40", POD_B), {4: [], 5: [JOB], 40: [JOB]}),
+    Case("a pod is replaced", _DOWN, up("1x9 0x2 stale") | up("_x11 1x20", POD_B), {15: [], 30: []}),
+    Case(
+        "down, and down in another pod: the same alert",
+        _DOWN,
+        up("0x9 stale") | up("_x10 0x20", POD_B),
+        {9: [JOB], 10: [JOB], 11: [JOB], 30: [JOB]},
+    ),
+    Case("another job is down", _DOWN, up("1x40") | up("0x40", job={"job": "other"}), {10: [], 40: []}),
+    Case("one good scrape among bad ones", _DOWN, up("0x3 1 0x3 1 0x3 1 0x3"), {5: [], 9: [], 13: [], 16: []}),
+    Case(
+        "no target, and one again",
+        _ABSENT,
+        up("1x4 stale _x24 1x5") | up("1x60", job={"job": "other"}),
+        {4: [], 14: [], 15: [JOB], 29: [JOB], 30: []},
+        Told(
+            20,
+            JOB,
+            "Prometheus knows no exporter.",
+            "Prometheus has no target of job verify-factor-exporter: the exporter is not running, or the scrape "
+            "configuration does not find it.",
+            _BOARD,
+        ),
+        alone=True,
+    ),
+    Case("never a target", _ABSENT, up("1x60", job={"job": "other"}), {9: [], 10: [JOB], 60: [JOB]}, alone=True),
+    Case("a target that is down is there", _ABSENT, up("0x60"), {10: [], 60: []}, alone=True),
+    Case(
+        "a pod is replaced within minutes",
+        _ABSENT,
+        up("1x4 stale") | up("_x12 1x20", POD_B),
+        {12: [], 13: [], 30: []},
+        alone=True,
+    ),
+)
+
+SCHEDULED = (
+    Case(
+        "no tick for a while",
+        _STALLED,
+        {name(_TICK, JOB, POD_A): "0+60x4 240x24 1800+60x10"},
+        {6: [], 8: [], 9: [JOB], 29: [JOB], 30: []},
+        Told(
+            10,
+            JOB,
+            "The scheduler of the exporter stands still.",
+            "An exporter of job verify-factor-exporter has not begun a fetch for 6m 0s: what it shows is "
+            "growing old.",
+            _BOARD,
+        ),
+    ),
+    Case("two minutes ago", _STALLED, {name(_TICK, JOB, POD_A): "-120+60x60"}, {5: [], 60: []}),
+    Case(
+        "a little over two minutes ago",
+        _STALLED,
+        {name(_TICK, JOB, POD_A): "-125+60x60"},
+        {1: [], 2: [JOB], 60: [JOB]},
+    ),
+    Case("a little under two minutes ago", _STALLED, {name(_TICK, JOB, POD_A): "-115+60x60"}, {5: [], 60: []}),
+    Case(
+        "of two shards one stands still",
+        _STALLED,
+        {name(_TICK, JOB, POD_A): "0x30", name(_TICK, JOB, POD_B): "0+60x30"},
+        {4: [], 5: [JOB], 30: [JOB]},
+    ),
+    Case(
+        "two shards make one alert",
+        _STALLED,
+        {name(_TICK, JOB, POD_A): "0x30", name(_TICK, JOB, POD_B): "0x30"},
+        {5: [JOB], 30: [JOB]},
+    ),
+    Case(
+        "a pod that is gone doesn't tick",
+        _STALLED,
+        {name(_TICK, JOB, POD_A): "0+60x9 stale", name(_TICK, JOB, POD_B): "_x10 600+60x20"},
+        {13: [], 16: [], 30: []},
+    ),
+    Case("no series, no alert", _STALLED, up("1x60"), {10: [], 60: []}),
+    Case(
+        "late for a while",
+        _LAGGING,
+        lag("0+10x100", "0+10x19 200+8x41 536+10x40"),
+        {30: [], 38: [], 50: [JOB], 80: []},
+        Told(
+            55,
+            JOB,
+            "Fetches start late.",
+            "20% of the fetches of job verify-factor-exporter start over a minute late: changes are seen later "
+            "than the intervals promise.",
+            _BOARD,
+        ),
+        severity="warning",
+    ),
+    Case(
+        "from the beginning",
+        _LAGGING,
+        lag("0+10x40", "0+5x40"),
+        {14: [], 16: [], 17: [JOB], 40: [JOB]},
+        severity="warning",
+    ),
+    Case("10.5 % late", _LAGGING, lag("0+1000x60", "0+895x60"), {40: [JOB]}, severity="warning"),
+    Case("9.5 % late", _LAGGING, lag("0+1000x60", "0+905x60"), {40: [], 60: []}, severity="warning"),
+    Case("9.7 late ones are few", _LAGGING, lag("0+1x60", "0+0.3533x60"), {40: [], 60: []}, severity="warning"),
+    Case(
+        "10.3 late ones, of two shards",
+        _LAGGING,
+        lag("0+0.5x60", "0+0.1567x60") | lag("0+0.5x60", "0+0.1567x60", POD_B),
+        {40: [JOB]},
+        severity="warning",
+    ),
+    Case(
+        "of two shards one is late, and they are many",
+        _LAGGING,
+        lag("0+10x60", "0+5x60") | lag("0+80x60", "0+80x60", POD_B),
+        {40: [], 60: []},
+        severity="warning",
+    ),
+    Case(
+        "two shards, a tenth of all and more",
+        _LAGGING,
+        lag("0+10x60", "0+5x60") | lag("0+30x60", "0+30x60", POD_B),
+        {40: [JOB]},
+        severity="warning",
+    ),
+    Case(
+        "the last of them a quarter of an hour ago",
+        _LAGGING,
+        lag("0+1x100", "0+1x10 10x30 10+1x60"),
+        {38: [JOB], 44: [JOB], 50: [], 60: []},
+        severity="warning",
+    ),
+    Case(
+        "a restart of the process in the middle",
+        _LAGGING,
+        lag("500+10x40 0+10x40", "300+8x40 0+8x40"),
+        {30: [JOB], 41: [JOB], 43: [JOB], 60: [JOB]},
+        severity="warning",
+    ),
+    Case("nothing is fetched", _LAGGING, lag("0x60", "0x60"), {40: []}, severity="warning"),
+)
+
+OPERATED = (
+    Case(
+        "refused for a while",
+        _RELOAD,
+        {name(_LOADED, JOB, POD_A): "1x4 0x24 1x10"},
+        {4: [], 14: [], 15: [JOB], 29: [JOB], 30: []},
+        Told(
+            20,
+            JOB,
+            "The exporter refused its new configuration.",
+            "An exporter of job verify-factor-exporter refused the configuration or the watchlist as they are now, "
+            "and goes on with the ones before.",
+            _BOARD,
+        ),
+        severity="warning",
+    ),
+    Case(
+        "of two pods one refuses",
+        _RELOAD,
+        {name(_LOADED, JOB, POD_A): "1x40", name(_LOADED, JOB, POD_B): "0x40"},
+        {9: [], 10: [JOB]},
+        severity="warning",
+    ),
+    Case(
+        "two pods make one alert",
+        _RELOAD,
+        {name(_LOADED, JOB, POD_A): "0x40", name(_LOADED, JOB, POD_B): "0x40"},
+        {10: [JOB]},
+        severity="warning",
+    ),
+    Case(
+        "the pod that refused is gone",
+        _RELOAD,
+        {name(_LOADED, JOB, POD_A): "0x19 stale", name(_LOADED, JOB, POD_B): "_x20 1x40"},
+        {15: [JOB], 22: [JOB], 26: []},
+        severity="warning",
+    ),
+    Case("no series, no alert", _RELOAD, up("1x60"), {30: []}, severity="warning"),
+    Case(
+        "three starts in half an hour",
+        _RESTARTING,
+        {name(_START, JOB, POD_A): "100x9 700x4 1000x4 1300x80"},
+        {10: [], 19: [], 20: [JOB], 37: [JOB], 53: [JOB], 55: []},
+        Told(
+            25,
+            JOB,
+            "The exporter keeps restarting.",
+            "An exporter of job verify-factor-exporter started 3 times within 30 minutes.",
+            _BOARD,
+        ),
+        severity="warning",
+    ),
+    Case(
+        "two starts in half an hour",
+        _RESTARTING,
+        {name(_START, JOB, POD_A): "100x9 700x4 1000x80"},
+        {20: [], 40: []},
+        severity="warning",
+    ),
+    Case(
+        "three starts in an hour",
+        _RESTARTING,
+        {name(_START, JOB, POD_A): "100x9 700x20 2000x20 3000x40"},
+        {55: [], 60: []},
+        severity="warning",
+    ),
+    Case(
+        "three starts of two shards",
+        _RESTARTING,
+        {name(_START, JOB, POD_A): "100x9 700x4 1000x80", name(_START, JOB, POD_B): "100x12 900x80"},
+        {20: [], 40: []},
+        severity="warning",
+    ),
+    Case(
+        "of two shards one keeps restarting",
+        _RESTARTING,
+        {name(_START, JOB, POD_A): "100x9 700x4 1000x4 1300x80", name(_START, JOB, POD_B): "100x80"},
+        {20: [JOB]},
+        severity="warning",
+    ),
+    Case(
+        "another program keeps restarting",
+        _RESTARTING,
+        {name(_START, {"job": "other"}, POD_A): "100x9 700x4 1000x4 1300x80"},
+        {20: [], 25: []},
+        severity="warning",
+    ),
+)
+
+WATCHDOG = (
+    Case(
+        "always",
+        "Watchdog",
+        up("1x10"),
+        {0: [{}], 10: [{}]},
+        Told(
+            5,
+            {},
+            "Alerting works.",
+            "This alert always fires. Route it to a service that pages when it stops coming: then Prometheus, "
+            "Alertmanager or the way between them is broken.",
+            "twilio-verify-overview",
+        ),
+        severity="none",
+        alone=True,
+    ),
+)
+
+CASES = (*REACHED, *SCHEDULED, *OPERATED)

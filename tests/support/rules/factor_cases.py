@@ -1,0 +1,307 @@
+"""Cases of the alerts of single factors."""
+
+from __future__ import annotations
+
+from tests.support.rules.cases import JOB, POD_A, POD_B, Case, Shown, Told, name
+
+ALICE = {**JOB, "account": "main", "service_sid": "VA1", "factor": "alice's phone", "team": "payments"}
+BOB = {**JOB, "account": "main", "service_sid": "VA1", "factor": "bob"}
+
+FAMILIES = {
+    "verified": "factor:twilio_verify_factor_verified:last_known",
+    "exists": "factor:twilio_verify_factor_exists:last_known",
+    "last_verified_timestamp_seconds": "factor:twilio_verify_factor_last_verified_timestamp_seconds:last_known",
+    "created_timestamp_seconds": "factor:twilio_verify_factor_created_timestamp_seconds:last_known",
+}
+WATCHED = "factor:twilio_verify_factor_interval_seconds:last"
+
+
+def factor(
+    whose: dict[str, str],
+    pod: dict[str, str] = POD_A,
+    *,
+    verified: str = "",
+    exists: str = "",
+    last_verified: str = "",
+    created: str = "-3600x200",
+    interval: str = "300x200",
+) -> dict[str, str]:
+    """Return a factor's series; one without values is missing."""
+    values = {
+        "verified": verified,
+        "exists": exists,
+        "last_verified_timestamp_seconds": last_verified,
+        "created_timestamp_seconds": created,
+        "interval_seconds": interval,
+    }
+    return {name(f"twilio_verify_factor_{family}", whose, pod): text for family, text in values.items() if text}
+
+
+def recorded(
+    text: str,
+    *,
+    interval: str,
+    second: str = "",
+    second_interval: str = "",
+    whose: dict[str, str] = ALICE,
+) -> dict[str, str]:
+    """Return the four recorded families of a factor with the same values, of one pod or of two."""
+    first = {name(f"twilio_verify_factor_{family}", whose, POD_A): text for family in FAMILIES}
+    first[name("twilio_verify_factor_interval_seconds", whose, POD_A)] = interval
+    if second:
+        first |= {name(f"twilio_verify_factor_{family}", whose, POD_B): second for family in FAMILIES}
+    if second_interval:
+        first[name("twilio_verify_factor_interval_seconds", whose, POD_B)] = second_interval
+    return first
+
+
+def shown(minute: int, value: float | None) -> list[Shown]:
+    """Return that all four recorded forms have this value, or that there are none."""
+    return [_shown(record, minute, value) for record in FAMILIES.values()]
+
+
+def _shown(record: str, minute: int, value: float | None) -> Shown:
+    return Shown(record, minute) if value is None else Shown(record, minute, ALICE, value, value)
+
+
+_REGRESSED = "FactorRegressed"
+_UNVERIFIED = "FactorUnverified"
+_MISSING = "FactorMissing"
+_ABANDONED = "EnrolmentAbandoned"
+_DASHBOARD = "twilio-verify-factor?var-account=main&var-service=VA1&var-factor=alice%27s+phone"
+_DASHBOARD_OF_BOB = "twilio-verify-factor?var-account=main&var-service=VA1&var-factor=bob"
+
+CASES = (
+    Case(
+        "verified, unverified for a while, verified again",
+        _REGRESSED,
+        factor(ALICE, verified="1x4 0x10 1x10", exists="1x30", last_verified="0+60x4 240x10 960x10"),
+        {4: [], 6: [], 7: [ALICE], 15: [ALICE], 16: [], 20: []},
+        Told(
+            10,
+            ALICE,
+            "A factor that was verified is unverified.",
+            'Factor "alice\'s phone" (account main, service VA1) was last seen verified at 1970-01-01 00:04:00 '
+            "+0000 UTC and the last answer says unverified: it can't approve anything until its user "
+            "verifies it again.",
+            _DASHBOARD,
+        ),
+    ),
+    Case(
+        "factors with labels of their own and without any, side by side",
+        _REGRESSED,
+        factor(ALICE, verified="0x20", exists="1x20", last_verified="0x20")
+        | factor(BOB, verified="0x20", exists="1x20", last_verified="0x20"),
+        {1: [], 2: [ALICE, BOB]},
+    ),
+    Case(
+        "two replicas make one alert",
+        _REGRESSED,
+        factor(ALICE, POD_A, verified="0x20", exists="1x20", last_verified="0x20")
+        | factor(ALICE, POD_B, verified="0x20", exists="1x20", last_verified="60x20"),
+        {1: [], 2: [ALICE], 20: [ALICE]},
+    ),
+    Case(
+        "what one of two replicas sees verified is no alert",
+        _REGRESSED,
+        factor(ALICE, POD_A, verified="0x20", exists="1x20", last_verified="0x20")
+        | factor(ALICE, POD_B, verified="1x20", exists="1x20", last_verified="60x20"),
+        {2: [], 20: []},
+    ),
+    Case(
+        "never seen verified is not regressed",
+        _REGRESSED,
+        factor(ALICE, verified="0x20", exists="1x20"),
+        {2: [], 20: []},
+    ),
+    Case(
+        "a 404 is not regressed, though the status before is still within reach",
+        _REGRESSED,
+        factor(ALICE, verified="0x4 stale", exists="1x4 0x30", last_verified="0x40"),
+        {4: [ALICE], 5: [], 9: [], 30: []},
+        shows=[Shown(FAMILIES["verified"], 6)],
+    ),
+    Case(
+        "a restart without a state file goes on as the same alert",
+        _REGRESSED,
+        factor(
+            ALICE,
+            POD_A,
+            verified="0x9 stale",
+            exists="1x9 stale",
+            last_verified="0x9 stale",
+            interval="300x9 stale",
+        )
+        | factor(ALICE, POD_B, verified="_x11 0x100", exists="_x11 1x100", interval="_x11 60x100"),
+        {9: [ALICE], 10: [ALICE], 11: [ALICE], 20: [ALICE], 60: [ALICE], 100: [ALICE]},
+    ),
+    Case(
+        "a restart without a state file is no new enrolment",
+        _UNVERIFIED,
+        factor(
+            ALICE,
+            POD_A,
+            verified="0x9 stale",
+            exists="1x9 stale",
+            last_verified="0x9 stale",
+            interval="300x9 stale",
+        )
+        | factor(ALICE, POD_B, verified="_x11 0x100", exists="_x11 1x100", interval="_x11 60x100"),
+        {20: [], 60: [], 100: []},
+    ),
+    Case(
+        "a status that is withdrawn ends no alert, the next answer does",
+        _REGRESSED,
+        factor(ALICE, verified="0x9 stale _x49 1x10", exists="1x9 stale _x49 1x10", last_verified="0x59 3600x10"),
+        {9: [ALICE], 15: [ALICE], 40: [ALICE], 59: [ALICE], 60: [], 65: []},
+    ),
+    Case(
+        "a factor that is watched no longer ends its alert",
+        _REGRESSED,
+        factor(ALICE, verified="0x9 stale", exists="1x9 stale", last_verified="0x9 stale", interval="300x9 stale"),
+        {9: [ALICE], 22: [ALICE], 26: []},
+    ),
+    Case(
+        "an enrolment that takes its time",
+        _UNVERIFIED,
+        factor(ALICE, verified="0x29 1x5", exists="1x40", last_verified="_x30 1800x5"),
+        {14: [], 15: [ALICE], 29: [ALICE], 30: []},
+        Told(
+            20,
+            ALICE,
+            "A factor has not been verified yet.",
+            'Factor "alice\'s phone" (account main, service VA1) exists but was never seen verified: its enrolment '
+            "is not finished, and it can't approve anything. Twilio may delete it within a day of its creation.",
+            _DASHBOARD,
+        ),
+    ),
+    Case(
+        "exactly 20 hours old is still young",
+        _UNVERIFIED,
+        factor(ALICE, verified="0x60", exists="1x60", created="-70200x60"),
+        {15: [ALICE], 30: [ALICE], 31: []},
+    ),
+    Case(
+        "a creation that nobody knows is no old one",
+        _UNVERIFIED,
+        factor(BOB, verified="0x60", exists="1x60", created=""),
+        {15: [BOB], 60: [BOB]},
+    ),
+    Case(
+        "verified, by an exporter that is told to hide since when",
+        _UNVERIFIED,
+        factor(ALICE, verified="1x60", exists="1x60"),
+        {15: [], 60: []},
+    ),
+    Case(
+        "older than 20 hours",
+        _ABANDONED,
+        factor(ALICE, verified="0x60", exists="1x60", created="-70200x60"),
+        {30: [], 45: [], 46: [ALICE], 60: [ALICE]},
+        severity="warning",
+    ),
+    Case(
+        "a creation that nobody knows abandons nothing",
+        _ABANDONED,
+        factor(ALICE, verified="0x60", exists="1x60", created=""),
+        {30: [], 60: []},
+        severity="warning",
+    ),
+    Case(
+        "was verified once, however old",
+        _ABANDONED,
+        factor(ALICE, verified="0x60", exists="1x60", created="-100000x60", last_verified="0x60")
+        | factor(BOB, exists="0x60", created="", last_verified="0x60"),
+        {30: [], 60: []},
+        severity="warning",
+    ),
+    Case(
+        "verified and old is as it should be",
+        _ABANDONED,
+        factor(ALICE, verified="1x60", exists="1x60", created="-100000x60"),
+        {30: [], 60: []},
+        severity="warning",
+    ),
+    Case(
+        "never seen verified, and gone",
+        _ABANDONED,
+        factor(BOB, verified="0x4 stale", exists="1x4 0x24 1x10", created="-3600x4 stale"),
+        {19: [], 20: [BOB], 29: [BOB], 30: []},
+        Told(
+            25,
+            BOB,
+            "The enrolment of a factor was abandoned.",
+            'Factor "bob" (account main, service VA1) was never seen verified and is gone, or was created more '
+            "than 20 hours ago: Twilio may have deleted it. Its user must enrol anew, or the watchlist drop it.",
+            _DASHBOARD_OF_BOB,
+        ),
+        severity="warning",
+    ),
+    Case(
+        "verified, and gone for a while",
+        _MISSING,
+        factor(
+            ALICE, verified="1x4 stale _x24 1x5", exists="1x4 0x24 1x5", last_verified="240x40", created="-3600x4"
+        ),
+        {19: [], 20: [ALICE], 29: [ALICE], 30: []},
+        Told(
+            25,
+            ALICE,
+            "A factor that was verified is gone.",
+            'Factor "alice\'s phone" (account main, service VA1) was last seen verified at 1970-01-01 00:04:00 '
+            "+0000 UTC; now the API answers 404: it was deleted, or the watchlist names the wrong place.",
+            _DASHBOARD,
+        ),
+    ),
+    Case(
+        "gone, seen by two replicas, and after the restart of both without a state file",
+        _MISSING,
+        factor(BOB, POD_A, exists="0x19 stale", last_verified="0x19 stale", created="", interval="900x19 stale")
+        | factor(BOB, POD_B, exists="0x60", last_verified="0x19 stale", created="", interval="900x60"),
+        {14: [], 15: [BOB], 20: [BOB], 60: [BOB]},
+    ),
+    Case(
+        "what is there is not missing, and what was never verified is not missing",
+        _MISSING,
+        factor(ALICE, verified="1x60", exists="1x60", last_verified="0x60")
+        | factor(BOB, exists="0x60", created=""),
+        {15: [], 60: []},
+    ),
+    Case(
+        "no series, no alert",
+        _MISSING,
+        {name("up", JOB, POD_A): "1x60"},
+        {15: [], 60: []},
+    ),
+    Case(
+        "of two pods the higher value counts, the last five minutes of one that is gone included",
+        _REGRESSED,
+        recorded("1x8 9 stale", interval="1x8 9 stale", second="_x9 2 3x50", second_interval="_x9 2 3x50"),
+        shows=[*shown(9, 9), *shown(13, 9), *shown(16, 3), _shown(WATCHED, 13, 9), _shown(WATCHED, 16, 3)],
+    ),
+    Case(
+        "what was known is kept while the factor is watched, and a quarter of an hour longer",
+        _REGRESSED,
+        recorded("1x8 9 stale", interval="300x59 stale"),
+        shows=[
+            *shown(16, 9),
+            *shown(59, 9),
+            *shown(72, 9),
+            *shown(76, None),
+            _shown(WATCHED, 62, 300),
+            _shown(WATCHED, 66, None),
+        ],
+    ),
+    Case(
+        "what was known comes back with an exporter that was away for 20 minutes",
+        _REGRESSED,
+        recorded("9x9 stale", interval="300x9 stale _x19 300x60"),
+        shows=[*shown(22, 9), *shown(26, None), *shown(31, 9), *shown(50, 9)],
+    ),
+    Case(
+        "but not with one that was away for longer",
+        _REGRESSED,
+        recorded("9x9 stale", interval="300x9 stale _x29 300x60"),
+        shows=[*shown(22, 9), *shown(26, None), *shown(41, None), *shown(50, None)],
+    ),
+)

@@ -1,0 +1,328 @@
+"""Cases of the alerts of services and their entities."""
+
+from __future__ import annotations
+
+from tests.support.rules.cases import JOB, POD_A, POD_B, Case, Told, name
+
+SERVICE = {**JOB, "account": "main", "service_sid": "VA1"}
+OPS = {**SERVICE, "entity": "ops"}
+STATUSES = ("verified", "unverified", "not_found", "unknown")
+
+
+def _counts(metric: str, of: dict[str, str], pod: dict[str, str], given: dict[str, str]) -> dict[str, str]:
+    return {name(metric, of, {"status": status}, pod): given.get(status, "0x100") for status in STATUSES}
+
+
+def entity(pod: dict[str, str] = POD_A, **given: str) -> dict[str, str]:
+    """Return the counts of an entity's factors; those that are not given are 0."""
+    return _counts("twilio_verify_entity_factors", OPS, pod, given)
+
+
+def lists(
+    values: str, pod: dict[str, str] = POD_A, *, code: str = "200", operation: str = "list"
+) -> dict[str, str]:
+    """Return the requests of the account."""
+    labels = {**JOB, "account": "main", "operation": operation, "code": code}
+    return {name("twilio_verify_api_requests_total", labels, pod): values}
+
+
+def failed_lists(values: str, pod: dict[str, str] = POD_A) -> dict[str, str]:
+    """Return the failed lists of the service."""
+    return {name("twilio_verify_entity_failures_total", SERVICE, pod): values}
+
+
+def counts(pod: dict[str, str] = POD_A, **given: str) -> dict[str, str]:
+    """Return the counts of a service's factors; those that are not given are 0."""
+    return _counts("twilio_verify_factors", SERVICE, pod, given)
+
+
+_WITHOUT = "EntityWithoutVerifiedFactor"
+_NOT_LISTED = "EntityNotListed"
+_STALE = "DataStale"
+_MASS = "MassMissing"
+_OVERVIEW = "twilio-verify-overview?var-account=main&var-service=VA1"
+
+ENTITIES = (
+    Case(
+        "the last verified factor goes, and one comes",
+        _WITHOUT,
+        entity(verified="1x4 0x24 1x9", unverified="0x4 1x40"),
+        {18: [], 19: [], 20: [OPS], 29: [OPS], 30: []},
+        Told(
+            25,
+            OPS,
+            "An entity has no verified factor.",
+            'None of the factors of entity "ops" (account main, service VA1) is verified: whoever it stands for '
+            "can't log in.",
+            _OVERVIEW,
+        ),
+    ),
+    Case(
+        "what is not known for some minutes begins the wait anew",
+        _WITHOUT,
+        entity(unverified="1x40", unknown="0x12 1x3 0x30"),
+        {15: [], 31: [], 32: [OPS]},
+    ),
+    Case("one may be verified", _WITHOUT, entity(unverified="1x40", unknown="1x40"), {20: [], 40: []}),
+    Case(
+        "of two replicas one sees a verified factor, one what it doesn't know",
+        _WITHOUT,
+        entity(POD_A, verified="1x40") | entity(POD_B, unverified="1x40"),
+        {20: [], 40: []},
+    ),
+    Case(
+        "of two replicas one knows all",
+        _WITHOUT,
+        entity(POD_A, unverified="1x40") | entity(POD_B, unverified="1x40", unknown="1x40"),
+        {20: [], 40: []},
+    ),
+    Case(
+        "two replicas make one alert",
+        _WITHOUT,
+        entity(POD_A, unverified="1x40") | entity(POD_B, not_found="1x40"),
+        {14: [], 15: [OPS], 40: [OPS]},
+    ),
+    Case(
+        "a pod that saw a verified factor is gone",
+        _WITHOUT,
+        entity(POD_A, verified="1x9 stale", unverified="0x9 stale", not_found="0x9 stale", unknown="0x9 stale")
+        | entity(POD_B, verified="_x10 0x40", unverified="_x10 1x40"),
+        {28: [], 31: [OPS]},
+    ),
+    Case(
+        "a pod that didn't know all is gone",
+        _WITHOUT,
+        entity(POD_A, verified="0x9 stale", unverified="1x9 stale", not_found="0x9 stale", unknown="1x9 stale")
+        | entity(POD_B, verified="_x10 0x40", unverified="_x10 1x40"),
+        {28: [], 31: [OPS]},
+    ),
+    Case(
+        "a restart in the middle goes on as the same alert",
+        _WITHOUT,
+        entity(POD_A, verified="0x19 stale", unverified="1x19 stale", not_found="0x19 stale", unknown="0x19 stale")
+        | entity(POD_B, verified="_x21 0x40", unverified="_x21 1x40", not_found="_x21 0x40", unknown="_x21 0x40"),
+        {15: [OPS], 20: [OPS], 21: [OPS], 22: [OPS], 40: [OPS]},
+    ),
+    Case("nothing found, and nothing listed yet", _WITHOUT, entity(), {20: [], 60: []}),
+    Case(
+        "nothing found, and a list tells so",
+        _WITHOUT,
+        entity() | failed_lists("0x100") | lists("0x9 1x90"),
+        {24: [], 25: [OPS], 60: [OPS]},
+    ),
+    Case(
+        "only other requests succeed",
+        _WITHOUT,
+        entity() | failed_lists("0x100") | lists("0+1x100", operation="fetch"),
+        {20: [], 60: []},
+    ),
+    Case(
+        "every list fails",
+        _WITHOUT,
+        entity() | failed_lists("0x100") | lists("0+1x100", code="404"),
+        {20: [], 60: []},
+    ),
+    Case(
+        "a list failed within the hour, perhaps this one",
+        _WITHOUT,
+        entity() | failed_lists("0x9 1x90") | lists("0+1x100"),
+        {83: [], 88: [OPS]},
+    ),
+    Case(
+        "no list succeeds any more",
+        _WITHOUT,
+        entity() | failed_lists("0x100") | lists("0+1x10 10x90"),
+        {20: [OPS], 68: [OPS], 73: []},
+    ),
+    Case(
+        "of two replicas one lists, one can't",
+        _WITHOUT,
+        entity(POD_A)
+        | failed_lists("0x100", POD_A)
+        | lists("0+1x100", POD_A)
+        | entity(POD_B)
+        | failed_lists("0+1x100", POD_B)
+        | lists("0x100", POD_B),
+        {20: [], 60: []},
+    ),
+    Case(
+        "of two replicas one lists, one has not begun",
+        _WITHOUT,
+        entity(POD_A)
+        | failed_lists("0x100", POD_A)
+        | lists("0+1x100", POD_A)
+        | entity(POD_B)
+        | failed_lists("0x100", POD_B)
+        | lists("0x100", POD_B),
+        {20: [OPS], 60: [OPS]},
+    ),
+    Case(
+        "lists that failed before a restart of the process are no failures after it",
+        _WITHOUT,
+        entity() | failed_lists("5x9 0x90") | lists("50x9 0+1x90"),
+        {24: [], 30: [OPS], 60: [OPS]},
+    ),
+    Case(
+        "a pod that had found something is gone, and the next has not listed yet",
+        _WITHOUT,
+        entity(POD_A, verified="0x19 stale", unverified="0x19 stale", not_found="1x19 stale", unknown="0x19 stale")
+        | entity(POD_B, verified="_x20 0x40", unverified="_x20 0x40", not_found="_x20 0x40", unknown="_x20 0x40"),
+        {15: [OPS], 22: [OPS], 26: []},
+    ),
+)
+
+NOT_LISTED = (
+    Case(
+        "lists fail for hours, and then no more",
+        _NOT_LISTED,
+        failed_lists("0x9 0+1x240 240x150"),
+        {175: [], 190: [], 191: [SERVICE], 275: [SERVICE], 285: []},
+        Told(
+            240,
+            SERVICE,
+            "Lists of a service's entities fail.",
+            "Some lists of entities of service VA1 (account main) have failed for hours. A factor enrolled since "
+            "the last good list of its entity is watched by nobody. The log names the entities.",
+            _OVERVIEW,
+        ),
+        severity="warning",
+    ),
+    Case(
+        "one fails each quarter of an hour, or a little later",
+        _NOT_LISTED,
+        failed_lists(" ".join(f"{count}x{(14, 24)[count % 2]}" for count in range(16))),
+        {180: [], 190: [], 210: [SERVICE], 300: [SERVICE]},
+        severity="warning",
+        long=True,
+    ),
+    Case(
+        "one shard's lists fail, and not the other's",
+        _NOT_LISTED,
+        failed_lists("0+1x300") | failed_lists("0x300", POD_B),
+        {150: [], 200: [SERVICE]},
+        severity="warning",
+        long=True,
+    ),
+    Case(
+        "the exporter is restarted meanwhile",
+        _NOT_LISTED,
+        failed_lists("0+1x120 0+1x180"),
+        {150: [], 190: [SERVICE], 240: [SERVICE]},
+        severity="warning",
+        long=True,
+    ),
+    Case(
+        "an outage of less than two hours and a half",
+        _NOT_LISTED,
+        failed_lists("0x9 0+1x145 145x150"),
+        {120: [], 185: [], 195: [], 300: []},
+        severity="warning",
+        long=True,
+    ),
+    Case(
+        "one fails now and then",
+        _NOT_LISTED,
+        failed_lists("0x59 1x119 2x119 3x60"),
+        {120: [], 240: [], 300: []},
+        severity="warning",
+        long=True,
+    ),
+    Case(
+        "a pod takes over from another, and fails as well",
+        _NOT_LISTED,
+        failed_lists("0+1x120 stale") | failed_lists("_x122 0+1x240", POD_B),
+        {180: [], 190: [SERVICE], 300: [SERVICE]},
+        severity="warning",
+        long=True,
+    ),
+    Case("no list ever failed", _NOT_LISTED, failed_lists("0x300"), {240: []}, severity="warning", long=True),
+)
+
+STALENESS = (
+    Case(
+        "a status is unknown, and known again",
+        _STALE,
+        counts(verified="5x4 4x24 5x9", unknown="0x4 1x24 0x9"),
+        {4: [], 19: [], 20: [SERVICE], 29: [SERVICE], 30: []},
+        Told(
+            25,
+            SERVICE,
+            "The status of factors is not known.",
+            "The status of 1 factors of service VA1 (account main) is unknown: no definite answer came for too "
+            "long. A change would not be seen.",
+            _OVERVIEW,
+        ),
+        severity="warning",
+    ),
+    Case(
+        "all is known",
+        _STALE,
+        counts(verified="5x30", unverified="1x30", not_found="1x30"),
+        {20: []},
+        severity="warning",
+    ),
+    Case(
+        "of two replicas one doesn't know",
+        _STALE,
+        counts(POD_A, unknown="1x30") | counts(POD_B),
+        {20: [SERVICE]},
+        severity="warning",
+    ),
+    Case(
+        "the pod that didn't know is gone",
+        _STALE,
+        counts(POD_A, unknown="1x19 stale") | counts(POD_B, unknown="_x20 0x30"),
+        {15: [SERVICE], 22: [SERVICE], 26: []},
+        severity="warning",
+    ),
+)
+
+MASSES = (
+    Case(
+        "half, more than half, and found again",
+        _MASS,
+        counts(verified="12x4 6x4 5x9 12x30", not_found="0x4 6x4 7x9 0x30"),
+        {9: [], 11: [], 12: [SERVICE], 19: [SERVICE], 20: [SERVICE], 29: [SERVICE], 30: []},
+        Told(
+            15,
+            SERVICE,
+            "Most factors of a service are gone.",
+            "58.33% of the factors of service VA1 (account main) answer 404: the service was deleted, or service "
+            "or account is wrong.",
+            _OVERVIEW,
+        ),
+    ),
+    Case("exactly half", _MASS, counts(verified="6x30", not_found="6x30"), {5: [], 30: []}),
+    Case("all of nine are few", _MASS, counts(not_found="9x30"), {5: [], 30: []}),
+    Case("all of ten are many", _MASS, counts(not_found="10x30"), {5: [SERVICE]}),
+    Case(
+        "nine seen by two replicas are nine",
+        _MASS,
+        counts(POD_A, not_found="9x30") | counts(POD_B, not_found="9x30"),
+        {5: [], 30: []},
+    ),
+    Case(
+        "of two replicas one sees them",
+        _MASS,
+        counts(POD_A, not_found="7x30", verified="5x30") | counts(POD_B, verified="12x30"),
+        {1: [], 2: [SERVICE]},
+    ),
+    Case("a share of .52", _MASS, counts(not_found="52x30", verified="48x30"), {5: [SERVICE]}),
+    Case("a share of .48", _MASS, counts(not_found="48x30", verified="52x30"), {5: []}),
+    Case(
+        "the pod that saw them is gone",
+        _MASS,
+        counts(POD_A, not_found="20x9 stale", verified="12x30", unverified="_", unknown="_"),
+        {9: [SERVICE], 22: [SERVICE], 26: []},
+    ),
+    Case(
+        "the ones that were found are gone",
+        _MASS,
+        counts(POD_A, not_found="10x30", verified="10x9 stale", unverified="_", unknown="_"),
+        {9: [], 15: [], 18: [SERVICE]},
+    ),
+    Case("more are watched at once", _MASS, counts(not_found="10x30", verified="0 90x30"), {2: [], 3: [], 30: []}),
+    Case("no series, no alert", _MASS, {name("up", JOB, POD_A): "1x60"}, {15: [], 60: []}),
+)
+
+CASES = (*ENTITIES, *NOT_LISTED, *STALENESS, *MASSES)

@@ -1,0 +1,153 @@
+"""A daemon that serves its pages and polls nothing: what it knows is told by the test."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from dataclasses import dataclass
+from gzip import decompress as gunzip
+from typing import TYPE_CHECKING
+
+import aiohttp
+import httpx
+
+from exporter.config import load
+from exporter.daemon.daemon import Daemon
+from exporter.polling.clock import Clock, Moment
+from exporter.verify.outcome import Answer, Failure, Outcome, Status
+from tests.support.api_description import Description
+from tests.support.config_files import write_config
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping
+    from pathlib import Path
+
+    from multidict import CIMultiDictProxy
+
+    from exporter.config import AccountSettings
+    from exporter.watched import FactorKey
+
+ACCOUNT_SID = "AC" + "0" * 32
+SERVICE_SID = "VA" + "c3" * 16
+IDENTITY = "identity-of-a-person"
+REQUEST_ID = "RQ" + "1" * 32
+
+VERIFIED = Answer(Status.VERIFIED, 1_700_000_000.0, 1_700_000_060.0, "push", "YE" + "0" * 32)
+UNVERIFIED = Answer(Status.UNVERIFIED, 1_700_000_000.0, 1_700_000_060.0, "totp", "YE" + "0" * 32)
+NOT_FOUND = Answer(Status.NOT_FOUND)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer, its body as it came over the wire."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+class House:
+    """The daemon, and a client that adds no headers and decompresses nothing."""
+
+    def __init__(self, daemon: Daemon, session: aiohttp.ClientSession) -> None:
+        self.daemon = daemon
+        self.url = daemon.server.addresses[0]
+        self._session = session
+        self._description = Description(daemon.config.settings.web.telemetry_path)
+
+    async def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Reply:
+        """Send one request; an underscore in a header's name stands for a hyphen. The answer is as described."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self._session.request(
+            method, self.url + path, headers=sent, data=body, allow_redirects=False
+        ) as answer:
+            reply = Reply(answer.status, answer.headers, await answer.read())
+        body = gunzip(reply.body) if reply.headers.get("Content-Encoding") == "gzip" else reply.body
+        kind = reply.headers.get("Content-Type", "")
+        assert self._description.fault(method, path, reply.status, kind, body) is None
+        return reply
+
+    def key(self, name: str) -> FactorKey:
+        """Return the key of a factor."""
+        return next(record.watched.key for record in self.daemon.ledger if record.watched.name == name)
+
+    def tell(self, name: str, *results: Answer | Failure, **details: float) -> None:
+        """Tell what fetches of a factor brought, one after the other."""
+        self.tell_key(self.key(name), *results, **details)
+
+    def tell_key(
+        self,
+        key: FactorKey,
+        *results: Answer | Failure,
+        ago_seconds: float = 0.0,
+        duration_seconds: float = 0.212,
+        attempts: float = 1,
+        code: float = 200,
+    ) -> None:
+        """Tell what fetches of a factor brought, one after the other; code 0: no answer came."""
+        now = self.daemon.clock.moment()
+        record = self.daemon.ledger[key]
+        for result in results:
+            outcome = Outcome(result, duration_seconds, int(attempts), int(code) or None, REQUEST_ID)
+            then = Moment(now.wall - ago_seconds, now.steady - ago_seconds)
+            change = self.daemon.ledger.apply(key, outcome, then)
+            self.daemon.recorder.fetched(record, outcome, change)
+
+
+def entries(*names: str, **keys: object) -> list[dict[str, object]]:
+    """Return the entries of a watchlist for factors of these names."""
+    return [
+        {
+            "name": name,
+            "account": "main",
+            "service_sid": SERVICE_SID,
+            "identity": IDENTITY,
+            "factor_sid": f"YF{number:032x}",
+            **keys,
+        }
+        for number, name in enumerate(names, 1)
+    ]
+
+
+def stopped() -> Clock:
+    """Return a clock that stands still: what a page says of ages is then exact."""
+    return Clock(lambda: 1_800_000_000.0, lambda: 1000.0)
+
+
+def nobody(_account: AccountSettings) -> httpx.AsyncBaseTransport:
+    """Return a transport that is never used, and costs nothing to make."""
+    return httpx.MockTransport(lambda request: httpx.Response(500, request=request))
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    folder: Path,
+    factors: Iterable[Mapping[str, object]] = (),
+    *,
+    clock: Clock | None = None,
+    accounts: Iterable[str] = ("main",),
+    **tables: Mapping[str, object],
+) -> AsyncIterator[House]:
+    """Serve the pages of a daemon with this watchlist."""
+    account = {"account_sid": ACCOUNT_SID, "password": "made-up", "base_url": "http://127.0.0.1:1"}
+    polling = {"interval": "5m", "unverified_interval": "1m", **tables.pop("polling", {})}
+    names = dict.fromkeys(accounts, account)
+    path = write_config(folder / "config.toml", names, factors, polling=polling, **tables)
+    read = functools.partial(load, path, environ={}, flags={})
+    daemon = Daemon(read(), load=read, clock=clock, transport=nobody)
+    await daemon.server.start(daemon.config.settings.web.listen_address)
+    daemon.roster.list(daemon.config.factors)
+    try:
+        async with aiohttp.ClientSession(
+            auto_decompress=False,
+            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
+            timeout=aiohttp.ClientTimeout(30),
+        ) as session:
+            yield House(daemon, session)
+    finally:
+        await daemon.poller.drain(0)
+        await daemon.server.stop()

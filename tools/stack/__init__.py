@@ -1,0 +1,1 @@
+"""The demo beside a real Prometheus and Alertmanager."""

@@ -1,0 +1,1 @@
+"""What the locks and the image contain."""

@@ -1,0 +1,77 @@
+"""Are vulnerabilities known in what is locked? ``python -m tools.supply_chain.audit`` asks pip-audit.
+
+Exit status: 0 nothing is known, 1 something is, 75 no answer for every package. pip-audit itself ends well when its
+source knows none of the packages, or when a mirror stands in its place; that would be a clean bill for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from tools.supply_chain.lock import LINUX, locked
+
+LOCK = Path(__file__).parents[2] / "requirements.lock"
+_TIMEOUT_SECONDS = 300
+
+
+class Verdict(IntEnum):
+    """What an audit found; its value is the exit status."""
+
+    CLEAN = 0
+    VULNERABLE = 1
+    NOT_AUDITED = 75
+
+
+def judge(report: str, complaints: str, wanted: set[str]) -> tuple[Verdict, str]:
+    """Return the verdict on pip-audit's JSON report and its reasons, given the packages that must be in it."""
+    try:
+        entries: list[dict[str, Any]] = json.loads(report)["dependencies"]
+    except (ValueError, KeyError, TypeError):
+        last = (complaints.strip().splitlines() or ["pip-audit said nothing"])[-1]
+        return Verdict.NOT_AUDITED, f"NOT AUDITED: {last}"
+    known = [
+        f"{entry['name']} {entry['version']}: {vulnerability['id']}, {_mend(vulnerability)}"
+        for entry in entries
+        for vulnerability in entry.get("vulns", ())
+    ]
+    if known:
+        return Verdict.VULNERABLE, "\n".join(["VULNERABLE:", *known])
+    answered = {canonicalize_name(entry["name"]) for entry in entries if "skip_reason" not in entry}
+    if missing := wanted - answered:
+        reason = next((entry["skip_reason"] for entry in entries if "skip_reason" in entry), "no answer for some")
+        return Verdict.NOT_AUDITED, f"NOT AUDITED: {len(missing)} of {len(wanted)} packages, such as: {reason}"
+    return Verdict.CLEAN, f"no vulnerability is known in the {len(wanted)} packages of the lock"
+
+
+def audit(lock: Path = LOCK) -> tuple[Verdict, str]:
+    """Ask pip-audit about each package of a lock."""
+    command = ("pip_audit", "--disable-pip", "--require-hashes", "--progress-spinner", "off", "--timeout", "15")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *command, "--format", "json", "--requirement", str(lock)],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Verdict.NOT_AUDITED, f"NOT AUDITED: no answer within {_TIMEOUT_SECONDS} s"
+    return judge(done.stdout, done.stderr, {package.name for package in locked(lock, LINUX)})
+
+
+def _mend(vulnerability: dict[str, Any]) -> str:
+    fixed = ", ".join(vulnerability.get("fix_versions", ()))
+    return f"mended in {fixed}: make lock" if fixed else "no mended version yet"
+
+
+if __name__ == "__main__":
+    verdict, words = audit()
+    print(words, file=sys.stdout if verdict is Verdict.CLEAN else sys.stderr)
+    sys.exit(verdict)
