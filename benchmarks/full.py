@@ -26,7 +26,7 @@ from benchmarks.steady import judge, quantile
 from benchmarks.upstream import SERVICE_SID, free_port, upstream
 from benchmarks.watchlist import watchlist
 from benchmarks.whole import running
-from exporter.polling.schedule import FIRST_LOOK_SECONDS
+from exporter.polling.schedule import FIRST_FETCH_SECONDS
 from exporter.watched import FactorKey
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ async def measure(factors: int, interval: float, seconds: float) -> Full:
             command = (sys.executable, "-m", "benchmarks.peers.ticking", str(listed.config), str(stalls))
             with running(*command, port=port) as pid:
                 began = time.time()
-                spread = max(min(interval, FIRST_LOOK_SECONDS), factors / (2 * rate))
+                spread = max(min(interval, FIRST_FETCH_SECONDS), factors / (2 * rate))
                 warm_up = min(interval, spread) + _SETTLED_SECONDS
                 await asyncio.sleep(warm_up)
                 cpu, start = cpu_seconds(pid), time.time()

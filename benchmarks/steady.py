@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.polling.schedule import FIRST_LOOK_SECONDS, next_slot, phase
+from exporter.polling.schedule import FIRST_FETCH_SECONDS, next_slot, phase
 from exporter.simulator import Simulator
 from exporter.watched import FactorKey
 
@@ -104,7 +104,7 @@ class Steady:
 
 async def measure(load: Load) -> Steady:
     """Run simulator and exporter under this load and return what was measured."""
-    warm_up = min(load.interval_seconds, FIRST_LOOK_SECONDS) + _SETTLED_SECONDS
+    warm_up = min(load.interval_seconds, FIRST_FETCH_SECONDS) + _SETTLED_SECONDS
     calls = int(load.factors * (load.seconds / load.interval_seconds + 3))
     simulator = Simulator(latency_seconds=load.latency_seconds, call_log_size=calls)
     factors = [simulator.add_factor() for _ in range(load.factors)]

@@ -25,7 +25,7 @@ from benchmarks.process import cpu_seconds, found, memory_mb
 from benchmarks.report import table
 from benchmarks.upstream import PASSWORD, USERNAME, free_port, upstream, wait_for_port
 from benchmarks.watchlist import watchlist
-from exporter.polling.schedule import FIRST_LOOK_SECONDS
+from exporter.polling.schedule import FIRST_FETCH_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -214,7 +214,7 @@ async def measure(factors: int, rounds: int, seconds: float, rate: float) -> Who
         flags = (f"--config.file={module}", f"--web.listen-address=127.0.0.1:{port}", "--log.level=error")
         blackbox = stack.enter_context(running(program, *flags, port=port)), port
         targets = [server.base_url + path for path in listed.paths]
-        await asyncio.sleep(min(interval, FIRST_LOOK_SECONDS) + 3)
+        await asyncio.sleep(min(interval, FIRST_FETCH_SECONDS) + 3)
         for _ in range(rounds):
             spent = await _paced(daemons, blackbox, targets, rate, seconds)
             spent["a plain exporter: requests in a loop"] = await _plain(server, listed, seconds / 2)

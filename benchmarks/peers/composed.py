@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.cli.process import run_to_end, serve, settle_memory
+from exporter.cli.process import freeze_gc, run_to_end, serve
 from exporter.config import load
 from exporter.daemon.daemon import Daemon
 from exporter.daemon.parts import shipped_transport
@@ -31,7 +31,7 @@ def _library(account: AccountSettings) -> httpx.AsyncBaseTransport:
 
 async def _run(path: Path, transport: str) -> None:
     makers = {"lean": shipped_transport, "library": _library}
-    await serve(Daemon(load(path, environ={}, flags={}), transport=makers[transport]), settle_memory)
+    await serve(Daemon(load(path, environ={}, flags={}), transport=makers[transport]), freeze_gc)
 
 
 def main() -> None:

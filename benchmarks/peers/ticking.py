@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import benchmarks.shipped  # noqa: F401 - first
 from benchmarks.peers.idling import Stood, watch
-from exporter.cli.process import give_back_memory, run_to_end, serve, settle_memory
+from exporter.cli.process import freeze_gc, run_to_end, serve, trim_memory
 from exporter.config import load
 from exporter.daemon.daemon import Daemon
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 async def _run(config: Config, seen: Stood, again: functools.partial[Config]) -> None:
     ticking = asyncio.create_task(watch(seen))
-    await serve(Daemon(config, load=again, tidy=give_back_memory), settle_memory)
+    await serve(Daemon(config, load=again, trim=trim_memory), freeze_gc)
     ticking.cancel()
     await asyncio.wait((ticking,))
 

@@ -10,7 +10,7 @@ from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.config import Config, ConfigError
 from exporter.daemon.parts import client_of, redactor_of
 from exporter.logs.output import configure
-from exporter.verify.outcome import MENDS, Answer, Failure, Status
+from exporter.verify.outcome import HINTS, Answer, Failure, Status
 from exporter.watched import WatchedEntity
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Tell every fault with its place, or what a good configuration holds; return the exit status."""
+    """Tell every detail with its place, or what a good configuration holds; return the exit status."""
     config = validate(arguments)
     if config is None:
         return 1
@@ -41,15 +41,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def validate(arguments: argparse.Namespace) -> Config | None:
-    """Load the configuration and print its notices; print its faults and return None when it has any."""
+    """Load the configuration and print its warnings; print its errors and return None when it has any."""
     try:
         config = load_config(arguments)
     except ConfigError as error:
-        for fault in error.faults:
-            sys.stderr.write(f"{fault}\n")
+        for detail in error.errors:
+            sys.stderr.write(f"{detail}\n")
         return None
-    for notice in config.notices:
-        sys.stderr.write(f"warning: {notice}\n")
+    for warning in config.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
     return config
 
 
@@ -101,7 +101,7 @@ async def _attempt(config: Config, watched: WatchedFactor | WatchedEntity) -> At
 
 def _failed(failure: Failure) -> str:
     words = "refused" if failure.reason.refused else "failed"
-    return f"{words}: {failure.detail}; {MENDS[failure.reason]}"
+    return f"{words}: {failure.detail}; {HINTS[failure.reason]}"
 
 
 def _counted(number: int, noun: str) -> str:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from exporter.cli import BAD_USAGE
 from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.config import ConfigError
-from exporter.config.faults import did_you_mean
+from exporter.config.errors import did_you_mean
 from exporter.daemon.daemon import Daemon
 from exporter.daemon.parts import redactor_of
 from exporter.logs.output import configure
@@ -51,11 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = load_config(arguments)
     except ConfigError as error:
-        for fault in error.faults:
-            print(fault, file=sys.stderr)
+        for detail in error.errors:
+            print(detail, file=sys.stderr)
         return BAD_USAGE
-    for notice in config.notices:
-        print(f"warning: {notice}", file=sys.stderr)
+    for warning in config.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if config.entities and not arguments.names:
         print("warning: the factors of watched entities are not fetched, only those listed", file=sys.stderr)
     chosen, unknown = _choose(config, arguments.names)
@@ -157,7 +157,7 @@ def _state(shown: FactorView) -> tuple[str, str]:
         return shown.status, ""
     if shown.last_failure is None:
         return "undetermined", "not fetched: the account's credentials were refused"
-    return "undetermined", f"{shown.last_failure}; {shown.mend}"
+    return "undetermined", f"{shown.last_failure}; {shown.hint}"
 
 
 def _printable(name: str) -> str:

@@ -77,8 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = load_config(arguments)
     except ConfigError as error:
-        for fault in error.faults:
-            print(fault, file=sys.stderr)
+        for detail in error.errors:
+            print(detail, file=sys.stderr)
         return BAD_USAGE
     plans = account_plans(config, arguments.latency)
     sys.stdout.writelines(f"{line}\n" for line in _report(config, plans, arguments.latency))

@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 _GARBAGE_THRESHOLDS = (10_000, 20, 50)  # a burst of fetches holds some thousands of objects for a moment
 
 
-def settle_memory() -> None:
+def freeze_gc() -> None:
     """Take what the process has made so far out of the garbage collector's rounds.
 
     A watchlist of 100,000 factors is a million objects that live on, and each full round would walk them all.
     """
     gc.collect()
-    give_back_memory()
+    trim_memory()
     gc.freeze()
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
 
 
-def give_back_memory() -> None:
+def trim_memory() -> None:
     """Give the system what the C library keeps of freed memory: a twentieth, with lines that change all the time.
 
     Takes some milliseconds where 100,000 factors are watched.

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from exporter.cli.config_file import add_config_arguments, load_config
-from exporter.cli.process import give_back_memory, run_to_end, serve, settle_memory
+from exporter.cli.process import freeze_gc, run_to_end, serve, trim_memory
 from exporter.config import ConfigError
 from exporter.config.tree import settings_tree
 from exporter.daemon.daemon import Daemon
@@ -70,8 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         settings = config.settings
         confidential = Confidential(config)
         configure(level=settings.log.level, style=settings.log.format, redact=confidential.redactor)
-        for notice in config.notices:
-            log.warning("%s", notice)
+        for warning in config.warnings:
+            log.warning("%s", warning)
         run_to_end(_daemon(config, confidential, functools.partial(load_config, arguments)))
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -83,4 +83,4 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _daemon(config: Config, confidential: Confidential, load: Callable[[], Config]) -> None:
-    await serve(Daemon(config, confidential=confidential, load=load, tidy=give_back_memory), settle_memory)
+    await serve(Daemon(config, confidential=confidential, load=load, trim=trim_memory), freeze_gc)

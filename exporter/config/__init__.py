@@ -1,9 +1,9 @@
 """Configuration: one file, environment variables over it, flags over both; whole and valid, or refused."""
 
 from exporter.config.addresses import ListenAddress
-from exporter.config.faults import ConfigError, Fault, Notice
+from exporter.config.errors import ConfigError, ConfigWarning, ErrorDetail
 from exporter.config.kinds import IdentityLabel, LogFormat, LogLevel
-from exporter.config.loader import Config, current_aside_digest, current_digest, load
+from exporter.config.loader import Config, current_digest, current_referenced_digest, load
 from exporter.config.secrets import PasswordSource
 from exporter.config.settings import AccountSettings, Settings
 
@@ -11,15 +11,15 @@ __all__ = [
     "AccountSettings",
     "Config",
     "ConfigError",
-    "Fault",
+    "ConfigWarning",
+    "ErrorDetail",
     "IdentityLabel",
     "ListenAddress",
     "LogFormat",
     "LogLevel",
-    "Notice",
     "PasswordSource",
     "Settings",
-    "current_aside_digest",
     "current_digest",
+    "current_referenced_digest",
     "load",
 ]

@@ -1,4 +1,4 @@
-"""Watchlists in CSV (RFC 4180): rows of cells with their line and column; cells are never quoted in faults."""
+"""Watchlists in CSV (RFC 4180): rows of cells with their line and column; cells are never quoted in errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.config.faults import Fault, did_you_mean, quote
+from exporter.config.errors import ErrorDetail, did_you_mean, quote
 from exporter.config.values import flag_from_text, parse_label_name
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ class RowPlace(NamedTuple):
 
 
 class CsvWatchlist:
-    """One CSV file; what is wrong with it is added to ``faults`` while its rows are iterated over."""
+    """One CSV file; what is wrong with it is added to ``errors`` while its rows are iterated over."""
 
-    def __init__(self, file: str, text: str, faults: list[Fault]) -> None:
-        self.faults = faults
+    def __init__(self, file: str, text: str, errors: list[ErrorDetail]) -> None:
+        self.errors = errors
         self._file = file
         self._text = text
         self._reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -48,12 +48,12 @@ class CsvWatchlist:
         self._labels: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[tuple[RowPlace, dict[str, object]]]:
-        before = len(self.faults)
+        before = len(self.errors)
         records = self._records()
         header = next(records, None)
         if header is None:
-            if len(self.faults) == before:
-                self.faults.append(Fault(self._file, "is empty", _HEADER_MEND))
+            if len(self.errors) == before:
+                self.errors.append(ErrorDetail(self._file, "is empty", _HEADER_MEND))
             return
         if not self._read_header(*header):
             return
@@ -71,7 +71,7 @@ class CsvWatchlist:
                 try:
                     row["paused"] = flag_from_text(str(row["paused"]))
                 except ValueError:
-                    self.faults.append(Fault(place.key("paused"), "is neither true nor false"))
+                    self.errors.append(ErrorDetail(place.key("paused"), "is neither true nor false"))
                     del row["paused"]
             if labels:
                 row["labels"] = {name: cells[index] for name, index in labels if cells[index]}
@@ -98,41 +98,43 @@ class CsvWatchlist:
         if not any(cell in COLUMNS for cell in cells):
             self._refuse_header(place, cells)
             return False
-        before = len(self.faults)
+        before = len(self.errors)
         usable = True
         for index, cell in enumerate(cells):
             here = f"{place}, column {index + 1}"
             if cell in self._columns or cell in self._labels:
-                self.faults.append(Fault(here, "has the same name as an earlier column", "remove one"))
+                self.errors.append(ErrorDetail(here, "has the same name as an earlier column", "remove one"))
             elif cell in COLUMNS:
                 self._columns[cell] = index
             elif cell.startswith(LABEL_PREFIX):
                 self._read_label(here, cell, index)
             else:
                 known = (*COLUMNS, LABEL_PREFIX + "NAME")
-                mend = did_you_mean(cell.strip(), known) or f"remove it; known are {', '.join(known)}"
-                self.faults.append(Fault(here, "is no known column", mend))
+                hint = did_you_mean(cell.strip(), known) or f"remove it; known are {', '.join(known)}"
+                self.errors.append(ErrorDetail(here, "is no known column", hint))
         for name in REQUIRED_COLUMNS:
             if name not in self._columns:
                 usable = False
-                if len(self.faults) == before:
-                    self.faults.append(Fault(place, f"has no column {quote(name)}", "add it"))
+                if len(self.errors) == before:
+                    self.errors.append(ErrorDetail(place, f"has no column {quote(name)}", "add it"))
         return usable
 
     def _read_label(self, place: str, cell: str, index: int) -> None:
         try:
             parse_label_name(cell.removeprefix(LABEL_PREFIX))
         except ValueError as error:
-            self.faults.append(Fault(place, f"{quote(cell.removeprefix(LABEL_PREFIX))} {error}"))
+            self.errors.append(ErrorDetail(place, f"{quote(cell.removeprefix(LABEL_PREFIX))} {error}"))
         else:
             self._labels[cell] = index
 
     def _refuse_header(self, place: str, cells: list[str]) -> None:
         for separator, name in _OTHER_SEPARATORS.items():
             if any(part.strip() in COLUMNS for cell in cells for part in cell.split(separator)):
-                self.faults.append(Fault(place, f"separates the columns by {name}", "separate them by commas"))
+                self.errors.append(
+                    ErrorDetail(place, f"separates the columns by {name}", "separate them by commas")
+                )
                 return
-        self.faults.append(Fault(place, "is no header", _HEADER_MEND))
+        self.errors.append(ErrorDetail(place, "is no header", _HEADER_MEND))
 
     def _refuse_width(self, line: int, found: int, wanted: int) -> None:
         if found < wanted:
@@ -141,18 +143,18 @@ class CsvWatchlist:
         else:
             place = f"{self._file}: line {line}, column {wanted + 1}"
             problem = f"is one too many; the row has {found} columns, the header {wanted}"
-        self.faults.append(Fault(place, problem, "put text with a comma in quotes" if found > wanted else ""))
+        self.errors.append(ErrorDetail(place, problem, "put text with a comma in quotes" if found > wanted else ""))
 
     def _refuse_quotes(self, line: int, message: str) -> None:
         place = f"{self._file}: line {line}"
         if "limit" in message:
-            self.faults.append(Fault(place, f"has a cell of more than {csv.field_size_limit()} characters"))
+            self.errors.append(ErrorDetail(place, f"has a cell of more than {csv.field_size_limit()} characters"))
             return
         lines = list(io.StringIO(self._text, newline=""))
         column, closed = _odd_quote("".join(lines[line - 1 :]))
         problem = "goes on after its closing quote" if closed else "opens a quote that is never closed"
-        mend = 'write a quote within quotes twice ("")' if closed else "close it"
-        self.faults.append(Fault(f"{place}, column {column}", problem, mend))
+        hint = 'write a quote within quotes twice ("")' if closed else "close it"
+        self.errors.append(ErrorDetail(f"{place}, column {column}", problem, hint))
 
 
 def _odd_quote(record: str) -> tuple[int, bool]:

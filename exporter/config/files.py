@@ -10,7 +10,7 @@ import stat
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-from exporter.config.faults import Fault, Notice, escape
+from exporter.config.errors import ConfigWarning, ErrorDetail, escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,15 +40,15 @@ _TOML_PROBLEMS = {
 class UnreadableError(Exception):
     """A file that cannot be used, with what to do about it; never quotes the file's content."""
 
-    def __init__(self, problem: str, mend: str = "", *, where: str = "") -> None:
+    def __init__(self, problem: str, hint: str = "", *, where: str = "") -> None:
         super().__init__(problem)
         self.problem = problem
-        self.mend = mend
+        self.hint = hint
         self.where = where
 
-    def fault(self, place: str) -> Fault:
-        """Return the fault for a file named at a place."""
-        return Fault(f"{place}: {self.where}" if self.where else place, self.problem, self.mend)
+    def detail(self, place: str) -> ErrorDetail:
+        """Return the detail for a file named at a place."""
+        return ErrorDetail(f"{place}: {self.where}" if self.where else place, self.problem, self.hint)
 
 
 def shown_path(path: Path) -> str:
@@ -120,15 +120,17 @@ def parse_toml(text: str) -> dict[str, Any]:
     raise UnreadableError(problem, "see toml.io for the format" if "valid" in problem else "", where=where)
 
 
-def expand(directory: Path, patterns: Iterable[tuple[str, str]]) -> tuple[list[tuple[str, Path]], list[Notice]]:
-    """Return the files that paths and patterns name, each once; and a notice for a pattern without any.
+def expand(
+    directory: Path, patterns: Iterable[tuple[str, str]]
+) -> tuple[list[tuple[str, Path]], list[ConfigWarning]]:
+    """Return the files that paths and patterns name, each once; and a warning for a pattern without any.
 
     Each pattern comes with its place, and each file with the place of the pattern that named it.
 
     A plain path is returned whether or not it exists. Hidden files match no pattern.
     """
     found: dict[str, tuple[str, Path]] = {}
-    notices: list[Notice] = []
+    warnings: list[ConfigWarning] = []
     for place, pattern in patterns:
         plain = directory / pattern
         if not glob.has_magic(pattern) or plain.exists():
@@ -139,10 +141,10 @@ def expand(directory: Path, patterns: Iterable[tuple[str, str]]) -> tuple[list[t
             matches = sorted(path for name in names if (path := directory / name).is_file())
             if not matches:
                 text = f"{escape(pattern, 200)} matches no file (in {shown_path(directory.absolute())})"
-                notices.append(Notice(place, text))
+                warnings.append(ConfigWarning(place, text))
         for path in matches:
             found.setdefault(os.path.realpath(path), (place, path))
-    return list(found.values()), notices
+    return list(found.values()), warnings
 
 
 class Digest:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from exporter.config import addresses, values
 from exporter.config.addresses import ListenAddress
-from exporter.config.faults import UnfitError
+from exporter.config.errors import UnfitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ def _listed(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ValueKind:
     """A kind of value: its name for readers, its way in from text, and its way out to TOML.
 
     ``optional`` means that an empty string says "none".
@@ -137,72 +137,78 @@ def _labels_in_toml(_value: object) -> str:
     return "{}"
 
 
-_DURATION = Kind("duration", to_toml=_duration_in_toml)
-_SID = Kind("SID")
-_PATH = Kind("path", path=True, optional=True)
+_DURATION = ValueKind("duration", to_toml=_duration_in_toml)
+_SID = ValueKind("SID")
+_PATH = ValueKind("path", path=True, optional=True)
 
-Text = Annotated[str, BeforeValidator(values.parse_text), Kind("string")]
-Name = Annotated[str, BeforeValidator(values.parse_name), Kind("name")]
-OptionalName = Annotated[str | None, BeforeValidator(values.parse_name), Kind("name")]
-OptionalAccount = Annotated[str | None, BeforeValidator(values.parse_account_name), Kind("account name")]
+Text = Annotated[str, BeforeValidator(values.parse_text), ValueKind("string")]
+Name = Annotated[str, BeforeValidator(values.parse_name), ValueKind("name")]
+OptionalName = Annotated[str | None, BeforeValidator(values.parse_name), ValueKind("name")]
+OptionalAccount = Annotated[str | None, BeforeValidator(values.parse_account_name), ValueKind("account name")]
 AccountName = Annotated[str, BeforeValidator(values.parse_account_name)]
 Duration = Annotated[float, BeforeValidator(values.parse_duration), _DURATION]
 Interval = Annotated[float, BeforeValidator(values.parse_interval), _DURATION]
 OptionalInterval = Annotated[float | None, BeforeValidator(values.parse_interval), _DURATION]
 Timeout = Annotated[float, BeforeValidator(values.parse_timeout), _DURATION]
 Switch = Annotated[
-    bool, BeforeValidator(values.parse_flag), Kind("true or false", values.flag_from_text, _flag_in_toml)
+    bool, BeforeValidator(values.parse_flag), ValueKind("true or false", values.flag_from_text, _flag_in_toml)
 ]
-_WHOLE = Kind("whole number", _whole_from_text, str)
+_WHOLE = ValueKind("whole number", _whole_from_text, str)
 CountFromOne = Annotated[int, BeforeValidator(functools.partial(values.at_least, 1)), _WHOLE]
 CountFromTwo = Annotated[int, BeforeValidator(functools.partial(values.at_least, 2)), _WHOLE]
-Rate = Annotated[float, BeforeValidator(values.parse_rate), Kind("number", _rate_from_text, "{:g}".format)]
+Rate = Annotated[float, BeforeValidator(values.parse_rate), ValueKind("number", _rate_from_text, "{:g}".format)]
 ServiceSid = Annotated[str, BeforeValidator(values.parse_service_sid), _SID]
 FactorSid = Annotated[str, BeforeValidator(values.parse_factor_sid), _SID]
 AccountSid = Annotated[str, BeforeValidator(values.parse_account_sid), _SID]
 Username = Annotated[str | None, BeforeValidator(values.parse_username), _SID]
-Identity = Annotated[str, BeforeValidator(values.parse_identity), Kind("identity")]
+Identity = Annotated[str, BeforeValidator(values.parse_identity), ValueKind("identity")]
 Labels = Annotated[
     dict[
         Annotated[str, BeforeValidator(values.parse_label_name)], Annotated[str, BeforeValidator(values.parse_text)]
     ],
     BeforeValidator(values.parse_label_table),
     AfterValidator(values.without_empty),
-    Kind("table of strings", to_toml=_labels_in_toml),
+    ValueKind("table of strings", to_toml=_labels_in_toml),
 ]
-Password = Annotated[SecretStr | None, BeforeValidator(_password), Kind("secret", _secret_from_text, secret=True)]
+Password = Annotated[
+    SecretStr | None, BeforeValidator(_password), ValueKind("secret", _secret_from_text, secret=True)
+]
 ProxyUrl = Annotated[
-    SecretStr | None, BeforeValidator(_proxy), Kind("URL", _secret_from_text, secret=True, optional=True)
+    SecretStr | None, BeforeValidator(_proxy), ValueKind("URL", _secret_from_text, secret=True, optional=True)
 ]
-BaseUrl = Annotated[str, BeforeValidator(addresses.parse_base_url), Kind("URL")]
+BaseUrl = Annotated[str, BeforeValidator(addresses.parse_base_url), ValueKind("URL")]
 OptionalPath = Annotated[Path | None, BeforeValidator(_optional_path), _PATH]
-TelemetryPath = Annotated[str, BeforeValidator(values.parse_telemetry_path), Kind("URL path")]
-Shard = Annotated[str, BeforeValidator(values.parse_shard), Kind("shard")]
+TelemetryPath = Annotated[str, BeforeValidator(values.parse_telemetry_path), ValueKind("URL path")]
+Shard = Annotated[str, BeforeValidator(values.parse_shard), ValueKind("shard")]
 ListenAddresses = Annotated[
     tuple[Annotated[ListenAddress, BeforeValidator(addresses.parse_listen_address)], ...],
     BeforeValidator(addresses.listen_address_list),
     AfterValidator(addresses.check_different),
-    Kind("address or list of addresses", _one_listen_address, _listed),
+    ValueKind("address or list of addresses", _one_listen_address, _listed),
 ]
 OptionalListenAddress = Annotated[
-    ListenAddress | None, BeforeValidator(addresses.parse_optional_listen_address), Kind("address", optional=True)
+    ListenAddress | None,
+    BeforeValidator(addresses.parse_optional_listen_address),
+    ValueKind("address", optional=True),
 ]
 FilePatterns = Annotated[
     tuple[Annotated[str, BeforeValidator(values.parse_file_pattern)], ...],
     BeforeValidator(functools.partial(values.parse_list, '["watchlist.csv"]')),
-    Kind("list of paths", to_toml=_list_in_toml, files_only=True),
+    ValueKind("list of paths", to_toml=_list_in_toml, files_only=True),
 ]
 FamilyPatterns = Annotated[
     tuple[Annotated[str, BeforeValidator(values.parse_family_pattern)], ...],
     BeforeValidator(functools.partial(values.parse_list, '["*"]')),
-    Kind("list of names or patterns", to_toml=_list_in_toml, files_only=True),
+    ValueKind("list of names or patterns", to_toml=_list_in_toml, files_only=True),
 ]
-Level = Annotated[LogLevel, BeforeValidator(lambda value: LogLevel(values.one_of(LogLevel, value))), Kind("word")]
+Level = Annotated[
+    LogLevel, BeforeValidator(lambda value: LogLevel(values.one_of(LogLevel, value))), ValueKind("word")
+]
 Format = Annotated[
-    LogFormat, BeforeValidator(lambda value: LogFormat(values.one_of(LogFormat, value))), Kind("word")
+    LogFormat, BeforeValidator(lambda value: LogFormat(values.one_of(LogFormat, value))), ValueKind("word")
 ]
 IdentityChoice = Annotated[
     IdentityLabel,
     BeforeValidator(lambda value: IdentityLabel(values.one_of(IdentityLabel, value))),
-    Kind("word"),
+    ValueKind("word"),
 ]

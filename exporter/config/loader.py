@@ -1,4 +1,4 @@
-"""Loading a configuration: file, environment and flags in, a whole Config or every fault out."""
+"""Loading a configuration: file, environment and flags in, a whole Config or every detail out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from exporter.config.checks import AccountChecks, family_faults, file_fault, identity_key
-from exporter.config.faults import ConfigError, Fault, Notice, did_you_mean, quote
+from exporter.config.checks import AccountChecks, family_errors, file_error, identity_key
+from exporter.config.errors import ConfigError, ConfigWarning, ErrorDetail, did_you_mean, quote
 from exporter.config.files import Digest, UnreadableError, decode, expand, parse_toml, read_bytes, shown_path
 from exporter.config.kinds import IdentityLabel
 from exporter.config.settings import Settings
@@ -42,9 +42,9 @@ class Config:
     """A whole and valid configuration.
 
     ``factors`` and ``entities`` are those of ``shard``. ``passwords`` are by account; ``sources`` are the files
-    read, the configuration file first; ``sha256`` is a digest of their content, and ``aside_sha256`` one of the
-    files that keys name (certificate authorities, the key of the identity label), both in hex. ``web`` is what the
-    web config file asks for. Neither ``repr`` nor ``str`` shows a secret or an identity.
+    read, the configuration file first; ``sha256`` is a digest of their content, and ``referenced_sha256`` one of
+    the files that keys name (certificate authorities, the key of the identity label), both in hex. ``web`` is what
+    the web config file asks for. Neither ``repr`` nor ``str`` shows a secret or an identity.
     """
 
     path: Path
@@ -54,10 +54,10 @@ class Config:
     entities: tuple[WatchedEntity, ...] = field(repr=False)
     passwords: Mapping[str, PasswordSource]
     identity_key: bytes | None = field(repr=False)
-    notices: tuple[Notice, ...]
+    warnings: tuple[ConfigWarning, ...]
     sources: tuple[Path, ...]
     sha256: str
-    aside_sha256: str
+    referenced_sha256: str
     web: WebConfig
 
 
@@ -68,7 +68,7 @@ def load(
     flags: Mapping[str, Any],
     known_families: Collection[str] = (),
 ) -> Config:
-    """Load a configuration; raises ConfigError with every fault at once.
+    """Load a configuration; raises ConfigError with every detail at once.
 
     ``flags`` are dotted keys with their values; ``known_families`` are the short names that
     ``metrics.factor_families`` may choose from (empty: not judged).
@@ -81,7 +81,7 @@ def current_digest(config: Config) -> str:
 
     A file that cannot be read counts as empty, and a new file that fits a pattern counts.
     """
-    paths, _notices = expand(config.path.parent, (("", name) for name in config.settings.watchlist.files))
+    paths, _warnings = expand(config.path.parent, (("", name) for name in config.settings.watchlist.files))
     digest = Digest()
     for path in (config.path, *(path for _place, path in paths)):
         try:
@@ -91,7 +91,7 @@ def current_digest(config: Config) -> str:
     return digest.hexdigest()
 
 
-def current_aside_digest(settings: Settings) -> str:
+def current_referenced_digest(settings: Settings) -> str:
     """Return the digest that the files named by keys have now, passwords apart: those have a watch of their own."""
     named = [account.ca_file for account in settings.accounts.values()]
     if settings.metrics.identity is IdentityLabel.HMAC:
@@ -106,7 +106,7 @@ def current_aside_digest(settings: Settings) -> str:
 
 
 class _Loading:
-    """One run of the loader: gathers faults on the way, and carries on past each."""
+    """One run of the loader: gathers errors on the way, and carries on past each."""
 
     def __init__(self, path: Path, environ: Mapping[str, str], flags: Mapping[str, Any]) -> None:
         self._path = path
@@ -114,8 +114,8 @@ class _Loading:
         self._environ = environ
         self._tree = settings_tree()
         self._digest = Digest()
-        self._faults: list[Fault] = []
-        self._notices: list[Notice] = []
+        self._errors: list[ErrorDetail] = []
+        self._warnings: list[ConfigWarning] = []
         self._misnamed: set[str] = set()
         self._refused: set[tuple[str, ...]] = set()
         document = self._read_document()
@@ -124,18 +124,18 @@ class _Loading:
         environment = EnvironmentLayer(self._tree, environ, file.account_names())
         self._layers: tuple[Layer, ...] = (FlagLayer(self._tree, flags), environment, file)
         for layer in reversed(self._layers):
-            self._faults.extend(layer.faults)
+            self._errors.extend(layer.errors)
         self._patterns = dict(enumerate(self._listed_patterns()))
 
     def run(self, known_families: Collection[str]) -> Config:
         """Check everything; return the Config, or raise ConfigError."""
         settings = self._settings()
         place = place_of(self._layers, ("metrics", "factor_families"))
-        self._faults.extend(family_faults(settings.metrics.factor_families, known_families, place))
+        self._errors.extend(family_errors(settings.metrics.factor_families, known_families, place))
         accounts = AccountChecks(self._layers, self._refused)
         for name, account in settings.accounts.items():
-            accounts.look_at(name, account)
-        self._faults.extend(accounts.faults)
+            accounts.fetch_now(name, account)
+        self._errors.extend(accounts.errors)
         key = self._identity_key(settings)
         web = self._web_config(settings.web)
         shard = self._shard(settings.sharding.shard)
@@ -143,8 +143,8 @@ class _Loading:
         inline = watchlist.add_document(self._file, self._listed)
         sources = self._read_files(watchlist)
         self._judge(watchlist)
-        if self._faults:
-            raise ConfigError(self._faults)
+        if self._errors:
+            raise ConfigError(self._errors)
         return Config(
             path=self._path,
             settings=settings.model_copy(update={"factors": inline}),
@@ -155,10 +155,10 @@ class _Loading:
             entities=tuple(of for of in watchlist.entities if shard.holds(*of.key)),
             passwords=MappingProxyType(accounts.passwords),
             identity_key=key,
-            notices=tuple(self._notices),
+            warnings=tuple(self._warnings),
             sources=(self._path, *sources),
             sha256=self._digest.hexdigest(),
-            aside_sha256=current_aside_digest(settings),
+            referenced_sha256=current_referenced_digest(settings),
             web=web,
         )
 
@@ -169,15 +169,15 @@ class _Loading:
         try:
             found = read_web_config(settings.config_file)
         except UnreadableError as error:
-            self._faults.append(file_fault(place, settings.config_file, error))
+            self._errors.append(file_error(place, settings.config_file, error))
             return WebConfig()
         if not isinstance(found, WebConfig):
-            self._faults.extend(found)
+            self._errors.extend(found)
             return WebConfig()
-        self._notices.extend(found.notices)
+        self._warnings.extend(found.warnings)
         if found.asks_for_certificate and settings.health_listen_address is None:
             text = "probes have no client certificate; serve them on web.health_listen_address"
-            self._notices.append(Notice(place, text))
+            self._warnings.append(ConfigWarning(place, text))
         return found
 
     def _shard(self, text: str) -> Shard:
@@ -185,15 +185,15 @@ class _Loading:
             return shard_of(text, self._environ, socket.gethostname())
         except ShardError as error:
             place = place_of(self._layers, ("sharding", "shard"))
-            self._faults.append(Fault(place, f"{quote(text)} {error}", error.mend))
+            self._errors.append(ErrorDetail(place, f"{quote(text)} {error}", error.hint))
             return Shard()
 
     def _identity_key(self, settings: Settings) -> bytes | None:
         match identity_key(settings.metrics, self._layers, self._refused):
-            case Fault() as fault:
-                self._faults.append(fault)
-            case Notice() as notice:
-                self._notices.append(notice)
+            case ErrorDetail() as detail:
+                self._errors.append(detail)
+            case ConfigWarning() as warning:
+                self._warnings.append(warning)
             case bytes() as key:
                 return key
         return None
@@ -204,7 +204,7 @@ class _Loading:
             self._digest.add(content)
             return parse_toml(decode(content))
         except UnreadableError as error:
-            raise ConfigError([error.fault(self._file)]) from None
+            raise ConfigError([error.detail(self._file)]) from None
 
     def _account_names(self) -> tuple[str, ...]:
         names = {name: None for layer in reversed(self._layers) for name in layer.account_names()}
@@ -220,7 +220,7 @@ class _Loading:
                 for problem in problems(error):
                     self._refused.add(problem.path)
                     if first:
-                        self._faults.append(self._fault(problem))
+                        self._errors.append(self._fault(problem))
                     if problem.cause is None:
                         self._layers[-1].put(problem.path, _STAND_IN, "")
                     else:
@@ -228,7 +228,7 @@ class _Loading:
                             layer.drop(problem.path)
             first = False
 
-    def _fault(self, problem: Problem) -> Fault:
+    def _fault(self, problem: Problem) -> ErrorDetail:
         path = problem.path
         if problem.cause is not None:
             place = place_of(self._layers, path)
@@ -236,7 +236,7 @@ class _Loading:
                 place = f"{place}[{problem.position}]"
                 if path == _FILES:
                     del self._patterns[problem.position]
-            return Fault(place, explain(problem.cause, path))
+            return ErrorDetail(place, explain(problem.cause, path))
         _, account, name = path  # the one key that is required stands in an account
         file = self._layers[-1]
         if ("accounts", account) in file.places:
@@ -245,8 +245,8 @@ class _Loading:
         self._misnamed.add(account)
         place = place_of(self._layers, path[:2])
         known = [other for other in file.account_names() if other != account]
-        mend = did_you_mean(account, known) or f"set accounts.{account}.{name}"
-        return Fault(place, f"belongs to the account {quote(account)}, which has no {name}", mend)
+        hint = did_you_mean(account, known) or f"set accounts.{account}.{name}"
+        return ErrorDetail(place, f"belongs to the account {quote(account)}, which has no {name}", hint)
 
     def _listed_patterns(self) -> list[Any]:
         """Return watchlist.files as it is given, so that a bad item leaves the others their positions."""
@@ -257,29 +257,29 @@ class _Loading:
     def _read_files(self, watchlist: Watchlist) -> tuple[Path, ...]:
         place = place_of(self._layers, _FILES)
         patterns = ((f"{place}[{position}]", pattern) for position, pattern in self._patterns.items())
-        paths, notices = expand(self._path.parent, patterns)
-        self._notices.extend(notices)
+        paths, warnings = expand(self._path.parent, patterns)
+        self._warnings.extend(warnings)
         for named, path in paths:
             try:
                 content = read_bytes(path)
             except UnreadableError as error:
-                watchlist.faults.append(Fault(named, f"{shown_path(path)} {error.problem}", error.mend))
+                watchlist.errors.append(ErrorDetail(named, f"{shown_path(path)} {error.problem}", error.hint))
                 continue
             self._digest.add(content)
             try:
                 watchlist.add_file(path, content)
             except UnreadableError as error:
-                watchlist.faults.append(error.fault(shown_path(path)))
+                watchlist.errors.append(error.detail(shown_path(path)))
         return tuple(path for _place, path in paths)
 
     def _judge(self, watchlist: Watchlist) -> None:
-        self._faults.extend(watchlist.faults)
+        self._errors.extend(watchlist.errors)
         if watchlist.without_account:
             count = watchlist.without_account
             needing = "1 watched entry needs one" if count == 1 else f"{count} watched entries need one"
             problem = f"no account is set, and {needing}"
-            self._faults.append(Fault(self._file, problem, "add a table [accounts.main]"))
-        self._notices.extend(watchlist.notices())
+            self._errors.append(ErrorDetail(self._file, problem, "add a table [accounts.main]"))
+        self._warnings.extend(watchlist.warnings())
         if not watchlist.factors and not watchlist.entities:
             text = "the watchlist is empty, so nothing is fetched; list factors under [[factors]]"
-            self._notices.append(Notice(self._file, text))
+            self._warnings.append(ConfigWarning(self._file, text))

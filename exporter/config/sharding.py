@@ -39,11 +39,11 @@ class Shard(NamedTuple):
 
 
 class ShardError(ValueError):
-    """A shard that can't be told; the message says why, ``mend`` what to do."""
+    """A shard that can't be told; the message says why, ``hint`` what to do."""
 
-    def __init__(self, problem: str, mend: str) -> None:
+    def __init__(self, problem: str, hint: str) -> None:
         super().__init__(problem)
-        self.mend = mend
+        self.hint = hint
 
 
 def shard_of(text: str, environ: Mapping[str, str], hostname: str) -> Shard:

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from pydantic_settings import PydanticBaseSettingsSource
 
 from exporter.config import values
-from exporter.config.faults import Fault, UnfitError, did_you_mean, escape, nearest
+from exporter.config.errors import ErrorDetail, UnfitError, did_you_mean, escape, nearest
 from exporter.config.settings import Settings
 from exporter.config.tree import LISTED, Key, Table, dotted
 
@@ -45,7 +45,7 @@ class Layer(PydanticBaseSettingsSource):
         self.tree = tree
         self.values: dict[str, Any] = {}
         self.places: dict[tuple[str, ...], str] = {}
-        self.faults: list[Fault] = []
+        self.errors: list[ErrorDetail] = []
 
     def __call__(self) -> dict[str, Any]:
         return Unshown(self.values)
@@ -56,7 +56,7 @@ class Layer(PydanticBaseSettingsSource):
         return self.values.get(field_name), field_name, False
 
     def put(self, path: tuple[str, ...], value: object, place: str) -> None:
-        """Set a key, and remember where its value came from."""
+        """Set a key, and snapshot_of where its value came from."""
         self.places[path] = place
         table = self.values
         for part in path[:-1]:
@@ -85,7 +85,7 @@ class Layer(PydanticBaseSettingsSource):
         try:
             self.put(path, key.kind.from_text(text), place)
         except ValueError as error:
-            self.faults.append(Fault(place, explain(error, path)))
+            self.errors.append(ErrorDetail(place, explain(error, path)))
 
 
 class FlagLayer(Layer):
@@ -100,7 +100,7 @@ class FlagLayer(Layer):
             key = find(tree, path)
             if not isinstance(key, Key):
                 known = [known.dotted for known in tree.leaves()]
-                self.faults.append(Fault(flag_name(name), "sets no known key", did_you_mean(name, known)))
+                self.errors.append(ErrorDetail(flag_name(name), "sets no known key", did_you_mean(name, known)))
                 continue
             place = key.flag.name if key.flag else flag_name(name)
             if isinstance(value, str):
@@ -137,7 +137,7 @@ class EnvironmentLayer(Layer):
             path = ("accounts", account, *path[2:])
         key = find(self.tree, path)
         if key is None:
-            self._refuse(name, "is no known variable", self._mend(path))
+            self._refuse(name, "is no known variable", self._hint(path))
         elif isinstance(key, Table):
             example = variable_name(next(key.leaves()).path)
             self._refuse(name, "sets a whole table", f"set its keys one by one, such as {example}")
@@ -148,8 +148,8 @@ class EnvironmentLayer(Layer):
         else:
             self.put_text(key, path, text, name)
 
-    def _refuse(self, name: str, problem: str, mend: str) -> None:
-        self.faults.append(Fault(escape(name, 120), problem, mend))
+    def _refuse(self, name: str, problem: str, hint: str) -> None:
+        self.errors.append(ErrorDetail(escape(name, 120), problem, hint))
 
     def _account_named(self, name: str) -> str | None:
         """Return the account that a part of a variable's name means; a hyphen may be spelt as _ there."""
@@ -158,7 +158,7 @@ class EnvironmentLayer(Layer):
         matches = [account for account in self._accounts if account.replace("-", "_") == name]
         return (matches or [name])[0] if len(matches) < 2 else None
 
-    def _mend(self, path: tuple[str, ...]) -> str:
+    def _hint(self, path: tuple[str, ...]) -> str:
         known: dict[str, str] = {}
         for key in self.tree.leaves():
             if LISTED in key.path or key.kind.files_only:
@@ -185,7 +185,7 @@ class FileLayer(Layer):
             place = f"{self._file}: {spelt(here)}"
             node = table.each or table.below.get(name)
             if node is None:
-                self.faults.append(Fault(place, "is not a known key", self._mend(table, here, value)))
+                self.errors.append(ErrorDetail(place, "is not a known key", self._hint(table, here, value)))
             elif isinstance(node, Key):
                 self.put(here, self._value(node, value), place)
             elif not isinstance(value, dict):
@@ -207,20 +207,22 @@ class FileLayer(Layer):
         return value
 
     def _refuse(self, place: str, value: object, heading: str) -> None:
-        """Add the fault of a value that stands where a table belongs."""
+        """Add the detail of a value that stands where a table belongs."""
         if _is_array_of_tables(value):
-            fault = Fault(place, "is an array of tables, not a table", f"write {heading} with one bracket")
+            detail = ErrorDetail(place, "is an array of tables, not a table", f"write {heading} with one bracket")
         else:
-            fault = Fault(place, f"is {values.kind_of(value)}, not a table", f"write {heading} and its keys below")
-        self.faults.append(fault)
+            detail = ErrorDetail(
+                place, f"is {values.kind_of(value)}, not a table", f"write {heading} and its keys below"
+            )
+        self.errors.append(detail)
 
-    def _mend(self, table: Table, path: tuple[str, ...], value: object) -> str:
+    def _hint(self, table: Table, path: tuple[str, ...], value: object) -> str:
         name = path[-1]
         if isinstance(value, dict) or _is_array_of_tables(value):
             # A misspelt table is meant to stand here, whatever keys of that name there are elsewhere
-            mend = did_you_mean(name, (name for name, node in table.below.items() if isinstance(node, Table)))
-            if mend:
-                return mend
+            hint = did_you_mean(name, (name for name, node in table.below.items() if isinstance(node, Table)))
+            if hint:
+                return hint
         elsewhere = next((key.dotted for key in self.tree.leaves() if key.path[-1] == name), None)
         if elsewhere is not None:
             return f'did you mean "{elsewhere}"?'

@@ -103,8 +103,8 @@ def load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
         with _as_file(certificate) as certificate_file, _as_file(key) as key_file:
             context.load_cert_chain(certificate_file, key_file, password=_no_password)
     except _EncryptedError:
-        mend = "store it without a pass phrase, readable by the exporter only"
-        raise UnreadableError("is encrypted", mend) from None
+        hint = "store it without a pass phrase, readable by the exporter only"
+        raise UnreadableError("is encrypted", hint) from None
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise UnreadableError("do not belong together", "replace both files with one pair") from None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args, get_origin
 
 from pydantic import BaseModel
 
-from exporter.config.kinds import Flag, Kind
+from exporter.config.kinds import Flag, ValueKind
 from exporter.config.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Key:
     """One key of the configuration."""
 
     path: tuple[str, ...]
-    kind: Kind
+    kind: ValueKind
     description: str
     default: object
     required: bool
@@ -97,7 +97,7 @@ def _node(info: FieldInfo, path: tuple[str, ...]) -> Key | Table:
         return Table(path, each.description, each=each)
     return Key(
         path=path,
-        kind=next(mark for mark in info.metadata if isinstance(mark, Kind)),
+        kind=next(mark for mark in info.metadata if isinstance(mark, ValueKind)),
         description=info.description or "",
         default=None if info.is_required() else info.default,
         required=info.is_required(),

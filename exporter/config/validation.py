@@ -1,10 +1,10 @@
-"""What pydantic found wrong, told as faults with the place each value came from."""
+"""What pydantic found wrong, told as errors with the place each value came from."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.config.faults import Fault, did_you_mean
+from exporter.config.errors import ErrorDetail, did_you_mean
 from exporter.config.sources import explain, spelt
 
 if TYPE_CHECKING:
@@ -37,18 +37,18 @@ def problems(error: ValidationError) -> Iterator[Problem]:
         yield Problem(path, position, found["type"], cause if isinstance(cause, ValueError) else None)
 
 
-def entry_faults(error: ValidationError, table: Table, place: Callable[[str], str]) -> Iterator[Fault]:
-    """Yield the faults of one entry of the watchlist; ``place`` tells where a key of it stands."""
+def entry_faults(error: ValidationError, table: Table, place: Callable[[str], str]) -> Iterator[ErrorDetail]:
+    """Yield the errors of one entry of the watchlist; ``place`` tells where a key of it stands."""
     for path, _position, kind, cause in problems(error):
         name = spelt(path)
         if cause is not None:
-            yield Fault(place(name), explain(cause, table.path))
+            yield ErrorDetail(place(name), explain(cause, table.path))
         elif kind == "missing":
             yield missing(place(name), next(key for key in table.leaves() if key.path[-1] == name))
         else:
-            yield Fault(place(name), "is not a known key", did_you_mean(name, table.below) or "remove it")
+            yield ErrorDetail(place(name), "is not a known key", did_you_mean(name, table.below) or "remove it")
 
 
-def missing(place: str, key: Key) -> Fault:
-    """Return the fault of a key that must be there and isn't."""
-    return Fault(place, "is missing", f"add it ({key.summary})")
+def missing(place: str, key: Key) -> ErrorDetail:
+    """Return the detail of a key that must be there and isn't."""
+    return ErrorDetail(place, "is missing", f"add it ({key.summary})")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NoReturn
 
-from exporter.config.faults import HARMLESS_CHARACTERS, UnfitError
+from exporter.config.errors import HARMLESS_CHARACTERS, UnfitError
 from exporter.watched import canonical_sid
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ def kind_of(value: object) -> str:
             return "a date or a time"
 
 
-def wrong_kind(value: object, wanted: str, mend: str = "") -> NoReturn:
+def wrong_kind(value: object, wanted: str, hint: str = "") -> NoReturn:
     """Raise the ValueError for a value of another sort than its key takes; never quotes it."""
-    raise ValueError(f"is {kind_of(value)}, not {wanted}" + (f"; {mend}" if mend else ""))
+    raise ValueError(f"is {kind_of(value)}, not {wanted}" + (f"; {hint}" if hint else ""))
 
 
 def parse_text(value: object) -> str:

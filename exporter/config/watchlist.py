@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from pydantic import ValidationError
 
 from exporter.config.csvfile import CsvWatchlist
-from exporter.config.faults import Fault, Notice, did_you_mean, listing, nearest, quote
+from exporter.config.errors import ConfigWarning, ErrorDetail, did_you_mean, listing, nearest, quote
 from exporter.config.files import decode, parse_toml, shown_path
 from exporter.config.settings import EntityEntry, FactorEntry
 from exporter.config.tree import LISTED, table_of
@@ -51,17 +51,17 @@ class TablePlace(NamedTuple):
 
 @dataclass(slots=True)
 class _Repeated:
-    """A notice that many entries may give cause for: told once, at the first."""
+    """A warning that many entries may give cause for: told once, at the first."""
 
     first: str
     count: int = 1
 
 
 class Watchlist:
-    """What is watched, gathered from file after file; faults and notices are gathered along with it."""
+    """What is watched, gathered from file after file; errors and warnings are gathered along with it."""
 
     def __init__(self, accounts: Collection[str], interval_seconds: float) -> None:
-        self.faults: list[Fault] = []
+        self.errors: list[ErrorDetail] = []
         self.factors: list[WatchedFactor] = []
         self.entities: list[WatchedEntity] = []
         self.without_account = 0
@@ -93,47 +93,47 @@ class Watchlist:
         file = shown_path(path)
         match path.suffix.lower():
             case ".csv":
-                for place, row in CsvWatchlist(file, decode(content), self.faults):
+                for place, row in CsvWatchlist(file, decode(content), self.errors):
                     self._factor(place, row)
             case ".toml":
                 document = parse_toml(decode(content))
                 for name in document:
                     if name not in TABLES:
-                        mend = "a watchlist file holds [[factors]] and [[entities]] only"
-                        self.faults.append(Fault(f"{file}: {quote(name)}", "does not belong here", mend))
+                        hint = "a watchlist file holds [[factors]] and [[entities]] only"
+                        self.errors.append(ErrorDetail(f"{file}: {quote(name)}", "does not belong here", hint))
                 self.add_document(file, document)
             case _:
-                mend = "name it *.csv or *.toml, or narrow the pattern"
-                self.faults.append(Fault(file, "is neither a .csv nor a .toml file", mend))
+                hint = "name it *.csv or *.toml, or narrow the pattern"
+                self.errors.append(ErrorDetail(file, "is neither a .csv nor a .toml file", hint))
 
-    def notices(self) -> tuple[Notice, ...]:
+    def warnings(self) -> tuple[ConfigWarning, ...]:
         """Return what is worth telling of the entries gathered."""
         revealing = dict(self._revealing)
         identities = {factor.identity for factor in self.factors}
         for (_account, _service_sid, name), place in self._names.items():
             if name in identities:
                 _count(revealing, "name", place.key("name"))
-        notices = [
-            Notice(
+        warnings = [
+            ConfigWarning(
                 found.first,
                 f'the label "{name}"{_times(found)} is one that Prometheus usually attaches itself on Kubernetes, '
                 f'and ours would become "exported_{name}"; choose another name',
             )
             for name, found in self._overwritten.items()
         ]
-        notices.extend(
-            Notice(
+        warnings.extend(
+            ConfigWarning(
                 found.first,
                 f"the {what}{_times(found)} is an identity, and stands on every metric and page; choose another",
             )
             for what, found in revealing.items()
         )
-        return tuple(notices)
+        return tuple(warnings)
 
     def _tables(self, file: str, array: str, content: object) -> list[tuple[TablePlace, dict[str, object]]]:
         if not isinstance(content, list):
             problem = f"is {kind_of(content)}, not an array of tables"
-            self.faults.append(Fault(f"{file}: {array}", problem, f"write [[{array}]] with two brackets"))
+            self.errors.append(ErrorDetail(f"{file}: {array}", problem, f"write [[{array}]] with two brackets"))
             return []
         tables = []
         for index, table in enumerate(content):
@@ -141,7 +141,7 @@ class Watchlist:
             if isinstance(table, dict):
                 tables.append((place, table))
             else:
-                self.faults.append(Fault(str(place), f"is {kind_of(table)}, not a table"))
+                self.errors.append(ErrorDetail(str(place), f"is {kind_of(table)}, not a table"))
         return tables
 
     def _entity(self, place: Place, table: dict[str, object]) -> None:
@@ -156,12 +156,14 @@ class Watchlist:
         key = EntityKey(account, sys.intern(entry.service_sid), entry.identity)
         first = self._entity_keys.setdefault(key, place)
         if first is not place:
-            self.faults.append(Fault(str(place), f"lists the same entity as {first}", "remove one of the two"))
+            self.errors.append(
+                ErrorDetail(str(place), f"lists the same entity as {first}", "remove one of the two")
+            )
             return
         first = self._entity_names.setdefault((account, entry.service_sid, entry.name), place)
         if first is not place:
             problem = f"is the name of {first} too, in the same account and service"
-            self.faults.append(Fault(place.key("name"), problem, "give one of the two another name"))
+            self.errors.append(ErrorDetail(place.key("name"), problem, "give one of the two another name"))
             return
         labels = self._shared(entry.labels) if entry.labels else ()
         self._look_at(place, entry, labels)
@@ -190,10 +192,10 @@ class Watchlist:
         return entry
 
     def _bad_entry(
-        self, place: Place, table: dict[str, object], faults: Iterable[Fault], error: ValidationError
+        self, place: Place, table: dict[str, object], errors: Iterable[ErrorDetail], error: ValidationError
     ) -> None:
-        """Take note of an entry's faults, and of the account it names, where that is good in itself."""
-        self.faults.extend(faults)
+        """Take note of an entry's errors, and of the account it names, where that is good in itself."""
+        self.errors.extend(errors)
         account = table.get("account")
         judged = {
             part for detail in error.errors(include_input=False, include_url=False) for part in detail["loc"][:1]
@@ -202,7 +204,7 @@ class Watchlist:
             self._account(place, account or None)
 
     def _account(self, place: Place, name: str | None) -> str | None:
-        """Return the account an entry belongs to; None, and a fault, when that isn't clear."""
+        """Return the account an entry belongs to; None, and a detail, when that isn't clear."""
         if not self._accounts:
             self.without_account += 1
             return None
@@ -210,26 +212,28 @@ class Watchlist:
             if len(self._accounts) == 1:
                 return self._accounts[0]
             problem = "names no account, and there are several"
-            self.faults.append(Fault(str(place), problem, f"set account to one of {listing(self._accounts)}"))
+            self.errors.append(ErrorDetail(str(place), problem, f"set account to one of {listing(self._accounts)}"))
             return None
         if name in self._accounts:
             return sys.intern(name)
         similar = nearest(name, self._accounts)
         problem = f"{quote(name)} is no account's name" if similar else "is no account's name"
-        mend = did_you_mean(name, self._accounts) or f"known: {listing(self._accounts)}"
-        self.faults.append(Fault(place.key("account"), problem, mend))
+        hint = did_you_mean(name, self._accounts) or f"known: {listing(self._accounts)}"
+        self.errors.append(ErrorDetail(place.key("account"), problem, hint))
         return None
 
     def _is_new(self, place: Place, key: FactorKey, name: str) -> bool:
-        """Whether neither this factor nor its name was listed before; a fault names both places."""
+        """Whether neither this factor nor its name was listed before; a detail names both places."""
         first = self._keys.setdefault(key, place)
         if first is not place:
-            self.faults.append(Fault(str(place), f"lists the same factor as {first}", "remove one of the two"))
+            self.errors.append(
+                ErrorDetail(str(place), f"lists the same factor as {first}", "remove one of the two")
+            )
             return False
         first = self._names.setdefault((key.account, key.service_sid, name), place)
         if first is not place:
             problem = f"is the name of {first} too, in the same account and service"
-            self.faults.append(Fault(place.key("name"), problem, "give one of the two another name"))
+            self.errors.append(ErrorDetail(place.key("name"), problem, "give one of the two another name"))
             return False
         return True
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from exporter.config import tls
-from exporter.config.faults import Fault, Notice, did_you_mean, quote
+from exporter.config.errors import ConfigWarning, ErrorDetail, did_you_mean, quote
 from exporter.config.files import Digest, UnreadableError, decode, read_bytes, shown_path
 from exporter.config.webyaml import Section, compose
 
@@ -67,7 +67,7 @@ class WebConfig:
     headers: Mapping[str, str] = field(default_factory=dict)
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
     rate: RateLimit | None = None
-    notices: tuple[Notice, ...] = ()
+    warnings: tuple[ConfigWarning, ...] = ()
     files: tuple[Path, ...] = ()
     sha256: str = ""
 
@@ -77,7 +77,7 @@ class WebConfig:
         return self.tls is not None and self.tls.verify_mode is ssl.CERT_REQUIRED
 
 
-def read(path: Path) -> WebConfig | list[Fault]:
+def read(path: Path) -> WebConfig | list[ErrorDetail]:
     """Return what a file asks for, or all that is wrong in it; raises UnreadableError where it can't be read."""
     return _Reading(path).run()
 
@@ -96,24 +96,24 @@ def current_digest(config: WebConfig) -> str:
 
 
 class _Reading:
-    """One reading of a file: gathers faults on the way, and carries on past each."""
+    """One reading of a file: gathers errors on the way, and carries on past each."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = shown_path(path)
-        self._faults: list[Fault] = []
-        self._notices: list[Notice] = []
+        self._errors: list[ErrorDetail] = []
+        self._warnings: list[ConfigWarning] = []
         self._files = [path]
         self._digest = Digest()
 
-    def run(self) -> WebConfig | list[Fault]:
+    def run(self) -> WebConfig | list[ErrorDetail]:
         content = read_bytes(self._path, limit=LARGEST_FILE_BYTES)
         self._digest.add(content)
         try:
             document = compose(decode(content))
         except UnreadableError as error:
-            return [error.fault(self._file)]
-        top = Section(self._file, self._faults, document)
+            return [error.detail(self._file)]
+        top = Section(self._file, self._errors, document)
         top.allow("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit")
         http = top.section("http_server_config")
         http2 = self._http2(http)
@@ -121,18 +121,18 @@ class _Reading:
         headers = self._headers(http.section("headers"))
         users = self._users(top.section("basic_auth_users"))
         rate = self._rate(top.section("rate_limit"))
-        if users and context is None and not self._faults:
+        if users and context is None and not self._errors:
             text = "passwords cross the network in the clear; add tls_server_config"
-            self._notices.append(Notice(top.place("basic_auth_users"), text))
-        if self._faults:
-            return list(dict.fromkeys(self._faults))
+            self._warnings.append(ConfigWarning(top.place("basic_auth_users"), text))
+        if self._errors:
+            return list(dict.fromkeys(self._errors))
         return WebConfig(
             context,
             names,
             MappingProxyType(headers),
             MappingProxyType(users),
             rate,
-            tuple(self._notices),
+            tuple(self._warnings),
             tuple(self._files),
             self._digest.hexdigest(),
         )
@@ -141,7 +141,9 @@ class _Reading:
         section.allow("http2", "headers")
         http2 = section.flag("http2", default=True)
         if http2 and "http2" in section:
-            self._notices.append(Notice(section.place("http2"), "HTTP/2 is not spoken; clients use HTTP/1.1"))
+            self._warnings.append(
+                ConfigWarning(section.place("http2"), "HTTP/2 is not spoken; clients use HTTP/1.1")
+            )
         return http2
 
     # TLS
@@ -150,7 +152,7 @@ class _Reading:
         section.allow(*_TLS_FIELDS)
         if not section:
             return None, None
-        before = len(self._faults)
+        before = len(self._errors)
         certificate = self._pem(section, "cert")
         key = self._pem(section, "key")
         authorities = self._pem(section, "client_ca", needed=False)
@@ -160,7 +162,7 @@ class _Reading:
         ciphers = self._ciphers(section, minimum, maximum, http2=http2)
         curve = self._curve(section)
         server_chooses = section.flag("prefer_server_cipher_suites", default=True)
-        if len(self._faults) > before or certificate is None or key is None:
+        if len(self._errors) > before or certificate is None or key is None:
             return None, None
         wanted = tls.Wanted(
             certificate, key, minimum, maximum, ciphers, server_chooses, curve, client_auth, authorities
@@ -170,7 +172,7 @@ class _Reading:
         except UnreadableError as error:
             at = _source(section, "key" if "encrypted" in error.problem else "cert")
             of = "the key" if "encrypted" in error.problem else "certificate and key"
-            section.refuse(at, f"{of} {error.problem}", error.mend)
+            section.refuse(at, f"{of} {error.problem}", error.hint)
         except (ssl.SSLError, ValueError):
             section.refuse("", "asks for ciphers or a curve that this system's OpenSSL lacks", "choose others")
         return None, None
@@ -196,7 +198,7 @@ class _Reading:
             try:
                 tls.load_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), content)
             except UnreadableError as error:
-                section.refuse(_source(section, name), error.problem, error.mend)
+                section.refuse(_source(section, name), error.problem, error.hint)
         return content
 
     def _read_file(self, section: Section, name: str, path: Path) -> bytes | None:
@@ -204,7 +206,7 @@ class _Reading:
         try:
             content = read_bytes(path, limit=LARGEST_PEM_BYTES)
         except UnreadableError as error:
-            section.refuse(name, f"{shown_path(path)} {error.problem}", error.mend)
+            section.refuse(name, f"{shown_path(path)} {error.problem}", error.hint)
             return None
         self._digest.add(content)
         return content
@@ -229,7 +231,7 @@ class _Reading:
             section.refuse(source, "has no effect without a client_auth_type", "add RequireAndVerifyClientCert")
         if mode is not ssl.CERT_NONE and not given:
             text = "no client_ca_file: certificates of every authority that this system trusts are taken"
-            self._notices.append(Notice(section.place("client_auth_type"), text))
+            self._warnings.append(ConfigWarning(section.place("client_auth_type"), text))
         return mode
 
     def _client_names(self, section: Section, client_auth: ssl.VerifyMode) -> frozenset[str] | None:
@@ -249,7 +251,7 @@ class _Reading:
             name = section.text(field_name) or default
             if name in tls.OLD_VERSIONS and field_name == "min_version":
                 text = f"{name} is not spoken; the oldest is TLS12"
-                self._notices.append(Notice(section.place(field_name), text))
+                self._warnings.append(ConfigWarning(section.place(field_name), text))
                 name = "TLS12"
             elif name in tls.OLD_VERSIONS:
                 section.refuse(field_name, f"{name} is older than what this server speaks", "write TLS12 or TLS13")
@@ -274,8 +276,8 @@ class _Reading:
             if name not in known:
                 old = name.startswith("TLS_RSA_WITH_")
                 problem = "has no forward secrecy" if old else "is not a known cipher suite"
-                mend = "remove it" if old else did_you_mean(name, known) or "see the list in docs/web-config.md"
-                section.refuse("cipher_suites", f"{quote(name)} {problem}", mend, position)
+                hint = "remove it" if old else did_you_mean(name, known) or "see the list in docs/web-config.md"
+                section.refuse("cipher_suites", f"{quote(name)} {problem}", hint, position)
         names = tuple(name for _, name in listed if name in known)
         older = [name for name in names if name in tls.CIPHERS]
         if names and minimum < ssl.TLSVersion.TLSv1_3:
@@ -291,8 +293,8 @@ class _Reading:
         listed = section.texts("curve_preferences") or []
         for position, name in listed:
             if name not in tls.CURVES:
-                mend = did_you_mean(name, tls.CURVES) or f"known: {', '.join(tls.CURVES)}"
-                section.refuse("curve_preferences", f"{quote(name)} is not a known curve", mend, position)
+                hint = did_you_mean(name, tls.CURVES) or f"known: {', '.join(tls.CURVES)}"
+                section.refuse("curve_preferences", f"{quote(name)} is not a known curve", hint, position)
         if len(listed) > 1:
             problem = "lists several curves, and Python's TLS can be held to one only"
             section.refuse("curve_preferences", problem, "leave one, or none for the usual ones")
@@ -305,8 +307,8 @@ class _Reading:
         for name in section:
             value = section.text(name)
             if name not in HEADERS:
-                mend = did_you_mean(name, HEADERS) or f"remove it; known: {', '.join(HEADERS)}"
-                section.refuse(name, "is a header that can't be set", mend)
+                hint = did_you_mean(name, HEADERS) or f"remove it; known: {', '.join(HEADERS)}"
+                section.refuse(name, "is a header that can't be set", hint)
             elif HEADERS[name] and value not in HEADERS[name]:
                 section.refuse(name, f"{quote(value)} is not one of {', '.join(HEADERS[name])}", "correct it")
             elif not _FIELD_TEXT.fullmatch(value):

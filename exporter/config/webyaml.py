@@ -1,4 +1,4 @@
-"""YAML with the place of every value: a file's sections and fields, each fault with its line.
+"""YAML with the place of every value: a file's sections and fields, each detail with its line.
 
 Values are taken from the nodes of the document and not from what YAML makes of them, so that a password hash or a
 name is what stands in the file. Whatever stands where a secret may be is never quoted.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from exporter.config.faults import Fault, did_you_mean, escape
+from exporter.config.errors import ErrorDetail, did_you_mean, escape
 from exporter.config.files import UnreadableError
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def compose(text: str) -> Node | None:
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         several = "expected a single document" in str(error.context)
         problem = "holds several YAML documents" if several else "is not valid YAML"
-        mend = "leave one" if several else "check the indentation, and put odd text into quotes"
-        raise UnreadableError(problem, mend, where=where) from None
+        hint = "leave one" if several else "check the indentation, and put odd text into quotes"
+        raise UnreadableError(problem, hint, where=where) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise UnreadableError("has a control character", "remove it", where=f"line {line}") from None
@@ -44,14 +44,14 @@ def compose(text: str) -> Node | None:
 
 
 class Section:
-    """One mapping of the file; what is wrong in it goes to ``faults``, which all sections of a file share.
+    """One mapping of the file; what is wrong in it goes to ``errors``, which all sections of a file share.
 
     A field that is absent, null or faulty is what the caller gives as its default.
     """
 
-    def __init__(self, file: str, faults: list[Fault], node: Node | None, path: str = "") -> None:
+    def __init__(self, file: str, errors: list[ErrorDetail], node: Node | None, path: str = "") -> None:
         self._file = file
-        self._faults = faults
+        self._errors = errors
         self._path = path
         self._line = node.start_mark.line + 1 if node is not None else 1
         self._nodes: dict[str, Node] = {}
@@ -82,12 +82,12 @@ class Section:
         """Refuse every field that isn't known."""
         for name, node in self._nodes.items():
             if name not in known:
-                mend = did_you_mean(name, known) or f"remove it; known here: {', '.join(known)}"
-                self._refuse(node, self.spelt(name), "is not a known field", mend)
+                hint = did_you_mean(name, known) or f"remove it; known here: {', '.join(known)}"
+                self._refuse(node, self.spelt(name), "is not a known field", hint)
 
     def section(self, name: str) -> Section:
         """Return a mapping below this one; empty where there is none."""
-        return Section(self._file, self._faults, self._nodes.get(name), self.spelt(name))
+        return Section(self._file, self._errors, self._nodes.get(name), self.spelt(name))
 
     def text(self, name: str) -> str:
         """Return a string; empty where there is none."""
@@ -135,15 +135,15 @@ class Section:
             return 0
         return int(node.value)
 
-    def refuse(self, name: str, problem: str, mend: str, position: int | None = None) -> None:
-        """Add a fault of a field, or of this section where the name is empty."""
+    def refuse(self, name: str, problem: str, hint: str, position: int | None = None) -> None:
+        """Add a detail of a field, or of this section where the name is empty."""
         node = self._nodes.get(name)
         place = self.spelt(name) if name else self._path
         if position is not None:
             place = f"{place}[{position}]"
             if isinstance(node, SequenceNode):
                 node = node.value[position]
-        self._refuse(node, place, problem, mend)
+        self._refuse(node, place, problem, hint)
 
     def place(self, name: str) -> str:
         """Return where a field stands."""
@@ -170,8 +170,8 @@ class Section:
                         names.add(inner.value)
                         yield inner, below
 
-    def _refuse(self, node: Node | None, path: str, problem: str, mend: str) -> None:
-        self._faults.append(Fault(self._place(node, path), problem, mend))
+    def _refuse(self, node: Node | None, path: str, problem: str, hint: str) -> None:
+        self._errors.append(ErrorDetail(self._place(node, path), problem, hint))
 
     def _place(self, node: Node | None, path: str) -> str:
         line = node.start_mark.line + 1 if node is not None else self._line

@@ -7,10 +7,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from exporter import __version__
-from exporter.config import ConfigError, Fault
+from exporter.config import ConfigError, ErrorDetail
 from exporter.daemon.engine import Engine
-from exporter.daemon.jobs import Timekeeper
-from exporter.daemon.reload import Reloads
+from exporter.daemon.jobs import Jobs
+from exporter.daemon.reload import Reloader
 from exporter.logs.output import fields
 from exporter.state.keeper import StateKeeper
 from exporter.web.health import health_application
@@ -31,14 +31,14 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 15.0
 _SWEEP_SECONDS = 0.02
 _LAST_SAVE_SECONDS = 5.0
-_TIDY_SECONDS = 60.0
+_TRIM_SECONDS = 60.0
 
 
 class Daemon(Engine):
     """One exporter: polls what its configuration lists and serves what it knows, from its start to its end.
 
     Takes what an :class:`Engine` takes, and ``load``, which reads the configuration anew for a reload; without it
-    there is none. ``tidy`` is called each minute, for what concerns the whole process.
+    there is none. ``trim`` is called each minute, for what concerns the whole process.
     """
 
     def __init__(
@@ -46,27 +46,27 @@ class Daemon(Engine):
         config: Config,
         *,
         load: Callable[[], Config] | None = None,
-        tidy: Callable[[], None] | None = None,
+        trim: Callable[[], None] | None = None,
         **parts: Any,
     ) -> None:
         super().__init__(config, **parts)
-        self._tidy = tidy
-        self._tidied = self.clock.steady()
+        self._trim = trim
+        self._trimmed = self.clock.steady()
         self.draining = False
         self._started: float | None = None
         self._was_ready = False
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._reloadable = load is not None
-        self._reloads = Reloads(self, load or _no_load)
+        self._reloads = Reloader(self, load or _no_load)
         file = config.settings.state.file
         self._state = (
             None if file is None else StateKeeper(file, self.ledger, self.clock, self.discovery.gone_since)
         )
-        self.timekeeper = Timekeeper(
+        self.jobs = Jobs(
             dispatch=self.poller.tick,
             discovery=self.discovery.tick,
-            watch=self._look_at_files,
+            watch=self._watch_files,
             housekeeping=self._housekeeping,
             run_lost=self.telemetry.run_lost,
             loop_lagged=self.telemetry.loop_lagged,
@@ -84,7 +84,7 @@ class Daemon(Engine):
         await self._listen(self.config.settings.web)
         self._started = self.clock.steady()
         self.begin(self._state.load() if self._state else None)
-        self.timekeeper.start()
+        self.jobs.start()
         for address in self.server.addresses:
             log.info("listening", extra=fields(address=address))
         for address in self.health.addresses:
@@ -127,7 +127,7 @@ class Daemon(Engine):
         if not self._reloadable:
             log.warning("not reloaded: this exporter's configuration is in no file")
         elif not self.draining:
-            self.set_aside(self._reload_quietly())
+            self.spawn(self._reload_quietly())
 
     def lifecycle_enabled(self) -> bool:
         """Return whether the configuration may be reloaded, and the log's level set, over HTTP."""
@@ -155,8 +155,8 @@ class Daemon(Engine):
     async def stop(self) -> None:
         """Start no new attempt, give those under way ``shutdown_timeout``, then close everything."""
         self.draining = True
-        await self.timekeeper.stop()
-        for task in self._aside:
+        await self.jobs.stop()
+        for task in self._background:
             task.cancel()
         log.info("stopping", extra=fields(shutdown_timeout_seconds=self.config.settings.polling.shutdown_timeout))
         drained = asyncio.create_task(self.poller.drain(self.config.settings.polling.shutdown_timeout))
@@ -169,7 +169,7 @@ class Daemon(Engine):
         await drained
         if self._state is not None:
             await asyncio.wait((asyncio.create_task(self._state.save()),), timeout=_LAST_SAVE_SECONDS)
-        await asyncio.gather(*self._aside, return_exceptions=True)
+        await asyncio.gather(*self._background, return_exceptions=True)
         await self.server.stop()
         await self.health.stop()
         self.recorder.flush(at_the_end=True)
@@ -191,24 +191,24 @@ class Daemon(Engine):
             while waiting := [a for a in accounts if a.busy and a.credentials_valid is not False]:
                 for account in waiting:
                     account.pump()
-                progress(self.poller.first_looks_pending)
+                progress(self.poller.first_fetches_pending)
                 await asyncio.sleep(_SWEEP_SECONDS)
             progress(0)
         finally:
             await self.poller.drain(0)
 
     async def _housekeeping(self) -> None:
-        self.keep_house()
+        self.housekeeping()
         now = self.clock.steady()
-        if self._tidy is not None and now - self._tidied >= _TIDY_SECONDS:
-            self._tidied = now
-            self._tidy()
+        if self._trim is not None and now - self._trimmed >= _TRIM_SECONDS:
+            self._trimmed = now
+            self._trim()
         if self._state is not None:
             await self._state.save_if_due()
 
     # Files
 
-    async def _look_at_files(self) -> None:
+    async def _watch_files(self) -> None:
         await self.passwords.look()
         if self._reloadable:
             await self._reloads.look()
@@ -225,10 +225,10 @@ class Daemon(Engine):
             return False
         if not self._was_ready:  # what a reload adds doesn't make it start again
             waited = self.clock.steady() - self._started
-            looked = self.poller.first_looks_pending == 0 and self.discovery.first_walks_pending == 0
+            looked = self.poller.first_fetches_pending == 0 and self.discovery.first_listings_pending == 0
             self._was_ready = looked or waited >= self.config.settings.polling.interval
         return self._was_ready
 
 
 def _no_load() -> Config:
-    raise ConfigError([Fault("configuration", "is in no file, so it can't be read anew")])
+    raise ConfigError([ErrorDetail("configuration", "is in no file, so it can't be read anew")])

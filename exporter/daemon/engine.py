@@ -22,7 +22,7 @@ from exporter.daemon.parts import (
     same_credentials,
     same_samples,
 )
-from exporter.daemon.passwords import PasswordWatch
+from exporter.daemon.passwords import PasswordWatcher
 from exporter.daemon.recorder import Recorder
 from exporter.exposition.factors import FactorCollector, FactorExposition
 from exporter.exposition.page import exposition, exposition_of
@@ -34,7 +34,7 @@ from exporter.polling.clock import Clock
 from exporter.polling.discovery import Discovery
 from exporter.polling.ledger import Ledger
 from exporter.polling.poller import Poller
-from exporter.polling.probe import Probed, probe
+from exporter.polling.probe import ProbeResult, probe
 from exporter.polling.roster import Names, Roster
 from exporter.polling.schedule import Schedule
 from exporter.polling.throttle import Throttle
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from exporter.config import AccountSettings, Config
     from exporter.exposition.pieces import Snapshot
     from exporter.polling.roster import Difference
-    from exporter.polling.snapshot import Memory
+    from exporter.polling.snapshot import FactorSnapshot
     from exporter.verify.client import VerifyClient
     from exporter.watched import FactorKey
     from exporter.web.views import AccountView
@@ -92,8 +92,8 @@ class Engine:
         self._transport = transport or ShippedTransports()
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._one_shot = one_shot
-        self._aside: set[asyncio.Task[None]] = set()
-        self.passwords = PasswordWatch(lambda: self.config.passwords, self._password_changed)
+        self._background: set[asyncio.Task[None]] = set()
+        self.passwords = PasswordWatcher(lambda: self.config.passwords, self._password_changed)
         self.ledger = Ledger(ledger_policy(config))
         self.names = Names(self.ledger)
         self._schedule: Schedule[FactorKey] = Schedule()
@@ -115,7 +115,7 @@ class Engine:
             schedule=self._schedule,
             observer=self.recorder,
             clock=self.clock,
-            other_demand=self._walks_per_second,
+            other_demand=self._listings_per_second,
         )
         self.roster = Roster(self.poller, self.ledger)
         self.discovery = Discovery(
@@ -155,18 +155,18 @@ class Engine:
             patient=self._one_shot,
         )
 
-    def begin(self, memories: Mapping[FactorKey, Memory] | None = None) -> None:
+    def begin(self, snapshots: Mapping[FactorKey, FactorSnapshot] | None = None) -> None:
         """Watch what the configuration lists, with what was known of it before."""
         self._retain()
-        self.roster.list(self.config.factors, memories)
+        self.roster.list(self.config.factors, snapshots)
         self.discovery.watch(self.config.entities)
-        if memories:
-            self.discovery.restore(memories)
+        if snapshots:
+            self.discovery.restore(snapshots)
 
-    def _walks_per_second(self, account: str) -> float:
-        return self.discovery.walks_per_second(account)
+    def _listings_per_second(self, account: str) -> float:
+        return self.discovery.listings_per_second(account)
 
-    def keep_house(self) -> None:
+    def housekeeping(self) -> None:
         """Do what is due now and then: clients that jam, budgets, and the log's counts of what was folded."""
         self.poller.keep_clients()
         self.poller.keep_budgets()
@@ -204,7 +204,7 @@ class Engine:
         self.discovery.policy = discovery_policy(config)
         difference = self.roster.list(config.factors).plus(self.discovery.watch(config.entities))
         for name in accounts.keys() - config.settings.accounts.keys():
-            self.set_aside(self.poller.drop_account(name).finish(0))
+            self.spawn(self.poller.drop_account(name).finish(0))
         self._retain()
         if not same_samples(old, config):
             self._show_anew()
@@ -222,7 +222,7 @@ class Engine:
                     clients[name] = self._client(config, name)
         except ConfigError:
             for client in clients.values():
-                self.set_aside(client.aclose())
+                self.spawn(client.aclose())
             raise
         return clients
 
@@ -253,11 +253,11 @@ class Engine:
         if old.settings.log.format != config.settings.log.format:
             set_style(config.settings.log.format)
 
-    def set_aside(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Let something run beside all else; it is ended with the daemon."""
         task = asyncio.get_running_loop().create_task(work)
-        self._aside.add(task)
-        task.add_done_callback(self._aside.discard)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     # What is shown
 
@@ -272,7 +272,7 @@ class Engine:
         record = self.ledger.get(key)
         return None if record is None else exposition_of(self.factors.samples, record, openmetrics=openmetrics)
 
-    async def probe(self, key: FactorKey, within_seconds: float) -> Probed:
+    async def probe(self, key: FactorKey, within_seconds: float) -> ProbeResult:
         """Fetch a factor now, or wait for the fetch that is under way; tell what became of it."""
         account = self.poller.accounts[key.account]
         return await probe(
@@ -324,7 +324,7 @@ class Engine:
         """Return what is shown of each account."""
         return account_views(self.poller.accounts, self.ledger.counts, self.clock.moment())
 
-    def next_look_seconds(self, key: FactorKey) -> float | None:
+    def next_fetch_seconds(self, key: FactorKey) -> float | None:
         """Return when a factor is looked at next, in wall time; ``None`` while it has its turn, or is paused."""
         due = self._schedule.waiting(key)
         return None if due is None else round(due + self.clock.wall() - self.clock.steady(), 3)

@@ -30,7 +30,7 @@ _STEP_SECONDS = 2.0
 _LOST = {EVENT_JOB_MISSED: "missed", EVENT_JOB_MAX_INSTANCES: "refused", EVENT_JOB_ERROR: "failed"}
 
 
-class Timekeeper:
+class Jobs:
     """Calls ``dispatch`` and ``discovery`` each second, ``watch`` each 5 s and ``housekeeping`` each 10 s.
 
     Late runs are made up once; while a run goes on, the next ones are refused. APScheduler plans by the wall

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from exporter.config.faults import ConfigError, Fault
+from exporter.config.errors import ConfigError, ErrorDetail
 from exporter.config.kinds import IdentityLabel
 from exporter.exposition.factors import FactorSamples, no_identity, shown_families
 from exporter.logs.output import Redactor
@@ -69,7 +69,7 @@ def client_of(
     try:
         inner = transport(account)
     except (ValueError, OSError) as error:
-        raise ConfigError([Fault(f"accounts.{name}", str(error))]) from error
+        raise ConfigError([ErrorDetail(f"accounts.{name}", str(error))]) from error
     return VerifyClient(
         base_url=account.base_url,
         username=account.user,
@@ -84,7 +84,7 @@ def same_connection(old: Config, new: Config, name: str) -> bool:
     return (
         before is not None
         and old.settings.polling.timeout == new.settings.polling.timeout
-        and (after.ca_file is None or old.aside_sha256 == new.aside_sha256)
+        and (after.ca_file is None or old.referenced_sha256 == new.referenced_sha256)
         and all(getattr(before, key) == getattr(after, key) for key in _OF_A_CLIENT)
     )
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class PasswordWatch:
+class PasswordWatcher:
     """Reads the accounts' password files again, and tells once of each change and of each trouble.
 
     ``passwords`` gives those in force, by account; ``changed`` is called with the account of a new password.

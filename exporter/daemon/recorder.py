@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from exporter.exposition.factors import FactorExposition
     from exporter.exposition.telemetry import Telemetry
     from exporter.logs.events import EventLog
-    from exporter.polling.clients import Jam
+    from exporter.polling.clients import RotationReason
     from exporter.polling.record import FactorRecord, StatusChange
     from exporter.verify.outcome import Attempt, Operation, Outcome
     from exporter.watched import WatchedEntity
@@ -63,7 +63,7 @@ class Recorder:
         self._telemetry.started(lag_seconds)
 
     def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
-        """Count, show, remember and log a fetch."""
+        """Count, show, snapshot_of and log a fetch."""
         reason = outcome.result.reason if isinstance(outcome.result, Failure) else None
         self._telemetry.fetched(record.watched.key, outcome, reason, change)
         self._factors.update(record)
@@ -71,7 +71,7 @@ class Recorder:
             self._history.add(record.watched.key, outcome, record.last_seconds)
         self._events.fetched(record, outcome, change)
 
-    def client_rotated(self, account: str, why: Jam) -> None:
+    def client_rotated(self, account: str, why: RotationReason) -> None:
         """Count and log that a jammed client was replaced."""
         self._telemetry.client_rotated(account)
         self._events.client_rotated(account, why)
@@ -90,14 +90,14 @@ class Recorder:
         """Show a factor's new interval."""
         self._factors.update(record)
 
-    def walked(self, entity: WatchedEntity, found: int) -> None:
+    def listed(self, entity: WatchedEntity, found: int) -> None:
         """Log what a walk found, where the one before had failed."""
-        self._events.walked(entity, found)
+        self._events.listed(entity, found)
 
-    def walk_failed(self, entity: WatchedEntity, failure: Failure) -> None:
+    def listing_failed(self, entity: WatchedEntity, failure: Failure) -> None:
         """Count and log a failed walk."""
-        self._telemetry.walk_failed(entity.key.account, entity.key.service_sid)
-        self._events.walk_failed(entity, failure)
+        self._telemetry.listing_failed(entity.key.account, entity.key.service_sid)
+        self._events.listing_failed(entity, failure)
 
     def entity_forgotten(self, entity: WatchedEntity) -> None:
         """Remember nothing more of an entity."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from exporter.config import ConfigError, current_aside_digest, current_digest, webconfig
+from exporter.config import ConfigError, current_digest, current_referenced_digest, webconfig
 from exporter.logs.output import fields
 from exporter.threads import in_daemon_thread
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 60.0
-_FAULT_LINES = 20
+_ERROR_LINES = 20
 
 
 class ContentWatch:
     """Tells when files that are looked at again and again have a new content that is worth reading.
 
     A content is taken when two looks in a row agree on it, so that a file isn't read while it is written. One
-    that was refused is tried again each minute, as its fault may lie in a file that is named in it. Times are
+    that was refused is tried again each minute, as its detail may lie in a file that is named in it. Times are
     seconds of one monotonic clock.
     """
 
@@ -57,7 +57,7 @@ class ContentWatch:
         self._refused, self._refused_at = self._seen, now
 
 
-class Reloads:
+class Reloader:
     """Reads the configuration anew with ``load``, in a thread, and hands it to the engine when it is good.
 
     Both may raise :class:`ConfigError` to refuse it, and then nothing has changed.
@@ -82,13 +82,13 @@ class Reloads:
                 return  # told
 
     async def reload(self, *, asked: bool = True) -> Difference:
-        """Read the configuration and put it in force; raises ConfigError with every fault where it is refused.
+        """Read the configuration and put it in force; raises ConfigError with every detail where it is refused.
 
-        Not ``asked`` for, a refusal for the same faults as before is not logged again.
+        Not ``asked`` for, a refusal for the same errors as before is not logged again.
         """
         engine = self._engine
         async with self._one:
-            known = {str(notice) for notice in engine.config.notices}
+            known = {str(warning) for warning in engine.config.warnings}
             try:
                 config = await in_daemon_thread(self._load, name="config-load")
                 difference = engine.adopt(config)
@@ -100,9 +100,9 @@ class Reloads:
             engine.config_good, engine.config_loaded_seconds = True, engine.clock.wall()
             self._watch.taken(_content_of(config))
             self._told = []
-        for notice in config.notices:
-            if str(notice) not in known:
-                log.warning("%s", notice)
+        for warning in config.warnings:
+            if str(warning) not in known:
+                log.warning("%s", warning)
         log.info(
             "configuration reloaded",
             extra=fields(**difference._asdict(), config_sha256=config.sha256[:12]),
@@ -110,20 +110,22 @@ class Reloads:
         return difference
 
     def _tell(self, error: ConfigError, *, asked: bool) -> None:
-        faults = [str(fault) for fault in error.faults]
-        if faults == self._told and not asked:
+        errors = [str(detail) for detail in error.errors]
+        if errors == self._told and not asked:
             return
-        self._told = faults
-        log.error("configuration refused: the one in force stays", extra=fields(faults=len(faults)))
-        for fault in faults[:_FAULT_LINES]:
-            log.error("%s", fault)
-        if len(faults) > _FAULT_LINES:
-            log.error("and %d more; the command check tells them all", len(faults) - _FAULT_LINES)
+        self._told = errors
+        log.error("configuration refused: the one in force stays", extra=fields(errors=len(errors)))
+        for detail in errors[:_ERROR_LINES]:
+            log.error("%s", detail)
+        if len(errors) > _ERROR_LINES:
+            log.error("and %d more; the command check tells them all", len(errors) - _ERROR_LINES)
 
 
 def _content_of(config: Config) -> str:
-    return config.sha256 + config.aside_sha256 + config.web.sha256
+    return config.sha256 + config.referenced_sha256 + config.web.sha256
 
 
 def _content_now(config: Config) -> str:
-    return current_digest(config) + current_aside_digest(config.settings) + webconfig.current_digest(config.web)
+    return (
+        current_digest(config) + current_referenced_digest(config.settings) + webconfig.current_digest(config.web)
+    )

@@ -54,7 +54,7 @@ class ConfigGauges:
     sha256: str
 
 
-class World(Protocol):
+class GaugeSource(Protocol):
     """What the gauges are read from at each scrape."""
 
     def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
@@ -92,7 +92,7 @@ class OwnRegistry(CollectorRegistry):
 class Telemetry:
     """Counts what happens; ``registry`` holds it, with the gauges of ``world`` and of the process."""
 
-    def __init__(self, world: World, *, version: str, revision: str, shard: tuple[int, int] = (0, 1)) -> None:
+    def __init__(self, world: GaugeSource, *, version: str, revision: str, shard: tuple[int, int] = (0, 1)) -> None:
         self.registry = OwnRegistry(auto_describe=False)
         self._status_changes = self._counter(catalogue.STATUS_CHANGES)
         self._fetches = self._counter(catalogue.FETCHES)
@@ -170,7 +170,7 @@ class Telemetry:
         self._request_duration.labels(account, Operation.LIST)
         self._server_duration.labels(account, Operation.LIST)
 
-    def walk_failed(self, account: str, service_sid: str) -> None:
+    def listing_failed(self, account: str, service_sid: str) -> None:
         """Count a list of an entity's factors that failed."""
         self._entity_failures.labels(account, service_sid).inc()
 
@@ -214,7 +214,7 @@ class Telemetry:
 class _Gauges(Collector):
     """The gauges that are read from the world at each scrape."""
 
-    def __init__(self, world: World, *, version: str, revision: str, shard: tuple[int, int]) -> None:
+    def __init__(self, world: GaugeSource, *, version: str, revision: str, shard: tuple[int, int]) -> None:
         self._world = world
         self._shard = shard
         self._build = (version, revision, platform.python_version())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from exporter.logs.folding import Folding
 from exporter.logs.mass_not_found import ServiceWatch
 from exporter.logs.output import fields
-from exporter.polling.clients import Jam
+from exporter.polling.clients import RotationReason
 from exporter.verify.outcome import Answer, Failure, Status
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _JAMS = {
-    Jam.STUCK: "a request did not end in its time",
-    Jam.SILENT: "no request was answered any more",
+    RotationReason.STUCK: "a request did not end in its time",
+    RotationReason.SILENT: "no request was answered any more",
 }
 FULL_LINES = 5
 _UNBOUNDED = 1 << 30  # the keys are accounts and entities, and as few as are configured
@@ -92,7 +92,7 @@ class EventLog:
                     not_found=told.not_found,
                     factors=told.factors,
                     within_seconds=told.within_seconds,
-                    mend="check service_sid, and that the account is the one which the service belongs to",
+                    hint="check service_sid, and that the account is the one which the service belongs to",
                 ),
             )
 
@@ -184,7 +184,7 @@ class EventLog:
         if self._withdrawn.happened("", news=True).times:
             log.warning("status withdrawn: no definite answer for too long", extra=fields(**_who(record)))
 
-    def walk_failed(self, entity: WatchedEntity, failure: Failure) -> None:
+    def listing_failed(self, entity: WatchedEntity, failure: Failure) -> None:
         """Write that an entity's factors can't be listed: in full at first, then each five minutes."""
         line = self._walks.happened(entity.key)
         if not line.times:
@@ -201,7 +201,7 @@ class EventLog:
             ),
         )
 
-    def walked(self, entity: WatchedEntity, found: int) -> None:
+    def listed(self, entity: WatchedEntity, found: int) -> None:
         """Write that an entity's factors can be listed again."""
         if failed := self._walks.over(entity.key):
             log.info(
@@ -227,7 +227,7 @@ class EventLog:
                 account=account,
                 reason=failure.reason,
                 detail=failure.detail,
-                mend="correct username, password or the key's rights; a changed password_file is tried at once",
+                hint="correct username, password or the key's rights; a changed password_file is tried at once",
             ),
         )
 
@@ -250,7 +250,7 @@ class EventLog:
             ),
         )
 
-    def client_rotated(self, account: str, why: Jam) -> None:
+    def client_rotated(self, account: str, why: RotationReason) -> None:
         """Write that a jammed client was replaced by a fresh one."""
         log.warning("the HTTP client was replaced: it was jammed", extra=fields(account=account, why=_JAMS[why]))
 

@@ -8,8 +8,16 @@ import math
 from typing import TYPE_CHECKING
 
 from exporter.polling.backoff import attempts_allowed, backoff_seconds
-from exporter.polling.clients import CLOSE_SECONDS, STUCK_SECONDS, Call, Clients, Jam, JamWatch, Series
-from exporter.polling.queue import Turns, UnderWay
+from exporter.polling.clients import (
+    CLOSE_SECONDS,
+    STUCK_SECONDS,
+    ApiCall,
+    ClientHealth,
+    Clients,
+    RotationReason,
+    Series,
+)
+from exporter.polling.queue import InFlight, RequestQueue
 from exporter.polling.refusals import Refusals
 from exporter.verify.outcome import Attempt, Failure, Operation, Outcome, Reason
 
@@ -63,7 +71,7 @@ class AccountPoller:
         self.rotations = 0
         self._clients = Clients(client, timeout_seconds + STUCK_SECONDS)
         self._new_client = new_client
-        self._jam = JamWatch()
+        self._client_health = ClientHealth()
         self._renewable = True
         self._ledger = ledger
         self._schedule = schedule
@@ -73,19 +81,19 @@ class AccountPoller:
         self._max_attempts = max_attempts
         self._reread_password = reread_password
         self._patient = patient
-        self.under_way = UnderWay()
+        self.in_flight_keys = InFlight()
         self._unseen: set[FactorKey] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._credentials = 0  # counts their changes
         self._dropping = False
-        self._turns = Turns(throttle, clock, self._start)
+        self._turns = RequestQueue(throttle, clock, self._start)
         self._refusals = Refusals(
             name,
             ledger=ledger,
             turns=self._turns,
             clock=clock,
             observer=observer,
-            under_way=self.under_way,
+            in_flight_keys=self.in_flight_keys,
             look=lambda record: self._out_of_turn(record, urgent=True),
         )
 
@@ -147,7 +155,7 @@ class AccountPoller:
         if self._unseen and self.paused():
             self._unseen.difference_update(self._turns)
             if self.throttle.in_flight == 0:  # looks that wait for another attempt are held as well
-                self._unseen.difference_update(self.under_way)
+                self._unseen.difference_update(self.in_flight_keys)
 
     def forget(self, key: FactorKey) -> None:
         """Stop looking at a factor; what is under way for it goes on and is dropped."""
@@ -171,7 +179,7 @@ class AccountPoller:
     def use(self, client: FactorClient, *, void: bool = False) -> None:
         """Use another client; ``void`` drops what the one before still brings, as it asked another API."""
         self._clients.replace(client, void=void)
-        self._jam.renewed()
+        self._client_health.renewed()
 
     def keep_client(self) -> None:
         """Give up requests that outlived their bound, and replace a client that is jammed; called each 10 s."""
@@ -179,10 +187,10 @@ class AccountPoller:
             return
         stuck = self._clients.give_up_stuck()
         now = self._clock.steady()
-        why = self._jam.due(now, stuck=stuck, max_concurrency=self.throttle.max_concurrency)
+        why = self._client_health.due(now, stuck=stuck, max_concurrency=self.throttle.max_concurrency)
         if why is None or self._new_client is None:
             return
-        self._jam.rotated(now)
+        self._client_health.rotated(now)
         try:
             client = self._new_client()
         except Exception as error:  # noqa: BLE001 - the old one may yet recover
@@ -191,7 +199,7 @@ class AccountPoller:
             self._renewable = False
             return
         self._renewable = True
-        self._clients.replace(client, at_once=why is Jam.STUCK)
+        self._clients.replace(client, at_once=why is RotationReason.STUCK)
         self.rotations += 1
         self._observer.client_rotated(self.name, why)
 
@@ -205,14 +213,14 @@ class AccountPoller:
         if record is None:
             self._seen(key)
             return
-        if key in self.under_way:  # asked for at this moment, out of turn or from before it was watched anew
+        if key in self.in_flight_keys:  # asked for at this moment, out of turn or from before it was watched anew
             self._schedule.put_back(key, self._clock.steady(), record.interval_seconds)
             return
         now = self._clock.steady()
         deadline = math.inf if self._patient else self._schedule.next_due(key, now, record.interval_seconds)
         self._observer.started(lag_seconds)
         self.throttle.begin(now)
-        self.under_way.add(key)  # at once: a probe or a confirmation may choose before the task begins
+        self.in_flight_keys.add(key)  # at once: a probe or a confirmation may choose before the task begins
         self.begin(self._regular_look(record, deadline))
 
     def _look_ended(self, task: asyncio.Task[Any]) -> None:
@@ -232,7 +240,7 @@ class AccountPoller:
     ) -> Outcome | None:
         """Ask for a factor out of turn; one that is due, or was about to be, has had its turn with this."""
         key = record.watched.key
-        self.under_way.add(key)  # before the wait for a slot: nobody else may choose it
+        self.in_flight_keys.add(key)  # before the wait for a slot: nobody else may choose it
         self._turns.withdraw(key)
         try:
             if not await self._turns.turn(0.0, deadline, urgent=urgent, guest=True):
@@ -243,7 +251,7 @@ class AccountPoller:
 
     def _look_over(self, record: FactorRecord) -> None:
         key = record.watched.key
-        self.under_way.discard(key)
+        self.in_flight_keys.discard(key)
         if self._ledger.get(key) is record:  # else it is no longer watched, or watched anew: not this look's affair
             self._seen(key)
             self._turns.withdraw(key)  # where it fell due meanwhile
@@ -255,7 +263,7 @@ class AccountPoller:
         """Fetch a factor and tell the ledger; ``None`` where the exporter stops first."""
         asked = record.watched
         key = asked.key
-        call = Call(Operation.FETCH, lambda client: client.fetch_factor(asked), record)
+        call = ApiCall(Operation.FETCH, lambda client: client.fetch_factor(asked), record)
         series = await self._ask(call, deadline, urgent=urgent)
         outcome = None if series is None else series.outcome()
         if outcome is None or self._ledger.get(key) is not record or record.watched.identity != asked.identity:
@@ -264,23 +272,23 @@ class AccountPoller:
         self._observer.fetched(record, outcome, change)
         return outcome
 
-    async def ask(self, call: Call, *, urgent: bool = False) -> Series | None:
+    async def ask(self, call: ApiCall, *, urgent: bool = False) -> Series | None:
         """Ask for something in turn, as retries do; ``None`` where the exporter stops or drops the answer."""
         if not await self._turns.turn(0.0, math.inf, urgent=urgent):
             return None
         return await self._ask(call, math.inf, urgent=urgent)
 
-    async def look_at(self, key: FactorKey) -> Outcome | None:
+    async def fetch_now(self, key: FactorKey) -> Outcome | None:
         """Fetch a factor out of its turn; ``None`` where that is not to be, or it is being fetched."""
         record = self._ledger.get(key)
-        if record is None or record.watched.paused or key in self.under_way:
+        if record is None or record.watched.paused or key in self.in_flight_keys:
             return None
         return await self._out_of_turn(record)
 
-    def look_soon(self, record: FactorRecord, deadline: float) -> None:
+    def fetch_soon(self, record: FactorRecord, deadline: float) -> None:
         """Begin to fetch a factor out of its turn, unless it is being fetched; no later than ``deadline``."""
-        if record.watched.key not in self.under_way:
-            self.under_way.add(record.watched.key)
+        if record.watched.key not in self.in_flight_keys:
+            self.in_flight_keys.add(record.watched.key)
             self.begin(self._out_of_turn(record, deadline))
 
     def begin(self, work: Coroutine[Any, Any, object]) -> None:
@@ -289,11 +297,11 @@ class AccountPoller:
         self._tasks.add(task)
         task.add_done_callback(self._look_ended)
 
-    def probe_with(self, look_elsewhere: Callable[[], Awaitable[int | None]]) -> None:
+    def probe_with(self, probe_listing: Callable[[], Awaitable[int | None]]) -> None:
         """Probe with this while the account has no factor to ask for; it returns an HTTP status."""
-        self._refusals.look_elsewhere = look_elsewhere
+        self._refusals.probe_listing = probe_listing
 
-    async def _ask(self, call: Call, deadline: float, *, urgent: bool) -> Series | None:
+    async def _ask(self, call: ApiCall, deadline: float, *, urgent: bool) -> Series | None:
         """Make attempts until one is answered or none may follow; the first one's slot is already taken.
 
         An attempt that could not begin before ``deadline`` (steady seconds) isn't made.
@@ -336,7 +344,7 @@ class AccountPoller:
             return False
         return await self._refusals.judge(record, failure)
 
-    async def _attempt(self, call: Call, before: int) -> Attempt | None:
+    async def _attempt(self, call: ApiCall, before: int) -> Attempt | None:
         """Make one request; ``None`` where the exporter stops before it or drops its answer."""
         started = self._clock.steady()
         answered: float | None = None
@@ -354,7 +362,7 @@ class AccountPoller:
             self._turns.pump()
             return None
         if not lease.replaced:
-            self._jam.heard(now, answered=attempt.code is not None)
+            self._client_health.heard(now, answered=attempt.code is not None)
         self._refusals.guard.heard(attempt.code)
         self.throttle.hinted(now, attempt.concurrent_requests)
         reason = attempt.result.reason if isinstance(attempt.result, Failure) else None

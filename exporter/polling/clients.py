@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from exporter.verify.outcome import Attempt, Failure, Outcome, Page, Reason
+from exporter.verify.outcome import Attempt, FactorPage, Failure, Outcome, Reason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ApiCall:
     """One thing to ask for: its name in the counters, the request, and the factor it is about, if any."""
 
     operation: Operation
@@ -39,7 +39,7 @@ class Series:
 
     def outcome(self) -> Outcome:
         """Return the outcome of a fetch."""
-        if isinstance(self.attempt.result, Page):
+        if isinstance(self.attempt.result, FactorPage):
             raise TypeError("a page is no outcome of a fetch")
         return Outcome(
             result=self.attempt.result,
@@ -57,7 +57,7 @@ SILENT_ATTEMPTS = 10
 ROTATION_SECONDS = 300.0
 
 
-class Jam(StrEnum):
+class RotationReason(StrEnum):
     """Why a client is replaced."""
 
     STUCK = "stuck"
@@ -66,7 +66,7 @@ class Jam(StrEnum):
     """Nothing was answered any more, whatever the status."""
 
 
-class JamWatch:
+class ClientHealth:
     """Decides when an account's client is replaced by a fresh one: new pool, new name look-up, new TLS.
 
     That is when a request outlived its bound, or when 10 attempts in a row, and twice as many as may be under way
@@ -87,14 +87,14 @@ class JamWatch:
         self._unanswered += 1
         self._silent_since = min(self._silent_since, now)
 
-    def due(self, now: float, *, stuck: bool, max_concurrency: int) -> Jam | None:
+    def due(self, now: float, *, stuck: bool, max_concurrency: int) -> RotationReason | None:
         """Return why the client is to be replaced now, ``None`` where it is not."""
         if now - self._rotated_at < ROTATION_SECONDS:
             return None
         if stuck:
-            return Jam.STUCK
+            return RotationReason.STUCK
         silent = self._unanswered >= max(SILENT_ATTEMPTS, 2 * max_concurrency)
-        return Jam.SILENT if silent and now - self._silent_since >= SILENT_SECONDS else None
+        return RotationReason.SILENT if silent and now - self._silent_since >= SILENT_SECONDS else None
 
     def renewed(self) -> None:
         """Begin anew to count: the client is another one, or it brought an answer."""

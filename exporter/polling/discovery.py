@@ -9,11 +9,11 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from exporter.polling.clients import Call
+from exporter.polling.clients import ApiCall
 from exporter.polling.roster import Difference, FoundFactor
-from exporter.polling.schedule import FIRST_LOOK_SECONDS, Schedule
+from exporter.polling.schedule import FIRST_FETCH_SECONDS, Schedule
 from exporter.verify.answers import MAX_PAGES
-from exporter.verify.outcome import Answer, Failure, Operation, Page, Reason, Status
+from exporter.verify.outcome import Answer, FactorPage, Failure, Operation, Reason, Status
 from exporter.watched import EntityKey, FactorKey
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from exporter.polling.clock import Clock
     from exporter.polling.observer import Observer
     from exporter.polling.roster import Roster
-    from exporter.polling.snapshot import Memory
+    from exporter.polling.snapshot import FactorSnapshot
     from exporter.watched import WatchedEntity
 
 _NO_END = Failure(Reason.DECODE, f"the list of factors has no end after {MAX_PAGES} pages, or leads back to itself")
@@ -45,7 +45,7 @@ class _Entity:
     watched: WatchedEntity
     found: set[FactorKey] = field(default_factory=set)
     gone: dict[FactorKey, float] = field(default_factory=dict)
-    walked: bool = False
+    listed: bool = False
 
 
 class Discovery:
@@ -73,13 +73,13 @@ class Discovery:
         return len(self._entities)
 
     @property
-    def first_walks_pending(self) -> int:
+    def first_listings_pending(self) -> int:
         """Entities whose first walk has neither ended nor is held by a pause of their account."""
         return sum(
-            not entity.walked and not self._accounts[key.account].paused() for key, entity in self._entities.items()
+            not entity.listed and not self._accounts[key.account].paused() for key, entity in self._entities.items()
         )
 
-    def walks_per_second(self, account: str) -> float:
+    def listings_per_second(self, account: str) -> float:
         """Return how many lists the unstretched interval asks of an account in a second."""
         return sum(key.account == account for key in self._entities) / self.policy.interval_seconds
 
@@ -105,7 +105,7 @@ class Discovery:
             known = self._entities.get(key)
             if known is None:
                 self._entities[key] = _Entity(watched)
-                self._schedule.add(key, now, self.policy.interval_seconds, FIRST_LOOK_SECONDS)
+                self._schedule.add(key, now, self.policy.interval_seconds, FIRST_FETCH_SECONDS)
                 continue
             self._schedule.bring_forward(key, now, self.policy.interval_seconds)  # where that is shorter now
             if known.watched != watched:
@@ -115,18 +115,18 @@ class Discovery:
             account.probe_with(functools.partial(self._probe, name))
         return difference
 
-    def restore(self, memories: Mapping[FactorKey, Memory]) -> None:
+    def restore(self, snapshots: Mapping[FactorKey, FactorSnapshot]) -> None:
         """Take up what was found before a restart, so that it is shown before the first walk."""
         by_name = {(key.account, key.service_sid, of.watched.name): of for key, of in self._entities.items()}
         found: list[FoundFactor] = []
-        for key, memory in memories.items():
-            entity = by_name.get((key.account, key.service_sid, memory.entity)) if memory.entity else None
+        for key, snapshot in snapshots.items():
+            entity = by_name.get((key.account, key.service_sid, snapshot.entity)) if snapshot.entity else None
             if entity is not None:
                 self._add(entity, key)
-                if memory.gone_since_seconds is not None:
-                    entity.gone[key] = memory.gone_since_seconds
+                if snapshot.gone_since_seconds is not None:
+                    entity.gone[key] = snapshot.gone_since_seconds
                 found.append(_found(entity.watched, key))
-        self._roster.find(found, memories)
+        self._roster.find(found, snapshots)
 
     def tick(self) -> None:
         """Begin the walks that are due, and forget what has been gone for long; called each second."""
@@ -157,15 +157,15 @@ class Discovery:
         key = entity.watched.key
         account = self._accounts[key.account]
         try:
-            walked = await self._list(account, entity.watched)
-            if walked is None or self._entities.get(key) is not entity:
+            listed = await self._list(account, entity.watched)
+            if listed is None or self._entities.get(key) is not entity:
                 return  # the exporter stops, or the entity is no longer watched
-            entity.walked = True
-            if isinstance(walked, Failure):
-                self._observer.walk_failed(entity.watched, walked)
+            entity.listed = True
+            if isinstance(listed, Failure):
+                self._observer.listing_failed(entity.watched, listed)
             else:
-                self._observer.walked(entity.watched, len(walked))
-                await self._take(account, entity, walked)
+                self._observer.listed(entity.watched, len(listed))
+                await self._take(account, entity, listed)
         finally:
             if self._entities.get(key) is entity:
                 self._schedule.put_back(key, self._clock.steady(), self.policy.interval_seconds * account.stretch)
@@ -182,7 +182,7 @@ class Discovery:
             match series.attempt.result:
                 case Failure() as failure:
                     return failure
-                case Page() as page:
+                case FactorPage() as page:
                     found |= {
                         FactorKey(watched.key.account, watched.key.service_sid, sid) for sid in page.factor_sids
                     }
@@ -198,7 +198,7 @@ class Discovery:
     async def _page(
         account: AccountPoller, watched: WatchedEntity, url: str | None, *, urgent: bool
     ) -> Series | None:
-        call = Call(Operation.LIST, lambda client: client.list_factors(watched, url))
+        call = ApiCall(Operation.LIST, lambda client: client.list_factors(watched, url))
         return await account.ask(call, urgent=urgent)
 
     async def _take(self, account: AccountPoller, entity: _Entity, listed: set[FactorKey]) -> None:
@@ -208,7 +208,7 @@ class Discovery:
             entity.gone.pop(key, None)
         self._roster.find(_found(entity.watched, key) for key in sorted(listed))
         for key in sorted(entity.found - listed - entity.gone.keys()):
-            outcome = await account.look_at(key)
+            outcome = await account.fetch_now(key)
             if self._entities.get(entity.watched.key) is not entity:
                 return
             answer = None if outcome is None else outcome.result

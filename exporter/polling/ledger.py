@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
 
     from exporter.polling.clock import Moment
-    from exporter.polling.snapshot import Memory
+    from exporter.polling.snapshot import FactorSnapshot
     from exporter.watched import FactorKey, WatchedFactor
 
 
@@ -125,29 +125,29 @@ class Ledger:
             if not asked[record.interval_seconds]:
                 del asked[record.interval_seconds]
 
-    def restore(self, key: FactorKey, memory: Memory, now: Moment) -> None:
+    def restore(self, key: FactorKey, snapshot: FactorSnapshot, now: Moment) -> None:
         """Take what was known of a factor before a restart, with its real age.
 
         A status that is stale by now is not claimed.
         """
         record = self._records[key]
         steady = now.steady - now.wall  # what a wall time is off by
-        record.up, record.failures, record.slowed = memory.up, memory.failures, memory.slowed
-        record.duration_seconds = memory.duration_seconds
-        record.last_verified_seconds = memory.last_verified_seconds
-        record.factor_type, record.entity_sid = memory.factor_type, memory.entity_sid
-        if memory.status is not None and memory.answered_seconds is not None:
-            record.last_status = memory.status
-            record.answered_seconds = memory.answered_seconds
-            record.answered_steady = memory.answered_seconds + steady
-            record.answered_interval_seconds = memory.answered_interval_seconds
-            if memory.status is Status.UNVERIFIED:
-                since = memory.unverified_since_seconds
-                record.unverified_since = (memory.answered_seconds if since is None else since) + steady
-            if not memory.withdrawn and self._stale_at(record) > now.steady:
-                self._set_status(record, memory.status)
-                record.status_since_seconds = memory.answered_seconds
-                record.created_seconds, record.updated_seconds = memory.created_seconds, memory.updated_seconds
+        record.up, record.failures, record.slowed = snapshot.up, snapshot.failures, snapshot.slowed
+        record.duration_seconds = snapshot.duration_seconds
+        record.last_verified_seconds = snapshot.last_verified_seconds
+        record.factor_type, record.entity_sid = snapshot.factor_type, snapshot.entity_sid
+        if snapshot.status is not None and snapshot.answered_seconds is not None:
+            record.last_status = snapshot.status
+            record.answered_seconds = snapshot.answered_seconds
+            record.answered_steady = snapshot.answered_seconds + steady
+            record.answered_interval_seconds = snapshot.answered_interval_seconds
+            if snapshot.status is Status.UNVERIFIED:
+                since = snapshot.unverified_since_seconds
+                record.unverified_since = (snapshot.answered_seconds if since is None else since) + steady
+            if not snapshot.withdrawn and self._stale_at(record) > now.steady:
+                self._set_status(record, snapshot.status)
+                record.status_since_seconds = snapshot.answered_seconds
+                record.created_seconds, record.updated_seconds = snapshot.created_seconds, snapshot.updated_seconds
                 self._renew(record)
         self._set_interval(record, self._interval(record, now))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from exporter.polling.clients import Jam
+    from exporter.polling.clients import RotationReason
     from exporter.polling.record import FactorRecord, StatusChange
     from exporter.verify.outcome import Attempt, Failure, Operation, Outcome
     from exporter.watched import WatchedEntity
@@ -41,10 +41,10 @@ class Observer(Protocol):
     def interval_changed(self, record: FactorRecord) -> None:
         """Called when the interval in force changed without a fetch."""
 
-    def walked(self, entity: WatchedEntity, found: int) -> None:
+    def listed(self, entity: WatchedEntity, found: int) -> None:
         """Called after an entity's factors were listed whole."""
 
-    def walk_failed(self, entity: WatchedEntity, failure: Failure) -> None:
+    def listing_failed(self, entity: WatchedEntity, failure: Failure) -> None:
         """Called after a list of an entity's factors failed."""
 
     def entity_forgotten(self, entity: WatchedEntity) -> None:
@@ -62,5 +62,5 @@ class Observer(Protocol):
     def over_budget(self, account: str, stretch: float, demand: float, budget: float) -> None:
         """Called when an account's intervals are stretched anew; 1 means no longer."""
 
-    def client_rotated(self, account: str, why: Jam) -> None:
+    def client_rotated(self, account: str, why: RotationReason) -> None:
         """Called when an account's client was jammed and a fresh one took its place."""

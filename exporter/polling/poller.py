@@ -7,7 +7,7 @@ import math
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from exporter.polling.schedule import first_look_spread
+from exporter.polling.schedule import first_fetch_spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from exporter.polling.ledger import Ledger, LedgerPolicy
     from exporter.polling.observer import Observer
     from exporter.polling.schedule import Schedule
-    from exporter.polling.snapshot import Memory
+    from exporter.polling.snapshot import FactorSnapshot
     from exporter.watched import FactorKey, WatchedFactor
 
 MINIMUM_INTERVAL_SECONDS = 1.0
@@ -51,17 +51,19 @@ class Poller:
         self.last_tick = clock.moment()
         self._stretching: dict[str, Iterator[FactorKey]] = {}  # the factors that a new stretch has yet to reach
 
-    def watch(self, factors: Iterable[WatchedFactor], memories: Mapping[FactorKey, Memory] | None = None) -> None:
+    def watch(
+        self, factors: Iterable[WatchedFactor], snapshots: Mapping[FactorKey, FactorSnapshot] | None = None
+    ) -> None:
         """Begin to look at these factors, their first looks spread within the budget of their account.
 
-        One whose status is known from ``memories``, and not stale, keeps its regular turn.
+        One whose status is known from ``snapshots``, and not stale, keeps its regular turn.
         """
         now = self._clock.moment()
         new: list[FactorKey] = []
         for watched in factors:
             record = self._ledger.watch(watched)
-            if memories and (memory := memories.get(watched.key)) is not None:
-                self._ledger.restore(watched.key, memory, now)
+            if snapshots and (snapshot := snapshots.get(watched.key)) is not None:
+                self._ledger.restore(watched.key, snapshot, now)
             self._observer.watched(record)
             if not watched.paused:
                 new.append(watched.key)
@@ -111,7 +113,7 @@ class Poller:
             account = self.accounts[name]
             demand = account.demand_requests_per_second / account.stretch
             unseen = [key for key in members if self._ledger[key].status is None]
-            spread = first_look_spread(len(unseen), demand, _spendable(account))
+            spread = first_fetch_spread(len(unseen), demand, _spendable(account))
             account.expect(unseen)
             for key in members:
                 record = self._ledger[key]
@@ -187,7 +189,7 @@ class Poller:
         return sum(account.queue_length for account in self.accounts.values())
 
     @property
-    def first_looks_pending(self) -> int:
+    def first_fetches_pending(self) -> int:
         """Factors whose first look has neither ended nor been held by a pause."""
         return sum(account.unseen for account in self.accounts.values())
 

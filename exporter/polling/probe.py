@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 FRESH_SECONDS = 10.0
 
 
-class Probed(StrEnum):
+class ProbeResult(StrEnum):
     """What became of a look that was asked for."""
 
     KNOWN = "known"
@@ -35,7 +35,7 @@ class Probed(StrEnum):
 
 async def probe(
     key: FactorKey, *, account: AccountPoller, ledger: Ledger, clock: Clock, within_seconds: float
-) -> Probed:
+) -> ProbeResult:
     """Fetch a factor now, or wait for the fetch that is under way.
 
     One whose request could not begin in time isn't made; one that began goes on, whoever waits for it.
@@ -45,20 +45,20 @@ async def probe(
     while True:
         record, now = ledger.get(key), clock.steady()
         if record is None or record.watched.paused:
-            return Probed.GONE
+            return ProbeResult.GONE
         if record.last_seconds is not None and record.last_steady > asked:
-            return Probed.KNOWN
+            return ProbeResult.KNOWN
         if account.stopping:
-            return Probed.STOPPED
+            return ProbeResult.STOPPED
         if account.paused():
-            return Probed.HELD
+            return ProbeResult.HELD
         if (
             record.up is True
             and record.answered_seconds is not None
             and now - record.answered_steady < FRESH_SECONDS
         ):
-            return Probed.KNOWN
+            return ProbeResult.KNOWN
         if now >= deadline:
-            return Probed.LATE
-        account.look_soon(record, deadline)
-        await account.under_way.end(key, deadline - now)
+            return ProbeResult.LATE
+        account.fetch_soon(record, deadline)
+        await account.in_flight_keys.end(key, deadline - now)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from exporter.watched import FactorKey
 
 
-class UnderWay:
+class InFlight:
     """A set of factors that lets anybody wait for the end of a look."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class _Waiter:
     line: deque[_Waiter]
 
 
-class Turns:
+class RequestQueue:
     """The order of an account's requests: urgent calls, then retries, then due factors, each in order of arrival.
 
     Guests, which ask for a look out of turn, and due factors take turns: neither keeps the other waiting.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from exporter.polling.clock import Clock
     from exporter.polling.ledger import Ledger
     from exporter.polling.observer import Observer
-    from exporter.polling.queue import Turns
+    from exporter.polling.queue import RequestQueue
     from exporter.polling.record import FactorRecord
     from exporter.watched import FactorKey
 
@@ -68,7 +68,7 @@ class Refusals:
     """Confirms a refusal by one call for another factor, pauses the account, and probes until it is over.
 
     ``look`` makes one urgent fetch of a factor and returns its outcome, ``None`` when the exporter stops.
-    ``look_elsewhere`` is the probe of an account without factors; it returns an HTTP status, if there is one.
+    ``probe_listing`` is the probe of an account without factors; it returns an HTTP status, if there is one.
     """
 
     def __init__(
@@ -76,20 +76,20 @@ class Refusals:
         account: str,
         *,
         ledger: Ledger,
-        turns: Turns,
+        turns: RequestQueue,
         clock: Clock,
         observer: Observer,
-        under_way: Container[FactorKey],
+        in_flight_keys: Container[FactorKey],
         look: Callable[[FactorRecord], Awaitable[Outcome | None]],
     ) -> None:
         self.guard = CredentialGuard()
-        self.look_elsewhere: Callable[[], Awaitable[int | None]] = _nothing
+        self.probe_listing: Callable[[], Awaitable[int | None]] = _nothing
         self._account = account
         self._ledger = ledger
         self._turns = turns
         self._clock = clock
         self._observer = observer
-        self._under_way = under_way
+        self._under_way = in_flight_keys
         self._look = look
         self._loop = asyncio.get_running_loop()
         self._verdict: asyncio.Task[bool] | None = None
@@ -195,7 +195,7 @@ class Refusals:
                 outcome = await self._look(self._ledger[key])
                 code = None if outcome is None else outcome.code
             elif not keys:
-                code = await self.look_elsewhere()
+                code = await self.probe_listing()
         finally:  # whatever became of this probe, the account is not left without a next one
             self._probe = None
             if not self._turns.stopping:

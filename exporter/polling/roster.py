@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from exporter.polling.ledger import Ledger
     from exporter.polling.poller import Poller
     from exporter.polling.record import FactorRecord
-    from exporter.polling.snapshot import Memory
+    from exporter.polling.snapshot import FactorSnapshot
     from exporter.watched import FactorKey
 
 
@@ -95,16 +95,16 @@ class Roster:
         return key in self._listed
 
     def list(
-        self, factors: Iterable[WatchedFactor], memories: Mapping[FactorKey, Memory] | None = None
+        self, factors: Iterable[WatchedFactor], snapshots: Mapping[FactorKey, FactorSnapshot] | None = None
     ) -> Difference:
         """Watch these factors, and of those listed before only these."""
         before = self._listed.keys()
         self._listed = {watched.key: watched for watched in factors}
         self._listed_names = None
-        return self._settle({**dict.fromkeys(before), **dict.fromkeys(self._listed), **self._found}, memories)
+        return self._settle({**dict.fromkeys(before), **dict.fromkeys(self._listed), **self._found}, snapshots)
 
     def find(
-        self, factors: Iterable[FoundFactor], memories: Mapping[FactorKey, Memory] | None = None
+        self, factors: Iterable[FoundFactor], snapshots: Mapping[FactorKey, FactorSnapshot] | None = None
     ) -> Difference:
         """Watch factors that were found, beside all others; one that is known takes its new entity and labels."""
         touched: dict[FactorKey, None] = {}
@@ -115,7 +115,7 @@ class Roster:
             namesakes = self._short_names.setdefault(factor.short_name, set())
             namesakes.add(factor.key)
             touched.update(dict.fromkeys(namesakes))
-        return self._settle(touched, memories)
+        return self._settle(touched, snapshots)
 
     def lose(self, keys: Iterable[FactorKey]) -> Difference:
         """Watch factors that were found no longer, unless they are listed."""
@@ -134,7 +134,9 @@ class Roster:
             del self._short_names[factor.short_name]
         return dict.fromkeys(namesakes)
 
-    def _settle(self, keys: Iterable[FactorKey], memories: Mapping[FactorKey, Memory] | None = None) -> Difference:
+    def _settle(
+        self, keys: Iterable[FactorKey], snapshots: Mapping[FactorKey, FactorSnapshot] | None = None
+    ) -> Difference:
         """Bring what the poller watches in step, for these factors."""
         removed: list[FactorKey] = []
         changed: list[WatchedFactor] = []
@@ -151,7 +153,7 @@ class Roster:
                 changed.append(wanted)
         self._poller.forget(removed)
         self._poller.revise(changed)
-        self._poller.watch(added, memories)
+        self._poller.watch(added, snapshots)
         for key in keys:
             record, found = self._ledger.get(key), self._found.get(key)
             entity = found.entity if found is not None else ""

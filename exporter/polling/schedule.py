@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 K = TypeVar("K", bound="tuple[str, str, str]")
 
-FIRST_LOOK_SECONDS = 30.0
+FIRST_FETCH_SECONDS = 30.0
 
 
 def phase(key: tuple[str, str, str]) -> float:
@@ -36,7 +36,7 @@ def next_slot(after: float, interval_seconds: float, fraction: float) -> float:
     return slot
 
 
-def first_look_spread(count: int, demand: float, budget: float) -> float:
+def first_fetch_spread(count: int, demand: float, budget: float) -> float:
     """Return the seconds over which ``count`` first looks are spread so that an account's budget holds.
 
     ``demand`` is what the regular intervals ask, ``budget`` what the account may spend, both in requests a
@@ -45,7 +45,7 @@ def first_look_spread(count: int, demand: float, budget: float) -> float:
     spare = budget - demand
     if spare <= 0:
         return math.inf
-    return max(FIRST_LOOK_SECONDS, count / spare)
+    return max(FIRST_FETCH_SECONDS, count / spare)
 
 
 class Schedule(Generic[K]):

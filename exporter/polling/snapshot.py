@@ -21,7 +21,7 @@ _LONGEST_TEXT = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class FactorSnapshot:
     """What was known of one factor. Times are wall time in seconds since the epoch, ``None`` where there is none.
 
     A status that was ``withdrawn`` is remembered as the last one, and not claimed again without an answer.
@@ -51,7 +51,7 @@ class Memory:
         return {name: value for name in _READ if (value := getattr(self, name)) != _DEFAULTS[name]}
 
     @classmethod
-    def from_fields(cls, fields: object) -> Memory | None:
+    def from_fields(cls, fields: object) -> FactorSnapshot | None:
         """Return what :meth:`as_fields` wrote, ``None`` where anything in it has another type or can't be."""
         if not isinstance(fields, dict) or not fields.keys() <= _READ.keys():
             return None
@@ -59,8 +59,8 @@ class Memory:
             values = {name: _READ[name](value) for name, value in fields.items()}
         except _UnreadableError:
             return None
-        memory = cls(**values)
-        return memory if (memory.status is None) == (memory.answered_seconds is None) else None
+        snapshot = cls(**values)
+        return snapshot if (snapshot.status is None) == (snapshot.answered_seconds is None) else None
 
     def believable(self, now_wall: float) -> bool:
         """Return whether all of it lies in the past, and after the year 2000."""
@@ -132,15 +132,17 @@ _READ: dict[str, Callable[[object], Any]] = {
     "entity": _name,
     "gone_since_seconds": _number,
 }
-_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Memory)}
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(FactorSnapshot)}
 
 
-def remember(record: FactorRecord, now: Moment, *, gone_since_seconds: float | None = None) -> Memory | None:
+def snapshot_of(
+    record: FactorRecord, now: Moment, *, gone_since_seconds: float | None = None
+) -> FactorSnapshot | None:
     """Return what is worth remembering of a factor, ``None`` where nothing is known yet."""
     if record.last_seconds is None and record.answered_seconds is None and record.up is None:
         return None
     since = record.unverified_since
-    return Memory(
+    return FactorSnapshot(
         status=record.last_status,
         answered_seconds=record.answered_seconds,
         answered_interval_seconds=record.answered_interval_seconds,

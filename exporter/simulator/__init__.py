@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from exporter.simulator.calls import Call, CallCounts
+from exporter.simulator.calls import CallCounts, ReceivedRequest
 from exporter.simulator.factors import FactorStatus, FactorType, SimulatedFactor
 from exporter.simulator.faults import Fault, FaultError, FaultKind, FaultSet
 from exporter.simulator.script import Action, Script, Step
 from exporter.simulator.seed import SeededFactor, demo_world, small_world
 from exporter.simulator.server import Simulator
-from exporter.simulator.target import Operation
+from exporter.simulator.target import Endpoint
 
 __all__ = [
     "Action",
-    "Call",
     "CallCounts",
+    "Endpoint",
     "FactorStatus",
     "FactorType",
     "Fault",
     "FaultError",
     "FaultKind",
     "FaultSet",
-    "Operation",
+    "ReceivedRequest",
     "Script",
     "SeededFactor",
     "SimulatedFactor",

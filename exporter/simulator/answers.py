@@ -22,7 +22,7 @@ _ERRORS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SimulatedResponse:
     """A whole answer before it meets the wire."""
 
     status: int
@@ -36,9 +36,9 @@ def encoded(document: object) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def json_answer(document: object, status: int = 200) -> Answer:
+def json_answer(document: object, status: int = 200) -> SimulatedResponse:
     """Return a value as a JSON answer."""
-    return Answer(status, encoded(document))
+    return SimulatedResponse(status, encoded(document))
 
 
 def error(
@@ -46,7 +46,7 @@ def error(
     code: int | None = None,
     message: str | None = None,
     headers: tuple[tuple[str, str], ...] = (),
-) -> Answer:
+) -> SimulatedResponse:
     """Return Twilio's classic error body: code, message, more_info, status.
 
     Code and message are those documented for the status unless given.
@@ -60,15 +60,15 @@ def error(
         "more_info": f"https://www.twilio.com/docs/errors/{code}",
         "status": status,
     }
-    return Answer(status, encoded(document), headers=headers)
+    return SimulatedResponse(status, encoded(document), headers=headers)
 
 
-def not_found(path: str) -> Answer:
+def not_found(path: str) -> SimulatedResponse:
     """Return the 404 for a path, which its message repeats without the version."""
     return error(404, message=f"The requested resource {path.removeprefix('/v2')} was not found")
 
 
-def unauthorized() -> Answer:
+def unauthorized() -> SimulatedResponse:
     """Return the 401 for missing, wrong or rotated credentials."""
     return error(401, headers=(("WWW-Authenticate", 'Basic realm="Twilio API"'),))
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.simulator import sids
-from exporter.simulator.answers import Answer, encoded, error, json_answer, not_found, unauthorized
+from exporter.simulator.answers import SimulatedResponse, encoded, error, json_answer, not_found, unauthorized
 from exporter.simulator.factors import entity_path
 from exporter.simulator.paging import MAX_PAGE_SIZE, PagingError, page_of, read_paging
-from exporter.simulator.target import Operation, Target
+from exporter.simulator.target import Endpoint, Target
 
 if TYPE_CHECKING:
     from exporter.simulator.credentials import Credentials
     from exporter.simulator.factors import SimulatedFactor
-    from exporter.simulator.world import World
+    from exporter.simulator.world import SimulatedApi
 
 
 class VerifyApi:
@@ -22,14 +22,16 @@ class VerifyApi:
     ``max_page_size`` is the API's limit for PageSize; its reference says 1000, its error pages 25.
     """
 
-    def __init__(self, world: World, credentials: Credentials, *, max_page_size: int = MAX_PAGE_SIZE) -> None:
+    def __init__(
+        self, world: SimulatedApi, credentials: Credentials, *, max_page_size: int = MAX_PAGE_SIZE
+    ) -> None:
         self.base_url = ""
         self.max_page_size = max_page_size
         self._world = world
         self._credentials = credentials
         self._bodies: dict[str, tuple[SimulatedFactor, str, bytes]] = {}
 
-    def answer(self, method: str, target: Target, authorization: str) -> Answer:
+    def answer(self, method: str, target: Target, authorization: str) -> SimulatedResponse:
         """Return what the API answers to a request."""
         if not target.path.startswith("/v2/"):
             return not_found(target.path)
@@ -38,16 +40,16 @@ class VerifyApi:
         if method != "GET":
             return error(405)
         match target.operation:
-            case Operation.FETCH:
+            case Endpoint.FETCH:
                 return self._fetch(target)
-            case Operation.LIST:
+            case Endpoint.LIST:
                 return self._list(target)
-            case Operation.SERVICE:
+            case Endpoint.SERVICE:
                 return self._service(target)
-            case Operation.OTHER:
+            case Endpoint.OTHER:
                 return not_found(target.path)
 
-    def _fetch(self, target: Target) -> Answer:
+    def _fetch(self, target: Target) -> SimulatedResponse:
         factor = self._world.factors.get(target.factor_sid)
         if (
             factor is not None
@@ -55,10 +57,10 @@ class VerifyApi:
             and factor.service_sid == target.service_sid
             and factor.identity == target.identity
         ):
-            return Answer(200, self._body(factor))
+            return SimulatedResponse(200, self._body(factor))
         return self._missing(target)
 
-    def _list(self, target: Target) -> Answer:
+    def _list(self, target: Target) -> SimulatedResponse:
         entity = self._world.entities.get((target.service_sid, target.identity))
         if entity is None:
             return self._missing(target)
@@ -80,24 +82,24 @@ class VerifyApi:
             "key": "factors",
         }
         bodies = b",".join(self._body(self._world.factors[sid]) for sid in page.sids)
-        return Answer(200, b'{"factors":[%b],"meta":%b}' % (bodies, encoded(meta)))
+        return SimulatedResponse(200, b'{"factors":[%b],"meta":%b}' % (bodies, encoded(meta)))
 
-    def _service(self, target: Target) -> Answer:
+    def _service(self, target: Target) -> SimulatedResponse:
         service = self._world.services.get(target.service_sid)
         if service is None:
             return self._missing(target)
         return json_answer(service.document(self.base_url))
 
-    def _missing(self, target: Target) -> Answer:
+    def _missing(self, target: Target) -> SimulatedResponse:
         """Say 400 to a malformed part of the path, with the code documented for that part, else 404."""
         if not sids.is_sid(target.service_sid, sids.SERVICE):
             return error(400, 60363, "Service SID invalid or not provided")
-        if target.operation is Operation.SERVICE:
+        if target.operation is Endpoint.SERVICE:
             return not_found(target.path)
         known = (target.service_sid, target.identity) in self._world.entities
         if not known and not sids.is_identity(target.identity):
             return error(400, 60366, "Entity invalid or not provided")
-        if target.operation is Operation.FETCH and not sids.is_sid(target.factor_sid, sids.FACTOR):
+        if target.operation is Endpoint.FETCH and not sids.is_sid(target.factor_sid, sids.FACTOR):
             return error(400, 60362, "Factor SID invalid or not provided")
         return not_found(target.path)
 

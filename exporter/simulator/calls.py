@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from exporter.simulator.target import Operation, Target
+    from exporter.simulator.target import Endpoint, Target
 
 
-class Call(NamedTuple):
+class ReceivedRequest(NamedTuple):
     """One call that has been answered or cut: arrival as a Unix time, and the status sent or ``none``."""
 
     time: float
-    operation: Operation
+    operation: Endpoint
     factor_sid: str
     code: str
 
@@ -33,7 +33,7 @@ class CallCounts:
         self.by_factor: Counter[str] = Counter()
         self.in_flight = 0
         self.max_in_flight = 0
-        self.log: deque[Call] = deque(maxlen=log_size)
+        self.log: deque[ReceivedRequest] = deque(maxlen=log_size)
 
     def begin(self, target: Target, arrived: float) -> OpenCall:
         """Count a call that has arrived, and return it for as long as it is in flight."""
@@ -77,7 +77,7 @@ class OpenCall:
             self._over = True
             operation = self._target.operation
             self._counts.by_code[operation.value, code] += 1
-            self._counts.log.append(Call(self._arrived, operation, self._target.factor_sid, code))
+            self._counts.log.append(ReceivedRequest(self._arrived, operation, self._target.factor_sid, code))
 
     def __enter__(self) -> Self:
         return self

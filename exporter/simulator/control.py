@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from exporter.simulator.answers import Answer, json_answer
+from exporter.simulator.answers import SimulatedResponse, json_answer
 from exporter.simulator.factors import FactorStatus, FactorType, SimulatedFactor
 from exporter.simulator.faults import FaultError
 from exporter.simulator.faultspec import as_document, fault_from_mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from exporter.simulator.calls import CallCounts
     from exporter.simulator.credentials import Credentials
     from exporter.simulator.faults import FaultSet
-    from exporter.simulator.world import World
+    from exporter.simulator.world import SimulatedApi
 
 INDEX = """\
 Simulator of the Twilio Verify API (nothing here is real, no account is needed)
@@ -54,13 +54,13 @@ class _RefusedError(Exception):
 class Controls:
     """Answers the control endpoints; ``now`` is a Unix time in seconds."""
 
-    def __init__(self, world: World, faults: FaultSet, credentials: Credentials, calls: CallCounts) -> None:
+    def __init__(self, world: SimulatedApi, faults: FaultSet, credentials: Credentials, calls: CallCounts) -> None:
         self._world = world
         self._faults = faults
         self._credentials = credentials
         self._calls = calls
 
-    def answer(self, method: str, path: str, body: bytes, base_url: str, now: float) -> Answer:
+    def answer(self, method: str, path: str, body: bytes, base_url: str, now: float) -> SimulatedResponse:
         """Return the answer to a request; errors are ``{"error": …, "field": …}``."""
         try:
             return self._routed(method, path, body, base_url, now)
@@ -70,7 +70,7 @@ class Controls:
                 document["field"] = refused.field
             return json_answer(document, refused.status)
 
-    def _routed(self, method: str, path: str, body: bytes, base_url: str, now: float) -> Answer:
+    def _routed(self, method: str, path: str, body: bytes, base_url: str, now: float) -> SimulatedResponse:
         match path.removeprefix("/").split("/"):
             case [""]:
                 return self._index(method)
@@ -85,11 +85,13 @@ class Controls:
             case _:
                 raise _RefusedError(f"nothing is at {path}; / lists what there is", status=404)
 
-    def _index(self, method: str) -> Answer:
+    def _index(self, method: str) -> SimulatedResponse:
         _only(method, "GET")
-        return Answer(200, INDEX.encode(), "text/plain; charset=utf-8")
+        return SimulatedResponse(200, INDEX.encode(), "text/plain; charset=utf-8")
 
-    def _factors_table(self, method: str, rest: list[str], body: bytes, base_url: str, now: float) -> Answer:
+    def _factors_table(
+        self, method: str, rest: list[str], body: bytes, base_url: str, now: float
+    ) -> SimulatedResponse:
         match rest:
             case []:
                 _only(method, "GET", "POST")
@@ -124,7 +126,7 @@ class Controls:
             status = 409 if "exists already" in str(refused) else 400
             raise _RefusedError(str(refused), status=status, field=field) from None
 
-    def _faults_table(self, method: str, rest: list[str], body: bytes) -> Answer:
+    def _faults_table(self, method: str, rest: list[str], body: bytes) -> SimulatedResponse:
         match rest:
             case []:
                 _only(method, "GET", "POST", "DELETE")
@@ -152,7 +154,7 @@ class Controls:
         fault = dict(self._faults)[id_]
         return {"id": id_, **as_document(fault), "left": self._faults.left(id_)}
 
-    def _password(self, method: str, body: bytes) -> Answer:
+    def _password(self, method: str, body: bytes) -> SimulatedResponse:
         _only(method, "PUT")
         password = _json_object(body, ("password",)).get("password")
         try:
@@ -161,7 +163,7 @@ class Controls:
             raise _RefusedError(str(refused), field="password") from None
         return json_answer({"password": password})
 
-    def _counts(self, method: str) -> Answer:
+    def _counts(self, method: str) -> SimulatedResponse:
         _only(method, "GET")
         calls = self._calls
         return json_answer(

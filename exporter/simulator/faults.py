@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.simulator import sids
-from exporter.simulator.target import Operation
+from exporter.simulator.target import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +89,7 @@ class Fault:
     status: int | None = None
     factor_sid: str | None = None
     service_sid: str | None = None
-    operation: Operation | None = None
+    operation: Endpoint | None = None
     share: float = 1.0
     times: int | None = None
     retry_after: str | float | None = None
@@ -99,7 +99,7 @@ class Fault:
     body: str | None = None
 
     def __post_init__(self) -> None:
-        for name, enum in (("kind", FaultKind), ("operation", Operation)):
+        for name, enum in (("kind", FaultKind), ("operation", Endpoint)):
             value = getattr(self, name)
             if value is not None and value not in list(enum):
                 raise FaultError(name, f'"{value}" is none of {", ".join(enum)}')

@@ -31,7 +31,7 @@ class Paging(NamedTuple):
     token: str
 
 
-class Page(NamedTuple):
+class SimulatedPage(NamedTuple):
     """One page: its SIDs, and the queries of itself and its neighbours."""
 
     sids: Sequence[str]
@@ -64,7 +64,7 @@ def read_paging(query: str, max_size: int = MAX_PAGE_SIZE) -> Paging:
     return Paging(size, number, token)
 
 
-def page_of(listed: Sequence[str], gone: frozenset[str], paging: Paging) -> Page:
+def page_of(listed: Sequence[str], gone: frozenset[str], paging: Paging) -> SimulatedPage:
     """Cut a page out of a list of SIDs in order, leaving out those that are gone.
 
     A token stays good when the factor at its edge has been deleted since. Raises ``PagingError`` for a
@@ -93,7 +93,9 @@ def page_of(listed: Sequence[str], gone: frozenset[str], paging: Paging) -> Page
         next_query = urlencode(
             {"PageSize": paging.size, "Page": paging.number + 1, "PageToken": f"{_AFTER}{cut[-1]}"}
         )
-    return Page(cut, paging.size, paging.number, urlencode(here), urlencode(first), previous_query, next_query)
+    return SimulatedPage(
+        cut, paging.size, paging.number, urlencode(here), urlencode(first), previous_query, next_query
+    )
 
 
 def _integer(text: str) -> int | None:

@@ -20,7 +20,7 @@ from exporter.simulator.factors import FactorStatus, FactorType, SimulatedFactor
 from exporter.simulator.faults import NOTHING, FaultSet
 from exporter.simulator.paging import MAX_PAGE_SIZE
 from exporter.simulator.target import read_target
-from exporter.simulator.world import SimulatedEntity, World
+from exporter.simulator.world import SimulatedApi, SimulatedEntity
 
 if TYPE_CHECKING:
     import ssl
@@ -65,7 +65,7 @@ class Simulator:
         self.credentials = Credentials(
             sids.made_up(sids.ACCOUNT, rng), sids.made_up(sids.API_KEY, rng), f"{rng.getrandbits(128):032x}"
         )
-        self.world = World(self.credentials.account_sid, rng)
+        self.world = SimulatedApi(self.credentials.account_sid, rng)
         self.world.add_service(now=clock())
         self.faults = FaultSet(_rng(seed, "faults"))
         self.calls = CallCounts(call_log_size)

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from exporter.simulator.sids import canonical
 
 
-class Operation(StrEnum):
+class Endpoint(StrEnum):
     """The operations of the API that are simulated; ``other`` is any other path."""
 
     FETCH = "fetch"
@@ -21,7 +21,7 @@ class Operation(StrEnum):
 class Target(NamedTuple):
     """A request's operation and the parts of its path, SIDs in canonical case, all decoded."""
 
-    operation: Operation
+    operation: Endpoint
     path: str
     query: str = ""
     service_sid: str = ""
@@ -33,10 +33,10 @@ def read_target(path: str, query: str = "") -> Target:
     """Read a request's path and query as they came on the wire, percent-encoded."""
     match [unquote(part) if "%" in part else part for part in path.split("/")]:
         case ["", "v2", "Services", service, "Entities", identity, "Factors", factor]:
-            return Target(Operation.FETCH, path, query, canonical(service), identity, canonical(factor))
+            return Target(Endpoint.FETCH, path, query, canonical(service), identity, canonical(factor))
         case ["", "v2", "Services", service, "Entities", identity, "Factors"]:
-            return Target(Operation.LIST, path, query, canonical(service), identity)
+            return Target(Endpoint.LIST, path, query, canonical(service), identity)
         case ["", "v2", "Services", service]:
-            return Target(Operation.SERVICE, path, query, canonical(service))
+            return Target(Endpoint.SERVICE, path, query, canonical(service))
         case _:
-            return Target(Operation.OTHER, path, query)
+            return Target(Endpoint.OTHER, path, query)

@@ -11,7 +11,7 @@ from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from exporter.simulator.answers import Answer, encoded, error
+from exporter.simulator.answers import SimulatedResponse, encoded, error
 from exporter.simulator.faults import Fault, FaultKind
 from exporter.simulator.sids import canonical
 
@@ -71,7 +71,7 @@ BREAKING = frozenset(
 WHOLE_IN_THE_END = frozenset({FaultKind.DRIBBLE, FaultKind.EXTRA_BODY})
 
 
-def altered(fault: Fault, answer: Answer, *, url: str, now: float) -> Answer:
+def altered(fault: Fault, answer: SimulatedResponse, *, url: str, now: float) -> SimulatedResponse:
     """Return the answer that a fault makes of an honest one; ``url`` is the request's own, absolute.
 
     Faults of the body alone leave an honest error (401, 404 …) as it is. Kinds that break the
@@ -83,21 +83,21 @@ def altered(fault: Fault, answer: Answer, *, url: str, now: float) -> Answer:
         case FaultKind.HTML:
             status = fault.status_or_default
             phrase = _phrase(status).encode()
-            return Answer(status, _HTML % (status, phrase, phrase), "text/html; charset=utf-8")
+            return SimulatedResponse(status, _HTML % (status, phrase, phrase), "text/html; charset=utf-8")
         case FaultKind.REDIRECT:
             location = url if fault.location is None else fault.location
             return error(fault.status_or_default, headers=(("Location", location),))
         case FaultKind.EMPTY:
-            return Answer(fault.status_or_default)
+            return SimulatedResponse(fault.status_or_default)
         case FaultKind.BODY:
-            return Answer(fault.status_or_default, (fault.body or "").encode("latin-1"))
+            return SimulatedResponse(fault.status_or_default, (fault.body or "").encode("latin-1"))
         case _ if answer.status != 200:
             return answer
         case _:
             return _other_body(fault, answer)
 
 
-def _other_status(fault: Fault, answer: Answer, now: float) -> Answer:
+def _other_status(fault: Fault, answer: SimulatedResponse, now: float) -> SimulatedResponse:
     status = fault.status_or_default
     headers: tuple[tuple[str, str], ...] = ()
     if isinstance(fault.retry_after, int | float) and fault.retry_after_as_date:
@@ -105,13 +105,13 @@ def _other_status(fault: Fault, answer: Answer, now: float) -> Answer:
     elif fault.retry_after is not None:
         headers = (("Retry-After", str(fault.retry_after)),)
     if status in (204, 205, 304):
-        return Answer(status, headers=headers)
+        return SimulatedResponse(status, headers=headers)
     if status < 300:
         return answer if answer.status != 200 else replace(answer, status=status, headers=headers)
     return error(status, headers=headers)
 
 
-def _other_body(fault: Fault, answer: Answer) -> Answer:
+def _other_body(fault: Fault, answer: SimulatedResponse) -> SimulatedResponse:
     match fault.kind:
         case FaultKind.BAD_JSON:
             return replace(answer, body=answer.body[:-1] + b",}")
@@ -162,7 +162,7 @@ def acts(fault: Fault, head: bytes, body: bytes) -> Iterator[Act]:
             raise ValueError(f"a fault of kind {fault.kind} leaves the connection alone")
 
 
-def head_of(answer: Answer, headers: dict[str, str]) -> bytes:
+def head_of(answer: SimulatedResponse, headers: dict[str, str]) -> bytes:
     """Return the status line and headers of an answer as they stand on the wire."""
     lines = [f"HTTP/1.1 {answer.status} {_phrase(answer.status)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -178,7 +178,9 @@ def _dribble(head: bytes, body: bytes, seconds: float) -> Iterator[Act]:
     yield Close()
 
 
-def _each_factor(answer: Answer, change: Callable[[dict[str, object]], dict[str, object]]) -> Answer:
+def _each_factor(
+    answer: SimulatedResponse, change: Callable[[dict[str, object]], dict[str, object]]
+) -> SimulatedResponse:
     """Change the factor that an answer holds, or each factor of a list."""
     document = json.loads(answer.body)
     if "factors" in document:
@@ -209,7 +211,7 @@ _CHANGES: dict[FaultKind, Callable[[dict[str, object]], dict[str, object]]] = {
 }
 
 
-def _gzipped(answer: Answer, body: bytes) -> Answer:
+def _gzipped(answer: SimulatedResponse, body: bytes) -> SimulatedResponse:
     return replace(answer, body=body, headers=(*answer.headers, ("Content-Encoding", "gzip")))
 
 

@@ -47,7 +47,7 @@ class _Run:
     index: int = 0
 
 
-class World:
+class SimulatedApi:
     """Services, entities and factors of one account; all times are Unix times in seconds, passed in."""
 
     def __init__(self, account_sid: str, rng: Random) -> None:

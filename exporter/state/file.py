@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.config.files import UnreadableError, read_bytes, shown_path
-from exporter.polling.snapshot import Memory
+from exporter.polling.snapshot import FactorSnapshot
 from exporter.watched import FactorKey
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ _CHUNK_LINES = 1000
 
 
 class StateFileError(Exception):
-    """A state file that can't be used; the message names it, the problem and the mend.
+    """A state file that can't be used; the message names it, the problem and the hint.
 
     A ``foreign`` one is somebody else's, and not to be written over.
     """
 
-    def __init__(self, path: Path, problem: str, mend: str, *, foreign: bool = False) -> None:
-        super().__init__(f"{shown_path(path)}: {problem}; {mend}")
+    def __init__(self, path: Path, problem: str, hint: str, *, foreign: bool = False) -> None:
+        super().__init__(f"{shown_path(path)}: {problem}; {hint}")
         self.foreign = foreign
 
 
@@ -47,12 +47,12 @@ class StateFileError(Exception):
 class Remembered:
     """What a state file held: by key, when it was saved (wall seconds), and how many lines could not be used."""
 
-    memories: Mapping[FactorKey, Memory] = field(repr=False)
+    snapshots: Mapping[FactorKey, FactorSnapshot] = field(repr=False)
     saved_seconds: float
     skipped: int = 0
 
 
-def write(path: Path, saved_seconds: float, memories: Iterable[tuple[FactorKey, Memory]]) -> int:
+def write(path: Path, saved_seconds: float, snapshots: Iterable[tuple[FactorKey, FactorSnapshot]]) -> int:
     """Write the file whole or not at all; return its size in bytes. Raises StateFileError.
 
     May run in a thread. A symlink is followed: its target is replaced, not the link.
@@ -60,7 +60,7 @@ def write(path: Path, saved_seconds: float, memories: Iterable[tuple[FactorKey, 
     target = Path(os.path.realpath(path))
     beside = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        size = _write_beside(beside, saved_seconds, memories)
+        size = _write_beside(beside, saved_seconds, snapshots)
         beside.replace(target)
         _sync(target.parent)
     except OSError as error:
@@ -73,7 +73,7 @@ def write(path: Path, saved_seconds: float, memories: Iterable[tuple[FactorKey, 
     return size
 
 
-def _write_beside(beside: Path, saved_seconds: float, memories: Iterable[tuple[FactorKey, Memory]]) -> int:
+def _write_beside(beside: Path, saved_seconds: float, snapshots: Iterable[tuple[FactorKey, FactorSnapshot]]) -> int:
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, _MODE)
@@ -86,8 +86,8 @@ def _write_beside(beside: Path, saved_seconds: float, memories: Iterable[tuple[F
 
         put([_line({"format": FORMAT, "version": VERSION, "saved": round(saved_seconds, 3)})])
         lines: list[bytes] = []
-        for key, memory in memories:
-            lines.append(_line([*key, memory.as_fields()]))
+        for key, snapshot in snapshots:
+            lines.append(_line([*key, snapshot.as_fields()]))
             if len(lines) == _CHUNK_LINES:
                 put(lines)
                 lines = []
@@ -121,17 +121,17 @@ def read(path: Path, now_wall: float) -> Remembered | None:
     try:
         content = read_bytes(path, limit=LARGEST_BYTES)
     except UnreadableError as error:
-        raise StateFileError(path, error.problem, error.mend or "correct its permissions", foreign=True) from None
+        raise StateFileError(path, error.problem, error.hint or "correct its permissions", foreign=True) from None
     body, saved_seconds = _checked(path, content)
-    memories: dict[FactorKey, Memory] = {}
+    snapshots: dict[FactorKey, FactorSnapshot] = {}
     skipped = 0
     for line in body:
         entry = _entry(line)
         if entry is None or not entry[1].believable(now_wall):
             skipped += 1
         else:
-            memories[entry[0]] = entry[1]
-    return Remembered(memories, saved_seconds, skipped)
+            snapshots[entry[0]] = entry[1]
+    return Remembered(snapshots, saved_seconds, skipped)
 
 
 def _checked(path: Path, content: bytes) -> tuple[list[bytes], float]:
@@ -146,8 +146,8 @@ def _checked(path: Path, content: bytes) -> tuple[list[bytes], float]:
             path, "is no state file of this exporter", "name another file in state.file", foreign=True
         )
     if header.get("version") != VERSION:
-        mend = "it is passed over, and written anew in this version's form"
-        raise StateFileError(path, "was written by another version", mend)
+        hint = "it is passed over, and written anew in this version's form"
+        raise StateFileError(path, "was written by another version", hint)
     head, _, tail = content[:-1].rpartition(b"\n")
     if not content.endswith(b"\n") or tail != hashlib.sha256(head + b"\n").hexdigest().encode():
         raise StateFileError(path, "is cut short or was changed", "it is passed over, and written anew")
@@ -157,15 +157,15 @@ def _checked(path: Path, content: bytes) -> tuple[list[bytes], float]:
     return head.split(b"\n")[1:], float(saved)
 
 
-def _entry(line: bytes) -> tuple[FactorKey, Memory] | None:
+def _entry(line: bytes) -> tuple[FactorKey, FactorSnapshot] | None:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return None
     if not isinstance(value, list) or len(value) != 4 or not all(isinstance(part, str) for part in value[:3]):
         return None
-    memory = Memory.from_fields(value[3])
-    return None if memory is None else (FactorKey(*value[:3]), memory)
+    snapshot = FactorSnapshot.from_fields(value[3])
+    return None if snapshot is None else (FactorKey(*value[:3]), snapshot)
 
 
 def sweep(path: Path, now_wall: float | None = None) -> int:

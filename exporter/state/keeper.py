@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from exporter.config.files import shown_path
 from exporter.logs.output import fields
-from exporter.polling.snapshot import remember
+from exporter.polling.snapshot import snapshot_of
 from exporter.state import file as statefile
 from exporter.state.file import StateFileError
 from exporter.threads import in_daemon_thread
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from exporter.polling.clock import Clock
     from exporter.polling.ledger import Ledger
-    from exporter.polling.snapshot import Memory
+    from exporter.polling.snapshot import FactorSnapshot
     from exporter.watched import FactorKey
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class StateKeeper:
         self._begun = 0
         self._written = 0
 
-    def load(self) -> Mapping[FactorKey, Memory]:
+    def load(self) -> Mapping[FactorKey, FactorSnapshot]:
         """Return what was known when the file was saved; nothing where it can't be used."""
         statefile.sweep(self._path)
         now = self._clock.wall()
@@ -75,12 +75,12 @@ class StateKeeper:
         log.info(
             "state taken up",
             extra=fields(
-                factors=len(remembered.memories),
+                factors=len(remembered.snapshots),
                 age_seconds=round(max(0.0, now - remembered.saved_seconds)),
                 left_out=remembered.skipped,
             ),
         )
-        return remembered.memories
+        return remembered.snapshots
 
     def _put_aside(self) -> None:
         aside = self._path.with_name(f"{self._path.name}.refused")
@@ -101,10 +101,12 @@ class StateKeeper:
             return
         self._saved = self._clock.steady()
         self._begun = number = self._begun + 1
-        memories = await self._remember()
+        snapshots = await self._remember()
         saved_seconds, began = self._clock.wall(), time.perf_counter()
         try:
-            size = await in_daemon_thread(lambda: self._write(number, saved_seconds, memories), name="state-writer")
+            size = await in_daemon_thread(
+                lambda: self._write(number, saved_seconds, snapshots), name="state-writer"
+            )
         except StateFileError as error:
             if str(error) != self._problem:
                 self._problem = str(error)
@@ -114,24 +116,24 @@ class StateKeeper:
             self._problem = ""
             log.info("state is saved again")
         seconds = round(time.perf_counter() - began, 3)
-        log.debug("state saved", extra=fields(factors=len(memories), bytes=size, seconds=seconds))
+        log.debug("state saved", extra=fields(factors=len(snapshots), bytes=size, seconds=seconds))
 
-    def _write(self, number: int, saved_seconds: float, memories: list[tuple[FactorKey, Memory]]) -> int:
+    def _write(self, number: int, saved_seconds: float, snapshots: list[tuple[FactorKey, FactorSnapshot]]) -> int:
         """Write in a thread; one that nobody waits for any more doesn't undo what a later one wrote."""
         with self._writing:
             if number < self._written:
                 return 0
             self._written = number
-            return statefile.write(self._path, saved_seconds, memories)
+            return statefile.write(self._path, saved_seconds, snapshots)
 
-    async def _remember(self) -> list[tuple[FactorKey, Memory]]:
+    async def _remember(self) -> list[tuple[FactorKey, FactorSnapshot]]:
         """Return what is known of each factor; in slices, as there may be a hundred thousand."""
-        memories: list[tuple[FactorKey, Memory]] = []
+        snapshots: list[tuple[FactorKey, FactorSnapshot]] = []
         for number, record in enumerate(list(self._ledger)):
             key = record.watched.key
-            memory = remember(record, self._clock.moment(), gone_since_seconds=self._gone_since(key))
-            if memory is not None:
-                memories.append((key, memory))
+            snapshot = snapshot_of(record, self._clock.moment(), gone_since_seconds=self._gone_since(key))
+            if snapshot is not None:
+                snapshots.append((key, snapshot))
             if number % _SLICE_FACTORS == _SLICE_FACTORS - 1:
                 await asyncio.sleep(0)
-        return memories
+        return snapshots

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from exporter.verify.outcome import Answer, Failure, Page, Reason, Status
+from exporter.verify.outcome import Answer, FactorPage, Failure, Reason, Status
 from exporter.watched import canonical_sid
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MAX_PAGES = 50
 _FACTOR_SID = re.compile(r"YF[0-9a-f]{32}", re.IGNORECASE)
 
 
-def interpret_page(code: int, body: bytes, asked: str) -> Page | Failure:
+def interpret_page(code: int, body: bytes, asked: str) -> FactorPage | Failure:
     """Return what an HTTP answer to List Factors says; never raises.
 
     ``asked`` is the address that was asked for. An entity that the API doesn't know is a failure: it says
@@ -46,11 +46,11 @@ def interpret_page(code: int, body: bytes, asked: str) -> Page | Failure:
     meta = document.get("meta")
     following = meta.get("next_page_url") if isinstance(meta, dict) else None
     if following is None:
-        return Page(sids)
+        return FactorPage(sids)
     address = _same_collection(asked, following)
     if address is None:
         return Failure(Reason.DECODE, "HTTP 200, but the next page is said to be at another address")
-    return Page(sids, address)
+    return FactorPage(sids, address)
 
 
 def _sid_of(entry: Any) -> str:

@@ -21,7 +21,7 @@ from exporter.verify.answers import (
     parse_retry_after,
     parse_server_duration,
 )
-from exporter.verify.outcome import Answer, Attempt, Failure, Page, Reason
+from exporter.verify.outcome import Answer, Attempt, FactorPage, Failure, Reason
 from exporter.verify.request import Get
 from exporter.verify.transport import AttemptError, unexpected
 
@@ -104,9 +104,11 @@ class VerifyClient:
         url = str(self._origin.copy_with(raw_path=path.encode()))
         return await self._ask(path, lambda code, body: interpret_page(code, body, url))
 
-    async def _ask(self, path: str, interpret_answer: Callable[[int, bytes], Answer | Page | Failure]) -> Attempt:
+    async def _ask(
+        self, path: str, interpret_answer: Callable[[int, bytes], Answer | FactorPage | Failure]
+    ) -> Attempt:
         started = self._monotonic()
-        result: Answer | Page | Failure
+        result: Answer | FactorPage | Failure
         answer: httpx.Response | None
         try:
             answer = await self._send(path)

@@ -80,7 +80,7 @@ def one_of_alike(failure: Failure) -> Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class FactorPage:
     """One page of an entity's factors: their SIDs, and the address of the next page if there is one."""
 
     factor_sids: tuple[str, ...]
@@ -96,7 +96,7 @@ class Attempt:
     ``concurrent_requests`` is how many requests of the account Twilio saw at once, this one among them.
     """
 
-    result: Answer | Page | Failure
+    result: Answer | FactorPage | Failure
     duration_seconds: float
     code: int | None = None
     request_id: str = ""
@@ -121,7 +121,7 @@ class Outcome:
     alone: bool = False
 
 
-MENDS = MappingProxyType(
+HINTS = MappingProxyType(
     {
         Reason.TIMEOUT: "the API is slow or out of reach; see polling.timeout and the network",
         Reason.CONNECT: "check the network, the firewall and the proxy",
@@ -137,4 +137,4 @@ MENDS = MappingProxyType(
         Reason.INTERNAL: "a fault of the exporter; see its log and report it",
     }
 )
-"""Reason of a failure → its mend, which names the keys of the configuration that bear on it."""
+"""Reason of a failure → its hint, which names the keys of the configuration that bear on it."""

@@ -222,7 +222,7 @@ def unexpected(error: BaseException) -> AttemptError:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and its causes, outermost first; the groups of happy eyeballs are walked too."""
+    """Yield an error and its causes, outermost first; the groups of happy eyeballs are listed too."""
     pending, seen = [error], set[int]()
     while pending:
         current = pending.pop(0)

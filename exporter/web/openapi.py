@@ -25,7 +25,7 @@ OPENMETRICS = OPENMETRICS_CONTENT_TYPE.partition(";")[0]
 
 _INTRODUCTION = (
     "What the exporter answers beside its pages. Factors and accounts are shown as they are known from polling; "
-    "only `/probe` asks the Verify API. An error answer is a line of plain text that names the place and the mend. "
+    "only `/probe` asks the Verify API. An error answer is a line of plain text that names the place and the hint. "
     "`/probe` and `/api/v1` refuse with 400 a parameter that is unknown, given twice or malformed; the other paths "
     "have none and look at none. Every path that takes GET takes HEAD too; other methods are refused with 405. The "
     "web configuration file may ask for a user name and a password everywhere but at `/-/healthy` and `/-/ready`."
@@ -52,7 +52,7 @@ FACTOR_FIELDS: Mapping[str, str] = {
     "failures": "Fetches without a definite answer, as in the counter of the metrics.",
     "last_failure": "Why the last fetch failed, in words; null where it did not.",
     "last_failure_reason": "The same as one of a closed list of reasons.",
-    "mend": "What to do about it.",
+    "hint": "What to do about it.",
 }
 ACCOUNT_FIELDS: Mapping[str, str] = {
     "account": "Name of the account.",

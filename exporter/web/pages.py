@@ -60,7 +60,7 @@ class Shown(Protocol):
     def account_views(self) -> list[AccountView]:
         """Return what is shown of each account."""
 
-    def next_look_seconds(self, key: FactorKey) -> float | None:
+    def next_fetch_seconds(self, key: FactorKey) -> float | None:
         """Return when a factor is looked at next, in wall time."""
 
 
@@ -117,7 +117,7 @@ class Pages:
             raise web.HTTPBadRequest(text=f"{error}\n") from error
         exporter = self._exporter
         exporter.withdraw_stale()
-        selection = await select(exporter.ledger, query, exporter.next_look_seconds)
+        selection = await select(exporter.ledger, query, exporter.next_fetch_seconds)
         accounts = self._accounts()
         services = sorted({(key[1], key[0]) for key in exporter.ledger.counts})
         return await self._answer(
@@ -170,7 +170,7 @@ class Pages:
         key = record.watched.key
         exporter = self._exporter
         failure = exporter.history.last_failure(key)
-        return rows.row_of(record, exporter.next_look_seconds(key), failure, accounts)
+        return rows.row_of(record, exporter.next_fetch_seconds(key), failure, accounts)
 
     async def _answer(self, template: str, *, root: str, status: int = 200, **values: object) -> web.Response:
         """Return a page; ``root`` leads from its address to the status page's, below whatever prefix."""

@@ -49,7 +49,7 @@ _SHOWN = 60
 class Parameter:
     """One parameter: what it means, the JSON Schema of its values, and how its text is read.
 
-    ``read`` raises ValueError with what is wrong and the mend.
+    ``read`` raises ValueError with what is wrong and the hint.
     """
 
     name: str
@@ -82,7 +82,7 @@ def read_header(request: web.Request, parameter: Parameter) -> Any:
 
 
 def refused(name: str, fault: str) -> web.HTTPBadRequest:
-    """Return the answer to a parameter that can't be used; it names the parameter and the mend."""
+    """Return the answer to a parameter that can't be used; it names the parameter and the hint."""
     return web.HTTPBadRequest(text=f"{name}: {fault}\n")
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from exporter.polling.probe import Probed
+from exporter.polling.probe import ProbeResult
 from exporter.web.negotiation import OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE, accepts_openmetrics
 from exporter.web.parameters import (
     FOREIGN,
@@ -54,7 +54,7 @@ class Prober(Protocol):
     def probe_enabled(self) -> bool:
         """Return whether the configuration in force opens this path."""
 
-    async def probe(self, key: FactorKey, within_seconds: float) -> Probed:
+    async def probe(self, key: FactorKey, within_seconds: float) -> ProbeResult:
         """Fetch a factor now, within this time."""
 
     def pause_seconds(self, account: str) -> float:
@@ -89,15 +89,15 @@ class Probe:
         if self._waiting >= MOST_WAITING:
             return _unavailable(f"{MOST_WAITING} probes wait already; ask again, or probe fewer factors", 1.0)
         paused = found[0].watched.paused
-        probed = Probed.KNOWN if paused else await self._wait(key, within)
+        probed = ProbeResult.KNOWN if paused else await self._wait(key, within)
         match probed:
-            case Probed.HELD:
+            case ProbeResult.HELD:
                 return _unavailable(
                     "the account is paused; /api/v1/accounts tells why", exporter.pause_seconds(key.account)
                 )
-            case Probed.STOPPED:
+            case ProbeResult.STOPPED:
                 return _unavailable("not fetched: the exporter is stopping, or the account was removed", 1.0)
-            case Probed.LATE:
+            case ProbeResult.LATE:
                 return web.Response(
                     status=504, text=f"no outcome within {within:g} s; one that comes later is in the metrics\n"
                 )
@@ -112,7 +112,7 @@ class Probe:
         }
         return web.Response(body=body, headers=headers)
 
-    async def _wait(self, key: FactorKey, within: float) -> Probed:
+    async def _wait(self, key: FactorKey, within: float) -> ProbeResult:
         self._waiting += 1
         try:
             return await self._exporter.probe(key, within)

@@ -35,7 +35,7 @@ _MOST_PAGES = 10**6
 
 
 class QueryError(ValueError):
-    """An address that asks for what there isn't; the message names the part and the mend."""
+    """An address that asks for what there isn't; the message names the part and the hint."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from exporter.polling.record import UNKNOWN
-from exporter.verify.outcome import MENDS, Reason, Status
+from exporter.verify.outcome import HINTS, Reason, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -78,7 +78,7 @@ class Trouble:
     """
 
     detail: str
-    mend: str
+    hint: str
     current: bool
     at_seconds: float
     since_seconds: float | None = None
@@ -146,44 +146,46 @@ def _trouble(record: FactorRecord, failure: Fetch | None) -> Trouble | None:
         return None
     return Trouble(
         detail=failure.detail or failure.result.replace("_", " "),
-        mend=MENDS[failure.result],
+        hint=HINTS[failure.result],
         current=record.up is False,
         at_seconds=failure.ended_seconds,
         since_seconds=record.failing_since_seconds,
     )
 
 
-class Notice(NamedTuple):
-    """Something wrong beyond a single factor, and its mend."""
+class AccountNotice(NamedTuple):
+    """Something wrong beyond a single factor, and its hint."""
 
     account: str
     text: str
-    mend: str
+    hint: str
     at_seconds: float | None
 
 
-def notices(accounts: Iterable[AccountView]) -> list[Notice]:
+def notices(accounts: Iterable[AccountView]) -> list[AccountNotice]:
     """Return what is wrong with accounts, the worst first."""
-    found: list[tuple[int, Notice]] = []
+    found: list[tuple[int, AccountNotice]] = []
     for account in accounts:
         if account.paused_for == "credentials":
             text = "is paused: its credentials are refused. None of its factors is looked at."
-            mend = (
+            hint = (
                 "Correct username, password or the key's rights; a changed password_file is tried at once. "
                 "Otherwise they are tried again"
             )
-            found.append((0, Notice(account.account, text, mend, account.probe_at_seconds)))
+            found.append((0, AccountNotice(account.account, text, hint, account.probe_at_seconds)))
         elif account.paused_for == "rate_limited":
             text = "is paused: the API asked it to slow down (HTTP 429)."
-            found.append((1, Notice(account.account, text, "It goes on by itself", account.paused_until_seconds)))
+            found.append(
+                (1, AccountNotice(account.account, text, "It goes on by itself", account.paused_until_seconds))
+            )
         if account.stretch > 1:
             text = (
                 f"is over its budget: it is asked for {account.demand_requests_per_second:.2f} requests a second "
                 f"and has {account.budget_requests_per_second:.2f}, so its intervals are stretched "
                 f"{account.stretch:.2f} times."
             )
-            mend = "Lengthen intervals, or raise requests_per_second or max_concurrency."
-            found.append((2, Notice(account.account, text, mend, None)))
+            hint = "Lengthen intervals, or raise requests_per_second or max_concurrency."
+            found.append((2, AccountNotice(account.account, text, hint, None)))
     return [notice for _, notice in sorted(found, key=lambda item: item[0])]
 
 
@@ -213,7 +215,7 @@ class FactorView:
     failures: int
     last_failure: str | None
     last_failure_reason: str | None
-    mend: str | None
+    hint: str | None
 
     def as_json(self) -> dict[str, Any]:
         """Return what the API shows."""
@@ -243,7 +245,7 @@ def view(record: FactorRecord, request_id: str = "") -> FactorView:
         failures=record.failures,
         last_failure=failure.detail or failure.reason.value if failure else None,
         last_failure_reason=failure.reason if failure else None,
-        mend=MENDS[failure.reason] if failure else None,
+        hint=HINTS[failure.reason] if failure else None,
     )
 
 

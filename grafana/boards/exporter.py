@@ -296,7 +296,7 @@ PROCESS = Section(
             8,
             (
                 graph(
-                    "Memory",
+                    "FactorSnapshot",
                     "Resident memory of each exporter.",
                     "bytes",
                     Query(of_exporter("process_resident_memory_bytes"), _BY_INSTANCE),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.exposition.catalogue import FACTOR_EXISTS, FACTOR_INTERVAL, FACTOR_LABELS, FACTOR_VERIFIED, Kind
+from exporter.exposition.catalogue import FACTOR_EXISTS, FACTOR_INTERVAL, FACTOR_LABELS, FACTOR_VERIFIED, MetricType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,7 +56,7 @@ def increase(family: Family, by: Iterable[str], *matchers: str) -> str:
 
 def quantile(share: float, family: Family, by: Iterable[str] = ()) -> str:
     """Return a quantile of a histogram, in its unit; ValueError for a family that is none."""
-    if family.kind is not Kind.HISTOGRAM:
+    if family.kind is not MetricType.HISTOGRAM:
         raise ValueError(f"{family.name} is a {family.kind}; quantiles are of histograms")
     return f"histogram_quantile({share:g}, {rate(family, ('le', *by), suffix='_bucket')})"
 

@@ -167,7 +167,7 @@ def events(changes: dict[str, Any]) -> list[dict[str, Any]]:
         },
         {
             **_event(
-                "Reloads",
+                "Reloader",
                 PLAIN,
                 f"({_LOADED} > on (job, instance) {_START} + {_SECONDS_TO_START}) * 1000 > $__from < $__to",
             ),

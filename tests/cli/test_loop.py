@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from exporter.cli import process as loop
-from exporter.cli.process import run_to_end, settle_memory
+from exporter.cli.process import freeze_gc, run_to_end
 
 if TYPE_CHECKING:
     import pytest
@@ -37,7 +37,7 @@ def test_what_the_start_made_is_left_alone_by_the_garbage_collector() -> None:
     before = gc.get_threshold()
     try:
         assert gc.get_freeze_count() == 0
-        settle_memory()
+        freeze_gc()
         assert gc.get_freeze_count() > 10_000
         assert gc.get_threshold() > before
     finally:

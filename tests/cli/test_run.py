@@ -192,9 +192,9 @@ def test_notices_go_to_the_log(call: Callable[..., Ran], tmp_path: Path, monkeyp
     ran = call("run", "--config.file", str(path), "--log.format=json")
 
     assert ran.status == 1
-    notice, refused = ran.err.splitlines()
-    assert json.loads(notice)["level"] == "warning"
-    assert "the watchlist is empty, so nothing is fetched" in json.loads(notice)["msg"]
+    warning, refused = ran.err.splitlines()
+    assert json.loads(warning)["level"] == "warning"
+    assert "the watchlist is empty, so nothing is fetched" in json.loads(warning)["msg"]
     assert refused == "web.listen_address: made up"
 
 

@@ -32,7 +32,7 @@ class Refusing(Protocol):
     """Loads a configuration that is refused."""
 
     def __call__(self, text: str, **options: Any) -> list[str]:
-        """Return the faults' texts, with the directory left out."""
+        """Return the errors' texts, with the directory left out."""
 
 
 @pytest.fixture
@@ -60,10 +60,10 @@ def load_text(tmp_path: Path) -> Loading:
 
 
 @pytest.fixture
-def faults_of(load_text: Loading, tmp_path: Path) -> Refusing:
+def errors_of(load_text: Loading, tmp_path: Path) -> Refusing:
     def refusing(text: str, **options: Any) -> list[str]:
         with pytest.raises(ConfigError) as refused:
             load_text(text, **options)
-        return [str(fault).replace(f"{tmp_path}/", "") for fault in refused.value.faults]
+        return [str(detail).replace(f"{tmp_path}/", "") for detail in refused.value.errors]
 
     return refusing

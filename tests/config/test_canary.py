@@ -1,4 +1,4 @@
-"""No secret and no identity in any text: faults, notices, repr, str, logs; however malformed the input is."""
+"""No secret and no identity in any text: errors, warnings, repr, str, logs; however malformed the input is."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ SPELLINGS = [
 PASSWORD_KEYS = ["password", "username", "account_sid", "base_url", "proxy_url"]
 FACTOR_KEYS = ["identity", "service_sid", "factor_sid", "account", "interval", "paused"]
 SHOWN_KEYS = ["name", "labels"]
-"""What is shown by its nature, but not in faults and warnings, where an identity may stand in its place."""
+"""What is shown by its nature, but not in errors and warnings, where an identity may stand in its place."""
 
 
 def texts_of(config: Config) -> Iterator[str]:
-    yield "\n".join(map(str, config.notices))
+    yield "\n".join(map(str, config.warnings))
     for part in (config, config.settings, config.passwords, *config.settings.accounts.values()):
         yield repr(part)
         yield str(part)
-    for listed in (config.factors, config.settings.factors, config.notices):
+    for listed in (config.factors, config.settings.factors, config.warnings):
         yield repr(listed)
         yield "\n".join(map(str, listed))
 
@@ -52,7 +52,7 @@ def everything_told(path: Path, environ: dict[str, str], flags: dict[str, str]) 
     try:
         return "\n".join(texts_of(load(path, environ=environ, flags=flags)))
     except ConfigError as error:
-        told = [str(error), repr(error), repr(error.faults), *map(str, error.faults)]
+        told = [str(error), repr(error), repr(error.errors), *map(str, error.errors)]
         return "\n".join([*told, *traceback.format_exception(error)])
 
 
@@ -95,7 +95,7 @@ def test_an_identity_in_the_place_of_what_is_shown(key: str, value: str, tmp_pat
     assert CANARY not in str(refused.value)
     path.write_text(account() + factor(1, **{key: value}))
     try:
-        told = "\n".join(map(str, load(path, environ={}, flags={}).notices))
+        told = "\n".join(map(str, load(path, environ={}, flags={}).warnings))
     except ConfigError as error:
         told = str(error)
     assert CANARY not in told
@@ -199,15 +199,15 @@ def test_the_content_of_a_secret_file(content: str, tmp_path: Path) -> None:
 
 def test_an_identity_that_is_a_name_draws_warnings_that_dont_tell_it(load_text: Loading) -> None:
     keys = {"identity": f'"{CANARY}"', "name": f'"{CANARY}"', "labels": f'{{ user = "{CANARY}" }}'}
-    notices = load_text(account() + factor(1, **keys) + factor(2)).notices
-    assert len(notices) == 2
-    assert all("is an identity" in notice.text and CANARY not in str(notice) for notice in notices)
+    warnings = load_text(account() + factor(1, **keys) + factor(2)).warnings
+    assert len(warnings) == 2
+    assert all("is an identity" in warning.text and CANARY not in str(warning) for warning in warnings)
 
 
 def test_a_name_that_is_the_identity_of_another_factor_draws_a_warning(load_text: Loading) -> None:
-    (notice,) = load_text(account() + factor(1, name=f'"{CANARY}"') + factor(2, identity=f'"{CANARY}"')).notices
-    assert notice.place.endswith("config.toml: factors[0].name")
-    assert CANARY not in str(notice)
+    (warning,) = load_text(account() + factor(1, name=f'"{CANARY}"') + factor(2, identity=f'"{CANARY}"')).warnings
+    assert warning.place.endswith("config.toml: factors[0].name")
+    assert CANARY not in str(warning)
 
 
 def test_pydantic_settings_can_be_told_to_log_its_sources(

@@ -13,16 +13,16 @@ from exporter.config.csvfile import COLUMNS, CsvWatchlist
 from tests.support.config_texts import HEADER, IDENTITY, SERVICE, account, factor_sid, row
 
 if TYPE_CHECKING:
-    from exporter.config.faults import Fault
+    from exporter.config.errors import ErrorDetail
     from tests.config.conftest import Loading, Refusing
 
 FILES = '[watchlist]\nfiles = ["w.csv"]\n'
 
 
-def read(text: str) -> tuple[list[tuple[str, dict[str, object]]], list[Fault]]:
-    faults: list[Fault] = []
-    rows = [(str(place), content) for place, content in CsvWatchlist("w.csv", text, faults)]
-    return rows, faults
+def read(text: str) -> tuple[list[tuple[str, dict[str, object]]], list[ErrorDetail]]:
+    errors: list[ErrorDetail] = []
+    rows = [(str(place), content) for place, content in CsvWatchlist("w.csv", text, errors)]
+    return rows, errors
 
 
 @given(
@@ -35,7 +35,7 @@ def test_what_a_writer_of_csv_writes_is_read(columns: list[str], cells: list[lis
     writer = csv.writer(text, lineterminator=line_end, quoting=csv.QUOTE_ALL)
     writer.writerow(columns)
     writer.writerows(cells)
-    rows, faults = read(text.getvalue())
+    rows, errors = read(text.getvalue())
     paused = columns.index("paused")
     wanted = [
         {
@@ -46,7 +46,7 @@ def test_what_a_writer_of_csv_writes_is_read(columns: list[str], cells: list[lis
         for record in cells
     ]
     assert [content for _place, content in rows] == wanted
-    assert len(faults) == sum(record[paused].lower() not in {"", "true", "false"} for record in cells)
+    assert len(errors) == sum(record[paused].lower() not in {"", "true", "false"} for record in cells)
 
 
 @given(st.text())
@@ -54,15 +54,15 @@ def test_what_a_writer_of_csv_writes_is_read(columns: list[str], cells: list[lis
 @example(f"{HEADER}\r\r\n,,\x00")
 def test_any_text_is_read_or_refused(text: str) -> None:
     for content in (text, f"{HEADER}\n{text}"):
-        rows, faults = read(content)
-        assert all(fault.place.startswith("w.csv") for fault in faults)
-        assert content.startswith(HEADER) or rows or faults
+        rows, errors = read(content)
+        assert all(detail.place.startswith("w.csv") for detail in errors)
+        assert content.startswith(HEADER) or rows or errors
 
 
 def test_a_place_is_a_line_and_a_column() -> None:
-    rows, faults = read(f"{HEADER},name,paused\n" + row(1, "", "") + "\n" + row(2, '"a\nb"', "no") + row(3, "", ""))
+    rows, errors = read(f"{HEADER},name,paused\n" + row(1, "", "") + "\n" + row(2, '"a\nb"', "no") + row(3, "", ""))
     assert [place for place, _content in rows] == ["w.csv: line 2", "w.csv: line 4", "w.csv: line 6"]
-    assert [fault.place for fault in faults] == ["w.csv: line 4, column 5 (paused)"]
+    assert [detail.place for detail in errors] == ["w.csv: line 4, column 5 (paused)"]
 
 
 def test_columns_may_stand_in_any_order_and_empty_cells_are_not_given(load_text: Loading) -> None:
@@ -78,25 +78,25 @@ def test_columns_may_stand_in_any_order_and_empty_cells_are_not_given(load_text:
     assert second.labels == (("team", 'a, "b"'),)
 
 
-def test_a_fault_after_a_broken_row_is_still_told(faults_of: Refusing) -> None:
+def test_a_fault_after_a_broken_row_is_still_told(errors_of: Refusing) -> None:
     text = f'{HEADER}\n"{SERVICE}"x,a,b\n{row(1)}{row(1)}'
-    assert faults_of(account() + FILES, w_dot_csv=text) == [
+    assert errors_of(account() + FILES, w_dot_csv=text) == [
         'w.csv: line 2, column 1: goes on after its closing quote; write a quote within quotes twice ("")',
         "w.csv: line 4: lists the same factor as w.csv: line 3; remove one of the two",
     ]
 
 
-def test_the_column_of_an_odd_quote(faults_of: Refusing) -> None:
+def test_the_column_of_an_odd_quote(errors_of: Refusing) -> None:
     text = f'{HEADER},name,account,paused\nplain,"a, ""b""",c,"d","x"y,\nplain,"a",,""",b'
-    assert [fault.split(": ")[1] for fault in faults_of(account() + FILES, w_dot_csv=text)] == [
+    assert [detail.split(": ")[1] for detail in errors_of(account() + FILES, w_dot_csv=text)] == [
         "line 2, column 5",
         "line 3, column 4",
     ]
 
 
-def test_a_bad_header_alone_doesnt_keep_faults_of_rows_back(faults_of: Refusing) -> None:
+def test_a_bad_header_alone_doesnt_keep_faults_of_rows_back(errors_of: Refusing) -> None:
     text = f"{HEADER},colour\n{row(1, 'red')}VA1,{IDENTITY},{factor_sid(2)},blue\n"
-    assert [fault.split(";")[0] for fault in faults_of(account() + FILES, w_dot_csv=text)] == [
+    assert [detail.split(";")[0] for detail in errors_of(account() + FILES, w_dot_csv=text)] == [
         "w.csv: line 1, column 4: is no known column",
         'w.csv: line 3, column 1 (service_sid): "VA1" is not a Verify Service SID (VA followed by 32 hex digits)',
     ]

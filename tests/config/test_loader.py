@@ -1,4 +1,4 @@
-"""A whole configuration: what it holds once loaded, and that every fault is told at once."""
+"""A whole configuration: what it holds once loaded, and that every detail is told at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config import Config, ConfigError, Fault, IdentityLabel, current_digest, load
+from exporter.config import Config, ConfigError, ErrorDetail, IdentityLabel, current_digest, load
 from exporter.config.files import UnreadableError, expand, parse_toml, read_bytes
 from exporter.config.settings import Settings
 from exporter.watched import FactorKey, WatchedFactor
@@ -64,7 +64,7 @@ def test_a_config_knows_what_it_was_made_of(load_text: Loading, tmp_path: Path) 
     assert config.sha256 == digest.hexdigest() == current_digest(config)
     assert config.passwords["main"].current == PASSWORD
     assert config.entities == ()
-    assert config.notices == ()
+    assert config.warnings == ()
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.sha256 = ""  # type: ignore[misc]  # that it is refused is the test
     with pytest.raises(ValueError, match="frozen"):
@@ -90,7 +90,7 @@ def test_a_digest_is_of_files_and_not_of_secrets(load_text: Loading, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("content", "fault"),
+    ("content", "detail"),
     [
         (None, "config.toml: does not exist; create it or correct the path"),
         (b"\xff\xfea", "config.toml: is UTF-16; save it as UTF-8"),
@@ -104,13 +104,13 @@ def test_a_digest_is_of_files_and_not_of_secrets(load_text: Loading, tmp_path: P
         ),
     ],
 )
-def test_a_file_that_cannot_be_read(content: bytes | None, fault: str, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read(content: bytes | None, detail: str, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigError) as refused:
         load(path, environ={}, flags={})
-    assert str(refused.value).replace(f"{tmp_path}/", "") == fault
+    assert str(refused.value).replace(f"{tmp_path}/", "") == detail
 
 
 def test_a_directory_is_no_configuration(tmp_path: Path) -> None:
@@ -143,13 +143,13 @@ def test_any_text_is_toml_or_refused_on_one_line(text: str) -> None:
     try:
         parse_toml(text)
     except UnreadableError as error:
-        fault = error.fault("x")
+        detail = error.detail("x")
     else:
-        fault = Fault("x", "is good")
-    assert str(fault).isprintable()
+        detail = ErrorDetail("x", "is good")
+    assert str(detail).isprintable()
 
 
-def test_every_fault_is_told_at_once(faults_of: Refusing) -> None:
+def test_every_fault_is_told_at_once(errors_of: Refusing) -> None:
     text = (
         'colour = 1\n[polling]\ninterval = "soon"\n'
         + account("main", username='"x"', ca_file='"nowhere"')
@@ -160,14 +160,14 @@ def test_every_fault_is_told_at_once(faults_of: Refusing) -> None:
         + '[metrics]\nidentity = "hmac"\nfactor_families = ["nope"]\n'
         + '[watchlist]\nfiles = ["", "w.csv", "nowhere.csv"]\n'
     )
-    faults = faults_of(
+    errors = errors_of(
         text,
         environ={"VERIFY_EXPORTER_QUUX": "", "VERIFY_EXPORTER_LOG__LEVEL": "loud"},
         flags={"log.format": "xml"},
         known_families=("verified", "up"),
         w_dot_csv=f"{HEADER},account\n{row(3)}{row(4, 'main')}{row(4, 'main')}",
     )
-    assert [fault.split(": ")[:2] for fault in faults] == [
+    assert [detail.split(": ")[:2] for detail in errors] == [
         ["config.toml", "colour"],
         ["VERIFY_EXPORTER_QUUX", "is no known variable; remove it"],
         ["VERIFY_EXPORTER_LOG__LEVEL", '"loud" is not one of debug, info, warning, error'],
@@ -187,14 +187,14 @@ def test_every_fault_is_told_at_once(faults_of: Refusing) -> None:
     ]
 
 
-def test_families_are_judged_when_they_are_known(load_text: Loading, faults_of: Refusing) -> None:
+def test_families_are_judged_when_they_are_known(load_text: Loading, errors_of: Refusing) -> None:
     text = '[metrics]\nfactor_families = ["verified", "*_seconds", "exist"]\n'
     assert load_text(text).settings.metrics.factor_families == ("verified", "*_seconds", "exist")
     known = ("verified", "exists", "interval_seconds")
-    assert faults_of(text, known_families=known) == [
+    assert errors_of(text, known_families=known) == [
         'config.toml: metrics.factor_families[2]: "exist" fits no per-factor metric; did you mean "exists"?'
     ]
-    assert faults_of('[metrics]\nfactor_families = ["zz*"]\n', known_families=known)[0].endswith(
+    assert errors_of('[metrics]\nfactor_families = ["zz*"]\n', known_families=known)[0].endswith(
         '"zz*" fits no per-factor metric; known: "exists", "interval_seconds", "verified"'
     )
     assert (
@@ -218,21 +218,21 @@ def test_authorities_in_pem(load_text: Loading) -> None:
     assert ca_file.read_bytes() == authority
 
 
-def test_a_password_file_that_could_not_be_parsed_as_a_path_is_no_second_fault(faults_of: Refusing) -> None:
+def test_a_password_file_that_could_not_be_parsed_as_a_path_is_no_second_fault(errors_of: Refusing) -> None:
     text = f'[accounts.main]\naccount_sid = "{ACCOUNT_SID}"\npassword_file = " x"\n'
-    assert faults_of(text) == ["config.toml: accounts.main.password_file: has white space around it; remove it"]
+    assert errors_of(text) == ["config.toml: accounts.main.password_file: has white space around it; remove it"]
 
 
-def test_an_empty_key_file_is_no_key(faults_of: Refusing) -> None:
-    assert faults_of('[metrics]\nidentity = "hmac"\nidentity_key_file = ""\n') == [
+def test_an_empty_key_file_is_no_key(errors_of: Refusing) -> None:
+    assert errors_of('[metrics]\nidentity = "hmac"\nidentity_key_file = ""\n') == [
         'config.toml: metrics.identity: "hmac" needs a key; set metrics.identity_key_file'
     ]
-    assert len(faults_of('[metrics]\nidentity = "hmac"\nidentity_key_file = 1\n')) == 1
+    assert len(errors_of('[metrics]\nidentity = "hmac"\nidentity_key_file = 1\n')) == 1
 
 
-def test_no_credential_because_the_path_is_empty(faults_of: Refusing) -> None:
+def test_no_credential_because_the_path_is_empty(errors_of: Refusing) -> None:
     text = f'[accounts.main]\naccount_sid = "{ACCOUNT_SID}"\npassword_file = ""\n'
-    assert faults_of(text) == ["config.toml: accounts.main: has no credential; set password_file"]
+    assert errors_of(text) == ["config.toml: accounts.main: has no credential; set password_file"]
 
 
 def test_patterns_match_files_that_are_not_hidden_and_each_once(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_patterns_match_files_that_are_not_hidden_and_each_once(tmp_path: Path) 
     (tmp_path / "dir.csv").mkdir()
     (tmp_path / "link.csv").symlink_to("a.csv")
     patterns = ["*.csv", "**/*.csv", "a.csv", "d[1].csv", "none*", str(tmp_path / "nowhere")]
-    files, notices = expand(tmp_path, [(f"files[{index}]", pattern) for index, pattern in enumerate(patterns)])
+    files, warnings = expand(tmp_path, [(f"files[{index}]", pattern) for index, pattern in enumerate(patterns)])
     assert [(place, str(path.relative_to(tmp_path))) for place, path in files] == [
         ("files[0]", "a.csv"),
         ("files[0]", "b.csv"),
@@ -250,7 +250,7 @@ def test_patterns_match_files_that_are_not_hidden_and_each_once(tmp_path: Path) 
         ("files[1]", "deep/er/c.csv"),
         ("files[5]", "nowhere"),
     ]
-    assert [notice.place for notice in notices] == ["files[4]"]
+    assert [warning.place for warning in warnings] == ["files[4]"]
 
 
 def test_a_default_spelt_out_is_not_refused(load_text: Loading) -> None:
@@ -270,30 +270,30 @@ def entity(name: str = "ops", identity: str = IDENTITY, extra: str = "") -> str:
     return f'[[entities]]\nname = "{name}"\nservice_sid = "{SERVICE}"\nidentity = "{identity}"\n{extra}'
 
 
-def test_entities(load_text: Loading, faults_of: Refusing) -> None:
+def test_entities(load_text: Loading, errors_of: Refusing) -> None:
     config = load_text(account() + '[polling]\ninterval = "2m"\n' + entity(extra='labels = { team = "ops" }\n'))
     assert [(found.name, found.key.account, found.key.service_sid) for found in config.entities] == [
         ("ops", "main", SERVICE)
     ]
     assert (config.entities[0].interval_seconds, config.entities[0].labels) == (120, (("team", "ops"),))
-    assert config.notices == ()
+    assert config.warnings == ()
     assert IDENTITY not in repr(config.entities)
-    assert faults_of(account("a") + account("b") + entity()) == [
+    assert errors_of(account("a") + account("b") + entity()) == [
         'config.toml: entities[0]: names no account, and there are several; set account to one of "a", "b"'
     ]
 
 
-def test_an_entity_and_its_name_are_listed_once(load_text: Loading, faults_of: Refusing) -> None:
+def test_an_entity_and_its_name_are_listed_once(load_text: Loading, errors_of: Refusing) -> None:
     other = IDENTITY + "-2"
-    assert faults_of(account() + entity("one") + entity("two") + entity("one", other)) == [
+    assert errors_of(account() + entity("one") + entity("two") + entity("one", other)) == [
         "config.toml: entities[1]: lists the same entity as config.toml: entities[0]; remove one of the two",
         (
             "config.toml: entities[2].name: is the name of config.toml: entities[0] too, in the same account and "
             "service; give one of the two another name"
         ),
     ]
-    notices = load_text(account() + entity(IDENTITY)).notices
-    assert [notice.place.rpartition("/")[2] for notice in notices] == ["config.toml: entities[0].name"]
+    warnings = load_text(account() + entity(IDENTITY)).warnings
+    assert [warning.place.rpartition("/")[2] for warning in warnings] == ["config.toml: entities[0].name"]
 
 
 def test_settings_alone_are_the_defaults_whatever_the_environment_holds(monkeypatch: pytest.MonkeyPatch) -> None:

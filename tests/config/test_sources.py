@@ -65,30 +65,30 @@ def test_the_user_name_is_the_account_unless_an_api_key_is_given(load_text: Load
     assert load_text(account()).settings.accounts["main"].user == ACCOUNT_SID
 
 
-def test_an_account_with_a_hyphen_is_spelt_with_an_underscore(load_text: Loading, faults_of: Refusing) -> None:
+def test_an_account_with_a_hyphen_is_spelt_with_an_underscore(load_text: Loading, errors_of: Refusing) -> None:
     environ = {"VERIFY_EXPORTER_ACCOUNTS__EU_WEST__MAX_CONCURRENCY": "9"}
     assert load_text(account("eu-west"), environ=environ).settings.accounts["eu-west"].max_concurrency == 9
     both = account("eu-west") + account("eu_west")
     assert load_text(both, environ=environ).settings.accounts["eu_west"].max_concurrency == 9
     environ = {"VERIFY_EXPORTER_ACCOUNTS__A_B_C__MAX_CONCURRENCY": "9"}
-    (fault,) = faults_of(account("a-b_c") + account("a_b-c"), environ=environ)
-    assert fault.endswith("MAX_CONCURRENCY: fits several accounts; set the key in the configuration file")
+    (detail,) = errors_of(account("a-b_c") + account("a_b-c"), environ=environ)
+    assert detail.endswith("MAX_CONCURRENCY: fits several accounts; set the key in the configuration file")
 
 
-def test_an_account_of_the_environment_alone_needs_an_account_sid(faults_of: Refusing) -> None:
+def test_an_account_of_the_environment_alone_needs_an_account_sid(errors_of: Refusing) -> None:
     environ = {"VERIFY_EXPORTER_ACCOUNTS__OTHER__PASSWORD": "x"}
-    (fault,) = faults_of("", environ=environ)
-    assert fault == (
+    (detail,) = errors_of("", environ=environ)
+    assert detail == (
         'VERIFY_EXPORTER_ACCOUNTS__OTHER__PASSWORD: belongs to the account "other", which has no account_sid; '
         "set accounts.other.account_sid"
     )
 
 
-def test_a_bad_account_name_in_a_variable(faults_of: Refusing) -> None:
+def test_a_bad_account_name_in_a_variable(errors_of: Refusing) -> None:
     environ = {"VERIFY_EXPORTER_ACCOUNTS__A.B__ACCOUNT_SID": ACCOUNT_SID}
-    faults = faults_of("", environ=environ)
-    assert len(faults) == 1
-    assert faults[0].startswith('VERIFY_EXPORTER_ACCOUNTS__A.B__ACCOUNT_SID: "a.b" is not an account name')
+    errors = errors_of("", environ=environ)
+    assert len(errors) == 1
+    assert errors[0].startswith('VERIFY_EXPORTER_ACCOUNTS__A.B__ACCOUNT_SID: "a.b" is not an account name')
 
 
 def test_flags_as_the_command_line_gives_them(load_text: Loading) -> None:
@@ -107,7 +107,7 @@ def test_flags_as_the_command_line_gives_them(load_text: Loading) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "fault"),
+    ("name", "value", "detail"),
     [
         ("web.listen_address", ["1"], '--web.listen-address[0]: "1" has no port; '),
         ("web.config_file", "no-web.yml", "--web.config.file: no-web.yml does not exist; "),
@@ -118,10 +118,10 @@ def test_flags_as_the_command_line_gives_them(load_text: Loading) -> None:
         ("polling", "5m", "--polling: sets no known key"),
     ],
 )
-def test_a_fault_of_a_flag_names_the_flag(name: str, value: object, fault: str, faults_of: Refusing) -> None:
-    faults = faults_of("", flags={name: value})
-    assert len(faults) == 1
-    assert faults[0].startswith(fault)
+def test_a_fault_of_a_flag_names_the_flag(name: str, value: object, detail: str, errors_of: Refusing) -> None:
+    errors = errors_of("", flags={name: value})
+    assert len(errors) == 1
+    assert errors[0].startswith(detail)
 
 
 def test_a_relative_path_belongs_to_the_file_that_holds_it(
@@ -140,9 +140,9 @@ def test_a_relative_path_belongs_to_the_file_that_holds_it(
     assert load_text(text, environ=environ).passwords["main"].current == "of the working directory"
 
 
-def test_a_table_in_the_file_is_merged_with_the_environment_and_never_hidden_by_it(faults_of: Refusing) -> None:
+def test_a_table_in_the_file_is_merged_with_the_environment_and_never_hidden_by_it(errors_of: Refusing) -> None:
     environ = {"VERIFY_EXPORTER_POLLING__INTERVAL": "2m"}
-    assert faults_of("polling = 3\n", environ=environ) == [
+    assert errors_of("polling = 3\n", environ=environ) == [
         "config.toml: polling: is a whole number, not a table; write [polling] and its keys below"
     ]
 
@@ -165,7 +165,7 @@ LINKS = {
 @pytest.mark.parametrize("name", LINKS)
 def test_link_variables_are_not_ours(name: str) -> None:
     assert is_link_variable(name, LINKS[name])
-    assert not EnvironmentLayer(settings_tree(), {name: LINKS[name]}, ()).faults
+    assert not EnvironmentLayer(settings_tree(), {name: LINKS[name]}, ()).errors
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_link_variables_are_not_ours(name: str) -> None:
 )
 def test_what_only_looks_like_a_link_variable_is_a_fault(name: str) -> None:
     assert not is_link_variable(name, "10070")
-    assert len(EnvironmentLayer(settings_tree(), {name: "10070"}, ()).faults) == 1
+    assert len(EnvironmentLayer(settings_tree(), {name: "10070"}, ()).errors) == 1
 
 
 def test_no_key_of_ours_is_taken_for_a_link_variable() -> None:
@@ -185,18 +185,18 @@ def test_no_key_of_ours_is_taken_for_a_link_variable() -> None:
 def test_any_variable_with_the_prefix_is_read_or_refused(name: str, text: str) -> None:
     variable = f"VERIFY_EXPORTER_{name}"
     layer = EnvironmentLayer(settings_tree(), {variable: text}, ("main",))
-    assert layer.places or layer.faults or is_link_variable(variable, text)
-    assert all(str(fault).isprintable() for fault in layer.faults)
+    assert layer.places or layer.errors or is_link_variable(variable, text)
+    assert all(str(detail).isprintable() for detail in layer.errors)
 
 
 def test_every_key_can_be_set_by_flag_and_by_variable_or_says_why_not() -> None:
     for key in settings_tree().leaves():
         layer = EnvironmentLayer(settings_tree(), {variable_name(key.path): "x"}, ("main",))
         if key.path[0] in {"factors", "entities"} or key.kind.files_only:
-            assert "comes from files only" in layer.faults[0].problem
+            assert "comes from files only" in layer.errors[0].problem
         else:
             path = tuple("main" if part == "*" else part for part in key.path)
-            assert path in layer.places or layer.faults[0].problem.startswith('"x"') or "value" in str(layer.faults)
+            assert path in layer.places or layer.errors[0].problem.startswith('"x"') or "value" in str(layer.errors)
 
 
 def test_a_source_answers_for_single_keys_too() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config import values
-from exporter.config.faults import UnfitError
+from exporter.config.errors import UnfitError
 from exporter.watched import canonical_sid
 from tests.support.config_texts import problem_of
 

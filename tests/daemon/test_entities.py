@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.polling.roster import Difference
-from exporter.simulator import Fault, FaultKind, Operation
+from exporter.simulator import Endpoint, Fault, FaultKind
 from tests.support.config_files import account_of, entry, write_config
 from tests.support.running_exporter import LeapingClock, running
 
@@ -113,7 +113,7 @@ async def test_a_list_that_fails_is_counted_and_changes_nothing(
     async with running(watch(tmp_path, simulator), clock=clock) as exporter:
         await begun(exporter, clock)
         await exporter.shows(lambda page: of_entity(page)["verified"] == 1)
-        simulator.faults.add(Fault(FaultKind.STATUS, status=500, operation=Operation.LIST))
+        simulator.faults.add(Fault(FaultKind.STATUS, status=500, operation=Endpoint.LIST))
         clock.leap(600)
         page = await exporter.shows(lambda page: page.value("twilio_verify_entity_failures_total") == 1)
         assert page.factor("verified", f"ops-{factor.sid[-8:]}") == 1

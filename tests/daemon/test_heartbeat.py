@@ -80,7 +80,7 @@ async def test_a_loop_that_is_held_up_shows_in_its_lag(path: Path) -> None:
 async def test_now_and_then_what_concerns_the_whole_process_is_done(path: Path) -> None:
     clock = LeapingClock()
     tidied: list[float] = []
-    async with running(path, clock=clock, tidy=lambda: tidied.append(clock.steady())) as exporter:
+    async with running(path, clock=clock, trim=lambda: tidied.append(clock.steady())) as exporter:
         await exporter.daemon._housekeeping()
         assert tidied == []
         clock.leap(60)

@@ -75,7 +75,7 @@ async def test_twenty_lives_leave_nothing_behind(
         clock = LeapingClock()
         async with running(path, clock=clock) as exporter:
             clock.leap(30)
-            await becomes(lambda: exporter.daemon.poller.first_looks_pending == 0)
+            await becomes(lambda: exporter.daemon.poller.first_fetches_pending == 0)
             await exporter.scrape()
 
     def left() -> tuple[int, int, int]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.daemon import jobs as timekeeping
-from exporter.daemon.jobs import Timekeeper
+from exporter.daemon import jobs as jobs_module
+from exporter.daemon.jobs import Jobs
 from exporter.polling.clock import Clock
 from tests.support.running_exporter import becomes
 
@@ -23,7 +23,7 @@ INTERVAL_SECONDS = 0.05
 
 
 class Bench:
-    """A timekeeper, its runs, and what it reported."""
+    """A jobs, its runs, and what it reported."""
 
     def __init__(self) -> None:
         self.runs: Counter[str] = Counter()
@@ -33,7 +33,7 @@ class Bench:
         self.fails = False
         self.sticks = False
         self.stuck = asyncio.Event()
-        self.keeper = Timekeeper(
+        self.keeper = Jobs(
             dispatch=self._task("dispatch"),
             discovery=self._task("discovery"),
             watch=self._watch,
@@ -59,9 +59,9 @@ class Bench:
 
 @pytest.fixture
 async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    monkeypatch.setattr(timekeeping, "DISPATCH_SECONDS", INTERVAL_SECONDS)
-    monkeypatch.setattr(timekeeping, "WATCH_SECONDS", 2 * INTERVAL_SECONDS)
-    monkeypatch.setattr(timekeeping, "HOUSEKEEPING_SECONDS", 3 * INTERVAL_SECONDS)
+    monkeypatch.setattr(jobs_module, "DISPATCH_SECONDS", INTERVAL_SECONDS)
+    monkeypatch.setattr(jobs_module, "WATCH_SECONDS", 2 * INTERVAL_SECONDS)
+    monkeypatch.setattr(jobs_module, "HOUSEKEEPING_SECONDS", 3 * INTERVAL_SECONDS)
     bench = Bench()
     yield bench
     bench.stuck.set()

@@ -228,7 +228,7 @@ async def test_accounts_and_services_come_and_go_with_all_their_series(
         page = await exporter.scrape()
         assert 'account="second"' not in page.text
         assert page.counts() == {"verified": 1, "unverified": 0, "not_found": 0, "unknown": 0}
-        await becomes(lambda: not exporter.daemon._aside)
+        await becomes(lambda: not exporter.daemon._background)
         assert 'account="second"' not in (await exporter.scrape()).text
 
 
@@ -325,7 +325,7 @@ async def test_a_reload_does_not_make_it_start_again(simulator: Simulator, tmp_p
         simulator.faults.add(Fault(FaultKind.STALL_BEFORE_HEADERS, factor_sid=two.sid))
         write_config(path, accounts, [entry("one", one), entry("two", two)])
         await exporter.daemon.reload()
-        assert exporter.daemon.poller.first_looks_pending == 1
+        assert exporter.daemon.poller.first_fetches_pending == 1
         assert await exporter.status("/-/ready") == 200
 
 

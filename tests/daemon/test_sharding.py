@@ -39,7 +39,7 @@ async def test_the_shards_share_the_watchlist(simulator: Simulator, tmp_path: Pa
     for part in parts:
         assert {of.identity for of in part.factors} == {of.key.identity for of in part.entities}
         assert part.sha256 == whole.sha256
-        assert part.notices == whole.notices
+        assert part.warnings == whole.warnings
     async with running(parts[1]) as exporter:
         page = await exporter.scrape()
         assert page.value("twilio_verify_exporter_shards") == SHARDS

@@ -224,7 +224,7 @@ def test_no_choice_of_one_installation_is_in_it(uid: str) -> None:
 @every_board
 def test_status_changes_restarts_and_reloads_are_marked(uid: str) -> None:
     marked = {item["name"]: item for item in board(uid)["annotations"]["list"]}
-    assert set(marked) == {"Status changes", "Restarts", "Reloads", "Refused reloads"}
+    assert set(marked) == {"Status changes", "Restarts", "Reloader", "Refused reloads"}
     for item in marked.values():
         assert item["enable"]
         assert item["datasource"] == {"type": "prometheus", "uid": "${datasource}"}

@@ -12,7 +12,7 @@ from exporter.exposition.catalogue import (
     STATUS_PAIRS,
     FactorFamily,
     Family,
-    Kind,
+    MetricType,
 )
 from exporter.verify.outcome import Status
 from tests.support.factor_cases import record_of
@@ -96,7 +96,7 @@ def test_names_are_unique() -> None:
 def test_names_follow_prometheus(family: Family) -> None:
     assert family.name.startswith("twilio_verify_")
     assert family.name == family.name.lower()
-    assert family.name.endswith("_total") == (family.kind is Kind.COUNTER)
+    assert family.name.endswith("_total") == (family.kind is MetricType.COUNTER)
     assert not family.name.endswith(("_count", "_sum", "_bucket", "_created"))
     for unit in ("milliseconds", "_ms", "minutes", "percent", "kilo"):
         assert unit not in family.name
@@ -131,7 +131,7 @@ def test_help_is_one_sentence_or_more_that_needs_no_escape(family: Family) -> No
 
 @each_family
 def test_buckets_belong_to_histograms_and_rise(family: Family) -> None:
-    assert bool(family.buckets) == (family.kind is Kind.HISTOGRAM)
+    assert bool(family.buckets) == (family.kind is MetricType.HISTOGRAM)
     assert list(family.buckets) == sorted(set(family.buckets))
 
 
@@ -147,7 +147,7 @@ def test_of_a_paused_factor_only_the_info_is_shown() -> None:
 
 
 def test_a_family_of_a_factor_has_no_samples_until_it_is_told_of_what() -> None:
-    assert FactorFamily("x", Kind.GAUGE, "X.").value(record_of(status=Status.VERIFIED, up=True)) is None
+    assert FactorFamily("x", MetricType.GAUGE, "X.").value(record_of(status=Status.VERIFIED, up=True)) is None
 
 
 def test_the_six_pairs() -> None:

@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.exposition.catalogue import OWN_FAMILIES, Kind
+from exporter.exposition.catalogue import OWN_FAMILIES, MetricType
 from exporter.exposition.telemetry import LOST, TASKS, Telemetry
 from exporter.polling.record import StatusChange
 from exporter.verify.outcome import Answer, Attempt, Failure, Operation, Outcome, Reason, Status
@@ -359,9 +359,9 @@ def test_the_families_of_a_scrape_are_those_of_the_catalogue(world: FixedWorld, 
         assert (found.type, found.documentation) == (family.kind, family.help)
         assert found.samples, family.name
         for sample in found.samples:
-            names = sample.labels.keys() - ({"le"} if family.kind is Kind.HISTOGRAM else set())
+            names = sample.labels.keys() - ({"le"} if family.kind is MetricType.HISTOGRAM else set())
             assert names == set(family.labels), sample
-        if family.kind is Kind.HISTOGRAM:
+        if family.kind is MetricType.HISTOGRAM:
             bounds = {sample.labels["le"] for sample in found.samples if sample.name.endswith("_bucket")}
             assert bounds == {*(str(bound) for bound in family.buckets), "+Inf"}
         else:

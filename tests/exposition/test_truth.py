@@ -20,7 +20,7 @@ from exporter.exposition.factors import FactorExposition, FactorSamples
 from exporter.exposition.pieces import Snapshot
 from exporter.polling.clock import Moment
 from exporter.polling.ledger import Ledger, LedgerPolicy
-from exporter.polling.snapshot import Memory, remember
+from exporter.polling.snapshot import FactorSnapshot, snapshot_of
 from exporter.verify.outcome import Answer, Failure, Outcome, Reason, Status
 from tests.support.factors import factor
 
@@ -187,7 +187,7 @@ class Truth(RuleBasedStateMachine):
         self.scrape()
         saved: dict[FactorKey, str] = {}
         for record in self.ledger:
-            memory = remember(record, self.moment)
+            memory = snapshot_of(record, self.moment)
             if memory is not None:
                 saved[record.watched.key] = json.dumps(memory.as_fields())
         self.now += down
@@ -195,7 +195,7 @@ class Truth(RuleBasedStateMachine):
         self.ledger, self.exposition = Ledger(POLICY), FactorExposition(FactorSamples())
         for key, known in self.known.items():
             record = self.ledger.watch(known.watched)
-            memory = Memory.from_fields(json.loads(saved[key])) if key in saved else None
+            memory = FactorSnapshot.from_fields(json.loads(saved[key])) if key in saved else None
             if memory is not None and memory.believable(self.moment.wall):
                 self.ledger.restore(key, memory, self.moment)
             if memory is not None and self._from_the_future(known):

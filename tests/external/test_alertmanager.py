@@ -17,7 +17,7 @@ from tests.support.programs.alertmanager import ACCOUNT, COMMON, SERVICE, Alert,
 from tests.support.running_exporter import becomes, until
 from tools.stack.programs import alertmanager
 from tools.stack.receiver import Page, receiving
-from tools.stack.shortened import hastened_routes, receivers_at
+from tools.stack.shortened import receivers_at, shortened_routes
 
 if TYPE_CHECKING:
     from tests.support.fixtures import Program
@@ -201,7 +201,7 @@ async def test_one_trouble_is_one_page(
     silent = [labels for name, case in CASES.items() for labels in in_cluster(name, case.silent)]
     config = tmp_path / "alertmanager.yaml"
     async with receiving() as receiver, aiohttp.ClientSession() as session:
-        text = hastened_routes(EXAMPLE.read_text(), TIMES)
+        text = shortened_routes(EXAMPLE.read_text(), TIMES)
         config.write_text(receivers_at(text, EXAMPLE.parent, receiver.url))
         async with alertmanager(binary, config, tmp_path / "data") as server:
             await post(session, server.url, *active, *silent, *REGRESSED)
@@ -288,7 +288,7 @@ async def test_the_words_of_pager_and_chat(
 
 def with_local_services(folder: Path, url: str) -> Path:
     """Write the example with PagerDuty and Slack at this address, and keys in files of this folder."""
-    config: dict[str, Any] = yaml.safe_load(hastened_routes(EXAMPLE.read_text(), TIMES))
+    config: dict[str, Any] = yaml.safe_load(shortened_routes(EXAMPLE.read_text(), TIMES))
     config["templates"] = [str(EXAMPLE.parent / name) for name in config["templates"]]
     (folder / "key").write_text("0123456789abcdef0123456789abcdef")
     for receiver in config["receivers"]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
     from tests.support.fixtures import Program
-    from tests.support.served_exporter import House
+    from tests.support.served_exporter import ServedExporter
 
 pytestmark = pytest.mark.external
 expect.set_options(timeout=PATIENCE_MILLISECONDS)
@@ -319,7 +319,7 @@ TOLD: dict[str, tuple[str, Sequence[Answer | Failure]]] = {
 }
 
 
-def recount(house: House) -> None:
+def recount(house: ServedExporter) -> None:
     """Tell a night's story: what each factor's fetches brought, five minutes apart."""
     for number, (name, (_, results)) in enumerate(TOLD.items()):
         for place, result in enumerate(results):

@@ -28,7 +28,7 @@ from tests.support.programs.alertmanager import known_alerts
 from tests.support.running_exporter import Site, becomes, until
 from tools.stack.programs import LOOPBACK, Program, alertmanager, port_or_free, prometheus, running, stop
 from tools.stack.receiver import Page, Receiver, receiving
-from tools.stack.shortened import hastened_routes, hastened_rules, job_of, receivers_at, scraping
+from tools.stack.shortened import job_of, receivers_at, scraping, shortened_routes, shortened_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +94,7 @@ async def seen_by(session: aiohttp.ClientSession, program: Program) -> None:
 
 
 @dataclass(slots=True)
-class House:
+class ServedExporter:
     """Prometheus and Alertmanager, and who was told what."""
 
     receiver: Receiver
@@ -128,16 +128,16 @@ async def house(
     folder: Path,
     binaries: tuple[str, str],
     targets: dict[str, list[str]],
-) -> House:
+) -> ServedExporter:
     """Start Prometheus and Alertmanager with what is shipped, hastened."""
     receiver = await stack.enter_async_context(receiving())
     routes = folder / "alertmanager.yaml"
-    routes.write_text(receivers_at(hastened_routes(ROUTES.read_text(), TIMES), ROUTES.parent, receiver.url))
+    routes.write_text(receivers_at(shortened_routes(ROUTES.read_text(), TIMES), ROUTES.parent, receiver.url))
     pager = await stack.enter_async_context(alertmanager(binaries[1], routes, folder / "alertmanager"))
     rules = folder / "rules"
     rules.mkdir()
     for name in RULES:
-        (rules / name).write_text(hastened_rules((GRAFANA / "rules" / name).read_text(), TIMES))
+        (rules / name).write_text(shortened_rules((GRAFANA / "rules" / name).read_text(), TIMES))
     config = folder / "prometheus.yaml"
     config.write_text(
         scraping(
@@ -151,7 +151,7 @@ async def house(
     server = await stack.enter_async_context(
         prometheus(binaries[0], config, folder / "prometheus", resend_delay="2s")
     )
-    return House(receiver, session, pager.url, server.url)
+    return ServedExporter(receiver, session, pager.url, server.url)
 
 
 def binaries_of(version: str, program: Finder, newer_program: Finder) -> tuple[str, str]:
@@ -200,7 +200,7 @@ async def test_a_trouble_is_one_page(
     }
 
 
-async def see_a_page_of_the_team(place: House, world: Watched) -> float:
+async def see_a_page_of_the_team(place: ServedExporter, world: Watched) -> float:
     """Let a factor of a team fall back, and return how many seconds later the team has its page."""
     every = functools.partial(place.value, f'count(factor:twilio_verify_factor_verified:last_known{{job="{JOB}"}})')
     await until(every, lambda count: count == FACTORS, within=PATIENCE_SECONDS)
@@ -227,7 +227,7 @@ async def see_a_page_of_the_team(place: House, world: Watched) -> float:
 
 
 async def see_a_restart_page_nobody(
-    stack: AsyncExitStack, place: House, world: Watched, before: Program, port: int
+    stack: AsyncExitStack, place: ServedExporter, world: Watched, before: Program, port: int
 ) -> None:
     """Restart the exporter under another instance label: the alert goes on as if nothing had been."""
     await stop(before.process)
@@ -242,7 +242,7 @@ async def see_a_restart_page_nobody(
     assert [page.firing for page in place.receiver.pages if page.receiver == "payments-pager"] == [True]
 
 
-async def see_one_page_for_the_api(place: House) -> None:
+async def see_one_page_for_the_api(place: ServedExporter) -> None:
     """See that the outage is one page, and that stale data, which follows it, is silent."""
     page = await place.firing("ops-pager", "TwilioVerifyAPIDown")
     (alert,) = page.alerts

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.fixtures import Program
-    from tests.support.served_exporter import House
+    from tests.support.served_exporter import ServedExporter
 
 pytestmark = pytest.mark.external
 
@@ -81,7 +81,7 @@ class Proxy:
 
 
 @contextlib.asynccontextmanager
-async def proxied(house: House) -> AsyncIterator[Proxy]:
+async def proxied(house: ServedExporter) -> AsyncIterator[Proxy]:
     proxy = Proxy("", {})
 
     async def pass_on(request: web.Request) -> web.Response:

@@ -98,7 +98,7 @@ async def test_the_page_of_a_factor_is_told_in_the_terminal(program: Program) ->
         for address in addresses:
             async with session.get(address) as answer:
                 assert answer.status == 200, address
-        unverify, verify, outage, mend = (
+        unverify, verify, outage, hint = (
             line.strip() for line in re.findall(r"^  curl .*", stack.text, re.MULTILINE)
         )
         assert await curl(session, unverify) == 200
@@ -106,7 +106,7 @@ async def test_the_page_of_a_factor_is_told_in_the_terminal(program: Program) ->
         assert await curl(session, verify) == 200
         await stack.says(r"payments-pager: resolved TwilioVerifyFactorRegressed payments-oncall-push")
         assert await curl(session, outage) == 201
-        assert await curl(session, mend) == 200
+        assert await curl(session, hint) == 200
 
         stack.process.send_signal(signal.SIGINT)
         assert await stack.ended() == 0, stack.text

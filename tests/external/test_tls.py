@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.external.test_prometheus import Prometheus
     from tests.support.fixtures import Program
-    from tests.support.served_exporter import House
+    from tests.support.served_exporter import ServedExporter
 
 pytestmark = pytest.mark.external
 
@@ -125,7 +125,7 @@ async def scraped(server: Prometheus, times: int) -> bool:
     return len(found) == 2 and all(float(one["value"][1]) >= times for one in found)
 
 
-async def new_connections(house: House, folder: Path) -> None:
+async def new_connections(house: ServedExporter, folder: Path) -> None:
     """Scrape on one new connection after the other; raises where one fails."""
     while True:
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
@@ -134,7 +134,7 @@ async def new_connections(house: House, folder: Path) -> None:
             assert answer[0] == 200
 
 
-async def rotate(house: House, certificates: Certificates, server: Prometheus) -> set[bytes | None]:
+async def rotate(house: ServedExporter, certificates: Certificates, server: Prometheus) -> set[bytes | None]:
     """Replace the server's certificate again and again; return those that a new connection was shown."""
     folder = certificates.folder
     context = client_context(folder, "client")

@@ -12,7 +12,7 @@ import pytest
 from exporter.daemon.recorder import Recorder
 from exporter.logs.events import FULL_LINES, EventLog
 from exporter.logs.folding import REPEAT_SECONDS
-from exporter.polling.clients import Jam
+from exporter.polling.clients import RotationReason
 from exporter.polling.record import FactorRecord, StatusChange
 from exporter.verify.outcome import Answer, Failure, Outcome, Reason, Status
 from exporter.watched import EntityKey, FactorKey, WatchedEntity, WatchedFactor
@@ -251,7 +251,7 @@ def test_pauses_and_budgets_are_told(story: Story) -> None:
         "within budget",
     ]
     assert all(fields["account"] == "main" for _, fields in told)
-    assert "password_file" in told[0][1]["mend"]
+    assert "password_file" in told[0][1]["hint"]
     assert told[2][1]["pause_seconds"] == 5.0
     assert told[3][1]["stretch"] == 2.5
 
@@ -281,7 +281,7 @@ def test_what_is_folded_is_told_at_the_end(story: Story) -> None:
         story.fails(number)
         story.events.withdrawn(record(number))
         story.events.rate_limited("main", 1.0, 2)
-        story.events.walk_failed(entity, Failure(Reason.TIMEOUT, "in words"))
+        story.events.listing_failed(entity, Failure(Reason.TIMEOUT, "in words"))
     story.told()
     story.events.flush()
     assert story.told() == []
@@ -300,12 +300,12 @@ def test_what_is_folded_is_told_at_the_end(story: Story) -> None:
 def test_an_entity_that_is_no_longer_watched_is_told_no_more(story: Story) -> None:
     entity = WatchedEntity(EntityKey("main", SERVICE, "identity-0001"), "ops", 60.0)
     for _ in range(3):
-        story.events.walk_failed(entity, Failure(Reason.TIMEOUT, "in words"))
+        story.events.listing_failed(entity, Failure(Reason.TIMEOUT, "in words"))
     story.told()
     story.events.entity_forgotten(entity)
     story.events.flush(at_the_end=True)
     assert story.told() == []
-    story.events.walk_failed(entity, Failure(Reason.TIMEOUT, "in words"))
+    story.events.listing_failed(entity, Failure(Reason.TIMEOUT, "in words"))
     assert [message for message, _ in story.told()] == ["an entity's factors can't be listed"], "news again"
 
 
@@ -320,8 +320,10 @@ def test_what_goes_on_too_seldom_to_be_told_by_the_next_is_told_all_the_same(sto
     assert (message, fields["fetches"], fields["factors"]) == ("fetches still fail", 1, 1)
 
 
-@pytest.mark.parametrize("why", list(Jam))
-def test_a_client_that_was_replaced_is_told(story: Story, caplog: pytest.LogCaptureFixture, why: Jam) -> None:
+@pytest.mark.parametrize("why", list(RotationReason))
+def test_a_client_that_was_replaced_is_told(
+    story: Story, caplog: pytest.LogCaptureFixture, why: RotationReason
+) -> None:
     story.events.client_rotated("main", why)
     assert [line.levelname for line in caplog.records] == ["WARNING"]
     [(message, fields)] = story.told()
@@ -341,7 +343,7 @@ def test_a_service_that_is_lost_is_one_loud_line(story: Story, caplog: pytest.Lo
     assert [line.levelname for line in caplog.records] == ["ERROR"]
     [(message, fields)] = story.told()
     assert "service or the account may be wrong" in message
-    assert fields.pop("mend")
+    assert fields.pop("hint")
     assert fields == {
         "account": "main",
         "service_sid": SERVICE,

@@ -9,16 +9,16 @@ import pytest
 from exporter.polling.clock import Moment
 from exporter.polling.discovery import Discovery, DiscoveryPolicy
 from exporter.polling.roster import Roster
-from exporter.polling.snapshot import remember
+from exporter.polling.snapshot import snapshot_of
 from exporter.verify.answers import MAX_PAGES
-from exporter.verify.outcome import Failure, Operation, Page, Reason, Status
+from exporter.verify.outcome import FactorPage, Failure, Operation, Reason, Status
 from exporter.watched import EntityKey, WatchedEntity
 from tests.support.factors import SERVICES, factor, key
 from tests.support.polling_harness import Reply, Rig
 from tests.support.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
-    from exporter.polling.snapshot import Memory
+    from exporter.polling.snapshot import FactorSnapshot
     from exporter.verify.outcome import Attempt
     from exporter.watched import FactorKey, WatchedFactor
 
@@ -48,9 +48,9 @@ class Bench:
         self.rig.client.lists = self._page
         self.discovery.watch(entities or (entity(),))
 
-    def _page(self, watched: WatchedEntity, _url: str | None) -> Page | Failure:
+    def _page(self, watched: WatchedEntity, _url: str | None) -> FactorPage | Failure:
         listed = self.listed.get(watched.key.identity, [])
-        return listed if isinstance(listed, Failure) else Page(tuple(k.factor_sid for k in listed))
+        return listed if isinstance(listed, Failure) else FactorPage(tuple(k.factor_sid for k in listed))
 
     async def run(self, seconds: float) -> None:
         await self.rig.run(seconds, and_each=self.discovery.tick)
@@ -67,10 +67,10 @@ class Bench:
 async def test_every_factor_of_an_entity_is_watched_within_half_a_minute() -> None:
     bench = Bench()
     bench.listed["identity-of-team"] = [key(1), key(2)]
-    assert bench.discovery.first_walks_pending == 1
+    assert bench.discovery.first_listings_pending == 1
     await bench.run(31)
     assert bench.watched == {key(1), key(2)}
-    assert bench.discovery.first_walks_pending == 0
+    assert bench.discovery.first_listings_pending == 0
     await bench.run(31)
     assert (bench.status(1), bench.status(2)) == (Status.VERIFIED, Status.VERIFIED)
     record = bench.rig.ledger[key(1)]
@@ -170,7 +170,9 @@ async def test_an_incomplete_walk_changes_nothing() -> None:
     bench.listed["identity-of-team"] = [key(1), key(2)]
     await bench.run(100)
     broken = Failure(Reason.SERVER_ERROR, "HTTP 503")
-    bench.rig.client.lists = lambda _entity, url: broken if url else Page((key(1).factor_sid,), "https://next")
+    bench.rig.client.lists = lambda _entity, url: (
+        broken if url else FactorPage((key(1).factor_sid,), "https://next")
+    )
     await bench.run(INTERVAL + 60)
     assert bench.watched == {key(1), key(2)}
     assert bench.rig.diary.walks[-1][2] == broken
@@ -181,7 +183,7 @@ async def test_an_incomplete_walk_changes_nothing() -> None:
 async def test_a_list_without_end_is_given_up() -> None:
     bench = Bench()
     numbers = iter(range(10_000))
-    bench.rig.client.lists = lambda _entity, _url: Page((), f"https://next/{next(numbers)}")
+    bench.rig.client.lists = lambda _entity, _url: FactorPage((), f"https://next/{next(numbers)}")
     await bench.run(60)
     assert len(bench.rig.client.listings) == MAX_PAGES * len(bench.rig.diary.walks)
     failure = bench.rig.diary.walks[-1][2]
@@ -192,7 +194,7 @@ async def test_a_list_without_end_is_given_up() -> None:
 @in_virtual_time
 async def test_a_list_that_leads_back_to_itself_is_given_up() -> None:
     bench = Bench()
-    bench.rig.client.lists = lambda _entity, _url: Page((key(1).factor_sid,), "https://next")
+    bench.rig.client.lists = lambda _entity, _url: FactorPage((key(1).factor_sid,), "https://next")
     await bench.run(60)
     assert len(bench.rig.client.listings) == 2 * len(bench.rig.diary.walks) > 0
     assert bench.watched == set()
@@ -235,9 +237,9 @@ async def test_entities_come_go_and_change_their_name() -> None:
 async def test_a_walk_under_way_for_an_entity_that_was_removed_is_dropped() -> None:
     bench = Bench()
 
-    def removed_meanwhile(_entity: WatchedEntity, _url: str | None) -> Page:
+    def removed_meanwhile(_entity: WatchedEntity, _url: str | None) -> FactorPage:
         bench.discovery.watch([])
-        return Page((key(1).factor_sid,))
+        return FactorPage((key(1).factor_sid,))
 
     bench.rig.client.lists = removed_meanwhile
     await bench.run(60)
@@ -256,7 +258,7 @@ async def test_walks_keep_within_the_throttle_and_are_counted() -> None:
     assert len(bench.watched) == 30
     moments = [at for at, _, _ in bench.rig.client.listings] + [call.began for call in bench.rig.client.calls]
     assert max(sum(at <= moment < at + 0.999 for moment in moments) for at in moments) <= 2
-    assert bench.discovery.walks_per_second("main") == pytest.approx(30 / INTERVAL)
+    assert bench.discovery.listings_per_second("main") == pytest.approx(30 / INTERVAL)
 
 
 @in_virtual_time
@@ -277,7 +279,7 @@ async def test_an_account_without_factors_pauses_and_recovers_by_listing() -> No
     await bench.run(60)
     assert bench.rig.account.credentials_valid is False
     assert bench.rig.account.paused()
-    assert bench.discovery.first_walks_pending == 0
+    assert bench.discovery.first_listings_pending == 0
     asked = len(bench.rig.client.listings)
     await bench.run(200)
     assert asked < len(bench.rig.client.listings) <= asked + 4, "probes alone"
@@ -310,20 +312,20 @@ async def test_what_was_found_before_a_restart_is_shown_before_the_first_walk() 
     bench.rig.client.rule = lambda watched: Reply(Status.NOT_FOUND if watched.key == key(2) else Status.VERIFIED)
     await bench.run(INTERVAL + 2)
     now = bench.rig.clock.moment()
-    memories: dict[FactorKey, Memory] = {}
+    snapshots: dict[FactorKey, FactorSnapshot] = {}
     for record in bench.rig.ledger:
-        memory = remember(record, now, gone_since_seconds=bench.discovery.gone_since(record.watched.key))
+        memory = snapshot_of(record, now, gone_since_seconds=bench.discovery.gone_since(record.watched.key))
         if memory is not None:
-            memories[record.watched.key] = memory
+            snapshots[record.watched.key] = memory
 
     after = Bench()
-    after.discovery.restore(memories)
+    after.discovery.restore(snapshots)
     assert after.watched == {key(1), key(2)}
     assert (after.status(1), after.status(2)) == (Status.VERIFIED, Status.NOT_FOUND)
     assert after.rig.ledger[key(1)].entity == "team"
     assert after.discovery.gone_since(key(2)) == bench.discovery.gone_since(key(2))
     other = Bench(entities=(entity("another"),))
-    other.discovery.restore(memories)
+    other.discovery.restore(snapshots)
     assert other.watched == set()
     assert Moment(*now) == now
 

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.polling.clients import ROTATION_SECONDS, SILENT_ATTEMPTS, SILENT_SECONDS, Jam, JamWatch
+from exporter.polling.clients import ROTATION_SECONDS, SILENT_ATTEMPTS, SILENT_SECONDS, ClientHealth, RotationReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def silent(attempts: int, seconds: float, *, begun: float = 1000.0) -> tuple[JamWatch, float]:
+def silent(attempts: int, seconds: float, *, begun: float = 1000.0) -> tuple[ClientHealth, float]:
     """Return a watch that heard of so many attempts without an answer over so long, and the moment of the last."""
-    watch = JamWatch()
+    watch = ClientHealth()
     moments = [begun + seconds * number / (attempts - 1) for number in range(attempts)]
     for moment in moments:
         watch.heard(moment, answered=False)
@@ -24,7 +24,7 @@ def silent(attempts: int, seconds: float, *, begun: float = 1000.0) -> tuple[Jam
 
 
 def test_nothing_is_due_while_nothing_happens() -> None:
-    watch = JamWatch()
+    watch = ClientHealth()
     assert watch.due(0.0, stuck=False, max_concurrency=4) is None
     assert watch.due(1e9, stuck=False, max_concurrency=4) is None
 
@@ -32,16 +32,16 @@ def test_nothing_is_due_while_nothing_happens() -> None:
 @pytest.mark.parametrize(
     ("attempts", "seconds", "concurrency", "jam"),
     [
-        (10, 60.0, 4, Jam.SILENT),
+        (10, 60.0, 4, RotationReason.SILENT),
         (9, 600.0, 4, None),
         (500, 59.9, 4, None),
         (11, 600.0, 6, None),
-        (12, 600.0, 6, Jam.SILENT),
-        (10, 60.0, 1, Jam.SILENT),
+        (12, 600.0, 6, RotationReason.SILENT),
+        (10, 60.0, 1, RotationReason.SILENT),
     ],
 )
 def test_silence_is_many_attempts_over_a_while(
-    attempts: int, seconds: float, concurrency: int, jam: Jam | None
+    attempts: int, seconds: float, concurrency: int, jam: RotationReason | None
 ) -> None:
     watch, now = silent(attempts, seconds)
     assert watch.due(now, stuck=False, max_concurrency=concurrency) is jam
@@ -54,28 +54,28 @@ def test_one_answer_ends_the_silence() -> None:
     for _ in range(500):
         watch.heard(now + 30.0, answered=False)
     assert watch.due(now + 60.0, stuck=False, max_concurrency=4) is None
-    assert watch.due(now + 90.0, stuck=False, max_concurrency=4) is Jam.SILENT
+    assert watch.due(now + 90.0, stuck=False, max_concurrency=4) is RotationReason.SILENT
 
 
 def test_a_stuck_request_is_enough() -> None:
-    assert JamWatch().due(0.0, stuck=True, max_concurrency=4) is Jam.STUCK
+    assert ClientHealth().due(0.0, stuck=True, max_concurrency=4) is RotationReason.STUCK
 
 
 def test_at_most_one_rotation_in_five_minutes() -> None:
-    watch = JamWatch()
+    watch = ClientHealth()
     watch.rotated(1000.0)
     for _ in range(500):
         watch.heard(1010.0, answered=False)
     assert watch.due(1299.9, stuck=True, max_concurrency=4) is None
-    assert watch.due(1300.0, stuck=False, max_concurrency=4) is Jam.SILENT
-    assert watch.due(1300.0, stuck=True, max_concurrency=4) is Jam.STUCK
+    assert watch.due(1300.0, stuck=False, max_concurrency=4) is RotationReason.SILENT
+    assert watch.due(1300.0, stuck=True, max_concurrency=4) is RotationReason.STUCK
 
 
 def test_another_client_has_its_own_silence() -> None:
     watch, now = silent(500, 600.0)
     watch.renewed()
     assert watch.due(now, stuck=False, max_concurrency=4) is None
-    assert watch.due(now, stuck=True, max_concurrency=4) is Jam.STUCK, "no rotation went before"
+    assert watch.due(now, stuck=True, max_concurrency=4) is RotationReason.STUCK, "no rotation went before"
 
 
 attempts = st.lists(st.tuples(st.floats(0.0, 40.0), st.booleans(), st.booleans()), max_size=120)
@@ -84,7 +84,7 @@ attempts = st.lists(st.tuples(st.floats(0.0, 40.0), st.booleans(), st.booleans()
 @given(attempts, st.integers(1, 20))
 def test_any_sequence(sequence: Iterable[tuple[float, bool, bool]], concurrency: int) -> None:
     """What is due has a cause among the latest attempts, and rotations keep their distance."""
-    watch, now = JamWatch(), 1000.0
+    watch, now = ClientHealth(), 1000.0
     run: list[float] = []
     rotations: list[float] = []
     for wait, answered, stuck in sequence:
@@ -94,7 +94,9 @@ def test_any_sequence(sequence: Iterable[tuple[float, bool, bool]], concurrency:
         jam = watch.due(now, stuck=stuck, max_concurrency=concurrency)
         apart = not rotations or now - rotations[-1] >= ROTATION_SECONDS
         long = len(run) >= max(SILENT_ATTEMPTS, 2 * concurrency) and now - run[0] >= SILENT_SECONDS
-        assert jam is (None if not apart else Jam.STUCK if stuck else Jam.SILENT if long else None)
+        assert jam is (
+            None if not apart else RotationReason.STUCK if stuck else RotationReason.SILENT if long else None
+        )
         if jam is not None:
             watch.rotated(now)
             rotations.append(now)

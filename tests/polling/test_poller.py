@@ -22,12 +22,12 @@ from tests.support.virtual_time import START, in_virtual_time
 async def test_watching_tells_of_every_factor_and_polls_those_that_are_not_paused() -> None:
     rig = Rig([*factors(5), factor(7, paused=True), factor(8, account="other")])
     assert rig.diary.watched_names == [f"factor-{n}" for n in (0, 1, 2, 3, 4, 7, 8)]
-    assert rig.poller.first_looks_pending == 6
+    assert rig.poller.first_fetches_pending == 6
     assert rig.accounts["other"].unseen == 1
     assert len(rig.schedule) == 6
     assert key(7) not in rig.schedule
     await rig.run(32)
-    assert rig.poller.first_looks_pending == 0
+    assert rig.poller.first_fetches_pending == 0
     assert key(7) not in {call.key for call in rig.client.calls}
     assert [call.key.account for call in rig.clients["other"].calls] == ["other"]
 

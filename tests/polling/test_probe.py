@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.polling.probe import FRESH_SECONDS, Probed, probe
+from exporter.polling.probe import FRESH_SECONDS, ProbeResult, probe
 from exporter.verify.outcome import Reason, Status
 from tests.support.factors import factor, factors, key, outcome
 from tests.support.polling_harness import LATENCY, Reply, Rig
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from exporter.watched import FactorKey
 
 
-async def ask(rig: Rig, asked: FactorKey, within: float = 30.0) -> Probed:
+async def ask(rig: Rig, asked: FactorKey, within: float = 30.0) -> ProbeResult:
     account = rig.accounts[asked.account]
     return await probe(asked, account=account, ledger=rig.ledger, clock=rig.clock, within_seconds=within)
 
@@ -27,7 +27,7 @@ async def ask(rig: Rig, asked: FactorKey, within: float = 30.0) -> Probed:
 async def test_a_factor_is_fetched_now_and_has_had_its_turn() -> None:
     rig = Rig(factors(2, interval=60.0))
     rig.client.will(key(0), Status.UNVERIFIED)
-    assert await ask(rig, key(0)) is Probed.KNOWN
+    assert await ask(rig, key(0)) is ProbeResult.KNOWN
     assert rig.ledger[key(0)].status is Status.UNVERIFIED
     assert rig.now == pytest.approx(LATENCY)
     assert rig.schedule.waiting(key(0)) is not None
@@ -37,12 +37,12 @@ async def test_a_factor_is_fetched_now_and_has_had_its_turn() -> None:
 @in_virtual_time
 async def test_an_answer_younger_than_ten_seconds_is_served_without_a_call() -> None:
     rig = Rig(factors(1, interval=3_600.0))
-    assert await ask(rig, key(0)) is Probed.KNOWN
+    assert await ask(rig, key(0)) is ProbeResult.KNOWN
     await asyncio.sleep(FRESH_SECONDS - 0.1)
-    assert await ask(rig, key(0)) is Probed.KNOWN
+    assert await ask(rig, key(0)) is ProbeResult.KNOWN
     assert len(rig.client.calls) == 1
     await asyncio.sleep(0.2)
-    assert await ask(rig, key(0)) is Probed.KNOWN
+    assert await ask(rig, key(0)) is ProbeResult.KNOWN
     assert len(rig.client.calls) == 2
 
 
@@ -52,10 +52,10 @@ async def test_a_failure_is_an_end_and_no_answer_that_would_do_for_ten_seconds()
     rig.client.will(key(0), Status.VERIFIED, Reason.SERVER_ERROR)
     await ask(rig, key(0))
     await asyncio.sleep(FRESH_SECONDS)
-    assert await ask(rig, key(0)) is Probed.KNOWN
+    assert await ask(rig, key(0)) is ProbeResult.KNOWN
     assert rig.ledger[key(0)].failure is not None
     assert rig.ledger[key(0)].up is False
-    assert await ask(rig, key(0)) is Probed.KNOWN
+    assert await ask(rig, key(0)) is ProbeResult.KNOWN
     assert (len(rig.client.calls), rig.ledger[key(0)].up) == (3, True)
 
 
@@ -65,7 +65,7 @@ async def test_those_who_ask_while_a_fetch_is_under_way_wait_for_it() -> None:
     rig.client.will(key(0), Reply(latency=5))
     rig.offer(key(0))
     await asyncio.sleep(1)
-    assert await asyncio.gather(*(ask(rig, key(0)) for _ in range(20))) == [Probed.KNOWN] * 20
+    assert await asyncio.gather(*(ask(rig, key(0)) for _ in range(20))) == [ProbeResult.KNOWN] * 20
     assert rig.now == pytest.approx(5)
     assert len(rig.client.calls) == 1
 
@@ -73,7 +73,7 @@ async def test_those_who_ask_while_a_fetch_is_under_way_wait_for_it() -> None:
 @in_virtual_time
 async def test_many_who_ask_at_once_share_one_fetch() -> None:
     rig = Rig(factors(1, interval=3_600.0))
-    assert set(await asyncio.gather(*(ask(rig, key(0)) for _ in range(20)))) == {Probed.KNOWN}
+    assert set(await asyncio.gather(*(ask(rig, key(0)) for _ in range(20)))) == {ProbeResult.KNOWN}
     assert len(rig.client.calls) == 1
 
 
@@ -84,7 +84,7 @@ async def test_whoever_stops_waiting_ends_no_fetch() -> None:
     impatient, patient = (asyncio.create_task(ask(rig, key(0))) for _ in range(2))
     await asyncio.sleep(1)
     impatient.cancel()
-    assert await patient is Probed.KNOWN
+    assert await patient is ProbeResult.KNOWN
     assert impatient.cancelled()
     assert rig.ledger[key(0)].status is Status.UNVERIFIED
     assert rig.throttle.in_flight == 0
@@ -94,10 +94,10 @@ async def test_whoever_stops_waiting_ends_no_fetch() -> None:
 async def test_a_fetch_that_takes_too_long_goes_on() -> None:
     rig = Rig(factors(1, interval=3_600.0))
     rig.client.will(key(0), Reply(latency=5))
-    assert await ask(rig, key(0), within=2.0) is Probed.LATE
+    assert await ask(rig, key(0), within=2.0) is ProbeResult.LATE
     assert rig.now == pytest.approx(2)
     assert rig.ledger[key(0)].status is None
-    assert await ask(rig, key(0), within=4.0) is Probed.KNOWN
+    assert await ask(rig, key(0), within=4.0) is ProbeResult.KNOWN
     assert rig.now == pytest.approx(5)
     assert len(rig.client.calls) == 1
 
@@ -107,7 +107,7 @@ async def test_what_could_not_begin_in_time_is_not_made() -> None:
     rig = Rig(factors(2, interval=3_600.0), concurrency=1)
     rig.client.will(key(0), Reply(latency=5))
     rig.offer(key(0))
-    assert await ask(rig, key(1), within=2.0) is Probed.LATE
+    assert await ask(rig, key(1), within=2.0) is ProbeResult.LATE
     await asyncio.sleep(10)
     assert rig.client.asked(key(1)) == []
     assert rig.schedule.waiting(key(1)) is not None
@@ -119,7 +119,7 @@ async def test_one_that_waits_longer_asks_anew_where_the_first_gave_up() -> None
     rig.client.will(key(0), Reply(latency=5))
     rig.offer(key(0))
     first, second = await asyncio.gather(ask(rig, key(1), 2.0), ask(rig, key(1), 20.0))
-    assert [first, second] == [Probed.LATE, Probed.KNOWN]
+    assert [first, second] == [ProbeResult.LATE, ProbeResult.KNOWN]
     assert rig.client.asked(key(1)) == pytest.approx([5])
 
 
@@ -134,7 +134,7 @@ def test_probes_keep_to_the_budget_and_let_due_factors_through(rate: float) -> N
         await asyncio.sleep(40 / rate)
         begun = sum(bool(rig.client.asked(number)) for number in due)
         assert begun >= 19, "due factors and probes take turns"
-        assert set(await asyncio.gather(*asking)) == {Probed.KNOWN}
+        assert set(await asyncio.gather(*asking)) == {ProbeResult.KNOWN}
         assert rig.client.most_in_a_second() <= rate
         assert rig.now == pytest.approx(200 / rate, abs=2)
 
@@ -146,7 +146,7 @@ async def test_a_paused_account_is_told_of_at_once_and_asked_for_nothing() -> No
     rig = await paused_rig()
     calls = len(rig.client.calls)
     before = rig.now
-    assert await ask(rig, key(3)) is Probed.HELD
+    assert await ask(rig, key(3)) is ProbeResult.HELD
     assert (rig.now, len(rig.client.calls)) == (before, calls)
 
 
@@ -154,7 +154,7 @@ async def test_a_paused_account_is_told_of_at_once_and_asked_for_nothing() -> No
 async def test_a_pause_that_begins_meanwhile_is_told_of_in_time() -> None:
     rig = Rig(factors(2, interval=3_600.0))
     rig.client.will(key(0), Reply(Reason.RATE_LIMITED, retry_after=100))
-    assert await ask(rig, key(0), within=3.0) is Probed.HELD
+    assert await ask(rig, key(0), within=3.0) is ProbeResult.HELD
     assert rig.now == pytest.approx(3)
     assert rig.ledger[key(0)].last_seconds is None, "the fetch goes on after the pause"
     await asyncio.sleep(101)
@@ -165,21 +165,21 @@ async def test_a_pause_that_begins_meanwhile_is_told_of_in_time() -> None:
 async def test_a_refusal_is_an_outcome() -> None:
     rig = Rig(factors(3, interval=3_600.0))
     rig.client.rule = refuse(reason=Reason.AUTH)
-    assert await ask(rig, key(0)) is Probed.KNOWN
+    assert await ask(rig, key(0)) is ProbeResult.KNOWN
     assert rig.ledger[key(0)].up is False
-    assert await ask(rig, key(1)) is Probed.HELD
+    assert await ask(rig, key(1)) is ProbeResult.HELD
 
 
 @in_virtual_time
 async def test_what_is_not_fetched_is_not_asked_for() -> None:
     rig = Rig([factor(0), factor(1, paused=True)])
-    assert await ask(rig, key(1)) is Probed.GONE
-    assert await ask(rig, key(9)) is Probed.GONE
+    assert await ask(rig, key(1)) is ProbeResult.GONE
+    assert await ask(rig, key(9)) is ProbeResult.GONE
     rig.client.will(key(0), Reply(latency=5))
     asking = asyncio.create_task(ask(rig, key(0)))
     await asyncio.sleep(1)
     rig.forget(key(0))
-    assert await asking is Probed.GONE
+    assert await asking is ProbeResult.GONE
     assert rig.client.calls[0].ended == pytest.approx(5), "an answer that nobody wants is dropped, not cut off"
 
 
@@ -187,11 +187,11 @@ async def test_what_is_not_fetched_is_not_asked_for() -> None:
 async def test_nothing_begins_while_the_exporter_stops() -> None:
     rig = Rig(factors(2, interval=3_600.0), concurrency=1)
     rig.client.will(key(0), Reply(latency=5))
-    under_way, waiting = (asyncio.create_task(ask(rig, key(number))) for number in range(2))
+    in_flight_keys, waiting = (asyncio.create_task(ask(rig, key(number))) for number in range(2))
     await asyncio.sleep(1)
     drained = asyncio.create_task(rig.poller.drain(30))
-    assert await waiting is Probed.STOPPED
-    assert await under_way is Probed.KNOWN
+    assert await waiting is ProbeResult.STOPPED
+    assert await in_flight_keys is ProbeResult.KNOWN
     await drained
     assert rig.ledger[key(0)].status is Status.VERIFIED
     assert rig.client.asked(key(1)) == []
@@ -202,5 +202,5 @@ async def test_an_answer_from_before_a_restart_counts_by_its_real_age() -> None:
     rig = Rig(factors(1, interval=3_600.0))
     now = rig.clock.moment()
     rig.ledger.apply(key(0), outcome(Status.VERIFIED), now._replace(steady=now.steady - 3, wall=now.wall - 3))
-    assert await ask(rig, key(0)) is Probed.KNOWN
+    assert await ask(rig, key(0)) is ProbeResult.KNOWN
     assert rig.client.calls == []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.polling.queue import Turns, next_in_turn
+from exporter.polling.queue import RequestQueue, next_in_turn
 from exporter.polling.throttle import Throttle
 from tests.support.factors import key
 from tests.support.virtual_time import in_virtual_time, virtual_clock, virtual_loop
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class Queue:
-    """Turns over a throttle; what starts is written down and stays under way until it is ended."""
+    """RequestQueue over a throttle; what starts is written down and stays under way until it is ended."""
 
     def __init__(self, *, rate: float = 1_000.0, concurrency: int = 1) -> None:
         self.throttle = Throttle(requests_per_second=rate, max_concurrency=concurrency)
         self.clock = virtual_clock()
-        self.turns = Turns(self.throttle, self.clock, self._start)
+        self.turns = RequestQueue(self.throttle, self.clock, self._start)
         self.started: list[FactorKey | str] = []
         self.lags: list[float] = []
         self.tasks: list[asyncio.Task[bool]] = []

@@ -76,7 +76,7 @@ def choose(rig: Rig, suspect: FactorKey) -> FactorKey | None:
 @in_virtual_time
 async def test_the_witness_is_preferably_one_that_answers_and_of_another_service() -> None:
     rig = Rig([*factors(3), factor(3, service=1), factor(4, service=1), factor(5, account="other")])
-    rig.account.under_way.add(key(0))
+    rig.account.in_flight_keys.add(key(0))
     same, never, answers = key(1), key(3, service=1), key(4, service=1)
 
     def take(factor: FactorKey, *replies: Status | Reason) -> None:
@@ -93,9 +93,9 @@ async def test_the_witness_is_preferably_one_that_answers_and_of_another_service
     take(same, Reason.TIMEOUT)
     assert choose(rig, key(0)) == answers
     for asked in (never, answers, same):
-        rig.account.under_way.add(asked)
+        rig.account.in_flight_keys.add(asked)
     assert choose(rig, key(0)) == key(2)
-    rig.account.under_way.add(key(2))
+    rig.account.in_flight_keys.add(key(2))
     assert choose(rig, key(0)) is None
 
 
@@ -134,7 +134,7 @@ async def test_the_account_holds_its_requests_until_the_verdict() -> None:
     rig.offer(*(key(n) for n in range(1, 20) if key(n) != witness))
     await asyncio.sleep(2.9)
     assert len(rig.client.calls) == 2
-    assert witness in rig.account.under_way
+    assert witness in rig.account.in_flight_keys
     await asyncio.sleep(0.2)
     assert len(rig.client.calls) == 4
     assert rig.diary.lags[1][1] == pytest.approx(0)  # time in a hold is no lateness

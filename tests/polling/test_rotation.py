@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.polling.clients import Jam
+from exporter.polling.clients import RotationReason
 from exporter.verify.outcome import Reason, Status
 from tests.support.factors import factors
 from tests.support.polling_harness import Reply, Rig, ScriptedClient
@@ -61,7 +61,7 @@ class Bench(Rig):
         return sorted((call.began, call.ended) for call in calls)
 
     @property
-    def causes(self) -> list[Jam]:
+    def causes(self) -> list[RotationReason]:
         return [why for _, why in self.diary.rotations]
 
 
@@ -82,7 +82,7 @@ async def test_a_request_without_end_fails_in_time_and_a_fresh_client_goes_on(de
     rig.offer(*rig.keys)
     await rig.keep(60)
 
-    assert rig.causes == [Jam.STUCK]
+    assert rig.causes == [RotationReason.STUCK]
     assert rig.account.rotations == 1
     assert rig.client.closed_at is not None
     [(began, ended), (again, _)] = rig.asks(rig.keys[0])
@@ -109,7 +109,7 @@ async def test_every_slot_comes_back_from_requests_that_endure_everything() -> N
     await rig.keep(60)
 
     assert rig.client.open == 4, "they are still there"
-    assert rig.causes == [Jam.STUCK]
+    assert rig.causes == [RotationReason.STUCK]
     assert rig.throttle.in_flight == 0
     outcomes = [rig.last(key).what for key in rig.keys]
     assert sorted(outcomes) == [Reason.TIMEOUT] * 4 + [Status.VERIFIED] * 8
@@ -170,7 +170,7 @@ async def test_a_client_that_keeps_jamming_is_replaced_each_five_minutes_and_cos
         rig.offer(*rig.keys[: rig.throttle.limit])
         await rig.keep(100)
     moments = [at for at, _ in rig.diary.rotations]
-    assert rig.causes == [Jam.STUCK, Jam.STUCK]
+    assert rig.causes == [RotationReason.STUCK, RotationReason.STUCK]
     assert moments[1] - moments[0] >= 300
     for key in rig.keys:
         rig.forget(key)
@@ -265,7 +265,7 @@ async def test_nothing_is_replaced_while_it_stops() -> None:
 
 def look_on(rig: Bench) -> Callable[[], None]:
     """Return what makes all factors due over and over."""
-    return lambda: rig.offer(*(key for key in rig.keys if key not in rig.account.under_way))
+    return lambda: rig.offer(*(key for key in rig.keys if key not in rig.account.in_flight_keys))
 
 
 async def silence(rig: Bench, seconds: int) -> None:
@@ -279,7 +279,7 @@ async def test_a_client_that_brings_no_answers_is_replaced_and_what_is_under_way
     rig = Bench(factors(8))
     rig.client.rule = lambda _watched: SILENCE
     await silence(rig, 120)
-    assert rig.causes == [Jam.SILENT]
+    assert rig.causes == [RotationReason.SILENT]
     rotated, _ = rig.diary.rotations[0]
     assert rotated >= 60
     assert len([call for call in rig.client.calls if call.began >= rotated]) == 0
@@ -325,12 +325,12 @@ async def test_what_the_old_client_still_brings_says_nothing_of_the_fresh_one() 
     rig = Bench(factors(40), concurrency=20, max_attempts=1)
     rig.client.rule = lambda _watched: SILENCE
     await silence(rig, 70)
-    assert rig.causes == [Jam.SILENT]
+    assert rig.causes == [RotationReason.SILENT]
     rig.fresh[0].rule = lambda _watched: NEVER
     assert rig.client.open == 20
     await rig.run(12)
     assert rig.client.open == 0
-    assert rig.account._jam._unanswered == 0
+    assert rig.account._client_health._unanswered == 0
 
 
 # A fresh client that can't be made
@@ -353,7 +353,7 @@ async def test_the_old_client_stays_where_no_fresh_one_can_be_made(caplog: pytes
 
     rig.broken = None
     await silence(rig, 310)
-    assert rig.causes == [Jam.SILENT]
+    assert rig.causes == [RotationReason.SILENT]
     rig.broken = OSError("ca.pem: no such file")
     rig.fresh[0].rule = rig.client.rule
     await silence(rig, 310)

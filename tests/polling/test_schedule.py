@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from exporter.polling.schedule import FIRST_LOOK_SECONDS, Schedule, first_look_spread, next_slot, phase
+from exporter.polling.schedule import FIRST_FETCH_SECONDS, Schedule, first_fetch_spread, next_slot, phase
 from exporter.watched import FactorKey
 from tests.support.factors import key
 from tests.support.virtual_time import START
@@ -115,7 +115,7 @@ def test_first_looks_and_the_regular_ones_after_them_keep_within_the_budget(
     count: int, interval: float, budget: float
 ) -> None:
     schedule: Schedule[FactorKey] = Schedule()
-    spread = first_look_spread(count, count / interval, budget)
+    spread = first_fetch_spread(count, count / interval, budget)
     for number in range(count):
         schedule.add(key(number), START, interval, spread)
     first: dict[FactorKey, float] = {}
@@ -133,10 +133,10 @@ def test_first_looks_and_the_regular_ones_after_them_keep_within_the_budget(
 
 
 def test_the_spread_of_first_looks() -> None:
-    assert first_look_spread(10, demand=1, budget=10) == FIRST_LOOK_SECONDS  # few: no need to hurry
-    assert first_look_spread(900, demand=1, budget=10) == 100  # many: as fast as the spare budget allows
-    assert first_look_spread(10, demand=10, budget=10) == math.inf  # no spare budget: at the regular slots
-    assert first_look_spread(10, demand=11, budget=10) == math.inf
+    assert first_fetch_spread(10, demand=1, budget=10) == FIRST_FETCH_SECONDS  # few: no need to hurry
+    assert first_fetch_spread(900, demand=1, budget=10) == 100  # many: as fast as the spare budget allows
+    assert first_fetch_spread(10, demand=10, budget=10) == math.inf  # no spare budget: at the regular slots
+    assert first_fetch_spread(10, demand=11, budget=10) == math.inf
 
 
 # The queue of due times

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exporter.polling.clock import Moment
 from exporter.polling.ledger import Ledger, LedgerPolicy
-from exporter.polling.snapshot import Memory, remember
+from exporter.polling.snapshot import FactorSnapshot, snapshot_of
 from exporter.verify.outcome import Answer, Reason, Status
 from tests.support.factors import factor, key, outcome
 
@@ -19,8 +19,8 @@ NOW = 1_800_000_000.0
 
 times = st.floats(NOW - 1e8, NOW).map(lambda seconds: round(seconds, 3))
 numbers = st.floats(0, 1e9)
-memories = st.builds(
-    Memory,
+snapshots = st.builds(
+    FactorSnapshot,
     status=st.sampled_from(Status),
     answered_seconds=times,
     answered_interval_seconds=numbers,
@@ -43,20 +43,20 @@ junk = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-fields = st.dictionaries(st.sampled_from([*Memory.__dataclass_fields__, "identity"]), junk, max_size=6)
+fields = st.dictionaries(st.sampled_from([*FactorSnapshot.__dataclass_fields__, "identity"]), junk, max_size=6)
 
 
-@given(memories)
-def test_what_is_written_is_read_back(memory: Memory) -> None:
-    assert Memory.from_fields(json.loads(json.dumps(memory.as_fields()))) == memory
-    assert memory.believable(NOW)
+@given(snapshots)
+def test_what_is_written_is_read_back(snapshot: FactorSnapshot) -> None:
+    assert FactorSnapshot.from_fields(json.loads(json.dumps(snapshot.as_fields()))) == snapshot
+    assert snapshot.believable(NOW)
 
 
 @given(junk | fields)
 def test_anything_else_is_left_out(value: object) -> None:
-    memory = Memory.from_fields(value)
-    if memory is not None:
-        assert Memory.from_fields(memory.as_fields()) == memory
+    snapshot = FactorSnapshot.from_fields(value)
+    if snapshot is not None:
+        assert FactorSnapshot.from_fields(snapshot.as_fields()) == snapshot
 
 
 @pytest.mark.parametrize(
@@ -86,29 +86,29 @@ def test_anything_else_is_left_out(value: object) -> None:
     ],
 )
 def test_what_cannot_be_is_refused(bad: object) -> None:
-    assert Memory.from_fields(bad) is None
+    assert FactorSnapshot.from_fields(bad) is None
 
 
 @pytest.mark.parametrize("name", ["answered_seconds", "last_verified_seconds", "unverified_since_seconds"])
 @pytest.mark.parametrize("seconds", [NOW + 6, 1e8, 0.0])
 def test_the_future_and_a_clock_that_was_never_set_are_not_believed(name: str, seconds: float) -> None:
     known = {"status": "verified", "answered_seconds": NOW} | {name: seconds}
-    memory = Memory.from_fields(known)
-    assert memory is not None
-    assert not memory.believable(NOW)
+    snapshot = FactorSnapshot.from_fields(known)
+    assert snapshot is not None
+    assert not snapshot.believable(NOW)
 
 
 def test_a_factor_never_tried_has_nothing_to_remember() -> None:
-    assert remember(Ledger(LedgerPolicy()).watch(factor(0)), Moment(NOW, NOW)) is None
+    assert snapshot_of(Ledger(LedgerPolicy()).watch(factor(0)), Moment(NOW, NOW)) is None
 
 
 def restart(ledger: Ledger, now: Moment, *, later: float, interval: float = 300.0) -> Ledger:
     """Return a ledger that took up what another knew, after so many seconds on another steady clock."""
-    memory = remember(ledger[key(0)], now)
+    snapshot = snapshot_of(ledger[key(0)], now)
     after = Ledger(LedgerPolicy())
     after.watch(factor(0, interval=interval))
-    if memory is not None:
-        after.restore(key(0), memory, Moment(now.wall + later, 5e6))
+    if snapshot is not None:
+        after.restore(key(0), snapshot, Moment(now.wall + later, 5e6))
     return after
 
 

@@ -116,7 +116,7 @@ class Watch:
     def check_factor(self, key: FactorKey) -> None:
         rig, record, account = self.rig, self.rig.ledger[key], self.rig.accounts[key.account]
         waits, queued = rig.schedule.waiting(key) is not None, key in account._turns
-        asked = key in account.under_way
+        asked = key in account.in_flight_keys
         assert waits or queued or asked, f"{record.watched.name} is forgotten"
         assert not (waits and queued), f"{record.watched.name} will be looked at twice"
         if rig.now > 60:

@@ -199,7 +199,7 @@ class AnySequence(RuleBasedStateMachine):
         super().__init__()
         self.now = 1000.0
         self.starts: list[float] = []
-        self.under_way: list[float] = []
+        self.in_flight_keys: list[float] = []
 
     @initialize(rate=st.sampled_from([0.2, 0.9, 1.0, 1.5, 2.0, 2.5, 3.0, 7.3, 10.0]), concurrency=st.integers(1, 9))
     def begin_account(self, rate: float, concurrency: int) -> None:
@@ -235,19 +235,19 @@ class AnySequence(RuleBasedStateMachine):
         assert not self.throttle.paused(self.now + ULPS)
         self.throttle.begin(self.now)
         self.starts.append(self.now)
-        self.under_way.append(self.now)
-        assert len(self.under_way) <= self.throttle.limit
+        self.in_flight_keys.append(self.now)
+        assert len(self.in_flight_keys) <= self.throttle.limit
 
-    @precondition(lambda self: self.under_way)
+    @precondition(lambda self: self.in_flight_keys)
     @rule(latest=st.booleans())
     def a_request_ends(self, latest: bool) -> None:
-        began = self.under_way.pop(-1 if latest else 0)
+        began = self.in_flight_keys.pop(-1 if latest else 0)
         self.throttle.end(self.now - began)
 
-    @precondition(lambda self: self.under_way)
+    @precondition(lambda self: self.in_flight_keys)
     @rule(latest=st.booleans(), pause=st.sampled_from([1.0, 12.5, 300.0]))
     def a_request_is_answered_429(self, latest: bool, pause: float) -> None:
-        began = self.under_way.pop(-1 if latest else 0)
+        began = self.in_flight_keys.pop(-1 if latest else 0)
         self.throttle.end(self.now - began)
         before, until = self.throttle.limit, self.throttle.paused_until
         self.throttle.rate_limited(self.now, started=began, pause_seconds=pause)
@@ -269,7 +269,7 @@ class AnySequence(RuleBasedStateMachine):
     @invariant()
     def the_slots_are_kept(self) -> None:
         if hasattr(self, "throttle"):
-            assert self.throttle.in_flight == len(self.under_way)
+            assert self.throttle.in_flight == len(self.in_flight_keys)
             assert 1 <= self.throttle.limit <= self.concurrency
 
     @invariant()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.simulator import Fault, FaultError, FaultKind, FaultSet, Operation
+from exporter.simulator import Endpoint, Fault, FaultError, FaultKind, FaultSet
 from exporter.simulator.faults import NOTHING
 from exporter.simulator.faultspec import as_document, fault_from_mapping, fault_from_text
 from exporter.simulator.target import Target
@@ -18,7 +18,7 @@ FACTORS = ["YF" + "1" * 32, "YF" + "2" * 32]
 
 targets = st.builds(
     Target,
-    st.sampled_from(list(Operation)),
+    st.sampled_from(list(Endpoint)),
     st.just("/v2/"),
     service_sid=st.sampled_from(["", *SERVICES]),
     factor_sid=st.sampled_from(["", *FACTORS]),
@@ -28,14 +28,14 @@ faults = st.builds(
     st.sampled_from(list(FaultKind)),
     factor_sid=st.none() | st.sampled_from(FACTORS),
     service_sid=st.none() | st.sampled_from(SERVICES),
-    operation=st.none() | st.sampled_from(list(Operation)),
+    operation=st.none() | st.sampled_from(list(Endpoint)),
     times=st.none() | st.integers(1, 3),
     seconds=st.none() | st.integers(0, 4),
 )
 
 
 def target(factor_sid: str = FACTORS[0], service_sid: str = SERVICES[0]) -> Target:
-    return Target(Operation.FETCH, "/v2/", service_sid=service_sid, factor_sid=factor_sid)
+    return Target(Endpoint.FETCH, "/v2/", service_sid=service_sid, factor_sid=factor_sid)
 
 
 def fault_set() -> FaultSet:
@@ -173,7 +173,7 @@ def test_a_fault_survives_its_json(fault: Fault) -> None:
             "status:status=429,retry_after=30,retry_after_as_date=true",
             Fault(status=429, retry_after=30, retry_after_as_date=True),
         ),
-        ("latency:seconds=2.5,operation=list", Fault(FaultKind.LATENCY, seconds=2.5, operation=Operation.LIST)),
+        ("latency:seconds=2.5,operation=list", Fault(FaultKind.LATENCY, seconds=2.5, operation=Endpoint.LIST)),
         (
             f"redirect:location=http://[::1]:9/,factor_sid={FACTORS[0]}",
             Fault(FaultKind.REDIRECT, location="http://[::1]:9/", factor_sid=FACTORS[0]),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.simulator import Fault, FaultKind, Operation, Simulator
+from exporter.simulator import Endpoint, Fault, FaultKind, Simulator
 from tests.support.raw_client import ask, fetch_path, get, list_path, parse, settled
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ async def test_a_fault_of_a_service_strikes_all_its_operations(
 async def test_a_fault_of_an_operation_leaves_the_others_alone(
     simulator: Simulator, factor: SimulatedFactor
 ) -> None:
-    simulator.faults.add(Fault(FaultKind.STATUS_NULL, operation=Operation.LIST))
+    simulator.faults.add(Fault(FaultKind.STATUS_NULL, operation=Endpoint.LIST))
 
     assert (await get(simulator, list_path(factor))).json["factors"][0]["status"] is None
     assert (await get(simulator, fetch_path(factor))).json["status"] == "verified"

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.simulator.paging import Page, PagingError, page_of, read_paging
+from exporter.simulator.paging import PagingError, SimulatedPage, page_of, read_paging
 
 sids = st.lists(st.integers(0, 2**128 - 1).map("YF{:032x}".format), unique=True, max_size=40)
 
 
-def walk(listed: list[str], gone: frozenset[str], query: str) -> list[Page]:
+def walk(listed: list[str], gone: frozenset[str], query: str) -> list[SimulatedPage]:
     pages = [page_of(listed, gone, read_paging(query))]
     while (following := pages[-1].next_query) is not None:
         pages.append(page_of(listed, gone, read_paging(following)))

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from exporter.simulator import FactorType, Simulator, demo_world, small_world
-from exporter.simulator.target import Operation, Target
+from exporter.simulator.target import Endpoint, Target
 
 if TYPE_CHECKING:
     from tests.simulator.conftest import Clock
@@ -58,7 +58,7 @@ def test_two_of_the_demo_always_fail() -> None:
     simulator = Simulator()
     struck = {}
     for name, factor, _ in demo_world(simulator):
-        met = simulator.faults.strike(Target(Operation.FETCH, "/v2/", factor_sid=factor.sid))
+        met = simulator.faults.strike(Target(Endpoint.FETCH, "/v2/", factor_sid=factor.sid))
         if met.fault is not None:
             struck[name] = met.fault.status
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from exporter.simulator import Fault, FaultKind
-from exporter.simulator.answers import Answer, error, json_answer
+from exporter.simulator.answers import SimulatedResponse, error, json_answer
 from exporter.simulator.wire import (
     BOMB_BYTES,
     BREAKING,
@@ -30,11 +30,11 @@ HONEST = json_answer(FACTOR)
 LIST = json_answer({"factors": [FACTOR, FACTOR], "meta": {"key": "factors"}})
 
 
-def made_of(fault: Fault, answer: Answer = HONEST) -> Answer:
+def made_of(fault: Fault, answer: SimulatedResponse = HONEST) -> SimulatedResponse:
     return altered(fault, answer, url="http://x/here?a=b", now=0)
 
 
-def body_of(kind: FaultKind, answer: Answer = HONEST) -> Any:
+def body_of(kind: FaultKind, answer: SimulatedResponse = HONEST) -> Any:
     return json.loads(made_of(Fault(kind), answer).body)
 
 
@@ -62,8 +62,8 @@ def test_any_status_can_be_had(status: int, message: str) -> None:
 
 
 def test_another_good_status_keeps_the_body_and_204_has_none() -> None:
-    assert made_of(Fault(status=202)) == Answer(202, HONEST.body)
-    assert made_of(Fault(status=204)) == Answer(204)
+    assert made_of(Fault(status=202)) == SimulatedResponse(202, HONEST.body)
+    assert made_of(Fault(status=204)) == SimulatedResponse(204)
     assert made_of(Fault(status=202), error(404)) == error(404)
 
 
@@ -100,7 +100,7 @@ def test_redirects_lead_to_themselves_or_elsewhere() -> None:
 
 @pytest.mark.parametrize(("status", "sent"), [(None, 204), (200, 200), (202, 202)])
 def test_nothing_at_all(status: int | None, sent: int) -> None:
-    assert made_of(Fault(FaultKind.EMPTY, status=status)) == Answer(sent)
+    assert made_of(Fault(FaultKind.EMPTY, status=status)) == SimulatedResponse(sent)
 
 
 def test_json_of_the_wrong_type() -> None:
@@ -163,7 +163,7 @@ def test_faults_of_the_connection_leave_the_answer_alone(kind: FaultKind) -> Non
     assert made_of(Fault(kind)) == HONEST
 
 
-HEAD = head_of(Answer(200, b"abcdef"), {"Content-Type": "application/json"})
+HEAD = head_of(SimulatedResponse(200, b"abcdef"), {"Content-Type": "application/json"})
 
 
 @pytest.mark.parametrize(
@@ -206,4 +206,4 @@ def test_each_kind_that_breaks_the_connection_is_told_apart() -> None:
 
 def test_a_head_as_it_stands_on_the_wire() -> None:
     assert HEAD == b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 6\r\n\r\n"
-    assert head_of(Answer(999), {}) == b"HTTP/1.1 999 Unknown\r\nContent-Length: 0\r\n\r\n"
+    assert head_of(SimulatedResponse(999), {}) == b"HTTP/1.1 999 Unknown\r\nContent-Length: 0\r\n\r\n"

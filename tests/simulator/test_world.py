@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.simulator import Action, FactorStatus, FactorType, Script, Step
-from exporter.simulator.world import World
+from exporter.simulator.world import SimulatedApi
 
 if TYPE_CHECKING:
     from exporter.simulator import SimulatedFactor
@@ -17,8 +17,8 @@ ACCOUNT = "AC" + "0" * 32
 VERIFIED, UNVERIFIED, DELETED = FactorStatus.VERIFIED, FactorStatus.UNVERIFIED, FactorStatus.DELETED
 
 
-def new_world() -> World:
-    return World(ACCOUNT, random.Random(3))
+def new_world() -> SimulatedApi:
+    return SimulatedApi(ACCOUNT, random.Random(3))
 
 
 def test_what_is_not_given_is_made_up_and_the_same_for_a_seed() -> None:

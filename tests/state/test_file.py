@@ -14,19 +14,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exporter.polling.snapshot import Memory
+from exporter.polling.snapshot import FactorSnapshot
 from exporter.state import file as statefile
 from exporter.state.file import StateFileError, read, sweep, write
 from exporter.verify.outcome import Status
 from exporter.watched import FactorKey
-from tests.polling.test_snapshot import NOW, memories
+from tests.polling.test_snapshot import NOW, snapshots
 from tests.support.factors import key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-KNOWN = [(key(n), Memory(status=Status.VERIFIED, answered_seconds=NOW - n)) for n in range(3)]
+KNOWN = [(key(n), FactorSnapshot(status=Status.VERIFIED, answered_seconds=NOW - n)) for n in range(3)]
 on_disk = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
@@ -36,12 +36,12 @@ def path(tmp_path: Path) -> Path:
 
 
 @on_disk
-@given(st.dictionaries(st.builds(FactorKey, st.text(), st.text(), st.text()), memories, max_size=5))
-def test_what_is_written_is_read_back(path: Path, known: dict[FactorKey, Memory]) -> None:
+@given(st.dictionaries(st.builds(FactorKey, st.text(), st.text(), st.text()), snapshots, max_size=5))
+def test_what_is_written_is_read_back(path: Path, known: dict[FactorKey, FactorSnapshot]) -> None:
     size = write(path, NOW, known.items())
     remembered = read(path, NOW)
     assert remembered is not None
-    assert remembered.memories == known
+    assert remembered.snapshots == known
     assert (remembered.saved_seconds, remembered.skipped) == (NOW, 0)
     assert size == path.stat().st_size
 
@@ -60,11 +60,11 @@ def test_it_is_its_owners_alone_whatever_the_umask(path: Path) -> None:
 
 
 def test_many_lines_are_written_in_chunks(path: Path) -> None:
-    known = [(key(n), Memory(status=Status.VERIFIED, answered_seconds=NOW)) for n in range(2500)]
+    known = [(key(n), FactorSnapshot(status=Status.VERIFIED, answered_seconds=NOW)) for n in range(2500)]
     write(path, NOW, known)
     remembered = read(path, NOW)
     assert remembered is not None
-    assert len(remembered.memories) == 2500
+    assert len(remembered.snapshots) == 2500
 
 
 @on_disk
@@ -140,7 +140,7 @@ def test_lines_that_cannot_be_are_left_out_and_counted(path: Path) -> None:
     path.write_bytes(sealed(good, future, [], "x", [1, 2, 3, {}], [*key(3), {"status": "odd"}], [*key(4)]))
     remembered = read(path, NOW)
     assert remembered is not None
-    assert list(remembered.memories) == [key(1)]
+    assert list(remembered.snapshots) == [key(1)]
     assert remembered.skipped == 6
 
 
@@ -160,7 +160,7 @@ def test_a_write_that_fails_leaves_the_old_file(path: Path, monkeypatch: pytest.
     def fail(*_arguments: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def known() -> Iterator[tuple[FactorKey, Memory]]:
+    def known() -> Iterator[tuple[FactorKey, FactorSnapshot]]:
         yield from KNOWN
         if call == "write":
             fail()

@@ -32,17 +32,17 @@ def test_nothing_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("vulnerability", "mend"),
+    ("vulnerability", "hint"),
     [
-        (FOUND | {"fix_versions": ["0.28.2", "0.29.0"]}, "mended in 0.28.2, 0.29.0: make lock"),
-        (FOUND | {"fix_versions": []}, "no mended version yet"),
+        (FOUND | {"fix_versions": ["0.28.2", "0.29.0"]}, "fixed in 0.28.2, 0.29.0: make lock"),
+        (FOUND | {"fix_versions": []}, "no fixed version yet"),
     ],
 )
-def test_something_is_known(vulnerability: dict[str, Any], mend: str) -> None:
+def test_something_is_known(vulnerability: dict[str, Any], hint: str) -> None:
     verdict, words = judge(report(HTTPX | {"vulns": [vulnerability]}), "", WANTED)
 
     assert verdict is Verdict.VULNERABLE
-    assert words.splitlines() == ["VULNERABLE:", f"httpx 0.28.1: PYSEC-2030-1, {mend}"]
+    assert words.splitlines() == ["VULNERABLE:", f"httpx 0.28.1: PYSEC-2030-1, {hint}"]
 
 
 @pytest.mark.parametrize(

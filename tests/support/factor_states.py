@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.support.served_exporter import House
+    from tests.support.served_exporter import ServedExporter
 
 TIMEOUT = Failure(Reason.TIMEOUT, "no complete answer in time")
 ODD_NAME = 'Zoë\'s "factor" \\ <b>日本語</b>'
@@ -46,7 +46,7 @@ WORDS = {
 
 
 @contextlib.asynccontextmanager
-async def world(folder: Path, state: str) -> AsyncIterator[House]:
+async def world(folder: Path, state: str) -> AsyncIterator[ServedExporter]:
     """Serve a daemon whose factors are in these states."""
     factors = [
         {**factor, "paused": factor["name"] == "paused", "labels": {"team": 'the "a" team'}}

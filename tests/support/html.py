@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.support.served_exporter import House
+    from tests.support.served_exporter import ServedExporter
 
 
 _VOID = {"meta", "link", "input", "br", "hr", "img"}
@@ -71,7 +71,7 @@ class Page(HTMLParser):
         return [row[0].split()[0] for row in self.rows[begin:end]]
 
 
-async def page_of(house: House, path: str = "/", *, status: int = 200) -> Page:
+async def page_of(house: ServedExporter, path: str = "/", *, status: int = 200) -> Page:
     """Ask for a page."""
     reply = await house.ask(path)
     assert reply.status == status

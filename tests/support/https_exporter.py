@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.support.served_exporter import House
+    from tests.support.served_exporter import ServedExporter
 
 PAIR = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
 MUTUAL = f"{PAIR}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n"
@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 30.0
 
 
 @contextlib.asynccontextmanager
-async def behind(folder: Path, text: str, **web: object) -> AsyncIterator[House]:
+async def behind(folder: Path, text: str, **web: object) -> AsyncIterator[ServedExporter]:
     """Serve a daemon with this web config file, which stands in a folder with certificates."""
     (folder / "web.yml").write_text(text, encoding="utf-8")
     async with serving(folder, web={"config_file": "web.yml", **web}) as house:

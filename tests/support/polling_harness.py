@@ -14,14 +14,14 @@ from exporter.polling.ledger import Ledger, LedgerPolicy
 from exporter.polling.poller import Poller
 from exporter.polling.schedule import Schedule
 from exporter.polling.throttle import Throttle
-from exporter.verify.outcome import Answer, Attempt, Failure, Outcome, Page, Reason, Status
+from exporter.verify.outcome import Answer, Attempt, FactorPage, Failure, Outcome, Reason, Status
 from tests.support.factors import code_of
 from tests.support.virtual_time import virtual_clock, virtual_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from exporter.polling.clients import Jam
+    from exporter.polling.clients import RotationReason
     from exporter.polling.record import FactorRecord, StatusChange
     from exporter.verify.outcome import Operation
     from exporter.watched import FactorKey, WatchedEntity, WatchedFactor
@@ -75,7 +75,9 @@ class ScriptedClient:
         self.loop = virtual_loop()
         self.calls: list[Call] = []
         self.rule: Callable[[WatchedFactor], Reply] = lambda _watched: Reply()
-        self.lists: Callable[[WatchedEntity, str | None], Page | Failure] = lambda _entity, _url: Page(())
+        self.lists: Callable[[WatchedEntity, str | None], FactorPage | Failure] = lambda _entity, _url: FactorPage(
+            ()
+        )
         self.listings: list[tuple[float, str, str | None]] = []
         self.forbidden = ""
         self.closed_at: float | None = None
@@ -149,7 +151,7 @@ class ScriptedClient:
         self.listings.append((self.loop.time(), entity.name, page_url))
         await asyncio.sleep(LATENCY)
         result = self.lists(entity, page_url)
-        return Attempt(result, LATENCY, 200 if isinstance(result, Page) else code_of(result))
+        return Attempt(result, LATENCY, 200 if isinstance(result, FactorPage) else code_of(result))
 
     async def aclose(self) -> None:
         self.closed_at = self.loop.time()
@@ -197,7 +199,7 @@ class Diary:
     acceptances: list[float] = field(default_factory=list)
     rate_limits: list[tuple[float, float, int]] = field(default_factory=list)
     budgets: list[tuple[float, float, float, float]] = field(default_factory=list)
-    rotations: list[tuple[float, Jam]] = field(default_factory=list)
+    rotations: list[tuple[float, RotationReason]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._loop = virtual_loop()
@@ -234,10 +236,10 @@ class Diary:
     def interval_changed(self, record: FactorRecord) -> None:
         self.intervals.append((self._loop.time(), record.watched.key, record.interval_seconds))
 
-    def walked(self, entity: WatchedEntity, found: int) -> None:
+    def listed(self, entity: WatchedEntity, found: int) -> None:
         self.walks.append((self._loop.time(), entity.name, found))
 
-    def walk_failed(self, entity: WatchedEntity, failure: Failure) -> None:
+    def listing_failed(self, entity: WatchedEntity, failure: Failure) -> None:
         self.walks.append((self._loop.time(), entity.name, failure))
 
     def entity_forgotten(self, entity: WatchedEntity) -> None:
@@ -259,7 +261,7 @@ class Diary:
         assert account
         self.budgets.append((self._loop.time(), stretch, demand, budget))
 
-    def client_rotated(self, account: str, why: Jam) -> None:
+    def client_rotated(self, account: str, why: RotationReason) -> None:
         assert account
         self.rotations.append((self._loop.time(), why))
 

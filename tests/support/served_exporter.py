@@ -50,7 +50,7 @@ class Reply:
         return self.body.decode()
 
 
-class House:
+class ServedExporter:
     """The daemon, and a client that adds no headers and decompresses nothing."""
 
     def __init__(self, daemon: Daemon, session: aiohttp.ClientSession) -> None:
@@ -131,7 +131,7 @@ async def serving(
     clock: Clock | None = None,
     accounts: Iterable[str] = ("main",),
     **tables: Mapping[str, object],
-) -> AsyncIterator[House]:
+) -> AsyncIterator[ServedExporter]:
     """Serve the pages of a daemon with this watchlist."""
     account = {"account_sid": ACCOUNT_SID, "password": "made-up", "base_url": "http://127.0.0.1:1"}
     polling = {"interval": "5m", "unverified_interval": "1m", **tables.pop("polling", {})}
@@ -147,7 +147,7 @@ async def serving(
             skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
             timeout=aiohttp.ClientTimeout(30),
         ) as session:
-            yield House(daemon, session)
+            yield ServedExporter(daemon, session)
     finally:
         await daemon.poller.drain(0)
         await daemon.server.stop()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.config import load
-from exporter.config.faults import Fault
+from exporter.config.errors import ErrorDetail
 from exporter.config.settings import AccountSettings, EntityEntry, FactorEntry, Settings
 from exporter.config.tree import LISTED, NAMED, Key, Table, settings_tree
 from tools.reference.configuration import default_text, heading, render
@@ -98,7 +98,7 @@ def test_the_example_is_valid(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret\n")
     environ = {"VERIFY_EXPORTER_ACCOUNTS__MAIN__PASSWORD_FILE": str(tmp_path / "secret")}
     config = load(EXAMPLE, environ=environ, flags={})
-    assert not config.notices
+    assert not config.warnings
     defaults = Settings()
     for name in ("web", "log", "polling", "watchlist", "metrics", "state", "sharding"):
         assert getattr(config.settings, name) == getattr(defaults, name)
@@ -112,4 +112,6 @@ def test_what_is_commented_out_in_the_example_is_valid_too() -> None:
     for entry in document["entities"]:
         EntityEntry.model_validate(entry)
     AccountSettings.model_validate(document["accounts"]["main"])
-    assert all(isinstance(Fault(key.dotted, key.description), Fault) for key in settings_tree().leaves())
+    assert all(
+        isinstance(ErrorDetail(key.dotted, key.description), ErrorDetail) for key in settings_tree().leaves()
+    )

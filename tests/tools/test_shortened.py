@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tools.stack.shortened import hastened_routes, hastened_rules, job_of, receivers_at, scraping
+from tools.stack.shortened import job_of, receivers_at, scraping, shortened_routes, shortened_rules
 
 GRAFANA = Path(__file__).parents[2] / "grafana"
 RULES = sorted((GRAFANA / "rules").glob("*.rules.yaml"))
@@ -24,7 +24,7 @@ def without(holder: dict[str, Any], *keys: str) -> dict[str, Any]:
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
 def test_rules_wait_less_and_are_else_the_same(path: Path) -> None:
     shipped = yaml.safe_load(path.read_text(encoding="utf-8"))
-    hasty = yaml.safe_load(hastened_rules(path.read_text(encoding="utf-8"), 60))
+    hasty = yaml.safe_load(shortened_rules(path.read_text(encoding="utf-8"), 60))
 
     assert len(hasty["groups"]) == len(shipped["groups"])
     for group, before in zip(hasty["groups"], shipped["groups"], strict=True):
@@ -41,7 +41,7 @@ def test_a_wait_is_divided() -> None:
     rules = (
         "groups: [{name: n, rules: [{alert: A, expr: up, for: 2m, keep_firing_for: 1h30m}, {alert: B, expr: up}]}]"
     )
-    (group,) = yaml.safe_load(hastened_rules(rules, 60))["groups"]
+    (group,) = yaml.safe_load(shortened_rules(rules, 60))["groups"]
 
     assert group["rules"] == [
         {"alert": "A", "expr": "up", "for": "2000ms", "keep_firing_for": "90000ms"},
@@ -51,7 +51,7 @@ def test_a_wait_is_divided() -> None:
 
 def test_a_wait_is_never_rounded_to_none() -> None:
     (group,) = yaml.safe_load(
-        hastened_rules(
+        shortened_rules(
             "groups: [{name: n, rules: [{alert: A, expr: up, for: 1s}, {alert: B, expr: up, for: 0s}]}]", 60
         )
     )["groups"]
@@ -60,7 +60,7 @@ def test_a_wait_is_never_rounded_to_none() -> None:
 
 
 def test_routes_wait_less_at_every_depth() -> None:
-    shipped, hasty = yaml.safe_load(ROUTES), yaml.safe_load(hastened_routes(ROUTES, 60))
+    shipped, hasty = yaml.safe_load(ROUTES), yaml.safe_load(shortened_routes(ROUTES, 60))
     waits = ("group_wait", "group_interval", "repeat_interval")
 
     def bare(route: dict[str, Any]) -> dict[str, Any]:
@@ -83,8 +83,8 @@ def test_a_first_wait_that_outlasts_a_query_can_stay() -> None:
         return [each["group_wait"] for each in (route, *route["routes"]) if "group_wait" in each]
 
     assert first_waits(ROUTES) == ["30s", "0s", "10m"]
-    assert first_waits(hastened_routes(ROUTES, 60)) == ["500ms", "0s", "10000ms"]
-    assert first_waits(hastened_routes(ROUTES, 60, outlast_queries=True)) == ["500ms", "0s", "10m"]
+    assert first_waits(shortened_routes(ROUTES, 60)) == ["500ms", "0s", "10000ms"]
+    assert first_waits(shortened_routes(ROUTES, 60, outlast_queries=True)) == ["500ms", "0s", "10m"]
 
 
 def test_each_receiver_becomes_a_webhook_of_its_name() -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.simulator import Fault, FaultKind, Operation, Simulator
+from exporter.simulator import Endpoint, Fault, FaultKind, Simulator
 from exporter.verify.answers import interpret_page
 from exporter.verify.client import VerifyClient
-from exporter.verify.outcome import Failure, Page, Reason
+from exporter.verify.outcome import FactorPage, Failure, Reason
 from exporter.verify.transport import BoundedTransport
 from exporter.verify.transports import transport_to
 from exporter.watched import EntityKey, WatchedEntity
@@ -31,29 +31,29 @@ def body(*entries: Any, **meta: Any) -> bytes:
 
 def test_a_page() -> None:
     listed = body(*({"sid": sid, "friendly_name": "x"} for sid in SIDS), next_page_url=None)
-    assert interpret_page(200, listed, ASKED) == Page(SIDS)
+    assert interpret_page(200, listed, ASKED) == FactorPage(SIDS)
 
 
 def test_sids_are_canonical() -> None:
-    assert interpret_page(200, body({"sid": SIDS[1].lower()}), ASKED) == Page((SIDS[1],))
+    assert interpret_page(200, body({"sid": SIDS[1].lower()}), ASKED) == FactorPage((SIDS[1],))
 
 
 def test_the_next_page() -> None:
-    following = ASKED + "&Page=1&PageToken=PT1"
+    following = ASKED + "&FactorPage=1&PageToken=PT1"
     page = interpret_page(200, body(next_page_url=following), ASKED)
-    assert page == Page((), following)
+    assert page == FactorPage((), following)
     assert "secret" not in repr(page)
 
 
 @pytest.mark.parametrize(
     "following",
     [
-        "http://verify.twilio.com/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
-        "https://elsewhere.test/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
-        "https://verify.twilio.com:8443/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
-        "https://verify.twilio.com/v2/Services/VA1/Entities/somebody-else/Factors?Page=1",
-        "https://user:secret@verify.twilio.com/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
-        "/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
+        "http://verify.twilio.com/v2/Services/VA1/Entities/somebody-secret/Factors?FactorPage=1",
+        "https://elsewhere.test/v2/Services/VA1/Entities/somebody-secret/Factors?FactorPage=1",
+        "https://verify.twilio.com:8443/v2/Services/VA1/Entities/somebody-secret/Factors?FactorPage=1",
+        "https://verify.twilio.com/v2/Services/VA1/Entities/somebody-else/Factors?FactorPage=1",
+        "https://user:secret@verify.twilio.com/v2/Services/VA1/Entities/somebody-secret/Factors?FactorPage=1",
+        "/v2/Services/VA1/Entities/somebody-secret/Factors?FactorPage=1",
         "",
         7,
         ["x"],
@@ -91,7 +91,7 @@ def test_what_is_no_page(code: int, content: bytes, reason: Reason, detail: str)
 @given(st.integers(100, 999), JSON | st.builds(lambda x, y: {"factors": x, "meta": y}, JSON, JSON))
 def test_any_answer_is_a_page_or_a_failure(code: int, document: Any) -> None:
     page = interpret_page(code, json.dumps(document).encode(), ASKED)
-    assert isinstance(page, Page | Failure)
+    assert isinstance(page, FactorPage | Failure)
     if isinstance(page, Failure):
         assert "secret" not in page.detail
 
@@ -119,12 +119,12 @@ async def client(simulator: Simulator) -> AsyncIterator[VerifyClient]:
     await client.aclose()
 
 
-async def pages(client: VerifyClient, entity: WatchedEntity) -> list[Page]:
-    found: list[Page] = []
+async def pages(client: VerifyClient, entity: WatchedEntity) -> list[FactorPage]:
+    found: list[FactorPage] = []
     url = None
     while True:
         attempt = await client.list_factors(entity, url)
-        assert isinstance(attempt.result, Page), attempt
+        assert isinstance(attempt.result, FactorPage), attempt
         found.append(attempt.result)
         url = attempt.result.next_url
         if url is None:
@@ -148,7 +148,7 @@ async def test_an_unknown_entity_and_a_fault(simulator: Simulator, client: Verif
     attempt = await client.list_factors(entity)
     assert attempt.code == 404
     assert isinstance(attempt.result, Failure)
-    simulator.faults.add(Fault(FaultKind.CLOSE_IN_BODY, operation=Operation.LIST))
+    simulator.faults.add(Fault(FaultKind.CLOSE_IN_BODY, operation=Endpoint.LIST))
     attempt = await client.list_factors(entity)
     assert isinstance(attempt.result, Failure)
     assert attempt.result.reason is Reason.CONNECT

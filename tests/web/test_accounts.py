@@ -19,10 +19,10 @@ from tests.support.virtual_time import START, in_virtual_time
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.served_exporter import House
+    from tests.support.served_exporter import ServedExporter
 
 
-async def accounts(house: House) -> Any:
+async def accounts(house: ServedExporter) -> Any:
     reply = await house.ask("/api/v1/accounts")
     assert reply.status == 200
     assert reply.headers["Content-Type"] == "application/json; charset=utf-8"

@@ -15,10 +15,10 @@ from tests.support.served_exporter import NOT_FOUND, REQUEST_ID, SERVICE_SID, UN
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.served_exporter import House
+    from tests.support.served_exporter import ServedExporter
 
 
-async def factors(house: House, query: str = "") -> Any:
+async def factors(house: ServedExporter, query: str = "") -> Any:
     reply = await house.ask(f"/api/v1/factors{query}")
     assert reply.status == 200
     assert reply.headers["Content-Type"] == "application/json; charset=utf-8"
@@ -57,7 +57,7 @@ async def test_a_factor_is_told_whole(tmp_path: Path) -> None:
                 "failures": 1,
                 "last_failure": "HTTP 503",
                 "last_failure_reason": "server_error",
-                "mend": "Twilio's side; see its status page",
+                "hint": "Twilio's side; see its status page",
             }
         ],
     }
@@ -77,7 +77,7 @@ async def test_a_factor_that_was_never_tried_has_nulls(tmp_path: Path) -> None:
         "last_fetch_request_id",
         "last_failure",
         "last_failure_reason",
-        "mend",
+        "hint",
     }
     assert (factor["status"], factor["failures"], factor["factor_type"], factor["labels"]) == ("unknown", 0, "", {})
 
@@ -162,7 +162,7 @@ async def test_a_stale_status_is_withdrawn_even_when_nothing_ticks(tmp_path: Pat
 # Filters
 
 
-async def names(house: House, query: str) -> list[str]:
+async def names(house: ServedExporter, query: str) -> list[str]:
     document = await factors(house, query)
     found = [factor["factor"] for factor in document["factors"]]
     assert document["total"] == len(found)

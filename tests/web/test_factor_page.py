@@ -45,7 +45,7 @@ async def test_it_tells_the_last_fetches_newest_first(tmp_path: Path) -> None:
     )
     assert page.parts["notice"] == (
         "! no complete answer in time , 100 s ago . "
-        "Mend: the API is slow or out of reach; see polling.timeout and the network"
+        "What to do: the API is slow or out of reach; see polling.timeout and the network"
     )
     assert page.rows[0] == ["Ended", "Outcome", "HTTP status", "Duration", "Attempts", "Request id"]
     assert [row[1:] for row in page.rows[1:]] == [

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
-    from tests.support.served_exporter import House, Reply
+    from tests.support.served_exporter import Reply, ServedExporter
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -32,7 +32,7 @@ PROMETHEUS = (
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(tmp_path: Path) -> AsyncIterator[ServedExporter]:
     async with serving(tmp_path, entries("good", "new", "gone", "failing")) as served:
         served.tell("good", VERIFIED)
         served.tell("new", UNVERIFIED)
@@ -63,7 +63,9 @@ def steady(body: bytes) -> bytes:
         ("text/plain," * 700, TEXT),
     ],
 )
-async def test_the_format_is_the_one_that_was_asked_for(house: House, accept: str, content_type: str) -> None:
+async def test_the_format_is_the_one_that_was_asked_for(
+    house: ServedExporter, accept: str, content_type: str
+) -> None:
     reply = await house.ask("/metrics", Accept=accept)
 
     assert reply.status == 200
@@ -81,7 +83,7 @@ async def test_the_format_is_the_one_that_was_asked_for(house: House, accept: st
 @pytest.mark.parametrize("accept", ["", PROMETHEUS])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("encoding", ["", "gzip", "br, gzip;q=0.5", "*"])
-async def test_the_length_is_the_body_s(house: House, method: str, accept: str, encoding: str) -> None:
+async def test_the_length_is_the_body_s(house: ServedExporter, method: str, accept: str, encoding: str) -> None:
     reply = await house.ask("/metrics", method, Accept=accept, Accept_Encoding=encoding)
 
     assert reply.status == 200
@@ -96,14 +98,14 @@ async def test_the_length_is_the_body_s(house: House, method: str, accept: str, 
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip;q=0", "br", "gzip;q=none", "gzipp"])
-async def test_nothing_is_compressed_for_who_does_not_ask(house: House, encoding: str) -> None:
+async def test_nothing_is_compressed_for_who_does_not_ask(house: ServedExporter, encoding: str) -> None:
     reply = await house.ask("/metrics", Accept_Encoding=encoding)
 
     assert "Content-Encoding" not in reply.headers
     assert reply.body.startswith(b"# HELP ")
 
 
-async def test_gzip_is_one_member_with_the_same_content(house: House) -> None:
+async def test_gzip_is_one_member_with_the_same_content(house: ServedExporter) -> None:
     plain = await house.ask("/metrics")
     packed = await house.ask("/metrics", Accept_Encoding="gzip")
 
@@ -112,7 +114,7 @@ async def test_gzip_is_one_member_with_the_same_content(house: House) -> None:
 
 
 @pytest.mark.parametrize("accept", [b"\xff\xfe\x80", b"text/plain;\xe2\x82\xac=1", b"\x7f" * 50])
-async def test_headers_beyond_ascii_do_no_harm(house: House, accept: bytes) -> None:
+async def test_headers_beyond_ascii_do_no_harm(house: ServedExporter, accept: bytes) -> None:
     host, port = house.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept-Encoding: " + accept
@@ -125,7 +127,7 @@ async def test_headers_beyond_ascii_do_no_harm(house: House, accept: bytes) -> N
     assert b"Traceback" not in answer
 
 
-async def test_an_exposition_beyond_a_mebibyte_comes_whole(house: House) -> None:
+async def test_an_exposition_beyond_a_mebibyte_comes_whole(house: ServedExporter) -> None:
     many = [
         WatchedFactor(FactorKey("main", SERVICE_SID, f"YF{number:032x}"), f"factor-{number}", "identity-1", 300.0)
         for number in range(100, 2100)
@@ -143,7 +145,7 @@ async def test_an_exposition_beyond_a_mebibyte_comes_whole(house: House) -> None
     assert plain.body.count(b"\ntwilio_verify_factor_verified{") == 2002
 
 
-async def test_scrapes_at_the_same_time_are_each_of_one_moment(house: House) -> None:
+async def test_scrapes_at_the_same_time_are_each_of_one_moment(house: ServedExporter) -> None:
     async def scrape(turn: int) -> Reply:
         house.tell("good", UNVERIFIED if turn % 2 else VERIFIED)
         return await house.ask("/metrics", Accept=PROMETHEUS, Accept_Encoding="gzip" if turn % 3 else "")
@@ -173,7 +175,7 @@ class _Broken(Collector):
 @pytest.mark.parametrize("accept", ["", PROMETHEUS])
 @pytest.mark.parametrize("encoding", ["", "gzip"])
 async def test_the_factors_are_served_when_our_own_metrics_fail(
-    house: House, caplog: pytest.LogCaptureFixture, accept: str, encoding: str
+    house: ServedExporter, caplog: pytest.LogCaptureFixture, accept: str, encoding: str
 ) -> None:
     house.daemon.telemetry.registry.register(_Broken(Metric("half", "Half a family.", "gauge")))
 

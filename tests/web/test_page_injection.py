@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.served_exporter import House
+    from tests.support.served_exporter import ServedExporter
 
 PROBES = (
     "<script>alert(1)</script>",
@@ -108,7 +108,7 @@ def test_strange_texts_break_neither_pages_nor_exposition_nor_logs(
         loop.close()
 
 
-async def _tell(house: House, name: str, label: str, failure: Failure, request_id: str) -> None:
+async def _tell(house: ServedExporter, name: str, label: str, failure: Failure, request_id: str) -> None:
     """Give the one factor these texts, and read all that is shown of it."""
     daemon = house.daemon
     [record] = daemon.ledger

@@ -236,11 +236,11 @@ async def test_too_many_probes_are_told_to_come_back(tmp_path: Path, monkeypatch
     monkeypatch.setattr("exporter.web.probe.MOST_WAITING", 5)
     async with serving(tmp_path, entries("one"), web=OPEN) as house:
         account = house.daemon.poller.accounts["main"]
-        account.under_way.add(house.key("one"))  # a fetch that does not end
+        account.in_flight_keys.add(house.key("one"))  # a fetch that does not end
         asking = [asyncio.create_task(house.ask("/probe?factor=one")) for _ in range(15)]
         await becomes(lambda: sum(task.done() for task in asking) == 10, within=30)
         house.tell("one", VERIFIED)
-        account.under_way.discard(house.key("one"))
+        account.in_flight_keys.discard(house.key("one"))
         statuses = [(await task).status for task in asking]
         assert (statuses.count(200), statuses.count(503)) == (5, 10)
         assert house.daemon.ledger[house.key("one")].status is Status.VERIFIED
@@ -257,11 +257,11 @@ async def test_nothing_is_fetched_while_the_exporter_stops(tmp_path: Path) -> No
 async def test_a_factor_removed_meanwhile_is_404(tmp_path: Path) -> None:
     async with serving(tmp_path, entries("one", "two"), web=OPEN) as house:
         daemon, key = house.daemon, house.key("one")
-        daemon.poller.accounts["main"].under_way.add(key)
+        daemon.poller.accounts["main"].in_flight_keys.add(key)
         asking = asyncio.create_task(house.ask("/probe?factor=one"))
-        await becomes(lambda: daemon.poller.accounts["main"].under_way._ends.get(key) is not None)
+        await becomes(lambda: daemon.poller.accounts["main"].in_flight_keys._ends.get(key) is not None)
         daemon.roster.list([watched for watched in daemon.config.factors if watched.name == "two"])
-        daemon.poller.accounts["main"].under_way.discard(key)
+        daemon.poller.accounts["main"].in_flight_keys.discard(key)
         reply = await asking
         assert (reply.status, reply.text) == (404, "factor: is no longer watched\n")
         assert (await house.ask("/probe?factor=one")).status == 404

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.support.served_exporter import House
+    from tests.support.served_exporter import ServedExporter
 
 PATHS = ("/metrics", "/", "/api/v1/factors", "/api/v1/accounts", "/-/healthy", "/-/ready")
 
@@ -26,14 +26,16 @@ def clock() -> LeapingClock:
 
 
 @pytest.fixture
-async def house(tmp_path: Path, clock: LeapingClock) -> AsyncIterator[House]:
+async def house(tmp_path: Path, clock: LeapingClock) -> AsyncIterator[ServedExporter]:
     async with serving(tmp_path, entries("factor"), clock=clock) as served:
         yield served
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/nowhere", "/?page=x"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
-async def test_no_answer_tells_versions_or_lets_other_sites_in(house: House, path: str, method: str) -> None:
+async def test_no_answer_tells_versions_or_lets_other_sites_in(
+    house: ServedExporter, path: str, method: str
+) -> None:
     reply = await house.ask(path, method, Origin="https://elsewhere.example", Access_Control_Request_Method="GET")
 
     assert reply.headers.getall("Server") == ["verify-factor-exporter"]
@@ -44,7 +46,7 @@ async def test_no_answer_tells_versions_or_lets_other_sites_in(house: House, pat
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
-async def test_pages_are_for_reading(house: House, path: str, method: str) -> None:
+async def test_pages_are_for_reading(house: ServedExporter, path: str, method: str) -> None:
     reply = await house.ask(path, method)
 
     assert reply.status == 405
@@ -56,7 +58,7 @@ async def test_pages_are_for_reading(house: House, path: str, method: str) -> No
     "path",
     ["/nowhere", "/metrics/", "/METRICS", "//metrics", "/%2e%2e/etc/passwd", "/api/v1/", "/favicon.ico", "/<b>"],
 )
-async def test_an_unknown_path_is_404_in_plain_text(house: House, path: str) -> None:
+async def test_an_unknown_path_is_404_in_plain_text(house: ServedExporter, path: str) -> None:
     reply = await house.ask(path, Accept="text/html")
 
     assert (reply.status, reply.text) == (404, "404: Not Found")
@@ -65,7 +67,7 @@ async def test_an_unknown_path_is_404_in_plain_text(house: House, path: str) -> 
 
 @pytest.mark.parametrize("accept", ["text/html", "*/*"])
 async def test_a_fault_of_ours_shows_no_traceback(
-    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, accept: str
+    house: ServedExporter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, accept: str
 ) -> None:
     def broken() -> bool:
         raise RuntimeError("a made-up fault")
@@ -86,7 +88,7 @@ async def test_a_fault_of_ours_shows_no_traceback(
     "request_", [b"\x16\x03\x01\x02\x00\x01", b"GARBAGE\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"y" * 9000]
 )
 async def test_what_is_not_http_is_no_error_of_ours(
-    house: House, caplog: pytest.LogCaptureFixture, request_: bytes
+    house: ServedExporter, caplog: pytest.LogCaptureFixture, request_: bytes
 ) -> None:
     host, port = house.url.removeprefix("http://").split(":")
     with caplog.at_level(logging.INFO):
@@ -103,7 +105,7 @@ async def test_what_is_not_http_is_no_error_of_ours(
     assert alive.status == 200
 
 
-async def test_health_is_the_scheduler_s_tick(house: House, clock: LeapingClock) -> None:
+async def test_health_is_the_scheduler_s_tick(house: ServedExporter, clock: LeapingClock) -> None:
     first = await house.ask("/-/healthy")
     clock.leap(14)
     late = await house.ask("/-/healthy")
@@ -120,7 +122,7 @@ async def test_health_is_the_scheduler_s_tick(house: House, clock: LeapingClock)
     ]
 
 
-async def test_readiness_is_the_first_looks(house: House, clock: LeapingClock) -> None:
+async def test_readiness_is_the_first_looks(house: ServedExporter, clock: LeapingClock) -> None:
     house.daemon._started = house.daemon.clock.steady()
     starting = await house.ask("/-/ready")
     clock.leap(300)

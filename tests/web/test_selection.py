@@ -25,13 +25,13 @@ from tests.support.served_exporter import NOT_FOUND, SERVICE_SID, UNVERIFIED, VE
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.support.served_exporter import House
+    from tests.support.served_exporter import ServedExporter
 
 OTHER_SERVICE = "VA" + "d4" * 16
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(tmp_path: Path) -> AsyncIterator[ServedExporter]:
     first = entries("Alpha", "beta", labels={"team": "payments", "tier": "1"})
     second = entries("gamma", "delta", account="other", service_sid=OTHER_SERVICE, labels={"team": "people"})
     idle = entries("idle", "zeta", paused=True)[0] | {"factor_sid": "YF" + "e" * 32}
@@ -77,13 +77,13 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         ("sort=failures", ["beta", "delta", "gamma", "Alpha", "idle"]),
     ],
 )
-async def test_what_is_asked_for_is_shown_in_its_order(house: House, query: str, names: list[str]) -> None:
+async def test_what_is_asked_for_is_shown_in_its_order(house: ServedExporter, query: str, names: list[str]) -> None:
     page = await page_of(house, f"/?{query}")
 
     assert page.names == names
 
 
-async def test_a_filter_stays_in_the_address_and_in_the_form(house: House) -> None:
+async def test_a_filter_stays_in_the_address_and_in_the_form(house: ServedExporter) -> None:
     page = await page_of(house, "/?q=a&status=trouble&label=team&sort=-factor&account=other")
 
     link = page.links("factors/other")[0]
@@ -104,7 +104,7 @@ async def test_a_filter_stays_in_the_address_and_in_the_form(house: House) -> No
     assert any("sort=-latency" in link for link in (await page_of(house, "/?sort=latency")).links("./?"))
 
 
-async def test_what_matches_nothing_says_so_and_leads_back(house: House) -> None:
+async def test_what_matches_nothing_says_so_and_leads_back(house: ServedExporter) -> None:
     page = await page_of(house, "/?q=nobody&account=gone&service=VAgone")
 
     assert page.parts["rows"] == "No factor matches. Show all 5"
@@ -130,7 +130,7 @@ async def test_what_matches_nothing_says_so_and_leads_back(house: House) -> None
         ("q=" + "x" * 201, "q: longer than 200 characters"),
     ],
 )
-async def test_what_there_is_not_is_refused_by_name(house: House, query: str, told: str) -> None:
+async def test_what_there_is_not_is_refused_by_name(house: ServedExporter, query: str, told: str) -> None:
     reply = await house.ask(f"/?{quote(query, safe='=&')}")
 
     assert reply.status == 400

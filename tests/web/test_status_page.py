@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.support.served_exporter import House
+    from tests.support.served_exporter import ServedExporter
 
 TIMEOUT = Failure(Reason.TIMEOUT, "no complete answer in time")
 FACTOR, STATE, SINCE, LAST, NEXT, LATENCY, FAILURE = range(7)
 
 
 @pytest.fixture
-async def states(tmp_path: Path) -> AsyncIterator[House]:
+async def states(tmp_path: Path) -> AsyncIterator[ServedExporter]:
     """A factor in each state."""
     factors = entries("good", "new", "gone", "held", "never", "failing", "stale", labels={"team": "payments"})
     paused = entries("idle", paused=True)[0] | {"factor_sid": "YF" + "f" * 32}
@@ -48,7 +48,7 @@ async def states(tmp_path: Path) -> AsyncIterator[House]:
         yield house
 
 
-async def test_each_state_is_told_in_words_and_what_is_wrong_comes_first(states: House) -> None:
+async def test_each_state_is_told_in_words_and_what_is_wrong_comes_first(states: ServedExporter) -> None:
     page = await page_of(states)
 
     assert page.parts["headline"] == "✗ 6 of 8 factors need a look"
@@ -93,14 +93,14 @@ async def test_the_next_look_is_told(tmp_path: Path) -> None:
         clock.leap(due - clock.steady() + 0.5)
         overdue = await page_of(house)
         assert [popped for popped, _ in house.daemon._schedule.pop_due(clock.steady())] == [key]
-        under_way = await page_of(house)
+        in_flight_keys = await page_of(house)
         house.daemon._schedule.put_back(key, clock.steady(), 3600.0)
         house.daemon.poller.accounts["main"]._refusals.guard.pause(clock.steady())
         held = await page_of(house)
 
     assert re.fullmatch(r"now|in \d+ s", planned.row("factor")[NEXT])
     assert overdue.row("factor")[NEXT] == "now"
-    assert under_way.row("factor")[NEXT] == "under way"
+    assert in_flight_keys.row("factor")[NEXT] == "under way"
     assert held.row("factor")[NEXT] == "held: its account is paused"
 
 

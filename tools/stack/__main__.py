@@ -32,7 +32,7 @@ from tools.stack.programs import (
     running,
 )
 from tools.stack.receiver import receiving
-from tools.stack.shortened import hastened_routes, hastened_rules, job_of, receivers_at, scraping
+from tools.stack.shortened import job_of, receivers_at, scraping, shortened_routes, shortened_rules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -135,7 +135,7 @@ async def _serve(folder: Path, binaries: list[str], options: Options) -> None:
     async with receiving() as receiver, contextlib.AsyncExitStack() as parts:
         receiver.on_page.append(lambda page: print("\n".join(_words(page)), flush=True))
         routes = folder / "alertmanager.yaml"
-        text = hastened_routes(_ROUTES.read_text(encoding="utf-8"), options.times, outlast_queries=True)
+        text = shortened_routes(_ROUTES.read_text(encoding="utf-8"), options.times, outlast_queries=True)
         routes.write_text(receivers_at(text, _ROUTES.parent, receiver.url), encoding="utf-8")
         demo = await parts.enter_async_context(_demo(options.exporter))
         pager = await parts.enter_async_context(
@@ -164,7 +164,7 @@ async def _demo(port: int) -> AsyncIterator[Program]:
 def _prometheus_files(folder: Path, target: str, pager: str, times: float) -> Path:
     rules = folder / RULES.name
     text = RULES.read_text(encoding="utf-8")
-    rules.write_text(hastened_rules(text, times) if times > 1 else text, encoding="utf-8")
+    rules.write_text(shortened_rules(text, times) if times > 1 else text, encoding="utf-8")
     shipped = _SCRAPES.read_text(encoding="utf-8")
     config = folder / "prometheus.yaml"
     config.write_text(

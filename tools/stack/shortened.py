@@ -21,7 +21,7 @@ _OUTLASTS_A_QUERY_SECONDS = 60.0
 SHORTEST_GROUP_SECONDS = 1
 
 
-def hastened_rules(text: str, times: float) -> str:
+def shortened_rules(text: str, times: float) -> str:
     """Return a rules file whose alerts wait so many times shorter, each group evaluated every second."""
     rules: dict[str, Any] = yaml.safe_load(text)
     for group in rules["groups"]:
@@ -31,7 +31,7 @@ def hastened_rules(text: str, times: float) -> str:
     return _text(rules)
 
 
-def hastened_routes(text: str, times: float, *, outlast_queries: bool = False) -> str:
+def shortened_routes(text: str, times: float, *, outlast_queries: bool = False) -> str:
     """Return an Alertmanager configuration whose messages wait so many times shorter.
 
     A first wait of minutes is there to outlast the range of a query, and ranges are not shortened: with

@@ -37,7 +37,7 @@ def judge(report: str, complaints: str, wanted: set[str]) -> tuple[Verdict, str]
         last = (complaints.strip().splitlines() or ["pip-audit said nothing"])[-1]
         return Verdict.NOT_AUDITED, f"NOT AUDITED: {last}"
     known = [
-        f"{entry['name']} {entry['version']}: {vulnerability['id']}, {_mend(vulnerability)}"
+        f"{entry['name']} {entry['version']}: {vulnerability['id']}, {_hint(vulnerability)}"
         for entry in entries
         for vulnerability in entry.get("vulns", ())
     ]
@@ -66,9 +66,9 @@ def audit(lock: Path = LOCK) -> tuple[Verdict, str]:
     return judge(done.stdout, done.stderr, {package.name for package in locked(lock, LINUX)})
 
 
-def _mend(vulnerability: dict[str, Any]) -> str:
+def _hint(vulnerability: dict[str, Any]) -> str:
     fixed = ", ".join(vulnerability.get("fix_versions", ()))
-    return f"mended in {fixed}: make lock" if fixed else "no mended version yet"
+    return f"fixed in {fixed}: make lock" if fixed else "no fixed version yet"
 
 
 if __name__ == "__main__":

@@ -124,12 +124,12 @@ class Gate:
         return len(self._scrapes) < self._limits.scrapes or self._end_slowest(self._scrapes)
 
     @staticmethod
-    def _end_slowest(under_way: set[Connection]) -> bool:
-        slowest = max(under_way, key=Connection.slow_for)
+    def _end_slowest(in_flight_keys: set[Connection]) -> bool:
+        slowest = max(in_flight_keys, key=Connection.slow_for)
         if slowest.slow_for() < SLOW_SECONDS:
             return False
         slowest.abort()
-        under_way.discard(slowest)
+        in_flight_keys.discard(slowest)
         return True
 
     def _too_many(self, what: str, limit: int) -> web.Response:
@@ -141,12 +141,12 @@ class Gate:
 
 
 @contextlib.contextmanager
-def _among(under_way: set[Connection], connection: Connection) -> Iterator[None]:
-    under_way.add(connection)
+def _among(in_flight_keys: set[Connection], connection: Connection) -> Iterator[None]:
+    in_flight_keys.add(connection)
     try:
         yield
     finally:
-        under_way.discard(connection)
+        in_flight_keys.discard(connection)
 
 
 def _refusal(status: int, words: str, **headers: str) -> web.Response:

@@ -39,7 +39,7 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class ListenError(Exception):
-    """An address that can't be listened on; the message names it and the mend, and ``key`` is what sets it."""
+    """An address that can't be listened on; the message names it and the hint, and ``key`` is what sets it."""
 
     def __init__(self, message: str, key: str = LISTEN_ADDRESS) -> None:
         super().__init__(message)
@@ -196,7 +196,7 @@ def _open(address: ListenAddress, key: str) -> list[socket.socket]:
         raise ListenError(text, key) from error
     except OSError as error:
         setting = "--web.listen-address" if key == LISTEN_ADDRESS else key
-        raise ListenError(f"{address}: {_mend(error, setting)}", key) from error
+        raise ListenError(f"{address}: {_hint(error, setting)}", key) from error
 
 
 def _open_everywhere(port: int) -> socket.socket:
@@ -210,7 +210,7 @@ def _open_everywhere(port: int) -> socket.socket:
     return socket.create_server(("", port), backlog=_BACKLOG)
 
 
-def _mend(error: OSError, setting: str) -> str:
+def _hint(error: OSError, setting: str) -> str:
     match error.errno:
         case errno.EADDRINUSE:
             return f"the port is in use; stop what listens there, or choose another with {setting}"

@@ -1,4 +1,4 @@
-{{/* What the schema can't say; each message names the value and the mend. */}}
+{{/* What the schema can't say; each message names the value and the hint. */}}
 
 {{- define "vfe.checks" -}}
 {{- $v := .Values -}}

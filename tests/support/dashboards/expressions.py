@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import promql_parser
 
-from exporter.exposition.catalogue import CATALOGUE, Kind
+from exporter.exposition.catalogue import CATALOGUE, MetricType
 from tests.support.dashboards.files import filled
 
 if TYPE_CHECKING:
@@ -64,11 +64,11 @@ def labels_of(name: str) -> frozenset[str]:
     The parts of a histogram are known, the histogram itself is no series.
     """
     family = FAMILIES.get(name)
-    if family is not None and family.kind is not Kind.HISTOGRAM:
+    if family is not None and family.kind is not MetricType.HISTOGRAM:
         return frozenset(family.labels) | TARGET_LABELS
     for suffix, more in (("_bucket", {"le"}), ("_sum", set[str]()), ("_count", set[str]())):
         family = FAMILIES.get(name.removesuffix(suffix))
-        if family is not None and name.endswith(suffix) and family.kind is Kind.HISTOGRAM:
+        if family is not None and name.endswith(suffix) and family.kind is MetricType.HISTOGRAM:
             return frozenset(family.labels) | TARGET_LABELS | more
     return BY_PROMETHEUS[name] | TARGET_LABELS
 

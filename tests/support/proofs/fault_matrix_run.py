@@ -1,4 +1,4 @@
-"""The fault matrix run against the daemon: each row verified first, then struck, then mended."""
+"""The fault matrix run against the daemon: each row verified first, then struck, then recovered."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ async def run(
     jitter: type[random.Random] = Shortest,
     attempt_timeout: str = AMPLE,
 ) -> dict[str, Seen]:
-    """Strike every row and mend it, all at once; return what was seen by the rows' names."""
+    """Strike every row and hint it, all at once; return what was seen by the rows' names."""
     async with _world(rows) as world:
         path = _config(world, rows, max_attempts, attempt_timeout)
         clock = LeapingClock()
@@ -153,9 +153,9 @@ async def run(
                 await asyncio.sleep(0.3)  # for whatever else would happen
                 struck = await exporter.scrape()
                 told = lines()[quiet:]
-                await _mend(world, rows)
+                await _hint(world, rows)
                 clock.leap(2 * HOUR_SECONDS)
-                after = await _until(exporter, rows, lambda page, row: _is_mended(page, struck, row))
+                after = await _until(exporter, rows, lambda page, row: _has_recovered(page, struck, row))
         everything = "\n".join(lines())
         for factor in world.factors.values():
             assert factor.identity not in everything
@@ -189,7 +189,7 @@ def _is_struck(page: Scrape, before: Scrape, row: Row) -> bool:
     return (page.factor(name, row.account) or 0) > (before.factor(name, row.account) or 0)
 
 
-def _is_mended(page: Scrape, struck: Scrape, row: Row) -> bool:
+def _has_recovered(page: Scrape, struck: Scrape, row: Row) -> bool:
     name = "last_success_timestamp_seconds"
     newer = (page.factor(name, row.account) or 0) > (struck.factor(name, row.account) or 0)
     return newer and page.factor("verified", row.account) == 1 and page.factor("up", row.account) == 1
@@ -215,12 +215,12 @@ def _forget_names(exporter: Exporter, rows: Sequence[Row]) -> None:
             daemon.poller.accounts[row.account].use(daemon._client(daemon.config, row.account))
 
 
-async def _mend(world: _World, rows: Sequence[Row]) -> None:
+async def _hint(world: _World, rows: Sequence[Row]) -> None:
     world.shared.faults.clear()
     for row in rows:
         if isinstance(row.made_by, Upset):
             server = world.servers[row.account]
-            await server.mend()
+            await server.hint()
             world.passwords[row.account].write_text(server.simulator.password, encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from exporter.polling.snapshot import Memory
+from exporter.polling.snapshot import FactorSnapshot
 from exporter.state import file as statefile
 from exporter.state.file import StateFileError, read, sweep, write
 from exporter.verify.outcome import Status
@@ -36,9 +36,9 @@ class Kills:
     faults: list[str] = field(default_factory=list)
 
 
-def generation(number: int) -> list[tuple[FactorKey, Memory]]:
+def generation(number: int) -> list[tuple[FactorKey, FactorSnapshot]]:
     """Return what a file of this generation holds."""
-    memory = Memory(status=Status.VERIFIED, answered_seconds=1.7e9, failures=number)
+    memory = FactorSnapshot(status=Status.VERIFIED, answered_seconds=1.7e9, failures=number)
     return [(FactorKey("main", "VA0", f"YF{n}"), memory) for n in range(FACTORS)]
 
 
@@ -80,8 +80,8 @@ def kills(times: int, seed: int = 1) -> Kills:
             if remembered is None:
                 seen.faults.append("the file is gone")
                 continue
-            found = {memory.failures for memory in remembered.memories.values()}
-            if len(found) != 1 or len(remembered.memories) != FACTORS or min(found) < newest:
+            found = {memory.failures for memory in remembered.snapshots.values()}
+            if len(found) != 1 or len(remembered.snapshots) != FACTORS or min(found) < newest:
                 seen.faults.append(f"generations {sorted(found)} after {newest}")
             newest = max(found)
         seen.generations = newest

@@ -106,7 +106,7 @@ class Server:
                 context = self.certificates.context(self.upset)
                 await self.simulator.start(host="127.0.0.1", port=self.port, ssl_context=context)
 
-    async def mend(self) -> None:
+    async def hint(self) -> None:
         """Let it be as before."""
         if self.upset is Upset.ROTATED:
             return  # the other side is told of the new password

@@ -40,7 +40,7 @@ class Load:
 
 @dataclass(slots=True)
 class Seen:
-    """What came of it; ``faults`` is empty when all went well. Memory is resident, in bytes."""
+    """What came of it; ``faults`` is empty when all went well. FactorSnapshot is resident, in bytes."""
 
     requests: int = 0
     fetches: int = 0

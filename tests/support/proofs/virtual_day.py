@@ -48,7 +48,7 @@ class Day:
 
 @dataclass(slots=True)
 class Seen:
-    """What came of it; ``faults`` is empty when all went well. Memory is resident, in bytes."""
+    """What came of it; ``faults`` is empty when all went well. FactorSnapshot is resident, in bytes."""
 
     requests: int = 0
     fetches: int = 0
@@ -151,7 +151,7 @@ async def live_through(day: Day, config: Config, api: ApiInMemory, rng: random.R
     for second in range(round(day.hours * 3600)):
         daemon.poller.tick()
         if second % 10 == 0:
-            daemon.keep_house()
+            daemon.housekeeping()
         if second % 20 == 0:
             sid = rng.choice(sids)
             if api.verified.pop(sid, None) is None or rng.random() < 0.8:

@@ -42,7 +42,7 @@ REACHED = (
             JOB,
             "The exporter can't be scraped.",
             "No target of job verify-factor-exporter answers Prometheus: nothing new is known of any factor. "
-            "Alerts of factors end after 15 minutes though nothing was mended.",
+            "Alerts of factors end after 15 minutes though nothing was recovered.",
             _BOARD,
         ),
     ),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import promql_parser
 
-from exporter.exposition.catalogue import CATALOGUE, Kind
+from exporter.exposition.catalogue import CATALOGUE, MetricType
 from grafana.rules.model import Settings
 from grafana.rules.render import groups
 
@@ -29,7 +29,7 @@ def own_series() -> set[str]:
     """Return the names of all series that the exporter shows."""
     names: set[str] = set()
     for family in CATALOGUE:
-        if family.kind is Kind.HISTOGRAM:
+        if family.kind is MetricType.HISTOGRAM:
             names.update(family.name + suffix for suffix in HISTOGRAM_SUFFIXES)
         else:
             names.add(family.name)

@@ -21,7 +21,7 @@ from tests.support.served_exporter import VERIFIED, entries, serving
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.served_exporter import House
+    from tests.support.served_exporter import ServedExporter
 
 PATIENCE_SECONDS = 60.0
 QUIET_SECONDS = 0.02
@@ -103,7 +103,7 @@ class Errors(logging.Handler):
 class Beside:
     """A house in a thread of its own, asked over plain sockets."""
 
-    def __init__(self, house: House, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, house: ServedExporter, loop: asyncio.AbstractEventLoop) -> None:
         self._house = house
         self._loop = loop
         host, _, port = house.url.removeprefix("http://").rpartition(":")

@@ -1,4 +1,4 @@
-"""Listening: every address or none, and errors that name the address and the mend."""
+"""Listening: every address or none, and errors that name the address and the hint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, and where: faults that stop a start, notices that don't."""
+"""What is wrong with a configuration, and where: errors that stop a start, warnings that don't."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ HARMLESS_CHARACTERS = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ErrorDetail:
     """One thing that makes a configuration unusable: its place, the problem, and what to do about it."""
 
     place: str
     problem: str
-    mend: str = ""
+    hint: str = ""
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.problem}; {self.mend}" if self.mend else f"{self.place}: {self.problem}"
+        return f"{self.place}: {self.problem}; {self.hint}" if self.hint else f"{self.place}: {self.problem}"
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class ConfigWarning:
     """One thing worth telling about a configuration that is usable."""
 
     place: str
@@ -40,11 +40,11 @@ class Notice:
 
 
 class ConfigError(Exception):
-    """A configuration that was refused, with every fault found in it; the message has a line a fault."""
+    """A configuration that was refused, with every detail found in it; the message has a line a detail."""
 
-    def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults: tuple[Fault, ...] = tuple(faults)
-        super().__init__("\n".join(str(fault) for fault in self.faults))
+    def __init__(self, errors: Iterable[ErrorDetail]) -> None:
+        self.errors: tuple[ErrorDetail, ...] = tuple(errors)
+        super().__init__("\n".join(str(detail) for detail in self.errors))
 
 
 class UnfitError(ValueError):
@@ -83,7 +83,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the mend for a misspelt name: the nearest known one, or nothing."""
+    """Return the hint for a misspelt name: the nearest known one, or nothing."""
     match = nearest(name, known)
     return f'did you mean "{match}"?' if match else ""
 

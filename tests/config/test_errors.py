@@ -1,4 +1,4 @@
-"""Faults and notices as a reader sees them."""
+"""Faults and warnings as a reader sees them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,32 @@ import pickle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config.faults import ConfigError, Fault, Notice, UnfitError, escape, listing, nearest, quote
+from exporter.config.errors import (
+    ConfigError,
+    ConfigWarning,
+    ErrorDetail,
+    UnfitError,
+    escape,
+    listing,
+    nearest,
+    quote,
+)
 
 
 def test_a_fault_tells_where_what_and_what_to_do() -> None:
     assert (
-        str(Fault("config.toml: web", "is a string", "write [web]")) == "config.toml: web: is a string; write [web]"
+        str(ErrorDetail("config.toml: web", "is a string", "write [web]"))
+        == "config.toml: web: is a string; write [web]"
     )
-    assert str(Fault("config.toml", "does not exist")) == "config.toml: does not exist"
-    assert str(Notice("config.toml", "is empty")) == "config.toml: is empty"
+    assert str(ErrorDetail("config.toml", "does not exist")) == "config.toml: does not exist"
+    assert str(ConfigWarning("config.toml", "is empty")) == "config.toml: is empty"
 
 
 def test_a_refusal_has_a_line_for_each_fault() -> None:
-    error = ConfigError([Fault("a", "b"), Fault("c", "d", "e")])
+    error = ConfigError([ErrorDetail("a", "b"), ErrorDetail("c", "d", "e")])
     assert str(error) == "a: b\nc: d; e"
-    assert error.faults == (Fault("a", "b"), Fault("c", "d", "e"))
-    assert pickle.loads(pickle.dumps(error.faults)) == error.faults  # noqa: S301  what it pickled itself
+    assert error.errors == (ErrorDetail("a", "b"), ErrorDetail("c", "d", "e"))
+    assert pickle.loads(pickle.dumps(error.errors)) == error.errors  # noqa: S301  what it pickled itself
 
 
 @given(st.text(max_size=300))
