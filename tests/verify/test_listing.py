@@ -39,7 +39,7 @@ def test_sids_are_canonical() -> None:
 
 
 def test_the_next_page() -> None:
-    following = ASKED + "&FactorPage=1&PageToken=PT1"
+    following = ASKED + "&Page=1&PageToken=PT1"
     page = interpret_page(200, body(next_page_url=following), ASKED)
     assert page == FactorPage((), following)
     assert "secret" not in repr(page)
@@ -48,12 +48,12 @@ def test_the_next_page() -> None:
 @pytest.mark.parametrize(
     "following",
     [
-        "http://verify.twilio.com/v2/Services/VA1/Entities/somebody-secret/Factors?FactorPage=1",
-        "https://elsewhere.test/v2/Services/VA1/Entities/somebody-secret/Factors?FactorPage=1",
-        "https://verify.twilio.com:8443/v2/Services/VA1/Entities/somebody-secret/Factors?FactorPage=1",
-        "https://verify.twilio.com/v2/Services/VA1/Entities/somebody-else/Factors?FactorPage=1",
-        "https://user:secret@verify.twilio.com/v2/Services/VA1/Entities/somebody-secret/Factors?FactorPage=1",
-        "/v2/Services/VA1/Entities/somebody-secret/Factors?FactorPage=1",
+        "http://verify.twilio.com/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
+        "https://elsewhere.test/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
+        "https://verify.twilio.com:8443/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
+        "https://verify.twilio.com/v2/Services/VA1/Entities/somebody-else/Factors?Page=1",
+        "https://user:secret@verify.twilio.com/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
+        "/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
         "",
         7,
         ["x"],
