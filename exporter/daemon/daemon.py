@@ -129,14 +129,6 @@ class Daemon(Engine):
         elif not self.draining:
             self.spawn(self._reload_quietly())
 
-    def lifecycle_enabled(self) -> bool:
-        """Return whether the configuration may be reloaded, and the log's level set, over HTTP."""
-        return self.config.settings.web.enable_lifecycle
-
-    def probe_enabled(self) -> bool:
-        """Return whether a factor may be fetched at once over HTTP."""
-        return self.config.settings.web.enable_probe
-
     async def reload(self) -> Difference:
         """Read the configuration anew and put it in force; raises ConfigError where it is refused."""
         return await self._reloads.reload()

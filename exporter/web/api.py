@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -17,11 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from exporter.polling.ledger import Ledger
     from exporter.polling.record import FactorRecord
-    from exporter.polling.roster import Names
-    from exporter.web.history import History
-    from exporter.web.views import AccountView
+    from exporter.web.exporter_view import ExporterView
 
 MOST_FACTORS = 1000
 
@@ -39,24 +36,10 @@ OFFSET = whole_number("offset", "How many factors are passed over first.", defau
 FACTORS_PARAMETERS = (ACCOUNT, SERVICE_SID, STATUS, NAME, LIMIT, OFFSET)
 
 
-class Known(Protocol):
-    """What these paths need of the daemon."""
-
-    ledger: Ledger
-    names: Names
-    history: History
-
-    def withdraw_stale(self) -> None:
-        """Withdraw every status that is stale by now."""
-
-    def account_views(self) -> list[AccountView]:
-        """Return what is shown of each account."""
-
-
 class Api:
     """The handlers of one exporter."""
 
-    def __init__(self, exporter: Known, description: str) -> None:
+    def __init__(self, exporter: ExporterView, description: str) -> None:
         self._exporter = exporter
         self._description = description
 

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from exporter.web.exporter_view import ExporterView
+
 HEALTH_PATHS = ("/-/healthy", "/-/ready")
 OWN_HEADERS = MappingProxyType({"Server": "verify-factor-exporter", "X-Content-Type-Options": "nosniff"})
-
-
-class Probed(Protocol):
-    """What these paths need of the daemon."""
-
-    draining: bool
-
-    def healthy(self) -> bool:
-        """Return whether the scheduler ticks."""
-
-    def ready(self) -> bool:
-        """Return whether the first looks are done."""
 
 
 class Health:
     """The handlers of one exporter."""
 
-    def __init__(self, exporter: Probed) -> None:
+    def __init__(self, exporter: ExporterView) -> None:
         self._exporter = exporter
 
     def add_to(self, router: web.UrlDispatcher) -> None:
@@ -52,7 +42,7 @@ class Health:
         return web.Response(status=503, text=f"not ready: {why}\n")
 
 
-def health_application(exporter: Probed) -> web.Application:
+def health_application(exporter: ExporterView) -> web.Application:
     """Return an application that has these paths and no other."""
     application = web.Application()
     Health(exporter).add_to(application.router)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -11,28 +11,16 @@ from exporter.logs.output import set_level
 from exporter.web.parameters import FOREIGN, is_foreign
 
 if TYPE_CHECKING:
-    from exporter.polling.roster import Difference
+    from exporter.web.exporter_view import ExporterView
 
 _LONGEST_LEVEL = 16
 _CLOSED = "closed: web.enable_lifecycle is false\n"
 
 
-class Reloadable(Protocol):
-    """What these paths need of the daemon."""
-
-    draining: bool
-
-    def lifecycle_enabled(self) -> bool:
-        """Return whether the configuration in force opens these paths."""
-
-    async def reload(self) -> Difference:
-        """Read the configuration anew; raises ConfigError where it is refused."""
-
-
 class Lifecycle:
     """The handlers of one exporter."""
 
-    def __init__(self, exporter: Reloadable) -> None:
+    def __init__(self, exporter: ExporterView) -> None:
         self._exporter = exporter
 
     def add_to(self, router: web.UrlDispatcher) -> None:
@@ -68,6 +56,6 @@ class Lifecycle:
         return web.Response(text=f"logging from {text} on\n")
 
     def _refusal(self, request: web.Request) -> web.Response | None:
-        if not self._exporter.lifecycle_enabled():
+        if not self._exporter.config.settings.web.enable_lifecycle:
             return web.Response(status=403, text=_CLOSED)
         return web.Response(status=403, text=FOREIGN) if is_foreign(request) else None

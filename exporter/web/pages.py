@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from importlib import resources
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -24,12 +24,8 @@ from exporter.web.views import TROUBLE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exporter.exposition.factors import FactorExposition
-    from exporter.polling.clock import Clock
-    from exporter.polling.ledger import Ledger
     from exporter.polling.record import FactorRecord
-    from exporter.watched import FactorKey
-    from exporter.web.history import History
+    from exporter.web.exporter_view import ExporterView
     from exporter.web.views import AccountView, Row
 
 REFRESH_SECONDS = 10
@@ -46,28 +42,10 @@ CONTENT_SECURITY = (
 )
 
 
-class Shown(Protocol):
-    """What the pages need of the daemon."""
-
-    ledger: Ledger
-    history: History
-    factors: FactorExposition
-    clock: Clock
-
-    def withdraw_stale(self) -> None:
-        """Withdraw every status that is stale by now."""
-
-    def account_views(self) -> list[AccountView]:
-        """Return what is shown of each account."""
-
-    def next_fetch_seconds(self, key: FactorKey) -> float | None:
-        """Return when a factor is looked at next, in wall time."""
-
-
 class Pages:
     """The pages of one exporter."""
 
-    def __init__(self, exporter: Shown, telemetry_path: str) -> None:
+    def __init__(self, exporter: ExporterView, telemetry_path: str) -> None:
         self._exporter = exporter
         self._telemetry_path = telemetry_path.lstrip("/")
         folder = resources.files("exporter.web") / "static"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -23,8 +23,8 @@ from exporter.web.parameters import (
 
 if TYPE_CHECKING:
     from exporter.polling.record import FactorRecord
-    from exporter.polling.roster import Names
     from exporter.watched import FactorKey
+    from exporter.web.exporter_view import ExporterView
 
 LONGEST_NAME = 128
 DEFAULT_SECONDS = 30.0
@@ -46,35 +46,17 @@ TIMEOUT = seconds_header(
 PARAMETERS = (FACTOR, ACCOUNT, SERVICE_SID, TIMEOUT)
 
 
-class Prober(Protocol):
-    """What this path needs of the daemon."""
-
-    names: Names
-
-    def probe_enabled(self) -> bool:
-        """Return whether the configuration in force opens this path."""
-
-    async def probe(self, key: FactorKey, within_seconds: float) -> ProbeResult:
-        """Fetch a factor now, within this time."""
-
-    def pause_seconds(self, account: str) -> float:
-        """Return how long an account's pause may last, 0 where it is not paused."""
-
-    def factor_exposition(self, key: FactorKey, *, openmetrics: bool) -> bytes | None:
-        """Return what the metrics show of one factor, ``None`` where it isn't watched."""
-
-
 class Probe:
     """The handler of one exporter."""
 
-    def __init__(self, exporter: Prober) -> None:
+    def __init__(self, exporter: ExporterView) -> None:
         self._exporter = exporter
         self._waiting = 0
 
     async def answer(self, request: web.Request) -> web.Response:
         """Fetch the factor and answer its metrics; 503 while its account is paused, 504 where it takes too long."""
         exporter = self._exporter
-        if not exporter.probe_enabled():
+        if not exporter.config.settings.web.enable_probe:
             return web.Response(status=403, text=_CLOSED)
         if is_foreign(request):
             return web.Response(status=403, text=FOREIGN)

@@ -5,39 +5,32 @@ from __future__ import annotations
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from exporter.exposition.pieces import WHOLE_BYTES
-from exporter.web.api import Api, Known
-from exporter.web.health import Health, Probed, name_server
-from exporter.web.lifecycle import Lifecycle, Reloadable
+from exporter.web.api import Api
+from exporter.web.health import Health, name_server
+from exporter.web.lifecycle import Lifecycle
 from exporter.web.negotiation import OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE, accepts_gzip, accepts_openmetrics
 from exporter.web.openapi import describe
-from exporter.web.pages import Pages, Shown
-from exporter.web.probe import Probe, Prober
-from exporter.web.running_config import Configured, RunningConfig
+from exporter.web.pages import Pages
+from exporter.web.probe import Probe
+from exporter.web.running_config import RunningConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from exporter.exposition.pieces import Snapshot
+    from exporter.web.exporter_view import ExporterView
 
 _BATCH_BYTES = 1 << 18
-
-
-class Exporter(Reloadable, Prober, Known, Configured, Probed, Shown, Protocol):
-    """What the web server needs of the daemon."""
-
-    def exposition(self, *, openmetrics: bool) -> Snapshot:
-        """Return a scrape of this moment."""
 
 
 class Routes:
     """The handlers of one exporter."""
 
-    def __init__(self, exporter: Exporter) -> None:
+    def __init__(self, exporter: ExporterView) -> None:
         self._exporter = exporter
         # Its own thread: the pool of the event loop belongs to whoever blocks in it.
         self._packer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gzip")
@@ -74,7 +67,7 @@ class Routes:
         return response
 
 
-def make_application(exporter: Exporter, *, telemetry_path: str) -> web.Application:
+def make_application(exporter: ExporterView, *, telemetry_path: str) -> web.Application:
     """Return the web application of an exporter."""
     routes = Routes(exporter)
     application = web.Application()

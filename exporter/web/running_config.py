@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from exporter.config import Config
     from exporter.watched import WatchedEntity, WatchedFactor
+    from exporter.web.exporter_view import ExporterView
 
 MOST_ENTRIES = 1000
 
@@ -67,20 +68,10 @@ SHOWN = frozenset(
 """The keys that are shown; any other one is redacted where it is set, a new one too."""
 
 
-class Configured(Protocol):
-    """What this path needs of the daemon."""
-
-    config: Config
-    config_loaded_seconds: float
-
-    def redact(self, text: str) -> str:
-        """Return a text without secrets and identities."""
-
-
 class RunningConfig:
     """The handler of one exporter."""
 
-    def __init__(self, exporter: Configured) -> None:
+    def __init__(self, exporter: ExporterView) -> None:
         self._exporter = exporter
 
     async def answer(self, _request: web.Request) -> web.Response:
