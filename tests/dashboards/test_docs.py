@@ -1,4 +1,4 @@
-"""docs/dashboards.md tells of the boards as they are."""
+"""docs/dashboards.md describes the dashboards as they are."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_board_with_its_questions() -> None:
 
 def test_every_variable_and_the_boards_that_have_it() -> None:
     told: dict[str, str] = {}
-    for labels, on, _ in cells("## What can be chosen"):
+    for labels, on, _ in cells("## Variables"):
         told |= dict.fromkeys(labels.split(", "), on)
     having: dict[str, set[str]] = {}
     for board in boards():

@@ -118,7 +118,7 @@ def test_the_page_shows_the_job_as_it_is_shipped() -> None:
 
 
 def test_each_file_that_the_page_names_is_there() -> None:
-    (table,) = re.findall(r"\| file \| \|\n(.*?)\n\n", PAGE, re.DOTALL)
+    (table,) = re.findall(r"\| file \| content \|\n(.*?)\n\n", PAGE, re.DOTALL)
     names = [name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
     assert len(names) >= 6
     assert [name for name in names if not (GRAFANA / name).exists()] == []
@@ -190,7 +190,7 @@ async def test_the_limits_leave_room_and_are_limits(tmp_path: Path) -> None:
         assert size * scale * 1.5 <= byte_limit <= size * scale * 5
     (per_factor,) = re.findall(r"A factor has (\d+) samples", PAGE)
     assert int(per_factor) * 1000 == samples
-    ((some, each),) = re.findall(r"own metrics add some (\d+), and (\d+) for each service", PAGE)
+    ((some, each),) = re.findall(r"own metrics add about (\d+), and (\d+) per service", PAGE)
     assert own == pytest.approx(int(some), rel=0.15)
     assert more == int(each)
 

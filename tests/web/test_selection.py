@@ -217,4 +217,4 @@ def test_the_documentation_names_what_an_address_may_ask() -> None:
     assert f"last {FULL.fetches} fetches" in told
     assert f"{FULL.failures} in all" in told
     assert f"more than {FULL_FACTORS:,} factors it is the last {SHORT.fetches} and {SHORT.failures}" in told
-    assert f"each {REFRESH_SECONDS} s" in told
+    assert f"every {REFRESH_SECONDS} s" in told
