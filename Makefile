@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
+T ?= tests
 LISTEN ?= 127.0.0.1:10069
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test lint format bench soak docs pictures image sbom audit lock lowest clean
+.PHONY: help demo stack test test-all lint format bench soak docs pictures image sbom audit lock lowest clean
 
 help:  ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -35,8 +36,16 @@ demo: $(VENV)/.runtime  ## simulator and exporter together; no account needed (L
 stack: $(VENV)/.runtime  ## the demo with Prometheus and Alertmanager, from this machine's packages (STACK="--times 1")
 	@exec $(BIN)/python -m tools.stack $(STACK)
 
-test: $(VENV)/.dev  ## all tests, with branch coverage
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --cov --cov-report=term $(PYTEST)
+# Workers cost more than they save on a single file, and a file that is named runs whole, slow tests included.
+WORKERS := -n $(JOBS) --dist worksteal
+NAMED := $(foreach path,$(T),$(firstword $(subst ::, ,$(path))))
+ONLY_FILES := $(if $(filter-out %.py,$(NAMED)),,yes)
+
+test: $(VENV)/.dev  ## the quick tests, no coverage (T=tests/polling: a folder; T=tests/polling/test_queue.py: a file, all of it)
+	$(BIN)/python -m pytest -q $(if $(ONLY_FILES),,$(WORKERS) -m "not slow and not external") $(T) $(PYTEST)
+
+test-all: $(VENV)/.dev  ## every test, the slow ones and those that need Debian's programs too; branch coverage
+	$(BIN)/python -m pytest -q $(WORKERS) --cov --cov-report=term $(PYTEST)
 
 lint: $(VENV)/.dev  ## ruff and mypy
 	$(BIN)/ruff check

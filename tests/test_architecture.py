@@ -185,3 +185,23 @@ def index_hosts() -> set[str]:
         urls += [value for section in parser.sections() for value in dict(parser[section]).values()]
     hosts = {urlsplit(url).hostname for text in urls for url in text.split()}
     return {host for host in hosts if host} - {"pypi.org", "localhost", "127.0.0.1", "::1"}
+
+
+def test_tests_import_their_own_folder_and_the_support_package_alone() -> None:
+    tests = ROOT / "tests"
+    crossing = []
+    for path in sorted(tests.rglob("*.py")):
+        room = path.relative_to(tests).parts[0]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""] if node.module != "tests" else [f"tests.{of.name}" for of in node.names]
+            elif isinstance(node, ast.Import):
+                names = [of.name for of in node.names]
+            else:
+                continue
+            of_tests = [name.split(".") for name in names if name.startswith("tests.")]
+            crossing += [
+                f"{path.relative_to(ROOT)}: {'.'.join(of)}" for of in of_tests if of[1] not in ("support", room)
+            ]
+    assert crossing == []
+    assert [path.name for path in (tests / "support").rglob("test_*.py")] == []

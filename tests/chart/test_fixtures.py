@@ -44,6 +44,7 @@ def test_every_object_says_where_it_belongs(fixture: Case, rendering: Rendering)
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixture", INVALID, ids=str)
 def test_invalid_values_are_refused_with_the_place_and_the_mend(fixture: Case, helm: Helm) -> None:
     done = helm.try_template(fixture.values)

@@ -16,14 +16,14 @@ import time
 import urllib.request
 from typing import TYPE_CHECKING
 
+import pytest
+
 from exporter.cli import demo
 from exporter.simulator import Simulator
 from tests.support.scrape import Scrape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pytest
 
     from tests.support.commands import Ran
 
@@ -42,6 +42,7 @@ ADDRESS = r"http://127\.0\.0\.1:[0-9]+"
 PATIENCE_SECONDS = 30.0
 
 
+@pytest.mark.slow
 async def test_it_serves_metrics_within_seconds_and_ends_with_control_c() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-m", "exporter", "demo", "--web.listen-address=127.0.0.1:0"),

@@ -248,6 +248,7 @@ async def test_a_retry_may_come_after_the_interval(
     assert ran.err == "main: rate limited by the API (HTTP 429); waiting 1 s\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_a_terminal", [True, False])
 async def test_a_pause_is_told_once_and_leaves_the_progress_bar_whole(
     simulator: Simulator, tmp_path: Path, on_a_terminal: bool
@@ -359,6 +360,7 @@ def test_a_choice_that_is_none(call: Callable[..., Ran]) -> None:
     assert "argument --output: invalid choice: 'yaml'" in ran.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_a_terminal", [True, False])
 async def test_a_progress_bar_is_for_terminals(simulator: Simulator, tmp_path: Path, on_a_terminal: bool) -> None:
     simulator.latency_seconds = 0.05
@@ -377,6 +379,7 @@ async def test_a_progress_bar_is_for_terminals(simulator: Simulator, tmp_path: P
     assert len(out.splitlines()) == 13
 
 
+@pytest.mark.slow
 async def test_control_c_ends_it_without_a_traceback(simulator: Simulator, tmp_path: Path) -> None:
     simulator.faults.add(Fault(FaultKind.STALL_BEFORE_HEADERS))
     path = write(tmp_path, simulator, entry("slow", simulator.add_factor()), timeout="60s")

@@ -11,9 +11,9 @@ import pytest
 
 from exporter.cli import healthcheck
 from exporter.cli.healthcheck import DEFAULT_URL, ask, configured_url
+from tests.support.ipv6 import needs_ipv6
 from tests.support.running_exporter import LeapingClock
 from tests.support.served_exporter import serving
-from tests.web.server.test_sockets import needs_ipv6
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -198,6 +198,7 @@ def test_notices_go_to_the_log(call: Callable[..., Ran], tmp_path: Path, monkeyp
     assert refused == "web.listen_address: made up"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
 async def test_it_serves_on_each_address_until_the_signal(path: str, ending: signal.Signals) -> None:
     process = await asyncio.create_subprocess_exec(

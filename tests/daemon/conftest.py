@@ -1,11 +1,6 @@
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import socket
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,24 +8,7 @@ import pytest
 from exporter.simulator import Simulator
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-STEADY = {"factors": 1000, "interval": 10, "latency": 0.05, "seconds": 22}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def steady_process(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str] | None]:
-    """The steady load of test_steady.py, measured beside the other tests: it takes 22 s, most of it waiting."""
-    if not any(item.path.name == "test_steady.py" for item in request.session.items):
-        yield None
-        return
-    flags = [f"--{name}={value}" for name, value in STEADY.items()]
-    command = [sys.executable, "-m", "benchmarks.steady", "--json", *flags]
-    root = request.config.rootpath
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root, start_new_session=True) as process:
-        yield process
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # it and its exporter, where nobody waited for its end
+    from collections.abc import AsyncIterator
 
 
 @pytest.fixture

@@ -115,6 +115,7 @@ def accounts_of(simulator: Simulator, unseen: Simulator, no_such_host: str) -> d
     }
 
 
+@pytest.mark.slow
 async def test_neither_password_nor_identity_is_found_anywhere(
     tmp_path: Path, logged: Callable[..., io.StringIO], no_such_host: str
 ) -> None:

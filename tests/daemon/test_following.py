@@ -18,6 +18,7 @@ INTERVAL_SECONDS = 1.0
 CHANGES = "twilio_verify_factor_status_changes_total"
 
 
+@pytest.mark.slow
 async def test_a_flip_shows_within_the_interval_and_two_seconds(simulator: Simulator, tmp_path: Path) -> None:
     factor = simulator.add_factor()
     other = simulator.add_factor()

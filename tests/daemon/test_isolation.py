@@ -60,6 +60,7 @@ async def test_two_daemons_in_one_process_share_nothing(simulator: Simulator, tm
         assert await one.status("/-/healthy") == 200
 
 
+@pytest.mark.slow
 async def test_twenty_lives_leave_nothing_behind(
     simulator: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

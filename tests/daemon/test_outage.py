@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CLAIMS = ("verified", "exists", "created_timestamp_seconds", "updated_timestamp_seconds")
 
 
+@pytest.mark.slow
 async def test_an_outage_is_told_and_survived(
     simulator: Simulator, tmp_path: Path, logged: Callable[..., io.StringIO]
 ) -> None:

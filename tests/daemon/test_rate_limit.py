@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from exporter.simulator import Fault, FaultKind
 from tests.support.config_files import account_of, entry, write_config
 from tests.support.running_exporter import LeapingClock, running
@@ -17,6 +19,7 @@ RETRY_AFTER_SECONDS = 2
 TOGETHER_SECONDS = 0.25  # requests that were under way when the 429 arrived are no calls in the pause
 
 
+@pytest.mark.slow
 async def test_a_429_pauses_the_account_for_as_long_as_it_says(simulator: Simulator, tmp_path: Path) -> None:
     limited = simulator.add_factor()
     others = [simulator.add_factor() for _ in range(5)]

@@ -32,6 +32,7 @@ def write_csv(path: Path, factors: Iterable[SimulatedFactor]) -> None:
         writer.writerows((factor.service_sid, factor.identity, factor.sid) for factor in factors)
 
 
+@pytest.mark.slow
 async def test_a_wrong_password_pauses_the_account_until_its_file_is_corrected(
     simulator: Simulator, tmp_path: Path, logged: Callable[..., io.StringIO]
 ) -> None:
@@ -157,6 +158,7 @@ async def test_a_password_file_that_vanishes_is_told_once_and_harms_nobody(
     assert log.getvalue().count(" level=error ") == 1
 
 
+@pytest.mark.slow
 async def test_one_factor_that_is_forbidden_stops_nobody(
     simulator: Simulator, tmp_path: Path, logged: Callable[..., io.StringIO]
 ) -> None:

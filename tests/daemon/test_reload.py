@@ -35,6 +35,7 @@ def quick_watch(monkeypatch: pytest.MonkeyPatch, brisk: None) -> None:
     monkeypatch.setattr("exporter.daemon.jobs.WATCH_SECONDS", 0.1)
 
 
+@pytest.mark.slow
 async def test_factors_come_go_and_change_at_one_moment(simulator: Simulator, tmp_path: Path, brisk: None) -> None:
     accounts = {"main": account_of(simulator)}
     one, two, three, four = (simulator.add_factor() for _ in range(4))
@@ -130,6 +131,7 @@ async def test_an_answer_for_another_identity_is_dropped_and_the_factor_looked_a
         await exporter.shows(lambda page: page.factor("verified", "one") == 1, within=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bad", "complaint"),
     [
@@ -255,6 +257,7 @@ async def test_new_credentials_end_a_pause(simulator: Simulator, tmp_path: Path,
         assert page.value("twilio_verify_credentials_valid") == 1
 
 
+@pytest.mark.slow
 async def test_another_address_takes_over_and_what_the_old_one_still_says_is_dropped(
     simulator: Simulator, tmp_path: Path, brisk: None
 ) -> None:
@@ -329,6 +332,7 @@ async def test_a_reload_does_not_make_it_start_again(simulator: Simulator, tmp_p
         assert await exporter.status("/-/ready") == 200
 
 
+@pytest.mark.slow
 async def test_a_paused_factor_shows_its_info_alone_and_comes_back(
     simulator: Simulator, tmp_path: Path, brisk: None
 ) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.proofs.reload_storm import storm
+
+pytestmark = pytest.mark.slow
 
 
 async def test_no_scrape_fails_or_is_torn_and_nothing_leaks() -> None:

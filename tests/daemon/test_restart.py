@@ -50,6 +50,7 @@ def series(page: str, *families: str) -> list[str]:
     )
 
 
+@pytest.mark.slow
 async def test_the_series_are_there_at_once_and_the_api_is_not_stormed(simulator: Simulator, world: Path) -> None:
     before, stopped = await first_run(world)
     asked = simulator.calls.total

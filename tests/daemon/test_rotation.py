@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from exporter.simulator import Simulator
 
+pytestmark = pytest.mark.slow
+
 ROTATIONS = "twilio_verify_api_client_rotations_total"
 
 

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.config import ConfigError, load
-from tests.cli.test_plan import ACCOUNT
 from tests.support.config_files import entry, write_config
 from tests.support.running_exporter import running
+from tests.support.served_exporter import ACCOUNT_SID
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.simulator import Simulator
 
+ACCOUNT = {"account_sid": ACCOUNT_SID, "password": "made-up"}
 SHARDS = 3
 
 

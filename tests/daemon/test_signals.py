@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from exporter.simulator import Simulator
 
+pytestmark = pytest.mark.slow
+
 SHUTDOWN_SECONDS = 1.0
 SLACK_SECONDS = 4.0
 

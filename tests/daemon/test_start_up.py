@@ -8,6 +8,8 @@ import signal
 import socket
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.config_files import account_of, entry, write_config
 from tests.support.running_exporter import PATIENCE_SECONDS, Process, spawn
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.simulator import Simulator
+
+pytestmark = pytest.mark.slow
 
 
 async def refusal(path: Path, *flags: str) -> str:

@@ -1,32 +1,40 @@
-"""A steady load over real sockets, the exporter a process of its own; the benchmark itself runs longer."""
+"""A steady load over real sockets, the exporter a process of its own; the benchmark itself runs longer.
+
+How even the load is from second to second is tested in virtual time (tests/polling/test_hour.py): here it
+depends on what else the machine does.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from pathlib import Path
 
-from tests.daemon.conftest import STEADY
+import pytest
 
-if TYPE_CHECKING:
-    import subprocess
+from tests.support.processes import PATIENCE_SECONDS, popen
 
-PATIENCE_SECONDS = 60.0
-TICK_SECONDS = 1.0
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+FACTORS, INTERVAL_SECONDS, SECONDS = 1000, 10, 22
 
 
-def test_a_thousand_factors_are_each_fetched_in_time(steady_process: subprocess.Popen[str]) -> None:
-    told, _ = steady_process.communicate(timeout=PATIENCE_SECONDS)
-    assert steady_process.returncode == 0
-    steady = json.loads(told)
-    assert steady["missed"] == 0, told
-    assert steady["failures"] == 0, told
+def test_a_thousand_factors_are_each_fetched_in_their_interval() -> None:
+    flags = (f"--factors={FACTORS}", f"--interval={INTERVAL_SECONDS}", "--latency=0.05", f"--seconds={SECONDS}")
+    command = (sys.executable, "-m", "benchmarks.steady", "--json", *flags)
+    with popen(*command, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0
+    steady = json.loads(output)
+    assert steady["missed"] == 0, output
+    assert steady["failures"] == 0, output
     fewest, most = steady["looks"]
-    assert fewest >= 2, told
-    assert most <= 3, told
-    assert steady["lag"][1] < 1.5, told
-    assert steady["histogram_lag"][1] < 2 * TICK_SECONDS, told
-    least, mean, greatest = steady["calls_per_second"]
-    assert abs(mean - STEADY["factors"] / STEADY["interval"]) < 0.1 * mean, told
-    assert greatest <= 2 * mean, told
-    assert least >= mean / 2, told
-    assert steady["cpu_seconds_a_fetch"] < 0.01, told
+    assert fewest >= 2, output
+    assert most <= fewest + 2, output
+    assert steady["lag"][1] < INTERVAL_SECONDS / 2, output
+    assert steady["histogram_lag"][1] < INTERVAL_SECONDS / 2, output
+    _, mean, _ = steady["calls_per_second"]
+    assert abs(mean - FACTORS / INTERVAL_SECONDS) < 0.2 * mean, output
+    assert steady["cpu_seconds_a_fetch"] < 0.01, output

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from exporter.simulator import Simulator
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_SECONDS = 60.0
 HEALTH_LINE = re.compile(r'msg="listening for health checks" address=(\S+)')
 FACTORS, SCRAPERS, ROUNDS = 40, 20, 3

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -26,6 +27,8 @@ from tests.support.factors import factor
 
 if TYPE_CHECKING:
     from exporter.watched import FactorKey, WatchedFactor
+
+pytestmark = pytest.mark.slow
 
 P = "twilio_verify_factor_"
 STALE_AFTER = 2

@@ -15,8 +15,8 @@ from exporter.web.server.connections import Stage
 from tests.external.test_prometheus import PATIENCE_SECONDS, binary_of, prometheus
 from tests.support.certificates import CLIENT_NAME, Certificates
 from tests.support.https_exporter import MUTUAL, behind, client_context, get, handshake
+from tests.support.passwords import HASHED, PASSWORD, header
 from tests.support.running_exporter import until
-from tests.web.server.test_basicauth import HASHED, PASSWORD, header
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,6 +7,8 @@ import math
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.factors import factors
 from tests.support.polling_harness import Rig
 from tests.support.virtual_time import run_virtual
@@ -26,6 +28,7 @@ async def an_hour() -> Rig:
     return rig
 
 
+@pytest.mark.slow
 def test_an_hour_of_a_thousand_factors() -> None:
     rig = run_virtual(an_hour())
     calls = rig.client.calls

@@ -290,6 +290,7 @@ async def test_a_client_that_brings_no_answers_is_replaced_and_what_is_under_way
     assert {rig.last(key).what for key in rig.keys} == {Status.VERIFIED}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", [Reason.TIMEOUT, Reason.CONNECT, Reason.DNS, Reason.TLS, Reason.INTERNAL])
 @in_virtual_time
 async def test_an_outage_does_not_churn(reason: Reason) -> None:

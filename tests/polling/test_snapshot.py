@@ -14,30 +14,8 @@ from exporter.polling.ledger import Ledger, LedgerPolicy
 from exporter.polling.snapshot import FactorSnapshot, snapshot_of
 from exporter.verify.outcome import Answer, Reason, Status
 from tests.support.factors import factor, key, outcome
+from tests.support.snapshots import NOW, snapshots
 
-NOW = 1_800_000_000.0
-
-times = st.floats(NOW - 1e8, NOW).map(lambda seconds: round(seconds, 3))
-numbers = st.floats(0, 1e9)
-snapshots = st.builds(
-    FactorSnapshot,
-    status=st.sampled_from(Status),
-    answered_seconds=times,
-    answered_interval_seconds=numbers,
-    last_verified_seconds=st.none() | times,
-    unverified_since_seconds=st.none() | times,
-    up=st.none() | st.booleans(),
-    failures=st.integers(0, 2**40),
-    duration_seconds=st.none() | numbers,
-    created_seconds=st.none() | numbers,
-    updated_seconds=st.none() | numbers,
-    factor_type=st.sampled_from(["", "push", "totp"]),
-    entity_sid=st.sampled_from(["", "YE" + "0" * 32]),
-    slowed=st.booleans(),
-    withdrawn=st.booleans(),
-    entity=st.text(max_size=20),
-    gone_since_seconds=st.none() | times,
-)
 junk = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

@@ -129,6 +129,7 @@ class Watch:
         assert record.interval_seconds <= 900 * account.stretch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1])
 @in_virtual_time
 async def test_six_hours_of_faults(seed: int) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+
 from exporter.verify.outcome import Reason, Status
 from tests.support.proofs.fault_matrix import RATE_LIMITS, ROWS, Row
 from tests.support.proofs.fault_matrix_report import matrix_table
@@ -120,6 +122,7 @@ def _log(seen: Seen) -> Iterator[str]:
         yield f"a pause is told: {pauses}"
 
 
+@pytest.mark.slow
 def test_every_row_is_as_declared(seen: Mapping[str, Seen]) -> None:
     assert {name: found for name in seen if (found := list(faults(seen[name])))} == {}
     assert len(seen) == len(ROWS) + len(RATE_LIMITS) >= 80
@@ -139,6 +142,7 @@ def test_the_table_is_what_the_generator_writes() -> None:
     assert section(text, "fault-matrix") == matrix_table(), "run: python -m tests.reliability"
 
 
+@pytest.mark.slow
 def test_a_row_that_lies_is_found(seen: Mapping[str, Seen]) -> None:
     """The judge itself: a row of another kind is never as declared."""
     ok = seen["connection refused"]

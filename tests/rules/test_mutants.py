@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.support.fixtures import Program
 
-pytestmark = pytest.mark.external
+pytestmark = [pytest.mark.external, pytest.mark.slow]
 
 GROUPS: dict[str, list[dict[str, Any]]] = {
     group.name.removeprefix("twilio-verify-"): yaml.safe_load(rules_document([group], Settings()))["groups"][0][

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.support.proofs import socket_soak as sockets
 from tests.support.proofs import virtual_day as day
 from tests.support.proofs.reliability_page import ROOT, section
 from tests.support.proofs.soak_report import NUMBERS, soak_table
+
+pytestmark = pytest.mark.slow
 
 
 def test_hours_of_polling_in_virtual_time() -> None:

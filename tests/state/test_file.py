@@ -19,8 +19,8 @@ from exporter.state import file as statefile
 from exporter.state.file import StateFileError, read, sweep, write
 from exporter.verify.outcome import Status
 from exporter.watched import FactorKey
-from tests.polling.test_snapshot import NOW, snapshots
 from tests.support.factors import key
+from tests.support.snapshots import NOW, snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -75,6 +75,7 @@ def test_it_has_the_sums_of_the_lock(bill: dict[str, Any]) -> None:
     assert sums == {package.name: set(package.sha256) for package in locked(PROJECT / "requirements.lock", LINUX)}
 
 
+@pytest.mark.slow
 def test_another_reader_of_the_lock_finds_the_same(bill: dict[str, Any]) -> None:
     told = subprocess.run(
         [sys.executable, "-m", "cyclonedx_py", "requirements", "requirements.lock", "--output-reproducible"],

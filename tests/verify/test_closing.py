@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("each_transport")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["resolving", "handshake", "headers", "body"])
 async def test_closing_ends_a_request_under_way_at_once(
     watched: WatchedFactor, authority: Authority, monkeypatch: pytest.MonkeyPatch, stage: str

@@ -266,6 +266,7 @@ async def test_a_broken_kept_alive_connection_brings_no_second_request(
 # Too slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "behave",
     [

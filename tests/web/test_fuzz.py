@@ -9,6 +9,8 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from exporter.simulator import Simulator
 from exporter.web.probe import FACTOR
 from tests.support.config_files import account_of, entry, write_config
@@ -16,8 +18,6 @@ from tests.support.running_exporter import becomes, running
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 SEED = 20260101
 EXAMPLES = 30
@@ -61,6 +61,7 @@ async def fuzz(url: str, folder: Path) -> tuple[int, str]:
     return process.returncode, told.decode("utf-8", "replace")
 
 
+@pytest.mark.slow
 async def test_a_fuzzer_finds_no_fault(tmp_path: Path, log_level: None, caplog: pytest.LogCaptureFixture) -> None:
     async with Simulator(seed=7) as simulator:
         names = [FACTOR.example, "ops on call", "a/b", "ünï", "paused"]

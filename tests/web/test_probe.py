@@ -106,6 +106,7 @@ async def test_a_fetch_that_fails_claims_nothing_new(world: World) -> None:
     assert page.factor("fetch_failures_total", "push") == 1
 
 
+@pytest.mark.slow
 async def test_an_answer_comes_in_the_scrapers_time_and_the_fetch_goes_on(world: World) -> None:
     world.simulator.faults.add(Fault(FaultKind.LATENCY, seconds=2.0))
     before = world.calls

@@ -43,6 +43,7 @@ async def house(tmp_path: Path) -> AsyncIterator[ServedExporter]:
         yield served
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("query", "names"),
     [

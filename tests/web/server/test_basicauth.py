@@ -13,18 +13,12 @@ import bcrypt
 from exporter.web.health import HEALTH_PATHS
 from exporter.web.server.basicauth import MOST_KEPT, MOST_WAITING, BasicAuth, BusyError, credentials
 from tests.support.https_exporter import PAIR, behind, client_context, get
+from tests.support.passwords import HASHED, PASSWORD, header
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
-
-PASSWORD = "correct horse"
-HASHED = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
-
-
-def header(name: str, password: str) -> str:
-    return f"Basic {base64.b64encode(f'{name}:{password}'.encode()).decode()}"
 
 
 class Counted:

@@ -178,6 +178,7 @@ def beside(tmp_path_factory: pytest.TempPathFactory, errors: Errors) -> Iterator
     assert errors.told == []
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @example([b"GET /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n"])
 @example([b"GET / HTTP/1.1\r\nHost: x\r\nExpect: 200-stop\r\n\r\n"])
@@ -193,6 +194,7 @@ def test_no_bytes_make_an_error_of_the_server_s_own(beside: Beside, errors: Erro
     assert errors.told == []
 
 
+@pytest.mark.slow
 def test_nothing_stays_of_them(beside: Beside) -> None:
     before = settled(beside)
     for number in range(100):

@@ -14,20 +14,10 @@ from aiohttp import web
 
 from exporter.config.addresses import ListenAddress
 from exporter.web.server.sockets import ListenError, WebServer
+from tests.support.ipv6 import needs_ipv6
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-
-
-def has_ipv6() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
 
 
 @pytest.fixture
