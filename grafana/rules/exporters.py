@@ -1,4 +1,4 @@
-"""The rules of the exporter itself: who watches the watcher."""
+"""Rules about the exporter itself: scrapes, scheduler, watchlist, reloads, shards."""
 
 from __future__ import annotations
 
@@ -17,160 +17,161 @@ LATE_SECONDS = 60.0
 
 
 def exporter_group(settings: Settings) -> Group:
-    """Return the group of the exporter."""
+    """Return the rules about the exporter itself."""
     return Group(
         "twilio-verify-exporters",
         (
-            _total(settings),
-            *_reached(settings),
-            *_scheduled(settings),
-            *_watchlist(settings),
-            *_operated(settings),
-            _coverage(settings),
+            _watchlist_total(settings),
+            *_scrape_alerts(settings),
+            *_schedule_alerts(settings),
+            *_watchlist_alerts(settings),
+            *_operation_alerts(settings),
+            _shard_coverage(settings),
         ),
     )
 
 
 def watchdog_group(_settings: Settings) -> Group:
-    """Return the group of the alert that always fires: its silence tells that alerting itself is broken."""
+    """Return the group with the alert that always fires; it stops only when alerting itself is broken."""
     watchdog = Alert(
         "Watchdog",
         "vector(1)",
         Severity.NONE,
-        when="always; for a dead man's switch outside",
-        summary="Alerting works.",
-        description="This alert always fires. Route it to a service that pages when it stops coming: then "
-        "Prometheus, Alertmanager or the way between them is broken.",
+        when="always; for an external dead man's switch",
+        summary="The alerting pipeline works.",
+        description="This alert always fires. Route it to an external service that pages when it stops arriving: "
+        "Prometheus, Alertmanager or the connection between them is down then.",
         dashboard=Dashboard.OVERVIEW,
     )
     return Group("twilio-verify-watchdog", (watchdog,))
 
 
-def _total(settings: Settings) -> Recording:
-    # Each exporter's own estimate of the whole: right with replicas, while shards roll, and while one is away.
+def _watchlist_total(settings: Settings) -> Recording:
+    # The average of the exporters' estimates: correct with replicas, during a rollout and while a shard is down.
     return Recording(
         WATCHLIST_TOTAL,
         f"avg {settings.without()} "
         f"(last_over_time({WATCHLIST_FACTORS.name}[5m]) * last_over_time({SHARDS.name}[5m]))",
-        "The factors of the whole watchlist, over all shards.",
+        "Number of factors in the whole watchlist, across all shards.",
     )
 
 
-def _reached(settings: Settings) -> tuple[Alert, ...]:
+def _scrape_alerts(settings: Settings) -> tuple[Alert, ...]:
     return (
         Alert(
             "ExporterDown",
-            f"max {settings.without()} (up{{{settings.of_job}}}) == 0",
+            f"max {settings.without()} (up{{{settings.job_matcher}}}) == 0",
             Severity.CRITICAL,
             pending="5m",
             when="no target of the exporter's job can be scraped",
-            summary="The exporter can't be scraped.",
-            description="No target of job {{ $labels.job }} answers Prometheus: nothing new is known of any "
-            "factor. Alerts of factors end after 15 minutes though nothing was mended.",
+            summary="The exporter is down or unreachable.",
+            description="Prometheus can't scrape any target of job {{ $labels.job }}, so no factor status is "
+            "updated. Factor alerts resolve after 15 minutes although nothing was fixed.",
         ),
         Alert(
             "ExporterAbsent",
-            f"absent(up{{{settings.of_job}}})",
+            f"absent(up{{{settings.job_matcher}}})",
             Severity.CRITICAL,
             pending="10m",
             when="Prometheus has no target of the exporter's job",
-            summary="Prometheus knows no exporter.",
-            description="Prometheus has no target of job {{ $labels.job }}: the exporter is not running, or the "
-            "scrape configuration does not find it.",
+            summary="Prometheus has no exporter to scrape.",
+            description="Prometheus has no target for job {{ $labels.job }}: the exporter is not deployed, or the "
+            "scrape configuration does not discover it.",
         ),
     )
 
 
-def _scheduled(settings: Settings) -> tuple[Alert, ...]:
+def _schedule_alerts(settings: Settings) -> tuple[Alert, ...]:
     def started(suffix: str, *more: str) -> str:
         return f"sum {settings.without(*more)} (increase({SCHEDULE_LAG.name}_{suffix}[15m]))"
 
-    punctual = started(f'bucket{{le="{LATE_SECONDS}"}}', "le")
+    on_time = started(f'bucket{{le="{LATE_SECONDS}"}}', "le")
     return (
         Alert(
             "SchedulerStalled",
             f"time() - min {settings.without()} ({LAST_TICK.name}) > 120",
             Severity.CRITICAL,
             pending="2m",
-            when="an exporter answers Prometheus, but its scheduler has not ticked for 2 minutes",
-            summary="The scheduler of the exporter stands still.",
-            description="An exporter of job {{ $labels.job }} has not begun a fetch for {{ $value | "
-            "humanizeDuration }}: what it shows is growing old.",
+            when="an exporter can be scraped, but its scheduler has not run for 2 minutes",
+            summary="The exporter's scheduler has stalled.",
+            description="The scheduler of an exporter of job {{ $labels.job }} last ran {{ $value | "
+            "humanizeDuration }} ago. No factor is polled, and all statuses are getting old.",
         ),
         Alert(
             "ScheduleLagging",
             f"""\
-({started("count")} - {punctual} >= 10)
+({started("count")} - {on_time} >= 10)
 /
 {started("count")}
 > 0.1""",
             Severity.WARNING,
             pending="15m",
-            when="more than 10 % of the fetches start over a minute late, ten or more in number",
+            when="more than 10% of fetches, and at least 10, start over a minute late",
             summary="Fetches start late.",
-            description="{{ $value | humanizePercentage }} of the fetches of job {{ $labels.job }} start over a "
-            "minute late: changes are seen later than the intervals promise.",
+            description="{{ $value | humanizePercentage }} of the fetches of job {{ $labels.job }} start more than "
+            "a minute late, so status changes are detected late. Check the request budget, Twilio's latency "
+            "and CPU.",
         ),
     )
 
 
-def _watchlist(settings: Settings) -> tuple[Alert, ...]:
+def _watchlist_alerts(settings: Settings) -> tuple[Alert, ...]:
     return (
         Alert(
             "WatchlistEmpty",
             f"max {settings.without()} (last_over_time({WATCHLIST_FACTORS.name}[5m])) == 0",
             Severity.CRITICAL,
             pending="15m",
-            when="the exporter watches no factor at all",
-            summary="The exporter watches nothing.",
-            description="No exporter of job {{ $labels.job }} has a factor to watch: the watchlist is empty, not "
-            "mounted, or all of it is paused.",
+            when="the exporter watches no factors",
+            summary="The exporter watches no factors.",
+            description="No exporter of job {{ $labels.job }} has a factor to watch: the watchlist is empty or not "
+            "mounted, or all its factors are paused.",
         ),
         Alert(
             "WatchlistShrank",
             f"{WATCHLIST_TOTAL} < 0.8 * max_over_time({WATCHLIST_TOTAL}[1h])",
             Severity.WARNING,
             pending="10m",
-            when="a fifth of the watchlist went within an hour",
-            summary="The watchlist shrank.",
-            description="Job {{ $labels.job }} watches {{ $value | humanize }} factors, over a fifth less than "
-            "within the last hour. Nobody is told of a factor that is not watched.",
+            when="the watchlist shrank by more than 20% within an hour",
+            summary="The watchlist shrank by more than 20%.",
+            description="Job {{ $labels.job }} now watches {{ $value | humanize }} factors, over 20% fewer than at "
+            "its peak in the last hour. Removed factors raise no alerts: check that this was intended.",
             dashboard=Dashboard.OVERVIEW,
         ),
     )
 
 
-def _operated(settings: Settings) -> tuple[Alert, ...]:
+def _operation_alerts(settings: Settings) -> tuple[Alert, ...]:
     return (
         Alert(
             "ConfigReloadFailed",
             f"min {settings.without()} (last_over_time({CONFIG_RELOAD_SUCCESSFUL.name}[5m])) == 0",
             Severity.WARNING,
             pending="10m",
-            when="the exporter refused a new configuration and goes on with the old one",
-            summary="The exporter refused its new configuration.",
-            description="An exporter of job {{ $labels.job }} refused the configuration or the watchlist as they "
-            "are now, and goes on with the ones before.",
+            when="the exporter refused a configuration reload and keeps the previous configuration",
+            summary="The exporter refused to reload its configuration.",
+            description="An exporter of job {{ $labels.job }} refused the current configuration or watchlist and "
+            "keeps the previous one. Its log and the check command list the errors.",
         ),
         Alert(
             "ExporterRestarting",
-            f"max {settings.without()} (changes(process_start_time_seconds{{{settings.of_job}}}[30m])) > 2",
+            f"max {settings.without()} (changes(process_start_time_seconds{{{settings.job_matcher}}}[30m])) > 2",
             Severity.WARNING,
             keep_firing="15m",
-            when="an exporter started three times or more within 30 minutes",
-            summary="The exporter keeps restarting.",
+            when="an exporter started at least three times within 30 minutes",
+            summary="The exporter restarts repeatedly.",
             description="An exporter of job {{ $labels.job }} started {{ $value | humanize }} times within 30 "
-            "minutes.",
+            "minutes. Check the end of its previous log for the cause.",
         ),
     )
 
 
-def _coverage(settings: Settings) -> Alert:
+def _shard_coverage(settings: Settings) -> Alert:
     def shards(operator: str) -> str:
         return f"{operator} {settings.without()} (last_over_time({SHARDS.name}[5m]))"
 
-    # Pending for longer than a change of the number of shards takes, in which each pod is seen for 5 minutes more.
-    # Where the exporters disagree, the second half tells: then it does not matter which number the first one takes.
+    # Pending for longer than a rollout takes: last_over_time shows a replaced pod for another 5 minutes.
+    # When exporters disagree, the second half matches, so avg() in the first half need not be meaningful then.
     present = f"count without (shard) (group {settings.without()} (present_over_time({SHARD_INFO.name}[5m])))"
     return Alert(
         "ShardCoverage",
@@ -181,7 +182,7 @@ or
         Severity.CRITICAL,
         pending="20m",
         when="a shard has no exporter, or the exporters disagree on the number of shards",
-        summary="A part of the watchlist is watched by nobody.",
-        description="The exporters of job {{ $labels.job }} do not cover all shards, or disagree on their number "
-        "(seen: {{ $value | humanize }}): some factors may be watched by nobody.",
+        summary="Part of the watchlist is not watched.",
+        description="The exporters of job {{ $labels.job }} do not cover every shard or disagree on the number of "
+        "shards (seen: {{ $value | humanize }}), so some factors may not be polled.",
     )

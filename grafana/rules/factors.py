@@ -1,7 +1,7 @@
-"""The rules of single factors: exactly one alert for each that is not as it should be.
+"""Rules about single factors: exactly one alert for each factor that needs attention.
 
-All of them match on whole label sets: a factor's own labels (``team``) reach the alert, and factors need not have
-the same ones.
+Every rule matches on the whole label set, so the labels that the watchlist gives a factor (``team``) reach its
+alert, and factors may have different labels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Twilio may delete an unverified factor 1 to 24 hours after its creation: https://www.twilio.com/docs/api/errors/60318
 ABANDONED_SECONDS = 20 * 3600
 LOOK_BACK = "5m"
-MEMORY = "10m"
+KEPT = "10m"
 
 
 def _recorded(family: Family, operation: str) -> str:
@@ -42,7 +42,7 @@ _FACTOR = 'Factor "{{ $labels.factor }}" (account {{ $labels.account }}, service
 
 
 def group(settings: Settings) -> Group:
-    """Return the group of the factors."""
+    """Return the rules about single factors."""
     return Group("twilio-verify-factors", (*_recordings(settings), *_alerts()))
 
 
@@ -52,26 +52,26 @@ def _recordings(settings: Settings) -> tuple[Recording, ...]:
 
     def last_known(family: Family) -> str:
         name = _recorded(family, "last_known")
-        return f"{last(family)}\nor\n(last_over_time({name}[{MEMORY}]) and present_over_time({WATCHED}[{MEMORY}]))"
+        return f"{last(family)}\nor\n(last_over_time({name}[{KEPT}]) and present_over_time({WATCHED}[{KEPT}]))"
 
     return (
         Recording(
             WATCHED,
             last(FACTOR_INTERVAL),
-            "The factors that are watched, by their interval. What was known of one is kept while it is here.",
+            "Polling interval of each watched factor. The last known values below are kept while it exists.",
         ),
-        Recording(EXISTS, last_known(FACTOR_EXISTS), "The last known answer: 1, or 0 after a 404."),
+        Recording(EXISTS, last_known(FACTOR_EXISTS), "Last known existence: 1, or 0 after a 404."),
         Recording(
             VERIFIED,
             f"(\n{_indented(last_known(FACTOR_VERIFIED))}\n)\nunless\n{EXISTS} == 0",
-            "The last known status: 1 verified, 0 unverified; none after a 404.",
+            "Last known status: 1 verified, 0 unverified, absent after a 404.",
         ),
         Recording(
             LAST_VERIFIED,
             last_known(FACTOR_LAST_VERIFIED),
-            "When the factor was last seen verified, also where an exporter without a state file has forgotten it.",
+            "When the factor was last seen verified; survives restarts of an exporter without a state file.",
         ),
-        Recording(CREATED, last_known(FACTOR_CREATED), "When the factor was created, as last known."),
+        Recording(CREATED, last_known(FACTOR_CREATED), "Last known creation time of the factor."),
     )
 
 
@@ -84,10 +84,10 @@ def _alerts() -> tuple[Alert, ...]:
             f"{LAST_VERIFIED} and {VERIFIED} == 0",
             Severity.CRITICAL,
             pending="2m",
-            when="a factor that was verified is unverified",
-            summary="A factor that was verified is unverified.",
-            description=f"{_FACTOR} was last seen verified at {{{{ $value | humanizeTimestamp }}}} and the last "
-            "answer says unverified: it can't approve anything until its user verifies it again.",
+            when="a factor that was verified is now unverified",
+            summary="A verified factor became unverified.",
+            description=f"{_FACTOR} was last seen verified at {{{{ $value | humanizeTimestamp }}}} and is now "
+            "unverified. It can't approve anything until its user verifies it again.",
             dashboard=Dashboard.FACTOR,
             variables=_ONE_FACTOR,
         ),
@@ -96,10 +96,10 @@ def _alerts() -> tuple[Alert, ...]:
             f"{unverified}\nunless\n{old}",
             Severity.CRITICAL,
             pending="15m",
-            when="a factor was never seen verified and is younger than 20 h",
+            when="a factor was never seen verified and is at most 20 hours old",
             summary="A factor has not been verified yet.",
-            description=f"{_FACTOR} exists but was never seen verified: its enrolment is not finished, and it "
-            "can't approve anything. Twilio may delete it within a day of its creation.",
+            description=f"{_FACTOR} exists but was never seen verified, so it can't approve anything. Ask its "
+            "owner to finish the enrolment: Twilio may delete it within a day of its creation.",
             dashboard=Dashboard.FACTOR,
             variables=_ONE_FACTOR,
         ),
@@ -108,10 +108,10 @@ def _alerts() -> tuple[Alert, ...]:
             f"{LAST_VERIFIED} and {EXISTS} == 0",
             Severity.CRITICAL,
             pending="15m",
-            when="a factor that was verified is gone: the API answers 404",
-            summary="A factor that was verified is gone.",
-            description=f"{_FACTOR} was last seen verified at {{{{ $value | humanizeTimestamp }}}}; now the API "
-            "answers 404: it was deleted, or the watchlist names the wrong place.",
+            when="a factor that was verified no longer exists (404)",
+            summary="A verified factor no longer exists.",
+            description=f"{_FACTOR} was last seen verified at {{{{ $value | humanizeTimestamp }}}}, and the API "
+            "now answers 404. It was deleted, or its watchlist entry is wrong.",
             dashboard=Dashboard.FACTOR,
             variables=_ONE_FACTOR,
         ),
@@ -120,10 +120,10 @@ def _alerts() -> tuple[Alert, ...]:
             f"({EXISTS} == 0 unless {LAST_VERIFIED})\nor\n({unverified} and {old})",
             Severity.WARNING,
             pending="15m",
-            when="a factor was never seen verified, and is gone or older than 20 h",
-            summary="The enrolment of a factor was abandoned.",
-            description=f"{_FACTOR} was never seen verified and is gone, or was created more than 20 hours ago: "
-            "Twilio may have deleted it. Its user must enrol anew, or the watchlist drop it.",
+            when="a factor was never seen verified and is gone (404) or more than 20 hours old",
+            summary="A factor's enrolment was abandoned.",
+            description=f"{_FACTOR} was never seen verified and is gone or more than 20 hours old; Twilio may "
+            "have deleted it. Enrol its user again, or remove it from the watchlist.",
             dashboard=Dashboard.FACTOR,
             variables=_ONE_FACTOR,
         ),

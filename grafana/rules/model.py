@@ -1,4 +1,4 @@
-"""A rule, a group of rules, and what a site may set in them."""
+"""Rules, groups of rules, and the settings that a site may change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PREFIX = "TwilioVerify"
 
 
 class Severity(StrEnum):
-    """Whom an alert asks for: critical wakes people, warning waits for working hours, none is for machines."""
+    """Who must act: critical pages someone, warning can wait for working hours, none is for machines only."""
 
     CRITICAL = "critical"
     WARNING = "warning"
@@ -17,7 +17,7 @@ class Severity(StrEnum):
 
 
 class Dashboard(StrEnum):
-    """Uids of the dashboards that an alert's link leads to."""
+    """Uids of the dashboards that alerts link to."""
 
     OVERVIEW = "twilio-verify-overview"
     FACTOR = "twilio-verify-factor"
@@ -26,10 +26,10 @@ class Dashboard(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What differs from site to site; each value stands in the YAML as it is here, so that it can be replaced.
+    """Settings that differ between sites; the YAML contains each of them verbatim, so that it can be replaced.
 
-    ``dropped`` are the labels that name a process or its place and not what it watches: a pod's restart changes
-    them. ``job`` selects the exporter's targets where no metric of its own can.
+    ``dropped`` are the labels that identify a process rather than what it watches; they change when a pod restarts.
+    ``job`` selects the exporter's targets in rules that can't use a metric of the exporter.
     """
 
     dropped: tuple[str, ...] = ("instance", "pod", "container", "endpoint", "node")
@@ -38,18 +38,18 @@ class Settings:
     dashboards: str = "http://localhost:3000"
 
     def without(self, *more: str) -> str:
-        """Return the clause that aggregates the dropped labels away, and these too."""
+        """Return the clause that aggregates away the dropped labels and these."""
         return f"without ({', '.join((*self.dropped, *more))})"
 
     @property
-    def of_job(self) -> str:
+    def job_matcher(self) -> str:
         """The matcher of the exporter's targets."""
         return f'job="{self.job}"'
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A recording rule; ``meaning`` is one sentence for the documentation."""
+    """A recording rule; ``meaning`` is a sentence for docs/alerts.md."""
 
     record: str
     expr: str
@@ -57,15 +57,15 @@ class Recording:
 
     @property
     def name(self) -> str:
-        """The name that it is known by."""
+        """The name of the recorded series."""
         return self.record
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alert rule. ``name`` has no prefix, ``when`` is its condition in words, for the documentation.
+    """An alert rule; ``name`` is without prefix, ``when`` its condition in words for docs/alerts.md.
 
-    ``variables`` are labels of the alert by the variable of the dashboard that they choose.
+    ``variables`` maps dashboard variables to the alert labels that set them in the link.
     """
 
     name: str
@@ -81,23 +81,23 @@ class Alert:
 
     @property
     def full_name(self) -> str:
-        """The name as Prometheus knows it."""
+        """The name in Prometheus, with the prefix."""
         return PREFIX + self.name
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rules that are evaluated one after the other, at one moment."""
+    """Rules that Prometheus evaluates in order, at the same timestamp."""
 
     name: str
     rules: tuple[Recording | Alert, ...]
 
     @property
     def alerts(self) -> tuple[Alert, ...]:
-        """The alert rules among them."""
+        """The alert rules of the group."""
         return tuple(rule for rule in self.rules if isinstance(rule, Alert))
 
     @property
     def recordings(self) -> tuple[Recording, ...]:
-        """The recording rules among them."""
+        """The recording rules of the group."""
         return tuple(rule for rule in self.rules if isinstance(rule, Recording))

@@ -1,4 +1,4 @@
-"""The tables of docs/alerts.md."""
+"""The generated tables of docs/alerts.md."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _WRITTEN = re.compile(r"(<!-- written by python -m grafana\.rules -->\n).*?(<!--
 
 
 def filled(page: str, settings: Settings) -> str:
-    """Return the page with its two tables as they are to be: of alerts, and of recorded series."""
+    """Return the page with its two tables, alerts and recorded series, filled in."""
     tables = iter(("\n".join(_alerts(settings)), "\n".join(_recordings(settings))))
     return _WRITTEN.sub(lambda match: f"{match[1]}{next(tables)}\n{match[2]}", page)
 
 
 def _alerts(settings: Settings) -> Iterator[str]:
-    yield "| alert | severity | fires when | after |"
+    yield "| alert | severity | condition | for |"
     yield "|---|---|---|---|"
     for group in (*groups(settings), watchdog_group(settings)):
         for alert in group.alerts:
             page = f"[{alert.full_name}](runbooks/{alert.full_name}.md)"
-            yield f"| {page} | {alert.severity} | {alert.when} | {alert.pending or 'at once'} |"
+            yield f"| {page} | {alert.severity} | {alert.when} | {alert.pending or 'immediately'} |"
 
 
 def _recordings(settings: Settings) -> Iterator[str]:
-    yield "| series | what it is |"
+    yield "| series | meaning |"
     yield "|---|---|"
     for group in groups(settings):
         for recording in group.recordings:

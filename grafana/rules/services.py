@@ -1,4 +1,4 @@
-"""The rules of services, entities and accounts: what concerns many factors makes one alert."""
+"""Rules about services, entities and accounts: one alert for what affects many factors."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from exporter.polling.record import UNKNOWN
 from exporter.verify.outcome import Operation, Reason, Status
 from grafana.rules.model import Alert, Dashboard, Group, Recording, Settings, Severity
 
-# What an outage of the API, or of the way to it, looks like.
+# Failure reasons that indicate an outage of the API or of the connection to it.
 UNREACHABLE = (Reason.TIMEOUT, Reason.CONNECT, Reason.DNS, Reason.TLS, Reason.SERVER_ERROR)
-# One fetch in twenty may fail without anybody noticing: the status of a factor outlives two failures in a row.
+# One fetch in twenty may fail unnoticed: a status stays valid through two consecutive failures.
 ERROR_BUDGET = 0.05
 RATE_WINDOWS = ("5m", "30m", "1h", "6h")
 
@@ -28,30 +28,30 @@ _SERVICE = {"account": "account", "service": "service_sid"}
 
 
 def failure_ratio(window: str) -> str:
-    """Return the name of the recorded share of failed fetches."""
+    """Return the name of the series that records the ratio of failed fetches over a window."""
     return f"service:{FETCH_FAILURES.name.removesuffix('_total')}:ratio_rate{window}"
 
 
 def service_group(settings: Settings) -> Group:
-    """Return the group of services and their entities."""
+    """Return the rules about services and their entities."""
     return Group(
         "twilio-verify-services",
         (
             *_ratios(settings),
-            _without_verified(settings),
-            _not_listed(settings),
-            _stale(settings),
-            _mass(settings),
-            _burn(settings),
+            _entity_without_verified_factor(settings),
+            _entity_not_listed(settings),
+            _data_stale(settings),
+            _mass_missing(settings),
+            _error_budget_burn(settings),
         ),
     )
 
 
 def account_group(settings: Settings) -> Group:
-    """Return the group of accounts: credentials, the API, its limits and the budget."""
+    """Return the rules about accounts: credentials, API outages, rate limits and budget."""
     return Group(
         "twilio-verify-accounts",
-        (_credentials(settings), _down(settings), _rate_limited(settings), _over_budget(settings)),
+        (_credentials_invalid(settings), _api_down(settings), _rate_limited(settings), _over_budget(settings)),
     )
 
 
@@ -62,19 +62,19 @@ def _ratios(settings: Settings) -> tuple[Recording, ...]:
             f"sum {settings.without('reason')} (rate({FETCH_FAILURES.name}[{window}]))\n"
             f"/\n"
             f"sum {settings.without()} (rate({FETCHES.name}[{window}]))",
-            f"The share of a service's fetches that failed, over {window}.",
+            f"Ratio of a service's fetches that failed, over {window}.",
         )
         for window in RATE_WINDOWS
     )
 
 
-def _without_verified(settings: Settings) -> Alert:
+def _entity_without_verified_factor(settings: Settings) -> Alert:
     def count(selector: str = "") -> str:
         return f"max {settings.without('status')} (last_over_time({ENTITY_FACTORS.name}{selector}[5m]))"
 
     listed = f'{API_REQUESTS.name}{{operation="{Operation.LIST}", code="200"}}'
-    # An entity in which nothing was found at all may not have been listed yet: that takes a list that succeeded,
-    # and none of the service's that failed.
+    # An entity without any factor may not have been listed yet: it counts only if a listing of its account
+    # succeeded and no listing of its service failed.
     return Alert(
         "EntityWithoutVerifiedFactor",
         f"""\
@@ -95,34 +95,35 @@ unless
 )""",
         Severity.CRITICAL,
         pending="15m",
-        when="no factor of a watched entity is verified, and the status of each is known",
+        when="a watched entity has no verified factor, and the status of each of its factors is known",
         summary="An entity has no verified factor.",
-        description='None of the factors of entity "{{ $labels.entity }}" (account {{ $labels.account }}, service '
-        "{{ $labels.service_sid }}) is verified: whoever it stands for can't log in.",
+        description='Entity "{{ $labels.entity }}" (account {{ $labels.account }}, service '
+        "{{ $labels.service_sid }}) has no verified factor: the person or team behind it can't log in. Have one of "
+        "its factors verified, or enrol a new one.",
         dashboard=Dashboard.OVERVIEW,
         variables=_SERVICE,
     )
 
 
-def _not_listed(settings: Settings) -> Alert:
-    # Lists come each quarter of an hour, so that half an hour holds one at least. A service has many entities: it
-    # can't be told here whether it is always the same one. APIDown is kept for longer than that half hour.
+def _entity_not_listed(settings: Settings) -> Alert:
+    # Entities are listed every 15 minutes, so 30 minutes contain at least one listing of each. The metric does not
+    # say which entity failed. APIDown, which inhibits this alert, is kept firing for longer than 30 minutes.
     return Alert(
         "EntityNotListed",
         f"max {settings.without()} (increase({ENTITY_FAILURES.name}[30m])) > 0",
         Severity.WARNING,
         pending="3h",
-        when="for three hours lists of a service's entities failed, one at least each half hour",
-        summary="Lists of a service's entities fail.",
-        description="Some lists of entities of service {{ $labels.service_sid }} (account {{ $labels.account }}) "
-        "have failed for hours. A factor enrolled since the last good list of its entity is watched by nobody. "
+        when="factor listings of a service's entities have failed for 3 hours, at least once every 30 minutes",
+        summary="Factor listings of a service keep failing.",
+        description="Some factor listings of service {{ $labels.service_sid }} (account {{ $labels.account }}) "
+        "have been failing for hours. Factors enrolled since an entity's last successful listing are not watched. "
         "The log names the entities.",
         dashboard=Dashboard.OVERVIEW,
         variables=_SERVICE,
     )
 
 
-def _stale(settings: Settings) -> Alert:
+def _data_stale(settings: Settings) -> Alert:
     selector = f'{FACTORS.name}{{status="{UNKNOWN}"}}'
     return Alert(
         "DataStale",
@@ -130,39 +131,41 @@ def _stale(settings: Settings) -> Alert:
         Severity.WARNING,
         pending="15m",
         when="the status of at least one factor of a service is unknown",
-        summary="The status of factors is not known.",
-        description="The status of {{ $value | humanize }} factors of service {{ $labels.service_sid }} (account "
-        "{{ $labels.account }}) is unknown: no definite answer came for too long. A change would not be seen.",
+        summary="The status of some factors is unknown.",
+        description="Service {{ $labels.service_sid }} (account {{ $labels.account }}) has {{ $value | humanize }} "
+        "factor(s) with unknown status: the exporter has had no definite answer for too long. Changes of these "
+        "factors go unnoticed.",
         dashboard=Dashboard.OVERVIEW,
         variables=_SERVICE,
     )
 
 
-def _mass(settings: Settings) -> Alert:
-    # Each exporter judges what it watches: neither a second replica nor a shard changes the share.
+def _mass_missing(settings: Settings) -> Alert:
+    # Computed per exporter, so that neither replicas nor shards change the ratio.
     missing = f'last_over_time({FACTORS.name}{{status="{Status.NOT_FOUND}"}}[5m])'
-    all_of_them = f"sum without (status) (last_over_time({FACTORS.name}[5m]))"
+    total = f"sum without (status) (last_over_time({FACTORS.name}[5m]))"
     return Alert(
         "MassMissing",
         f"""\
 max {settings.without()} (
   {missing}
   / ignoring (status)
-  ({all_of_them} >= 10)
+  ({total} >= 10)
 ) > 0.5""",
         Severity.CRITICAL,
         pending="2m",
         keep_firing="10m",
-        when="more than half of a service's factors, of ten or more, answer 404",
-        summary="Most factors of a service are gone.",
+        when="more than half of a service's factors answer 404, for services with at least 10",
+        summary="Most factors of a service are missing.",
         description="{{ $value | humanizePercentage }} of the factors of service {{ $labels.service_sid }} "
-        "(account {{ $labels.account }}) answer 404: the service was deleted, or service or account is wrong.",
+        "(account {{ $labels.account }}) answer 404: the service was deleted, or the configured service or account "
+        "is wrong.",
         dashboard=Dashboard.OVERVIEW,
         variables=_SERVICE,
     )
 
 
-def _burn(settings: Settings) -> Alert:
+def _error_budget_burn(settings: Settings) -> Alert:
     def burning(long: str, short: str, rate: float) -> str:
         threshold = f"{rate * ERROR_BUDGET:g}"
         failures = f"sum {settings.without('reason')} (increase({FETCH_FAILURES.name}[{long}]))"
@@ -181,15 +184,16 @@ def _burn(settings: Settings) -> Alert:
         Severity.CRITICAL,
         pending="2m",
         keep_firing="5m",
-        when="72 % of a service's fetches fail for an hour, or 30 % for six, ten or more in number",
+        when="72% of a service's fetches fail over an hour, or 30% over six hours, and at least 10 of them",
         summary="Many fetches of a service fail.",
         description="{{ $value | humanizePercentage }} of the fetches of service {{ $labels.service_sid }} "
-        "(account {{ $labels.account }}) fail and go on failing: statuses become stale.",
+        "(account {{ $labels.account }}) fail, so statuses become stale. Check the failure reasons on the "
+        "dashboard.",
         variables=_ACCOUNT,
     )
 
 
-def _credentials(settings: Settings) -> Alert:
+def _credentials_invalid(settings: Settings) -> Alert:
     return Alert(
         "CredentialsInvalid",
         f"min {settings.without()} (last_over_time({CREDENTIALS_VALID.name}[5m])) == 0",
@@ -198,13 +202,13 @@ def _credentials(settings: Settings) -> Alert:
         when="the API refuses an account's credentials",
         summary="Twilio refuses the credentials of an account.",
         description="The API refuses the credentials of account {{ $labels.account }} (401 or 403, confirmed by a "
-        "second call): none of its factors is looked at until they are good again.",
+        "second request). Polling of its factors is paused until the credentials are accepted again.",
         variables=_ACCOUNT,
     )
 
 
-def _down(settings: Settings) -> Alert:
-    def share(window: str, fewest: int) -> str:
+def _api_down(settings: Settings) -> Alert:
+    def share(window: str, minimum: int) -> str:
         reasons = "|".join(UNREACHABLE)
         failed = (
             f"sum {settings.without('service_sid', 'reason')} "
@@ -212,27 +216,27 @@ def _down(settings: Settings) -> Alert:
         )
         return (
             f"(\n"
-            f"  ({failed} >= {fewest})\n"
+            f"  ({failed} >= {minimum})\n"
             f"  /\n"
             f"  sum {settings.without('service_sid')} (increase({FETCHES.name}[{window}]))\n"
             f"  > 0.9\n"
             f")"
         )
 
-    # A lone factor, fetched each 5 minutes and a little late, fails three times within 20 minutes, and not always
-    # within 15. Kept firing, as it silences FetchErrorBudgetBurn, whose half an hour is full of failures when the
-    # API is back: ended sooner, it would leave that alone to page once more for what is over.
+    # A single factor, fetched every 5 minutes and slightly late, fails three times within 20 minutes but not always
+    # within 15. Kept firing because it inhibits FetchErrorBudgetBurn, whose 30-minute window is still full of
+    # failures when the API recovers: without this, the end of an outage would page a second time.
     return Alert(
         "APIDown",
         f"{share('5m', 10)}\nor\n{share('20m', 3)}",
         Severity.CRITICAL,
         pending="5m",
         keep_firing="45m",
-        when="more than 90 % of an account's fetches end in time-outs, connection errors or 5xx",
-        summary="The Verify API can't be reached.",
+        when="more than 90% of an account's fetches end in timeouts, connection errors or 5xx",
+        summary="The Twilio Verify API is unreachable.",
         description="{{ $value | humanizePercentage }} of the fetches of account {{ $labels.account }} end in "
-        "time-outs, connection errors or 5xx: Twilio is down, or the way to it is. This alert ends 45 minutes "
-        "after the last sign of it.",
+        "timeouts, connection errors or 5xx: Twilio or the connection to it is down. This alert resolves 45 "
+        "minutes after the condition clears.",
         variables=_ACCOUNT,
     )
 
@@ -248,10 +252,11 @@ sum {settings.without("operation", "code")} (increase({API_REQUESTS.name}[30m]))
 > 0.05""",
         Severity.WARNING,
         pending="15m",
-        when="more than 5 % of an account's requests are answered 429, five or more in number",
-        summary="Twilio limits the rate of an account.",
+        when="more than 5% of an account's requests, and at least 5, are answered with 429",
+        summary="Twilio rate-limits an account.",
         description="{{ $value | humanizePercentage }} of the requests of account {{ $labels.account }} are "
-        "answered 429: the exporter slows down, and changes are seen later.",
+        "answered with 429, so the exporter slows down and detects changes later. Lower its request rate, or ask "
+        "Twilio for a higher limit.",
         variables=_ACCOUNT,
     )
 
@@ -267,9 +272,9 @@ max {settings.without()} (
 ) > 1""",
         Severity.WARNING,
         pending="15m",
-        when="an account's intervals ask for more requests than its budget allows",
-        summary="The intervals ask for more than the budget.",
-        description="The intervals of account {{ $labels.account }} ask for {{ $value | humanize }} times the "
-        "requests that its budget allows: they are stretched by as much, and changes are seen later.",
+        when="an account's polling intervals need more requests than its budget allows",
+        summary="Polling intervals exceed the request budget.",
+        description="The polling intervals of account {{ $labels.account }} need {{ $value | humanize }} times the "
+        "requests that its budget allows. All of them are stretched by that factor, so changes are detected later.",
         variables=_ACCOUNT,
     )

@@ -7,9 +7,9 @@ VERSIONS = ("the system's", "3")
 
 @pytest.fixture(params=VERSIONS)
 def promtool(request: pytest.FixtureRequest) -> str:
-    """Return the path of each promtool that there is."""
+    """Return the path of promtool, once per installed version."""
     if request.param == "3":
         newer: str = request.getfixturevalue("newer_program")("PROMTOOL3")
         return newer
-    usual: str = request.getfixturevalue("program")("promtool", install="apt-get install prometheus")
-    return usual
+    default: str = request.getfixturevalue("program")("promtool", install="apt-get install prometheus")
+    return default

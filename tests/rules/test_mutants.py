@@ -1,4 +1,4 @@
-"""Rules with one fault each: the cases tell every one of them from the real rule."""
+"""The cases detect every mutant of the rules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from grafana.rules.model import Settings
 from grafana.rules.render import WATCHDOG, files, groups
 from grafana.rules.render import document as rules_document
 from tests.rules.test_promtool import CASES
-from tests.support.rules.cases import PREFIX, Case, firing_documents, run, told_documents
+from tests.support.rules.cases import PREFIX, Case, annotation_documents, firing_documents, run
 from tests.support.rules.mutants import Mutant, mutants
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ GROUPS: dict[str, list[dict[str, Any]]] = {
     ]
     for group in groups(Settings())
 } | {"watchdog": yaml.safe_load(files(Settings())[WATCHDOG])["groups"][0]["rules"]}
-# Shares of about the same size, so that several workers have something to do each.
+# Shares of about the same size, so that several workers can run them.
 SHARES = [(group, share) for group in GROUPS for share in range(1 if group == "watchdog" else 4)]
 
 
@@ -37,22 +37,22 @@ def test_the_groups_are_those_of_the_cases() -> None:
     assert set(GROUPS) == set(CASES)
 
 
-def asked(mutant: Mutant, rule: dict[str, Any], cases: tuple[Case, ...], path: Path) -> Iterator[str]:
-    """Yield the tests that may tell a mutant, the cheapest ones that probably do first."""
+def tests_of(mutant: Mutant, rule: dict[str, Any], cases: tuple[Case, ...], path: Path) -> Iterator[str]:
+    """Yield the tests that may detect a mutant, the quickest and likeliest first."""
     if "record" in rule:
-        shown = [case for case in cases if any(shown.record == mutant.of for shown in case.shows)]
-        yield from firing_documents([path], shown)
-        yield from firing_documents([path], [case for case in cases if case not in shown])
+        direct = [case for case in cases if any(sample.record == mutant.of for sample in case.samples)]
+        yield from firing_documents([path], direct)
+        yield from firing_documents([path], [case for case in cases if case not in direct])
         return
-    of_alert = [case for case in cases if PREFIX + case.of == mutant.of]
+    alert_cases = [case for case in cases if PREFIX + case.alert == mutant.of]
     if mutant.rule["annotations"] != rule["annotations"] or mutant.rule["labels"] != rule["labels"]:
-        yield from told_documents([path], of_alert)
+        yield from annotation_documents([path], alert_cases)
     else:
-        yield from firing_documents([path], of_alert)
+        yield from firing_documents([path], alert_cases)
 
 
 def killed(promtool: str, folder: Path, mutant: Mutant, rules: list[dict[str, Any]], rule: dict[str, Any]) -> bool:
-    """Return whether a test fails with the mutant in the place of its rule."""
+    """Return whether a test fails when the mutant replaces its rule."""
     needed = [mutant.rule if each is rule else each for each in rules if "record" in each or each is rule]
     if "record" in rule:
         needed = [mutant.rule if each is rule else each for each in rules]
@@ -60,12 +60,12 @@ def killed(promtool: str, folder: Path, mutant: Mutant, rules: list[dict[str, An
     path.write_text(json.dumps({"groups": [{"name": "mutant", "rules": needed}]}), encoding="utf-8")
     group = next(name for name, of in GROUPS.items() if of is rules)
     test = folder / "test.yaml"
-    for text in asked(mutant, rule, CASES[group], path):
+    for text in tests_of(mutant, rule, CASES[group], path):
         test.write_text(text, encoding="utf-8")
-        said = run(promtool, test)
-        assert "FAILED" in said.stderr or said.returncode == 0, said.stderr
-        assert "parse error" not in said.stderr, (mutant, said.stderr)
-        if said.returncode != 0:
+        result = run(promtool, test)
+        assert "FAILED" in result.stderr or result.returncode == 0, result.stderr
+        assert "parse error" not in result.stderr, (mutant, result.stderr)
+        if result.returncode != 0:
             return True
     return False
 
@@ -74,8 +74,8 @@ def killed(promtool: str, folder: Path, mutant: Mutant, rules: list[dict[str, An
 def test_no_mutant_survives(program: Program, tmp_path: Path, group: str, share: int) -> None:
     promtool = program("promtool", install="apt-get install prometheus")
     rules = GROUPS[group]
-    all_of_them = [(rule, mutant) for rule in rules for mutant in mutants(rule)]
-    mine = all_of_them[share :: len([each for each in SHARES if each[0] == group])]
+    all_mutants = [(rule, mutant) for rule in rules for mutant in mutants(rule)]
+    mine = all_mutants[share :: len([each for each in SHARES if each[0] == group])]
     assert len(mine) >= 4
     survivors = [
         f"{mutant.of}: {mutant.what}"

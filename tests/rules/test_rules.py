@@ -1,4 +1,4 @@
-"""The rules as they are written: where they come from, what they may read, and what a site may set in them."""
+"""The rules files: generated, limited in what they read, and configurable for a site."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "grafana" / "rules"
 RULE_LIST = [rule for group in groups(Settings()) for rule in group.rules]
 ALERTS = [rule for rule in RULE_LIST if isinstance(rule, Alert)]
-OF_FACTORS = groups(Settings())[0].rules
+FACTOR_RULES = groups(Settings())[0].rules
 NAMES = {
     "FactorRegressed",
     "FactorUnverified",
@@ -56,11 +56,11 @@ def parsed(text: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", [RULES, WATCHDOG])
-def test_the_files_are_what_the_generator_writes(name: str) -> None:
+def test_the_rules_files_are_up_to_date(name: str) -> None:
     assert (FOLDER / name).read_text(encoding="utf-8") == files(Settings())[name], "run: python -m grafana.rules"
 
 
-def test_the_tables_of_the_documentation_are_what_the_generator_writes() -> None:
+def test_the_tables_of_the_documentation_are_up_to_date() -> None:
     page = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
     assert filled(page, Settings()) == page, "run: python -m grafana.rules"
     for rule in RULE_LIST:
@@ -73,26 +73,26 @@ def test_every_alert_is_there() -> None:
     assert [rule["alert"] for rule in parsed(files(Settings())[WATCHDOG])] == [f"{PREFIX}Watchdog"]
 
 
-def test_a_site_sets_its_values_by_replacing_text() -> None:
+def test_replacing_text_configures_a_site() -> None:
     site = Settings(
         dropped=("instance", "kubernetes_pod"),
         job="twilio",
         runbooks="https://wiki.example.com/alerts",
         dashboards="https://grafana.example.com",
     )
-    usual = Settings()
-    for name, text in files(usual).items():
+    defaults = Settings()
+    for name, text in files(defaults).items():
         replaced = (
-            text.replace(", ".join(usual.dropped), ", ".join(site.dropped))
-            .replace(usual.of_job, site.of_job)
-            .replace(usual.runbooks, site.runbooks)
-            .replace(usual.dashboards, site.dashboards)
+            text.replace(", ".join(defaults.dropped), ", ".join(site.dropped))
+            .replace(defaults.job_matcher, site.job_matcher)
+            .replace(defaults.runbooks, site.runbooks)
+            .replace(defaults.dashboards, site.dashboards)
         )
         assert parsed(replaced) == parsed(files(site)[name])
-        assert not any(part in replaced for part in ("example.org", "localhost", "endpoint", usual.of_job))
+        assert not any(part in replaced for part in ("example.org", "localhost", "endpoint", defaults.job_matcher))
 
 
-def test_the_generator_writes_the_files_of_a_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_generator_writes_the_rules_of_a_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = [
         "--job",
         "twilio",
@@ -110,12 +110,12 @@ def test_the_generator_writes_the_files_of_a_site(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("rule", RULE_LIST, ids=lambda rule: rule.name)
-def test_rules_read_what_there_is(rule: Alert | Recording) -> None:
+def test_rules_read_existing_series(rule: Alert | Recording) -> None:
     assert series(rule.expr) <= own_series() | recorded_series() | FOREIGN
 
 
-@pytest.mark.parametrize("rule", OF_FACTORS, ids=lambda rule: rule.name)
-def test_rules_of_factors_match_on_whole_label_sets(rule: Alert | Recording) -> None:
+@pytest.mark.parametrize("rule", FACTOR_RULES, ids=lambda rule: rule.name)
+def test_rules_factor_families_match_on_whole_label_sets(rule: Alert | Recording) -> None:
     for node in nodes(rule.expr):
         if isinstance(node, promql_parser.AggregateExpr):
             assert str(node.op) == "max"
@@ -129,20 +129,20 @@ def test_rules_of_factors_match_on_whole_label_sets(rule: Alert | Recording) -> 
 
 
 @pytest.mark.parametrize("rule", RULE_LIST, ids=lambda rule: rule.name)
-def test_no_rule_reads_much_of_single_factors(rule: Alert | Recording) -> None:
-    """An hour is the most; what is shown by the exporter is read for five minutes, recorded series for ten."""
-    of_factors = {family.name for family in CATALOGUE if family.labels[: len(FACTOR_LABELS)] == FACTOR_LABELS}
-    assert all(name.startswith(FACTOR_PREFIX) for name in of_factors)
+def test_rules_read_little_history_of_single_factors(rule: Alert | Recording) -> None:
+    """Five minutes of the exporter's series, ten minutes of recorded ones."""
+    factor_families = {family.name for family in CATALOGUE if family.labels[: len(FACTOR_LABELS)] == FACTOR_LABELS}
+    assert all(name.startswith(FACTOR_PREFIX) for name in factor_families)
     for node in nodes(rule.expr):
         if isinstance(node, promql_parser.MatrixSelector):
             name = node.vector_selector.name or ""
-            if name in of_factors:
+            if name in factor_families:
                 assert node.range == timedelta(minutes=5)
             if name.startswith("factor:"):
                 assert node.range == timedelta(minutes=10)
 
 
-def test_no_rule_names_a_label_that_its_series_lack() -> None:
+def test_matchers_name_labels_that_the_series_have() -> None:
     labels = {family.name: set(family.labels) for family in CATALOGUE}
     values: dict[str, set[str]] = {
         "operation": set(Operation),
@@ -162,18 +162,18 @@ def test_no_rule_names_a_label_that_its_series_lack() -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
-def test_every_alert_tells_all(alert: Alert) -> None:
+def test_every_alert_has_its_labels_and_annotations(alert: Alert) -> None:
     (rule,) = (rule for rule in parsed(files(Settings())[RULES]) if rule.get("alert") == alert.full_name)
     assert rule["labels"] == {"severity": alert.severity}
     assert alert.severity in {Severity.CRITICAL, Severity.WARNING}
     assert set(rule["annotations"]) == {"summary", "description", "runbook_url", "dashboard_url"}
-    assert "{{" not in rule["annotations"]["summary"], "a summary stands for many alerts of a group"
+    assert "{{" not in rule["annotations"]["summary"], "a summary stands for all alerts of a group"
     assert "{{" in rule["annotations"]["description"]
     assert alert.expr.count("(") == alert.expr.count(")")
 
 
-def test_dashboards_have_the_uids_that_alerts_lead_to() -> None:
-    """The dashboards' own generator keeps these uids: a link to a board that isn't there helps nobody."""
+def test_alerts_link_to_existing_dashboards() -> None:
+    """Alert links lead to existing dashboards."""
     uids = {json.loads(path.read_text(encoding="utf-8"))["uid"] for path in ROOT.glob("grafana/dashboards/*.json")}
     used = {alert.dashboard for alert in ALERTS}
     assert used == set(Dashboard)

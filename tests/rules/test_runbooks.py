@@ -1,17 +1,17 @@
-"""The pages of docs/runbooks: one an alert, and what they tell to do can be done."""
+"""The runbooks in docs/runbooks: one per alert, with commands and queries that work."""
 
 from __future__ import annotations
 
-import argparse
 import io
 import re
 import shlex
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import promql_parser
-import pytest
 import yaml
 
 from exporter.cli import main as command_line
@@ -19,6 +19,9 @@ from exporter.exposition.catalogue import CATALOGUE
 from grafana.rules.model import Settings
 from grafana.rules.render import files
 from tests.support.rules.promql import FOREIGN, nodes, own_series, recorded_series, series
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted((DOCS / "runbooks").glob("*.md"))
@@ -30,8 +33,11 @@ ALERTS = {
     if "alert" in rule
 }
 HEADINGS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Silencing"]
-# Labels that targets bring, and those of alerts themselves.
-TARGET_LABELS = {"job", "instance", "pod", "alertname", "alertstate", "le"}
+SERIES = own_series() | recorded_series() | FOREIGN
+# The catalogue's labels, those of targets, and those of alerts.
+LABELS = {label for family in CATALOGUE for label in family.labels} | {
+    *("job", "instance", "pod", "alertname", "alertstate", "le")
+}
 OTHER_PROGRAMS = {"amtool", "curl", "kubectl"}
 
 
@@ -47,71 +53,114 @@ def commands() -> list[tuple[str, str]]:
     return [(path.stem, line) for path in PAGES for block in blocks(path, "sh") for line in block.splitlines()]
 
 
-def test_every_alert_has_its_page_and_every_page_its_alert() -> None:
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
     assert {path.stem for path in PAGES} == ALERTS
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_a_page_answers_the_same_five_questions(path: Path) -> None:
+def test_every_runbook_has_the_five_sections() -> None:
+    assert [f"{path.stem}: {what}" for path in PAGES for what in malformed(path)] == []
+
+
+def malformed(path: Path) -> Iterator[str]:
+    """Yield what is wrong with the form of a runbook."""
     text = path.read_text(encoding="utf-8")
-    assert text.startswith(f"# {path.stem}\n")
-    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == HEADINGS
-    assert blocks(path, "promql")
-    for part in re.split(r"^## .+\n", text, flags=re.MULTILINE)[1:]:
-        assert len(part.split()) >= 5, "a heading with nothing below it"
-    assert set(re.findall(r"^```(\w+)$", text, re.MULTILINE)) <= {"promql", "sh"}
+    if not text.startswith(f"# {path.stem}\n"):
+        yield "its title is not its name"
+    if (found := re.findall(r"^## (.+)$", text, re.MULTILINE)) != HEADINGS:
+        yield f"headings {found}"
+    if not blocks(path, "promql"):
+        yield "no query"
+    if any(len(part.split()) < 5 for part in re.split(r"^## .+\n", text, flags=re.MULTILINE)[1:]):
+        yield "an empty section"
+    if more := set(re.findall(r"^```(\w+)$", text, re.MULTILINE)) - {"promql", "sh"}:
+        yield f"blocks of {more}"
 
 
-@pytest.mark.parametrize("path", [*PAGES, DOCS / "alerts.md"], ids=lambda path: path.stem)
-def test_links_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
-        if not urlsplit(target).scheme:
-            assert (path.parent / target).resolve().is_file(), target
+def test_links_lead_to_existing_files() -> None:
+    broken = [
+        f"{path.stem}: {target}"
+        for path in [*PAGES, DOCS / "alerts.md"]
+        for target in re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8"))
+        if not urlsplit(target).scheme and not (path.parent / target).resolve().is_file()
+    ]
+    assert broken == []
 
 
-@pytest.mark.parametrize(("page", "query"), queries())
-def test_a_query_reads_what_there_is(page: str, query: str) -> None:
+def test_queries_read_existing_series_and_labels() -> None:
+    assert len(queries()) > 40
+    assert [f"{page}: {what}" for page, query in queries() for what in unknown_names(query)] == []
+
+
+def unknown_names(query: str) -> Iterator[str]:
+    """Yield the series and labels of a query that do not exist."""
     names = series(query)
-    assert names
-    assert names <= own_series() | recorded_series() | FOREIGN, page
-    labels = {label for family in CATALOGUE for label in family.labels} | TARGET_LABELS
+    if not names:
+        yield f"no series in {query}"
+    yield from sorted(names - SERIES)
     for node in nodes(query):
         if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
-            assert set(node.modifier.labels) <= labels, page
+            yield from sorted(set(node.modifier.labels) - LABELS)
         if isinstance(node, promql_parser.VectorSelector):
-            assert {matcher.name for matcher in node.matchers.matchers} <= labels, page
+            yield from sorted({matcher.name for matcher in node.matchers.matchers} - LABELS)
 
 
-@pytest.mark.parametrize(("page", "line"), commands())
-def test_a_command_exists_with_its_options(page: str, line: str) -> None:
+def test_commands_exist_with_their_options() -> None:
+    assert len(commands()) > 40
+    assert [f"{page}: {line}: {what}" for page, line in commands() for what in unknown_words(page, line)] == []
+
+
+def unknown_words(page: str, line: str) -> Iterator[str]:
+    """Yield the words of a command line that its program does not know."""
     program, *arguments = shlex.split(line)
     if program == "amtool" and arguments[:2] == ["silence", "add"]:
-        assert arguments[2] == f"alertname={page}"
-        assert any(argument.startswith("--duration=") for argument in arguments)
-        assert any(argument.startswith("--comment=") for argument in arguments)
-    if program in OTHER_PROGRAMS:
-        return
-    assert program == "verify-factor-exporter"
-    subcommand, *rest = arguments
-    help_text = help_of(subcommand)
-    for argument in rest:
-        if argument.startswith("-"):
-            assert re.search(rf"(^|\W){re.escape(argument)}(\W|$)", help_text), argument
+        if arguments[2] != f"alertname={page}":
+            yield arguments[2]
+        for option in ("--duration=", "--comment="):
+            if not any(argument.startswith(option) for argument in arguments):
+                yield f"lacks {option}"
+    elif program == "verify-factor-exporter":
+        subcommand, *rest = arguments
+        text = help_of(subcommand)
+        options = [argument for argument in rest if argument.startswith("-")]
+        yield from (option for option in options if not re.search(rf"(^|\W){re.escape(option)}(\W|$)", text))
+        if not text:
+            yield subcommand
+    elif program not in OTHER_PROGRAMS:
+        yield program
 
 
+@cache
 def help_of(subcommand: str) -> str:
-    told = io.StringIO()
-    with redirect_stdout(told), pytest.raises(SystemExit) as ended:
-        command_line([subcommand, "--help"])
-    assert ended.value.code == 0, f"there is no command {subcommand}"
-    return told.getvalue()
+    """Return the help text of a subcommand; empty if there is none."""
+    output = io.StringIO()
+    try:
+        with redirect_stdout(output), redirect_stderr(io.StringIO()):
+            command_line([subcommand, "--help"])
+    except SystemExit as ended:
+        return "" if ended.code else output.getvalue()
+    return ""
 
 
-def test_a_command_that_is_not_there_would_be_found() -> None:
-    with pytest.raises((AssertionError, argparse.ArgumentError)):
-        help_of("made-up")
+def test_unknown_names_and_words_are_detected() -> None:
+    page = "TwilioVerifyAPIDown"
+    assert list(unknown_names("sum by (made_up) (twilio_verify_made_up{nothing='1'})")) == [
+        *("twilio_verify_made_up", "made_up", "nothing"),
+    ]
+    assert list(unknown_names("1 + 1"))
+    assert list(unknown_words(page, "verify-factor-exporter made-up")) == ["made-up"]
+    assert list(unknown_words(page, "verify-factor-exporter check --made-up")) == ["--made-up"]
+    assert list(unknown_words(page, "amtool silence add alertname=Other --duration=1h")) == [
+        *("alertname=Other", "lacks --comment="),
+    ]
+    assert list(unknown_words(page, "made-up")) == ["made-up"]
 
 
-def test_every_page_but_the_watchdogs_tells_how_to_silence_its_alert() -> None:
+def test_malformed_runbooks_are_detected(tmp_path: Path) -> None:
+    path = tmp_path / "Name.md"
+    path.write_text("# Other\n\n## Meaning\n\nShort.\n\n```text\n```\n", encoding="utf-8")
+    assert len(list(malformed(path))) == 5
+
+
+def test_every_runbook_except_the_watchdogs_has_a_silence_command() -> None:
     silencing = {page for page, line in commands() if line.startswith("amtool silence add")}
     assert silencing == ALERTS - {"TwilioVerifyWatchdog"}

@@ -1,8 +1,8 @@
-"""Cases of the alerts of accounts: credentials, the API, its limits and the budget."""
+"""Cases for the alerts about accounts: credentials, API outages, rate limits and budget."""
 
 from __future__ import annotations
 
-from tests.support.rules.cases import JOB, POD_A, POD_B, Case, Told, name
+from tests.support.rules.cases import JOB, POD_A, POD_B, Case, ExpectedAlert, name
 from tests.support.rules.fetch_cases import phases, steps
 
 ACCOUNT = {**JOB, "account": "main"}
@@ -16,24 +16,24 @@ _OVER = "OverBudget"
 
 
 def fetches(values: str, service: dict[str, str] = ONE, pod: dict[str, str] = POD_A) -> dict[str, str]:
-    """Return the fetches of a service of the account."""
+    """Return the fetch counter of a service of the account."""
     return {name("twilio_verify_fetches_total", ACCOUNT, service, pod): values}
 
 
 def failures(
     reason: str, values: str, service: dict[str, str] = ONE, pod: dict[str, str] = POD_A
 ) -> dict[str, str]:
-    """Return the fetches that failed for a reason."""
+    """Return the counter of fetches that failed for a reason."""
     return {name("twilio_verify_fetch_failures_total", ACCOUNT, service, {"reason": reason}, pod): values}
 
 
 def requests(code: str, values: str, operation: str = "fetch", pod: dict[str, str] = POD_A) -> dict[str, str]:
-    """Return the requests of the account that were answered so."""
+    """Return the counter of requests of the account with this status code."""
     return {name("twilio_verify_api_requests_total", ACCOUNT, {"operation": operation, "code": code}, pod): values}
 
 
 def budget(demand: str, allowed: str, pod: dict[str, str] = POD_A) -> dict[str, str]:
-    """Return what the intervals ask and what may be asked."""
+    """Return the demand of the intervals and the budget."""
     return {
         name("twilio_verify_api_demand_requests_per_second", ACCOUNT, pod): demand,
         name("twilio_verify_api_budget_requests_per_second", ACCOUNT, pod): allowed,
@@ -46,12 +46,12 @@ CREDENTIALS = (
         _INVALID,
         {name(_VALID, ACCOUNT, POD_A): "1x4 0x24 1x10"},
         {4: [], 6: [], 7: [ACCOUNT], 29: [ACCOUNT], 30: []},
-        Told(
+        ExpectedAlert(
             10,
             ACCOUNT,
             "Twilio refuses the credentials of an account.",
-            "The API refuses the credentials of account main (401 or 403, confirmed by a second call): none of its "
-            "factors is looked at until they are good again.",
+            "The API refuses the credentials of account main (401 or 403, confirmed by a second request). Polling "
+            "of its factors is paused until the credentials are accepted again.",
             _EXPORTER,
         ),
     ),
@@ -74,7 +74,7 @@ CREDENTIALS = (
         {9: [ACCOUNT], 12: [ACCOUNT], 16: []},
     ),
     Case(
-        "refused again after a restart, which is the same alert",
+        "refused again after a restart is the same alert",
         _INVALID,
         {name(_VALID, ACCOUNT, POD_A): "0x9 stale _x1 0x20"},
         {9: [ACCOUNT], 10: [ACCOUNT], 11: [ACCOUNT], 20: [ACCOUNT]},
@@ -85,16 +85,16 @@ CREDENTIALS = (
 _REASONS = ("timeout", "connect", "dns", "tls", "server_error")
 OUTAGES = (
     Case(
-        "nothing is answered for ten minutes",
+        "no answers for ten minutes",
         _DOWN,
         fetches("0+10x90") | failures("timeout", phases((0, 20), (10, 10), (0, 60))),
         {24: [], 29: [], 30: [ACCOUNT], 75: [ACCOUNT], 76: []},
-        Told(
+        ExpectedAlert(
             30,
             ACCOUNT,
-            "The Verify API can't be reached.",
-            "100% of the fetches of account main end in time-outs, connection errors or 5xx: Twilio is down, or "
-            "the way to it is. This alert ends 45 minutes after the last sign of it.",
+            "The Twilio Verify API is unreachable.",
+            "100% of the fetches of account main end in timeouts, connection errors or 5xx: Twilio or the "
+            "connection to it is down. This alert resolves 45 minutes after the condition clears.",
             _EXPORTER,
         ),
     ),
@@ -167,19 +167,19 @@ OUTAGES = (
         {40: [ACCOUNT], 60: [ACCOUNT]},
     ),
     Case(
-        "one factor, fetched each five minutes, all of whose fetches fail",
+        "one factor, fetched every five minutes, all of whose fetches fail",
         _DOWN,
         fetches(steps(5)) | failures("timeout", steps(5)),
         {minute: [ACCOUNT] for minute in range(25, 90)},
     ),
     Case(
-        "one factor, fetched each five minutes and a minute late, fails after six good fetches",
+        "one factor, fetched every five minutes and a minute late, fails after six good fetches",
         _DOWN,
         fetches(steps(6)) | failures("timeout", steps(6, spared=6)),
         {50: []} | {minute: [ACCOUNT] for minute in range(64, 120)},
     ),
     Case(
-        "one factor, fetched each five minutes, each fourth of whose fetches is answered",
+        "one factor, fetched every five minutes, with every fourth fetch answered",
         _DOWN,
         fetches(steps(5)) | failures("timeout", steps(5, 5, 10)),
         {minute: [] for minute in range(25, 90, 5)},
@@ -233,7 +233,7 @@ OUTAGES = (
 
 LIMITS = (
     Case(
-        "one factor, fetched each five minutes and always limited",
+        "one factor, fetched every five minutes and always limited",
         _LIMITED,
         requests("429", steps(5)),
         {20: []} | {minute: [ACCOUNT] for minute in range(46, 90)},
@@ -244,12 +244,12 @@ LIMITS = (
         _LIMITED,
         requests("200", "0+10x150") | requests("429", phases((0, 30), (2, 60), (0, 60))),
         {30: [], 40: [], 60: [ACCOUNT], 100: [ACCOUNT], 125: []},
-        Told(
+        ExpectedAlert(
             80,
             ACCOUNT,
-            "Twilio limits the rate of an account.",
-            "16.67% of the requests of account main are answered 429: the exporter slows down, and changes are "
-            "seen later.",
+            "Twilio rate-limits an account.",
+            "16.67% of the requests of account main are answered with 429, so the exporter slows down and detects "
+            "changes later. Lower its request rate, or ask Twilio for a higher limit.",
             _EXPORTER,
         ),
         severity="warning",
@@ -315,7 +315,7 @@ LIMITS = (
         severity="warning",
     ),
     Case(
-        "nothing is asked",
+        "no requests",
         _LIMITED,
         requests("200", "0x60") | requests("429", "0x60"),
         {40: []},
@@ -329,18 +329,24 @@ BUDGETS = (
         _OVER,
         budget("9x4 25x24 10x20", "10x60"),
         {4: [], 19: [], 20: [ACCOUNT], 29: [ACCOUNT], 30: []},
-        Told(
+        ExpectedAlert(
             25,
             ACCOUNT,
-            "The intervals ask for more than the budget.",
-            "The intervals of account main ask for 2.5 times the requests that its budget allows: they are "
-            "stretched by as much, and changes are seen later.",
+            "Polling intervals exceed the request budget.",
+            "The polling intervals of account main need 2.5 times the requests that its budget allows. All of them "
+            "are stretched by that factor, so changes are detected later.",
             _EXPORTER,
         ),
         severity="warning",
     ),
-    Case("just what is allowed", _OVER, budget("10x40", "10x40"), {20: [], 40: []}, severity="warning"),
-    Case("a little more", _OVER, budget("10.5x40", "10x40"), {14: [], 15: [ACCOUNT]}, severity="warning"),
+    Case("demand equals the budget", _OVER, budget("10x40", "10x40"), {20: [], 40: []}, severity="warning"),
+    Case(
+        "demand slightly above the budget",
+        _OVER,
+        budget("10.5x40", "10x40"),
+        {14: [], 15: [ACCOUNT]},
+        severity="warning",
+    ),
     Case(
         "of two pods each has its own budget",
         _OVER,

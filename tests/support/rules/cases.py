@@ -1,4 +1,4 @@
-"""What promtool is asked: series over time, and which alerts fire when."""
+"""Test cases for promtool: input series, and which alerts fire at which minute."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 PREFIX = "TwilioVerify"
 JOB = {"job": "verify-factor-exporter"}
-# The labels of two targets: they differ in each label that names a process or its place.
+# The labels of two targets; they differ in every label that identifies a process.
 POD_A = {"instance": "10.0.0.1:10069", "pod": "a", "container": "main", "endpoint": "http", "node": "n1"}
 POD_B = {"instance": "10.0.0.2:10069", "pod": "b", "container": "other", "endpoint": "web", "node": "n2"}
 
@@ -21,8 +21,8 @@ Labels = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """All that people are told by an alert of ``labels`` at a minute; nobody else is told of it then."""
+class ExpectedAlert:
+    """The only alert that fires at a minute: its labels and annotations."""
 
     minute: int
     labels: Labels
@@ -32,8 +32,8 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What a recorded series is at a minute: within these bounds, or without labels not there."""
+class ExpectedSample:
+    """The value of a recorded series at a minute, within these bounds; absent if ``labels`` is None."""
 
     record: str
     minute: int
@@ -44,34 +44,34 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Series, a sample a minute, and at which minutes an alert fires for whom; it fires for nobody else then.
+    """Input series with one sample per minute, and the label sets for which the alert fires at given minutes.
 
-    ``of`` names the alert, without its prefix. ``alone``: what is about a series that isn't there. ``long``: over
-    hours, with an evaluation each five minutes.
+    ``alert`` is the alert's name without prefix. ``isolated`` cases depend on a series being absent. ``long`` cases
+    run for hours, with an evaluation every five minutes.
     """
 
     name: str
-    of: str
+    alert: str
     series: Mapping[str, str]
     firing: Mapping[int, Sequence[Labels]] = field(default_factory=dict)
-    told: Told | None = None
-    shows: Sequence[Shown] = ()
+    expected: ExpectedAlert | None = None
+    samples: Sequence[ExpectedSample] = ()
     severity: str = "critical"
-    alone: bool = False
+    isolated: bool = False
     long: bool = False
 
 
 def name(metric: str, *labels: Mapping[str, str]) -> str:
-    """Return a series as PromQL writes it."""
+    """Return a series in PromQL notation."""
     pairs = ", ".join(f'{key}="{value}"' for some in labels for key, value in some.items())
     return f"{metric}{{{pairs}}}"
 
 
 def firing_documents(rules: Sequence[Path], cases: Sequence[Case]) -> Iterator[str]:
-    """Yield files for promtool that test when alerts fire.
+    """Yield promtool test files that check when alerts fire.
 
-    Each test of promtool's is a database of its own, and takes its time. So cases share one, told apart by a label
-    that no rule knows of.
+    Every promtool test creates its own database, which is slow; so cases share a test and are distinguished by a
+    label that no rule uses.
     """
     for long, interval in ((False, "1m"), (True, "5m")):
         tests = _firing_tests([case for case in cases if case.long is long])
@@ -81,25 +81,25 @@ def firing_documents(rules: Sequence[Path], cases: Sequence[Case]) -> Iterator[s
 
 def _firing_tests(cases: Sequence[Case]) -> list[dict[str, Any]]:
     marked = [
-        ({"case": f"{number}", "about": case.name}, case) for number, case in enumerate(cases) if not case.alone
+        ({"case": f"{number}", "about": case.name}, case) for number, case in enumerate(cases) if not case.isolated
     ]
-    alone: list[tuple[Labels, Case]] = [({}, case) for case in cases if case.alone]
-    return [_firing_test(some) for some in (marked, *([each] for each in alone)) if some]
+    isolated: list[tuple[Labels, Case]] = [({}, case) for case in cases if case.isolated]
+    return [_firing_test(group) for group in (marked, *([each] for each in isolated)) if group]
 
 
 def _firing_test(cases: Sequence[tuple[Labels, Case]]) -> dict[str, Any]:
-    queries = [_shown(shown, mark) for mark, case in cases for shown in case.shows]
+    queries = [_sample_query(sample, mark) for mark, case in cases for sample in case.samples]
     at: dict[tuple[str, int], list[tuple[Labels, Case]]] = {}
     for mark, case in cases:
         for minute in case.firing:
-            at.setdefault((case.of, minute), []).append((mark, case))
-    for (of, minute), asked in at.items():  # one query for all cases of an alert at a minute: queries are dear
-        alert = {"alertname": PREFIX + of, "alertstate": "firing"}
-        marks = "|".join(mark["case"] for mark, _ in asked if mark)
+            at.setdefault((case.alert, minute), []).append((mark, case))
+    for (name_, minute), grouped in at.items():  # one query per alert and minute: queries are slow
+        alert = {"alertname": PREFIX + name_, "alertstate": "firing"}
+        marks = "|".join(mark["case"] for mark, _ in grouped if mark)
         selector = name("ALERTS", alert).removesuffix("}") + (f', case=~"{marks}"}}' if marks else "}")
         found = [
             name("ALERTS", alert, {"severity": case.severity}, labels, mark)
-            for mark, case in asked
+            for mark, case in grouped
             for labels in case.firing[minute]
         ]
         queries.append(_query(selector, minute, found))
@@ -107,33 +107,33 @@ def _firing_test(cases: Sequence[tuple[Labels, Case]]) -> dict[str, Any]:
     return {"interval": "1m", "input_series": series, "promql_expr_test": queries}
 
 
-def _shown(shown: Shown, mark: Labels) -> dict[str, Any]:
-    selector = name(shown.record, mark)
-    if shown.labels is None:
-        return _query(selector, shown.minute, [])
-    within = f"({selector} >= bool {shown.low!r}) * ({selector} <= bool {shown.high!r})"
-    return _query(within, shown.minute, [name("", shown.labels, mark)])
+def _sample_query(sample: ExpectedSample, mark: Labels) -> dict[str, Any]:
+    selector = name(sample.record, mark)
+    if sample.labels is None:
+        return _query(selector, sample.minute, [])
+    within = f"({selector} >= bool {sample.low!r}) * ({selector} <= bool {sample.high!r})"
+    return _query(within, sample.minute, [name("", sample.labels, mark)])
 
 
-def told_documents(rules: Sequence[Path], cases: Iterable[Case]) -> Iterator[str]:
-    """Yield the file for promtool that tests all that alerts tell."""
+def annotation_documents(rules: Sequence[Path], cases: Iterable[Case]) -> Iterator[str]:
+    """Yield the promtool test file that checks labels and annotations of alerts."""
     tests = [
         {
             "interval": "1m",
             "input_series": _series(case, {}),
             "alert_rule_test": [
                 {
-                    "alertname": PREFIX + case.of,
-                    "eval_time": f"{case.told.minute}m",
+                    "alertname": PREFIX + case.alert,
+                    "eval_time": f"{case.expected.minute}m",
                     "exp_alerts": [
                         {
-                            "exp_labels": {"severity": case.severity, **case.told.labels},
+                            "exp_labels": {"severity": case.severity, **case.expected.labels},
                             "exp_annotations": {
-                                "summary": case.told.summary,
-                                "description": case.told.description,
+                                "summary": case.expected.summary,
+                                "description": case.expected.description,
                                 "runbook_url": "https://example.org/verify-factor-exporter/docs/runbooks/"
-                                f"{PREFIX}{case.of}.md",
-                                "dashboard_url": f"http://localhost:3000/d/{case.told.dashboard}",
+                                f"{PREFIX}{case.alert}.md",
+                                "dashboard_url": f"http://localhost:3000/d/{case.expected.dashboard}",
                             },
                         }
                     ],
@@ -141,7 +141,7 @@ def told_documents(rules: Sequence[Path], cases: Iterable[Case]) -> Iterator[str
             ],
         }
         for case in cases
-        if case.told is not None
+        if case.expected is not None
     ]
     if tests:
         yield document(rules, tests)
@@ -161,12 +161,12 @@ def _query(expr: str, minute: int, found: Iterable[str]) -> dict[str, Any]:
 
 
 def document(rules: Sequence[Path], tests: Sequence[dict[str, Any]], interval: str = "1m") -> str:
-    """Return a file for ``promtool test rules`` that evaluates the rules so often."""
+    """Return a test file for ``promtool test rules`` with this evaluation interval."""
     content = {"rule_files": [str(path) for path in rules], "evaluation_interval": interval, "tests": tests}
-    return json.dumps(content)  # which is YAML, written a hundred times faster
+    return json.dumps(content)  # JSON is YAML, and a hundred times faster to write
 
 
 def run(promtool: str, *files: Path) -> subprocess.CompletedProcess[str]:
-    """Run files of tests, and return what promtool says of them."""
+    """Run promtool on test files and return its result."""
     command = [promtool, "test", "rules", *map(str, files)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

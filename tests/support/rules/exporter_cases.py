@@ -1,8 +1,8 @@
-"""Cases of the alerts of the exporter itself."""
+"""Cases for the alerts about the exporter itself."""
 
 from __future__ import annotations
 
-from tests.support.rules.cases import JOB, POD_A, POD_B, Case, Told, name
+from tests.support.rules.cases import JOB, POD_A, POD_B, Case, ExpectedAlert, name
 
 _BOARD = "twilio-verify-exporter"
 _DOWN = "ExporterDown"
@@ -17,16 +17,16 @@ _START = "process_start_time_seconds"
 
 
 def up(values: str, pod: dict[str, str] = POD_A, job: dict[str, str] = JOB) -> dict[str, str]:
-    """Return whether a target could be scraped."""
+    """Return the up series of a target."""
     return {name("up", job, pod): values}
 
 
-def lag(started: str, punctual: str, pod: dict[str, str] = POD_A) -> dict[str, str]:
-    """Return the fetches that started, and those that did within a minute; half as many did within 15 s."""
+def lag(started: str, on_time: str, pod: dict[str, str] = POD_A) -> dict[str, str]:
+    """Return the lag histogram: all fetches, and those that started within a minute."""
     metric = "twilio_verify_exporter_schedule_lag_seconds"
     return {
         name(f"{metric}_count", JOB, pod): started,
-        name(f"{metric}_bucket", JOB, {"le": "60.0"}, pod): punctual,
+        name(f"{metric}_bucket", JOB, {"le": "60.0"}, pod): on_time,
         name(f"{metric}_bucket", JOB, {"le": "+Inf"}, pod): started,
     }
 
@@ -37,12 +37,12 @@ REACHED = (
         _DOWN,
         up("1x4 0x24 1x10"),
         {4: [], 9: [], 10: [JOB], 29: [JOB], 30: []},
-        Told(
+        ExpectedAlert(
             15,
             JOB,
-            "The exporter can't be scraped.",
-            "No target of job verify-factor-exporter answers Prometheus: nothing new is known of any factor. "
-            "Alerts of factors end after 15 minutes though nothing was recovered.",
+            "The exporter is down or unreachable.",
+            "Prometheus can't scrape any target of job verify-factor-exporter, so no factor status is updated. "
+            "Factor alerts resolve after 15 minutes although nothing was fixed.",
             _BOARD,
         ),
     ),
@@ -62,39 +62,39 @@ REACHED = (
         _ABSENT,
         up("1x4 stale _x24 1x5") | up("1x60", job={"job": "other"}),
         {4: [], 14: [], 15: [JOB], 29: [JOB], 30: []},
-        Told(
+        ExpectedAlert(
             20,
             JOB,
-            "Prometheus knows no exporter.",
-            "Prometheus has no target of job verify-factor-exporter: the exporter is not running, or the scrape "
-            "configuration does not find it.",
+            "Prometheus has no exporter to scrape.",
+            "Prometheus has no target for job verify-factor-exporter: the exporter is not deployed, or the scrape "
+            "configuration does not discover it.",
             _BOARD,
         ),
-        alone=True,
+        isolated=True,
     ),
-    Case("never a target", _ABSENT, up("1x60", job={"job": "other"}), {9: [], 10: [JOB], 60: [JOB]}, alone=True),
-    Case("a target that is down is there", _ABSENT, up("0x60"), {10: [], 60: []}, alone=True),
+    Case("never a target", _ABSENT, up("1x60", job={"job": "other"}), {9: [], 10: [JOB], 60: [JOB]}, isolated=True),
+    Case("a target that is down is there", _ABSENT, up("0x60"), {10: [], 60: []}, isolated=True),
     Case(
         "a pod is replaced within minutes",
         _ABSENT,
         up("1x4 stale") | up("_x12 1x20", POD_B),
         {12: [], 13: [], 30: []},
-        alone=True,
+        isolated=True,
     ),
 )
 
 SCHEDULED = (
     Case(
-        "no tick for a while",
+        "no dispatch for a while",
         _STALLED,
         {name(_TICK, JOB, POD_A): "0+60x4 240x24 1800+60x10"},
         {6: [], 8: [], 9: [JOB], 29: [JOB], 30: []},
-        Told(
+        ExpectedAlert(
             10,
             JOB,
-            "The scheduler of the exporter stands still.",
-            "An exporter of job verify-factor-exporter has not begun a fetch for 6m 0s: what it shows is "
-            "growing old.",
+            "The exporter's scheduler has stalled.",
+            "The scheduler of an exporter of job verify-factor-exporter last ran 6m 0s ago. No factor is polled, "
+            "and all statuses are getting old.",
             _BOARD,
         ),
     ),
@@ -107,7 +107,7 @@ SCHEDULED = (
     ),
     Case("a little under two minutes ago", _STALLED, {name(_TICK, JOB, POD_A): "-115+60x60"}, {5: [], 60: []}),
     Case(
-        "of two shards one stands still",
+        "one of two shards has stalled",
         _STALLED,
         {name(_TICK, JOB, POD_A): "0x30", name(_TICK, JOB, POD_B): "0+60x30"},
         {4: [], 5: [JOB], 30: [JOB]},
@@ -119,7 +119,7 @@ SCHEDULED = (
         {5: [JOB], 30: [JOB]},
     ),
     Case(
-        "a pod that is gone doesn't tick",
+        "a pod that is gone is not stalled",
         _STALLED,
         {name(_TICK, JOB, POD_A): "0+60x9 stale", name(_TICK, JOB, POD_B): "_x10 600+60x20"},
         {13: [], 16: [], 30: []},
@@ -130,12 +130,12 @@ SCHEDULED = (
         _LAGGING,
         lag("0+10x100", "0+10x19 200+8x41 536+10x40"),
         {30: [], 38: [], 50: [JOB], 80: []},
-        Told(
+        ExpectedAlert(
             55,
             JOB,
             "Fetches start late.",
-            "20% of the fetches of job verify-factor-exporter start over a minute late: changes are seen later "
-            "than the intervals promise.",
+            "20% of the fetches of job verify-factor-exporter start more than a minute late, so status changes are "
+            "detected late. Check the request budget, Twilio's latency and CPU.",
             _BOARD,
         ),
         severity="warning",
@@ -185,7 +185,7 @@ SCHEDULED = (
         {30: [JOB], 41: [JOB], 43: [JOB], 60: [JOB]},
         severity="warning",
     ),
-    Case("nothing is fetched", _LAGGING, lag("0x60", "0x60"), {40: []}, severity="warning"),
+    Case("no fetches", _LAGGING, lag("0x60", "0x60"), {40: []}, severity="warning"),
 )
 
 OPERATED = (
@@ -194,12 +194,12 @@ OPERATED = (
         _RELOAD,
         {name(_LOADED, JOB, POD_A): "1x4 0x24 1x10"},
         {4: [], 14: [], 15: [JOB], 29: [JOB], 30: []},
-        Told(
+        ExpectedAlert(
             20,
             JOB,
-            "The exporter refused its new configuration.",
-            "An exporter of job verify-factor-exporter refused the configuration or the watchlist as they are now, "
-            "and goes on with the ones before.",
+            "The exporter refused to reload its configuration.",
+            "An exporter of job verify-factor-exporter refused the current configuration or watchlist and keeps "
+            "the previous one. Its log and the check command list the errors.",
             _BOARD,
         ),
         severity="warning",
@@ -231,11 +231,12 @@ OPERATED = (
         _RESTARTING,
         {name(_START, JOB, POD_A): "100x9 700x4 1000x4 1300x80"},
         {10: [], 19: [], 20: [JOB], 37: [JOB], 53: [JOB], 55: []},
-        Told(
+        ExpectedAlert(
             25,
             JOB,
-            "The exporter keeps restarting.",
-            "An exporter of job verify-factor-exporter started 3 times within 30 minutes.",
+            "The exporter restarts repeatedly.",
+            "An exporter of job verify-factor-exporter started 3 times within 30 minutes. Check the end of its "
+            "previous log for the cause.",
             _BOARD,
         ),
         severity="warning",
@@ -283,16 +284,16 @@ WATCHDOG = (
         "Watchdog",
         up("1x10"),
         {0: [{}], 10: [{}]},
-        Told(
+        ExpectedAlert(
             5,
             {},
-            "Alerting works.",
-            "This alert always fires. Route it to a service that pages when it stops coming: then Prometheus, "
-            "Alertmanager or the way between them is broken.",
+            "The alerting pipeline works.",
+            "This alert always fires. Route it to an external service that pages when it stops arriving: "
+            "Prometheus, Alertmanager or the connection between them is down then.",
             "twilio-verify-overview",
         ),
         severity="none",
-        alone=True,
+        isolated=True,
     ),
 )
 

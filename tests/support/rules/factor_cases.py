@@ -1,8 +1,8 @@
-"""Cases of the alerts of single factors."""
+"""Cases for the alerts about single factors."""
 
 from __future__ import annotations
 
-from tests.support.rules.cases import JOB, POD_A, POD_B, Case, Shown, Told, name
+from tests.support.rules.cases import JOB, POD_A, POD_B, Case, ExpectedAlert, ExpectedSample, name
 
 ALICE = {**JOB, "account": "main", "service_sid": "VA1", "factor": "alice's phone", "team": "payments"}
 BOB = {**JOB, "account": "main", "service_sid": "VA1", "factor": "bob"}
@@ -26,7 +26,7 @@ def factor(
     created: str = "-3600x200",
     interval: str = "300x200",
 ) -> dict[str, str]:
-    """Return a factor's series; one without values is missing."""
+    """Return a factor's series; those without values are left out."""
     values = {
         "verified": verified,
         "exists": exists,
@@ -55,13 +55,13 @@ def recorded(
     return first
 
 
-def shown(minute: int, value: float | None) -> list[Shown]:
-    """Return that all four recorded forms have this value, or that there are none."""
+def shown(minute: int, value: float | None) -> list[ExpectedSample]:
+    """Expect this value of all four recorded series, or their absence."""
     return [_shown(record, minute, value) for record in FAMILIES.values()]
 
 
-def _shown(record: str, minute: int, value: float | None) -> Shown:
-    return Shown(record, minute) if value is None else Shown(record, minute, ALICE, value, value)
+def _shown(record: str, minute: int, value: float | None) -> ExpectedSample:
+    return ExpectedSample(record, minute) if value is None else ExpectedSample(record, minute, ALICE, value, value)
 
 
 _REGRESSED = "FactorRegressed"
@@ -77,13 +77,12 @@ CASES = (
         _REGRESSED,
         factor(ALICE, verified="1x4 0x10 1x10", exists="1x30", last_verified="0+60x4 240x10 960x10"),
         {4: [], 6: [], 7: [ALICE], 15: [ALICE], 16: [], 20: []},
-        Told(
+        ExpectedAlert(
             10,
             ALICE,
-            "A factor that was verified is unverified.",
+            "A verified factor became unverified.",
             'Factor "alice\'s phone" (account main, service VA1) was last seen verified at 1970-01-01 00:04:00 '
-            "+0000 UTC and the last answer says unverified: it can't approve anything until its user "
-            "verifies it again.",
+            "+0000 UTC and is now unverified. It can't approve anything until its user verifies it again.",
             _DASHBOARD,
         ),
     ),
@@ -119,7 +118,7 @@ CASES = (
         _REGRESSED,
         factor(ALICE, verified="0x4 stale", exists="1x4 0x30", last_verified="0x40"),
         {4: [ALICE], 5: [], 9: [], 30: []},
-        shows=[Shown(FAMILIES["verified"], 6)],
+        samples=[ExpectedSample(FAMILIES["verified"], 6)],
     ),
     Case(
         "a restart without a state file goes on as the same alert",
@@ -156,22 +155,23 @@ CASES = (
         {9: [ALICE], 15: [ALICE], 40: [ALICE], 59: [ALICE], 60: [], 65: []},
     ),
     Case(
-        "a factor that is watched no longer ends its alert",
+        "a factor that is no longer watched ends its alert",
         _REGRESSED,
         factor(ALICE, verified="0x9 stale", exists="1x9 stale", last_verified="0x9 stale", interval="300x9 stale"),
         {9: [ALICE], 22: [ALICE], 26: []},
     ),
     Case(
-        "an enrolment that takes its time",
+        "a slow enrolment",
         _UNVERIFIED,
         factor(ALICE, verified="0x29 1x5", exists="1x40", last_verified="_x30 1800x5"),
         {14: [], 15: [ALICE], 29: [ALICE], 30: []},
-        Told(
+        ExpectedAlert(
             20,
             ALICE,
             "A factor has not been verified yet.",
-            'Factor "alice\'s phone" (account main, service VA1) exists but was never seen verified: its enrolment '
-            "is not finished, and it can't approve anything. Twilio may delete it within a day of its creation.",
+            "Factor \"alice's phone\" (account main, service VA1) exists but was never seen verified, so it can't "
+            "approve anything. Ask its owner to finish the enrolment: Twilio may delete it within a day of its "
+            "creation.",
             _DASHBOARD,
         ),
     ),
@@ -182,13 +182,13 @@ CASES = (
         {15: [ALICE], 30: [ALICE], 31: []},
     ),
     Case(
-        "a creation that nobody knows is no old one",
+        "an unknown creation time counts as young",
         _UNVERIFIED,
         factor(BOB, verified="0x60", exists="1x60", created=""),
         {15: [BOB], 60: [BOB]},
     ),
     Case(
-        "verified, by an exporter that is told to hide since when",
+        "verified, without the last_verified family",
         _UNVERIFIED,
         factor(ALICE, verified="1x60", exists="1x60"),
         {15: [], 60: []},
@@ -201,7 +201,7 @@ CASES = (
         severity="warning",
     ),
     Case(
-        "a creation that nobody knows abandons nothing",
+        "an unknown creation time is not abandoned",
         _ABANDONED,
         factor(ALICE, verified="0x60", exists="1x60", created=""),
         {30: [], 60: []},
@@ -216,7 +216,7 @@ CASES = (
         severity="warning",
     ),
     Case(
-        "verified and old is as it should be",
+        "verified and old needs no attention",
         _ABANDONED,
         factor(ALICE, verified="1x60", exists="1x60", created="-100000x60"),
         {30: [], 60: []},
@@ -227,12 +227,12 @@ CASES = (
         _ABANDONED,
         factor(BOB, verified="0x4 stale", exists="1x4 0x24 1x10", created="-3600x4 stale"),
         {19: [], 20: [BOB], 29: [BOB], 30: []},
-        Told(
+        ExpectedAlert(
             25,
             BOB,
-            "The enrolment of a factor was abandoned.",
-            'Factor "bob" (account main, service VA1) was never seen verified and is gone, or was created more '
-            "than 20 hours ago: Twilio may have deleted it. Its user must enrol anew, or the watchlist drop it.",
+            "A factor's enrolment was abandoned.",
+            'Factor "bob" (account main, service VA1) was never seen verified and is gone or more than 20 hours '
+            "old; Twilio may have deleted it. Enrol its user again, or remove it from the watchlist.",
             _DASHBOARD_OF_BOB,
         ),
         severity="warning",
@@ -244,12 +244,12 @@ CASES = (
             ALICE, verified="1x4 stale _x24 1x5", exists="1x4 0x24 1x5", last_verified="240x40", created="-3600x4"
         ),
         {19: [], 20: [ALICE], 29: [ALICE], 30: []},
-        Told(
+        ExpectedAlert(
             25,
             ALICE,
-            "A factor that was verified is gone.",
+            "A verified factor no longer exists.",
             'Factor "alice\'s phone" (account main, service VA1) was last seen verified at 1970-01-01 00:04:00 '
-            "+0000 UTC; now the API answers 404: it was deleted, or the watchlist names the wrong place.",
+            "+0000 UTC, and the API now answers 404. It was deleted, or its watchlist entry is wrong.",
             _DASHBOARD,
         ),
     ),
@@ -277,13 +277,13 @@ CASES = (
         "of two pods the higher value counts, the last five minutes of one that is gone included",
         _REGRESSED,
         recorded("1x8 9 stale", interval="1x8 9 stale", second="_x9 2 3x50", second_interval="_x9 2 3x50"),
-        shows=[*shown(9, 9), *shown(13, 9), *shown(16, 3), _shown(WATCHED, 13, 9), _shown(WATCHED, 16, 3)],
+        samples=[*shown(9, 9), *shown(13, 9), *shown(16, 3), _shown(WATCHED, 13, 9), _shown(WATCHED, 16, 3)],
     ),
     Case(
         "what was known is kept while the factor is watched, and a quarter of an hour longer",
         _REGRESSED,
         recorded("1x8 9 stale", interval="300x59 stale"),
-        shows=[
+        samples=[
             *shown(16, 9),
             *shown(59, 9),
             *shown(72, 9),
@@ -296,12 +296,12 @@ CASES = (
         "what was known comes back with an exporter that was away for 20 minutes",
         _REGRESSED,
         recorded("9x9 stale", interval="300x9 stale _x19 300x60"),
-        shows=[*shown(22, 9), *shown(26, None), *shown(31, 9), *shown(50, 9)],
+        samples=[*shown(22, 9), *shown(26, None), *shown(31, 9), *shown(50, 9)],
     ),
     Case(
         "but not with one that was away for longer",
         _REGRESSED,
         recorded("9x9 stale", interval="300x9 stale _x29 300x60"),
-        shows=[*shown(22, 9), *shown(26, None), *shown(41, None), *shown(50, None)],
+        samples=[*shown(22, 9), *shown(26, None), *shown(41, None), *shown(50, None)],
     ),
 )

@@ -1,24 +1,24 @@
-"""Cases of the share of a service's fetches that fail."""
+"""Cases for the ratio of a service's fetches that fail."""
 
 from __future__ import annotations
 
-from tests.support.rules.cases import POD_A, POD_B, Case, Shown, Told, name
+from tests.support.rules.cases import POD_A, POD_B, Case, ExpectedAlert, ExpectedSample, name
 from tests.support.rules.service_cases import SERVICE
 
 RATIO = "service:twilio_verify_fetch_failures:ratio_rate"
 _BURN = "FetchErrorBudgetBurn"
 
 
-def fetches(all_of_them: str, failed: dict[str, str], pod: dict[str, str] = POD_A) -> dict[str, str]:
-    """Return the fetches of a service, and the failed ones by reason."""
-    return {name("twilio_verify_fetches_total", SERVICE, pod): all_of_them} | {
+def fetches(total: str, failed: dict[str, str], pod: dict[str, str] = POD_A) -> dict[str, str]:
+    """Return the fetch counter of a service, and its failure counters by reason."""
+    return {name("twilio_verify_fetches_total", SERVICE, pod): total} | {
         name("twilio_verify_fetch_failures_total", SERVICE, {"reason": reason}, pod): values
         for reason, values in failed.items()
     }
 
 
 def phases(*rates: tuple[float, int]) -> str:
-    """Return a counter that grows by a rate a minute for so many minutes, one after the other."""
+    """Return a counter that grows in phases of (rate per minute, minutes)."""
     parts, value = [], 0.0
     for rate, minutes in rates:
         parts.append(f"{value:g}+{rate:g}x{minutes - 1}")
@@ -27,11 +27,11 @@ def phases(*rates: tuple[float, int]) -> str:
 
 
 def steps(*minutes: int, spared: int = 0) -> str:
-    """Return a counter that grows by one after so many minutes, again and again, but for the first few times."""
+    """Return a counter that grows by one after each of these times in turn, except the first few times."""
     return " ".join(f"{max(0, step - spared)}x{minutes[step % len(minutes)] - 1}" for step in range(24))
 
 
-# Of two pods, one of which starts anew as failures begin; fewer are fetched from then on.
+# Two pods, one of which restarts as failures begin; the fetch rate is lower from then on.
 _TWO_PODS_AND_A_RESTART = fetches(
     "0+30x400 0+10x200", {"timeout": "0x400 0+6x200", "connect": "0x400 0+2x200"}, POD_A
 ) | fetches("0+30x400 12010+10x200", {"timeout": "0x400 8+8x200"}, POD_B)
@@ -41,11 +41,12 @@ _SHORT_BURNS = (
         _BURN,
         fetches(phases((10, 20), (1000, 40)), {"timeout": phases((10, 20), (0, 40))}),
         {2: [], 3: [SERVICE], 20: [SERVICE], 25: [SERVICE], 27: []},
-        Told(
+        ExpectedAlert(
             10,
             SERVICE,
             "Many fetches of a service fail.",
-            "100% of the fetches of service VA1 (account main) fail and go on failing: statuses become stale.",
+            "100% of the fetches of service VA1 (account main) fail, so statuses become stale. Check the failure "
+            "reasons on the dashboard.",
             "twilio-verify-exporter?var-account=main",
         ),
     ),
@@ -56,12 +57,12 @@ _SHORT_BURNS = (
         {11: [], 15: [], 40: []},
     ),
     Case(
-        "one factor, fetched each five minutes, all of whose fetches fail",
+        "one factor, fetched every five minutes, all fetches fail",
         _BURN,
         fetches(steps(5), {"timeout": steps(5)}),
         {40: []} | {minute: [SERVICE] for minute in range(63, 110)},
     ),
-    Case("nothing fetched, nothing told", _BURN, fetches("0x60", {"timeout": "0x60"}), {30: [], 60: []}),
+    Case("no fetches, no alert", _BURN, fetches("0x60", {"timeout": "0x60"}), {30: [], 60: []}),
     Case(
         "a restart of the process is no failure",
         _BURN,
@@ -154,15 +155,15 @@ CASES = (
     *_SHORT_BURNS,
     *(Case(name, _BURN, series, firing, long=True) for name, series, firing in _LONG_BURNS),
     Case(
-        "the share of failures over each window",
+        "the failure ratio over each window",
         _BURN,
         _TWO_PODS_AND_A_RESTART,
-        shows=[
-            Shown(f"{RATIO}5m", 395, SERVICE, 0, 0),
-            Shown(f"{RATIO}5m", 405, SERVICE, 0.77, 0.83),
-            Shown(f"{RATIO}30m", 420, SERVICE, 0.3, 0.335),
-            Shown(f"{RATIO}1h", 440, SERVICE, 0.3, 0.335),
-            Shown(f"{RATIO}6h", 500, SERVICE, 0.085, 0.1),
+        samples=[
+            ExpectedSample(f"{RATIO}5m", 395, SERVICE, 0, 0),
+            ExpectedSample(f"{RATIO}5m", 405, SERVICE, 0.77, 0.83),
+            ExpectedSample(f"{RATIO}30m", 420, SERVICE, 0.3, 0.335),
+            ExpectedSample(f"{RATIO}1h", 440, SERVICE, 0.3, 0.335),
+            ExpectedSample(f"{RATIO}6h", 500, SERVICE, 0.085, 0.1),
         ],
         long=True,
     ),

@@ -1,4 +1,4 @@
-"""Rules with one fault each: whatever the tests don't tell from the real rule is not tested."""
+"""Mutants of the rules; a mutant that passes all cases shows an untested part of its rule."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _FUNCTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A rule of which one thing is other than it should be."""
+    """A rule with one deliberate mistake."""
 
     of: str
     what: str
@@ -46,7 +46,7 @@ class Mutant:
 
 
 def mutants(rule: dict[str, Any]) -> Iterator[Mutant]:
-    """Yield every mutant of a rule, as it stands in a file of rules."""
+    """Yield every mutant of a rule, given as in a rules file."""
     name = rule.get("alert") or rule["record"]
     whole = promql.parse(rule["expr"])
     for what, expr in _expressions(whole):
@@ -56,7 +56,7 @@ def mutants(rule: dict[str, Any]) -> Iterator[Mutant]:
             without = {field: value for field, value in rule.items() if field != key}
             yield Mutant(name, f"no {key}", without)
             minutes = int(promql.parse_duration(rule[key]).total_seconds() // 60)
-            # What an alert is kept firing from may differ by a minute between two majors of Prometheus.
+            # The end of keep_firing_for may differ by a minute between major versions of Prometheus.
             step = 1 if key == "for" else 2
             for other in (minutes - step, minutes + step):
                 yield Mutant(name, f"{key}: {other}m", rule | {key: f"{other}m"})
@@ -71,7 +71,7 @@ def mutants(rule: dict[str, Any]) -> Iterator[Mutant]:
 
 
 def _expressions(node: promql.Expr) -> Iterator[tuple[str, str]]:
-    """Yield what is other, and the whole expression with it."""
+    """Yield each mistake with the whole expression that has it."""
     match node:
         case promql.ParenExpr():
             for what, text in _expressions(node.expr):
@@ -122,7 +122,7 @@ def _of_binary(node: promql.BinaryExpr) -> Iterator[tuple[str, str]]:
 
 
 def _extrapolated(node: promql.BinaryExpr) -> bool:
-    """Return whether a number comes from a rate: it is never exactly at its threshold."""
+    """Return whether a value comes from a rate, so that it is never exactly at its threshold."""
     return any(word in str(node.lhs) for word in ("increase(", "rate(", ":ratio_rate"))
 
 
@@ -147,16 +147,16 @@ def _of_aggregation(node: promql.AggregateExpr) -> Iterator[tuple[str, str]]:
 
 
 def _kept(node: promql.AggregateExpr, labels: list[str]) -> Iterator[str]:
-    """Yield the labels to keep by mistake: of the usual ones, which are one setting, another at each place."""
-    usual = [label for label in labels if label in Settings().dropped]
-    yield from (label for label in labels if label not in usual)
-    if usual:
-        yield usual[len(str(node)) % len(usual)]
+    """Yield the labels to keep by mistake; of the default ones, a different one at each place."""
+    default = [label for label in labels if label in Settings().dropped]
+    yield from (label for label in labels if label not in default)
+    if default:
+        yield default[len(str(node)) % len(default)]
 
 
 def _of_call(node: promql.Call) -> Iterator[tuple[str, str]]:
     function = node.func.name
-    if not node.args or function == "vector":  # that it is there is all that counts, whatever its value
+    if not node.args or function == "vector":  # only its presence matters
         return
     (argument,) = node.args
     for what, inner in _expressions(argument):

@@ -1,4 +1,4 @@
-"""What an expression of PromQL names."""
+"""The series that a PromQL expression reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HISTOGRAM_SUFFIXES = ("_bucket", "_count", "_sum")
-# What Prometheus and the client libraries bring.
+# Series of Prometheus and of the client library.
 FOREIGN = {
     "up",
     "ALERTS",
@@ -26,7 +26,7 @@ FOREIGN = {
 
 
 def own_series() -> set[str]:
-    """Return the names of all series that the exporter shows."""
+    """Return the names of all series that the exporter exposes."""
     names: set[str] = set()
     for family in CATALOGUE:
         if family.kind is MetricType.HISTOGRAM:

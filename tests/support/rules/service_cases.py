@@ -1,8 +1,8 @@
-"""Cases of the alerts of services and their entities."""
+"""Cases for the alerts about services and their entities."""
 
 from __future__ import annotations
 
-from tests.support.rules.cases import JOB, POD_A, POD_B, Case, Told, name
+from tests.support.rules.cases import JOB, POD_A, POD_B, Case, ExpectedAlert, name
 
 SERVICE = {**JOB, "account": "main", "service_sid": "VA1"}
 OPS = {**SERVICE, "entity": "ops"}
@@ -14,25 +14,25 @@ def _counts(metric: str, of: dict[str, str], pod: dict[str, str], given: dict[st
 
 
 def entity(pod: dict[str, str] = POD_A, **given: str) -> dict[str, str]:
-    """Return the counts of an entity's factors; those that are not given are 0."""
+    """Return an entity's factor counts; statuses not given are 0."""
     return _counts("twilio_verify_entity_factors", OPS, pod, given)
 
 
-def lists(
+def listings(
     values: str, pod: dict[str, str] = POD_A, *, code: str = "200", operation: str = "list"
 ) -> dict[str, str]:
-    """Return the requests of the account."""
+    """Return the request counter of the account."""
     labels = {**JOB, "account": "main", "operation": operation, "code": code}
     return {name("twilio_verify_api_requests_total", labels, pod): values}
 
 
-def failed_lists(values: str, pod: dict[str, str] = POD_A) -> dict[str, str]:
-    """Return the failed lists of the service."""
+def failed_listings(values: str, pod: dict[str, str] = POD_A) -> dict[str, str]:
+    """Return the counter of failed listings of the service."""
     return {name("twilio_verify_entity_failures_total", SERVICE, pod): values}
 
 
 def counts(pod: dict[str, str] = POD_A, **given: str) -> dict[str, str]:
-    """Return the counts of a service's factors; those that are not given are 0."""
+    """Return a service's factor counts; statuses not given are 0."""
     return _counts("twilio_verify_factors", SERVICE, pod, given)
 
 
@@ -48,17 +48,17 @@ ENTITIES = (
         _WITHOUT,
         entity(verified="1x4 0x24 1x9", unverified="0x4 1x40"),
         {18: [], 19: [], 20: [OPS], 29: [OPS], 30: []},
-        Told(
+        ExpectedAlert(
             25,
             OPS,
             "An entity has no verified factor.",
-            'None of the factors of entity "ops" (account main, service VA1) is verified: whoever it stands for '
-            "can't log in.",
+            'Entity "ops" (account main, service VA1) has no verified factor: the person or team behind it can\'t '
+            "log in. Have one of its factors verified, or enrol a new one.",
             _OVERVIEW,
         ),
     ),
     Case(
-        "what is not known for some minutes begins the wait anew",
+        "an unknown status for some minutes restarts the wait",
         _WITHOUT,
         entity(unverified="1x40", unknown="0x12 1x3 0x30"),
         {15: [], 31: [], 32: [OPS]},
@@ -105,61 +105,61 @@ ENTITIES = (
     ),
     Case("nothing found, and nothing listed yet", _WITHOUT, entity(), {20: [], 60: []}),
     Case(
-        "nothing found, and a list tells so",
+        "nothing found, confirmed by a listing",
         _WITHOUT,
-        entity() | failed_lists("0x100") | lists("0x9 1x90"),
+        entity() | failed_listings("0x100") | listings("0x9 1x90"),
         {24: [], 25: [OPS], 60: [OPS]},
     ),
     Case(
         "only other requests succeed",
         _WITHOUT,
-        entity() | failed_lists("0x100") | lists("0+1x100", operation="fetch"),
+        entity() | failed_listings("0x100") | listings("0+1x100", operation="fetch"),
         {20: [], 60: []},
     ),
     Case(
-        "every list fails",
+        "every listing fails",
         _WITHOUT,
-        entity() | failed_lists("0x100") | lists("0+1x100", code="404"),
+        entity() | failed_listings("0x100") | listings("0+1x100", code="404"),
         {20: [], 60: []},
     ),
     Case(
-        "a list failed within the hour, perhaps this one",
+        "a listing failed within the hour, perhaps this one",
         _WITHOUT,
-        entity() | failed_lists("0x9 1x90") | lists("0+1x100"),
+        entity() | failed_listings("0x9 1x90") | listings("0+1x100"),
         {83: [], 88: [OPS]},
     ),
     Case(
-        "no list succeeds any more",
+        "no listing succeeds from some time on",
         _WITHOUT,
-        entity() | failed_lists("0x100") | lists("0+1x10 10x90"),
+        entity() | failed_listings("0x100") | listings("0+1x10 10x90"),
         {20: [OPS], 68: [OPS], 73: []},
     ),
     Case(
-        "of two replicas one lists, one can't",
+        "one of two replicas can list",
         _WITHOUT,
         entity(POD_A)
-        | failed_lists("0x100", POD_A)
-        | lists("0+1x100", POD_A)
+        | failed_listings("0x100", POD_A)
+        | listings("0+1x100", POD_A)
         | entity(POD_B)
-        | failed_lists("0+1x100", POD_B)
-        | lists("0x100", POD_B),
+        | failed_listings("0+1x100", POD_B)
+        | listings("0x100", POD_B),
         {20: [], 60: []},
     ),
     Case(
-        "of two replicas one lists, one has not begun",
+        "one of two replicas has not listed yet",
         _WITHOUT,
         entity(POD_A)
-        | failed_lists("0x100", POD_A)
-        | lists("0+1x100", POD_A)
+        | failed_listings("0x100", POD_A)
+        | listings("0+1x100", POD_A)
         | entity(POD_B)
-        | failed_lists("0x100", POD_B)
-        | lists("0x100", POD_B),
+        | failed_listings("0x100", POD_B)
+        | listings("0x100", POD_B),
         {20: [OPS], 60: [OPS]},
     ),
     Case(
-        "lists that failed before a restart of the process are no failures after it",
+        "listings that failed before a restart don't count after it",
         _WITHOUT,
-        entity() | failed_lists("5x9 0x90") | lists("50x9 0+1x90"),
+        entity() | failed_listings("5x9 0x90") | listings("50x9 0+1x90"),
         {24: [], 30: [OPS], 60: [OPS]},
     ),
     Case(
@@ -173,32 +173,32 @@ ENTITIES = (
 
 NOT_LISTED = (
     Case(
-        "lists fail for hours, and then no more",
+        "listings fail for hours, and then succeed",
         _NOT_LISTED,
-        failed_lists("0x9 0+1x240 240x150"),
+        failed_listings("0x9 0+1x240 240x150"),
         {175: [], 190: [], 191: [SERVICE], 275: [SERVICE], 285: []},
-        Told(
+        ExpectedAlert(
             240,
             SERVICE,
-            "Lists of a service's entities fail.",
-            "Some lists of entities of service VA1 (account main) have failed for hours. A factor enrolled since "
-            "the last good list of its entity is watched by nobody. The log names the entities.",
+            "Factor listings of a service keep failing.",
+            "Some factor listings of service VA1 (account main) have been failing for hours. Factors enrolled "
+            "since an entity's last successful listing are not watched. The log names the entities.",
             _OVERVIEW,
         ),
         severity="warning",
     ),
     Case(
-        "one fails each quarter of an hour, or a little later",
+        "one fails about every 15 minutes",
         _NOT_LISTED,
-        failed_lists(" ".join(f"{count}x{(14, 24)[count % 2]}" for count in range(16))),
+        failed_listings(" ".join(f"{count}x{(14, 24)[count % 2]}" for count in range(16))),
         {180: [], 190: [], 210: [SERVICE], 300: [SERVICE]},
         severity="warning",
         long=True,
     ),
     Case(
-        "one shard's lists fail, and not the other's",
+        "the listings of one of two shards fail",
         _NOT_LISTED,
-        failed_lists("0+1x300") | failed_lists("0x300", POD_B),
+        failed_listings("0+1x300") | failed_listings("0x300", POD_B),
         {150: [], 200: [SERVICE]},
         severity="warning",
         long=True,
@@ -206,7 +206,7 @@ NOT_LISTED = (
     Case(
         "the exporter is restarted meanwhile",
         _NOT_LISTED,
-        failed_lists("0+1x120 0+1x180"),
+        failed_listings("0+1x120 0+1x180"),
         {150: [], 190: [SERVICE], 240: [SERVICE]},
         severity="warning",
         long=True,
@@ -214,15 +214,15 @@ NOT_LISTED = (
     Case(
         "an outage of less than two hours and a half",
         _NOT_LISTED,
-        failed_lists("0x9 0+1x145 145x150"),
+        failed_listings("0x9 0+1x145 145x150"),
         {120: [], 185: [], 195: [], 300: []},
         severity="warning",
         long=True,
     ),
     Case(
-        "one fails now and then",
+        "one fails occasionally",
         _NOT_LISTED,
-        failed_lists("0x59 1x119 2x119 3x60"),
+        failed_listings("0x59 1x119 2x119 3x60"),
         {120: [], 240: [], 300: []},
         severity="warning",
         long=True,
@@ -230,12 +230,12 @@ NOT_LISTED = (
     Case(
         "a pod takes over from another, and fails as well",
         _NOT_LISTED,
-        failed_lists("0+1x120 stale") | failed_lists("_x122 0+1x240", POD_B),
+        failed_listings("0+1x120 stale") | failed_listings("_x122 0+1x240", POD_B),
         {180: [], 190: [SERVICE], 300: [SERVICE]},
         severity="warning",
         long=True,
     ),
-    Case("no list ever failed", _NOT_LISTED, failed_lists("0x300"), {240: []}, severity="warning", long=True),
+    Case("no list ever failed", _NOT_LISTED, failed_listings("0x300"), {240: []}, severity="warning", long=True),
 )
 
 STALENESS = (
@@ -244,12 +244,12 @@ STALENESS = (
         _STALE,
         counts(verified="5x4 4x24 5x9", unknown="0x4 1x24 0x9"),
         {4: [], 19: [], 20: [SERVICE], 29: [SERVICE], 30: []},
-        Told(
+        ExpectedAlert(
             25,
             SERVICE,
-            "The status of factors is not known.",
-            "The status of 1 factors of service VA1 (account main) is unknown: no definite answer came for too "
-            "long. A change would not be seen.",
+            "The status of some factors is unknown.",
+            "Service VA1 (account main) has 1 factor(s) with unknown status: the exporter has had no definite "
+            "answer for too long. Changes of these factors go unnoticed.",
             _OVERVIEW,
         ),
         severity="warning",
@@ -283,12 +283,12 @@ MASSES = (
         _MASS,
         counts(verified="12x4 6x4 5x9 12x30", not_found="0x4 6x4 7x9 0x30"),
         {9: [], 11: [], 12: [SERVICE], 19: [SERVICE], 20: [SERVICE], 29: [SERVICE], 30: []},
-        Told(
+        ExpectedAlert(
             15,
             SERVICE,
-            "Most factors of a service are gone.",
-            "58.33% of the factors of service VA1 (account main) answer 404: the service was deleted, or service "
-            "or account is wrong.",
+            "Most factors of a service are missing.",
+            "58.33% of the factors of service VA1 (account main) answer 404: the service was deleted, or the "
+            "configured service or account is wrong.",
             _OVERVIEW,
         ),
     ),

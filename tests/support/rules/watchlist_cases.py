@@ -1,8 +1,8 @@
-"""Cases of the watchlist: whether there is one, and whether all of it is watched."""
+"""Cases for the alerts about the watchlist and its shards."""
 
 from __future__ import annotations
 
-from tests.support.rules.cases import JOB, POD_A, POD_B, Case, Shown, Told, name
+from tests.support.rules.cases import JOB, POD_A, POD_B, Case, ExpectedAlert, ExpectedSample, name
 from tests.support.rules.exporter_cases import up
 
 TOTAL = "job:twilio_verify_exporter_watchlist_factors:total"
@@ -14,12 +14,12 @@ _FACTORS = "twilio_verify_exporter_watchlist_factors"
 
 
 def watchlist(factors: str, shards: str = "1x150", pod: dict[str, str] = POD_A) -> dict[str, str]:
-    """Return the factors that a process watches, and the shards it knows of."""
+    """Return the number of factors that a process watches, and of shards."""
     return {name(_FACTORS, JOB, pod): factors, name("twilio_verify_exporter_shards", JOB, pod): shards}
 
 
 def shard(ordinal: int, present: str, count: str, pod: dict[str, str] = POD_A) -> dict[str, str]:
-    """Return the part of the watchlist that a process has."""
+    """Return the shard of a process, and its number of shards."""
     return {
         name("twilio_verify_exporter_shard_info", JOB, {"shard": str(ordinal)}, pod): present,
         name("twilio_verify_exporter_shards", JOB, pod): count,
@@ -32,12 +32,12 @@ WATCHLISTS = (
         _EMPTY,
         watchlist("5x4 0x24 5x10"),
         {4: [], 19: [], 20: [JOB], 29: [JOB], 30: []},
-        Told(
+        ExpectedAlert(
             25,
             JOB,
-            "The exporter watches nothing.",
-            "No exporter of job verify-factor-exporter has a factor to watch: the watchlist is empty, not mounted, "
-            "or all of it is paused.",
+            "The exporter watches no factors.",
+            "No exporter of job verify-factor-exporter has a factor to watch: the watchlist is empty or not "
+            "mounted, or all its factors are paused.",
             "twilio-verify-exporter",
         ),
     ),
@@ -65,12 +65,12 @@ WATCHLISTS = (
         _SHRANK,
         watchlist("100x19 75x80"),
         {19: [], 29: [], 30: [JOB], 77: [JOB], 82: []},
-        Told(
+        ExpectedAlert(
             40,
             JOB,
-            "The watchlist shrank.",
-            "Job verify-factor-exporter watches 75 factors, over a fifth less than within the last hour. Nobody is "
-            "told of a factor that is not watched.",
+            "The watchlist shrank by more than 20%.",
+            "Job verify-factor-exporter now watches 75 factors, over 20% fewer than at its peak in the last hour. "
+            "Removed factors raise no alerts: check that this was intended.",
             "twilio-verify-overview",
         ),
         severity="warning",
@@ -99,7 +99,7 @@ WATCHLISTS = (
         watchlist("50x80", "2x80") | watchlist("50x19 stale", "2x19 stale", POD_B),
         {35: [], 60: []},
         severity="warning",
-        shows=[Shown(TOTAL, 10, JOB, 100, 100), Shown(TOTAL, 40, JOB, 100, 100)],
+        samples=[ExpectedSample(TOTAL, 10, JOB, 100, 100), ExpectedSample(TOTAL, 40, JOB, 100, 100)],
     ),
     Case(
         "two shards lose a quarter",
@@ -107,18 +107,18 @@ WATCHLISTS = (
         watchlist("60x19 45x80", "2x100") | watchlist("40x19 30x80", "2x100", POD_B),
         {29: [], 30: [JOB]},
         severity="warning",
-        shows=[Shown(TOTAL, 10, JOB, 100, 100), Shown(TOTAL, 40, JOB, 75, 75)],
+        samples=[ExpectedSample(TOTAL, 10, JOB, 100, 100), ExpectedSample(TOTAL, 40, JOB, 75, 75)],
     ),
     Case(
         "the total is that of the last five minutes",
         _SHRANK,
         watchlist("80x8 90 stale", "1x8 2 stale"),
         severity="warning",
-        shows=[
-            Shown(TOTAL, 8, JOB, 80, 80),
-            Shown(TOTAL, 9, JOB, 180, 180),
-            Shown(TOTAL, 13, JOB, 180, 180),
-            Shown(TOTAL, 16),
+        samples=[
+            ExpectedSample(TOTAL, 8, JOB, 80, 80),
+            ExpectedSample(TOTAL, 9, JOB, 180, 180),
+            ExpectedSample(TOTAL, 13, JOB, 180, 180),
+            ExpectedSample(TOTAL, 16),
         ],
     ),
     Case(
@@ -126,14 +126,14 @@ WATCHLISTS = (
         _SHRANK,
         watchlist("80x9 stale", "1x60"),
         severity="warning",
-        shows=[Shown(TOTAL, 13, JOB, 80, 80), Shown(TOTAL, 16)],
+        samples=[ExpectedSample(TOTAL, 13, JOB, 80, 80), ExpectedSample(TOTAL, 16)],
     ),
     Case(
         "the shards alone are gone",
         _SHRANK,
         watchlist("80x60", "1x9 stale"),
         severity="warning",
-        shows=[Shown(TOTAL, 13, JOB, 80, 80), Shown(TOTAL, 16)],
+        samples=[ExpectedSample(TOTAL, 13, JOB, 80, 80), ExpectedSample(TOTAL, 16)],
     ),
     Case("no series, no alert", _SHRANK, up("1x60"), {30: []}, severity="warning"),
 )
@@ -146,12 +146,12 @@ SHARDING = (
         | shard(1, "1x80", "3x80", POD_B)
         | shard(2, "1x9 stale _x39 1x30", "3x9 stale _x39 3x30", POD_C),
         {9: [], 32: [], 36: [JOB], 49: [JOB], 50: []},
-        Told(
+        ExpectedAlert(
             40,
             JOB,
-            "A part of the watchlist is watched by nobody.",
-            "The exporters of job verify-factor-exporter do not cover all shards, or disagree on their number "
-            "(seen: 2): some factors may be watched by nobody.",
+            "Part of the watchlist is not watched.",
+            "The exporters of job verify-factor-exporter do not cover every shard or disagree on the number of "
+            "shards (seen: 2), so some factors may not be polled.",
             "twilio-verify-exporter",
         ),
     ),
