@@ -64,8 +64,8 @@ class Daemon(Engine):
             None if file is None else StateKeeper(file, self.ledger, self.clock, self.discovery.gone_since)
         )
         self.jobs = Jobs(
-            dispatch=self.poller.tick,
-            discovery=self.discovery.tick,
+            dispatch=self.poller.dispatch,
+            discovery=self.discovery.dispatch,
             watch=self._watch_files,
             housekeeping=self._housekeeping,
             run_lost=self.telemetry.run_lost,
@@ -182,7 +182,7 @@ class Daemon(Engine):
         try:
             while waiting := [a for a in accounts if a.busy and a.credentials_valid is not False]:
                 for account in waiting:
-                    account.pump()
+                    account.dispatch()
                 progress(self.poller.first_fetches_pending)
                 await asyncio.sleep(_SWEEP_SECONDS)
             progress(0)
@@ -209,7 +209,7 @@ class Daemon(Engine):
 
     def healthy(self) -> bool:
         """Return whether the scheduler ticks: never tied to the API's health."""
-        return self.clock.steady() - self.poller.last_tick.steady <= HEARTBEAT_SECONDS
+        return self.clock.steady() - self.poller.last_dispatch.steady <= HEARTBEAT_SECONDS
 
     def ready(self) -> bool:
         """Return whether each first look has ended or been held, or an interval has passed since the start."""

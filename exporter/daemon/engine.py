@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import math
 import random
 from typing import TYPE_CHECKING
 
@@ -168,8 +167,8 @@ class Engine:
 
     def housekeeping(self) -> None:
         """Do what is due now and then: clients that jam, budgets, and the log's counts of what was folded."""
-        self.poller.keep_clients()
-        self.poller.keep_budgets()
+        self.poller.check_clients()
+        self.poller.check_budgets()
         self.recorder.flush()
 
     def _password_changed(self, name: str) -> None:
@@ -200,7 +199,7 @@ class Engine:
                 accounts[name].use(clients[name], void=old.settings.accounts[name].base_url != account.base_url)
             if not same_credentials(old, config, name):
                 accounts[name].credentials_changed()
-        self.poller.adopt(ledger_policy(config))
+        self.poller.apply_policy(ledger_policy(config))
         self.discovery.policy = discovery_policy(config)
         difference = self.roster.list(config.factors).plus(self.discovery.watch(config.entities))
         for name in accounts.keys() - config.settings.accounts.keys():
@@ -282,9 +281,8 @@ class Engine:
     def pause_seconds(self, name: str) -> float:
         """Return how long an account's pause may last: until it ends, or until its credentials are tried again."""
         account = self.poller.accounts.get(name)
-        if account is None:
-            return 0.0
-        return max(0.0, min(account.held_until, account.probe_at or math.inf) - self.clock.steady())
+        pause = account.pause if account is not None else None
+        return 0.0 if pause is None else pause.seconds_left(self.clock.steady())
 
     def redact(self, text: str) -> str:
         """Return a text without the secrets and the identities of the configuration."""
@@ -312,7 +310,7 @@ class Engine:
             name: AccountGauges(
                 in_flight=account.throttle.in_flight,
                 concurrency_limit=account.throttle.limit,
-                paused=account.paused(),
+                paused=account.pause is not None,
                 demand_requests_per_second=account.demand_requests_per_second,
                 budget_requests_per_second=account.throttle.budget_requests_per_second,
                 credentials_valid=account.credentials_valid,
@@ -339,7 +337,7 @@ class Engine:
 
     def last_tick_seconds(self) -> float:
         """Return the wall time of the last dispatch tick."""
-        return self.poller.last_tick.wall
+        return self.poller.last_dispatch.wall
 
     def queue_length(self) -> int:
         """Return the number of factors that are due and wait for a slot."""

@@ -17,6 +17,7 @@ from exporter.polling.clients import (
     RotationReason,
     Series,
 )
+from exporter.polling.pause import Pause, PauseReason
 from exporter.polling.queue import InFlight, RequestQueue
 from exporter.polling.refusals import Refusals
 from exporter.verify.outcome import Attempt, Failure, Operation, Outcome, Reason
@@ -82,7 +83,7 @@ class AccountPoller:
         self._reread_password = reread_password
         self._patient = patient
         self.in_flight_keys = InFlight()
-        self._unseen: set[FactorKey] = set()
+        self._awaiting_first_fetch: set[FactorKey] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._credentials = 0  # counts their changes
         self._dropping = False
@@ -103,9 +104,14 @@ class AccountPoller:
         return self._refusals.guard.valid
 
     @property
-    def probe_at(self) -> float | None:
-        """When the credentials are tried again, in steady seconds; ``None`` while they are not refused."""
-        return self._refusals.guard.probe_at if self._refusals.guard.paused else None
+    def pause(self) -> Pause | None:
+        """Why the account sends nothing but probes now, and until when; ``None`` where it is not paused."""
+        guard, throttle = self._refusals.guard, self.throttle
+        if guard.paused:
+            return Pause(PauseReason.CREDENTIALS, probe_at_steady=guard.probe_at)
+        if throttle.paused(self._clock.steady()):
+            return Pause(PauseReason.RATE_LIMITED, until_steady=throttle.paused_until)
+        return None
 
     @property
     def queue_length(self) -> int:
@@ -113,49 +119,40 @@ class AccountPoller:
         return len(self._turns)
 
     def _seen(self, key: FactorKey) -> None:
-        self._unseen.discard(key)
-        if not self._unseen:
-            self._unseen = set()  # an emptied one keeps the room of all that it held
+        self._awaiting_first_fetch.discard(key)
+        if not self._awaiting_first_fetch:
+            self._awaiting_first_fetch = set()  # an emptied one keeps the room of all that it held
 
     @property
-    def unseen(self) -> int:
-        """Factors whose first look has neither ended nor been held by a pause."""
-        return len(self._unseen)
+    def first_fetches_pending(self) -> int:
+        """Factors whose first fetch has neither ended nor been delayed by a pause."""
+        return len(self._awaiting_first_fetch)
 
     @property
     def busy(self) -> bool:
         """Whether a look waits or is under way."""
         return len(self._turns) > 0 or bool(self._pending())
 
-    def paused(self) -> bool:
-        """Return whether looks are held, for credentials or for a 429."""
-        return self._clock.steady() < self.held_until
-
-    @property
-    def held_until(self) -> float:
-        """Until when looks are held, in steady seconds; one for credentials has no known end."""
-        return math.inf if self._refusals.guard.paused else self.throttle.paused_until
-
     @property
     def stopping(self) -> bool:
         """Whether no new attempt starts any more."""
         return self._turns.stopping
 
-    def expect(self, keys: Iterable[FactorKey]) -> None:
-        """Count the first looks of these factors as still to come."""
-        self._unseen.update(keys)
+    def expect_first_fetches(self, keys: Iterable[FactorKey]) -> None:
+        """Count the first fetches of these factors as pending."""
+        self._awaiting_first_fetch.update(keys)
 
     def offer(self, key: FactorKey, due: float) -> None:
         """Put a due factor in the queue; one that is still there keeps its place."""
         self._turns.offer(key, due)
 
-    def pump(self) -> None:
+    def dispatch(self) -> None:
         """Start what may start now; called at each tick."""
         self._turns.pump()
-        if self._unseen and self.paused():
-            self._unseen.difference_update(self._turns)
+        if self._awaiting_first_fetch and self.pause is not None:
+            self._awaiting_first_fetch.difference_update(self._turns)
             if self.throttle.in_flight == 0:  # looks that wait for another attempt are held as well
-                self._unseen.difference_update(self.in_flight_keys)
+                self._awaiting_first_fetch.difference_update(self.in_flight_keys)
 
     def forget(self, key: FactorKey) -> None:
         """Stop looking at a factor; what is under way for it goes on and is dropped."""
@@ -181,7 +178,7 @@ class AccountPoller:
         self._clients.replace(client, void=void)
         self._client_health.renewed()
 
-    def keep_client(self) -> None:
+    def check_client(self) -> None:
         """Give up requests that outlived their bound, and replace a client that is jammed; called each 10 s."""
         if self._turns.stopping:
             return

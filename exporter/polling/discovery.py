@@ -76,7 +76,8 @@ class Discovery:
     def first_listings_pending(self) -> int:
         """Entities whose first walk has neither ended nor is held by a pause of their account."""
         return sum(
-            not entity.listed and not self._accounts[key.account].paused() for key, entity in self._entities.items()
+            not entity.listed and self._accounts[key.account].pause is None
+            for key, entity in self._entities.items()
         )
 
     def listings_per_second(self, account: str) -> float:
@@ -128,7 +129,7 @@ class Discovery:
                 found.append(_found(entity.watched, key))
         self._roster.find(found, snapshots)
 
-    def tick(self) -> None:
+    def dispatch(self) -> None:
         """Begin the walks that are due, and forget what has been gone for long; called each second."""
         wall = self._clock.wall()
         for entity in self._entities.values():

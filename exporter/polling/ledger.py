@@ -94,7 +94,7 @@ class Ledger:
         record.entity = entity
         self._count(record, 1)
 
-    def adopt(self, policy: LedgerPolicy, now: Moment) -> list[FactorKey]:
+    def apply_policy(self, policy: LedgerPolicy, now: Moment) -> list[FactorKey]:
         """Take new rules; return the factors whose interval in force changed."""
         if policy == self._policy:
             return []
@@ -224,7 +224,7 @@ class Ledger:
         before, record.last_status = record.last_status, answer.status
         if record.status is not answer.status:
             record.status_since_seconds = now.wall
-            record.turn_seen = before not in (None, answer.status)
+            record.status_change_seen = before not in (None, answer.status)
         self._set_status(record, answer.status)
         return StatusChange(before, answer.status) if before not in (None, answer.status) else None
 
@@ -273,7 +273,7 @@ class Ledger:
             self._set_status(record, None)
             if record.answered_seconds is not None:
                 record.status_since_seconds = record.answered_seconds + record.stale_at - record.answered_steady
-                record.turn_seen = True
+                record.status_change_seen = True
             record.created_seconds = record.updated_seconds = record.stale_at = None
             if not record.watched.paused:  # else nothing was claimed
                 withdrawn.append(key)

@@ -48,7 +48,7 @@ class Poller:
         self._observer = observer
         self._clock = clock
         self._other_demand = other_demand
-        self.last_tick = clock.moment()
+        self.last_dispatch = clock.moment()
         self._stretching: dict[str, Iterator[FactorKey]] = {}  # the factors that a new stretch has yet to reach
 
     def watch(
@@ -97,45 +97,45 @@ class Poller:
             self.accounts[key.account].forget(key)
             self._observer.forgotten(record)
 
-    def adopt(self, policy: LedgerPolicy) -> None:
+    def apply_policy(self, policy: LedgerPolicy) -> None:
         """Take new rules of the ledger, for all factors."""
         now = self._clock.moment()
-        self._intervals_changed(self._ledger.adopt(policy, now), now)
+        self._intervals_changed(self._ledger.apply_policy(policy, now), now)
 
     def _begin(self, keys: Iterable[FactorKey]) -> None:
         """Plan the first looks of factors that are newly polled."""
         by_account: dict[str, list[FactorKey]] = {}
         for key in keys:
             by_account.setdefault(key.account, []).append(key)
-        self.keep_budgets()
+        self.check_budgets()
         now = self._clock.steady()
         for name, members in by_account.items():
             account = self.accounts[name]
             demand = account.demand_requests_per_second / account.stretch
             unseen = [key for key in members if self._ledger[key].status is None]
             spread = first_fetch_spread(len(unseen), demand, _spendable(account))
-            account.expect(unseen)
+            account.expect_first_fetches(unseen)
             for key in members:
                 record = self._ledger[key]
                 within = spread if record.status is None else math.inf
                 self._schedule.add(key, now, record.interval_seconds, within)
 
-    def tick(self) -> None:
+    def dispatch(self) -> None:
         """Withdraw what is stale, and start what is due; called each second."""
         now = self._clock.moment()
         self.withdraw_stale()
         for key, due in self._schedule.pop_due(now.steady):
             self.accounts[key.account].offer(key, due)
         for account in self.accounts.values():
-            account.pump()
-        self.last_tick = now
+            account.dispatch()
+        self.last_dispatch = now
 
     def withdraw_stale(self) -> None:
         """Withdraw every status that is stale by now; also called by a scrape, whatever became of the ticks."""
         for key in self._ledger.expire(self._clock.steady()):
             self._observer.withdrawn(self._ledger[key])
 
-    def keep_budgets(self) -> None:
+    def check_budgets(self) -> None:
         """Stretch the intervals of each account that asks more than its budget, and tell of each change."""
         for account in self.accounts.values():
             if account.name in self._stretching:
@@ -171,10 +171,10 @@ class Poller:
         self._ledger.drop_account(name)
         return account
 
-    def keep_clients(self) -> None:
+    def check_clients(self) -> None:
         """Replace the clients that are jammed."""
         for account in self.accounts.values():
-            account.keep_client()
+            account.check_client()
 
     def _intervals_changed(self, keys: Iterable[FactorKey], now: Moment) -> None:
         for key in keys:
@@ -191,7 +191,7 @@ class Poller:
     @property
     def first_fetches_pending(self) -> int:
         """Factors whose first look has neither ended nor been held by a pause."""
-        return sum(account.unseen for account in self.accounts.values())
+        return sum(account.first_fetches_pending for account in self.accounts.values())
 
     async def drain(self, timeout_seconds: float) -> None:
         """Start no new attempt, give those under way ``timeout_seconds``, then drop them."""

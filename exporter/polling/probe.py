@@ -20,13 +20,13 @@ class ProbeResult(StrEnum):
     KNOWN = "known"
     """The ledger knows: a fetch ended, well or badly, or an answer is younger than ten seconds."""
 
-    HELD = "held"
+    PAUSED = "paused"
     """The account is paused."""
 
-    LATE = "late"
+    TIMED_OUT = "timed_out"
     """No fetch ended in time; one that is under way goes on."""
 
-    GONE = "gone"
+    NOT_POLLED = "not_polled"
     """The factor is not fetched: no longer watched, or paused in the watchlist."""
 
     STOPPED = "stopped"
@@ -45,13 +45,13 @@ async def probe(
     while True:
         record, now = ledger.get(key), clock.steady()
         if record is None or record.watched.paused:
-            return ProbeResult.GONE
+            return ProbeResult.NOT_POLLED
         if record.last_seconds is not None and record.last_steady > asked:
             return ProbeResult.KNOWN
         if account.stopping:
             return ProbeResult.STOPPED
-        if account.paused():
-            return ProbeResult.HELD
+        if account.pause is not None:
+            return ProbeResult.PAUSED
         if (
             record.up is True
             and record.answered_seconds is not None
@@ -59,6 +59,6 @@ async def probe(
         ):
             return ProbeResult.KNOWN
         if now >= deadline:
-            return ProbeResult.LATE
+            return ProbeResult.TIMED_OUT
         account.fetch_soon(record, deadline)
         await account.in_flight_keys.end(key, deadline - now)

@@ -18,12 +18,12 @@ STATUSES = (*Status, UNKNOWN)
 class FactorRecord:
     """What is known of one factor; ``None`` means not known, and is never shown as a value.
 
-    ``status`` is what may be claimed now: it is withdrawn when it is stale. ``last_status`` remembers the last
-    answer across that, for counting changes and for the interval. ``entity`` is the name of the watched entity
-    that the factor was found in, empty for one that is only listed. ``status_since_seconds`` is since when
-    ``status`` was seen to be what it is; unless ``turn_seen`` it may have been so for longer. ``answered…`` is
-    when the last definite answer came, ``last…`` when the last fetch ended, ``attempts`` and ``failure`` are of
-    that one. What changes with each fetch is numbers and texts, and failures that are alike are one object: see
+    ``status`` is what may be shown now: it is withdrawn when it becomes stale. ``last_status`` keeps the last
+    answer beyond that, for counting changes and for the interval. ``entity`` is the name of the watched entity
+    that the factor was found in, empty for one that is only listed. ``status_since_seconds`` is when ``status``
+    was first seen; without ``status_change_seen`` the status may be older than that. ``answered…`` is when the
+    last definite answer came, ``last…`` when the last fetch ended; ``attempts`` and ``failure`` are those of
+    that fetch. Only numbers and texts change with a fetch, and equal failures are one object; the reason is in
     :mod:`exporter.polling.calendar`.
     """
 
@@ -32,7 +32,7 @@ class FactorRecord:
     status: Status | None = None
     last_status: Status | None = None
     status_since_seconds: float | None = None
-    turn_seen: bool = False
+    status_change_seen: bool = False
     failing_since_seconds: float | None = None
     up: bool | None = None
     answered_seconds: float | None = None

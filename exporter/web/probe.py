@@ -73,13 +73,13 @@ class Probe:
         paused = found[0].watched.paused
         probed = ProbeResult.KNOWN if paused else await self._wait(key, within)
         match probed:
-            case ProbeResult.HELD:
+            case ProbeResult.PAUSED:
                 return _unavailable(
                     "the account is paused; /api/v1/accounts tells why", exporter.pause_seconds(key.account)
                 )
             case ProbeResult.STOPPED:
                 return _unavailable("not fetched: the exporter is stopping, or the account was removed", 1.0)
-            case ProbeResult.LATE:
+            case ProbeResult.TIMED_OUT:
                 return web.Response(
                     status=504, text=f"no outcome within {within:g} s; one that comes later is in the metrics\n"
                 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+from exporter.polling.pause import PauseReason
 from exporter.polling.record import UNKNOWN
 from exporter.verify.outcome import HINTS, Reason, Status
 
@@ -133,7 +134,7 @@ def row_of(
         state=state,
         failing=record.up is False and state != PAUSED,
         since_seconds=None if state == PAUSED else record.status_since_seconds,
-        longer=not record.turn_seen,
+        longer=not record.status_change_seen,
         last_seconds=record.last_seconds,
         next_seconds=next_seconds,
         held=held,
@@ -166,14 +167,14 @@ def notices(accounts: Iterable[AccountView]) -> list[AccountNotice]:
     """Return what is wrong with accounts, the worst first."""
     found: list[tuple[int, AccountNotice]] = []
     for account in accounts:
-        if account.paused_for == "credentials":
+        if account.paused_for is PauseReason.CREDENTIALS:
             text = "is paused: its credentials are refused. None of its factors is looked at."
             hint = (
                 "Correct username, password or the key's rights; a changed password_file is tried at once. "
                 "Otherwise they are tried again"
             )
             found.append((0, AccountNotice(account.account, text, hint, account.probe_at_seconds)))
-        elif account.paused_for == "rate_limited":
+        elif account.paused_for is PauseReason.RATE_LIMITED:
             text = "is paused: the API asked it to slow down (HTTP 429)."
             found.append(
                 (1, AccountNotice(account.account, text, "It goes on by itself", account.paused_until_seconds))
@@ -271,7 +272,7 @@ class AccountView:
     account: str
     credentials_valid: bool | None
     paused: bool
-    paused_for: str | None
+    paused_for: PauseReason | None
     paused_until_seconds: float | None
     probe_at_seconds: float | None
     factors: int
@@ -302,16 +303,14 @@ def account_views(
 
 
 def _account_view(account: AccountPoller, factors: int, now: Moment) -> AccountView:
-    throttle, probe_at = account.throttle, account.probe_at
-    refused, limited = probe_at is not None, throttle.paused(now.steady)
-    wall = now.wall - now.steady
+    throttle, pause = account.throttle, account.pause
     return AccountView(
         account=account.name,
         credentials_valid=account.credentials_valid,
-        paused=refused or limited,
-        paused_for="credentials" if refused else "rate_limited" if limited else None,
-        paused_until_seconds=round(throttle.paused_until + wall, 3) if limited and not refused else None,
-        probe_at_seconds=None if probe_at is None else round(probe_at + wall, 3),
+        paused=pause is not None,
+        paused_for=None if pause is None else pause.reason,
+        paused_until_seconds=None if pause is None else _wall_seconds(pause.until_steady, now),
+        probe_at_seconds=None if pause is None else _wall_seconds(pause.probe_at_steady, now),
         factors=factors,
         queue_length=account.queue_length,
         in_flight=throttle.in_flight,
@@ -324,3 +323,7 @@ def _account_view(account: AccountPoller, factors: int, now: Moment) -> AccountV
         latency_seconds=throttle.latency_seconds,
         client_rotations=account.rotations,
     )
+
+
+def _wall_seconds(steady: float | None, now: Moment) -> float | None:
+    return None if steady is None else round(steady + now.wall - now.steady, 3)

@@ -102,7 +102,7 @@ async def test_a_scheduler_that_stands_still_is_unhealthy_and_claims_nothing_for
         page = await exporter.shows(lambda page: page.factor("verified", "watched") == 1)
         await exporter.daemon.jobs.stop()
         assert await exporter.get("/-/healthy") == (200, "healthy\n")
-        ticked = exporter.daemon.poller.last_tick
+        ticked = exporter.daemon.poller.last_dispatch
         clock.leap(14 - (clock.steady() - ticked.steady))
         assert await exporter.status("/-/healthy") == 200
         page = await exporter.scrape()

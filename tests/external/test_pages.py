@@ -359,7 +359,7 @@ async def test_the_pictures_of_the_documentation(opened: Browser, tmp_path: Path
     factors.append(paused | {"factor_sid": "YF" + "e" * 32})
     async with serving(tmp_path, factors) as house:
         recount(house)
-        house.daemon.poller.tick()
+        house.daemon.poller.dispatch()
         for name, (path, width, theme) in PICTURES.items():
             url = house.url + path.format(service=SERVICE_SID)
             async with visit(opened, url, width=width, height=844, color_scheme=theme) as visited:

@@ -244,20 +244,20 @@ async def test_the_lag_is_the_wait_for_a_slot() -> None:
 @in_virtual_time
 async def test_first_looks_are_counted_until_they_end() -> None:
     rig = Rig([*factors(4), factor(9, paused=True)])
-    assert rig.account.unseen == 4
+    assert rig.account.first_fetches_pending == 4
     busy = [rig.account.busy]
     rig.client.will(key(1), Reason.SERVER_ERROR, Reason.SERVER_ERROR, Reason.SERVER_ERROR)
     rig.offer(key(0), key(1))
     busy.append(rig.account.busy)
     await asyncio.sleep(1)
-    assert rig.account.unseen == 3  # one answered, the other in its backoff
+    assert rig.account.first_fetches_pending == 3  # one answered, the other in its backoff
     await asyncio.sleep(4)
-    assert rig.account.unseen == 2
+    assert rig.account.first_fetches_pending == 2
     busy.append(rig.account.busy)
     assert busy == [False, True, False]
     rig.offer(key(0))
     await asyncio.sleep(1)
-    assert rig.account.unseen == 2
+    assert rig.account.first_fetches_pending == 2
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ async def test_any_answer_but_a_refusal_shows_good_credentials(result: Status | 
     rig.offer(ONE)
     await asyncio.sleep(1)
     assert rig.account.credentials_valid is valid
-    assert not rig.account.paused() or result is Reason.RATE_LIMITED
+    assert not rig.account.pause or result is Reason.RATE_LIMITED
 
 
 # Factors that go away
@@ -315,7 +315,7 @@ async def test_a_factor_removed_while_it_waits_for_a_slot_is_not_asked_for() -> 
     rig.forget(key(1))
     await asyncio.sleep(1)
     assert sorted(call.key for call in rig.client.calls) == sorted((key(0), key(2)))
-    assert rig.account.unseen == 0
+    assert rig.account.first_fetches_pending == 0
 
 
 @in_virtual_time
@@ -330,7 +330,7 @@ async def test_a_factor_watched_again_keeps_clear_of_its_old_look() -> None:
     assert 20 < due - rig.clock.steady() + rig.now < 31  # within the spread of first looks, after the old answer
     await asyncio.sleep(19.5)
     assert rig.schedule.waiting(ONE) == due
-    assert rig.account.unseen == 1
+    assert rig.account.first_fetches_pending == 1
     assert rig.ledger[ONE].status is None
     await rig.run(30)
     assert rig.client.asked(ONE) == pytest.approx([0, due - rig.clock.steady() + rig.now], abs=1)
@@ -346,11 +346,11 @@ async def test_a_factor_watched_again_is_not_asked_for_beside_its_old_look() -> 
     rig.poller.watch([factor(1, interval=60.0)])
     await rig.run(48)  # its new first look fell due meanwhile
     assert rig.client.asked(ONE) == [0]
-    assert rig.account.unseen == 1
+    assert rig.account.first_fetches_pending == 1
     await rig.run(62)
     assert len(rig.client.asked(ONE)) in (2, 3)
     assert {ended.what for ended in rig.diary.of(ONE)} == {Status.VERIFIED}
-    assert rig.account.unseen == 0
+    assert rig.account.first_fetches_pending == 0
 
 
 # What should not happen

@@ -46,12 +46,12 @@ async def test_an_answered_probe_ends_the_pause_and_the_held_looks_go() -> None:
     await rig.run(35)
     rig.client.rule = refuse(key(99))
     await rig.run(50)
-    assert rig.account.paused()
+    assert rig.account.pause
     lags = len(rig.diary.lags)
     await rig.run(20)
     (accepted,) = rig.diary.acceptances
     assert accepted == pytest.approx(2 * LATENCY + 30 + LATENCY + 60 + LATENCY, abs=0.01)
-    assert not rig.account.paused()
+    assert not rig.account.pause
     assert rig.account.credentials_valid is True
     assert all(record.status is Status.VERIFIED for record in rig.ledger)
     assert max(lag for _, lag in rig.diary.lags[lags:]) < 2
@@ -78,12 +78,12 @@ async def test_a_pause_ends_with_a_200_or_404_only(result: Status | Reason, ends
     rig = await paused_rig()
     rig.client.rule = lambda _watched: Reply(result, retry_after=1)
     await asyncio.sleep(32)
-    assert rig.account.paused() is not ends
+    assert (rig.account.pause is None) is ends
     assert rig.account.credentials_valid is ends
     assert len(rig.client.calls) == 3  # a probe is one call, whatever comes of it
     rig.client.rule = refuse(key(99))
     await asyncio.sleep(60)
-    assert not rig.account.paused()
+    assert not rig.account.pause
 
 
 @in_virtual_time
@@ -112,7 +112,7 @@ async def test_new_credentials_end_the_pause_at_once() -> None:
     await asyncio.sleep(1)
     assert [call.began for call in rig.client.calls[calls:]] == pytest.approx([began])
     assert rig.diary.acceptances == pytest.approx([began + LATENCY])
-    assert not rig.account.paused()
+    assert not rig.account.pause
     await asyncio.sleep(2_000)
     assert len(rig.client.calls) == calls + 1  # the probe that was planned is planned no more
 
@@ -274,7 +274,7 @@ async def test_a_pause_ends_by_itself_when_a_probe_finds_the_changed_password() 
     rig.client.rule = password.rule
     rig.offer(key(0))
     await asyncio.sleep(5)
-    assert rig.account.paused()
+    assert rig.account.pause
     password.file = "new"
     await asyncio.sleep(30)
     assert rig.account.credentials_valid is True
@@ -292,7 +292,7 @@ async def test_a_pause_ends_at_once_when_a_late_refusal_finds_the_changed_passwo
     rig.client.will(key(4), Reply(Reason.AUTH, latency=6))
     rig.offer(key(0), key(4))
     await asyncio.sleep(5)
-    assert rig.account.paused()
+    assert rig.account.pause
     password.file = "new"
     await asyncio.sleep(2)
     assert rig.account.credentials_valid is True

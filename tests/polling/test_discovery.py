@@ -53,7 +53,7 @@ class Bench:
         return listed if isinstance(listed, Failure) else FactorPage(tuple(k.factor_sid for k in listed))
 
     async def run(self, seconds: float) -> None:
-        await self.rig.run(seconds, and_each=self.discovery.tick)
+        await self.rig.run(seconds, and_each=self.discovery.dispatch)
 
     @property
     def watched(self) -> set[FactorKey]:
@@ -278,7 +278,7 @@ async def test_an_account_without_factors_pauses_and_recovers_by_listing() -> No
     bench.listed["identity-of-team"] = Failure(Reason.AUTH, "HTTP 401")
     await bench.run(60)
     assert bench.rig.account.credentials_valid is False
-    assert bench.rig.account.paused()
+    assert bench.rig.account.pause
     assert bench.discovery.first_listings_pending == 0
     asked = len(bench.rig.client.listings)
     await bench.run(200)
@@ -295,7 +295,7 @@ async def test_an_account_without_factors_pauses_and_recovers_by_listing() -> No
 async def test_a_stop_ends_a_walk_quietly() -> None:
     bench = Bench()
     for _ in range(40):
-        bench.discovery.tick()
+        bench.discovery.dispatch()
         if bench.rig.client.listings:
             break
         await bench.rig.run(1)

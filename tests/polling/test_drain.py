@@ -26,7 +26,7 @@ async def drained(rig: Rig, seconds: float = 8.0) -> float:
     took = rig.now - began
     assert asyncio.all_tasks() == {asyncio.current_task()}
     assert all(client.closed_at is not None for client in rig.clients.values())
-    rig.poller.tick()
+    rig.poller.dispatch()
     await asyncio.sleep(3_600)  # a request, or a lost exception, fails the test
     gc.collect()
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -23,7 +23,7 @@ WARM_UP = 120.0
 
 async def an_hour() -> Rig:
     rig = Rig(factors(COUNT, services=3, interval=INTERVAL), rate=50, concurrency=4)
-    await rig.run(3_600, and_each=lambda: rig.poller.keep_budgets() if round(rig.now) % 10 == 0 else None)
+    await rig.run(3_600, and_each=lambda: rig.poller.check_budgets() if round(rig.now) % 10 == 0 else None)
     await rig.poller.drain(8)
     return rig
 

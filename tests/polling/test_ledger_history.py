@@ -178,7 +178,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def adopt(self, stale_after: int, window: float, unverified: float, not_found: float) -> None:
         before = {k: history.interval(history.events) for k, history in self.histories.items()}
         policy = LedgerPolicy(unverified, window, not_found, stale_after)
-        changed = self.ledger.adopt(policy, self.now)
+        changed = self.ledger.apply_policy(policy, self.now)
         if policy == self.current_policy:
             assert changed == []
             return

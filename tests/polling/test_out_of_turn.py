@@ -27,7 +27,7 @@ async def test_probes_and_confirmations_never_meet_a_regular_look_of_the_same_fa
     assert len(rig.diary.refusals) > 5
     assert len(rig.diary.acceptances) > 5
     rig.client.rule = refuse(key(99))
-    if rig.account.paused():
+    if rig.account.pause:
         rig.account.credentials_changed()
     calls = len(rig.client.calls)
     await rig.run(1_000)
@@ -120,7 +120,7 @@ async def test_a_probe_that_fails_in_an_unforeseen_way_is_not_the_last(caplog: p
 
     rig.client.rule = fail
     await asyncio.sleep(40)
-    assert rig.account.paused()
+    assert rig.account.pause
     assert rig.throttle.in_flight == 0
     rig.client.rule = refuse(key(99))
     await asyncio.sleep(60)

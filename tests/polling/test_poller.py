@@ -23,7 +23,7 @@ async def test_watching_tells_of_every_factor_and_polls_those_that_are_not_pause
     rig = Rig([*factors(5), factor(7, paused=True), factor(8, account="other")])
     assert rig.diary.watched_names == [f"factor-{n}" for n in (0, 1, 2, 3, 4, 7, 8)]
     assert rig.poller.first_fetches_pending == 6
-    assert rig.accounts["other"].unseen == 1
+    assert rig.accounts["other"].first_fetches_pending == 1
     assert len(rig.schedule) == 6
     assert key(7) not in rig.schedule
     await rig.run(32)
@@ -42,8 +42,8 @@ async def test_first_looks_come_soon_and_within_the_budget(
 ) -> None:
     rig = Rig(factors(count, interval=interval), rate=rate)
     seen: list[int] = []
-    await rig.run(within + 3, and_each=lambda: seen.append(rig.account.unseen))
-    assert rig.account.unseen == 0
+    await rig.run(within + 3, and_each=lambda: seen.append(rig.account.first_fetches_pending))
+    assert rig.account.first_fetches_pending == 0
     halfway = seen[within // 2] / count
     assert halfway == pytest.approx(0.5, abs=0.15)
     assert rig.client.most_in_a_second() <= rate
@@ -80,10 +80,10 @@ async def test_what_is_due_in_one_tick_leaves_in_one_burst() -> None:
 @in_virtual_time
 async def test_a_tick_leaves_its_moment() -> None:
     rig = Rig(factors(1))
-    assert rig.poller.last_tick == (START, START)
+    assert rig.poller.last_dispatch == (START, START)
     await asyncio.sleep(7)
-    rig.poller.tick()
-    assert rig.poller.last_tick == (START + 7, START + 7)
+    rig.poller.dispatch()
+    assert rig.poller.last_dispatch == (START + 7, START + 7)
 
 
 @in_virtual_time
@@ -102,7 +102,7 @@ async def test_ticks_that_were_missed_cost_one_look_each() -> None:
     await rig.run(30)
     calls = len(rig.client.calls)
     await asyncio.sleep(500)
-    rig.poller.tick()
+    rig.poller.dispatch()
     await asyncio.sleep(1)
     assert len(rig.client.calls) == calls + 20
     assert max(lag for _, lag in rig.diary.lags) == pytest.approx(500, abs=11)
@@ -136,7 +136,7 @@ async def test_a_step_of_the_wall_clock_moves_no_look() -> None:
         calls = len(rig.client.calls)
         await rig.run(100)
         assert len(rig.client.calls) - calls == pytest.approx(50, abs=3)
-    assert rig.poller.last_tick.wall == pytest.approx(rig.clock.steady() + 86_400, abs=2)
+    assert rig.poller.last_dispatch.wall == pytest.approx(rig.clock.steady() + 86_400, abs=2)
 
 
 # Budgets
@@ -184,7 +184,7 @@ async def test_an_account_over_budget_stretches_all_its_intervals() -> None:
     assert rig.account.demand_requests_per_second == pytest.approx(12)
     assert [seconds for _, _, seconds in rig.diary.intervals] == pytest.approx([10 * stretch] * 120)
     assert rig.ledger[key(500, account="other")].interval_seconds == 10
-    await rig.run(300, and_each=rig.poller.keep_budgets)
+    await rig.run(300, and_each=rig.poller.check_budgets)
     assert len(rig.diary.budgets) == 1
     assert rig.client.most_in_a_second() <= 10
     since = [call for call in rig.client.calls if call.began > 100]
@@ -204,7 +204,7 @@ async def test_an_account_slightly_over_budget_stretches_too() -> None:
 async def test_thousands_are_stretched_some_at_a_time() -> None:
     rig = Rig(factors(1_200, interval=100.0), rate=10)
     assert len(rig.diary.intervals) == 500
-    rig.poller.keep_budgets()  # not before the others are reached
+    rig.poller.check_budgets()  # not before the others are reached
     assert len(rig.diary.budgets) == 1
     rig.poller.forget([key(1_100)])
     for _ in range(3):
@@ -216,7 +216,7 @@ async def test_thousands_are_stretched_some_at_a_time() -> None:
 @in_virtual_time
 async def test_the_rate_holds_over_budget_in_every_second() -> None:
     rig = Rig(factors(900, interval=3.0), rate=25, concurrency=8)
-    await rig.run(120, and_each=rig.poller.keep_budgets)
+    await rig.run(120, and_each=rig.poller.check_budgets)
     assert rig.client.most_in_a_second() == 25
     assert rig.account.stretch == pytest.approx(12.6)
 
@@ -225,11 +225,11 @@ async def test_the_rate_holds_over_budget_in_every_second() -> None:
 async def test_the_budget_counts_the_latency_once_it_is_measured() -> None:
     rig = Rig(factors(100, interval=20.0), rate=50, concurrency=4)
     rig.client.rule = lambda _watched: Reply(latency=2.0)
-    await rig.run(30, and_each=rig.poller.keep_budgets)
+    await rig.run(30, and_each=rig.poller.check_budgets)
     assert rig.account.stretch == pytest.approx(5 / 2 * 1.05)
     assert [record.interval_seconds for record in rig.ledger] == pytest.approx([20 * 5 / 2 * 1.05] * 100)
     rig.client.rule = lambda _watched: Reply()
-    await rig.run(200, and_each=rig.poller.keep_budgets)
+    await rig.run(200, and_each=rig.poller.check_budgets)
     assert rig.account.stretch == 1
     assert {record.interval_seconds for record in rig.ledger} == {20}
     stretches = [stretch for _, stretch, _, _ in rig.diary.budgets]
@@ -240,15 +240,15 @@ async def test_the_budget_counts_the_latency_once_it_is_measured() -> None:
 @in_virtual_time
 async def test_a_stretch_that_ends_brings_forward_the_looks_that_were_planned_with_it() -> None:
     rig = Rig(factors(200, interval=60.0), rate=50, concurrency=4, max_attempts=1)
-    await rig.run(120, and_each=rig.poller.keep_budgets)
+    await rig.run(120, and_each=rig.poller.check_budgets)
     rig.client.rule = lambda _watched: Reply(latency=10.0)
-    await rig.run(900, and_each=rig.poller.keep_budgets)
+    await rig.run(900, and_each=rig.poller.check_budgets)
     planned = [due - rig.clock.steady() for n in range(200) if (due := rig.schedule.waiting(key(n)))]
     assert rig.account.stretch > 5
     assert max(planned) > 62
     rig.client.rule = lambda _watched: Reply()
     begun = rig.now
-    await rig.run(130, and_each=rig.poller.keep_budgets)
+    await rig.run(130, and_each=rig.poller.check_budgets)
     assert rig.account.stretch == 1
     answered = [rig.diary.of(key(n))[-1].at for n in range(200)]
     assert min(answered) > begun + 130 - 62
@@ -259,13 +259,13 @@ async def test_a_stretch_that_ends_brings_forward_the_looks_that_were_planned_wi
 async def test_a_429_shrinks_the_budget_and_calm_restores_it() -> None:
     rig = Rig(factors(150, interval=20.0), rate=50, concurrency=4)
     rig.client.rule = lambda _watched: Reply(latency=0.4)  # 10 a second with 4 slots; 7.5 are asked
-    await rig.run(60, and_each=rig.poller.keep_budgets)
+    await rig.run(60, and_each=rig.poller.check_budgets)
     assert rig.account.stretch == 1
     rig.client.will(key(0), Reply(Reason.RATE_LIMITED, latency=0.4, retry_after=1))
-    await rig.run(25, and_each=rig.poller.keep_budgets)
+    await rig.run(25, and_each=rig.poller.check_budgets)
     stretched = rig.account.stretch
     assert stretched == pytest.approx(7.5 / 5 * 1.05, rel=0.05)
-    await rig.run(120, and_each=rig.poller.keep_budgets)
+    await rig.run(120, and_each=rig.poller.check_budgets)
     assert rig.account.stretch == 1
     assert rig.throttle.limit == 4
 
@@ -286,7 +286,7 @@ async def test_an_account_without_factors_asks_nothing() -> None:
     assert rig.ledger.demand("main") == 0
     assert "main" not in rig.accounts
     idle = Rig([factor(1, paused=True)])
-    await idle.run(100, and_each=idle.poller.keep_budgets)
+    await idle.run(100, and_each=idle.poller.check_budgets)
     assert idle.account.demand_requests_per_second == 0
     assert idle.account.stretch == 1
     assert idle.client.calls == []

@@ -94,7 +94,7 @@ async def test_whoever_stops_waiting_ends_no_fetch() -> None:
 async def test_a_fetch_that_takes_too_long_goes_on() -> None:
     rig = Rig(factors(1, interval=3_600.0))
     rig.client.will(key(0), Reply(latency=5))
-    assert await ask(rig, key(0), within=2.0) is ProbeResult.LATE
+    assert await ask(rig, key(0), within=2.0) is ProbeResult.TIMED_OUT
     assert rig.now == pytest.approx(2)
     assert rig.ledger[key(0)].status is None
     assert await ask(rig, key(0), within=4.0) is ProbeResult.KNOWN
@@ -107,7 +107,7 @@ async def test_what_could_not_begin_in_time_is_not_made() -> None:
     rig = Rig(factors(2, interval=3_600.0), concurrency=1)
     rig.client.will(key(0), Reply(latency=5))
     rig.offer(key(0))
-    assert await ask(rig, key(1), within=2.0) is ProbeResult.LATE
+    assert await ask(rig, key(1), within=2.0) is ProbeResult.TIMED_OUT
     await asyncio.sleep(10)
     assert rig.client.asked(key(1)) == []
     assert rig.schedule.waiting(key(1)) is not None
@@ -119,7 +119,7 @@ async def test_one_that_waits_longer_asks_anew_where_the_first_gave_up() -> None
     rig.client.will(key(0), Reply(latency=5))
     rig.offer(key(0))
     first, second = await asyncio.gather(ask(rig, key(1), 2.0), ask(rig, key(1), 20.0))
-    assert [first, second] == [ProbeResult.LATE, ProbeResult.KNOWN]
+    assert [first, second] == [ProbeResult.TIMED_OUT, ProbeResult.KNOWN]
     assert rig.client.asked(key(1)) == pytest.approx([5])
 
 
@@ -146,7 +146,7 @@ async def test_a_paused_account_is_told_of_at_once_and_asked_for_nothing() -> No
     rig = await paused_rig()
     calls = len(rig.client.calls)
     before = rig.now
-    assert await ask(rig, key(3)) is ProbeResult.HELD
+    assert await ask(rig, key(3)) is ProbeResult.PAUSED
     assert (rig.now, len(rig.client.calls)) == (before, calls)
 
 
@@ -154,7 +154,7 @@ async def test_a_paused_account_is_told_of_at_once_and_asked_for_nothing() -> No
 async def test_a_pause_that_begins_meanwhile_is_told_of_in_time() -> None:
     rig = Rig(factors(2, interval=3_600.0))
     rig.client.will(key(0), Reply(Reason.RATE_LIMITED, retry_after=100))
-    assert await ask(rig, key(0), within=3.0) is ProbeResult.HELD
+    assert await ask(rig, key(0), within=3.0) is ProbeResult.PAUSED
     assert rig.now == pytest.approx(3)
     assert rig.ledger[key(0)].last_seconds is None, "the fetch goes on after the pause"
     await asyncio.sleep(101)
@@ -167,19 +167,19 @@ async def test_a_refusal_is_an_outcome() -> None:
     rig.client.rule = refuse(reason=Reason.AUTH)
     assert await ask(rig, key(0)) is ProbeResult.KNOWN
     assert rig.ledger[key(0)].up is False
-    assert await ask(rig, key(1)) is ProbeResult.HELD
+    assert await ask(rig, key(1)) is ProbeResult.PAUSED
 
 
 @in_virtual_time
 async def test_what_is_not_fetched_is_not_asked_for() -> None:
     rig = Rig([factor(0), factor(1, paused=True)])
-    assert await ask(rig, key(1)) is ProbeResult.GONE
-    assert await ask(rig, key(9)) is ProbeResult.GONE
+    assert await ask(rig, key(1)) is ProbeResult.NOT_POLLED
+    assert await ask(rig, key(9)) is ProbeResult.NOT_POLLED
     rig.client.will(key(0), Reply(latency=5))
     asking = asyncio.create_task(ask(rig, key(0)))
     await asyncio.sleep(1)
     rig.forget(key(0))
-    assert await asking is ProbeResult.GONE
+    assert await asking is ProbeResult.NOT_POLLED
     assert rig.client.calls[0].ended == pytest.approx(5), "an answer that nobody wants is dropped, not cut off"
 
 

@@ -29,15 +29,15 @@ async def test_nothing_starts_while_the_account_is_paused() -> None:
     rig = Rig(factors(31, interval=86_400.0), concurrency=4)
     rig.client.will(key(0), limited(20))
     rig.offer(*(key(n) for n in range(30)))
-    await rig.until(rig.account.paused)
+    await rig.until(lambda: rig.account.pause is not None)
     asked = len(rig.client.calls)
     rig.client.forbid("the account is paused")
     rig.offer(key(30))
     await asyncio.sleep(19)
-    assert rig.account.paused()
+    assert rig.account.pause
     rig.client.forbid("")
     await asyncio.sleep(5)
-    assert not rig.account.paused()
+    assert not rig.account.pause
     assert {ended.what for ended in rig.diary.fetches} == {Status.VERIFIED}
     assert len(rig.diary.fetches) == 31
     assert len(rig.client.calls) == 32
@@ -68,9 +68,9 @@ async def test_the_last_attempt_may_be_limited_too() -> None:
     await asyncio.sleep(50)
     (ended,) = rig.diary.fetches
     assert (ended.what, ended.outcome.attempts, ended.outcome.code) == (Reason.RATE_LIMITED, 3, 429)
-    assert rig.account.paused()
+    assert rig.account.pause
     await asyncio.sleep(20)
-    assert not rig.account.paused()
+    assert not rig.account.pause
     assert len(rig.client.calls) == 3
 
 
@@ -152,9 +152,9 @@ async def test_a_pause_beyond_the_next_due_time_ends_the_fetch_at_once() -> None
 async def test_held_looks_are_neither_fetch_nor_failure_and_staleness_runs_on() -> None:
     rig = Rig(factors(20, interval=60.0))
     await rig.run(65)
-    assert rig.account.unseen == 0
+    assert rig.account.first_fetches_pending == 0
     rig.client.rule = lambda _watched: limited(300)
-    while not rig.account.paused():
+    while not rig.account.pause:
         await rig.run(0.1, every=0.1)
     began = rig.now
     await rig.run(1)
@@ -183,9 +183,9 @@ async def test_first_looks_held_by_a_pause_no_longer_count_as_to_come() -> None:
     rig = Rig(factors(20))
     rig.client.rule = lambda _watched: limited(120)
     await rig.run(40)
-    assert rig.account.paused()
+    assert rig.account.pause
     assert rig.account.queue_length >= 15
-    assert rig.account.unseen == 0
+    assert rig.account.first_fetches_pending == 0
 
 
 @in_virtual_time
@@ -195,11 +195,11 @@ async def test_a_first_look_whose_request_is_under_way_in_a_pause_is_still_to_co
     rig.client.will(key(1), Reply(latency=8))
     rig.offer(key(0), key(1))
     await asyncio.sleep(5)
-    rig.account.pump()
-    assert rig.account.unseen == 2
+    rig.account.dispatch()
+    assert rig.account.first_fetches_pending == 2
     await asyncio.sleep(5)
-    rig.account.pump()
-    assert rig.account.unseen == 0
+    rig.account.dispatch()
+    assert rig.account.first_fetches_pending == 0
 
 
 @in_virtual_time
@@ -222,8 +222,8 @@ async def test_another_account_goes_on() -> None:
 
     rig.client.rule = rule
     await rig.run(100)
-    assert rig.account.paused()
-    assert not rig.accounts["other"].paused()
+    assert rig.account.pause
+    assert not rig.accounts["other"].pause
     assert len(rig.clients["other"].calls) >= 90
     assert len(rig.client.calls) <= 4
 

@@ -152,7 +152,7 @@ async def test_a_confirmation_without_an_answer_proves_nothing(reason: Reason) -
     assert rig.ledger[key(0)].interval_seconds == 300
     assert rig.last(key(1)).what is reason
     assert rig.diary.refusals == []
-    assert not rig.account.paused()
+    assert not rig.account.pause
     rig.client.rule = refuse(key(99))
     rig.offer(key(0), key(1))
     await asyncio.sleep(1)
@@ -220,7 +220,7 @@ async def test_an_account_of_one_factor_pauses_at_once(reason: Reason) -> None:
     rig.offer(key(0))
     await asyncio.sleep(1)
     assert rig.diary.refusals == [(LATENCY, reason)]
-    assert rig.account.paused()
+    assert rig.account.pause
     assert rig.account.credentials_valid is False
     ended = rig.last(key(0))
     assert (ended.what, ended.outcome.alone) == (reason, False)
@@ -272,7 +272,7 @@ async def test_ten_thousand_refused_factors_cost_few_calls_before_the_pause_and_
     assert len(set(probed)) == len(probed)  # they rotate
     assert len(rig.diary.refusals) == 1
     assert rig.account.queue_length > 9_900
-    assert rig.account.unseen == 0
+    assert rig.account.first_fetches_pending == 0
     assert len(rig.diary.fetches) == len(rig.client.calls)  # held looks are no fetches
 
 

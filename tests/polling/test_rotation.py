@@ -53,7 +53,7 @@ class Bench(Rig):
         """Let time pass, with a tick each second and the house kept each ten."""
         for _ in range(seconds // 10):
             await self.run(10)
-            self.poller.keep_clients()
+            self.poller.check_clients()
 
     def asks(self, key: FactorKey) -> list[tuple[float, float | None]]:
         """Return begin and end of all requests for a factor, whatever client they went through."""
@@ -143,7 +143,7 @@ async def test_one_look_is_not_enough() -> None:
     rig.client.will(rig.keys[0], Reply(latency=25.0))
     rig.offer(*rig.keys)
     await rig.run(24)
-    rig.poller.keep_clients()
+    rig.poller.check_clients()
     await rig.keep(30)
     assert rig.last(rig.keys[0]).what is Status.VERIFIED
     assert rig.diary.rotations == []
@@ -271,7 +271,7 @@ def look_on(rig: Bench) -> Callable[[], None]:
 async def silence(rig: Bench, seconds: int) -> None:
     for _ in range(seconds // 10):
         await rig.run(10, and_each=look_on(rig))
-        rig.poller.keep_clients()
+        rig.poller.check_clients()
 
 
 @in_virtual_time

@@ -82,7 +82,7 @@ class Watch:
 
     def each_second(self) -> None:
         for name, account in self.rig.accounts.items():
-            held = account.paused() or self.weather.slow.get(name, False)
+            held = account.pause is not None or self.weather.slow.get(name, False)
             if held or account.queue_length > 0:
                 self.free_since[name] = self.rig.now
             if held or account.queue_length == 0:
@@ -92,7 +92,7 @@ class Watch:
         if second % 60 == 0:
             self.check()
         if second % 10 == 0:
-            self.rig.poller.keep_budgets()
+            self.rig.poller.check_budgets()
 
     def check(self) -> None:
         self.checks += 1
@@ -174,7 +174,7 @@ async def test_six_hours_of_faults(seed: int) -> None:
     # And it clears up.
     weather.calm = True
     await rig.run(1_800, and_each=watch.each_second)
-    assert not any(account.paused() for account in rig.accounts.values())
+    assert not any(account.pause is not None for account in rig.accounts.values())
     assert {record.status for record in rig.ledger if not record.watched.paused} == {Status.VERIFIED}
     assert {record.up for record in rig.ledger if not record.watched.paused} == {True}
     assert all(

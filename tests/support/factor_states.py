@@ -69,5 +69,5 @@ async def world(folder: Path, state: str) -> AsyncIterator[ServedExporter]:
         for name in STATES[state]:
             if name in told:
                 house.tell(name, *told[name], ago_seconds=4000 if name == "stale" else 0)
-        house.daemon.poller.tick()
+        house.daemon.poller.dispatch()
         yield house

@@ -357,13 +357,13 @@ class Rig:
             self.schedule._due[key] = None  # as if popped
             self.accounts[key.account].offer(key, self.clock.steady())
         for account in self.accounts.values():
-            account.pump()
+            account.dispatch()
 
     async def run(self, seconds: float, *, every: float = 1.0, and_each: Callable[[], None] | None = None) -> None:
         """Let time pass with a tick each second."""
         end = self.now + seconds
         while self.now < end - 1e-9:
-            self.poller.tick()
+            self.poller.dispatch()
             if and_each is not None:
                 and_each()
             await asyncio.sleep(min(every, end - self.now))

@@ -111,7 +111,7 @@ async def test_health_is_the_scheduler_s_tick(house: ServedExporter, clock: Leap
     late = await house.ask("/-/healthy")
     clock.leap(2)
     silent = await house.ask("/-/healthy")
-    house.daemon.poller.tick()
+    house.daemon.poller.dispatch()
     again = await house.ask("/-/healthy")
 
     assert [(reply.status, reply.text) for reply in (first, late, silent, again)] == [

@@ -149,7 +149,7 @@ async def live_through(day: Day, config: Config, api: ApiInMemory, rng: random.R
     daemon.roster.list(config.factors)
     sids = [watched.key.factor_sid for watched in config.factors]
     for second in range(round(day.hours * 3600)):
-        daemon.poller.tick()
+        daemon.poller.dispatch()
         if second % 10 == 0:
             daemon.housekeeping()
         if second % 20 == 0:
