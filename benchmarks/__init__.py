@@ -1,1 +1,1 @@
-"""Measurements: ratios of the same work done in several ways, side by side in one run."""
+"""Benchmarks: the same work done in several ways, side by side in one run, compared as ratios."""

@@ -1,6 +1,6 @@
-"""``python -m benchmarks``: every measurement side by side, its numbers into docs/performance.json and .md.
+"""``python -m benchmarks``: run every benchmark and write docs/performance.json and docs/performance.md.
 
-Takes half an hour at full size. ``--only NAME`` makes one of them anew and keeps the numbers of the others.
+Takes half an hour. ``--only NAME`` repeats one benchmark and keeps the numbers of the others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SIZES = (1_000, 10_000, 100_000)
-RATE = 1_000 / 3  # fetches a second: what 100,000 factors ask at an interval of 5 minutes
+RATE = 1_000 / 3  # fetches per second of 100,000 factors at an interval of 5 minutes
 _ROUNDS = 5
 
 
@@ -57,7 +57,7 @@ _MEASUREMENTS: dict[str, Callable[[], Any]] = {
 
 
 def main() -> None:
-    """Measure, and write the numbers and the page."""
+    """Run the benchmarks and write the numbers and the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", choices=_MEASUREMENTS, action="append")
     chosen = parser.parse_args().only or list(_MEASUREMENTS)

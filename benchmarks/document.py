@@ -1,4 +1,4 @@
-"""docs/performance.md and its plot, written from the numbers of the last run."""
+"""Write docs/performance.md and its plot from the numbers of the last run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def render(numbers: Mapping[str, Any]) -> str:
         rate=f"{whole['rate']:.0f}",
         whole=_times(whole["seconds"], "µs"),
         blackbox_ratio=f"{_of(medians, 'blackbox') / ours:.1f}",
-        floor_ratio=f"{ours / _of(medians, 'floor: asyncio'):.1f}",
+        floor_ratio=f"{ours / _of(medians, 'lower bound: asyncio'):.1f}",
         memory=f"{whole['memory_mb']:.0f}",
         blackbox_memory=f"{whole['blackbox_memory_mb']:.0f}",
         scrape="\n\n".join(
@@ -60,34 +60,34 @@ def _times(rounds: Mapping[str, Sequence[float]], unit: str) -> str:
 
 
 def _full(full: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the table of the runs by number of factors."""
+    """Return a table with one column per number of factors."""
     rows: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
-        ("run, s", lambda of: f"{of['seconds']:,}"),
+        ("duration, s", lambda of: f"{of['seconds']:,}"),
         ("interval, s", lambda of: f"{of['interval_seconds']:g}"),
         ("fetches", lambda of: f"{of['fetches']:,}"),
         ("missed", lambda of: f"{of['missed']:,}"),
         ("failed", lambda of: f"{of['failed']:g}"),
-        ("lateness p50, s", lambda of: f"{of['lag_p50']:.2f}"),
-        ("lateness p99, s", lambda of: f"{of['lag_p99']:.2f}"),
-        ("CPU a fetch, scrapes left out, µs", lambda of: f"{of['cpu_a_fetch'] * 1e6:.0f}"),
-        ("CPU, share of one core, scrapes included", lambda of: f"{of['cpu_share']:.1%}"),
+        ("lag p50, s", lambda of: f"{of['lag_p50']:.2f}"),
+        ("lag p99, s", lambda of: f"{of['lag_p99']:.2f}"),
+        ("CPU per fetch without scrapes, µs", lambda of: f"{of['cpu_seconds_per_fetch'] * 1e6:.0f}"),
+        ("CPU, share of one core, with scrapes", lambda of: f"{of['cpu_share']:.1%}"),
         ("resident memory at the end, MB", lambda of: f"{of['memory_mb']:.0f}"),
-        ("a page, MB", lambda of: f"{of['scrape_bytes'] / 1e6:.1f}"),
+        ("size of a scrape, MB", lambda of: f"{of['scrape_bytes'] / 1e6:.1f}"),
         ("scrapes", lambda of: f"{of['scrapes']:,}"),
-        ("scrape as text, plain, ms", lambda of: f"{of['scrape_median']['text, identity'] * 1e3:.1f}"),
-        ("scrape as text, compressed, ms", lambda of: f"{of['scrape_median']['text, gzip'] * 1e3:.1f}"),
+        ("scrape, text format, ms", lambda of: f"{of['scrape_median']['text, identity'] * 1e3:.1f}"),
+        ("scrape, text format, compressed, ms", lambda of: f"{of['scrape_median']['text, gzip'] * 1e3:.1f}"),
         (
-            "scrape as OpenMetrics, compressed, ms",
+            "scrape, OpenMetrics, compressed, ms",
             lambda of: f"{of['scrape_median']['OpenMetrics, gzip'] * 1e3:.1f}",
         ),
-        ("scrape : copy and write of the same bytes, time", lambda of: f"{of['scrape_wall_to_copy']:.2f}"),
+        ("time of a scrape / time to copy and write the same bytes", lambda of: f"{of['scrape_wall_to_copy']:.2f}"),
         (
-            "the longest the event loop stood still after the first minute, ms",
+            "longest stall of the event loop after the first minute, ms",
             lambda of: f"{of['longest_stall'] * 1e3:.0f}",
         ),
-        ("times it did for more than 50 ms", lambda of: f"{len(of['stalls_over_50_ms'])}"),
+        ("stalls of more than 50 ms", lambda of: f"{len(of['stalls_over_50_ms'])}"),
         (
-            "the longest an idle event loop beside it did, ms",
+            "longest stall of an idle event loop on the same machine, ms",
             lambda of: f"{of['longest_stall_of_an_idle_loop'] * 1e3:.0f}",
         ),
     )
@@ -100,7 +100,7 @@ def _full(full: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def draw(numbers: Mapping[str, Any]) -> None:
-    """Draw memory, scrape and fetch by number of factors."""
+    """Plot memory, scrape time and fetch cost by number of factors."""
     import matplotlib as mpl  # noqa: PLC0415 - slow to import, and only the bench draws
 
     mpl.use("Agg")
@@ -112,8 +112,8 @@ def draw(numbers: Mapping[str, Any]) -> None:
     of_scrape = [next(iter(numbers["scrape"]["measured"][size]["seconds"].values())) for size in full]
     drawn = (
         ("Resident memory, MB", [of["memory_mb"] for of in full.values()]),
-        ("A page of the ready lines, ms", [statistics.median(seconds) * 1e3 for seconds in of_scrape]),
-        ("CPU a fetch, scrapes left out, µs", [of["cpu_a_fetch"] * 1e6 for of in full.values()]),
+        ("Scrape of the pre-rendered lines, ms", [statistics.median(seconds) * 1e3 for seconds in of_scrape]),
+        ("CPU per fetch without scrapes, µs", [of["cpu_seconds_per_fetch"] * 1e6 for of in full.values()]),
     )
     for axis, (title, values) in zip(axes, drawn, strict=True):
         axis.plot(sizes, values, marker="o", color="#1f5fa8")

@@ -1,6 +1,6 @@
-"""A fetch: CPU of the client per request, by transport, against one server in a process of its own.
+"""CPU time of the client per request, by transport, with the server in a separate process.
 
-The client is the shipped one each time, with its decoding; only the transport below the seam differs.
+The client, including decoding, is always the shipped one; only the transport differs.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _cpu_seconds() -> float:
 
 
 async def _cost(client: VerifyClient, watched: WatchedFactor, requests: int) -> float:
-    """Return the CPU seconds of one request, the mean of so many at the bench's concurrency."""
+    """Return the mean CPU seconds per request at :data:`CONCURRENCY`."""
     left = requests
 
     async def worker() -> None:
@@ -65,7 +65,7 @@ async def _cost(client: VerifyClient, watched: WatchedFactor, requests: int) -> 
             left -= 1
             attempt = await client.fetch_factor(watched)
             if not isinstance(attempt.result, Answer):
-                raise SystemExit(f"not answered: {attempt.result}")
+                raise SystemExit(f"request failed: {attempt.result}")
 
     started = _cpu_seconds()
     await asyncio.gather(*(worker() for _ in range(CONCURRENCY)))
@@ -99,10 +99,10 @@ async def _measure(pipe: Connection, requests: int, rounds: int) -> str:
     times: dict[str, list[float]] = {name: [] for name in transports}
     for _ in range(rounds):
         for name, make in transports.items():
-            asked = client(make())
-            await _cost(asked, watched, CONCURRENCY)  # connections are made once, and not counted
-            times[name].append(await _cost(asked, watched, requests))
-            await asked.aclose()
+            shipped = client(make())
+            await _cost(shipped, watched, CONCURRENCY)  # opens the connections, which is not measured
+            times[name].append(await _cost(shipped, watched, requests))
+            await shipped.aclose()
     return table(f"CPU of the client per request, http, concurrency {CONCURRENCY}, {rounds} rounds", "µs", times)
 
 

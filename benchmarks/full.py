@@ -1,7 +1,7 @@
-"""Full size: 100,000 factors each 5 minutes, for a quarter of an hour, upstream and scrapes on the same two cores.
+"""Full size: 100,000 factors every 5 minutes for a quarter of an hour; upstream and scrapes share the cores.
 
-What was due and when is known beforehand (a factor's phase is a hash of its key): each slot must have its arrival
-in the upstream's own log. Scrapes come each 15 s, by turns in the text format and in OpenMetrics, plain and packed.
+The schedule is known in advance (a factor's phase is a hash of its key), so every slot must have an arrival in the
+upstream's log. Scrapes run every 15 s and alternate between formats, with and without compression.
 """
 
 from __future__ import annotations
@@ -42,10 +42,9 @@ _KINDS = ((_TEXT, "identity"), (_OPENMETRICS, "gzip"), (_TEXT, "gzip"), (_OPENME
 
 @dataclass(frozen=True, slots=True)
 class Full:
-    """What was seen; times and CPU in seconds, memory in MB (10⁶ bytes); ``cpu_share`` of one core.
+    """The results: times and CPU in seconds, memory in MB (10⁶ bytes), ``cpu_share`` of one core.
 
-    ``stalls_over_50_ms``: when the event loop stood still for longer than that, in seconds since its start, and for
-    how long.
+    ``stalls_over_50_ms`` lists the long stalls of the event loop: the seconds since the start, and the duration.
     """
 
     factors: int
@@ -62,7 +61,7 @@ class Full:
     scrape_cpu: float
     scrape_wall_to_copy: float
     scrape_cpu_to_copy: float
-    cpu_a_fetch: float
+    cpu_seconds_per_fetch: float
     cpu_share: float
     memory_mb: float
     memory_peak_mb: float
@@ -72,7 +71,7 @@ class Full:
 
 
 async def _scrape(port: int, accept: str, encoding: str) -> tuple[float, int]:
-    """Return the seconds and the bytes of a scrape; the answer is read, and not unpacked."""
+    """Return duration and size in bytes of a scrape; the body is read but not decompressed."""
     headers = {"Accept": accept, "Accept-Encoding": encoding}
     size, began = 0, time.monotonic()
     async with (
@@ -86,9 +85,9 @@ async def _scrape(port: int, accept: str, encoding: str) -> tuple[float, int]:
 
 
 async def _beside_a_copy(pid: int, port: int, file: Path) -> tuple[float, float]:
-    """Return how much longer, and how much dearer, a scrape is than a copy of its bytes and the write of the copy.
+    """Return the ratios of time and CPU of a scrape to those of a server that copies and writes the same bytes.
 
-    Medians of some scrapes by turns, the exporter's while its fetches go on; its ones in the text format, plain.
+    Ratios of medians; scrapes alternate, while the exporter's fetches continue. Text format, uncompressed.
     """
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
         body = await answer.read()
@@ -104,7 +103,7 @@ async def _beside_a_copy(pid: int, port: int, file: Path) -> tuple[float, float]
                 times.append((took, cpu_seconds(process) - before))
                 await asyncio.sleep(0.5)
     mine, theirs = ([statistics.median(each) for each in zip(*times, strict=True)] for times in (ours, floor))
-    return mine[0] / theirs[0], mine[1] / max(theirs[1], 0.01)  # a clock tick at least
+    return mine[0] / theirs[0], mine[1] / max(theirs[1], 0.01)  # at least one clock tick
 
 
 async def _failures(port: int) -> float:
@@ -113,7 +112,7 @@ async def _failures(port: int) -> float:
 
 
 async def measure(factors: int, interval: float, seconds: float) -> Full:
-    """Run it and return what was seen."""
+    """Run the benchmark and return the results."""
     rate = factors / interval
     with tempfile.TemporaryDirectory(prefix="verify-factor-exporter-full-") as name:
         folder = Path(name)
@@ -148,10 +147,10 @@ async def measure(factors: int, interval: float, seconds: float) -> Full:
                     await asyncio.sleep(max(0.0, start + scrapes * SCRAPE_SECONDS - time.time()))
                 end = time.time()
                 cpu = cpu_seconds(pid) - cpu
-                memory, peak = memory_mb(pid)  # steady, and scraped each 15 s; what follows scrapes without pause
+                memory, peak = memory_mb(pid)  # before the scrapes without pause below
                 wall_ratio, cpu_ratio = await _beside_a_copy(pid, port, folder / "page.txt")
                 failed = await _failures(port)
-            await asyncio.sleep(3)  # for the log to be flushed
+            await asyncio.sleep(3)  # until nginx has flushed its log
         by_sid: dict[str, list[float]] = defaultdict(list)
         for line in arrivals.read_text(encoding="ascii").splitlines():
             moment, _, path = line.partition(" ")
@@ -180,7 +179,7 @@ async def measure(factors: int, interval: float, seconds: float) -> Full:
         scrape_cpu=of_scrapes / scrapes,
         scrape_wall_to_copy=wall_ratio,
         scrape_cpu_to_copy=cpu_ratio,
-        cpu_a_fetch=(cpu - of_scrapes) / fetched,
+        cpu_seconds_per_fetch=(cpu - of_scrapes) / fetched,
         cpu_share=cpu / (end - start),
         memory_mb=memory,
         memory_peak_mb=peak,
@@ -191,7 +190,7 @@ async def measure(factors: int, interval: float, seconds: float) -> Full:
 
 
 def main() -> None:
-    """Print what was seen, as JSON; the defaults take a quarter of an hour."""
+    """Print the results as JSON; the defaults take a quarter of an hour."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--factors", type=int, default=100_000)
     parser.add_argument("--interval", type=float, default=300.0, metavar="SECONDS")

@@ -1,4 +1,4 @@
-"""What a process costs, by the operating system's account."""
+"""CPU time and memory of a process, as reported by the operating system."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid: int, *, children: bool = False) -> float:
-    """Return the CPU seconds, user and system, of a process so far; with those of its threads.
+    """Return the CPU seconds (user and system) that a process and its threads have used so far.
 
-    ``children`` adds processes that it started and that are alive (nginx's worker).
+    ``children`` adds its running child processes (nginx's worker).
     """
     total = _cpu_seconds(pid)
     if children:
@@ -27,7 +27,7 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def memory_mb(pid: int) -> tuple[float, float]:
-    """Return the resident memory of a process now, and at its highest, in MB (10⁶ bytes)."""
+    """Return the current and the peak resident memory of a process in MB (10⁶ bytes)."""
     status = dict(
         line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
     )
@@ -36,7 +36,7 @@ def memory_mb(pid: int) -> tuple[float, float]:
 
 
 def found(program: str, *, install: str) -> str:
-    """Return the path of a program; raises SystemExit with the install line where it is missing."""
+    """Return the path of a program; raises SystemExit with the install command if it is missing."""
     path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
     if path is None:
         raise SystemExit(f"{program} is not installed: {install}")

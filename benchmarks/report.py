@@ -1,4 +1,4 @@
-"""How a measurement is printed: medians and the spread over the rounds, and ratios to the first row."""
+"""Print a measurement: medians, the spread over the rounds, and ratios to the first row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def table(title: str, unit: str, rounds: Mapping[str, Sequence[float]]) -> str:
-    """Return a table of seconds shown in ``unit`` (``ms`` or ``µs``); the ratio is of medians, to the first row."""
+    """Return a table of durations in seconds, shown in ``unit`` (``ms`` or ``µs``); ratios compare medians."""
     scale = {"ms": 1e3, "µs": 1e6}[unit]
     width = max(map(len, rounds))
     lines = [title, f"  {'':{width}}  {'median':>12}  {'min – max':>23}  {'ratio':>8}"]

@@ -1,7 +1,7 @@
-"""What the rules cost a real Prometheus that scrapes so many factors.
+"""Evaluation time of the rules in a real Prometheus.
 
-The target is this process; it serves ready bytes, so that it takes next to nothing from Prometheus. Each round
-evaluates every group once, as the program's own metrics tell.
+The target is this process, which serves fixed bytes, so that it competes with Prometheus as little as possible.
+Every round evaluates each group once; the times are those that Prometheus reports.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MOST_WAIT_SECONDS = 120
 
 
 def exposition(factors: int, services: int) -> bytes:
-    """Return what an exporter shows of so many factors, of which a few are unverified or gone."""
+    """Return a scrape of this many factors, a few of which are unverified or missing."""
     ledger = Ledger(LedgerPolicy())
     now = time.time()
     for number in range(factors):
@@ -82,7 +82,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(self.server.body)
 
     def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _free_port() -> int:
@@ -101,7 +101,7 @@ def _text(url: str) -> str:
 
 
 def _groups(url: str) -> dict[str, tuple[str, float]]:
-    """Return when each group was last evaluated, and how long that took, by its name."""
+    """Return the last evaluation and its duration in seconds, by name of the group."""
     text = _text(f"{url}/api/v1/rules")
     if not text:
         return {}
@@ -110,7 +110,7 @@ def _groups(url: str) -> dict[str, tuple[str, float]]:
 
 
 def measure(binary: str, body: bytes, rounds: int, warm_up_seconds: float) -> dict[str, list[float]]:
-    """Return the seconds that each evaluation of each group took, once there is history enough to read."""
+    """Return the durations of the evaluations by group, measured after the warm-up."""
     server = _Server(("127.0.0.1", 0), _Handler)
     server.body = body
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -146,7 +146,7 @@ def _watch(url: str, rounds: int, warm_up_seconds: float) -> dict[str, list[floa
     began = time.monotonic()
     while not _groups(url):
         if time.monotonic() - began > MOST_WAIT_SECONDS:
-            raise SystemExit("Prometheus does not answer: nothing was measured")
+            raise SystemExit("Prometheus does not answer; nothing was measured")
         time.sleep(1)
     time.sleep(warm_up_seconds)
     seconds: dict[str, list[float]] = {}
@@ -154,7 +154,7 @@ def _watch(url: str, rounds: int, warm_up_seconds: float) -> dict[str, list[floa
     ends = time.monotonic() + rounds * SCRAPE_SECONDS + MOST_WAIT_SECONDS
     while min((len(each) for each in seconds.values()), default=0) < rounds:
         if time.monotonic() > ends:
-            raise SystemExit("the groups are not evaluated in time: nothing was measured")
+            raise SystemExit("the groups were not evaluated in time; nothing was measured")
         for name, (last, took) in _groups(url).items():
             if seen.get(name) != last:
                 seen[name] = last
@@ -164,12 +164,18 @@ def _watch(url: str, rounds: int, warm_up_seconds: float) -> dict[str, list[floa
 
 
 def main() -> None:
-    """Print what was measured."""
+    """Print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--factors", type=int, default=10_000)
     parser.add_argument("--services", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--warm-up", type=float, default=660.0, metavar="SECONDS", help="history that rules read")
+    parser.add_argument(
+        "--warm-up",
+        type=float,
+        default=660.0,
+        metavar="SECONDS",
+        help="time to collect the history that the rules read",
+    )
     parser.add_argument("--prometheus", default=shutil.which("prometheus") or "prometheus")
     given = parser.parse_args()
     version = subprocess.run(
@@ -177,8 +183,10 @@ def main() -> None:
     )
     body = exposition(given.factors, given.services)
     seconds = measure(given.prometheus, body, given.rounds, given.warm_up)
-    said = (version.stdout or version.stderr).splitlines()[0].split(" (")[0]
-    print(f"{given.factors:,} factors, {len(body) / 1e6:.1f} MB a scrape, {said}, {platform.machine()}")
+    name_and_version = (version.stdout or version.stderr).splitlines()[0].split(" (")[0]
+    print(
+        f"{given.factors:,} factors, {len(body) / 1e6:.1f} MB per scrape, {name_and_version}, {platform.machine()}"
+    )
     print(f"median (slowest) of {given.rounds} evaluations after {given.warm_up / 60:.0f} minutes:")
     for name, each in seconds.items():
         print(f"  {name:<26} {statistics.median(each) * 1e3:8.0f} ms  ({max(each) * 1e3:.0f} ms)")

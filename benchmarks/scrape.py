@@ -1,7 +1,7 @@
-"""A scrape: the ready lines beside prometheus_client's rendering of the same samples, and a copy of the bytes.
+"""Time of a scrape: pre-rendered lines, prometheus_client's rendering of the same samples, a copy of the bytes.
 
-Between two scrapes a part of the factors change, as they do when they are polled each 5 minutes and scraped each
-15 seconds; the ready lines' share of that (rendering on change) is measured too.
+Between two scrapes, one twentieth of the factors changes, as with polling every 5 minutes and scraping every
+15 seconds. Rendering these changes is measured as well.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from exporter.watched import FactorKey, WatchedFactor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SCRAPES_AN_INTERVAL = 20
+SCRAPES_PER_INTERVAL = 20
 
 
 def _answer(rng: random.Random) -> Outcome:
@@ -34,7 +34,7 @@ def _answer(rng: random.Random) -> Outcome:
 
 
 def measure(factors: int, rounds: int, seed: int = 0) -> tuple[int, dict[str, list[float]]]:
-    """Return the bytes of a scrape of so many factors, and the seconds of each way to make it, by round."""
+    """Return the size of a scrape in bytes, and for each method the seconds per round."""
     rng = random.Random(seed)
     ledger = Ledger(LedgerPolicy())
     samples = FactorSamples()
@@ -47,12 +47,12 @@ def measure(factors: int, rounds: int, seed: int = 0) -> tuple[int, dict[str, li
         ready.update(ledger.watch(WatchedFactor(key, f"factor-{number:09d}", f"identity-{number:06d}", 300.0)))
     now = 1.7e9
 
-    def look(some: list[FactorKey]) -> None:
+    def fetch(some: list[FactorKey]) -> None:
         for key in some:
             ledger.apply(key, _answer(rng), Moment(round(now, 3), now))
             ready.update(ledger[key])
 
-    look(keys)
+    fetch(keys)
     times: dict[str, list[float]] = {}
 
     def timed(name: str, work: Callable[[], bytes | bytearray | None]) -> bytes | bytearray | None:
@@ -63,12 +63,12 @@ def measure(factors: int, rounds: int, seed: int = 0) -> tuple[int, dict[str, li
 
     for _ in range(rounds):
         now += 15
-        changed = rng.sample(keys, factors // SCRAPES_AN_INTERVAL)
-        timed(f"render {len(changed):,} changed factors", lambda some=changed: look(some))  # type: ignore[misc]  # mypy infers no lambda with a default
-        mine = timed("scrape of the ready lines", lambda: bytes(Snapshot(ready.columns(openmetrics=False))))
+        changed = rng.sample(keys, factors // SCRAPES_PER_INTERVAL)
+        timed(f"render {len(changed):,} changed factors", lambda some=changed: fetch(some))  # type: ignore[misc]  # mypy infers no lambda with a default
+        mine = timed("scrape of the pre-rendered lines", lambda: bytes(Snapshot(ready.columns(openmetrics=False))))
         theirs = timed("generate_latest", lambda: generate_latest(registry))
         if mine != theirs:
-            raise SystemExit("the two renderings differ: nothing was measured")
+            raise SystemExit("the two renderings differ; nothing was measured")
         timed("copy of the same bytes", lambda whole=theirs: bytearray(whole))  # type: ignore[misc]  # mypy infers no lambda with a default
     ordered = {name: times[name] for name in sorted(times, key=lambda name: not name.startswith("scrape"))}
     return len(theirs or b""), ordered

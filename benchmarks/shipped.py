@@ -1,8 +1,8 @@
-"""To be imported first: the environment as it is shipped, without what only the tests have installed."""
+"""Import this first: it hides packages that only the tests install, so that the environment is the shipped one."""
 
 from __future__ import annotations
 
 import sys
 
-for _name in ("click", "pygments", "rich"):  # httpx imports them where they are there, for a command of its own
-    sys.modules[_name] = None  # type: ignore[assignment]  # what the import system takes for "there is none"
+for _name in ("click", "pygments", "rich"):  # httpx imports them for its command line, if they are installed
+    sys.modules[_name] = None  # type: ignore[assignment]  # the import system then raises ImportError

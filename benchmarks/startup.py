@@ -1,4 +1,4 @@
-"""Start-up: the first /metrics with ten factors, beside the import of the program's own libraries alone."""
+"""Start-up time: until the first scrape of ten factors, compared with importing the libraries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PATIENCE_SECONDS = 30.0
 
 def _until_it_ends(*command: str) -> float:
     began = time.perf_counter()
-    # `healthcheck` has nobody to ask and says so: what counts is that it says so at once.
+    # `healthcheck` finds no exporter; its run time is what is measured.
     subprocess.run((sys.executable, *command), check=False, capture_output=True)
     return time.perf_counter() - began
 
@@ -52,7 +52,7 @@ def _first_scrape(config: Path, port: int) -> float:
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each, by round."""
+    """Return the seconds of every command, by round."""
     times: dict[str, list[float]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="verify-factor-exporter-start-") as name,
@@ -62,8 +62,8 @@ def measure(rounds: int) -> dict[str, list[float]]:
         listed = watchlist(Path(name) / "ours", server, factors=10, interval_seconds=300, port=port)
         for _ in range(rounds):
             for what, seconds in (
-                ("import of its libraries", _until_it_ends("-c", f"import {LIBRARIES}")),
-                ("first /metrics, ten factors", _first_scrape(listed.config, port)),
+                ("import the libraries", _until_it_ends("-c", f"import {LIBRARIES}")),
+                ("first scrape of ten factors", _first_scrape(listed.config, port)),
                 ("version", _until_it_ends("-m", "exporter", "version")),
                 ("healthcheck", _until_it_ends("-m", "exporter", "healthcheck", "--url", "http://127.0.0.1:1")),
                 ("python -c pass", _until_it_ends("-c", "pass")),

@@ -1,7 +1,7 @@
-"""A steady load: the exporter as a process of its own, over real sockets, against a simulator in this one.
+"""A steady load: the exporter in a separate process, over real sockets, polling a simulator in this process.
 
-What was due and when is known beforehand (a factor's phase is a hash of its key), so that every fetch that was
-missed is found, and how late each one was, from the arrivals at the simulator and not from the exporter's word.
+The schedule is known in advance (a factor's phase is a hash of its key). Missed and late fetches are found by
+comparing it with the arrivals at the simulator, not with what the exporter reports.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from exporter.simulator import SimulatedFactor
 
 ACCOUNT = "main"
-_SETTLED_SECONDS = 2.0  # from the last first look to the first second that is measured, and for the last looks
+_SETTLED_SECONDS = 2.0  # after the first fetches and before the end, left out of the measurement
 _LISTENING = re.compile(rb"msg=listening address=(\S+)")
 _CONFIG = """\
 [web]
@@ -56,7 +56,7 @@ files = ["factors.csv"]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is asked of the exporter, and for how long."""
+    """The load on the exporter, and its duration."""
 
     factors: int = 1_000
     interval_seconds: float = 60.0
@@ -68,42 +68,43 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """What came of it, from the end of the first looks on.
+    """The results, measured after the first fetch of every factor.
 
-    ``lag`` is from a slot to the arrival at the simulator, ``histogram_lag`` what the exporter says of itself, both
-    as (p50, p99) in seconds; ``calls_per_second`` is the least, the mean and the greatest of all seconds;
-    ``looks`` the least and the greatest number of fetches of one factor, its first look included.
+    ``lag`` is the time from a slot to the arrival at the simulator, ``histogram_lag`` the lag that the exporter
+    reports, both as (p50, p99) in seconds. ``requests_per_second`` is minimum, mean and maximum over all seconds,
+    ``fetches_per_factor`` minimum and maximum, including the first fetch.
     """
 
     fetches: int
     missed: int
     failures: float
-    looks: tuple[int, int]
+    fetches_per_factor: tuple[int, int]
     lag: tuple[float, float]
     histogram_lag: tuple[float, float]
-    calls_per_second: tuple[float, float, float]
-    cpu_seconds_a_fetch: float
+    requests_per_second: tuple[float, float, float]
+    cpu_seconds_per_fetch: float
 
     def report(self, load: Load) -> str:
-        """Return the numbers for people."""
-        least, mean, most = self.calls_per_second
+        """Return the results as text."""
+        least, mean, greatest = self.requests_per_second
+        fewest, most = self.fetches_per_factor
         latency = f"{load.latency_seconds * 1000:g} ms of latency"
         return "\n".join(
             (
-                f"{load.factors:,} factors each {load.interval_seconds:g} s, {latency}, {load.seconds:g} s",
-                f"  fetches          {self.fetches:,} ({self.looks[0]} to {self.looks[1]} a factor)",
+                f"{load.factors:,} factors every {load.interval_seconds:g} s, {latency}, {load.seconds:g} s",
+                f"  fetches          {self.fetches:,} ({fewest} to {most} per factor)",
                 f"  missed           {self.missed}",
                 f"  failed           {self.failures:g}",
                 f"  lag              p50 {self.lag[0]:.3f} s, p99 {self.lag[1]:.3f} s",
                 f"  lag, histogram   p50 {self.histogram_lag[0]:.3f} s, p99 {self.histogram_lag[1]:.3f} s",
-                f"  calls a second   min {least:.0f}, mean {mean:.1f}, max {most:.0f}",
-                f"  CPU a fetch      {self.cpu_seconds_a_fetch * 1e3:.2f} ms",
+                f"  requests/s       min {least:.0f}, mean {mean:.1f}, max {greatest:.0f}",
+                f"  CPU per fetch    {self.cpu_seconds_per_fetch * 1e3:.2f} ms",
             )
         )
 
 
 async def measure(load: Load) -> Steady:
-    """Run simulator and exporter under this load and return what was measured."""
+    """Run the simulator and the exporter under this load and return the results."""
     warm_up = min(load.interval_seconds, FIRST_FETCH_SECONDS) + _SETTLED_SECONDS
     calls = int(load.factors * (load.seconds / load.interval_seconds + 3))
     simulator = Simulator(latency_seconds=load.latency_seconds, call_log_size=calls)
@@ -120,7 +121,7 @@ async def measure(load: Load) -> Steady:
         arrivals: dict[str, list[float]] = {factor.sid: [] for factor in factors}
         for call in simulator.calls.log:
             arrivals[call.factor_sid].append(call.time)
-    before, after = _sums(first), _sums(last)  # only now: reading them would hold up the simulator
+    before, after = _sums(first), _sums(last)  # parsed only now, because parsing would block the simulator
     start, end = began + warm_up, began + load.seconds
     lags: list[float] = []
     missed = 0
@@ -129,26 +130,26 @@ async def measure(load: Load) -> Steady:
         late, lost = judge(key, sorted(arrivals[factor.sid]), start, end - _SETTLED_SECONDS, load.interval_seconds)
         lags += late
         missed += lost
-    looks = [len(times) for times in arrivals.values()]
+    counts = [len(times) for times in arrivals.values()]
     fetched = after["twilio_verify_fetches_total"] - before["twilio_verify_fetches_total"]
     cpu = after["process_cpu_seconds_total"] - before["process_cpu_seconds_total"]
     tick = after["twilio_verify_exporter_last_tick_timestamp_seconds"]
     return Steady(
-        fetches=sum(looks),
+        fetches=sum(counts),
         missed=missed,
         failures=after["twilio_verify_fetch_failures_total"],
-        looks=(min(looks), max(looks)),
+        fetches_per_factor=(min(counts), max(counts)),
         lag=(quantile(lags, 0.5), quantile(lags, 0.99)),
         histogram_lag=(_histogram_quantile(before, after, 0.5), _histogram_quantile(before, after, 0.99)),
-        calls_per_second=_by_second([time for times in arrivals.values() for time in times], start, end, tick),
-        cpu_seconds_a_fetch=cpu / max(fetched, 1),
+        requests_per_second=_by_second([time for times in arrivals.values() for time in times], start, end, tick),
+        cpu_seconds_per_fetch=cpu / max(fetched, 1),
     )
 
 
 def judge(
     key: FactorKey, arrivals: Sequence[float], start: float, end: float, interval_seconds: float
 ) -> tuple[list[float], int]:
-    """Return how late the looks of a factor were whose slots lie in this time, and how many were missed."""
+    """Return the lags of a factor's fetches with slots between start and end, and the number of missed ones."""
     lags: list[float] = []
     missed = 0
     slot = next_slot(start, interval_seconds, phase(key))
@@ -164,9 +165,9 @@ def judge(
 
 
 def _by_second(calls: Sequence[float], start: float, end: float, tick: float) -> tuple[float, float, float]:
-    """Return the least, the mean and the greatest number of calls in a second.
+    """Return minimum, mean and maximum of the requests per second.
 
-    Seconds begin a little before the scheduler's tick, so that the burst of one tick is in one of them.
+    Seconds are counted from just before the scheduler's tick, so that one burst falls into one second.
     """
     first = start + (tick - 0.2 - start) % 1.0
     seconds = int(end - first)
@@ -181,7 +182,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def _histogram_quantile(before: Mapping[str, float], after: Mapping[str, float], share: float) -> float:
-    """Return a quantile of the exporter's own lag as Prometheus estimates it: linear within a bucket."""
+    """Return a quantile of the lag that the exporter reports, interpolated within a bucket as Prometheus does."""
     name = "twilio_verify_exporter_schedule_lag_seconds_bucket"
     grown = {text: after[text] - before[text] for text in after if text.startswith(name)}
     buckets = sorted((float(text.removeprefix(name)), count) for text, count in grown.items())
@@ -195,7 +196,7 @@ def _histogram_quantile(before: Mapping[str, float], after: Mapping[str, float],
 
 
 def _sums(answer: httpx.Response) -> Mapping[str, float]:
-    """Return the sum of each metric's samples, those of a bucket by its bound."""
+    """Return the sum of the samples by metric, and for buckets by metric and bound."""
     answer.raise_for_status()
     sums: defaultdict[str, float] = defaultdict(float)
     for metric in text_string_to_metric_families(answer.text):
@@ -206,19 +207,19 @@ def _sums(answer: httpx.Response) -> Mapping[str, float]:
 
 @contextlib.asynccontextmanager
 async def _exporter(config: Path) -> AsyncIterator[str]:
-    """Run the exporter as a process until the end of the block; yield its address."""
+    """Run the exporter in a process until the end of the block; yield its address."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("VERIFY_EXPORTER_")}
     command = (sys.executable, "-m", "exporter", "run", "--config.file", str(config), "--log.format", "logfmt")
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, env=environ)
     assert process.stderr is not None
     reader: asyncio.Task[bytes] | None = None
     try:
-        said = b""
-        while not (found := _LISTENING.search(said)):
+        output = b""
+        while not (found := _LISTENING.search(output)):
             line = await process.stderr.readline()
             if not line:
-                raise SystemExit(f"the exporter did not start:\n{said.decode()}")
-            said += line
+                raise SystemExit(f"the exporter did not start:\n{output.decode()}")
+            output += line
         reader = asyncio.create_task(process.stderr.read())
         yield found[1].decode()
     finally:
@@ -250,13 +251,13 @@ def _write_config(folder: Path, simulator: Simulator, factors: Sequence[Simulate
 
 
 def main() -> None:
-    """Print what was measured; the defaults take three minutes."""
-    usual = Load()
+    """Print the results; the defaults take three minutes."""
+    defaults = Load()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--factors", type=int, default=usual.factors)
-    parser.add_argument("--interval", type=float, default=usual.interval_seconds, metavar="SECONDS")
-    parser.add_argument("--latency", type=float, default=usual.latency_seconds, metavar="SECONDS")
-    parser.add_argument("--seconds", type=float, default=usual.seconds)
+    parser.add_argument("--factors", type=int, default=defaults.factors)
+    parser.add_argument("--interval", type=float, default=defaults.interval_seconds, metavar="SECONDS")
+    parser.add_argument("--latency", type=float, default=defaults.latency_seconds, metavar="SECONDS")
+    parser.add_argument("--seconds", type=float, default=defaults.seconds)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     arguments = parser.parse_args()
     load = Load(arguments.factors, arguments.interval, arguments.latency, arguments.seconds)

@@ -1,6 +1,6 @@
-"""The upstream of the measurements: nginx on loopback that answers as the Verify API does, over TLS.
+"""The upstream of the benchmarks: nginx on loopback that answers like the Verify API, over TLS.
 
-Its answers have the size and the headers of the real ones; it costs a fraction of what any exporter does.
+Its answers have the size and the headers of real ones. It needs a fraction of the CPU time of any exporter.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where the upstream listens, and the file that makes a client trust it."""
+    """The port of the upstream, the CA file that clients need, and its process ID."""
 
     port: int
     ca_file: Path
@@ -76,13 +76,13 @@ class Upstream:
 
     @property
     def base_url(self) -> str:
-        """The address that a client is given."""
+        """The base URL for clients."""
         return f"https://localhost:{self.port}"
 
 
 @contextlib.contextmanager
 def upstream(folder: Path, *, arrivals: Path | None = None) -> Iterator[Upstream]:
-    """Run nginx until the end of the block; it writes what it was asked, and when, into ``arrivals``."""
+    """Run nginx until the end of the block; it logs time and path of every request to ``arrivals``."""
     nginx = found("nginx", install="apt-get install nginx-light")
     authority, port = trustme.CA(), free_port()
     log = "off" if arrivals is None else f"{arrivals} arrivals buffer=256k flush=2s"
@@ -104,7 +104,7 @@ def upstream(folder: Path, *, arrivals: Path | None = None) -> Iterator[Upstream
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
+    """Return an unused port on loopback."""
     with socket.socket() as opened:
         opened.bind(("127.0.0.1", 0))
         port: int = opened.getsockname()[1]
@@ -112,10 +112,10 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int, seconds: float = 30.0) -> None:
-    """Wait until somebody listens on a port of loopback; raises SystemExit where nobody does in time."""
+    """Wait until a process listens on this loopback port; raises SystemExit after ``seconds``."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.05)
-    raise SystemExit(f"nobody listens on port {port}")
+    raise SystemExit(f"no process listens on port {port}")

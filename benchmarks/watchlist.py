@@ -1,4 +1,4 @@
-"""The watchlist of a measurement: factors with names of 16 characters in a CSV file, and a configuration."""
+"""The configuration and watchlist of a benchmark: factors with names of 16 characters in a CSV file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ files = ["factors.csv"]
 
 @dataclass(frozen=True, slots=True)
 class Watchlist:
-    """A configuration file, its CSV file of factors, and the paths that they are asked for by."""
+    """A configuration file, its CSV file of factors, and the request paths of the factors."""
 
     config: Path
     factors: Path
@@ -52,7 +52,7 @@ def watchlist(
     requests_per_second: int = 2_000,
     max_concurrency: int = 100,
 ) -> Watchlist:
-    """Write the files of a watchlist into a folder of its own."""
+    """Write the files of a watchlist into a new folder."""
     folder.mkdir()
     rng = random.Random(0)
     sids = tuple(f"YF{rng.getrandbits(128):032x}" for _ in range(factors))

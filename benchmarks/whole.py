@@ -1,7 +1,7 @@
-"""CPU of a fetch, whole processes side by side: the daemon, its peers, and the floors.
+"""CPU time per fetch of whole processes: the exporter, other programs, and lower bounds.
 
-All ask the same nginx over TLS. The paced ones run in the same seconds, at the rate that 100,000 factors ask at an
-interval of 5 minutes; those that go as fast as they can have each second turn to themselves.
+All send requests to the same nginx over TLS. Those that follow a schedule run at the same time, at the rate of
+100,000 factors with an interval of 5 minutes; those that run at full speed take turns.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ OURS = "verify-factor-exporter"
 _COMPOSED = ("-m", "benchmarks.peers.composed", "{config}")
 _DAEMONS = {
     OURS: ("-m", "exporter", "run", "--config.file", "{config}"),
-    "the same, on asyncio's own event loop": (*_COMPOSED, "lean", "asyncio"),
-    "the same, over the library's transport": (*_COMPOSED, "library", "uvloop"),
+    "the same with asyncio's event loop": (*_COMPOSED, "lean", "asyncio"),
+    "the same with the library's transport": (*_COMPOSED, "library", "uvloop"),
 }
-BLACKBOX = "blackbox_exporter, a probe"
+BLACKBOX = "blackbox_exporter (one probe)"
 CONCURRENCY = 16
 _FETCHES = re.compile(r"^(?:twilio_verify_)?fetches_total(?:\{[^}]*\})? ([0-9.e+]+)$", re.MULTILINE)
 _FAILURES = re.compile(r"^(?:twilio_verify_)?factor_fetch_failures_total\{[^}]*\} (?!0.0$)", re.MULTILINE)
@@ -60,7 +60,7 @@ modules:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """What was measured: CPU seconds a fetch by round, and what was in memory at the end, in MB (10⁶ bytes)."""
+    """The results: CPU seconds per fetch by round, and resident memory at the end in MB (10⁶ bytes)."""
 
     factors: int
     rate: float
@@ -88,12 +88,12 @@ async def _fetches(port: int) -> float:
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
         text = await answer.text()
     if _FAILURES.search(text):
-        raise SystemExit("a fetch failed: nothing was measured")
+        raise SystemExit("a fetch failed; nothing was measured")
     return sum(float(found[1]) for found in _FETCHES.finditer(text))
 
 
 async def _probe(port: int, targets: Sequence[str], rate: float, seconds: float) -> int:
-    """Ask blackbox_exporter for targets at this rate; return how many it probed, and all with success."""
+    """Probe targets with blackbox_exporter at this rate; return their number. A failed probe raises SystemExit."""
     probed = 0
     slots = asyncio.Semaphore(CONCURRENCY)
     async with aiohttp.ClientSession() as session:
@@ -119,23 +119,23 @@ async def _probe(port: int, targets: Sequence[str], rate: float, seconds: float)
 
 
 class _Counted:
-    """An exporter that counts its own fetches, and what it costs a fetch between two looks."""
+    """An exporter that counts its fetches; measures its CPU time per fetch."""
 
     def __init__(self, pid: int, port: int) -> None:
         self.pid, self._port = pid, port
 
-    async def look(self) -> None:
-        """Begin to measure."""
+    async def start(self) -> None:
+        """Start to measure."""
         self._done = await _fetches(self._port)
-        self._cpu = cpu_seconds(self.pid)  # in this order, here and below: the scrapes themselves are not counted
+        self._cpu = cpu_seconds(self.pid)  # in this order, here and below, so that the scrapes are not measured
 
     async def cost(self) -> float:
-        """Return the CPU seconds of a fetch since the last look."""
+        """Return the CPU seconds per fetch since :meth:`start`."""
         spent = cpu_seconds(self.pid) - self._cpu
         return spent / (await _fetches(self._port) - self._done)
 
     async def openmetrics(self) -> None:
-        """Scrape in the other format."""
+        """Scrape in the OpenMetrics format."""
         headers = {"Accept": "application/openmetrics-text; version=1.0.0"}
         url = f"http://127.0.0.1:{self._port}/metrics"
         async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
@@ -145,10 +145,10 @@ class _Counted:
 async def _paced(
     daemons: Mapping[str, _Counted], blackbox: tuple[int, int], targets: Sequence[str], rate: float, seconds: float
 ) -> dict[str, float]:
-    """Return the CPU seconds of a fetch, and of a probe, in the same seconds."""
+    """Return the CPU seconds per fetch and per probe, measured at the same time."""
     pid, port = blackbox
     for daemon in daemons.values():
-        await daemon.look()
+        await daemon.start()
     before = cpu_seconds(pid)
     began = time.monotonic()
     probed = await _probe(port, targets, rate, seconds)
@@ -166,7 +166,7 @@ async def _plain(server: Upstream, listed: Watchlist, seconds: float) -> float:
     ) as pid:
         await asyncio.sleep(1)
         plain = _Counted(pid, port)
-        await plain.look()
+        await plain.start()
         await asyncio.sleep(seconds)
         return await plain.cost()
 
@@ -185,17 +185,17 @@ def _wrk(server: Upstream, path: str, seconds: float) -> float:
         text=True,
     )
     with process:
-        told = process.stdout.read() if process.stdout else ""
+        output = process.stdout.read() if process.stdout else ""
         _, status, spent = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    counted = re.search(r"(\d+) requests in", told)
-    if counted is None or "Non-2xx" in told:
-        raise SystemExit(f"wrk: {told}")
+    counted = re.search(r"(\d+) requests in", output)
+    if counted is None or "Non-2xx" in output:
+        raise SystemExit(f"wrk: {output}")
     return (spent.ru_utime + spent.ru_stime) / int(counted[1])
 
 
 async def measure(factors: int, rounds: int, seconds: float, rate: float) -> Whole:
-    """Return what each costs, by round."""
+    """Return the CPU seconds per fetch of every program, by round."""
     times: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="verify-factor-exporter-bench-")))
@@ -217,11 +217,11 @@ async def measure(factors: int, rounds: int, seconds: float, rate: float) -> Who
         await asyncio.sleep(min(interval, FIRST_FETCH_SECONDS) + 3)
         for _ in range(rounds):
             spent = await _paced(daemons, blackbox, targets, rate, seconds)
-            spent["a plain exporter: requests in a loop"] = await _plain(server, listed, seconds / 2)
-            spent["floor: asyncio's streams, nothing done with the answer"] = await asyncio.to_thread(
+            spent["a simple exporter: requests in a loop"] = await _plain(server, listed, seconds / 2)
+            spent["lower bound: asyncio streams, answer discarded"] = await asyncio.to_thread(
                 _raw, server, paths, 4_000
             )
-            spent["floor: wrk"] = await asyncio.to_thread(_wrk, server, listed.paths[0], seconds / 4)
+            spent["lower bound: wrk"] = await asyncio.to_thread(_wrk, server, listed.paths[0], seconds / 4)
             for key, value in spent.items():
                 times.setdefault(key, []).append(value)
         await daemons[OURS].openmetrics()
@@ -240,10 +240,12 @@ def main() -> None:
     parser.add_argument("--factors", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=12.0)
-    parser.add_argument("--rate", type=float, default=333.0, help="fetches a second of each paced one")
+    parser.add_argument("--rate", type=float, default=333.0, help="fetches per second of every scheduled program")
     arguments = parser.parse_args()
     whole = asyncio.run(measure(arguments.factors, arguments.rounds, arguments.seconds, arguments.rate))
-    print(table(f"CPU a fetch, TLS, {arguments.factors:,} factors, {arguments.rounds} rounds", "µs", whole.seconds))
+    print(
+        table(f"CPU per fetch, TLS, {arguments.factors:,} factors, {arguments.rounds} rounds", "µs", whole.seconds)
+    )
     print(f"  memory: {whole.memory_mb:.1f} MB; blackbox_exporter {whole.blackbox_memory_mb:.1f} MB")
 
 

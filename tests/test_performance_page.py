@@ -1,4 +1,4 @@
-"""docs/performance.md tells the numbers of docs/performance.json, and no others."""
+"""docs/performance.md has the numbers of docs/performance.json, and no others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from benchmarks.document import NUMBERS, PAGE, PLOT, render
 from benchmarks.whole import BLACKBOX, OURS
 
-READY, LIBRARY = "scrape of the ready lines", "generate_latest"
+READY, LIBRARY = "scrape of the pre-rendered lines", "generate_latest"
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def numbers() -> dict[str, Any]:
 
 
 def test_the_page_is_written_from_the_numbers(numbers: dict[str, Any]) -> None:
-    assert PAGE.read_text(encoding="utf-8") == render(numbers), "write it anew: make bench"
+    assert PAGE.read_text(encoding="utf-8") == render(numbers), "generate it again: make bench"
     assert PLOT.read_bytes().startswith(b"\x89PNG")
 
 

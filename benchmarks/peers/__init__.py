@@ -1,1 +1,1 @@
-"""What the exporter is measured beside: how others do the same work."""
+"""The programs that the exporter is compared with."""

@@ -1,4 +1,4 @@
-"""The exporter over another transport or event loop than the shipped ones: what each of them saves.
+"""The exporter with a transport and an event loop of choice, to measure what the shipped ones save.
 
 Takes a configuration file, ``lean`` or ``library``, and ``uvloop`` or ``asyncio``.
 """

@@ -1,6 +1,6 @@
-"""The floor of a scrape: a server that copies a file's bytes in memory and writes the copy, for every request.
+"""The lower bound of a scrape: a server that copies the bytes of a file in memory and writes the copy.
 
-Takes the file and a port; on the same event loop as the exporter.
+Takes the file and a port. Uses the same event loop as the exporter.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""An event loop that does nothing but watch the clock: how long the machine itself lets one stand still.
+"""An idle event loop that measures its own stalls: those are due to the machine.
 
-Takes a file for the numbers, which are written at the end. :func:`watch` serves beside other work as well.
+Takes a file, to which the results are written on exit. :func:`watch` also works in a busy event loop.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-_EACH_SECONDS = 0.005
+_SLEEP_SECONDS = 0.005
 _LONG_SECONDS = 0.05
 _WARM_UP_SECONDS = 60.0
 
 
 @dataclass(slots=True)
-class Stood:
-    """How long the event loop stood still, in seconds: at most, and at which seconds since the start for long."""
+class Stalls:
+    """The longest stall of the event loop, and all long ones as (seconds since the start, duration in seconds)."""
 
     longest_seconds: float = 0.0
     long_ones: list[tuple[float, float]] = field(default_factory=list)
@@ -29,14 +29,14 @@ class Stood:
         into.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
-async def watch(seen: Stood) -> None:
-    """Look each 5 ms how long it took until the turn came again; the first minute is left out."""
+async def watch(seen: Stalls) -> None:
+    """Sleep for 5 ms again and again and record how late every wake-up is, except in the first minute."""
     loop = asyncio.get_running_loop()
     began = before = loop.time()
     while True:
-        await asyncio.sleep(_EACH_SECONDS)
+        await asyncio.sleep(_SLEEP_SECONDS)
         now = loop.time()
-        stood = now - before - _EACH_SECONDS
+        stood = now - before - _SLEEP_SECONDS
         before = now
         if now - began >= _WARM_UP_SECONDS:
             seen.longest_seconds = max(seen.longest_seconds, stood)
@@ -44,7 +44,7 @@ async def watch(seen: Stood) -> None:
                 seen.long_ones.append((round(now - began, 3), stood))
 
 
-async def _idle(seen: Stood) -> None:
+async def _idle(seen: Stalls) -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     watching = asyncio.create_task(watch(seen))
@@ -55,7 +55,7 @@ async def _idle(seen: Stood) -> None:
 
 def main() -> None:
     """Watch until SIGTERM."""
-    seen = Stood()
+    seen = Stalls()
     asyncio.run(_idle(seen))
     seen.write(Path(sys.argv[1]))
 

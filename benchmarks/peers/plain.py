@@ -1,6 +1,6 @@
-"""A plain exporter, as one is written in an afternoon: requests in a loop, prometheus_client's gauges.
+"""A simple exporter: the requests library in a loop, and gauges of prometheus_client.
 
-Takes a CSV of factors, an address, a certificate authority, and the seconds of a round.
+Takes a CSV file of factors, a base URL, a CA file, user name, password, port, and the seconds per round.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LABELS = ("account", "service_sid", "factor")
 
 
 def main() -> None:
-    """Fetch each factor once a round, for ever."""
+    """Fetch every factor once per round, indefinitely."""
     list_file, base_url, ca_file, username, password, port, seconds = sys.argv[1:]
     registry = CollectorRegistry()
     verified = Gauge("factor_verified", "1 verified", _LABELS, registry=registry)
@@ -26,7 +26,7 @@ def main() -> None:
     success = Gauge("factor_last_success_timestamp_seconds", "Time", _LABELS, registry=registry)
     failures = Counter("factor_fetch_failures", "Failures", _LABELS, registry=registry)
     fetches = Counter("fetches", "Fetches", registry=registry)
-    with open(list_file, encoding="utf-8", newline="") as file:  # noqa: PTH123 - as it is written in an afternoon
+    with open(list_file, encoding="utf-8", newline="") as file:  # noqa: PTH123 - deliberately simple
         factors = list(csv.DictReader(file))
     start_http_server(int(port), addr="127.0.0.1", registry=registry)
     session = requests.Session()

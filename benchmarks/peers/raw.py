@@ -1,4 +1,4 @@
-"""The floor in Python: a loop of asyncio's sockets over TLS that asks and counts answers, and does nothing else."""
+"""The lower bound in Python: asyncio streams over TLS that send requests and discard the answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from base64 import b64encode
 
 
-async def _ask(
+async def _request(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, paths: list[str], left: list[int]
 ) -> None:
     credentials = b64encode(b"u:p").decode()
@@ -33,16 +33,16 @@ async def _run(port: int, ca_file: str, paths_file: str, requests: int, concurre
         for _ in range(concurrency)
     ]
     warm, left = [concurrency * 4], [requests]
-    await asyncio.gather(*(_ask(*streams, paths, warm) for streams in opened))
+    await asyncio.gather(*(_request(*streams, paths, warm) for streams in opened))
     began = time.process_time()
-    await asyncio.gather(*(_ask(*streams, paths, left) for streams in opened))
+    await asyncio.gather(*(_request(*streams, paths, left) for streams in opened))
     print((time.process_time() - began) / requests)
     for _, writer in opened:
         writer.close()
 
 
 def main() -> None:
-    """Print the CPU seconds of a request."""
+    """Print the CPU seconds per request."""
     port, ca_file, paths_file, requests, concurrency = sys.argv[1:]
     asyncio.run(_run(int(port), ca_file, paths_file, int(requests), int(concurrency)))
 

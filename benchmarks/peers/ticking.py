@@ -1,6 +1,6 @@
-"""The command ``run`` with a clock beside it: how long the event loop stood still, at most and how often.
+"""The command ``run``, with the stalls of its event loop measured.
 
-Takes a configuration file and a file for the numbers, which are written at the end.
+Takes a configuration file and a file to which the results are written on exit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import benchmarks.shipped  # noqa: F401 - first
-from benchmarks.peers.idling import Stood, watch
+from benchmarks.peers.idling import Stalls, watch
 from exporter.cli.process import freeze_gc, run_to_end, serve, trim_memory
 from exporter.config import load
 from exporter.daemon.daemon import Daemon
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from exporter.config import Config
 
 
-async def _run(config: Config, seen: Stood, again: functools.partial[Config]) -> None:
+async def _run(config: Config, seen: Stalls, again: functools.partial[Config]) -> None:
     ticking = asyncio.create_task(watch(seen))
     await serve(Daemon(config, load=again, trim=trim_memory), freeze_gc)
     ticking.cancel()
@@ -30,11 +30,11 @@ async def _run(config: Config, seen: Stood, again: functools.partial[Config]) ->
 
 
 def main() -> None:
-    """Run the daemon of a configuration file until SIGTERM."""
+    """Run the exporter until SIGTERM."""
     logging.disable(logging.INFO)
     path, into = map(Path, sys.argv[1:])
     again = functools.partial(load, path, environ={}, flags={})
-    seen = Stood()
+    seen = Stalls()
     run_to_end(_run(again(), seen, again))
     seen.write(into)
 

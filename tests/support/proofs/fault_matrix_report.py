@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def matrix_table() -> str:
-    """Return the table of all rows, as the tests hold them to be true."""
+    """Return a table of all rows, which the tests verify."""
     return "\n".join(
         (
-            f"{len(ROWS) + len(RATE_LIMITS)} ways to fail, over TLS unless they are about something else.",
+            f"{len(ROWS) + len(RATE_LIMITS)} ways to fail. Connections use TLS unless stated otherwise.",
             "",
-            "| what goes wrong | outcome | requests, by `code` | the log says | the account |",
+            "| fault | outcome | requests, by `code` | logged detail | account |",
             "|---|---|---|---|---|",
             *_lines((*ROWS, *RATE_LIMITS)),
         )
@@ -46,9 +46,9 @@ def _words(row: Row) -> str:
 
 def _account(row: Row) -> str:
     if row.pause_seconds is not None:
-        told = row.name.endswith(("0", "negative", "past"))
-        backoff = " at most (backoff)" if row.pause_seconds == 1 and not told else ""
-        return f"pauses for {row.pause_seconds:g} s{backoff}"
+        raised = row.name.endswith(("0", "negative", "past"))  # to the shortest pause
+        backoff = " at most (backoff)" if row.pause_seconds == 1 and not raised else ""
+        return f"paused for {row.pause_seconds:g} s{backoff}"
     if row.paused:
-        return "pauses, until a probe is answered"
-    return "goes on: another factor was answered" if row.alone else "goes on"
+        return "paused until a probe is answered"
+    return "not paused: another factor was answered" if row.alone else "not paused"

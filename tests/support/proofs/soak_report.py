@@ -1,4 +1,4 @@
-"""The numbers of the long proofs as a table for docs/reliability.md."""
+"""The results of the long-running tests as a table for docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ NUMBERS = ROOT / "docs" / "reliability.json"
 
 
 def soak_table(numbers: Mapping[str, Any]) -> str:
-    """Return what the proofs showed, each with the day it was run."""
-    rows = ["| proof | what was seen | date |", "|---|---|---|"]
+    """Return a table of the results, each with the date of its run."""
+    rows = ["| test | result | date |", "|---|---|---|"]
     rows += [
         f"| {what(of)} | {_SEEN[name](of['seen'])} | {of['date']} |"
         for name, what in _WHAT.items()
@@ -30,8 +30,8 @@ def _memory(seen: Mapping[str, Any]) -> str:
 def _counts(seen: Mapping[str, Any]) -> str:
     return (
         f"{seen['requests']:,} requests, {seen['fetches']:,} fetches, {seen['retries']:,} retries, "
-        f"{sum(seen['failures'].values()):,} fetches failed for good; {seen['missed']} missed; "
-        f"every counter equal to the other side's own"
+        f"{sum(seen['failures'].values()):,} fetches failed after all retries; {seen['missed']} missed; "
+        f"every counter equal to the simulated API's"
     )
 
 
@@ -42,22 +42,20 @@ _WHAT: dict[str, Callable[[Mapping[str, Any]], str]] = {
     ),
     "sockets": lambda of: (
         f"{of['asked']['seconds'] / 60:g} min over real sockets: {of['asked']['factors']:,} factors "
-        f"each {of['asked']['interval_seconds']:g} s, one request in twenty failing"
+        f"every {of['asked']['interval_seconds']:g} s, one request in twenty failing"
     ),
-    "reloads": lambda of: (
-        f"{of['seen']['reloads'] + of['seen']['refused']:,} reloads while scrapes and fetches go on"
-    ),
-    "kills": lambda of: f"{of['seen']['times']} writers of the state file killed (SIGKILL) at any moment",
+    "reloads": lambda of: f"{of['seen']['reloads'] + of['seen']['refused']:,} reloads during scrapes and fetches",
+    "kills": lambda of: f"{of['seen']['times']} writers of the state file killed (SIGKILL) at random moments",
 }
 _SEEN: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "day": lambda seen: f"{_counts(seen)}; at most {seen['late_seconds']:.1f} s late; {_memory(seen)}",
+    "day": lambda seen: f"{_counts(seen)}; fetches at most {seen['late_seconds']:.1f} s late; {_memory(seen)}",
     "sockets": lambda seen: f"{_counts(seen)}; {_memory(seen)}",
     "reloads": lambda seen: (
-        f"{seen['reloads']} taken, {seen['refused']} bad ones refused; {seen['scrapes']} scrapes, "
-        "none failed, torn or with a line twice; no task, descriptor or thread leaked"
+        f"{seen['reloads']} applied, {seen['refused']} invalid ones refused; {seen['scrapes']} scrapes, "
+        "none failed, incomplete or with a duplicate line; no task, descriptor or thread leaked"
     ),
     "kills": lambda seen: (
-        f"{seen['while_writing']} died while writing; each time the file was whole, and what was "
-        f"left beside it was swept; {seen['generations']} generations written"
+        f"{seen['while_writing']} were killed while writing; the file was intact every time, and temporary "
+        f"files were removed; {seen['generations']} generations written"
     ),
 }
