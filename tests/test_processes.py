@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.leftovers import VARIABLE, left_behind, marked
-from tests.support.processes import output_of, popen, process
+from tests.support.processes import output_of, popen, spawned
 
 ROOT = Path(__file__).parents[1]
 SLEEP = (sys.executable, "-c", "import time; time.sleep(3600)")
@@ -34,7 +34,7 @@ async def test_a_block_that_ends_by_any_way_leaves_nothing_of_the_group(mark: st
     environ = {**os.environ, VARIABLE: mark}
 
     async def hang() -> None:
-        async with process(*FAMILY, env=environ, stdout=asyncio.subprocess.PIPE) as started:
+        async with spawned(*FAMILY, env=environ, stdout=asyncio.subprocess.PIPE) as started:
             assert started.stdout is not None
             child = int(await started.stdout.readline())
             assert marked(mark).keys() == {started.pid, child}
@@ -50,7 +50,7 @@ async def test_a_block_that_ends_by_any_way_leaves_nothing_of_the_group(mark: st
     assert left_behind(mark) == []
 
     with pytest.raises(LookupError):
-        async with process(*SLEEP, env=environ):
+        async with spawned(*SLEEP, env=environ):
             raise LookupError
     assert left_behind(mark) == []
 
@@ -64,7 +64,7 @@ async def test_a_block_that_ends_by_any_way_leaves_nothing_of_the_group(mark: st
 
 
 async def test_a_process_left_running_is_listed_and_killed(mark: str) -> None:
-    async with process(*SLEEP, env={**os.environ, VARIABLE: mark}) as started:
+    async with spawned(*SLEEP, env={**os.environ, VARIABLE: mark}) as started:
         assert marked(str(uuid.uuid4())) == {}
         [line] = left_behind(mark, grace_seconds=0)
         assert line.startswith(f"{started.pid}: ")

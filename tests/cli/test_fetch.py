@@ -21,6 +21,8 @@ from exporter.cli.fetch import Pauses
 from exporter.exposition.catalogue import FACTOR_FAMILIES
 from exporter.simulator import Fault, FaultKind
 from tests.support.config_files import account_of, entry, write_config
+from tests.support.processes import PATIENCE_SECONDS, output_of, spawned
+from tests.support.running_exporter import becomes
 from tests.support.scrape import Scrape
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
     Fetch = Callable[..., Awaitable[Ran]]
 
+COMMAND = (sys.executable, "-m", "exporter")
+PIPE = asyncio.subprocess.PIPE
 ONE_ATTEMPT = {"max_attempts": 1}
 ODD_NAMES = (
     "a name, with spaces",
@@ -383,10 +387,11 @@ async def test_a_progress_bar_is_for_terminals(simulator: Simulator, tmp_path: P
 async def test_control_c_ends_it_without_a_traceback(simulator: Simulator, tmp_path: Path) -> None:
     simulator.faults.add(Fault(FaultKind.STALL_BEFORE_HEADERS))
     path = write(tmp_path, simulator, entry("slow", simulator.add_factor()), timeout="60s")
-    process = await spawned("fetch", "--config.file", path, stderr=asyncio.subprocess.PIPE)
-    async with asyncio.timeout(30):
-        while not simulator.calls.in_flight:  # noqa: ASYNC110  a count has no event to wait for
-            await asyncio.sleep(0.01)
+    async with (
+        spawned(*COMMAND, "fetch", "--config.file", path, stdout=PIPE, stderr=PIPE) as process,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        await becomes(lambda: simulator.calls.in_flight)
         process.send_signal(signal.SIGINT)
         out, err = await process.communicate()
 
@@ -399,10 +404,8 @@ def read_openmetrics(text: str) -> Iterator[Metric]:
 
 
 async def in_pipes(*words: str) -> tuple[int | None, str, str]:
-    process = await spawned(*words, stderr=asyncio.subprocess.PIPE)
-    async with asyncio.timeout(30):
-        out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
+    status, out, err = await output_of(*COMMAND, *words)
+    return status, out.decode(), err.decode()
 
 
 async def on_terminal(*words: str) -> tuple[int | None, str, str]:
@@ -410,14 +413,16 @@ async def on_terminal(*words: str) -> tuple[int | None, str, str]:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     try:
-        process = await spawned(*words, stderr=theirs)
+        async with (
+            spawned(*COMMAND, *words, stdout=PIPE, stderr=theirs) as process,
+            asyncio.timeout(PATIENCE_SECONDS),
+        ):
+            os.close(theirs)
+            reading = asyncio.create_task(asyncio.to_thread(read_to_end, ours))
+            out, _ = await process.communicate()
+            shown = await reading
     finally:
-        os.close(theirs)
-    reading = asyncio.create_task(asyncio.to_thread(read_to_end, ours))
-    async with asyncio.timeout(30):
-        out, _ = await process.communicate()
-        shown = await reading
-    os.close(ours)
+        os.close(ours)
     return process.returncode, out.decode(), shown.decode()
 
 
@@ -428,15 +433,3 @@ def read_to_end(descriptor: int) -> bytes:
         while piece := os.read(descriptor, 4096):
             shown += piece
     return shown
-
-
-async def spawned(*words: str, stderr: int) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "exporter",
-        *words,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=stderr,
-    )

@@ -17,6 +17,7 @@ from exporter.config import ListenAddress
 from exporter.config.tree import settings_tree
 from exporter.web.server.sockets import ListenError
 from tests.support.config_files import write_config
+from tests.support.processes import PATIENCE_SECONDS, spawned
 from tests.support.served_exporter import ACCOUNT_SID, entries
 
 if TYPE_CHECKING:
@@ -201,16 +202,14 @@ def test_notices_go_to_the_log(call: Callable[..., Ran], tmp_path: Path, monkeyp
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
 async def test_it_serves_on_each_address_until_the_signal(path: str, ending: signal.Signals) -> None:
-    process = await asyncio.create_subprocess_exec(
+    command = (
         *(sys.executable, "-W", "error", "-m", "exporter", "run", "--config.file", path),
         *("--web.listen-address=127.0.0.1:0", "--web.listen-address=localhost:0"),
         *("--log.level=info", "--log.format=json"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
     )
-    assert process.stderr is not None
-    async with asyncio.timeout(60):
+    pipe = asyncio.subprocess.PIPE
+    async with spawned(*command, stdout=pipe, stderr=pipe) as process, asyncio.timeout(PATIENCE_SECONDS):
+        assert process.stderr is not None
         events = [json.loads(await process.stderr.readline()) for _ in range(3)]
         addresses = [event["address"] for event in events[:2]]
         process.send_signal(signal.SIGHUP)

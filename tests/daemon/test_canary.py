@@ -148,7 +148,7 @@ async def test_neither_password_nor_identity_is_found_anywhere(
             clock.leap(30)
             ledger = exporter.daemon.ledger
             fetched = len(entries) - 1  # the third of the refused account is held
-            await becomes(lambda: sum(record.last_seconds is not None for record in ledger) >= fetched, within=20)
+            await becomes(lambda: sum(record.last_seconds is not None for record in ledger) >= fetched)
             page = await exporter.scrape()
             assert page.failures().keys() >= REASONS
             assert page.value("twilio_verify_credentials_valid", account="main") == 1

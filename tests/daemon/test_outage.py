@@ -42,7 +42,7 @@ async def test_an_outage_is_told_and_survived(
         assert before.failures() == {}
 
         await simulator.stop()
-        held = await exporter.shows(lambda page: failed(page, 1), within=4)
+        held = await exporter.shows(lambda page: failed(page, 1))
         for name in names:
             assert held.factor("up", name) == 0
             assert [held.factor(claim, name) for claim in CLAIMS] == [
@@ -69,7 +69,7 @@ async def test_an_outage_is_told_and_survived(
             assert stale.factor("interval_seconds", name) == 1, "the cadence is kept"
 
         await simulator.start(port=urlsplit(simulator.base_url).port or 0)
-        back = await exporter.shows(lambda page: page.counts()["verified"] == 2, within=4)
+        back = await exporter.shows(lambda page: page.counts()["verified"] == 2)
         for name in names:
             assert [back.factor(claim, name) for claim in CLAIMS] == [
                 before.factor(claim, name) for claim in CLAIMS
@@ -99,7 +99,7 @@ async def test_the_first_look_of_an_outage_claims_nothing(simulator: Simulator, 
         page = await exporter.scrape()
         assert page.factor("up", "never") is None
         assert page.value("twilio_verify_credentials_valid") is None
-        page = await exporter.shows(lambda page: page.factor("up", "never") == 0, within=4)
+        page = await exporter.shows(lambda page: page.factor("up", "never") == 0)
         for claim in (*CLAIMS, "last_success_timestamp_seconds", "last_verified_timestamp_seconds"):
             assert page.factor(claim, "never") is None
         assert page.counts()["unknown"] == 1

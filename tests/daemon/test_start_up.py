@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.config_files import account_of, entry, write_config
-from tests.support.running_exporter import PATIENCE_SECONDS, Process, spawn
+from tests.support.processes import PATIENCE_SECONDS
+from tests.support.running_exporter import Process, spawned_exporter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +24,7 @@ pytestmark = pytest.mark.slow
 
 async def refusal(path: Path, *flags: str) -> str:
     """Return the one line that a start ends with."""
-    process = await spawn(path, *flags)
-    async with asyncio.timeout(2 * PATIENCE_SECONDS):
+    async with spawned_exporter(path, *flags) as process, asyncio.timeout(PATIENCE_SECONDS):
         out, errors = await process.communicate()
     text = errors.decode()
     assert process.returncode == 1, text
@@ -68,7 +68,9 @@ async def test_each_refused_start_says_why_in_one_line(simulator: Simulator, tmp
             ),
             "bad flag": (refusal(config("flag.toml"), "--log.level", "loud"), r".*--log\.level: .*loud.*"),
         }
-        lines = await asyncio.gather(*(line for line, _ in expected.values()))
+        async with asyncio.TaskGroup() as tasks:
+            refusals = [tasks.create_task(line) for line, _ in expected.values()]
+        lines = [task.result() for task in refusals]
     for (name, (_, pattern)), line in zip(expected.items(), lines, strict=True):
         assert re.fullmatch(pattern, line), f"{name}: {line}"
         assert simulator.password not in line

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 import yaml
 
+from tests.support.processes import output_of
 from tests.support.programs.alertmanager import ACCOUNT, COMMON, SERVICE, Alert, alert, known_alerts, post
 from tests.support.running_exporter import becomes, until
 from tools.stack.programs import alertmanager
@@ -29,7 +30,6 @@ EXAMPLE = ROOT / "grafana" / "alertmanager" / "alertmanager.yaml"
 PAGE = ROOT / "docs" / "prometheus.md"
 INSTALL = "apt-get install prometheus-alertmanager"
 VERSIONS = ["the system's", "newer"]
-PATIENCE_SECONDS = 60.0
 TIMES = 30.0  # a first message waits 1 s for others of its group: enough on a busy machine
 OTHER_SERVICE = ACCOUNT | {"service_sid": "VA" + "2" * 32}
 
@@ -41,12 +41,8 @@ def binary_of(name: str, version: str, program: Program, newer_program: Program)
 
 
 async def amtool(binary: str, *arguments: str, cwd: Path | None = None) -> tuple[int | None, str]:
-    process = await asyncio.create_subprocess_exec(
-        binary, *arguments, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        said, _ = await process.communicate()
-    return process.returncode, said.decode()
+    status, said, _ = await output_of(binary, *arguments, cwd=cwd, stderr=asyncio.subprocess.STDOUT)
+    return status, said.decode()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -208,12 +204,11 @@ async def test_one_trouble_is_one_page(
             found = await until(
                 functools.partial(by_state, session, server.url),
                 lambda found: len(found["suppressed"]) >= len(silent),
-                within=PATIENCE_SECONDS,
             )
-            await becomes(lambda: len(receiver.firing()) >= len(expected_pages(active)), within=PATIENCE_SECONDS)
+            await becomes(lambda: len(receiver.firing()) >= len(expected_pages(active)))
             # What else was to come has come when a later one is there.
             await post(session, server.url, alert("APIDown", **COMMON, account="later"))
-            await becomes(lambda: pages_of(receiver.firing(), "later"), within=PATIENCE_SECONDS)
+            await becomes(lambda: pages_of(receiver.firing(), "later"))
             await see_receivers(session, server.url)
 
     assert found["suppressed"] == as_keys(silent)
@@ -276,7 +271,7 @@ async def test_the_words_of_pager_and_chat(
         config = with_local_services(tmp_path, receiver.url)
         async with alertmanager(binary, config, tmp_path / "data") as server:
             await post(session, server.url, *many, one)
-            await becomes(lambda: len(receiver.pages) >= 2, within=PATIENCE_SECONDS)
+            await becomes(lambda: len(receiver.pages) >= 2)
             log = "".join(server.log)
 
     messages = {page.receiver: page.message for page in receiver.pages}

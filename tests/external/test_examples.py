@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from tests.support.processes import output_of
+
 if TYPE_CHECKING:
     from tests.support.fixtures import Program
 
@@ -28,14 +30,8 @@ def promtool_of(version: str, program: Program, newer_program: Program) -> str:
 
 
 async def said_by(promtool: str, config: Path) -> tuple[int | None, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(promtool, "check", "config", str(config)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with asyncio.timeout(60):
-        said, _ = await process.communicate()
-    return process.returncode, said.decode()
+    status, said, _ = await output_of(promtool, "check", "config", str(config), stderr=asyncio.subprocess.STDOUT)
+    return status, said.decode()
 
 
 @pytest.mark.parametrize("version", ["the system's", "3"])

@@ -44,7 +44,6 @@ EXAMPLE = GRAFANA / "prometheus" / "prometheus.yaml"
 ROUTES = GRAFANA / "alertmanager" / "alertmanager.yaml"
 RULES = ("verify-factor-exporter.rules.yaml", "watchdog.rules.yaml")
 TIMES = 30.0
-PATIENCE_SECONDS = 90.0
 JOB, OTHER_JOB = job_of(EXAMPLE.read_text()), "of-an-api-that-is-down"
 FACTORS = 12  # of each exporter
 
@@ -90,7 +89,7 @@ async def exporter(stack: AsyncExitStack, world: Watched, port: int) -> Program:
 async def seen_by(session: aiohttp.ClientSession, program: Program) -> None:
     """Wait until an exporter has seen each of its factors verified."""
     site = Site(session, program.url)
-    await site.shows(lambda scrape: scrape.counts()["verified"] == FACTORS, within=PATIENCE_SECONDS)
+    await site.shows(lambda scrape: scrape.counts()["verified"] == FACTORS)
 
 
 @dataclass(slots=True)
@@ -118,7 +117,7 @@ class ServedExporter:
 
     async def firing(self, receiver: str, alertname: str) -> Page:
         """Wait for a page and return it."""
-        await becomes(lambda: self.receiver.firing(receiver, alertname), within=PATIENCE_SECONDS)
+        await becomes(lambda: self.receiver.firing(receiver, alertname))
         return self.receiver.firing(receiver, alertname)[0]
 
 
@@ -203,7 +202,7 @@ async def test_a_trouble_is_one_page(
 async def see_a_page_of_the_team(place: ServedExporter, world: Watched) -> float:
     """Let a factor of a team fall back, and return how many seconds later the team has its page."""
     every = functools.partial(place.value, f'count(factor:twilio_verify_factor_verified:last_known{{job="{JOB}"}})')
-    await until(every, lambda count: count == FACTORS, within=PATIENCE_SECONDS)
+    await until(every, lambda count: count == FACTORS)
     name, factor, labels = world.factors[1]
     flipped_seconds = time.time()
     world.simulator.set_status(factor.sid, "unverified")
@@ -236,7 +235,7 @@ async def see_a_restart_page_nobody(
     # A message of a group that changed would be sent after its interval: 10 of these scrapes, a second apart.
     series = f'twilio_verify_factor_verified{{instance="{after.address}", factor="factor-01"}}'
     scrapes = functools.partial(place.value, f"count_over_time({series}[2m])")
-    await until(scrapes, lambda count: count is not None and count >= 15, within=PATIENCE_SECONDS)
+    await until(scrapes, lambda count: count is not None and count >= 15)
 
     assert await place.states("TwilioVerifyFactorRegressed") == ["active"]
     assert [page.firing for page in place.receiver.pages if page.receiver == "payments-pager"] == [True]
@@ -248,4 +247,4 @@ async def see_one_page_for_the_api(place: ServedExporter) -> None:
     (alert,) = page.alerts
     assert alert["labels"]["job"] == OTHER_JOB
     stale = functools.partial(place.states, "TwilioVerifyDataStale", job=OTHER_JOB)
-    assert await until(stale, bool, within=PATIENCE_SECONDS) == ["suppressed"]
+    assert await until(stale, bool) == ["suppressed"]

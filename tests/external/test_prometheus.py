@@ -8,6 +8,7 @@ import functools
 import json
 import operator
 import re
+import signal
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import pytest
 from aiohttp import web
 
 from tests.support.factor_states import ODD_NAME, STATES, world
+from tests.support.processes import PATIENCE_SECONDS, spawned
 from tests.support.running_exporter import until
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.external
 
-PATIENCE_SECONDS = 45.0
 TEXT_ONLY = "text/plain;version=0.0.4"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,10 +47,10 @@ scrape_configs:
 
 @dataclass(frozen=True, slots=True)
 class Prometheus:
-    """A running Prometheus: its API, and its log so far."""
+    """A running Prometheus: its API, and the file of its log."""
 
     url: str
-    log: list[str]
+    log: Path
     session: aiohttp.ClientSession
 
     async def query(self, expression: str) -> list[dict[str, Any]]:
@@ -116,33 +117,19 @@ async def prometheus(binary: str, folder: Path, text: str) -> AsyncIterator[Prom
     config = folder / "prometheus.yml"
     config.write_text(text)
     address = f"127.0.0.1:{free_port()}"
-    process = await asyncio.create_subprocess_exec(
+    command = (
         binary,
         f"--config.file={config}",
         f"--storage.tsdb.path={folder / 'tsdb'}",
         f"--web.listen-address={address}",
         "--enable-feature=exemplar-storage",
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
     )
-    log: list[str] = []
-
-    async def read() -> None:
-        assert process.stderr is not None
-        while line := await process.stderr.readline():
-            log.append(line.decode())
-
-    reading = asyncio.create_task(read())
-    try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session:
-            yield Prometheus(f"http://{address}", log, session)
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await process.wait()
-            await reading
+    with (folder / "prometheus.log").open("wb") as log:
+        async with (
+            spawned(*command, stop=signal.SIGTERM, stdout=asyncio.subprocess.DEVNULL, stderr=log),
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(PATIENCE_SECONDS)) as session,
+        ):
+            yield Prometheus(f"http://{address}", folder / "prometheus.log", session)
 
 
 def sample_lines(exposition: str) -> int:
@@ -170,7 +157,6 @@ async def test_prometheus_takes_every_sample(
             await until(
                 functools.partial(scrapes, server, job),
                 functools.partial(operator.eq, [True, 1, served, served, served]),
-                within=PATIENCE_SECONDS,
             )
             await see_the_factors(server, job)
         await see_the_metadata(server)
@@ -180,7 +166,11 @@ async def test_prometheus_takes_every_sample(
             start="0",
             end="9999999999",
         )
-        complaints = [line for line in server.log if re.search(r"level=(warn|error)", line, re.IGNORECASE)]
+        complaints = [
+            line
+            for line in server.log.read_text().splitlines()
+            if re.search(r"level=(warn|error)", line, re.IGNORECASE)
+        ]
 
     assert proxy.served == {"/as-it-is": OPENMETRICS, "/as-text": TEXT}
     assert exemplars

@@ -10,6 +10,7 @@ import pytest
 from exporter.cli.simulate import write_config
 from exporter.simulator import Simulator, demo_world
 from tests.support.factor_states import STATES, world
+from tests.support.processes import output_of
 from tests.support.running_exporter import running
 
 if TYPE_CHECKING:
@@ -21,15 +22,10 @@ pytestmark = pytest.mark.external
 
 
 async def complaints(promtool: str, exposition: bytes) -> tuple[int | None, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(promtool, "check", "metrics"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+    status, said, _ = await output_of(
+        promtool, "check", "metrics", input_bytes=exposition, stderr=asyncio.subprocess.STDOUT
     )
-    async with asyncio.timeout(60):
-        said, _ = await process.communicate(exposition)
-    return process.returncode, said.decode()
+    return status, said.decode()
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -56,7 +52,7 @@ async def test_promtool_finds_nothing_on_the_demo(program: Program, tmp_path: Pa
         text = (tmp_path / "config.toml").read_text()
         (tmp_path / "config.toml").write_text(f'[web]\nlisten_address = "127.0.0.1:0"\n{text}')
         async with running(tmp_path / "config.toml") as exporter:
-            scrape = await exporter.shows(lambda scrape: scrape.counts()["verified"], within=30)
+            scrape = await exporter.shows(lambda scrape: scrape.counts()["verified"])
 
     assert await complaints(promtool, scrape.text.encode()) == (0, "")
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from tests.support.processes import PATIENCE_SECONDS, spawned
 from tests.support.running_exporter import becomes
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.external
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 90.0
 FREE_PORTS = ("--exporter", "0", "--prometheus", "0", "--alertmanager", "0")
 
 
@@ -44,9 +44,7 @@ class Stack:
 
     async def says(self, pattern: str) -> re.Match[str]:
         """Wait until the output has something that matches."""
-        await becomes(
-            lambda: re.search(pattern, self.text) or self.process.returncode is not None, within=PATIENCE_SECONDS
-        )
+        await becomes(lambda: re.search(pattern, self.text) or self.process.returncode is not None)
         found = re.search(pattern, self.text)
         assert found, self.text
         return found
@@ -61,22 +59,17 @@ class Stack:
 
 @contextlib.asynccontextmanager
 async def started(*flags: str, environ: Mapping[str, str] | None = None) -> AsyncIterator[Stack]:
-    process = await asyncio.create_subprocess_exec(
+    async with spawned(
         *(sys.executable, "-m", "tools.stack", *flags),
+        stop=signal.SIGTERM,
         cwd=ROOT,
         env={**os.environ, **(environ or {})},
-        stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-    )
-    stack = Stack(process)
-    stack.reading = asyncio.create_task(stack.read())
-    try:
+    ) as process:
+        stack = Stack(process)
+        stack.reading = asyncio.create_task(stack.read())
         yield stack
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await stack.ended()
 
 
 async def curl(session: aiohttp.ClientSession, line: str) -> int:

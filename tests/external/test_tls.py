@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.web.server.connections import Stage
-from tests.external.test_prometheus import PATIENCE_SECONDS, binary_of, prometheus
+from tests.external.test_prometheus import binary_of, prometheus
 from tests.support.certificates import CLIENT_NAME, Certificates
 from tests.support.https_exporter import MUTUAL, behind, client_context, get, handshake
 from tests.support.passwords import HASHED, PASSWORD, header
+from tests.support.processes import output_of
 from tests.support.running_exporter import until
 
 if TYPE_CHECKING:
@@ -51,20 +52,9 @@ def certificates(tmp_path: Path) -> Certificates:
 
 async def curl(binary: str, folder: Path, url: str, *flags: str) -> tuple[int, str, str]:
     """Return the exit status, the answer and the conversation."""
-    usual = ("--silent", "--show-error", "--verbose", "--max-time", "30", "--noproxy", "*", "--cacert", "ca.crt")
-    process = await asyncio.create_subprocess_exec(
-        binary,
-        *usual,
-        *flags,
-        url,
-        cwd=folder,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        out, err = await process.communicate()
-    return process.returncode or 0, out.decode(), err.decode()
+    usual = ("--silent", "--show-error", "--verbose", "--max-time", "300", "--noproxy", "*", "--cacert", "ca.crt")
+    status, out, err = await output_of(binary, *usual, *flags, url, cwd=folder)
+    return status, out.decode(), err.decode()
 
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
@@ -107,13 +97,13 @@ async def test_prometheus_fails_no_scrape_while_certificates_change(
         )
         text = f"global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:{jobs}"
         async with prometheus(binary, folder, text) as server:
-            await until(functools.partial(scraped, server, 2), bool, within=PATIENCE_SECONDS)
+            await until(functools.partial(scraped, server, 2), bool)
             load = asyncio.create_task(new_connections(house, folder))
             shown = await rotate(house, certificates, server)
             load.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await load
-            await until(functools.partial(scraped, server, 8), bool, within=PATIENCE_SECONDS)
+            await until(functools.partial(scraped, server, 8), bool)
             worst = await server.query("min_over_time(up[5m])")
         assert len(shown) == ROTATIONS + 1
         assert [float(one["value"][1]) for one in worst] == [1, 1]
@@ -147,5 +137,5 @@ async def rotate(house: ServedExporter, certificates: Certificates, server: Prom
         for connection in list(house.daemon.server.connections):
             if connection.stage is Stage.IDLE:
                 connection.abort()  # so that Prometheus connects anew too
-        await until(functools.partial(scraped, server, 2 + number // 2), bool, within=PATIENCE_SECONDS)
+        await until(functools.partial(scraped, server, 2 + number // 2), bool)
     return shown

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
+from tests.support.processes import PATIENCE_SECONDS
 from tests.support.served_exporter import serving
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 PAIR = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
 MUTUAL = f"{PAIR}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n"
-PATIENCE_SECONDS = 30.0
 
 
 @contextlib.asynccontextmanager

@@ -16,7 +16,7 @@ PATIENCE_SECONDS = 300.0  # turns a hang into a failure; how long something take
 
 
 @contextlib.asynccontextmanager
-async def process(
+async def spawned(
     *command: str, stop: signal.Signals | None = None, **options: Any
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a command until the end of the block; ``options`` are those of ``asyncio.create_subprocess_exec``.
@@ -37,11 +37,14 @@ async def process(
         await started.wait()
 
 
-async def output_of(*command: str, within: float = PATIENCE_SECONDS, **options: Any) -> tuple[int, bytes, bytes]:
+async def output_of(
+    *command: str, input_bytes: bytes = b"", within: float = PATIENCE_SECONDS, **options: Any
+) -> tuple[int, bytes, bytes]:
     """Run a command to its end; return its exit status and what it wrote to standard output and standard error."""
-    options = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE, **options}
-    async with process(*command, **options) as started, asyncio.timeout(within):
-        out, err = await started.communicate()
+    pipe = asyncio.subprocess.PIPE
+    options = {"stdin": pipe, "stdout": pipe, "stderr": pipe, **options}
+    async with spawned(*command, **options) as started, asyncio.timeout(within):
+        out, err = await started.communicate(input_bytes)
     assert started.returncode is not None
     return started.returncode, out, err or b""
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
+from tests.support.processes import PATIENCE_SECONDS
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
     from exporter.simulator import SimulatedFactor, Simulator
-
-PATIENCE_SECONDS = 5.0  # how long a test waits for what must come; never reached when all is well
 
 
 def fetch_path(factor: SimulatedFactor) -> str:

@@ -16,6 +16,7 @@ import aiohttp
 from exporter.config import Config, load
 from exporter.daemon.daemon import Daemon
 from exporter.polling.clock import Clock
+from tests.support.processes import PATIENCE_SECONDS, kill_group, spawned
 from tests.support.scrape import Scrape
 
 if TYPE_CHECKING:
@@ -25,35 +26,31 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-START_SECONDS = 60.0  # for a process to listen: others may use the machine
-PATIENCE_SECONDS = 10.0  # for what has no bound of its own; never reached when all is well
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 _LOOK_SECONDS = 0.03
 _LISTENING = re.compile(r"msg=listening address=(\S+)")
 
 
-async def until(
-    ask: Callable[[], Awaitable[T]], holds: Callable[[T], object], *, within: float = PATIENCE_SECONDS
-) -> T:
-    """Ask again and again until what is answered holds, and return it; fails after ``within`` seconds."""
+async def until(ask: Callable[[], Awaitable[T]], holds: Callable[[T], object]) -> T:
+    """Repeat ``ask`` until ``holds`` accepts its result, and return that result."""
     loop = asyncio.get_running_loop()
-    latest = loop.time() + within
+    latest = loop.time() + PATIENCE_SECONDS
     while True:
         overdue = loop.time() >= latest
         answer = await ask()
         if holds(answer):
             return answer
-        assert not overdue, f"not within {within} s; the last answer was:\n{answer}"
+        assert not overdue, f"not within {PATIENCE_SECONDS} s; the last answer was:\n{answer}"
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def becomes(holds: Callable[[], object], *, within: float = PATIENCE_SECONDS) -> None:
+async def becomes(holds: Callable[[], object]) -> None:
     """Wait until something holds."""
 
     async def ask() -> object:
         return holds()
 
-    await until(ask, bool, within=within)
+    await until(ask, bool)
 
 
 class LeapingClock(Clock):
@@ -97,9 +94,9 @@ class Site:
         assert status == 200
         return Scrape(text, openmetrics=openmetrics)
 
-    async def shows(self, holds: Callable[[Scrape], object], *, within: float = PATIENCE_SECONDS) -> Scrape:
+    async def shows(self, holds: Callable[[Scrape], object]) -> Scrape:
         """Scrape until what is said holds, and return that scrape."""
-        return await until(self.scrape, holds, within=within)
+        return await until(self.scrape, holds)
 
 
 class Exporter(Site):
@@ -142,13 +139,17 @@ class Process(Site):
         cls, path: Path, *flags: str, environ: Mapping[str, str] | None = None, under: Sequence[str] = ()
     ) -> AsyncIterator[Self]:
         """Start the process and wait until it listens; it is killed at the end if it still runs."""
-        async with aiohttp.ClientSession() as session:
-            process = cls(session, await spawn(path, *flags, environ=environ, under=under))
+        async with (
+            aiohttp.ClientSession() as session,
+            spawned_exporter(path, *flags, environ=environ, under=under) as started,
+        ):
+            exporter = cls(session, started)
             try:
-                await process._listens()
-                yield process
+                await exporter._listens()
+                yield exporter
             finally:
-                await process._end()
+                kill_group(started.pid)
+                await exporter._reader
 
     @property
     def log(self) -> str:
@@ -158,9 +159,9 @@ class Process(Site):
         """Send a signal."""
         self._process.send_signal(number)
 
-    async def ended(self, *, within: float = PATIENCE_SECONDS) -> int:
+    async def ended(self) -> int:
         """Wait for the end and return the exit status."""
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             status = await self._process.wait()
             await self._reader
         return status
@@ -175,34 +176,22 @@ class Process(Site):
                 self._listening.set()
 
     async def _listens(self) -> None:
-        async with asyncio.timeout(START_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             listening = asyncio.create_task(self._listening.wait())
             await asyncio.wait((listening, self._reader), return_when=asyncio.FIRST_COMPLETED)
         listening.cancel()
         assert self.url, f"it ended before it listened:\n{self.log}"
 
-    async def _end(self) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
-        await self._reader
 
-
-async def spawn(
+def spawned_exporter(
     path: Path, *flags: str, environ: Mapping[str, str] | None = None, under: Sequence[str] = ()
-) -> asyncio.subprocess.Process:
-    """Start ``python -m exporter run`` with this configuration file, its output in pipes, by way of ``under``."""
+) -> contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    """Run ``python -m exporter run`` with this configuration file, its output in pipes, by way of ``under``."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("VERIFY_EXPORTER_")}
-    return await asyncio.create_subprocess_exec(
+    return spawned(
         *under,
-        sys.executable,
-        "-m",
-        "exporter",
-        "run",
-        "--config.file",
-        str(path),
+        *(sys.executable, "-m", "exporter", "run", "--config.file", str(path)),
         *flags,
-        stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=inherited | dict(environ or {}),

@@ -14,7 +14,8 @@ import pytest
 from exporter.config import tls
 from exporter.config.files import UnreadableError
 from tests.support.config_files import write_config
-from tests.support.https_exporter import MUTUAL, PAIR, PATIENCE_SECONDS, behind, client_context, get, handshake
+from tests.support.https_exporter import MUTUAL, PAIR, behind, client_context, get, handshake
+from tests.support.processes import PATIENCE_SECONDS
 from tests.support.running_exporter import running, until
 from tests.support.served_exporter import ACCOUNT_SID
 
@@ -241,7 +242,7 @@ async def test_health_has_an_address_of_its_own(folder: Path, call_beside: Calla
         async def healthy() -> tuple[int, str]:
             return await get(f"{health}/-/healthy")
 
-        await until(healthy, lambda answer: answer == (200, "healthy\n"), within=PATIENCE_SECONDS)
+        await until(healthy, lambda answer: answer == (200, "healthy\n"))
         assert (await get(f"{health}/-/ready"))[0] in (200, 503)
         for path in ("/", "/metrics", "/api/v1/factors", "/-/reload", "/config"):
             assert (await get(health + path))[0] == 404, path

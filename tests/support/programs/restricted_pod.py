@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import aiohttp
 
+from tests.support.processes import PATIENCE_SECONDS, output_of, spawned
 from tests.support.running_exporter import Site, until
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from tests.support.programs.buildah import Image
 
-PATIENCE_SECONDS = 60.0
 
 # A file system that can't be written to, no shell to be found in it, and the program as the first process.
 _SCRIPT = """\
@@ -56,22 +56,18 @@ class Pod(Site):
         config = image.config
         command = _confined(image, [*config["Entrypoint"], *config["Cmd"]])
         with log.open("wb") as output:
-            process = await asyncio.create_subprocess_exec(
-                *("unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _SCRIPT, "pod"),
-                *(str(root), str(folder), config["WorkingDir"], *command),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        async with aiohttp.ClientSession() as session:
-            pod = cls(session, url, image, process, log)
-            try:
+            async with (
+                spawned(
+                    *("unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _SCRIPT, "pod"),
+                    *(str(root), str(folder), config["WorkingDir"], *command),
+                    stdout=output,
+                    stderr=output,
+                ) as started,
+                aiohttp.ClientSession() as session,
+            ):
+                pod = cls(session, url, image, started, log)
                 await pod._starts()
                 yield pod
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                await process.wait()
 
     @property
     def process_status(self) -> dict[str, str]:
@@ -86,16 +82,12 @@ class Pod(Site):
 
     async def execute(self, argv: list[str]) -> tuple[int | None, str]:
         """Run one more command in the container, as an engine does; return its exit status and its words."""
-        process = await asyncio.create_subprocess_exec(
+        status, said, _ = await output_of(
             *("nsenter", "--target", str(self.pid), "--mount", "--pid", "--root"),
             *_confined(self.image, argv),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            said, _ = await process.communicate()
-        return process.returncode, said.decode().strip()
+        return status, said.decode().strip()
 
     async def terminate(self) -> int | None:
         """Send SIGTERM and return the exit status."""
@@ -114,7 +106,7 @@ class Pod(Site):
             except aiohttp.ClientError:
                 return False
 
-        await until(answers, bool, within=PATIENCE_SECONDS)
+        await until(answers, bool)
         self.pid = _child(self._process.pid)
 
 

@@ -19,6 +19,7 @@ from exporter.logs.output import EventFormatter
 from exporter.simulator import Fault, Simulator
 from exporter.verify.outcome import Reason
 from tests.support.config_files import account_of, entry, write_config
+from tests.support.processes import PATIENCE_SECONDS
 from tests.support.proofs.fault_matrix import ATTEMPTS, Row, Upset
 from tests.support.proofs.server_outages import NAME, Certificates, Server
 from tests.support.running_exporter import LeapingClock, running
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from tests.support.scrape import Scrape
 
 HOUR_SECONDS = 3600.0
-PATIENCE_SECONDS = 60.0
 AMPLE = "10s"  # both sides share a loop, which a bomb keeps busy: nothing else is to be late
 SHORT = "1500ms"  # where being late is what is looked at
 STEADY = ("last_success_timestamp_seconds", "last_verified_timestamp_seconds", "created_timestamp_seconds")

@@ -137,9 +137,7 @@ async def observe(
 
 async def settled(exporter: Process, simulator: Simulator, patience_seconds: float) -> None:
     """Wait until the paused configuration is in force and nothing is under way on either side."""
-    await until(
-        exporter.scrape, lambda page: page.value("twilio_verify_exporter_watchlist_factors") == 0, within=60
-    )
+    await until(exporter.scrape, lambda page: page.value("twilio_verify_exporter_watchlist_factors") == 0)
     loop = asyncio.get_running_loop()
     before, quiet_since = -1, loop.time()
     while loop.time() - quiet_since < patience_seconds:

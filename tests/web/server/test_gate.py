@@ -14,7 +14,7 @@ from exporter.config.webconfig import RateLimit
 from exporter.web.server.gate import TokenBucket
 from exporter.web.server.limits import Limits
 from exporter.web.server.sockets import WebServer
-from tests.support.https_exporter import PATIENCE_SECONDS, behind, get
+from tests.support.https_exporter import behind, get
 from tests.support.running_exporter import becomes
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ async def slow(limits: Limits, telemetry_path: str = "/metrics") -> AsyncIterato
 async def test_more_at_once_than_the_limit_are_refused_with_the_reason(path: str, what: str) -> None:
     async with slow(Limits(scrapes=2, requests=2)) as (pages, _, url):
         in_flight_keys = [asyncio.create_task(get(url + path)) for _ in range(2)]
-        await becomes(lambda: pages.waiting == 2, within=PATIENCE_SECONDS)
+        await becomes(lambda: pages.waiting == 2)
         assert await get(url + path) == (503, f"too many {what} at once: 2 are under way; try again\n")
         assert (await get(f"{url}/-/healthy"))[0] == 200
         pages.go.set()
@@ -114,11 +114,11 @@ async def test_who_reads_nothing_keeps_nobody_from_scraping() -> None:
         host, _, port = url.removeprefix("http://").rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
         writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
-        await becomes(lambda: any(one.slow_for() > 1.0 for one in server.connections), within=PATIENCE_SECONDS)
+        await becomes(lambda: any(one.slow_for() > 1.0 for one in server.connections))
         status, text = await get(f"{url}/large")
         assert (status, len(text)) == (200, 65536 * 1000)
         with contextlib.suppress(ConnectionError):
             while await reader.read(1 << 20):
                 pass
-        await becomes(lambda: pages.waiting == 0, within=PATIENCE_SECONDS)
+        await becomes(lambda: pages.waiting == 0)
         writer.close()

@@ -19,6 +19,7 @@ from exporter.web.server.limits import Limits
 from exporter.web.server.sockets import HEALTH_ADDRESS, ListenError, WebServer
 from tests.support.certificates import Certificates
 from tests.support.https_exporter import PAIR, behind, client_context, get
+from tests.support.processes import PATIENCE_SECONDS
 from tests.support.running_exporter import becomes
 from tests.support.served_exporter import serving
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-PATIENCE_SECONDS = 60.0
 BRISK = Limits(
     handshake_seconds=0.3, head_seconds=0.3, body_seconds=0.3, send_seconds=0.3, idle_seconds=0.3, close_seconds=0.1
 )
@@ -149,7 +149,7 @@ async def test_who_ends_no_request_is_closed(sent: bytes, monkeypatch: pytest.Mo
         client = await site.connect()
         client.send(sent)
         assert await client.rest() == b""
-        await becomes(lambda: len(site.server.connections) == 0, within=PATIENCE_SECONDS)
+        await becomes(lambda: len(site.server.connections) == 0)
         assert site.pages.ended == (["body"] if b"POST" in sent else [])
 
 
@@ -174,8 +174,8 @@ async def test_who_reads_no_answer_is_closed(monkeypatch: pytest.MonkeyPatch) ->
     async with served(BRISK, monkeypatch) as site:
         client = await site.connect(receive_bytes=4096)
         client.send(b"GET /large HTTP/1.1\r\n" + HOST + b"\r\n")
-        await becomes(lambda: site.pages.ended == ["large"], within=PATIENCE_SECONDS)
-        await becomes(lambda: len(site.server.connections) == 0, within=PATIENCE_SECONDS)
+        await becomes(lambda: site.pages.ended == ["large"])
+        await becomes(lambda: len(site.server.connections) == 0)
         assert len(await client.rest()) < LARGE
 
 
@@ -184,7 +184,7 @@ async def test_who_asks_on_and_on_and_reads_nothing_is_closed(monkeypatch: pytes
         client = await site.connect(receive_bytes=4096)
         asked = (b"GET /large HTTP/1.1\r\n" + HOST + b"\r\n") * 200
         client.send(asked)
-        await becomes(lambda: len(site.server.connections) == 0, within=PATIENCE_SECONDS)
+        await becomes(lambda: len(site.server.connections) == 0)
 
 
 @pytest.mark.parametrize(("patience", "status"), [(0.2, b"200"), (600.0, b"503")], ids=["gives way", "not yet"])
@@ -195,9 +195,7 @@ async def test_who_asks_for_a_page_and_reads_nothing(
     async with served(replace(BRISK, requests=2, send_seconds=600.0), monkeypatch) as site:
         for _ in range(2):  # aiohttp sends the answer when its handler has returned
             (await site.connect(receive_bytes=4096)).send(b"GET /whole HTTP/1.1\r\n" + HOST + b"\r\n")
-        await becomes(
-            lambda: sum(one.slow_for() >= 0.2 for one in site.server.connections) == 2, within=PATIENCE_SECONDS
-        )
+        await becomes(lambda: sum(one.slow_for() >= 0.2 for one in site.server.connections) == 2)
         client = await site.connect()
         client.send(b"GET / HTTP/1.0\r\n\r\n")
         assert status in (await client.rest()).split(b"\r\n")[0]
@@ -208,9 +206,7 @@ async def test_where_all_are_answered_the_one_that_reads_nothing_gives_way(monke
     async with served(replace(BRISK, connections=2, send_seconds=600.0), monkeypatch) as site:
         for _ in range(2):
             (await site.connect(receive_bytes=4096)).send(b"GET /whole HTTP/1.1\r\n" + HOST + b"\r\n")
-        await becomes(
-            lambda: sum(one.slow_for() >= 0.2 for one in site.server.connections) == 2, within=PATIENCE_SECONDS
-        )
+        await becomes(lambda: sum(one.slow_for() >= 0.2 for one in site.server.connections) == 2)
         client = await site.connect()
         client.send(b"GET / HTTP/1.0\r\n\r\n")
         assert (await client.rest()).endswith(b"hello")
@@ -234,10 +230,10 @@ async def test_a_connection_whose_close_is_never_taken_is_cut(monkeypatch: pytes
     async with served(limits, monkeypatch) as site:
         client = await site.connect(receive_bytes=4096)
         client.send(b"GET /large HTTP/1.1\r\n" + HOST + b"\r\n")
-        await becomes(lambda: any(one.slow_for() > 0 for one in site.server.connections), within=PATIENCE_SECONDS)
+        await becomes(lambda: any(one.slow_for() > 0 for one in site.server.connections))
         [connection] = site.server.connections
         connection.force_close()  # as aiohttp does
-        await becomes(lambda: len(site.server.connections) == 0, within=PATIENCE_SECONDS)
+        await becomes(lambda: len(site.server.connections) == 0)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +273,7 @@ async def test_beyond_the_limit_the_longest_waiting_makes_room() -> None:
         served_once.send(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
         await served_once.answer()
         silent = [await site.connect() for _ in range(3)]
-        await becomes(lambda: len(site.server.connections) == 4, within=PATIENCE_SECONDS)
+        await becomes(lambda: len(site.server.connections) == 4)
         newest = await site.connect()
         newest.send(b"GET / HTTP/1.0\r\n\r\n")
         assert (await newest.rest()).endswith(b"hello")
@@ -291,9 +287,7 @@ async def test_where_all_are_answered_a_new_one_is_refused() -> None:
         for _ in range(2):
             client = await site.connect(receive_bytes=4096)
             client.send(b"GET /large HTTP/1.1\r\n" + HOST + b"\r\n")
-        await becomes(
-            lambda: [one.stage for one in site.server.connections] == [Stage.BUSY] * 2, within=PATIENCE_SECONDS
-        )
+        await becomes(lambda: [one.stage for one in site.server.connections] == [Stage.BUSY] * 2)
         refused = await site.connect()
         assert await refused.rest() == b""
         assert len(site.server.connections) == 2
@@ -302,7 +296,7 @@ async def test_where_all_are_answered_a_new_one_is_refused() -> None:
 async def test_where_no_descriptor_is_left_room_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     async with served(Limits()) as site:
         silent = await site.connect()
-        await becomes(lambda: len(site.server.connections) == 1, within=PATIENCE_SECONDS)
+        await becomes(lambda: len(site.server.connections) == 1)
         accept = socket.socket.accept
         failed: list[socket.socket] = []
 
@@ -402,4 +396,4 @@ async def test_a_thousand_idle_and_slow_connections_keep_no_scrape_away(
         finally:
             for raw in held:
                 raw.close()
-        await becomes(lambda: len(house.daemon.server.connections) == 0, within=PATIENCE_SECONDS)
+        await becomes(lambda: len(house.daemon.server.connections) == 0)

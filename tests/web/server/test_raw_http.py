@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.support.processes import PATIENCE_SECONDS
 from tests.support.served_exporter import VERIFIED, entries, serving
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from tests.support.served_exporter import ServedExporter
 
-PATIENCE_SECONDS = 60.0
 QUIET_SECONDS = 0.02
 DESCRIPTORS = Path("/proc/self/fd")
 STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3}) ")
