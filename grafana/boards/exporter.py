@@ -1,4 +1,4 @@
-"""Exporter & Twilio API: is the exporter well, and is it Twilio or us?"""
+"""The Exporter & Twilio API dashboard: health of the exporter, and requests to Twilio."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from exporter.exposition.catalogue import (
 from grafana.boards.board import EXPORTER, Board, Line, Section
 from grafana.boards.health import exporters_up, last_tick
 from grafana.boards.panels import Query, graph, heat_map, one_text, one_value, timeline
-from grafana.boards.promql import chosen, increase, of_exporter, quantile, rate
-from grafana.boards.states import BAD, CREDENTIALS, GOOD, ODD, PAUSED, RELOAD
+from grafana.boards.promql import exporter_series, increase, quantile, rate, selected
+from grafana.boards.states import BAD, CREDENTIALS, GOOD, PAUSED, RELOAD, WARN
 from grafana.boards.variables import accounts_and_services, data_source, exporters
 
-_COLLECTIONS = of_exporter("python_gc_collections_total")
+_COLLECTIONS = exporter_series("python_gc_collections_total")
 _TOO_MANY = 'code="429"'
 _NOT_ANSWERED = 'code!~"2..|404"'
 _BY_INSTANCE = "{{instance}}"
 
-WELL = Section(
-    "Is the exporter well?",
+HEALTH = Section(
+    "Is the exporter healthy?",
     (
         Line(
             4,
@@ -47,47 +47,48 @@ WELL = Section(
                 last_tick(),
                 one_value(
                     "Configuration",
-                    "Whether the last attempt to load the configuration succeeded. Refused: the one before is in"
-                    " force.",
-                    f"min({chosen(CONFIG_RELOAD_SUCCESSFUL)})",
+                    "Whether the last configuration reload succeeded. REFUSED: the previous configuration is "
+                    "still in use.",
+                    f"min({selected(CONFIG_RELOAD_SUCCESSFUL)})",
                     meanings=RELOAD,
                 ),
                 one_value(
                     "Credentials",
-                    "Whether Twilio accepts each account's credentials. No data: no answer yet.",
-                    f"min by (account) ({chosen(CREDENTIALS_VALID)})",
+                    "Whether Twilio accepts each account's credentials. No data: no response yet.",
+                    f"min by (account) ({selected(CREDENTIALS_VALID)})",
                     meanings=CREDENTIALS,
                     legend="{{account}}",
                 ),
                 one_value(
                     "Watched factors",
-                    "Factors that these exporters watch, listed and discovered, paused ones apart.",
-                    f"sum({chosen(WATCHLIST_FACTORS)})",
+                    "Number of factors that the selected exporters watch, including discovered ones, without "
+                    "paused ones.",
+                    f"sum({selected(WATCHLIST_FACTORS)})",
                     unit="short",
                     none="none",
                     decimals=0,
                 ),
                 one_value(
                     "Budget used",
-                    "What the unstretched intervals ask, as a share of what the account may ask; of the account"
-                    " where it is greatest. Above 100 % all intervals of that account are stretched.",
-                    f"max(sum by (job, account) ({chosen(API_DEMAND)})"
-                    f" / sum by (job, account) ({chosen(API_BUDGET)}))",
+                    "Requests that the configured intervals need, relative to the budget, for the account where "
+                    "this is highest. Above 100%, all intervals of that account are stretched.",
+                    f"max(sum by (job, account) ({selected(API_DEMAND)})"
+                    f" / sum by (job, account) ({selected(API_BUDGET)}))",
                     unit="percentunit",
-                    steps=((0.8, ODD), (1, BAD)),
+                    steps=((0.8, WARN), (1, BAD)),
                     base=GOOD,
                     decimals=0,
                 ),
                 one_value(
-                    "Running since",
-                    "Start of the exporter that started last.",
-                    f"1000 * max({of_exporter('process_start_time_seconds')})",
+                    "Last start",
+                    "Time of the most recent exporter start.",
+                    f"1000 * max({exporter_series('process_start_time_seconds')})",
                     unit="dateTimeFromNow",
                 ),
                 one_text(
                     "Version",
-                    "Version of each exporter; two of them while a new one is rolled out.",
-                    f"count by (version) ({chosen(BUILD_INFO)})",
+                    "Versions of the exporters; more than one during a rollout.",
+                    f"count by (version) ({selected(BUILD_INFO)})",
                     "version",
                 ),
             ),
@@ -96,20 +97,20 @@ WELL = Section(
 )
 
 REQUESTS = Section(
-    "Does Twilio answer? (rate, errors, duration)",
+    "Does Twilio respond? (rate, errors, duration)",
     (
         Line(
             8,
             (
                 graph(
-                    "Requests, by operation and answer",
-                    "Requests to the Verify API, by operation and HTTP status. none: no complete answer arrived.",
+                    "Requests by operation and status code",
+                    "Requests to the Verify API. Code none: no complete response arrived.",
                     "reqps",
                     Query(rate(API_REQUESTS, ("operation", "code")), "{{operation}} {{code}}"),
                 ),
                 graph(
-                    "Share of requests that failed",
-                    "Requests that got neither a good answer nor a 404, by operation. Retries count one by one.",
+                    "Request error ratio",
+                    "Requests without a 2xx or 404 response, by operation. Every retry counts.",
                     "percentunit",
                     Query(
                         f"({rate(API_REQUESTS, ('operation',), _NOT_ANSWERED)}"
@@ -119,13 +120,13 @@ REQUESTS = Section(
                     ),
                 ),
                 graph(
-                    "Duration of a request",
-                    "From its start to the last byte, by operation; one request, not a fetch with its retries."
-                    " Points: single requests with their Twilio-Request-Id, where Prometheus keeps exemplars.",
+                    "Request duration",
+                    "Duration of single requests until the last byte, by operation. Points are exemplars with their"
+                    " Twilio-Request-Id, if Prometheus stores exemplars.",
                     "s",
-                    Query(quantile(0.5, API_REQUEST_DURATION, ("operation",)), "{{operation}} half within"),
-                    Query(quantile(0.95, API_REQUEST_DURATION, ("operation",)), "{{operation}} 95 % within", True),
-                    Query(quantile(0.99, API_REQUEST_DURATION, ("operation",)), "{{operation}} 99 % within"),
+                    Query(quantile(0.5, API_REQUEST_DURATION, ("operation",)), "{{operation}} p50"),
+                    Query(quantile(0.95, API_REQUEST_DURATION, ("operation",)), "{{operation}} p95", True),
+                    Query(quantile(0.99, API_REQUEST_DURATION, ("operation",)), "{{operation}} p99"),
                 ),
             ),
         ),
@@ -133,29 +134,28 @@ REQUESTS = Section(
             8,
             (
                 graph(
-                    "Failed fetches, by reason",
-                    "Fetches that ended without a definite answer, after their retries; auth and forbidden: the"
-                    " credentials, rate_limited: 429, internal: the exporter itself.",
+                    "Failed fetches by reason",
+                    "Fetches that ended without a definite answer after all retries. auth, forbidden: credentials."
+                    " rate_limited: 429. internal: an error in the exporter.",
                     "short",
                     Query(f"{increase(FETCH_FAILURES, ('reason',))} > 0", "{{reason}}"),
                     bars=True,
                 ),
                 graph(
-                    "Fetches and failed ones",
-                    "Fetches that ended, and those without a definite answer; discovery walks of entities that"
-                    " failed.",
+                    "Fetches and failures",
+                    "Completed fetches, fetches without a definite answer, and failed listings of entities.",
                     "ops",
                     Query(rate(FETCHES, ()), "fetches"),
                     Query(rate(FETCH_FAILURES, ()), "failed fetches"),
-                    Query(rate(ENTITY_FAILURES, ()), "failed walks"),
-                    colours={"failed fetches": ODD, "failed walks": BAD},
+                    Query(rate(ENTITY_FAILURES, ()), "failed listings"),
+                    colours={"failed fetches": WARN, "failed listings": BAD},
                 ),
                 graph(
-                    "Retries and fresh clients",
-                    "Requests beyond the first of their fetch, and HTTP clients replaced because they were jammed.",
+                    "Retries and client rotations",
+                    "Requests after the first of a fetch, and HTTP clients that were replaced.",
                     "short",
                     Query(f"{increase(API_RETRIES, ('account',))} > 0", "{{account}} retries"),
-                    Query(f"{increase(API_ROTATIONS, ('account',))} > 0", "{{account}} fresh clients"),
+                    Query(f"{increase(API_ROTATIONS, ('account',))} > 0", "{{account}} rotations"),
                     bars=True,
                 ),
             ),
@@ -163,26 +163,26 @@ REQUESTS = Section(
     ),
 )
 
-SLOW = Section(
-    "Is it slow, and is it Twilio or us?",
+LATENCY = Section(
+    "Where does latency come from?",
     (
         Line(
             9,
             (
                 heat_map(
-                    "Durations of requests",
-                    "How many requests a second took how long: the higher, the slower; the darker, the more.",
+                    "Request duration heatmap",
+                    "Distribution of request durations in requests per second. Darker cells contain more requests.",
                     "s",
                     Query(rate(API_REQUEST_DURATION, ("le",), suffix="_bucket"), "{{le}}"),
                 ),
                 graph(
-                    "Twilio's own duration beside ours",
-                    "95 % of the requests were within this: as we measured, and as Twilio says it took them"
-                    " (Twilio-Request-Duration). Both high: Twilio is slow. Ours alone: network, proxy or this"
-                    " exporter.",
+                    "Request duration: measured and reported by Twilio",
+                    "95th percentile as measured by the exporter, and as reported by Twilio "
+                    "(Twilio-Request-Duration). Both high: Twilio is slow. Only the measured one: network, proxy "
+                    "or exporter.",
                     "s",
-                    Query(quantile(0.95, API_REQUEST_DURATION, ("operation",)), "{{operation}} as we measured"),
-                    Query(quantile(0.95, API_SERVER_DURATION, ("operation",)), "{{operation}} as Twilio says"),
+                    Query(quantile(0.95, API_REQUEST_DURATION, ("operation",)), "{{operation}} measured"),
+                    Query(quantile(0.95, API_SERVER_DURATION, ("operation",)), "{{operation}} reported by Twilio"),
                 ),
             ),
         ),
@@ -190,14 +190,15 @@ SLOW = Section(
 )
 
 LIMITS = Section(
-    "Are we limited?",
+    "Is Twilio rate limiting?",
     (
         Line(
             8,
             (
                 graph(
-                    "Answers of 429",
-                    "Twilio limits the rate. Each halves the account's concurrency and pauses it for a while.",
+                    "429 responses",
+                    "Twilio rate-limits the account. Each response halves its concurrency and pauses it for a "
+                    "while.",
                     "short",
                     Query(
                         f"{increase(API_REQUESTS, ('account', 'operation'), _TOO_MANY)} > 0",
@@ -207,16 +208,17 @@ LIMITS = Section(
                 ),
                 timeline(
                     "Pauses",
-                    "While an account is paused it asks nothing: after a 429, or for refused credentials.",
-                    Query(f"max by (account) ({chosen(API_PAUSED)})", "{{account}}"),
+                    "Accounts that send no requests after a 429 or because their credentials were refused.",
+                    Query(f"max by (account) ({selected(API_PAUSED)})", "{{account}}"),
                     PAUSED,
                 ),
                 graph(
                     "Concurrency",
-                    "Requests under way when Prometheus looked, and how many may be; halved by a 429, grows back.",
+                    "Requests in flight at scrape time, and the limit. A 429 halves the limit; it recovers over "
+                    "time.",
                     "short",
-                    Query(f"sum by (account) ({chosen(API_IN_FLIGHT)})", "{{account}} under way"),
-                    Query(f"sum by (account) ({chosen(API_CONCURRENCY_LIMIT)})", "{{account}} limit"),
+                    Query(f"sum by (account) ({selected(API_IN_FLIGHT)})", "{{account}} in flight"),
+                    Query(f"sum by (account) ({selected(API_CONCURRENCY_LIMIT)})", "{{account}} limit"),
                 ),
             ),
         ),
@@ -224,46 +226,46 @@ LIMITS = Section(
             8,
             (
                 graph(
-                    "Budget",
-                    "Requests a second: made, asked by the unstretched intervals, and allowed to the account."
-                    " Asked above allowed: intervals are stretched.",
+                    "Request budget",
+                    "Requests per second: sent, needed by the configured intervals, and allowed by the budget. If "
+                    "the demand exceeds the budget, intervals are stretched.",
                     "reqps",
-                    Query(rate(API_REQUESTS, ("account",)), "{{account}} made"),
-                    Query(f"sum by (account) ({chosen(API_DEMAND)})", "{{account}} asked"),
-                    Query(f"sum by (account) ({chosen(API_BUDGET)})", "{{account}} allowed"),
+                    Query(rate(API_REQUESTS, ("account",)), "{{account}} sent"),
+                    Query(f"sum by (account) ({selected(API_DEMAND)})", "{{account}} demand"),
+                    Query(f"sum by (account) ({selected(API_BUDGET)})", "{{account}} budget"),
                 ),
             ),
         ),
     ),
 )
 
-LATE = Section(
-    "Is the exporter late?",
+SCHEDULE = Section(
+    "Is polling on schedule?",
     (
         Line(
             8,
             (
                 graph(
                     "Schedule lag",
-                    "How late due fetches start; time in a pause does not count. Late: over budget, or slow"
-                    " answers hold the slots.",
+                    "Delay between the due time and the start of fetches, without pauses. High: an account is over "
+                    "budget, or slow responses occupy all slots.",
                     "s",
-                    Query(quantile(0.5, SCHEDULE_LAG), "half within"),
-                    Query(quantile(0.99, SCHEDULE_LAG), "99 % within"),
+                    Query(quantile(0.5, SCHEDULE_LAG), "p50"),
+                    Query(quantile(0.99, SCHEDULE_LAG), "p99"),
                 ),
                 graph(
-                    "Waiting for a slot",
-                    "Factors that are due and wait for a slot of their account.",
+                    "Queue length",
+                    "Due factors that wait for a slot of their account.",
                     "short",
-                    Query(f"sum by (instance) ({chosen(QUEUE_LENGTH)})", _BY_INSTANCE),
+                    Query(f"sum by (instance) ({selected(QUEUE_LENGTH)})", _BY_INSTANCE),
                 ),
                 graph(
-                    "Loop lag",
-                    "How late the event loop runs a callback. High: the process lacks CPU, or something holds the"
-                    " loop.",
+                    "Event loop lag",
+                    "Delay of callbacks in the event loop. High: the process is short of CPU, or a callback "
+                    "blocks.",
                     "s",
-                    Query(quantile(0.5, LOOP_LAG, ("instance",)), "{{instance}} half within"),
-                    Query(quantile(0.99, LOOP_LAG, ("instance",)), "{{instance}} 99 % within"),
+                    Query(quantile(0.5, LOOP_LAG, ("instance",)), "{{instance}} p50"),
+                    Query(quantile(0.99, LOOP_LAG, ("instance",)), "{{instance}} p99"),
                 ),
             ),
         ),
@@ -271,18 +273,18 @@ LATE = Section(
             7,
             (
                 graph(
-                    "Lost runs of the scheduler",
-                    "Runs of its tasks that were missed, refused since the one before still ran, or failed."
-                    " Usually none.",
+                    "Lost scheduler runs",
+                    "Runs of scheduler tasks that were missed, failed, or skipped because the previous run had not "
+                    "ended. Normally none.",
                     "short",
                     Query(f"{increase(RUNS_LOST, ('task', 'reason'))} > 0", "{{task}} {{reason}}"),
                     bars=True,
                 ),
                 graph(
-                    "Scrapes",
-                    "How long Prometheus takes to scrape each exporter.",
+                    "Scrape duration",
+                    "Time that Prometheus needs to scrape each exporter.",
                     "s",
-                    Query(of_exporter("scrape_duration_seconds"), _BY_INSTANCE),
+                    Query(exporter_series("scrape_duration_seconds"), _BY_INSTANCE),
                 ),
             ),
         ),
@@ -290,28 +292,31 @@ LATE = Section(
 )
 
 PROCESS = Section(
-    "What does it use?",
+    "Which resources does it use?",
     (
         Line(
             8,
             (
                 graph(
-                    "FactorSnapshot",
+                    "Memory",
                     "Resident memory of each exporter.",
                     "bytes",
-                    Query(of_exporter("process_resident_memory_bytes"), _BY_INSTANCE),
+                    Query(exporter_series("process_resident_memory_bytes"), _BY_INSTANCE),
                 ),
                 graph(
                     "CPU",
-                    "Cores that each exporter uses; 1 is all that one process of Python has.",
+                    "CPU cores used by each exporter; one Python process can use at most 1.",
                     "short",
-                    Query(f"rate({of_exporter('process_cpu_seconds_total')}[$__rate_interval])", _BY_INSTANCE),
+                    Query(f"rate({exporter_series('process_cpu_seconds_total')}[$__rate_interval])", _BY_INSTANCE),
                 ),
                 graph(
-                    "Open files",
-                    "File descriptors in use, connections included, as a share of what the process may open.",
+                    "Open file descriptors",
+                    "File descriptors in use, including connections, relative to the limit of the process.",
                     "percentunit",
-                    Query(f"{of_exporter('process_open_fds')} / {of_exporter('process_max_fds')}", _BY_INSTANCE),
+                    Query(
+                        f"{exporter_series('process_open_fds')} / {exporter_series('process_max_fds')}",
+                        _BY_INSTANCE,
+                    ),
                 ),
             ),
         ),
@@ -319,14 +324,14 @@ PROCESS = Section(
             7,
             (
                 graph(
-                    "Samples in a scrape",
-                    "Samples that each exporter shows; compare with the sample_limit of the scrape.",
+                    "Samples per scrape",
+                    "Samples that each exporter exposes; compare with sample_limit in the scrape configuration.",
                     "short",
-                    Query(of_exporter("scrape_samples_scraped"), _BY_INSTANCE),
+                    Query(exporter_series("scrape_samples_scraped"), _BY_INSTANCE),
                 ),
                 graph(
                     "Garbage collections",
-                    "Runs of Python's garbage collector, by generation.",
+                    "Runs of Python's garbage collector by generation.",
                     "ops",
                     Query(
                         f"sum by (generation) (rate({_COLLECTIONS}[$__rate_interval]))",
@@ -341,7 +346,7 @@ PROCESS = Section(
 EXPORTER_BOARD = Board(
     EXPORTER,
     "Twilio Verify / Exporter & Twilio API",
-    "Is the exporter well, does Twilio answer, is it slow and whose fault is it, are we limited?",
+    "Health of the exporter, requests to Twilio, latency, rate limits, schedule and resources.",
     (data_source(), *exporters(), *accounts_and_services()),
-    (WELL, REQUESTS, SLOW, LIMITS, LATE, PROCESS),
+    (HEALTH, REQUESTS, LATENCY, LIMITS, SCHEDULE, PROCESS),
 )

@@ -1,4 +1,4 @@
-"""Factor: what was one factor's state, when did it change, and do its fetches go well?"""
+"""The Factor dashboard: the status of one factor, its changes, and its fetches."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from exporter.exposition.catalogue import (
 )
 from grafana.boards.board import FACTOR, Board, Line, Section
 from grafana.boards.panels import Column, Query, graph, one_value, rows, timeline
-from grafana.boards.promql import FACTOR_KEY, KNOWN_STATE, STATE, alerts, chosen, increase, per_factor
-from grafana.boards.states import BAD, LAST_FETCH, ODD, STATES, Word
+from grafana.boards.promql import FACTOR_KEY, KNOWN_STATE, STATE, alerts, increase, per_factor, selected
+from grafana.boards.states import BAD, LAST_FETCH, STATES, WARN, Word
 from grafana.boards.variables import (
     accounts_and_services,
     changes_of_factors,
@@ -28,59 +28,60 @@ from grafana.boards.variables import (
     filters,
 )
 
-_OF_FACTOR = ('account=~"$account"', 'service_sid=~"$service"', 'factor=~"$factor"')
-_FIRING = alerts(*_OF_FACTOR, 'alertstate="firing"')
-_PENDING = alerts(*_OF_FACTOR, 'alertstate="pending"')
-_ALERT_STATES = (Word(1, "pending", ODD), Word(2, "firing", BAD))
-_NAMED_TWICE = "Two values: the name is used in two services or accounts; choose one above."
+_FACTOR_MATCHERS = ('account=~"$account"', 'service_sid=~"$service"', 'factor=~"$factor"')
+_FIRING = alerts(*_FACTOR_MATCHERS, 'alertstate="firing"')
+_PENDING = alerts(*_FACTOR_MATCHERS, 'alertstate="pending"')
+_ALERT_STATES = (Word(1, "pending", WARN), Word(2, "firing", BAD))
+_AMBIGUOUS = "Two values mean that two services or accounts use this name; select one above."
 
 NOW = Section(
-    "How is it now?",
+    "What is its status now?",
     (
         Line(
             4,
             (
                 one_value(
-                    "State",
-                    f"The status that the exporter knows. {_NAMED_TWICE}",
+                    "Status",
+                    f"The current status. {_AMBIGUOUS}",
                     STATE,
                     meanings=STATES,
                     none="not watched, or no samples",
                 ),
                 one_value(
                     "Last fetch",
-                    "Whether the last fetch got a definite answer. One that failed leaves the state as it was,"
-                    " until it is stale.",
+                    "Whether the last fetch got a definite answer. A failed fetch keeps the status until it is "
+                    "stale.",
                     per_factor(FACTOR_UP),
                     meanings=LAST_FETCH,
                     none="none yet",
                 ),
                 one_value(
                     "Last answer",
-                    "When the last definite answer came: how old the state is.",
+                    "Time of the last definite answer, which is the age of the status.",
                     f"1000 * {per_factor(FACTOR_LAST_SUCCESS)}",
                     unit="dateTimeFromNow",
                     none="none yet",
                 ),
                 one_value(
                     "Last verified",
-                    "When an answer last said verified. It stays through failures, 404 and, with a state file,"
-                    " restarts.",
+                    "Time of the last answer with status verified. Kept through failures and 404, and with a state "
+                    "file through restarts.",
                     f"1000 * {per_factor(FACTOR_LAST_VERIFIED)}",
                     unit="dateTimeFromNow",
-                    none="never seen so",
+                    none="never",
                 ),
                 one_value(
-                    "Changes",
-                    "How often the state changed in the time above, between known ones; of two changes within one"
-                    " point of a graph, none may be seen.",
+                    "Status changes",
+                    "Number of changes between known statuses in the time range. Two changes within one graph step "
+                    "may be missed.",
                     f"changes(({KNOWN_STATE})[$__range:$__interval])",
                     unit="short",
                     decimals=0,
                 ),
                 one_value(
-                    "Asked every",
-                    "The interval in force: shorter while newly unverified, longer while missing or over budget.",
+                    "Interval",
+                    "The interval in effect: shorter while recently unverified, longer while missing or over "
+                    "budget.",
                     per_factor(FACTOR_INTERVAL),
                     unit="s",
                     none="paused, or not watched",
@@ -91,14 +92,14 @@ NOW = Section(
 )
 
 STATES_OVER_TIME = Section(
-    "What was its state, and when did it change?",
+    "How did its status change?",
     (
         Line(
             5,
             (
                 timeline(
-                    "States",
-                    "The status over time. Unknown: never answered, or too old to be shown. A gap: no samples.",
+                    "Status over time",
+                    "Unknown: never answered, or the last answer is too old. Gap: no samples.",
                     Query(STATE, "{{factor}} ({{account}})"),
                     STATES,
                     none="not watched, or no samples",
@@ -110,17 +111,18 @@ STATES_OVER_TIME = Section(
             (
                 timeline(
                     "Alerts",
-                    "Alerts of this factor while pending and firing. None: nobody was paged for it by itself.",
+                    "Pending and firing alerts of this factor. Alerts about its service or account are not "
+                    "included.",
                     Query(
                         f"2 * max by (alertname) ({_FIRING}) or max by (alertname) ({_PENDING})", "{{alertname}}"
                     ),
                     _ALERT_STATES,
-                    none="No alert of this factor was pending or firing",
+                    none="No alerts in this time range",
                 ),
                 graph(
-                    "Changes in its service",
-                    "Status changes of all factors of the service: is it this factor alone, or many? Not narrowed"
-                    " to the factor.",
+                    "Status changes in its service",
+                    "Status changes of all factors of the service, to see whether others changed too. Not filtered "
+                    "by factor.",
                     "short",
                     Query(f"{increase(STATUS_CHANGES, ('from', 'to'))} > 0", "{{from}} → {{to}}"),
                     bars=True,
@@ -131,35 +133,36 @@ STATES_OVER_TIME = Section(
 )
 
 FETCHES = Section(
-    "Do its fetches go well?",
+    "Do its fetches succeed?",
     (
         Line(
             8,
             (
                 graph(
-                    "Latency of its fetches",
-                    "How long the last fetch took: from the first attempt's start to the end, retries and the"
-                    " pauses between them included.",
+                    "Fetch duration",
+                    "Duration of the last fetch, from the start of the first attempt to the end, including retries "
+                    "and backoff.",
                     "s",
                     Query(per_factor(FACTOR_FETCH_DURATION), "{{factor}}"),
                 ),
                 graph(
                     "Failed fetches",
-                    "Fetches of this factor that ended without a definite answer. A 404 is an answer.",
+                    "Fetches of this factor that ended without a definite answer. A 404 is a definite answer.",
                     "short",
                     Query(
-                        f"sum by ({FACTOR_KEY}) (increase({chosen(FACTOR_FETCH_FAILURES)}[$__rate_interval])) > 0",
+                        f"sum by ({FACTOR_KEY}) (increase({selected(FACTOR_FETCH_FAILURES)}[$__rate_interval])) > "
+                        f"0",
                         "{{factor}}",
                     ),
                     bars=True,
-                    colours={"$factor": ODD},
+                    colours={"$factor": WARN},
                 ),
                 graph(
-                    "Age of its last answer",
-                    "How old the last definite answer was, beside the interval in force. An age far above the"
-                    " interval: answers fail to come, and the state is withdrawn before long.",
+                    "Age of the last answer",
+                    "Age of the last definite answer, and the interval in effect. An age far above the interval "
+                    "means that fetches fail and the status will become stale.",
                     "s",
-                    Query(f"time() - {per_factor(FACTOR_LAST_SUCCESS)}", "age of the answer"),
+                    Query(f"time() - {per_factor(FACTOR_LAST_SUCCESS)}", "age"),
                     Query(per_factor(FACTOR_INTERVAL), "interval"),
                 ),
             ),
@@ -168,18 +171,18 @@ FETCHES = Section(
             8,
             (
                 graph(
-                    "Failures in its service, by reason",
-                    "Why fetches of the service's factors fail. Not narrowed to the factor; the exporter's status"
-                    " page tells the reason of each of its fetches.",
+                    "Failures in its service by reason",
+                    "Failed fetches of all factors of the service. Not filtered by factor; the exporter's page of "
+                    "the factor shows the reason of each fetch.",
                     "short",
                     Query(f"{increase(FETCH_FAILURES, ('reason',))} > 0", "{{reason}}"),
                     bars=True,
                 ),
                 rows(
-                    "What is known of it",
-                    "SIDs, type, dates, and the labels that the watchlist gives it.",
+                    "Details",
+                    "SIDs, type, dates, and the labels from the watchlist.",
                     [
-                        chosen(FACTOR_INFO),
+                        selected(FACTOR_INFO),
                         f"1000 * {per_factor(FACTOR_CREATED)}",
                         f"1000 * {per_factor(FACTOR_UPDATED)}",
                     ],
@@ -193,7 +196,7 @@ FETCHES = Section(
                         "Value #B": Column("Created", unit="dateTimeAsIso"),
                         "Value #C": Column("Changed", unit="dateTimeAsIso"),
                     },
-                    # The identity is a person's: shown nowhere, even where the exporter is told to tell it.
+                    # The identity is personal data: hidden even if the exporter is configured to expose it.
                     hidden=("Value #A", "identity"),
                     sort=("Factor", False),
                     none="not watched, or no samples",
@@ -206,7 +209,7 @@ FETCHES = Section(
 FACTOR_BOARD = Board(
     FACTOR,
     "Twilio Verify / Factor",
-    "One factor: its states, its changes, and how its fetches go.",
+    "The status of one factor, its changes, and its fetches.",
     (data_source(), *exporters(), *accounts_and_services(), factors(one=True), filters()),
     (NOW, STATES_OVER_TIME, FETCHES),
     changes_of_factors(),

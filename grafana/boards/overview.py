@@ -1,4 +1,4 @@
-"""Overview: am I paged, and for which factors?"""
+"""The Overview dashboard: what needs attention, which factors, and what changed."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from grafana.boards.promql import (
     FACTOR_KEY,
     STATE,
     alerts,
-    chosen,
     increase,
     per_factor,
+    selected,
 )
 from grafana.boards.states import (
     ALERT_STATES,
     BAD,
     GOOD,
     NONE,
-    ODD,
     SEVERITIES,
     STATES,
     STATUS_COLOURS,
+    WARN,
     Word,
     coloured,
     words,
@@ -58,14 +58,14 @@ if TYPE_CHECKING:
 _VERIFIED, _EXISTS = per_factor(FACTOR_VERIFIED), per_factor(FACTOR_EXISTS)
 _WATCHED = per_factor(FACTOR_INTERVAL)
 
-# 0 only where something is known: no answer at all is "no data", never "none".
+# 0 only if some status is known: without any answer, the panel shows "no data" rather than "none".
 _UNVERIFIED = f"count({_VERIFIED} == 0) or 0 * count({_VERIFIED}) or 0 * count({_EXISTS} == 0)"
 _MISSING = f"count({_EXISTS} == 0) or 0 * count({_EXISTS})"
 _UNKNOWN = f"count({_WATCHED} unless {_EXISTS}) or 0 * count({_WATCHED})"
 _VERIFIED_SHARE = f"(sum({_VERIFIED}) or 0 * count({_EXISTS})) / count({_WATCHED})"
 
 _FIRING = alerts('alertstate="firing"', 'severity="critical"')
-_FIRING_CALMLY = alerts('alertstate="firing"', 'severity!="critical"')
+_FIRING_OTHER = alerts('alertstate="firing"', 'severity!="critical"')
 _WORST_NOW = f"topk($rows, {STATE})"
 _SAME_FACTOR = f"and on ({FACTOR_KEY})"
 
@@ -73,20 +73,20 @@ _VARIABLES = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&
 
 
 def _to_factor(label: str) -> Link:
-    """Return the link to the board of one factor; ``label`` is where a value's labels are found."""
-    chosen_ones = "&".join(
+    """Return the link to a factor's dashboard; ``label`` is Grafana's variable with the labels of a value."""
+    variables = "&".join(
         f"var-{variable}=${{{label}.{name}:percentencode}}"
         for variable, name in zip(("account", "service", "factor"), FACTOR_LABELS, strict=True)
     )
-    return Link("This factor", f"/d/{FACTOR}?{chosen_ones}&{_VARIABLES}")
+    return Link("This factor", f"/d/{FACTOR}?{variables}&{_VARIABLES}")
 
 
 def _in_range(function: str, family: Family) -> str:
-    """Return a function of a factor's samples in the time that is shown, worked out once and not at each point."""
-    return f"max by ({FACTOR_KEY}) ({function}({chosen(family)}[$__range] @ end()))"
+    """Return a function over a factor's samples in the selected time range, evaluated once instead of per point."""
+    return f"max by ({FACTOR_KEY}) ({function}({selected(family)}[$__range] @ end()))"
 
 
-# The worst state of each factor in the time that is shown; unknown where it was watched and no answer stood.
+# The worst status of each factor in the time range; unknown if it was watched without a valid answer.
 _SEEN, _KNOWN = _in_range("count_over_time", FACTOR_INTERVAL), _in_range("count_over_time", FACTOR_EXISTS)
 _WORST_IN_RANGE = (
     f"topk($rows, (4 + ({_in_range('min_over_time', FACTOR_EXISTS)} == 0))"
@@ -96,7 +96,7 @@ _WORST_IN_RANGE = (
 
 
 def _of_worst(expression: str) -> str:
-    """Return an expression for the factors that the table shows."""
+    """Return an expression restricted to the factors in the table."""
     return f"{expression} {_SAME_FACTOR} {_WORST_NOW}"
 
 
@@ -111,16 +111,16 @@ _FACTOR_COLUMNS = {
     "service_sid": Column("Service"),
 }
 
-PAGED = Section(
-    "Am I paged?",
+ATTENTION = Section(
+    "What needs attention?",
     (
         Line(
             4,
             (
                 one_value(
                     "Critical alerts",
-                    "Alerts of this exporter that fire and page someone, whatever is chosen above but the job."
-                    " None as well where Prometheus has not loaded the alert rules.",
+                    "Firing alerts with severity critical. Only the job filter applies. Also shows none if "
+                    "Prometheus has not loaded the alert rules.",
                     f"count({_FIRING}) or vector(0)",
                     meanings=NONE,
                     steps=((1, BAD),),
@@ -128,23 +128,23 @@ PAGED = Section(
                 ),
                 one_value(
                     "Other alerts",
-                    "Alerts of this exporter that fire and can wait for the morning.",
-                    f"count({_FIRING_CALMLY}) or vector(0)",
+                    "Firing alerts of lower severity, which can wait for working hours.",
+                    f"count({_FIRING_OTHER}) or vector(0)",
                     meanings=NONE,
-                    steps=((1, ODD),),
+                    steps=((1, WARN),),
                     base=GOOD,
                 ),
                 one_value(
                     "Unverified",
-                    "Factors that the API last called unverified. No data: nothing is known of any factor.",
+                    "Factors whose last known status is unverified. No data: no status is known.",
                     _UNVERIFIED,
                     meanings=NONE,
-                    steps=((1, ODD),),
+                    steps=((1, WARN),),
                     base=GOOD,
                 ),
                 one_value(
                     "Missing",
-                    "Factors that the API last answered 404 for: deleted, or the watchlist names a wrong one.",
+                    "Factors that the API last answered with 404: deleted, or wrong in the watchlist.",
                     _MISSING,
                     meanings=NONE,
                     steps=((1, BAD),),
@@ -152,15 +152,16 @@ PAGED = Section(
                 ),
                 one_value(
                     "Stale or unknown",
-                    "Factors without a definite answer: never answered, or the last answer is too old to be shown.",
+                    "Factors without a valid status: never answered, or the last answer is too old.",
                     _UNKNOWN,
                     meanings=NONE,
-                    steps=((1, ODD),),
+                    steps=((1, WARN),),
                     base=GOOD,
                 ),
                 one_value(
                     "Verified",
-                    "Share of the watched factors that are verified. Factors that are stale or missing are not.",
+                    "Verified factors as a share of all watched factors. Stale and missing factors count as not "
+                    "verified.",
                     _VERIFIED_SHARE,
                     unit="percentunit",
                     decimals=1,
@@ -174,8 +175,7 @@ PAGED = Section(
             (
                 rows(
                     "Alerts",
-                    "Alerts of this exporter that fire or are about to (pending), with the labels they are routed"
-                    " by.",
+                    "Firing and pending alerts, with their routing labels.",
                     [alerts()],
                     {
                         "alertstate": Column("State", mappings=coloured(ALERT_STATES), width=90),
@@ -185,14 +185,14 @@ PAGED = Section(
                     },
                     hidden=("Value",),
                     sort=("State", False),
-                    none="No alert fires or is pending",
+                    none="No firing or pending alerts",
                 ),
                 graph(
                     "Factors by status",
-                    "How many factors are in each status. Counted by service: the choice of a factor does not"
-                    " change it, and it is empty while a label is chosen.",
+                    "Number of factors by status, from totals per service: the factor filter has no effect, and the"
+                    " graph is empty while a label filter is set.",
                     "short",
-                    Query(f"sum by (status) ({chosen(FACTORS)})", "{{status}}"),
+                    Query(f"sum by (status) ({selected(FACTORS)})", "{{status}}"),
                     colours=STATUS_COLOURS,
                 ),
             ),
@@ -207,13 +207,13 @@ WHICH = Section(
             12,
             (
                 timeline(
-                    "States",
-                    "The status of each factor as the exporter knew it. With more factors than chosen above,"
-                    " those with the worst state in this time are shown. A gap: Prometheus got no samples.",
+                    "Status over time",
+                    "Status of each factor over time. If there are more factors than the limit above, those with "
+                    "the worst status in this time range are shown. Gap: Prometheus has no samples.",
                     Query(f"({STATE}) {_SAME_FACTOR} {_WORST_IN_RANGE}", "{{factor}} ({{account}})"),
                     STATES,
                     links=(_to_factor("__field.labels"),),
-                    none="No factor is watched, or Prometheus has no samples",
+                    none="No watched factors, or no samples",
                 ),
             ),
         ),
@@ -222,31 +222,31 @@ WHICH = Section(
             (
                 rows(
                     "Factors",
-                    "What is known of each factor now, the worst state first; click on a factor for its own board."
-                    " Last answer is the last definite one, last changed is the API's date_updated.",
+                    "Current status of each factor, worst first. Click a factor for its dashboard. Last answer: "
+                    "time since the last definite answer. Last changed: date_updated in the API.",
                     [
                         _WORST_NOW,
                         _of_worst(f"time() - {per_factor(FACTOR_LAST_SUCCESS)}"),
                         _of_worst(f"1000 * {per_factor(FACTOR_LAST_VERIFIED)}"),
                         _of_worst(f"1000 * {per_factor(FACTOR_UPDATED)}"),
                         _of_worst(_WATCHED),
-                        _of_worst(f"max by ({FACTOR_KEY}, factor_type) ({chosen(FACTOR_INFO)})"),
+                        _of_worst(f"max by ({FACTOR_KEY}, factor_type) ({selected(FACTOR_INFO)})"),
                     ],
                     {
                         "factor": Column("Factor", links=_CELL_LINK),
-                        "Value #A": Column("State", mappings=words(STATES), width=130),
-                        "Value #B": Column("Last answer, ago", unit="s"),
+                        "Value #A": Column("Status", mappings=words(STATES), width=130),
+                        "Value #B": Column("Last answer", unit="s"),
                         "Value #C": Column("Last verified", unit="dateTimeFromNow"),
                         "Value #D": Column("Last changed", unit="dateTimeFromNow"),
-                        "Value #E": Column("Asked every", unit="s"),
+                        "Value #E": Column("Interval", unit="s"),
                         "factor_type": Column("Type", width=100),
                         "account": Column("Account"),
                         "service_sid": Column("Service"),
                         "job": Column("Job"),
                     },
                     hidden=("Value #F",),
-                    sort=("State", True),
-                    none="No factor is watched, or Prometheus has no samples",
+                    sort=("Status", True),
+                    none="No watched factors, or no samples",
                 ),
             ),
         ),
@@ -261,26 +261,26 @@ WHAT_CHANGED = Section(
             (
                 graph(
                     "Status changes",
-                    "Changes of a factor's status, between known ones. Many from verified to not_found at once: the"
-                    " service or the account may be wrong, not the factors.",
+                    "Changes between known statuses. Many changes from verified to not_found at once usually mean a"
+                    " wrong service or account rather than deleted factors.",
                     "short",
                     Query(f"{increase(STATUS_CHANGES, ('from', 'to'))} > 0", "{{from}} → {{to}}"),
                     bars=True,
                 ),
                 graph(
                     "Age of the oldest answer",
-                    "How old the oldest definite answer is, and the longest interval at which a factor is asked"
-                    " for. An age far above the interval: answers fail to come.",
+                    "Age of the oldest definite answer, and the longest polling interval. An age far above the "
+                    "interval means that fetches fail.",
                     "s",
                     Query(f"max(time() - {per_factor(FACTOR_LAST_SUCCESS)})", "oldest answer"),
                     Query(f"max({_WATCHED})", "longest interval"),
                 ).max_data_points(MOST_POINTS),
                 rows(
                     "Entities",
-                    "Factors of each watched entity by status; one with none verified can't pass a check. Empty"
-                    " where the watchlist names no entities, and while a label is chosen.",
+                    "Factors of each watched entity by status. An entity without a verified factor is locked out. "
+                    "Empty if no entities are watched, and while a label filter is set.",
                     [
-                        f"sum by (account, service_sid, entity) ({chosen(ENTITY_FACTORS, _with_status(status))})"
+                        f"sum by (account, service_sid, entity) ({selected(ENTITY_FACTORS, _with_status(status))})"
                         for status in STATUSES
                     ],
                     {
@@ -296,7 +296,7 @@ WHAT_CHANGED = Section(
                         "service_sid": Column("Service"),
                     },
                     sort=("Verified", False),
-                    none="No entity is watched",
+                    none="No watched entities",
                 ),
             ),
         ),
@@ -306,7 +306,8 @@ WHAT_CHANGED = Section(
 OVERVIEW_BOARD = Board(
     OVERVIEW,
     "Twilio Verify / Overview",
-    "Am I paged, for which factors, and what changed? Statuses are polled: each is as old as its last answer.",
+    "What needs attention, which factors are affected, and what changed. Statuses are polled: each is as old as its"
+    " last answer.",
     (data_source(), *exporters(), *accounts_and_services(), factors(), row_limit(), filters()),
-    (PAGED, WHICH, WHAT_CHANGED),
+    (ATTENTION, WHICH, WHAT_CHANGED),
 )

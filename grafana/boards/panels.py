@@ -1,4 +1,4 @@
-"""The kinds of panels that the boards are made of, each with a unit, a description and words beside its colours."""
+"""Builders for the panel types of the dashboards, each with a unit, a description and texts for its colours."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 _MOST_IDS = 1_000_000
 _BAR = "5m"
 
-MOST_POINTS = 200  # of what reads every factor's samples: six hours in steps of two minutes
+MOST_POINTS = 200  # for queries that read all factors: six hours in steps of two minutes
 
 
 class Query(NamedTuple):
-    """An expression, and the name of the series that it answers."""
+    """An expression and the legend of its series."""
 
     expression: str
     legend: str = ""
@@ -38,14 +38,14 @@ class Query(NamedTuple):
 
 
 class Link(NamedTuple):
-    """Where a value leads."""
+    """A data link of a value."""
 
     title: str
     url: str
 
 
 class Column(NamedTuple):
-    """A column of a table: its heading, and how its cells look."""
+    """A table column: its heading and the format of its cells."""
 
     heading: str
     unit: str = ""
@@ -55,7 +55,7 @@ class Column(NamedTuple):
 
 
 def panel_id(title: str) -> int:
-    """Return the number of a panel: the same for as long as it keeps its title, wherever it stands."""
+    """Return the id of a panel, derived from its title so that it stays the same when the panel moves."""
     return zlib.crc32(title.encode()) % _MOST_IDS
 
 
@@ -72,7 +72,7 @@ def one_value(
     none: str = "no data",
     decimals: int | None = None,
 ) -> stat.Panel:
-    """Return a panel with the latest value, or one value a series where there are several."""
+    """Return a stat panel with the latest value of each series."""
     panel = (
         _common(stat.Panel(), title, description, [_query(Query(expression, legend), instant=True)])
         .unit(unit)
@@ -92,7 +92,7 @@ def one_value(
 
 
 def one_text(title: str, description: str, expression: str, label: str) -> stat.Panel:
-    """Return a panel whose value is a label's."""
+    """Return a stat panel that shows the value of a label."""
     query = _query(Query(expression, f"{{{{{label}}}}}"), instant=True)
     return (
         _common(stat.Panel(), title, description, [query])
@@ -114,7 +114,7 @@ def graph(
     bars: bool = False,
     colours: Mapping[str, str] | None = None,
 ) -> timeseries.Panel:
-    """Return a graph over time from 0 up; ``bars`` for what happens now and then, stacked."""
+    """Return a time series graph that starts at 0; ``bars`` draws occasional events as stacked bars."""
     panel = (
         _common(timeseries.Panel(), title, description, [_query(query) for query in queries])
         .unit(unit)
@@ -135,7 +135,7 @@ def graph(
     if bars:
         panel.draw_style(common.GraphDrawStyle.BARS).fill_opacity(80).line_width(0)
         panel.stacking(style.StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
-        # A bar counts in a window that is some longer than its step: with wide steps next to nothing counts twice.
+        # The window of a bar is slightly longer than its step: with wide steps, almost nothing is counted twice.
         panel.interval(_BAR)
     else:
         panel.draw_style(common.GraphDrawStyle.LINE).fill_opacity(8).line_width(1)
@@ -154,7 +154,7 @@ def timeline(
     links: Iterable[Link] = (),
     none: str = "no data",
 ) -> statetimeline.Panel:
-    """Return the states of each series over time, twenty series a page where Grafana can (from 11)."""
+    """Return a state timeline, with twenty series per page in Grafana 11 and newer."""
     panel = (
         _common(statetimeline.Panel(), title, description, [_query(query)])
         .unit("none")
@@ -190,11 +190,11 @@ def rows(
     sort: tuple[str, bool],
     none: str = "no data",
 ) -> table.Panel:
-    """Return a table of what is so now: the answers of its queries merged by their labels.
+    """Return a table of current values: the results of its queries merged by their labels.
 
-    ``columns`` are in their order, by a label's name, or ``Value #A`` for what the first of several queries
-    answers, ``Value`` for the only one. Other labels follow. ``sort`` is a heading, and whether the greatest is
-    first.
+    ``columns`` are in display order, keyed by label name, by ``Value #A`` for the result of the first of several
+    queries, or by ``Value`` for a single query. Other labels follow. ``sort`` is a heading and whether to sort in
+    descending order.
     """
     by, descending = sort
     targets = [_query(Query(query), instant=True, form=PromQueryFormat.TABLE) for query in queries]
@@ -222,12 +222,12 @@ def rows(
         .no_value(none)
     )
     for name, column in columns.items():
-        panel.override_by_name(name, _looks(column))
+        panel.override_by_name(name, _cell_format(column))
     return panel
 
 
 def heat_map(title: str, description: str, unit: str, query: Query) -> heatmap.Panel:
-    """Return how often each bucket of a histogram was met, over time."""
+    """Return a heatmap of a histogram's buckets over time."""
     return (
         _common(heatmap.Panel(), title, description, [_query(query, form=PromQueryFormat.HEATMAP)])
         .unit("reqps")
@@ -270,18 +270,18 @@ def _query(
     return target
 
 
-def _looks(column: Column) -> list[dashboard.DynamicConfigValue]:
-    looks: dict[str, object] = {"displayName": column.heading}
+def _cell_format(column: Column) -> list[dashboard.DynamicConfigValue]:
+    formats: dict[str, object] = {"displayName": column.heading}
     if column.unit:
-        looks["unit"] = column.unit
+        formats["unit"] = column.unit
     if column.mappings is not None:
-        looks["mappings"] = column.mappings
-        looks["custom.cellOptions"] = {"type": "color-text"}
+        formats["mappings"] = column.mappings
+        formats["custom.cellOptions"] = {"type": "color-text"}
     if column.links:
-        looks["links"] = [link._asdict() for link in column.links]
+        formats["links"] = [link._asdict() for link in column.links]
     if column.width:
-        looks["custom.width"] = column.width
-    return [dashboard.DynamicConfigValue(id_val=name, value=value) for name, value in looks.items()]
+        formats["custom.width"] = column.width
+    return [dashboard.DynamicConfigValue(id_val=name, value=value) for name, value in formats.items()]
 
 
 def _thresholds(base: str, steps: Iterable[tuple[float, str]]) -> build.ThresholdsConfig:

@@ -1,4 +1,4 @@
-"""The variables at the top of a board and the events on its graphs."""
+"""Variables of the dashboards and the annotations on their graphs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from exporter.exposition.catalogue import (
     FACTORS,
     STATUS_CHANGES,
 )
-from grafana.boards.promql import CHANGED_STATE, chosen, increase, of_exporter
-from grafana.boards.states import BAD, ODD, PLAIN
+from grafana.boards.promql import CHANGED_STATE, exporter_series, increase, selected
+from grafana.boards.states import BAD, PLAIN, WARN
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.cog.builder import Builder
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 SOURCE = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
-_START = of_exporter("process_start_time_seconds")
-_LOADED = chosen(CONFIG_RELOAD_TIMESTAMP)
-_SECONDS_TO_START = 30  # a configuration loaded so soon after the start is the first one, not a reload
+_START = exporter_series("process_start_time_seconds")
+_LOADED = selected(CONFIG_RELOAD_TIMESTAMP)
+_SECONDS_TO_START = 30  # a configuration loaded this soon after the start is the first one, not a reload
 
 
 def data_source() -> Variable:
-    """Return the choice of the Prometheus that is asked."""
+    """Return the variable that selects the Prometheus data source."""
     return build.DatasourceVariable("datasource").type("prometheus").label("Data source")
 
 
 def exporters() -> list[Variable]:
-    """Return the choices of job and instance."""
+    """Return the variables that select job and instance."""
     return [
         values("job", "Job", BUILD_INFO.name, "job", "Scrape jobs of the exporter."),
         values(
@@ -45,13 +45,13 @@ def exporters() -> list[Variable]:
             "Instance",
             f'{BUILD_INFO.name}{{job=~"$job"}}',
             "instance",
-            "Exporters: one a shard.",
+            "Exporters; with sharding, one per shard.",
         ),
     ]
 
 
 def accounts_and_services() -> list[Variable]:
-    """Return the choices of account and service."""
+    """Return the variables that select account and service."""
     before = 'job=~"$job", instance=~"$instance"'
     return [
         values(
@@ -59,7 +59,7 @@ def accounts_and_services() -> list[Variable]:
             "Account",
             f"{API_PAUSED.name}{{{before}}}",
             "account",
-            "Names of the accounts in the configuration.",
+            "Account names from the configuration.",
         ),
         values(
             "service",
@@ -72,25 +72,27 @@ def accounts_and_services() -> list[Variable]:
 
 
 def factors(*, one: bool = False) -> Variable:
-    """Return the choice of factors, or of the one factor that the board is about."""
+    """Return the variable that selects factors, or exactly one factor."""
     return values(
         "factor",
         "Factor",
         f'{FACTOR_INFO.name}{{job=~"$job", instance=~"$instance", account=~"$account", service_sid=~"$service"}}',
         "factor",
-        "Names of the factors in the watchlist.",
+        "Factor names from the watchlist.",
         one=one,
     )
 
 
 def row_limit() -> Variable:
-    """Return how many factors are shown one by one."""
+    """Return the variable that limits the factors shown individually."""
     numbers = ("20", "50", "100", "200", "500", "1000")
     default = "100"
     return (
         build.CustomVariable("rows")
         .label("Factors shown")
-        .description("At most so many in the timeline and the table: those with the worst state first.")
+        .description(
+            "Maximum number of factors in the timeline and the table; those with the worst status come first."
+        )
         .values(",".join(numbers))
         .options(
             [dashboard.VariableOption(text=number, value=number, selected=number == default) for number in numbers]
@@ -100,20 +102,20 @@ def row_limit() -> Variable:
 
 
 def filters() -> Variable:
-    """Return free filters, by the labels that the watchlist gives its factors."""
+    """Return the ad hoc filters on labels that the watchlist gives its factors."""
     return (
         build.AdHocVariable("filters")
         .label("Labels")
         .description(
-            "Any label of the factors, such as team. Panels that count by service or account hold no such label"
-            " and are empty while one is chosen."
+            "Filters on any factor label, such as team. Panels with totals per service or account don't have these"
+            " labels and are empty while a filter is set."
         )
         .datasource(SOURCE)
     )
 
 
 def values(name: str, label: str, series: str, of: str, description: str, *, one: bool = False) -> Variable:
-    """Return the choice among the values of a label."""
+    """Return a variable that selects among the values of a label."""
     query = f"label_values({series}, {of})"
     variable = (
         build.QueryVariable(name)
@@ -131,10 +133,10 @@ def values(name: str, label: str, series: str, of: str, description: str, *, one
 
 
 def changes_of_services() -> dict[str, Any]:
-    """Return the changes of status as the exporter counts them, by service."""
+    """Return the annotation for status changes, counted per service by the exporter."""
     changes = increase(STATUS_CHANGES, ("account", "service_sid", "from", "to"))
     return {
-        **_event("Status changes", ODD, f"{changes} > 0"),
+        **_event("Status changes", WARN, f"{changes} > 0"),
         "titleFormat": "{{from}} → {{to}}",
         "textFormat": "account {{account}}, service {{service_sid}}",
         "tagKeys": "account,from,to",
@@ -142,19 +144,19 @@ def changes_of_services() -> dict[str, Any]:
 
 
 def changes_of_factors() -> dict[str, Any]:
-    """Return the changes of status of the factors that are chosen, as far as two looks show one."""
+    """Return the annotation for status changes of the selected factors, as far as two samples differ."""
     return {
-        **_event("Status changes", ODD, CHANGED_STATE),
-        "titleFormat": "{{factor}}: its status changed",
+        **_event("Status changes", WARN, CHANGED_STATE),
+        "titleFormat": "{{factor}}: status changed",
         "textFormat": "account {{account}}, service {{service_sid}}",
         "tagKeys": "account,factor",
     }
 
 
 def events(changes: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the events: these changes of status, restarts, reloads and refused reloads.
+    """Return all annotations: these status changes, restarts, reloads and refused reloads.
 
-    Plain tables: the models know neither the texts of an annotation nor the time that its value may be.
+    Plain dictionaries, because the SDK's models lack the text formats and ``useValueForTime`` of annotations.
     """
     return [
         changes,
@@ -167,7 +169,7 @@ def events(changes: dict[str, Any]) -> list[dict[str, Any]]:
         },
         {
             **_event(
-                "Reloader",
+                "Reloads",
                 PLAIN,
                 f"({_LOADED} > on (job, instance) {_START} + {_SECONDS_TO_START}) * 1000 > $__from < $__to",
             ),
@@ -177,9 +179,9 @@ def events(changes: dict[str, Any]) -> list[dict[str, Any]]:
             "useValueForTime": "on",
         },
         {
-            **_event("Refused reloads", BAD, f"{chosen(CONFIG_RELOAD_SUCCESSFUL)} == 0"),
-            "titleFormat": "Configuration refused",
-            "textFormat": "{{job}} {{instance}} runs on with the one before; its log says why",
+            **_event("Refused reloads", BAD, f"{selected(CONFIG_RELOAD_SUCCESSFUL)} == 0"),
+            "titleFormat": "Configuration reload refused",
+            "textFormat": "{{job}} {{instance}} keeps the previous configuration; see its log",
             "tagKeys": "instance",
         },
     ]

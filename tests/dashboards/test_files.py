@@ -1,11 +1,9 @@
-"""The files are the generator's, and Grafana can take them: numbers, grid, links, variables, colours with words."""
+"""The dashboard files: generated, and valid for Grafana in ids, grid, links, variables and colours."""
 
 from __future__ import annotations
 
 import json
 import re
-import runpy
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +17,12 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from exporter.exposition.catalogue import QUEUE_LENGTH
 from exporter.polling.record import STATUSES
 from exporter.web.views import STATE_WORDS
+from grafana.boards import __main__ as generator
 from grafana.boards import board as assembly
+from grafana.boards.__main__ import BOARDS
 from grafana.boards.board import Board, Line, Section, render
 from grafana.boards.health import exporters_up
 from grafana.boards.promql import quantile
-from grafana.boards.shelf import BOARDS
 from grafana.boards.states import STATES
 from tests.support.dashboards.files import (
     FOLDER,
@@ -41,29 +40,28 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 UIDS = ("twilio-verify-exporter", "twilio-verify-factor", "twilio-verify-overview")
-MAKE = "run: python -m grafana.boards"
+GENERATE = "run: python -m grafana.boards"
 ROOT = Path(__file__).parents[2]
 every_board = pytest.mark.parametrize("uid", UIDS)
 
 
-def test_the_files_are_what_the_generator_writes() -> None:
+def test_the_files_are_up_to_date() -> None:
     assert {path.name: path.read_text(encoding="utf-8") for path in PATHS} == {
         item.file_name: render(item) for item in BOARDS
-    }, MAKE
+    }, GENERATE
 
 
-def test_the_generator_writes_them_where_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["boards", str(tmp_path / "new")])
-    runpy.run_module("grafana.boards", run_name="__main__")
+def test_the_generator_writes_to_a_given_folder(tmp_path: Path) -> None:
+    generator.main(tmp_path / "new")
     written = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "new").iterdir()}
     assert written == {path.name: path.read_text(encoding="utf-8") for path in PATHS}
 
 
-def test_the_generator_writes_the_same_twice() -> None:
+def test_the_output_is_deterministic() -> None:
     assert [render(item) for item in BOARDS] == [render(item) for item in BOARDS]
 
 
-def test_uids_are_the_ones_that_bookmarks_know() -> None:
+def test_uids_never_change() -> None:
     assert tuple(sorted(item["uid"] for item in boards())) == UIDS
     assert [path.stem for path in PATHS] == list(UIDS)
     assert all(re.fullmatch(r"[a-z0-9-]{1,40}", uid) for uid in UIDS)
@@ -71,7 +69,7 @@ def test_uids_are_the_ones_that_bookmarks_know() -> None:
 
 
 @every_board
-def test_grafana_10_to_13_take_it(uid: str) -> None:
+def test_grafana_10_to_13_can_load_it(uid: str) -> None:
     tree = board(uid)
     assert tree["id"] is None
     assert tree["schemaVersion"] <= 41
@@ -83,21 +81,21 @@ def test_grafana_10_to_13_take_it(uid: str) -> None:
 
 
 def through_the_models(tree: object) -> object:
-    """Return what is left of a board when Grafana's models have read and written it."""
+    """Return a dashboard after a round trip through Grafana's models."""
     register_default_plugins()
     return json.loads(JSONEncoder().encode(Dashboard.from_json(json.loads(json.dumps(tree)))))
 
 
 @every_board
-def test_the_models_of_grafana_know_all_that_is_in_it(uid: str) -> None:
+def test_grafanas_models_know_every_field(uid: str) -> None:
     tree = dict(board(uid))
-    # Texts and times of annotations, and a board without a number, are not in the models: see grafana.boards.
+    # The models lack annotation texts and times, and null ids: see grafana/boards/variables.py.
     assert tree.pop("annotations")["list"]
     assert tree.pop("id") is None
     assert lost(tree, through_the_models(tree)) == []
 
 
-def test_the_models_of_grafana_know_nothing_else() -> None:
+def test_unknown_fields_are_detected() -> None:
     tree = {key: value for key, value in json.loads(json.dumps(board(UIDS[0]))).items() if key != "annotations"}
     panel = next(item for item in tree["panels"] if item["type"] == "timeseries")
     panel["options"]["made_up"] = 1
@@ -110,7 +108,7 @@ def test_the_models_of_grafana_know_nothing_else() -> None:
 
 
 def lost(tree: object, known: object, place: str = "") -> list[str]:
-    """Return what is in a tree and did not come through."""
+    """Return the values of a tree that the other one lacks."""
     if isinstance(tree, dict) and isinstance(known, dict):
         return [line for key, value in tree.items() for line in lost(value, known.get(key), f"{place}.{key}")]
     if isinstance(tree, list) and isinstance(known, list) and len(tree) == len(known):
@@ -122,12 +120,12 @@ def lost(tree: object, known: object, place: str = "") -> list[str]:
     return [] if tree == known else [f"{place}: {tree!r} became {known!r}"]
 
 
-def test_what_is_lost_is_seen() -> None:
+def test_lost_values_are_reported() -> None:
     assert lost({"a": [{"b": 1, "c": 2}]}, {"a": [{"b": 1}]}) == [".a[0].c: 2 became None"]
 
 
 @every_board
-def test_panels_have_one_number_and_one_title_each(uid: str) -> None:
+def test_panel_ids_and_titles_are_unique(uid: str) -> None:
     tree = board(uid)
     assert [n for n, count in Counter(panel["id"] for panel in tree["panels"]).items() if count > 1] == []
     assert [t for t, count in Counter(panel["title"] for panel in tree["panels"]).items() if count > 1] == []
@@ -135,7 +133,7 @@ def test_panels_have_one_number_and_one_title_each(uid: str) -> None:
 
 
 @every_board
-def test_the_grid_is_full_and_nothing_lies_on_another(uid: str) -> None:
+def test_panels_fill_the_grid_without_overlap(uid: str) -> None:
     taken: Counter[tuple[int, int]] = Counter()
     for panel in board(uid)["panels"]:
         place = panel["gridPos"]
@@ -149,14 +147,14 @@ def test_the_grid_is_full_and_nothing_lies_on_another(uid: str) -> None:
     assert set(taken.values()) == {1}
 
 
-def test_a_line_that_does_not_divide_is_refused() -> None:
+def test_panels_must_divide_the_width() -> None:
     line = Line(4, (exporters_up(),) * 5)
-    with pytest.raises(ValueError, match=r"^new: 'Why\?': 24 columns don't divide by 5$"):
+    with pytest.raises(ValueError, match=r"^new: 'Why\?': 24 columns are not divisible by 5 panels$"):
         render(Board("new", "New", "", (), (Section("Why?", (line,)),)))
 
 
-def test_a_quantile_of_a_gauge_is_refused() -> None:
-    with pytest.raises(ValueError, match="queue_length is a gauge; quantiles are of histograms"):
+def test_quantiles_need_a_histogram() -> None:
+    with pytest.raises(ValueError, match="queue_length is a gauge; quantiles need a histogram"):
         quantile(0.5, QUEUE_LENGTH)
 
 
@@ -164,11 +162,11 @@ def test_a_quantile_of_a_gauge_is_refused() -> None:
 
 
 def links(tree: Mapping[str, Any]) -> list[str]:
-    """Return the addresses of all links of values."""
+    """Return the URLs of all data links."""
     return [text for text in strings(tree["panels"]) if text.startswith(("/", "http"))]
 
 
-def test_links_lead_to_a_board_and_to_variables_that_it_has() -> None:
+def test_links_lead_to_existing_dashboards_and_variables() -> None:
     found = [(tree["uid"], url) for tree in boards() for url in links(tree)]
     assert {uid for uid, _ in found} == {"twilio-verify-overview"}
     for _, url in found:
@@ -182,7 +180,7 @@ def test_links_lead_to_a_board_and_to_variables_that_it_has() -> None:
 
 
 @every_board
-def test_the_boards_lead_to_each_other(uid: str) -> None:
+def test_dashboards_link_to_each_other(uid: str) -> None:
     (link,) = board(uid)["links"]
     assert link["type"] == "dashboards"
     assert link["includeVars"]
@@ -191,7 +189,7 @@ def test_the_boards_lead_to_each_other(uid: str) -> None:
 
 
 @every_board
-def test_every_variable_is_there_and_is_used(uid: str) -> None:
+def test_variables_are_defined_and_used(uid: str) -> None:
     tree = board(uid)
     used = {
         found["braced"] or found["plain"] for text in strings(tree) for found in VARIABLE.finditer(text)
@@ -200,19 +198,19 @@ def test_every_variable_is_there_and_is_used(uid: str) -> None:
     assert used == set(variables(tree)) - {"filters"}
 
 
-def test_the_boards_have_the_variables_that_were_asked_for() -> None:
-    of_exporter = ["datasource", "job", "instance", "account", "service"]
+def test_each_dashboard_has_its_variables() -> None:
+    common = ["datasource", "job", "instance", "account", "service"]
     assert {tree["uid"]: list(variables(tree)) for tree in boards()} == {
-        "twilio-verify-exporter": of_exporter,
-        "twilio-verify-factor": [*of_exporter, "factor", "filters"],
-        "twilio-verify-overview": [*of_exporter, "factor", "rows", "filters"],
+        "twilio-verify-exporter": common,
+        "twilio-verify-factor": [*common, "factor", "filters"],
+        "twilio-verify-overview": [*common, "factor", "rows", "filters"],
     }
     assert variables(board("twilio-verify-factor"))["factor"]["multi"] is False
     assert variables(board("twilio-verify-overview"))["filters"]["type"] == "adhoc"
 
 
 @every_board
-def test_no_choice_of_one_installation_is_in_it(uid: str) -> None:
+def test_no_site_specific_selection_is_saved(uid: str) -> None:
     chosen = {
         name: item["current"]["value"]
         for name, item in variables(board(uid)).items()
@@ -222,9 +220,9 @@ def test_no_choice_of_one_installation_is_in_it(uid: str) -> None:
 
 
 @every_board
-def test_status_changes_restarts_and_reloads_are_marked(uid: str) -> None:
+def test_status_changes_restarts_and_reloads_are_annotated(uid: str) -> None:
     marked = {item["name"]: item for item in board(uid)["annotations"]["list"]}
-    assert set(marked) == {"Status changes", "Restarts", "Reloader", "Refused reloads"}
+    assert set(marked) == {"Status changes", "Restarts", "Reloads", "Refused reloads"}
     for item in marked.values():
         assert item["enable"]
         assert item["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
@@ -232,11 +230,11 @@ def test_status_changes_restarts_and_reloads_are_marked(uid: str) -> None:
         assert item["textFormat"]
 
 
-# Never by colour alone, and nobody's name
+# No meaning by colour alone, and no personal data
 
 
 def mappings(panel: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return a panel's mappings of values to words, those of its columns included."""
+    """Return the value mappings of a panel and of its columns."""
     config = panel["fieldConfig"]
     found = list(config["defaults"].get("mappings", []))
     for override in config["overrides"]:
@@ -257,7 +255,7 @@ def test_every_colour_comes_with_a_word_or_a_number() -> None:
                 assert panel["options"]["textMode"] in {"value", "value_and_name", "name"}, panel["title"]
 
 
-def test_a_word_has_one_colour_on_all_boards() -> None:
+def test_a_text_has_the_same_colour_everywhere() -> None:
     seen: dict[str, set[str]] = {}
     for tree in boards():
         for panel in panels(tree):
@@ -267,13 +265,13 @@ def test_a_word_has_one_colour_on_all_boards() -> None:
     assert {word: colours for word, colours in seen.items() if len(colours) > 1} == {}
 
 
-def test_the_words_of_a_state_are_those_of_the_status_page() -> None:
+def test_status_texts_are_those_of_the_status_page() -> None:
     assert {state.text for state in STATES} == {
         f"{STATE_WORDS[status].mark} {STATE_WORDS[status].text}" for status in STATUSES
     }
 
 
-def test_no_name_of_a_person_is_shown() -> None:
+def test_no_personal_data_is_shown() -> None:
     for tree in boards():
         for panel in panels(tree):
             if any("factor_info" in query["expr"] for query in panel["targets"]):
@@ -284,7 +282,7 @@ def test_no_name_of_a_person_is_shown() -> None:
         assert re.findall(r"friendly_name|notification_token|\{\{identity\}\}|by \([^)]*identity", shown) == []
 
 
-def test_the_tag_and_the_uids_are_constants_that_others_may_use() -> None:
+def test_tag_and_uids_are_public_constants() -> None:
     assert {assembly.OVERVIEW, assembly.FACTOR, assembly.EXPORTER} == set(UIDS)
     assert all(assembly.TAG in tree["tags"] for tree in boards())
     assert FOLDER.name == "dashboards"

@@ -1,31 +1,27 @@
-"""What the boards ask for is there: every metric, every label, every name in a legend."""
+"""Dashboard queries use existing metrics and labels, also in legends, annotations and columns."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import promql_parser
 import pytest
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 
 from exporter.exposition.catalogue import CATALOGUE, FACTOR_LABELS, INFO_LABELS
-from tests.support.dashboards.expressions import (
-    BY_PROMETHEUS,
-    answered_labels,
-    labels_of,
-    matchers,
-    nodes,
-    parsed,
-    selectors,
-)
-from tests.support.dashboards.files import boards, events, filled, targets, variables
+from tests.support.dashboards.files import boards, events, filled, parsed, targets, variables
+from tests.support.promql import OTHER_SERIES, labels_of, matchers, nodes, result_labels, selectors
 
-# Each series that the boards do without, and why.
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Metrics that no dashboard shows, and why.
 NOT_SHOWN = {
-    "twilio_verify_exporter_config_hash_info": "tells shards apart that run on different files: for `curl`",
-    "twilio_verify_exporter_entities": "the table of entities shows each of them",
-    "twilio_verify_exporter_shards": "for the alert on shards that are missing",
-    "twilio_verify_exporter_shard_info": "for the alert on shards that are missing",
+    "twilio_verify_exporter_config_hash_info": "compares the files of shards, with `curl`",
+    "twilio_verify_exporter_entities": "the table of entities lists them",
+    "twilio_verify_exporter_shards": "for the alert about missing shards",
+    "twilio_verify_exporter_shard_info": "for the alert about missing shards",
 }
 EXPRESSIONS = {
     **{str(target): target.expression for target in targets()},
@@ -41,52 +37,59 @@ EXPRESSIONS = {
 }
 
 
-def test_there_is_something_to_look_at() -> None:
+def test_metrics_and_labels_exist() -> None:
     assert len(EXPRESSIONS) > 100
+    assert [f"{place}: {what}" for place, text in EXPRESSIONS.items() for what in unknown_names(text)] == []
 
 
-@pytest.mark.parametrize("place", EXPRESSIONS)
-def test_every_metric_and_every_label_is_there(place: str) -> None:
-    tree = parsed(EXPRESSIONS[place])
-    for selector in selectors(tree):
-        assert set(matchers(selector)) <= labels_of(selector.name), selector.prettify()
-    answered_labels(tree)
+def unknown_names(expression: str) -> Iterator[str]:
+    """Yield the metrics and labels of a query that do not exist."""
+    tree = parsed(expression)
+    try:
+        for selector in selectors(tree):
+            yield from sorted(set(matchers(selector)) - labels_of(selector.name))
+        result_labels(tree)
+    except (KeyError, AssertionError) as error:
+        yield str(error)
 
 
-def test_a_metric_or_a_label_that_is_not_there_is_seen() -> None:
+def test_unknown_metrics_and_labels_are_detected() -> None:
+    assert list(unknown_names("sum(twilio_verify_factor_made_up)")) == ["'twilio_verify_factor_made_up'"]
+    assert list(unknown_names('sum(up{made_up="1"})')) == ["made_up"]
+    assert list(unknown_names("sum by (made_up) (up)")) == ["sum by (made_up) (up): no series has ['made_up']"]
     with pytest.raises(KeyError, match="twilio_verify_factor_made_up"):
-        answered_labels(parsed("sum(twilio_verify_factor_made_up)"))
+        result_labels(parsed("sum(twilio_verify_factor_made_up)"))
     with pytest.raises(KeyError, match="twilio_verify_api_request_duration_seconds"):
         labels_of("twilio_verify_api_request_duration_seconds")
     with pytest.raises(AssertionError, match=r"no series has \['factor'\]"):
-        answered_labels(parsed("sum by (factor) (twilio_verify_factors)"))
+        result_labels(parsed("sum by (factor) (twilio_verify_factors)"))
     with pytest.raises(AssertionError, match=r"not on both sides: \['factor'\]"):
-        answered_labels(parsed("twilio_verify_factor_up and on (factor) twilio_verify_factors"))
+        result_labels(parsed("twilio_verify_factor_up and on (factor) twilio_verify_factors"))
 
 
-def test_legends_name_labels_that_are_answered() -> None:
+def test_legends_use_existing_labels() -> None:
     for target in targets():
-        labels = answered_labels(parsed(target.expression))
+        labels = result_labels(parsed(target.expression))
         assert set(re.findall(r"\{\{(\w+)\}\}", target.query.get("legendFormat", ""))) <= labels, str(target)
 
 
-def test_events_name_labels_that_are_answered() -> None:
+def test_annotations_use_existing_labels() -> None:
     for item in boards():
         for event in events(item):
-            labels = answered_labels(parsed(event["expr"]))
+            labels = result_labels(parsed(event["expr"]))
             named = re.findall(r"\{\{(\w+)\}\}", event["titleFormat"] + event["textFormat"])
             assert set(named) | set(event["tagKeys"].split(",")) <= labels, event["name"]
 
 
-def test_tables_have_columns_of_labels_that_are_answered() -> None:
+def test_table_columns_are_existing_labels() -> None:
     for item in boards():
         for panel in item["panels"]:
             if panel["type"] != "table":
                 continue
-            queries = [answered_labels(parsed(query["expr"])) for query in panel["targets"]]
+            queries = [result_labels(parsed(query["expr"])) for query in panel["targets"]]
             letters = [query["refId"] for query in panel["targets"]]
             values = {f"Value #{letter}" for letter in letters} if len(letters) > 1 else {"Value"}
-            # The identity is there by choice only, and hidden; the alerts' own names are there always.
+            # The identity is optional, and hidden; __name__ is always present on alerts.
             known = values | set().union(*queries) | {"Time", "__name__"}
             organize = panel["transformations"][1]["options"]
             named = {*organize["excludeByName"], *organize["indexByName"]}
@@ -101,22 +104,22 @@ def test_tables_have_columns_of_labels_that_are_answered() -> None:
             assert [entry["displayName"] in headings for entry in panel["options"]["sortBy"]] == [True]
 
 
-def test_every_family_of_the_catalogue_is_on_a_board() -> None:
+def test_every_metric_is_on_a_dashboard() -> None:
     names = {selector.name for text in EXPRESSIONS.values() for selector in selectors(parsed(text))}
-    asked = {re.sub(r"_bucket$", "", name) for name in names}
-    assert {family.name for family in CATALOGUE} - asked == set(NOT_SHOWN)
+    shown_families = {re.sub(r"_bucket$", "", name) for name in names}
+    assert {family.name for family in CATALOGUE} - shown_families == set(NOT_SHOWN)
     assert all(NOT_SHOWN.values())
 
 
-def test_the_names_of_prometheus_client_are_its_own() -> None:
+def test_process_and_python_metrics_are_those_of_prometheus_client() -> None:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     shown = {sample.name for metric in registry.collect() for sample in metric.samples}
-    assert {name for name in BY_PROMETHEUS if name.startswith(("process_", "python_"))} <= shown
+    assert {name for name in OTHER_SERIES if name.startswith(("process_", "python_"))} <= shown
 
 
-def test_a_quantile_keeps_the_buckets() -> None:
+def test_quantiles_keep_the_buckets() -> None:
     quantiles = [
         node
         for target in targets()
@@ -128,36 +131,36 @@ def test_a_quantile_keeps_the_buckets() -> None:
         assert "le" in node.args[1].modifier.labels
 
 
-def test_the_greatest_are_chosen_once_and_not_at_each_point() -> None:
+def test_topk_is_evaluated_once_per_query() -> None:
     for target in targets():
         if "topk" in target.expression:
             once = target.query.get("instant") or "@ end()" in target.expression.partition("topk(")[2]
             assert once, str(target)
 
 
-def test_a_factor_is_shown_once_whichever_exporter_tells_of_it() -> None:
+def test_a_factor_is_shown_once_for_all_instances() -> None:
     per_factor = {family.name for family in CATALOGUE if family.labels[: len(FACTOR_LABELS)] == FACTOR_LABELS}
     for target in targets():
         for node in nodes(parsed(target.expression)):
             if isinstance(node, promql_parser.VectorSelector) and node.name in per_factor:
-                labels = answered_labels(parsed(target.expression))
+                labels = result_labels(parsed(target.expression))
                 assert "instance" not in labels or set(INFO_LABELS) <= labels, str(target)
 
 
-def test_parsing_sees_a_variable_that_is_not_there() -> None:
+def test_unknown_variables_are_detected() -> None:
     with pytest.raises(KeyError, match="made_up"):
         filled('up{job=~"$made_up"}')
 
 
-def test_what_happens_now_and_then_is_counted_once() -> None:
+def test_increases_are_drawn_as_bars_without_overlap() -> None:
     for target in targets():
         if "increase(" in target.expression:
-            # The window of a bar is longer than its step by one scrape: a wide step leaves little to count twice.
+            # The window of a bar is longer than its step by one scrape, so wide steps count little twice.
             assert target.panel["interval"] == "5m", str(target)
             assert target.panel["fieldConfig"]["defaults"]["custom"]["drawStyle"] == "bars", str(target)
 
 
-def test_what_reads_every_factor_is_asked_for_few_points() -> None:
+def test_queries_over_all_factors_have_few_points() -> None:
     for target in targets():
         of_all = "twilio_verify_factor_" in target.expression and "factor=~" in target.expression
         if of_all and not target.query.get("instant") and target.board.endswith("overview"):

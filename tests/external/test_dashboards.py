@@ -236,7 +236,7 @@ async def reloaded(exporter: Exporter) -> int:
 
 async def see_the_states(server: Prometheus) -> None:
     """See each factor's state in the word that the board has for it; a paused factor has none."""
-    (target,) = (item for item in targets(board("twilio-verify-factor")) if item.panel["title"] == "State")
+    (target,) = (item for item in targets(board("twilio-verify-factor")) if item.panel["title"] == "Status")
     (mapping,) = target.panel["fieldConfig"]["defaults"]["mappings"]
     found = {
         series["metric"]["factor"]: mapping["options"][series["value"][1]]["text"]
@@ -281,7 +281,8 @@ async def see_the_worst(server: Prometheus) -> None:
     for expression in (age, kind):
         (row,) = await asked(server, expression, instant=True)
         assert row["metric"]["factor"] in {"deleted", 'odd "name" \\ (日本)'}
-    (timeline,) = (item for item in targets() if item.panel["title"] == "States" and "overview" in item.board)
+    overview = targets(board("twilio-verify-overview"))
+    (timeline,) = (item for item in overview if item.panel["title"] == "Status over time")
 
     async def shown() -> set[str]:
         series = await asked(server, timeline.expression.replace("$rows", "2"))

@@ -6,7 +6,7 @@ import json
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import promql_parser
 import pytest
@@ -18,7 +18,10 @@ from grafana.rules import __main__ as generator
 from grafana.rules.model import PREFIX, Alert, Dashboard, Recording, Settings, Severity
 from grafana.rules.reference import filled
 from grafana.rules.render import RULES, WATCHDOG, files, groups
-from tests.support.rules.promql import FOREIGN, nodes, own_series, recorded_series, series
+from tests.support.promql import existing_series, nodes, series_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "grafana" / "rules"
@@ -109,37 +112,41 @@ def test_the_generator_writes_the_rules_of_a_site(tmp_path: Path, monkeypatch: p
     assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == files(site)
 
 
-@pytest.mark.parametrize("rule", RULE_LIST, ids=lambda rule: rule.name)
-def test_rules_read_existing_series(rule: Alert | Recording) -> None:
-    assert series(rule.expr) <= own_series() | recorded_series() | FOREIGN
+def parts(rules: Iterable[Alert | Recording]) -> Iterator[tuple[str, promql_parser.Expr]]:
+    """Yield every node of the rules' expressions with the name of its rule."""
+    return ((rule.name, node) for rule in rules for node in nodes(promql_parser.parse(rule.expr)))
 
 
-@pytest.mark.parametrize("rule", FACTOR_RULES, ids=lambda rule: rule.name)
-def test_rules_factor_families_match_on_whole_label_sets(rule: Alert | Recording) -> None:
-    for node in nodes(rule.expr):
+def test_rules_read_existing_series() -> None:
+    assert {rule.name: series_names(rule.expr) - existing_series() for rule in RULE_LIST} == {
+        rule.name: set() for rule in RULE_LIST
+    }
+
+
+def test_rules_of_factors_match_on_whole_label_sets() -> None:
+    for rule, node in parts(FACTOR_RULES):
         if isinstance(node, promql_parser.AggregateExpr):
-            assert str(node.op) == "max"
-            assert node.modifier is not None
-            assert node.modifier.type == promql_parser.AggModifierType.Without
-            assert tuple(node.modifier.labels) == Settings().dropped
-            assert not set(node.modifier.labels) & set(FACTOR_LABELS)
+            assert str(node.op) == "max", rule
+            assert node.modifier is not None, rule
+            assert node.modifier.type == promql_parser.AggModifierType.Without, rule
+            assert tuple(node.modifier.labels) == Settings().dropped, rule
+            assert not set(node.modifier.labels) & set(FACTOR_LABELS), rule
         if isinstance(node, promql_parser.BinaryExpr) and node.modifier is not None:
-            assert node.modifier.matching is None
-            assert not node.modifier.group_labels
+            assert node.modifier.matching is None, rule
+            assert not node.modifier.group_labels, rule
 
 
-@pytest.mark.parametrize("rule", RULE_LIST, ids=lambda rule: rule.name)
-def test_rules_read_little_history_of_single_factors(rule: Alert | Recording) -> None:
+def test_rules_read_little_history_of_single_factors() -> None:
     """Five minutes of the exporter's series, ten minutes of recorded ones."""
     factor_families = {family.name for family in CATALOGUE if family.labels[: len(FACTOR_LABELS)] == FACTOR_LABELS}
     assert all(name.startswith(FACTOR_PREFIX) for name in factor_families)
-    for node in nodes(rule.expr):
+    for rule, node in parts(RULE_LIST):
         if isinstance(node, promql_parser.MatrixSelector):
             name = node.vector_selector.name or ""
             if name in factor_families:
-                assert node.range == timedelta(minutes=5)
+                assert node.range == timedelta(minutes=5), rule
             if name.startswith("factor:"):
-                assert node.range == timedelta(minutes=10)
+                assert node.range == timedelta(minutes=10), rule
 
 
 def test_matchers_name_labels_that_the_series_have() -> None:
@@ -150,26 +157,26 @@ def test_matchers_name_labels_that_the_series_have() -> None:
         "status": {"verified", "not_found", "unknown"},
     }
     seen = set()
-    for rule in RULE_LIST:
-        for node in nodes(rule.expr):
-            if isinstance(node, promql_parser.VectorSelector) and node.name in labels:
-                for matcher in node.matchers.matchers:
-                    assert matcher.name in labels[node.name], rule.name
-                    if matcher.name in values:
-                        seen.add(matcher.name)
-                        assert set(matcher.value.split("|")) <= values[matcher.name], rule.name
+    for rule, node in parts(RULE_LIST):
+        if isinstance(node, promql_parser.VectorSelector) and node.name in labels:
+            for matcher in node.matchers.matchers:
+                assert matcher.name in labels[node.name], rule
+                if matcher.name in values:
+                    seen.add(matcher.name)
+                    assert set(matcher.value.split("|")) <= values[matcher.name], rule
     assert seen == set(values)
 
 
-@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
-def test_every_alert_has_its_labels_and_annotations(alert: Alert) -> None:
-    (rule,) = (rule for rule in parsed(files(Settings())[RULES]) if rule.get("alert") == alert.full_name)
-    assert rule["labels"] == {"severity": alert.severity}
-    assert alert.severity in {Severity.CRITICAL, Severity.WARNING}
-    assert set(rule["annotations"]) == {"summary", "description", "runbook_url", "dashboard_url"}
-    assert "{{" not in rule["annotations"]["summary"], "a summary stands for all alerts of a group"
-    assert "{{" in rule["annotations"]["description"]
-    assert alert.expr.count("(") == alert.expr.count(")")
+def test_every_alert_has_its_labels_and_annotations() -> None:
+    rules = {rule["alert"]: rule for rule in parsed(files(Settings())[RULES]) if "alert" in rule}
+    assert set(rules) == {alert.full_name for alert in ALERTS}
+    for alert in ALERTS:
+        rule = rules[alert.full_name]
+        assert rule["labels"] == {"severity": alert.severity}, alert.name
+        assert alert.severity in {Severity.CRITICAL, Severity.WARNING}, alert.name
+        assert set(rule["annotations"]) == {"summary", "description", "runbook_url", "dashboard_url"}, alert.name
+        assert "{{" not in rule["annotations"]["summary"], f"{alert.name}: a summary stands for a group of alerts"
+        assert "{{" in rule["annotations"]["description"], alert.name
 
 
 def test_alerts_link_to_existing_dashboards() -> None:

@@ -18,7 +18,7 @@ from exporter.cli import main as command_line
 from exporter.exposition.catalogue import CATALOGUE
 from grafana.rules.model import Settings
 from grafana.rules.render import files
-from tests.support.rules.promql import FOREIGN, nodes, own_series, recorded_series, series
+from tests.support.promql import existing_series, nodes, series_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ ALERTS = {
     if "alert" in rule
 }
 HEADINGS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Silencing"]
-SERIES = own_series() | recorded_series() | FOREIGN
+SERIES = existing_series()
 # The catalogue's labels, those of targets, and those of alerts.
 LABELS = {label for family in CATALOGUE for label in family.labels} | {
     *("job", "instance", "pod", "alertname", "alertstate", "le")
@@ -93,11 +93,11 @@ def test_queries_read_existing_series_and_labels() -> None:
 
 def unknown_names(query: str) -> Iterator[str]:
     """Yield the series and labels of a query that do not exist."""
-    names = series(query)
+    names = series_names(query)
     if not names:
         yield f"no series in {query}"
     yield from sorted(names - SERIES)
-    for node in nodes(query):
+    for node in nodes(promql_parser.parse(query)):
         if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
             yield from sorted(set(node.modifier.labels) - LABELS)
         if isinstance(node, promql_parser.VectorSelector):

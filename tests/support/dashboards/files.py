@@ -1,4 +1,4 @@
-"""The boards as they are shipped, taken apart; and what Grafana does to a query before it asks."""
+"""Reading the dashboard files, and filling in Grafana's variables in their queries."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import promql_parser
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -16,7 +18,7 @@ FOLDER = Path(__file__).parents[3] / "grafana" / "dashboards"
 PATHS = tuple(sorted(FOLDER.glob("*.json")))
 VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?:\.[\w.]+)?(?::\w+)?\}|(?P<plain>\w+))")
 
-# What Grafana knows by itself.
+# Grafana's built-in variables.
 GLOBALS = {"__rate_interval": "5m", "__interval": "1m", "__range": "1h", "__from": "1", "__to": "2"}
 
 
@@ -42,23 +44,23 @@ class Target:
 
 @cache
 def boards() -> tuple[Mapping[str, Any], ...]:
-    """Return all boards."""
+    """Return all dashboards."""
     return tuple(json.loads(path.read_text(encoding="utf-8")) for path in PATHS)
 
 
 def board(uid: str) -> Mapping[str, Any]:
-    """Return a board."""
+    """Return a dashboard by its uid."""
     (found,) = (item for item in boards() if item["uid"] == uid)
     return found
 
 
 def panels(of: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return a board's panels, rows apart."""
+    """Return the panels of a dashboard, without rows."""
     return [panel for panel in of["panels"] if panel["type"] != "row"]
 
 
 def targets(of: Mapping[str, Any] | None = None) -> Iterator[Target]:
-    """Yield the queries of all panels, or of one board's."""
+    """Yield the queries of all panels, or of one dashboard."""
     for item in boards() if of is None else (of,):
         for panel in panels(item):
             for query in panel["targets"]:
@@ -66,24 +68,29 @@ def targets(of: Mapping[str, Any] | None = None) -> Iterator[Target]:
 
 
 def variables(of: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return a board's variables by name."""
+    """Return the variables of a dashboard by name."""
     return {item["name"]: item for item in of["templating"]["list"]}
 
 
 def events(of: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return a board's events."""
+    """Return the annotations of a dashboard."""
     return list(of["annotations"]["list"])
 
 
 def filled(text: str, values: Mapping[str, str] | None = None) -> str:
-    """Return a query as it is asked with every choice at All; KeyError for a variable that isn't there."""
+    """Return a query with its variables filled in, every selection at All; KeyError for an unknown variable."""
     known = GLOBALS | {"rows": "100"} | dict.fromkeys(("job", "instance", "account", "service", "factor"), ".+")
     known |= dict(values or {})
     return VARIABLE.sub(lambda found: known[found["braced"] or found["plain"]], text)
 
 
+def parsed(expression: str) -> Any:
+    """Parse an expression with its variables filled in; ValueError if it can't be parsed."""
+    return promql_parser.parse(filled(expression))
+
+
 def strings(tree: object) -> Iterator[str]:
-    """Yield every string in a tree of JSON, keys included."""
+    """Yield every string in a JSON tree, including keys."""
     match tree:
         case str():
             yield tree

@@ -1,6 +1,6 @@
-"""The rules of Grafana's dashboard linter (grafana/dashboard-linter, docs/index.md), for boards of Prometheus.
+"""The rules of Grafana's dashboard linter (grafana/dashboard-linter, docs/index.md) for Prometheus dashboards.
 
-Each rule yields its complaints about a board as (panel or variable, what is wrong). The names are the linter's own.
+Each rule yields its complaints about a dashboard as (panel or variable, message). Rule names are the linter's.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import promql_parser
 
-from tests.support.dashboards.expressions import matchers, nodes, parsed, selectors
-from tests.support.dashboards.files import filled, panels, targets, variables
+from tests.support.dashboards.files import filled, panels, parsed, targets, variables
+from tests.support.promql import matchers, nodes, selectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Rule = Callable[[Board], Complaints]
 
 SOURCES = {"$datasource", "${datasource}"}
-MATTERS = {"stat", "singlestat", "graph", "table", "timeseries", "gauge"}
+PANELS_WITH_UNITS = {"stat", "singlestat", "graph", "table", "timeseries", "gauge"}
 # The units of grafana-data's valueFormats that are used here; the linter has the whole list.
 UNITS = {
     "none",
@@ -40,25 +40,25 @@ _LABEL_VALUES = re.compile(r"label_values\((?P<series>.+), *(?P<label>\w+)\)")
 def template_datasource(board: Board) -> Complaints:
     found = [item for item in variables(board).values() if item["type"] == "datasource"]
     if [item["name"] for item in found] != ["datasource"]:
-        yield "datasource", "there must be one variable of a data source, of this name"
+        yield "datasource", "there must be exactly one data source variable with this name"
     for item in found:
         if item.get("label") != "Data source":
-            yield item["name"], "its label must be: Data source"
+            yield item["name"], "its label must be Data source"
         if item.get("query") != "prometheus":
-            yield item["name"], "it must choose among Prometheus servers"
+            yield item["name"], "it must select Prometheus data sources"
 
 
 def _choice(board: Board, name: str) -> Complaints:
     item = variables(board).get(name)
     if item is None:
-        yield name, "is not there"
+        yield name, "is missing"
         return
     wanted = {"type": "query", "label": name.capitalize(), "multi": True, "allValue": ".+"}
     for key, value in wanted.items():
         if item.get(key) != value:
             yield name, f"{key} must be {value}"
     if item.get("datasource", {}).get("uid") not in SOURCES:
-        yield name, "it must use the variable of the data source"
+        yield name, "must use the data source variable"
 
 
 def template_job(board: Board) -> Complaints:
@@ -75,7 +75,7 @@ def template_label_promql(board: Board) -> Complaints:
             continue
         found = _LABEL_VALUES.fullmatch(item["query"]["query"])
         if found is None:
-            yield name, "is no label_values(series, label)"
+            yield name, "is not label_values(series, label)"
             continue
         try:
             promql_parser.parse(filled(found["series"]))
@@ -86,14 +86,14 @@ def template_label_promql(board: Board) -> Complaints:
 def template_on_time_change_reload(board: Board) -> Complaints:
     for name, item in variables(board).items():
         if item["type"] == "query" and item.get("refresh") != 2:
-            yield name, "must be loaded anew when the time changes (refresh 2)"
+            yield name, "must refresh on time range change (refresh 2)"
 
 
 def panel_datasource(board: Board) -> Complaints:
     for panel in panels(board):
         for place in (panel, *panel.get("targets", [])):
             if place.get("datasource", {}).get("uid") not in SOURCES:
-                yield panel["title"], "must use the variable of the data source"
+                yield panel["title"], "must use the data source variable"
 
 
 def panel_title_description(board: Board) -> Complaints:
@@ -109,14 +109,14 @@ def panel_units(board: Board) -> Complaints:
         config = panel["fieldConfig"]
         rules = [rule for override in config["overrides"] for rule in override["properties"]]
         units = [config["defaults"].get("unit"), *(rule["value"] for rule in rules if rule["id"] == "unit")]
-        if panel["type"] in MATTERS and not set(units) <= UNITS:
-            yield panel["title"], f"units that Grafana doesn't know: {units}"
+        if panel["type"] in PANELS_WITH_UNITS and not set(units) <= UNITS:
+            yield panel["title"], f"units unknown to Grafana: {units}"
 
 
 def panel_no_targets(board: Board) -> Complaints:
     for panel in panels(board):
         if not panel.get("targets"):
-            yield panel["title"], "asks nothing"
+            yield panel["title"], "has no queries"
 
 
 def target_promql(board: Board) -> Complaints:
@@ -129,24 +129,24 @@ def target_promql(board: Board) -> Complaints:
 
 def target_rate_interval(board: Board) -> Complaints:
     for target in targets(board):
-        asked = re.findall(r"\b(?:rate|irate|increase)\((?:[^()]|\([^()]*\))*\[([^\]]*)\]\)", target.expression)
+        windows = re.findall(r"\b(?:rate|irate|increase)\((?:[^()]|\([^()]*\))*\[([^\]]*)\]\)", target.expression)
         calls = [
             node
             for node in nodes(parsed(target.expression))
             if isinstance(node, promql_parser.Call) and node.func.name in {"rate", "irate", "increase"}
         ]
-        if len(asked) != len(calls) or any(window != "$__rate_interval" for window in asked):
-            yield target.panel["title"], f"rates are over $__rate_interval, not {asked}"
+        if len(windows) != len(calls) or any(window != "$__rate_interval" for window in windows):
+            yield target.panel["title"], f"rates must use $__rate_interval, not {windows}"
 
 
 def _matcher(board: Board, label: str) -> Complaints:
     wanted = ("MatchOp.Re", f"${label}")
     for target in targets(board):
-        # The variables of these stay as they are: nothing in them keeps the rest from being parsed.
+        # This variable stays unfilled, so that the matcher can be recognised.
         tree = promql_parser.parse(filled(target.expression, {label: f"${label}"}))
         for selector in selectors(tree):
             if wanted not in matchers(selector).get(label, []):
-                yield target.panel["title"], f'{selector.name} is not narrowed by {label}=~"${label}"'
+                yield target.panel["title"], f'{selector.name} does not filter by {label}=~"${label}"'
 
 
 def target_job(board: Board) -> Complaints:
@@ -163,12 +163,12 @@ def target_counter_agg(board: Board) -> Complaints:
         names = [name for name in names if name.endswith("_total")]
         under_rate = re.findall(r"\b(?:rate|irate|increase)\((\w+_total)\{", target.expression)
         if sorted(names) != sorted(under_rate):
-            yield target.panel["title"], "a counter counts since a restart: take its rate or increase"
+            yield target.panel["title"], "counters need rate, irate or increase"
 
 
 def uneditable_dashboard(board: Board) -> Complaints:
     if board.get("editable") is not False:
-        yield board["uid"], "it must not be editable"
+        yield board["uid"], "must not be editable"
 
 
 def _loki(board: Board) -> Complaints:
@@ -177,7 +177,7 @@ def _loki(board: Board) -> Complaints:
             if place.get("datasource", {}).get("type") != "prometheus":
                 yield (
                     panel["title"],
-                    "asks something other than Prometheus: the rules for its language are not here",
+                    "uses a data source other than Prometheus, whose rules are not implemented",
                 )
 
 

@@ -1,4 +1,4 @@
-"""What is in an expression of PromQL: its selectors, its calls, and the labels of what it answers."""
+"""Reading PromQL expressions: their selectors, the series they read, and the labels of their results."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING, Any
 import promql_parser
 
 from exporter.exposition.catalogue import CATALOGUE, MetricType
-from tests.support.dashboards.files import filled
+from grafana.rules.model import Settings
+from grafana.rules.render import groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TARGET_LABELS = frozenset({"job", "instance"})
 FAMILIES = {family.name: family for family in CATALOGUE}
-BY_PROMETHEUS = {
+HISTOGRAM_LABELS = {"_bucket": frozenset({"le"}), "_count": frozenset[str](), "_sum": frozenset[str]()}
+# Series of Prometheus and of the client library, with their labels.
+OTHER_SERIES = {
     "up": frozenset[str](),
     "scrape_duration_seconds": frozenset[str](),
     "scrape_samples_scraped": frozenset[str](),
     "ALERTS": frozenset({"alertname", "alertstate", "severity", "account", "service_sid", "factor"}),
+    "prometheus_notifications_alertmanagers_discovered": frozenset[str](),
     "process_start_time_seconds": frozenset[str](),
     "process_resident_memory_bytes": frozenset[str](),
     "process_cpu_seconds_total": frozenset[str](),
@@ -29,13 +33,8 @@ BY_PROMETHEUS = {
 _SET_OPERATORS = {"and", "or", "unless"}
 
 
-def parsed(expression: str) -> Any:
-    """Return the tree of an expression, its variables filled; ValueError where it can't be parsed."""
-    return promql_parser.parse(filled(expression))
-
-
 def nodes(tree: Any) -> Iterator[Any]:
-    """Yield a tree's nodes, the outer ones first."""
+    """Yield the nodes of a parsed expression, outer ones first."""
     yield tree
     for name in ("expr", "lhs", "rhs", "param", "vector_selector"):
         below = getattr(tree, name, None)
@@ -46,56 +45,78 @@ def nodes(tree: Any) -> Iterator[Any]:
 
 
 def selectors(tree: Any) -> Iterator[Any]:
-    """Yield the selectors of series."""
+    """Yield the vector selectors of a parsed expression."""
     return (node for node in nodes(tree) if isinstance(node, promql_parser.VectorSelector))
 
 
+def series_names(expression: str) -> set[str]:
+    """Return the names of the series that an expression reads."""
+    return {selector.name or "" for selector in selectors(promql_parser.parse(expression))}
+
+
 def matchers(selector: Any) -> dict[str, list[tuple[str, str]]]:
-    """Return what a selector asks of each label: operators and values."""
+    """Return the matchers of a selector by label: operators and values."""
     found: dict[str, list[tuple[str, str]]] = {}
     for matcher in selector.matchers.matchers:
         found.setdefault(matcher.name, []).append((str(matcher.op), matcher.value))
     return found
 
 
-def labels_of(name: str) -> frozenset[str]:
-    """Return the labels that a series of this name has, those that a user adds apart; KeyError for an unknown one.
+def exporter_series() -> set[str]:
+    """Return the names of all series that the exporter exposes."""
+    plain = {family.name for family in CATALOGUE if family.kind is not MetricType.HISTOGRAM}
+    histograms = [family.name for family in CATALOGUE if family.kind is MetricType.HISTOGRAM]
+    return plain | {name + suffix for name in histograms for suffix in HISTOGRAM_LABELS}
 
-    The parts of a histogram are known, the histogram itself is no series.
+
+def recorded_series() -> set[str]:
+    """Return the names of all series that the recording rules record."""
+    return {rule.record for group in groups(Settings()) for rule in group.recordings}
+
+
+def existing_series() -> set[str]:
+    """Return the names of all series that an expression may read."""
+    return exporter_series() | recorded_series() | OTHER_SERIES.keys()
+
+
+def labels_of(name: str) -> frozenset[str]:
+    """Return the labels of a series, without labels that a user adds; KeyError for an unknown series.
+
+    The components of a histogram are series, the histogram itself is not.
     """
     family = FAMILIES.get(name)
     if family is not None and family.kind is not MetricType.HISTOGRAM:
         return frozenset(family.labels) | TARGET_LABELS
-    for suffix, more in (("_bucket", {"le"}), ("_sum", set[str]()), ("_count", set[str]())):
+    for suffix, more in HISTOGRAM_LABELS.items():
         family = FAMILIES.get(name.removesuffix(suffix))
         if family is not None and name.endswith(suffix) and family.kind is MetricType.HISTOGRAM:
             return frozenset(family.labels) | TARGET_LABELS | more
-    return BY_PROMETHEUS[name] | TARGET_LABELS
+    return OTHER_SERIES[name] | TARGET_LABELS
 
 
-def answered_labels(tree: Any) -> frozenset[str]:
-    """Return the labels of the series that an expression answers, those that a user adds apart."""
+def result_labels(tree: Any) -> frozenset[str]:
+    """Return the labels of the series that a parsed expression returns, without labels that a user adds."""
     match type(tree).__name__:
         case "VectorSelector":
             return labels_of(tree.name)
         case "MatrixSelector":
-            return answered_labels(tree.vector_selector)
+            return result_labels(tree.vector_selector)
         case "AggregateExpr":
             return _aggregated(tree)
         case "Call":
-            found = frozenset[str]().union(*(answered_labels(argument) for argument in tree.args))
+            found = frozenset[str]().union(*(result_labels(argument) for argument in tree.args))
             return found - {"le"} if tree.func.name == "histogram_quantile" else found
         case "BinaryExpr":
             return _combined(tree)
         case "ParenExpr" | "SubqueryExpr" | "UnaryExpr":
-            return answered_labels(tree.expr)
+            return result_labels(tree.expr)
         case "NumberLiteral":
             return frozenset()
-    raise AssertionError(f"what labels has a {type(tree).__name__}?")
+    raise AssertionError(f"labels of a {type(tree).__name__} are not implemented")
 
 
 def _aggregated(tree: Any) -> frozenset[str]:
-    below = answered_labels(tree.expr)
+    below = result_labels(tree.expr)
     if str(tree.op) in {"topk", "bottomk"}:
         return below
     kept = frozenset(tree.modifier.labels) if tree.modifier is not None else frozenset[str]()
@@ -104,7 +125,7 @@ def _aggregated(tree: Any) -> frozenset[str]:
 
 
 def _combined(tree: Any) -> frozenset[str]:
-    left, right = answered_labels(tree.lhs), answered_labels(tree.rhs)
+    left, right = result_labels(tree.lhs), result_labels(tree.rhs)
     matching = tree.modifier.matching if tree.modifier is not None else None
     if matching is not None:
         on = frozenset(matching.labels)
