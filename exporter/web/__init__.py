@@ -1,1 +1,16 @@
-"""What the exporter serves: metrics, status, health."""
+"""What the exporter serves over HTTP: metrics, pages, API, probes, health; ``server`` is the web server itself.
+
+Where to change what:
+
+- a page's text: templates/ (shared texts: templates/macros.html; script: static/page.js)
+- a status word or its meaning, the hint for an account: views.py
+- which factors a page lists, sort orders, query parameters of a page: selection.py
+- an API field: its value in views.py, its meaning in openapi.py; then run
+  `python -m tools.reference.api > docs/api.md`
+- an API path: api.py and openapi.py; how parameters are read and refused: parameters.py
+- a PromQL query on a factor's page: promql.py; its plot: plot.py; its fetches: history.py
+- ``/metrics`` and the list of all paths: routes.py; which format a scrape gets: negotiation.py
+- ``/probe``: probe.py; ``/config``: running_config.py; ``/-/reload``, ``/-/log-level``: lifecycle.py;
+  ``/-/healthy``, ``/-/ready``: health.py
+- what these see of the daemon: exporter_view.py
+"""

@@ -1,4 +1,4 @@
-"""``/api/v1``: factors and accounts as JSON, and the description of all of it."""
+"""``/api/v1``: factors and accounts as JSON, and the OpenAPI description."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ MOST_FACTORS = 1000
 ACCOUNT = account_name("Only factors of this account.")
 SERVICE_SID = service_sid("Only factors of this service.")
 STATUS = choice("status", "Only factors with this status.", STATUSES)
-NAME = text("name", "Only factors whose name contains this, upper and lower case alike.", longest=LONGEST_NAME)
+NAME = text("name", "Only factors whose name contains this text, ignoring case.", longest=LONGEST_NAME)
 LIMIT = whole_number(
     "limit",
-    f"How many factors are answered; more than {MOST_FACTORS} count as {MOST_FACTORS}.",
+    f"How many factors to return, {MOST_FACTORS} at most: a larger value is taken as {MOST_FACTORS}.",
     default=MOST_FACTORS,
     least=1,
 )
-OFFSET = whole_number("offset", "How many factors are passed over first.", default=0, least=0)
+OFFSET = whole_number("offset", "How many factors to skip.", default=0, least=0)
 FACTORS_PARAMETERS = (ACCOUNT, SERVICE_SID, STATUS, NAME, LIMIT, OFFSET)
 
 
@@ -51,42 +51,42 @@ class Api:
         router.add_get("/api/v1/openapi.json", self.openapi)
 
     async def factors(self, request: web.Request) -> web.Response:
-        """Answer with the factors that were asked for, what is wrong first."""
+        """Return one page of the matching factors, problems first."""
         query = read_query(request, FACTORS_PARAMETERS)
         self._exporter.withdraw_stale()
-        found = await find(self._exporter.ledger, (_filter(query),), urgency)
+        found = await find(self._exporter.ledger, (_matches(query),), urgency)
         records = await found.part(query["offset"], min(query["limit"], MOST_FACTORS))
         return web.json_response({"total": found.matched, "factors": [*map(self._shown, records)]})
 
     async def factor(self, request: web.Request) -> web.Response:
-        """Answer with one factor."""
+        """Return one factor."""
         read_query(request, ())
         place = request.match_info
         self._exporter.withdraw_stale()
         found = self._exporter.names.find(place["factor"], place["account"], canonical_sid(place["service_sid"]))
         if not found:
-            return web.Response(status=404, text="no such factor is watched; /api/v1/factors lists them\n")
+            return web.Response(status=404, text="no such factor is watched; see /api/v1/factors\n")
         return web.json_response(self._shown(found[0]))
 
     def _shown(self, record: FactorRecord) -> dict[str, Any]:
         return view(record, self._exporter.history.last_request_id(record.watched.key)).as_json()
 
     async def accounts(self, request: web.Request) -> web.Response:
-        """Answer with the accounts: what each may spend, spends, and is held by."""
+        """Return every account: its budget, its use, and its pause."""
         read_query(request, ())
         return web.json_response({"accounts": [account.as_json() for account in self._exporter.account_views()]})
 
     async def openapi(self, request: web.Request) -> web.Response:
-        """Answer with the description of every path but the pages."""
+        """Return the OpenAPI description of every path except the pages."""
         read_query(request, ())
         return web.Response(text=self._description, content_type="application/json")
 
 
-def _filter(query: dict[str, Any]) -> Callable[[FactorRecord], bool]:
+def _matches(query: dict[str, Any]) -> Callable[[FactorRecord], bool]:
     account, service, status, name = (query[key] for key in ("account", "service_sid", "status", "name"))
     name = name and name.casefold()
 
-    def fits(record: FactorRecord) -> bool:
+    def matches(record: FactorRecord) -> bool:
         key = record.watched.key
         return (
             account in (None, key.account)
@@ -95,4 +95,4 @@ def _filter(query: dict[str, Any]) -> Callable[[FactorRecord], bool]:
             and (name is None or name in record.watched.name.casefold())
         )
 
-    return fits
+    return matches

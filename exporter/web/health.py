@@ -1,4 +1,7 @@
-"""The paths that probes ask: open to all, and the only ones on ``web.health_listen_address``."""
+"""``/-/healthy`` and ``/-/ready``: never authenticated, and the only paths on ``web.health_listen_address``.
+
+Apart from routes.py because the second web server serves these paths and no other.
+"""
 
 from __future__ import annotations
 
@@ -29,27 +32,27 @@ class Health:
             router.add_get(path, handler)
 
     async def healthy(self, _request: web.Request) -> web.Response:
-        """Answer 200 while the scheduler ticks."""
+        """Return 200 while the scheduler runs."""
         if self._exporter.healthy():
             return web.Response(text="healthy\n")
-        return web.Response(status=503, text="not healthy: the scheduler has not ticked for 15 s\n")
+        return web.Response(status=503, text="not healthy: the scheduler has not run for 15 s\n")
 
     async def ready(self, _request: web.Request) -> web.Response:
-        """Answer 200 once each factor was looked at."""
+        """Return 200 once the first fetch of every factor has ended."""
         if self._exporter.ready():
             return web.Response(text="ready\n")
-        why = "stopping" if self._exporter.draining else "first looks are under way"
+        why = "stopping" if self._exporter.draining else "first fetches are in progress"
         return web.Response(status=503, text=f"not ready: {why}\n")
 
 
 def health_application(exporter: ExporterView) -> web.Application:
-    """Return an application that has these paths and no other."""
+    """Return an application with these paths only."""
     application = web.Application()
     Health(exporter).add_to(application.router)
-    application.on_response_prepare.append(name_server)
+    application.on_response_prepare.append(set_own_headers)
     return application
 
 
-async def name_server(_request: web.Request, response: web.StreamResponse) -> None:
-    """Put on a response what all of them carry."""
+async def set_own_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    """Set the headers that every response has."""
     response.headers.update(OWN_HEADERS)

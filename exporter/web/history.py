@@ -1,7 +1,7 @@
-"""The last fetches of each factor, packed: what the pages tell beyond what is known now. In memory alone.
+"""The last fetches of each factor, packed, for the pages; kept in memory only.
 
-Of each factor the last few fetches are kept, and beyond them the last few failures: a failure outlives the
-successes that come after it. An entry is some 34 bytes, and some 70 for a failure with its detail.
+The last few fetches of each factor are kept, and the last few failures even if they are older: a failure outlives
+the successes after it. An entry takes about 34 bytes, about 70 for a failure with its detail.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _LONGEST_ENTRY_BYTES = 255
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """One fetch as it is remembered; ``detail`` is empty for an answer.
+    """One fetch in the history; ``detail`` is empty for a definite answer.
 
-    ``ended_seconds`` is wall time since the epoch, ``code`` is ``None`` where no HTTP status arrived.
+    ``ended_seconds`` is wall time since the epoch, ``code`` is ``None`` if no HTTP status was received.
     """
 
     ended_seconds: float
@@ -59,19 +59,19 @@ class Fetch:
 
     @property
     def failed(self) -> bool:
-        """Whether it brought no definite answer."""
+        """Whether it ended without a definite answer."""
         return isinstance(self.result, Reason)
 
 
 class Fetches(NamedTuple):
-    """What is remembered of a factor, newest first: its last fetches, and the failures before them."""
+    """The history of a factor, newest first: its last fetches, and the failures before them."""
 
     recent: list[Fetch]
     older_failures: list[Fetch]
 
 
 class History:
-    """Remembers the last fetches of every factor, since ``since_seconds`` (wall time)."""
+    """Keeps the last fetches of every factor, since ``since_seconds`` (wall time)."""
 
     def __init__(self, since_seconds: float) -> None:
         self.since_seconds = since_seconds
@@ -79,19 +79,19 @@ class History:
 
     @property
     def depth(self) -> Depth:
-        """How much of a factor is kept now; what was kept before is cut at the factor's next fetch."""
+        """How much is kept per factor now; a longer history is cut at the factor's next fetch."""
         return FULL if len(self._packed) <= FULL_FACTORS else SHORT
 
     def add(self, key: FactorKey, outcome: Outcome, ended_seconds: float) -> None:
-        """Remember a fetch."""
+        """Add a fetch."""
         self._packed[key] = _cut(self._packed.get(key, b"") + _pack(outcome, ended_seconds), self.depth)
 
     def forget(self, key: FactorKey) -> None:
-        """Drop what is remembered of a factor."""
+        """Drop the history of a factor."""
         self._packed.pop(key, None)
 
     def of(self, key: FactorKey) -> Fetches:
-        """Return what is remembered of a factor."""
+        """Return the history of a factor."""
         fetches = [_unpack(entry) for entry in _entries(self._packed.get(key, b""))][::-1]
         depth = self.depth
         recent = fetches[: depth.fetches]
@@ -99,12 +99,12 @@ class History:
         return Fetches(recent, older[: max(0, depth.failures - sum(fetch.failed for fetch in recent))])
 
     def last_request_id(self, key: FactorKey) -> str:
-        """Return the request id of a factor's last fetch, empty where there is none."""
+        """Return the request ID of a factor's last fetch, empty if there is none."""
         fetches = self.of(key).recent
         return fetches[0].request_id if fetches else ""
 
     def last_failure(self, key: FactorKey) -> Fetch | None:
-        """Return the latest failure of a factor that is remembered."""
+        """Return the latest failure in the history of a factor."""
         failures = [entry for entry in _entries(self._packed.get(key, b"")) if entry[_RESULT_AT] >= _FIRST_FAILURE]
         return _unpack(failures[-1]) if failures else None
 
@@ -158,19 +158,19 @@ def _entries(packed: bytes) -> Iterator[bytes]:
 
 
 def _cut(packed: bytes, depth: Depth) -> bytes:
-    """Return a history without what is beyond its depth."""
+    """Return a history without the entries beyond its depth."""
     entries = list(_entries(packed))
     oldest = len(entries) - depth.fetches
     if oldest <= 0:
         return packed
     recent = entries[oldest:]
     older = [entry for entry in entries[:oldest] if entry[_RESULT_AT] >= _FIRST_FAILURE]
-    places = max(0, depth.failures - sum(entry[_RESULT_AT] >= _FIRST_FAILURE for entry in recent))
-    return b"".join([*older[max(0, len(older) - places) :], *recent])
+    remaining = max(0, depth.failures - sum(entry[_RESULT_AT] >= _FIRST_FAILURE for entry in recent))
+    return b"".join([*older[max(0, len(older) - remaining) :], *recent])
 
 
 def _shortened(text: bytes, limit: int) -> bytes:
-    """Return the beginning of an encoded text, in whole characters and with a mark where it was cut."""
+    """Return the beginning of an encoded text: whole characters, and an ellipsis where it was cut."""
     if len(text) <= limit:
         return text
     mark = "…".encode()

@@ -1,4 +1,7 @@
-"""The paths that change the running exporter; both are closed unless ``web.enable_lifecycle`` opens them."""
+"""``/-/reload`` and ``/-/log-level``: disabled unless ``web.enable_lifecycle`` is true.
+
+Apart from routes.py because these are the only paths that change the running exporter.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,13 @@ from aiohttp import web
 
 from exporter.config import ConfigError, LogLevel
 from exporter.logs.output import set_level
-from exporter.web.parameters import FOREIGN, is_foreign
+from exporter.web.parameters import CROSS_SITE, is_cross_site
 
 if TYPE_CHECKING:
     from exporter.web.exporter_view import ExporterView
 
 _LONGEST_LEVEL = 16
-_CLOSED = "closed: web.enable_lifecycle is false\n"
+_DISABLED = "disabled: web.enable_lifecycle is false\n"
 
 
 class Lifecycle:
@@ -29,7 +32,7 @@ class Lifecycle:
         router.add_put("/-/log-level", self.log_level)
 
     async def reload(self, request: web.Request) -> web.Response:
-        """Reload, and answer how many factors were added, removed and changed, or why it was refused."""
+        """Reload the configuration; return how many factors changed, or the errors for which it was refused."""
         if (refusal := self._refusal(request)) is not None:
             return refusal
         if self._exporter.draining:
@@ -37,12 +40,12 @@ class Lifecycle:
         try:
             difference = await self._exporter.reload()
         except ConfigError as error:
-            return web.Response(status=500, text=f"configuration refused, the one in force stays:\n{error}\n")
+            return web.Response(status=500, text=f"configuration refused; the old one stays applied:\n{error}\n")
         counts = ", ".join(f"{number} {what}" for what, number in difference._asdict().items())
         return web.Response(text=f"configuration reloaded; factors: {counts}\n")
 
     async def log_level(self, request: web.Request) -> web.Response:
-        """Log from this level on, until the configuration's own level changes."""
+        """Set the log level until the level in the configuration changes."""
         if (refusal := self._refusal(request)) is not None:
             return refusal
         body = b""
@@ -51,11 +54,11 @@ class Lifecycle:
         text = body.decode("utf-8", "replace").strip().lower()
         if text not in list(LogLevel):
             known = ", ".join(LogLevel)
-            return web.Response(status=400, text=f"no such level; write one of {known} as the body\n")
+            return web.Response(status=400, text=f"invalid log level: the body must be one of {known}\n")
         set_level(text)
-        return web.Response(text=f"logging from {text} on\n")
+        return web.Response(text=f"log level set to {text}\n")
 
     def _refusal(self, request: web.Request) -> web.Response | None:
         if not self._exporter.config.settings.web.enable_lifecycle:
-            return web.Response(status=403, text=_CLOSED)
-        return web.Response(status=403, text=FOREIGN) if is_foreign(request) else None
+            return web.Response(status=403, text=_DISABLED)
+        return web.Response(status=403, text=CROSS_SITE) if is_cross_site(request) else None

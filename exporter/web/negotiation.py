@@ -1,4 +1,4 @@
-"""Which format and encoding a scrape gets, from its headers; garbage never fails, it gets the text format."""
+"""Which format and encoding a scrape gets, by its headers; invalid headers get the text format, never an error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Offer:
 def accepts_openmetrics(accept: str) -> bool:
     """Return whether a client that sent this ``Accept`` prefers OpenMetrics 1.0 to the text format 0.0.4.
 
-    Weights follow RFC 9110 §12.5.1; at equal weight OpenMetrics wins only where it is named.
+    Weights follow RFC 9110 §12.5.1. At equal weight OpenMetrics is chosen if it is named.
     """
     openmetrics = text = -1.0
     specific = -1
@@ -44,7 +44,7 @@ def accepts_openmetrics(accept: str) -> bool:
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Return whether a client that sent this ``Accept-Encoding`` takes gzip."""
+    """Return whether a client that sent this ``Accept-Encoding`` accepts gzip."""
     named = anything = None
     for offer in _offers(accept_encoding):
         if offer.name in ("gzip", "x-gzip"):

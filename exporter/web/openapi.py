@@ -1,4 +1,7 @@
-"""The OpenAPI description of every path but the pages; the parameters are those that the handlers read."""
+"""The OpenAPI description of every path except the pages, from the same parameters that the handlers read.
+
+The meaning of every field and status code is here; docs/api.md is generated from it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pydantic import TypeAdapter
 
 from exporter import __version__
 from exporter.config import LogLevel
+from exporter.polling.pause import PauseReason
 from exporter.polling.probe import FRESH_SECONDS
 from exporter.polling.record import STATUSES
 from exporter.verify.outcome import Reason
@@ -24,11 +28,12 @@ JSON = "application/json"
 OPENMETRICS = OPENMETRICS_CONTENT_TYPE.partition(";")[0]
 
 _INTRODUCTION = (
-    "What the exporter answers beside its pages. Factors and accounts are shown as they are known from polling; "
-    "only `/probe` asks the Verify API. An error answer is a line of plain text that names the place and the hint. "
-    "`/probe` and `/api/v1` refuse with 400 a parameter that is unknown, given twice or malformed; the other paths "
-    "have none and look at none. Every path that takes GET takes HEAD too; other methods are refused with 405. The "
-    "web configuration file may ask for a user name and a password everywhere but at `/-/healthy` and `/-/ready`."
+    "The HTTP interface of the exporter, without its pages. Factors and accounts are reported as known from "
+    "polling; only `/probe` sends requests to the Verify API. An error response is plain text that says what is "
+    "wrong and what to do. `/probe` and `/api/v1` respond with 400 to unknown, repeated and malformed parameters; "
+    "the other paths take no parameters and ignore them. Every path that supports GET supports HEAD; other methods "
+    "get 405. The web configuration file can require a user name and a password on all paths except `/-/healthy` "
+    "and `/-/ready`."
 )
 _TIME = "seconds since the epoch"
 
@@ -37,46 +42,46 @@ FACTOR_FIELDS: Mapping[str, str] = {
     "service_sid": "SID of the Verify service.",
     "factor": "The factor's name.",
     "factor_sid": "The factor's SID.",
-    "factor_type": "What kind of factor the API said it is; empty until a fetch told it.",
-    "labels": "The user's own labels.",
-    "status": "What may be claimed now; `unknown` where it was never learnt, or not for too long.",
-    "paused": "Whether the watchlist pauses it: it is listed and not fetched.",
+    "factor_type": "The factor's type as the API reports it, such as `push`; empty until the first answer.",
+    "labels": "The labels from the watchlist.",
+    "status": "The last known status; `unknown` before the first answer, and when the last answer is too old.",
+    "paused": "Whether the watchlist pauses the factor: it is listed, but not polled.",
     "up": "Whether the last fetch got a definite answer; null before the first one.",
-    "interval_seconds": "The interval in force.",
-    "last_success_seconds": f"When the last definite answer came, in {_TIME}.",
-    "last_verified_seconds": f"When the API last said verified, in {_TIME}.",
+    "interval_seconds": "The interval in effect.",
+    "last_success_seconds": f"When the last definite answer was received, in {_TIME}.",
+    "last_verified_seconds": f"When the API last reported the factor as verified, in {_TIME}.",
     "last_fetch_seconds": f"When the last fetch ended, in {_TIME}.",
-    "last_fetch_duration_seconds": "How long it took, retries and the pauses between them included.",
-    "last_fetch_attempts": "How many requests it made.",
-    "last_fetch_request_id": "Twilio's name for its last request.",
-    "failures": "Fetches without a definite answer, as in the counter of the metrics.",
-    "last_failure": "Why the last fetch failed, in words; null where it did not.",
-    "last_failure_reason": "The same as one of a closed list of reasons.",
-    "hint": "What to do about it.",
+    "last_fetch_duration_seconds": "How long the last fetch took, including retries and backoff.",
+    "last_fetch_attempts": "How many requests the last fetch sent.",
+    "last_fetch_request_id": "Twilio's ID of the last request of the last fetch.",
+    "failures": "Failed fetches, as counted in the metrics.",
+    "last_failure": "Why the last fetch failed, as text; null if it did not fail.",
+    "last_failure_reason": "Why the last fetch failed, as one of a closed list.",
+    "hint": "What to do about the failure.",
 }
 ACCOUNT_FIELDS: Mapping[str, str] = {
     "account": "Name of the account.",
-    "credentials_valid": "Whether the credentials are good; null before the first answer.",
-    "paused": "Whether nothing of the account is fetched for now.",
+    "credentials_valid": "Whether the API accepts the credentials; null before the first response.",
+    "paused": "Whether polling of the account is paused.",
     "paused_for": "Why it is paused.",
-    "paused_until_seconds": f"When a pause for a rate limit ends, in {_TIME}.",
-    "probe_at_seconds": f"When refused credentials are tried again, in {_TIME}.",
+    "paused_until_seconds": f"When a pause because of a rate limit ends, in {_TIME}.",
+    "probe_at_seconds": f"When refused credentials are probed again, in {_TIME}.",
     "factors": "How many of its factors are polled.",
-    "queue_length": "How many of them are due and wait for a slot.",
-    "in_flight": "Requests under way.",
-    "concurrency_limit": "Requests that may be under way now; a rate limit lowers it.",
-    "max_concurrency": "Requests that may ever be under way.",
-    "requests_per_second": "Requests that may begin in a second.",
-    "demand_requests_per_second": "Requests a second that the unstretched intervals ask.",
-    "budget_requests_per_second": "Requests a second that the account can make.",
-    "stretch": "By how much its intervals are stretched; 1 is not at all.",
-    "latency_seconds": "Mean duration of the latest requests; null until it is measured.",
-    "client_rotations": "How often its HTTP client was replaced because it was jammed.",
+    "queue_length": "How many of them are due and queued.",
+    "in_flight": "Requests in flight.",
+    "concurrency_limit": "How many requests may be in flight now; a rate limit lowers it.",
+    "max_concurrency": "The configured maximum of `concurrency_limit`.",
+    "requests_per_second": "The configured rate limit.",
+    "demand_requests_per_second": "Requests per second that the unstretched intervals need.",
+    "budget_requests_per_second": "Requests per second that the rate limit and the concurrency allow.",
+    "stretch": "The factor by which the account's intervals are lengthened; 1 if it is within its budget.",
+    "latency_seconds": "Mean duration of recent requests; null until measured.",
+    "client_rotations": "How often the account's HTTP client was replaced because requests were stuck.",
 }
 _CLOSED_LISTS: Mapping[str, list[str]] = {
     "status": [str(status) for status in STATUSES],
     "last_failure_reason": [str(reason) for reason in Reason],
-    "paused_for": ["credentials", "rate_limited"],
+    "paused_for": [str(reason) for reason in PauseReason],
 }
 
 
@@ -104,12 +109,12 @@ def describe(telemetry_path: str) -> dict[str, Any]:
 def _paths(telemetry_path: str) -> dict[str, dict[str, dict[str, Any]]]:
     factor_path = [
         _in_path("account", "Name of the account.", ACCOUNT_PATTERN),
-        _in_path("service_sid", "SID of the service, upper and lower case alike.", SERVICE_SID_PATTERN),
+        _in_path("service_sid", "SID of the service, in upper or lower case.", SERVICE_SID_PATTERN),
         _in_path("factor", "The factor's name, percent-encoded."),
     ]
     listed = _object(
         {
-            "total": {"type": "integer", "minimum": 0, "description": "How many factors fit, on all pages."},
+            "total": {"type": "integer", "minimum": 0, "description": "How many factors match, on all pages."},
             "factors": {"type": "array", "items": _reference("Factor"), "maxItems": api.MOST_FACTORS},
         }
     )
@@ -119,27 +124,27 @@ def _paths(telemetry_path: str) -> dict[str, dict[str, dict[str, Any]]]:
         telemetry_path: {
             "get": _operation(
                 "metrics",
-                "Every metric, as of one moment",
-                "The format follows `Accept`: OpenMetrics 1.0, or the text format 0.0.4; compressed with gzip "
-                "where `Accept-Encoding` allows it.",
+                "All metrics",
+                "`Accept` selects OpenMetrics 1.0 or the text format 0.0.4; `Accept-Encoding` enables gzip. "
+                "All values are of the same moment.",
                 {200: ("The metrics.", exposition)},
             )
         },
         "/probe": {
             "get": _operation(
                 "probe",
-                "Fetch one watched factor now, and answer its metrics",
-                "Takes part in the account's budget, joins a fetch of the factor that is under way, and makes none "
-                f"where an answer is younger than {FRESH_SECONDS:g} s. A fetch that fails answers with 200 "
-                "and what is known: `twilio_verify_factor_up` is 0. A factor that the watchlist pauses isn't "
-                "fetched, and has its info metric only.",
+                "Fetch one watched factor now, and return its metrics",
+                "The fetch counts against the account's budget. If a fetch of the factor is in flight, the probe "
+                f"waits for that one; if the last answer is younger than {FRESH_SECONDS:g} s, nothing is fetched. "
+                "A failed fetch returns 200 with the last known values and `twilio_verify_factor_up` 0. A factor "
+                "that the watchlist pauses is not fetched and has its info metric only.",
                 {
                     200: ("The factor's metrics after the fetch.", exposition),
-                    400: ("A parameter can't be used, or several factors have the name: the answer lists them.",),
-                    403: ("`web.enable_probe` is false, or a page of another site asks.",),
+                    400: ("A parameter is invalid, or several factors have the name: the response lists them.",),
+                    403: ("`web.enable_probe` is false, or the request is cross-site.",),
                     404: ("No such factor is watched.",),
-                    503: ("The account is paused, too many probes wait, or the exporter is stopping.",),
-                    504: ("No outcome came in the client's time. The fetch goes on.",),
+                    503: ("The account is paused, too many probes are waiting, or the exporter is stopping.",),
+                    504: ("The fetch did not end before the client's timeout. It goes on.",),
                 },
                 probe.PARAMETERS,
             )
@@ -147,11 +152,11 @@ def _paths(telemetry_path: str) -> dict[str, dict[str, dict[str, Any]]]:
         "/api/v1/factors": {
             "get": _operation(
                 "factors",
-                "The watched factors, what is wrong first",
+                "The watched factors, problems first",
                 "",
                 {
                     200: (
-                        "One page of those that fit; of many thousands some may have changed since.",
+                        "One page of the matching factors. The order may change between two requests.",
                         {JSON: listed},
                     ),
                     400: _MALFORMED,
@@ -175,15 +180,15 @@ def _paths(telemetry_path: str) -> dict[str, dict[str, dict[str, Any]]]:
         "/api/v1/accounts": {
             "get": _operation(
                 "accounts",
-                "What each account may spend, spends, and is held by",
+                "Budget, use and pause of every account",
                 "",
-                {200: ("Every account.", {JSON: accounts}), 400: _MALFORMED},
+                {200: ("All accounts.", {JSON: accounts}), 400: _MALFORMED},
             )
         },
         "/api/v1/openapi.json": {
             "get": _operation(
                 "openapi",
-                "This description",
+                "This OpenAPI description",
                 "",
                 {200: ("An OpenAPI 3.1 document.", {JSON: {"type": "object"}}), 400: _MALFORMED},
             )
@@ -191,36 +196,39 @@ def _paths(telemetry_path: str) -> dict[str, dict[str, dict[str, Any]]]:
         "/config": {
             "get": _operation(
                 "config",
-                "The configuration in force",
-                "As TOML, flags and environment included; secrets and identities are shown as `[redacted]`.",
+                "The applied configuration",
+                "TOML, including flags and environment variables; secrets and identities are `[redacted]`.",
                 {200: ("The configuration.", {TEXT: _ANY_TEXT})},
             )
         },
         "/-/healthy": {
             "get": _operation(
                 "healthy",
-                "Whether the scheduler ticks",
-                "Never tied to the health of the Verify API. Needs no credentials.",
-                {200: ("The last tick is at most 15 s old.",), 503: ("It is older.",)},
+                "Whether the scheduler runs",
+                "Independent of the Verify API. Never requires credentials.",
+                {200: ("The scheduler ran within the last 15 s.",), 503: ("It did not.",)},
             )
         },
         "/-/ready": {
             "get": _operation(
                 "ready",
-                "Whether the first looks are done",
-                "Needs no credentials.",
-                {200: ("They are, or `polling.interval` has passed.",), 503: ("They aren't, or it is stopping.",)},
+                "Whether the first fetches have ended",
+                "Never requires credentials.",
+                {
+                    200: ("They have, or `polling.interval` has passed since the start.",),
+                    503: ("They have not, or the exporter is stopping.",),
+                },
             )
         },
         "/-/reload": {
             "post": _operation(
                 "reload",
-                "Read the configuration anew",
+                "Reload the configuration",
                 "",
                 {
-                    200: ("It is in force: how many factors were added, removed and changed.",),
-                    403: _LIFECYCLE_CLOSED,
-                    500: ("It was refused, the one before stays in force: every fault with its place.",),
+                    200: ("Applied; the response counts the factors that were added, removed and changed.",),
+                    403: _LIFECYCLE_DISABLED,
+                    500: ("Refused; the old configuration stays applied, and the response lists every error.",),
                     503: ("The exporter is stopping.",),
                 },
             )
@@ -229,12 +237,12 @@ def _paths(telemetry_path: str) -> dict[str, dict[str, dict[str, Any]]]:
             "put": {
                 **_operation(
                     "log_level",
-                    "Log from this level on",
-                    "It lasts until the configuration's own level changes, or a restart.",
+                    "Set the log level",
+                    "It applies until the level in the configuration changes, or until a restart.",
                     {
-                        200: ("It does.",),
-                        400: ("There is no such level; the answer names them.",),
-                        403: _LIFECYCLE_CLOSED,
+                        200: ("The level is set.",),
+                        400: ("The level is invalid; the response lists the valid ones.",),
+                        403: _LIFECYCLE_DISABLED,
                     },
                 ),
                 "requestBody": {
@@ -247,34 +255,34 @@ def _paths(telemetry_path: str) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 _ANY_TEXT: dict[str, Any] = {"type": "string"}
-_MALFORMED = ("A parameter can't be used: which, why, and what it may be.",)
-_LIFECYCLE_CLOSED = ("`web.enable_lifecycle` is false, or a page of another site asks.",)
-_BUSY = "Too many requests are answered at this moment."
-_AT_THE_GATE: Mapping[int, str] = {
-    401: "The web configuration file lists users, and the request names none of them with its password.",
-    413: "The request's body is too large.",
-    429: "The web configuration file bounds the rate of requests, and this one is beyond it.",
+_MALFORMED = ("A parameter is unknown, repeated or malformed.",)
+_LIFECYCLE_DISABLED = ("`web.enable_lifecycle` is false, or the request is cross-site.",)
+_BUSY = "Too many requests at once."
+_ON_EVERY_PATH: Mapping[int, str] = {
+    401: "The web configuration file lists users, and the request lacks a valid user name and password.",
+    413: "The request body is too large.",
+    429: "The request exceeds the rate limit in the web configuration file.",
     503: _BUSY,
 }
-_OPEN_TO_ALL = ("/-/healthy", "/-/ready")
+_NEVER_AUTHENTICATED = ("/-/healthy", "/-/ready")
 
 
 def _path(path: str, operations: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the operations of a path with what holds for all; whatever takes GET takes HEAD too."""
-    if path not in _OPEN_TO_ALL:
+    """Return the operations of a path with the responses of every path, and with HEAD beside GET."""
+    if path not in _NEVER_AUTHENTICATED:
         for operation in operations.values():
-            told = operation["responses"]
-            for code, meaning in _AT_THE_GATE.items():
-                if str(code) in told:
-                    told[str(code)]["description"] += f" {meaning}"
+            responses = operation["responses"]
+            for code, meaning in _ON_EVERY_PATH.items():
+                if str(code) in responses:
+                    responses[str(code)]["description"] += f" {meaning}"
                 else:
-                    told[str(code)] = {"description": meaning, "content": {TEXT: {"schema": _ANY_TEXT}}}
-            operation["responses"] = dict(sorted(told.items()))
+                    responses[str(code)] = {"description": meaning, "content": {TEXT: {"schema": _ANY_TEXT}}}
+            operation["responses"] = dict(sorted(responses.items()))
     if (get := operations.get("get")) is None:
         return operations
-    responses = {code: {"description": told["description"]} for code, told in get["responses"].items()}
-    summary = f"The headers of the answer to GET: {get['summary'][0].lower()}{get['summary'][1:]}"
-    head = {**get, "operationId": f"{get['operationId']}_head", "summary": summary, "responses": responses}
+    bodiless = {code: {"description": found["description"]} for code, found in get["responses"].items()}
+    summary = f"Headers only: {get['summary'][0].lower()}{get['summary'][1:]}"
+    head = {**get, "operationId": f"{get['operationId']}_head", "summary": summary, "responses": bodiless}
     return {**operations, "head": head}
 
 
@@ -292,16 +300,16 @@ def _operation(
         operation["parameters"] = parameters_taken
     operation["responses"] = {
         str(code): {
-            "description": told[0],
-            "content": {kind: {"schema": schema} for kind, schema in _content(told).items()},
+            "description": response[0],
+            "content": {kind: {"schema": schema} for kind, schema in _content(response).items()},
         }
-        for code, told in responses.items()
+        for code, response in responses.items()
     }
     return operation
 
 
-def _content(told: tuple[str] | tuple[str, dict[str, Any]]) -> dict[str, Any]:
-    return told[1] if len(told) == 2 else {TEXT: _ANY_TEXT}
+def _content(response: tuple[str] | tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    return response[1] if len(response) == 2 else {TEXT: _ANY_TEXT}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
@@ -334,10 +342,10 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _schema(kind: type, meanings: Mapping[str, str]) -> dict[str, Any]:
-    """Return the schema of what ``as_json`` of a view gives; a field without a meaning is left undescribed."""
-    told = TypeAdapter(kind).json_schema(mode="serialization")["properties"]
+    """Return the schema of a view's ``as_json``; a field without a meaning has an empty description."""
+    described = TypeAdapter(kind).json_schema(mode="serialization")["properties"]
     properties: dict[str, Any] = {}
-    for name, schema in told.items():
+    for name, schema in described.items():
         shape = {key: value for key, value in schema.items() if key != "title"}
         if name in _CLOSED_LISTS:
             nullable = {"type": "null"} in shape.get("anyOf", ())

@@ -1,4 +1,4 @@
-"""The parameters of requests: read and refused here, and described from the same objects."""
+"""The parameters of requests: one object per parameter says how it is read, validated and described."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 
-FOREIGN = "refused: a page of another site asks for this\n"
+CROSS_SITE = "refused: cross-site request\n"
 
 
-def is_foreign(request: web.Request) -> bool:
-    """Return whether a page of another site sent this through a person's browser.
+def is_cross_site(request: web.Request) -> bool:
+    """Return whether a page of another site made a browser send this request.
 
-    ``Sec-Fetch-Site`` says so, which browsers send to https and loopback alone; elsewhere ``Origin``, or
-    ``Referer``, names another host than was asked. Programs that are no browsers send none of them.
+    Browsers report it in ``Sec-Fetch-Site``, but only to https and loopback addresses; elsewhere ``Origin`` or
+    ``Referer`` names a host other than the one in ``Host``. Clients that aren't browsers send none of these.
     """
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site not in ("none", "same-origin")
-    told = request.headers.get("Origin") or request.headers.get("Referer")
-    if told is None:
+    source = request.headers.get("Origin") or request.headers.get("Referer")
+    if source is None:
         return False
     try:
-        return urlsplit(told).netloc.rpartition("@")[2].lower() != request.host.lower()
+        return urlsplit(source).netloc.rpartition("@")[2].lower() != request.host.lower()
     except ValueError:
         return True
 
@@ -45,11 +45,15 @@ _MOST_SECONDS = 1_000_000
 _SHOWN = 60
 
 
+class ParameterError(ValueError):
+    """A value that a parameter can't have; the message names the parameter and what it must be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter: what it means, the JSON Schema of its values, and how its text is read.
+    """One parameter: its meaning, the JSON Schema of its values, and the function that reads its text.
 
-    ``read`` raises ValueError with what is wrong and the hint.
+    ``read`` raises ValueError with what the value must be.
     """
 
     name: str
@@ -62,39 +66,50 @@ class Parameter:
     example: str = field(default="")
 
 
-def read_query(request: web.Request, parameters: Iterable[Parameter]) -> dict[str, Any]:
-    """Return the value of each parameter in a request's query; raises HTTPBadRequest for what it can't be.
+def read_values(parameters: Iterable[Parameter], given: Mapping[str, str]) -> dict[str, Any]:
+    """Return the value of each parameter by name, its default where it isn't given; raises ParameterError."""
+    return {parameter.name: _value(parameter, given.get(parameter.name)) for parameter in parameters}
 
-    A parameter that is unknown or given twice is refused too: passed over, it would mislead.
+
+def read_query(request: web.Request, parameters: Iterable[Parameter]) -> dict[str, Any]:
+    """Return the value of each parameter in a request's query; raises HTTPBadRequest for an invalid one.
+
+    Unknown and repeated parameters are refused too: ignoring them would give a misleading answer.
     """
     known = {parameter.name: parameter for parameter in parameters if parameter.place == "query"}
     for name in request.query:
         if name not in known:
-            raise refused(_shown(name), f"is not a parameter of {_shown(request.path)}; it has {_listing(known)}")
+            accepted = ", ".join(known) or "none"
+            raise _refused(f"{_shown(name)}: unknown parameter; {_shown(request.path)} accepts {accepted}")
         if len(request.query.getall(name)) > 1:
-            raise refused(name, "is given more than once; give it once")
-    return {name: _value(parameter, request.query.get(name)) for name, parameter in known.items()}
+            raise _refused(f"{name}: given more than once")
+    try:
+        return read_values(known.values(), request.query)
+    except ParameterError as error:
+        raise _refused(str(error)) from error
 
 
 def read_header(request: web.Request, parameter: Parameter) -> Any:
-    """Return the value of a header; raises HTTPBadRequest for what it can't be."""
-    return _value(parameter, request.headers.get(parameter.name))
+    """Return the value of a header; raises HTTPBadRequest for an invalid one."""
+    try:
+        return _value(parameter, request.headers.get(parameter.name))
+    except ParameterError as error:
+        raise _refused(str(error)) from error
 
 
-def refused(name: str, fault: str) -> web.HTTPBadRequest:
-    """Return the answer to a parameter that can't be used; it names the parameter and the hint."""
-    return web.HTTPBadRequest(text=f"{name}: {fault}\n")
+def _refused(message: str) -> web.HTTPBadRequest:
+    return web.HTTPBadRequest(text=f"{message}\n")
 
 
 def _value(parameter: Parameter, text: str | None) -> Any:
     if text is None:
         if parameter.required:
-            raise refused(parameter.name, f"is missing; give it, as in ?{parameter.name}={parameter.example}")
+            raise ParameterError(f"{parameter.name}: required, for example ?{parameter.name}={parameter.example}")
         return parameter.default
     try:
         return parameter.read(text)
     except ValueError as error:
-        raise refused(parameter.name, str(error)) from error
+        raise ParameterError(f"{parameter.name}: {error}") from error
 
 
 def whole_number(name: str, meaning: str, *, default: int, least: int) -> Parameter:
@@ -102,7 +117,7 @@ def whole_number(name: str, meaning: str, *, default: int, least: int) -> Parame
 
     def read(text: str) -> int:
         if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS) or int(text) < least:
-            raise ValueError(f"not a whole number of at least {least}")
+            raise ValueError(f"must be a whole number of at least {least}")
         return int(text)
 
     schema = {"type": "integer", "minimum": least, "maximum": 10**_MOST_DIGITS - 1, "default": default}
@@ -110,23 +125,23 @@ def whole_number(name: str, meaning: str, *, default: int, least: int) -> Parame
 
 
 def choice(name: str, meaning: str, values: Iterable[str]) -> Parameter:
-    """Return a parameter that takes one of a few words."""
+    """Return a parameter that takes one of a closed list of words."""
     words = [str(value) for value in values]
 
     def read(text: str) -> str:
         if text not in words:
-            raise ValueError(f"not one of {', '.join(words)}")
+            raise ValueError(f"must be one of {', '.join(words)}")
         return text
 
     return Parameter(name, meaning, {"type": "string", "enum": words}, read)
 
 
 def text(name: str, meaning: str, *, longest: int, required: bool = False, example: str = "") -> Parameter:
-    """Return a parameter that takes a text of 1 to ``longest`` characters."""
+    """Return a parameter that takes 1 to ``longest`` characters."""
 
     def read(given: str) -> str:
         if not 1 <= len(given) <= longest:
-            raise ValueError(f"not a text of 1 to {longest} characters")
+            raise ValueError(f"must have 1 to {longest} characters")
         return given
 
     schema = {"type": "string", "minLength": 1, "maxLength": longest}
@@ -134,22 +149,22 @@ def text(name: str, meaning: str, *, longest: int, required: bool = False, examp
 
 
 def account_name(meaning: str) -> Parameter:
-    """Return the parameter that takes the name of an account."""
+    """Return a parameter that takes the name of an account."""
 
     def read(given: str) -> str:
         if not re.fullmatch(ACCOUNT_PATTERN, given):
-            raise ValueError("not the name of an account: lower-case letters and digits, joined by single - or _")
+            raise ValueError("must be an account name: lower-case letters and digits, joined by single - or _")
         return given
 
     return Parameter("account", meaning, {"type": "string", "pattern": ACCOUNT_PATTERN}, read)
 
 
 def service_sid(meaning: str) -> Parameter:
-    """Return the parameter that takes the SID of a service, upper and lower case alike."""
+    """Return a parameter that takes the SID of a service, in upper or lower case."""
 
     def read(given: str) -> str:
         if not re.fullmatch(SERVICE_SID_PATTERN, given):
-            raise ValueError("not a Verify Service SID: VA followed by 32 hex digits")
+            raise ValueError("must be a Verify Service SID: VA followed by 32 hex digits")
         return canonical_sid(given)
 
     return Parameter("service_sid", meaning, {"type": "string", "pattern": SERVICE_SID_PATTERN}, read)
@@ -161,7 +176,7 @@ def seconds_header(name: str, meaning: str) -> Parameter:
     def read(given: str) -> float:
         seconds = float(given) if _NUMBER.fullmatch(given) else math.nan
         if not 0 < seconds <= _MOST_SECONDS:
-            raise ValueError(f"not a number of seconds above 0, and at most {_MOST_SECONDS}")
+            raise ValueError(f"must be a number of seconds greater than 0 and at most {_MOST_SECONDS}")
         return seconds
 
     schema = {"type": "number", "exclusiveMinimum": 0, "maximum": _MOST_SECONDS}
@@ -169,10 +184,6 @@ def seconds_header(name: str, meaning: str) -> Parameter:
 
 
 def _shown(name: str) -> str:
-    """Return a name from outside, fit for a line."""
+    """Return a name from a request, shortened and printable, for an error message of one line."""
     cut = name if len(name) <= _SHOWN else name[:_SHOWN] + "…"
     return "".join(character if character.isprintable() else "�" for character in cut)
-
-
-def _listing(known: Mapping[str, Parameter]) -> str:
-    return ", ".join(known) or "none"

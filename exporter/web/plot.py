@@ -1,4 +1,7 @@
-"""The plot of a factor's last fetches: latency as height, the outcome as a shape; and what it shows in words."""
+"""The plot of a factor's last fetches: latency as height, outcome as shape, and the same in words.
+
+Apart from pages.py because it is pure geometry, tested without a server.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.verify.outcome import Status
+from exporter.web.formatting import format_latency
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +22,7 @@ _STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
 
 
 class Mark(NamedTuple):
-    """One fetch: its place, and the shape of its outcome."""
+    """One fetch: its position, and the shape that stands for its outcome."""
 
     x: float
     y: float
@@ -27,16 +31,16 @@ class Mark(NamedTuple):
 
 
 class Plot(NamedTuple):
-    """The marks, oldest first, the latency that the top stands for, and what is seen in words."""
+    """The marks, oldest first; the latency at the top of the scale; and a text for those who can't see the plot."""
 
     marks: list[Mark]
     line: str
     top_seconds: float
-    words: str
+    description: str
 
 
 def plot(recent: Sequence[Fetch]) -> Plot | None:
-    """Return the plot of these fetches, newest first as they come; ``None`` where a plot would show nothing."""
+    """Return the plot of fetches given newest first; ``None`` for fewer than two."""
     if len(recent) < 2:
         return None
     fetches = recent[::-1]
@@ -51,27 +55,22 @@ def plot(recent: Sequence[Fetch]) -> Plot | None:
         )
         for number, fetch in enumerate(fetches)
     ]
-    return Plot(marks, " ".join(f"{mark.x},{mark.y}" for mark in marks), top, _words(fetches))
+    return Plot(marks, " ".join(f"{mark.x},{mark.y}" for mark in marks), top, _description(fetches))
 
 
 def _ceiling(seconds: float) -> float:
-    """Return the round number of seconds at or above these."""
+    """Return the next round number of seconds."""
     seconds = max(seconds, 0.001)
     unit = 10.0 ** math.floor(math.log10(seconds))
     return next((unit * step for step in _STEPS if unit * step >= seconds), unit * 10)
 
 
-def _words(fetches: Sequence[Fetch]) -> str:
+def _description(fetches: Sequence[Fetch]) -> str:
     durations = sorted(fetch.duration_seconds for fetch in fetches)
     counts = [(str(status).replace("_", " "), sum(f.result is status for f in fetches)) for status in Status]
     counts.append(("failed", sum(fetch.failed for fetch in fetches)))
-    told = ", ".join(f"{number} {what}" for what, number in counts if number)
+    outcomes = ", ".join(f"{number} {what}" for what, number in counts if number)
     return (
-        f"{len(fetches)} fetches: {told}. The quickest took {duration(durations[0])}, the slowest "
-        f"{duration(durations[-1])}, the one in the middle {duration(durations[len(durations) // 2])}."
+        f"{len(fetches)} fetches: {outcomes}. Latency: minimum {format_latency(durations[0])}, "
+        f"median {format_latency(durations[len(durations) // 2])}, maximum {format_latency(durations[-1])}."
     )
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in words."""
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -1,4 +1,4 @@
-"""``/probe``: fetches one watched factor at once and answers its metrics; closed unless ``web.enable_probe``."""
+"""``/probe``: fetches one watched factor now and returns its metrics; disabled unless ``web.enable_probe``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from aiohttp import web
 from exporter.polling.probe import ProbeResult
 from exporter.web.negotiation import OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE, accepts_openmetrics
 from exporter.web.parameters import (
-    FOREIGN,
+    CROSS_SITE,
     account_name,
-    is_foreign,
+    is_cross_site,
     read_header,
     read_query,
     seconds_header,
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 LONGEST_NAME = 128
 DEFAULT_SECONDS = 30.0
 LONGEST_SECONDS = 120.0
-MOST_WAITING = 20  # fewer than the server answers at once: the pages stay open
+MOST_WAITING = 20  # fewer than the server's limit of requests, so that probes can't block the pages
 _MARGIN_SECONDS = 0.5
-_CLOSED = "closed: web.enable_probe is false\n"
+_DISABLED = "disabled: web.enable_probe is false\n"
 _MOST_CANDIDATES = 20
 
 FACTOR = text("factor", "The factor's name.", longest=LONGEST_NAME, required=True, example="payments-oncall-push")
-ACCOUNT = account_name("Only a factor of this account; needed where several have the name.")
-SERVICE_SID = service_sid("Only a factor of this service; needed where several have the name.")
+ACCOUNT = account_name("Only a factor of this account; required if several factors have the name.")
+SERVICE_SID = service_sid("Only a factor of this service; required if several factors have the name.")
 TIMEOUT = seconds_header(
     "X-Prometheus-Scrape-Timeout-Seconds",
-    f"How long the client waits, as Prometheus tells it. Answered {_MARGIN_SECONDS} s before that, "
-    f"half of it where it is under {2 * _MARGIN_SECONDS:g} s; within {LONGEST_SECONDS:g} s at most, "
-    f"and {DEFAULT_SECONDS:g} s where it is not given.",
+    f"The client's timeout; Prometheus sends it with every scrape. The response comes {_MARGIN_SECONDS} s before "
+    f"it, or after half of it if it is under {2 * _MARGIN_SECONDS:g} s, and within {LONGEST_SECONDS:g} s at most. "
+    f"Without it, within {DEFAULT_SECONDS:g} s.",
 )
 PARAMETERS = (FACTOR, ACCOUNT, SERVICE_SID, TIMEOUT)
 
@@ -54,39 +54,41 @@ class Probe:
         self._waiting = 0
 
     async def answer(self, request: web.Request) -> web.Response:
-        """Fetch the factor and answer its metrics; 503 while its account is paused, 504 where it takes too long."""
+        """Fetch the factor and return its metrics; 503 while its account is paused, 504 if it takes too long."""
         exporter = self._exporter
         if not exporter.config.settings.web.enable_probe:
-            return web.Response(status=403, text=_CLOSED)
-        if is_foreign(request):
-            return web.Response(status=403, text=FOREIGN)
+            return web.Response(status=403, text=_DISABLED)
+        if is_cross_site(request):
+            return web.Response(status=403, text=CROSS_SITE)
         query = read_query(request, PARAMETERS)
         within = _within(read_header(request, TIMEOUT))
         found = exporter.names.find(query["factor"], query["account"], query["service_sid"])
         if not found:
-            return web.Response(status=404, text="factor: no such factor is watched; /api/v1/factors lists them\n")
+            return web.Response(status=404, text="factor: no such factor is watched; see /api/v1/factors\n")
         if len(found) > 1:
-            return web.Response(status=400, text=_choice(found))
+            return web.Response(status=400, text=_candidates(found))
         key = found[0].watched.key
         if self._waiting >= MOST_WAITING:
-            return _unavailable(f"{MOST_WAITING} probes wait already; ask again, or probe fewer factors", 1.0)
+            return _unavailable(f"too many probes at once: {MOST_WAITING} are waiting; retry later", 1.0)
         paused = found[0].watched.paused
         probed = ProbeResult.KNOWN if paused else await self._wait(key, within)
         match probed:
             case ProbeResult.PAUSED:
                 return _unavailable(
-                    "the account is paused; /api/v1/accounts tells why", exporter.pause_seconds(key.account)
+                    "the account is paused; see /api/v1/accounts",
+                    exporter.pause_seconds(key.account),
                 )
             case ProbeResult.STOPPED:
                 return _unavailable("not fetched: the exporter is stopping, or the account was removed", 1.0)
             case ProbeResult.TIMED_OUT:
                 return web.Response(
-                    status=504, text=f"no outcome within {within:g} s; one that comes later is in the metrics\n"
+                    status=504,
+                    text=f"no outcome within {within:g} s; the fetch goes on: see /metrics for its outcome\n",
                 )
         openmetrics = accepts_openmetrics(", ".join(request.headers.getall("Accept", ())))
         body = exporter.factor_exposition(key, openmetrics=openmetrics)
         if body is None:
-            return web.Response(status=404, text="factor: is no longer watched\n")
+            return web.Response(status=404, text="factor: no longer watched\n")
         headers = {
             "Content-Type": OPENMETRICS_CONTENT_TYPE if openmetrics else TEXT_CONTENT_TYPE,
             "Vary": "Accept",
@@ -103,14 +105,14 @@ class Probe:
 
 
 def _within(timeout: float | None) -> float:
-    """Return how long an answer may take so that it arrives in the client's time."""
+    """Return how long a probe may take so that the response arrives before the client's timeout."""
     if timeout is None:
         return DEFAULT_SECONDS
     return min(max(timeout - _MARGIN_SECONDS, timeout / 2), LONGEST_SECONDS)
 
 
-def _choice(found: list[FactorRecord]) -> str:
-    lines = ["factor: several factors have this name; choose one by account and service_sid:\n"]
+def _candidates(found: list[FactorRecord]) -> str:
+    lines = ["factor: several factors have this name; select one with account and service_sid:\n"]
     for record in found[:_MOST_CANDIDATES]:
         key = record.watched.key
         query = {"factor": record.watched.name, "account": key.account, "service_sid": key.service_sid}

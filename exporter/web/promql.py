@@ -1,4 +1,7 @@
-"""Queries of Prometheus for one factor's series, ready to be copied."""
+"""PromQL queries for one factor's series, for its page to offer.
+
+Apart from pages.py because it is a pure function that the tests check with a PromQL parser.
+"""
 
 from __future__ import annotations
 
@@ -24,32 +27,32 @@ if TYPE_CHECKING:
 
 _QUERIES: tuple[tuple[str, str, FactorFamily], ...] = (
     ("Verified", "{}", FACTOR_VERIFIED),
-    ("Known to the API", "{}", FACTOR_EXISTS),
-    ("Last fetch answered", "{}", FACTOR_UP),
+    ("Exists in the API", "{}", FACTOR_EXISTS),
+    ("Last fetch succeeded", "{}", FACTOR_UP),
     ("Seconds since the last answer", "time() - {}", FACTOR_LAST_SUCCESS),
-    ("Seconds since it was last verified", "time() - {}", FACTOR_LAST_VERIFIED),
+    ("Seconds since last verified", "time() - {}", FACTOR_LAST_VERIFIED),
     ("Duration of the last fetch", "{}", FACTOR_FETCH_DURATION),
-    ("Failures in an hour", "increase({}[1h])", FACTOR_FETCH_FAILURES),
+    ("Failures in the last hour", "increase({}[1h])", FACTOR_FETCH_FAILURES),
 )
 
 
 class PromQL(NamedTuple):
-    """A query, and what it asks."""
+    """A query and its title."""
 
-    asks: str
+    title: str
     text: str
 
 
 def queries(record: FactorRecord, shown: Collection[FactorFamily]) -> list[PromQL]:
-    """Return queries for a factor, of the families that are ``shown``."""
+    """Return the queries for a factor, of the families that are ``shown``."""
     if not shown:
         return []
     key = record.watched.key
     labels = {"account": key.account, "service_sid": key.service_sid, "factor": record.watched.name}
     selector = ", ".join(f'{name}="{escape_label_value(value)}"' for name, value in labels.items())
-    told = [
-        PromQL(asks, form.format(f"{family.name}{{{selector}}}"))
-        for asks, form, family in _QUERIES
+    found = [
+        PromQL(title, form.format(f"{family.name}{{{selector}}}"))
+        for title, form, family in _QUERIES
         if family in shown
     ]
-    return [*told, PromQL("All its series", f'{{__name__=~"{FACTOR_PREFIX}.+", {selector}}}')]
+    return [*found, PromQL("All series of this factor", f'{{__name__=~"{FACTOR_PREFIX}.+", {selector}}}')]

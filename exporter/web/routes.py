@@ -1,4 +1,4 @@
-"""The paths of the web server and their answers."""
+"""``/metrics``, and the application with all paths."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiohttp import web
 
 from exporter.exposition.pieces import WHOLE_BYTES
 from exporter.web.api import Api
-from exporter.web.health import Health, name_server
+from exporter.web.health import Health, set_own_headers
 from exporter.web.lifecycle import Lifecycle
 from exporter.web.negotiation import OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE, accepts_gzip, accepts_openmetrics
 from exporter.web.openapi import describe
@@ -28,23 +28,23 @@ _BATCH_BYTES = 1 << 18
 
 
 class Routes:
-    """The handlers of one exporter."""
+    """The handler of ``/metrics``."""
 
     def __init__(self, exporter: ExporterView) -> None:
         self._exporter = exporter
-        # Its own thread: the pool of the event loop belongs to whoever blocks in it.
+        # A thread of its own: others may block the default pool of the event loop.
         self._packer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gzip")
 
     async def close(self, _application: web.Application) -> None:
-        """Let the thread of this object end."""
+        """End the compression thread."""
         self._packer.shutdown(wait=False)
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
-        """Answer a scrape: one moment of the world, in the format and encoding that was asked for."""
+        """Serve a scrape: the values of one moment, in the negotiated format and encoding."""
         openmetrics = accepts_openmetrics(", ".join(request.headers.getall("Accept", ())))
         packed = accepts_gzip(", ".join(request.headers.getall("Accept-Encoding", ())))
         page = self._exporter.exposition(openmetrics=openmetrics)
-        await asyncio.sleep(0)  # whatever changes from here on: fetches have their turn after each step
+        await asyncio.sleep(0)  # the page is fixed from here on, so other tasks may run after every step
         size = page.size()
         body: Iterable[bytes] = page
         headers = {
@@ -62,7 +62,7 @@ class Routes:
         if request.method != "HEAD":
             for batch in _batches(body):
                 await response.write(batch)
-                await asyncio.sleep(0)  # a fast reader takes all at once
+                await asyncio.sleep(0)  # with a fast client write() never waits, and other tasks would not run
         await response.write_eof()
         return response
 
@@ -71,7 +71,7 @@ def make_application(exporter: ExporterView, *, telemetry_path: str) -> web.Appl
     """Return the web application of an exporter."""
     routes = Routes(exporter)
     application = web.Application()
-    application.on_response_prepare.append(name_server)
+    application.on_response_prepare.append(set_own_headers)
     application.on_cleanup.append(routes.close)
     application.router.add_get(telemetry_path, routes.metrics)
     application.router.add_get("/probe", Probe(exporter).answer)
@@ -84,7 +84,7 @@ def make_application(exporter: ExporterView, *, telemetry_path: str) -> web.Appl
 
 
 def _batches(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the pieces joined to batches that are worth a write."""
+    """Yield the pieces joined to batches large enough for a write."""
     batch: list[bytes] = []
     size = 0
     for piece in pieces:

@@ -1,8 +1,7 @@
-"""``/config``: the configuration in force as TOML, with flags and environment; what isn't listed is redacted."""
+"""``/config``: the applied configuration as TOML, flags and environment included; unlisted keys are redacted."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from aiohttp import web
 from exporter.config.tree import Key, Table, settings_tree
 from exporter.config.values import format_duration
 from exporter.logs.output import REDACTED
+from exporter.web.formatting import format_iso
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +65,7 @@ SHOWN = frozenset(
         "sharding.shard",
     }
 )
-"""The keys that are shown; any other one is redacted where it is set, a new one too."""
+"""The keys that are shown; any other key is redacted, so that a new one is hidden until it is listed."""
 
 
 class RunningConfig:
@@ -75,17 +75,16 @@ class RunningConfig:
         self._exporter = exporter
 
     async def answer(self, _request: web.Request) -> web.Response:
-        """Answer with the configuration in force."""
+        """Return the applied configuration."""
         exporter = self._exporter
         text = "\n".join(lines(exporter.config, exporter.config_loaded_seconds)) + "\n"
-        # The list decides what is shown; what a shown value holds, such as a name, passes the log's redaction too.
+        # SHOWN decides which keys are shown; a shown value, such as a name, passes the log's redaction as well.
         return web.Response(text=exporter.redact(text), headers={"Cache-Control": "no-store"})
 
 
 def lines(config: Config, loaded_seconds: float) -> Iterator[str]:
     """Yield the lines of the document."""
-    loaded = datetime.fromtimestamp(loaded_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    yield f"# In force since {loaded}, sha256 of its files {config.sha256}."
+    yield f"# Applied {format_iso(loaded_seconds)}; sha256 of its files: {config.sha256}."
     shard, factors, entities = config.shard, len(config.factors), len(config.entities)
     yield f"# Shard {shard.ordinal}/{shard.shards}; listed factors: {factors}, entities: {entities}."
     tree = settings_tree()
@@ -105,15 +104,15 @@ def lines(config: Config, loaded_seconds: float) -> Iterator[str]:
 def _entries(
     name: str, tree: Table, watched: tuple[Any, ...], values: Callable[[Any], dict[str, Any]]
 ) -> Iterator[str]:
-    """Yield the entries of the configuration and of the watchlist's files alike."""
+    """Yield the entries of the configuration file and of the watchlist files."""
     node = tree.below[name]
     if not isinstance(node, Table) or node.each is None:
-        raise TypeError(f"{name} is no array of tables")
+        raise TypeError(f"{name} is not an array of tables")
     for entry in watched[:MOST_ENTRIES]:
         yield from _table(f"[[{name}]]", node.each, values(entry).get)
     if len(watched) > MOST_ENTRIES:
         yield ""
-        yield f"# and {len(watched) - MOST_ENTRIES} more; /api/v1/factors lists what is watched"
+        yield f"# and {len(watched) - MOST_ENTRIES} more; see /api/v1/factors for all watched factors"
 
 
 def _factor(watched: WatchedFactor) -> dict[str, Any]:
@@ -144,7 +143,7 @@ def _table(heading: str, table: Table, value_of: Callable[[str], Any]) -> Iterat
     yield heading
     for name, node in table.below.items():
         if not isinstance(node, Key):
-            raise TypeError(f"{node.path} is a table where keys were")
+            raise TypeError(f"{node.path} is a table; a key was expected")
         value = value_of(name)
         if value is None:
             yield f"# {name} is not set"
@@ -155,7 +154,7 @@ def _table(heading: str, table: Table, value_of: Callable[[str], Any]) -> Iterat
 
 
 def _toml(key: Key, value: Any) -> str:
-    """Return a value as TOML writes it, on one line whatever is in it."""
+    """Return a value in TOML, always on one line."""
     match value:
         case bool():
             return str(value).lower()
@@ -183,6 +182,6 @@ def _written(character: str) -> str:
     if character.isprintable():
         return character
     number = ord(character)
-    if 0xD800 <= number <= 0xDFFF:  # half a character: TOML has no way to write it
+    if 0xD800 <= number <= 0xDFFF:  # half of a surrogate pair, which TOML can't express
         return "\ufffd"
     return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"

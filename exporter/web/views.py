@@ -1,4 +1,8 @@
-"""What pages and API show of factors and accounts: values for people, with neither identity nor secret."""
+"""Factors and accounts as the pages and the API show them: without identities and secrets.
+
+A status word and its meaning are in :data:`STATE_LABELS`; the fields of the API are :class:`FactorView` and
+:class:`AccountView`.
+"""
 
 from __future__ import annotations
 
@@ -21,46 +25,40 @@ if TYPE_CHECKING:
     from exporter.web.history import Fetch
 
 
-TROUBLE, FAILING, PAUSED = "trouble", "failing", "paused"
+ATTENTION, FAILING, PAUSED = "attention", "failing", "paused"
 
 
 def states(record: FactorRecord) -> tuple[str, ...]:
-    """Return what a factor counts as: paused, or its status, and beside that failing while its fetches fail."""
+    """Return the states of a factor: paused alone, or its status, and failing beside it while its fetches fail."""
     if record.watched.paused:
         return (PAUSED,)
     status = record.status or UNKNOWN
     return (status, FAILING) if record.up is False else (status,)
 
 
-def troubled(record: FactorRecord) -> bool:
-    """Return whether a factor wants a look: anything but verified, or verified while its fetches fail."""
+def needs_attention(record: FactorRecord) -> bool:
+    """Return whether a factor is anything but verified, or its last fetch failed; a paused one never is."""
     return not record.watched.paused and (record.status is not Status.VERIFIED or record.up is False)
 
 
-class Words(NamedTuple):
-    """How a state is shown: never by its colour alone."""
+class StateLabel(NamedTuple):
+    """How a state is shown: never by colour alone."""
 
     mark: str
     text: str
     meaning: str
 
 
-STATE_WORDS: Mapping[str, Words] = {
-    Status.NOT_FOUND: Words("∅", "not found", "the API answers 404: the factor is gone, or the watchlist is wrong"),
-    Status.UNVERIFIED: Words("✗", "unverified", "the API says that the factor is not verified"),
-    "unknown": Words("?", "unknown", "never answered, or the last answer is too old to go by"),
-    FAILING: Words("!", "failing", "the last fetch brought no answer"),
-    Status.VERIFIED: Words("✓", "verified", "the API says that the factor is verified"),
-    PAUSED: Words("‖", "paused", "listed, not looked at"),
+STATE_LABELS: Mapping[str, StateLabel] = {
+    Status.NOT_FOUND: StateLabel(
+        "∅", "not found", "the API returns 404: the factor was deleted, or the watchlist entry is wrong"
+    ),
+    Status.UNVERIFIED: StateLabel("✗", "unverified", "the API reports the factor as unverified"),
+    UNKNOWN: StateLabel("?", "unknown", "no answer yet, or the last answer is too old to rely on"),
+    FAILING: StateLabel("!", "failing", "the last fetch failed"),
+    Status.VERIFIED: StateLabel("✓", "verified", "the API reports the factor as verified"),
+    PAUSED: StateLabel("‖", "paused", "in the watchlist, but not polled"),
 }
-
-
-def span(seconds: float) -> str:
-    """Return a time span in the largest unit of which there are at least two."""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
 
 
 def path_of(record: FactorRecord) -> str:
@@ -71,11 +69,11 @@ def path_of(record: FactorRecord) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """Why the last fetch, or an earlier one, brought no answer; and what to do about it.
+class LastFailure:
+    """Why a factor's latest failed fetch failed, and what to do about it.
 
-    ``current`` is whether fetches fail still; ``since_seconds`` is when the first of them ended, ``None`` where
-    that was before this process.
+    ``current`` says that the last fetch is that failed one; ``since_seconds`` is when the first of an unbroken run
+    of failures ended, ``None`` where that was before this process started.
     """
 
     detail: str
@@ -87,7 +85,11 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One factor; times are wall seconds, ``None`` where there is none."""
+    """One factor in a table; times are wall seconds, ``None`` where there is none.
+
+    ``since_at_least`` says that the factor may have been in its state before ``since_seconds``; ``no_next`` is why
+    there is no next check, empty where there is one.
+    """
 
     record: FactorRecord
     path: str
@@ -95,11 +97,11 @@ class Row:
     state: str
     failing: bool
     since_seconds: float | None
-    longer: bool
+    since_at_least: bool
     last_seconds: float | None
     next_seconds: float | None
-    held: str
-    trouble: Trouble | None
+    no_next: str
+    failure: LastFailure | None
 
     @property
     def name(self) -> str:
@@ -115,18 +117,18 @@ class Row:
 def row_of(
     record: FactorRecord, next_seconds: float | None, failure: Fetch | None, accounts: Mapping[str, AccountView]
 ) -> Row:
-    """Return a factor's row; ``failure`` is the last that is remembered, ``accounts`` are those of the factors."""
+    """Return a factor's row; ``failure`` is its latest failure in the history, ``accounts`` are by name."""
     key = record.watched.key
-    record = copy(record)  # this moment: the page is written bit by bit
+    record = copy(record)  # a page is rendered in steps, and must show one moment
     state = states(record)[0]
     account = accounts.get(key.account)
-    held = ""
+    no_next = ""
     if record.watched.paused:
-        held = "never: it is paused"
+        no_next = "not polled"
     elif account is not None and account.paused:
-        held = "held: its account is paused"
+        no_next = "account paused"
     elif next_seconds is None:
-        held = "under way"
+        no_next = "queued or in flight"
     return Row(
         record=record,
         path=path_of(record),
@@ -134,18 +136,18 @@ def row_of(
         state=state,
         failing=record.up is False and state != PAUSED,
         since_seconds=None if state == PAUSED else record.status_since_seconds,
-        longer=not record.status_change_seen,
+        since_at_least=not record.status_change_seen,
         last_seconds=record.last_seconds,
         next_seconds=next_seconds,
-        held=held,
-        trouble=_trouble(record, failure),
+        no_next=no_next,
+        failure=_last_failure(record, failure),
     )
 
 
-def _trouble(record: FactorRecord, failure: Fetch | None) -> Trouble | None:
+def _last_failure(record: FactorRecord, failure: Fetch | None) -> LastFailure | None:
     if failure is None or not isinstance(failure.result, Reason):
         return None
-    return Trouble(
+    return LastFailure(
         detail=failure.detail or failure.result.replace("_", " "),
         hint=HINTS[failure.result],
         current=record.up is False,
@@ -155,7 +157,7 @@ def _trouble(record: FactorRecord, failure: Fetch | None) -> Trouble | None:
 
 
 class AccountNotice(NamedTuple):
-    """Something wrong beyond a single factor, and its hint."""
+    """A problem of a whole account, and its hint; ``at_seconds`` is when it is retried or ends."""
 
     account: str
     text: str
@@ -164,28 +166,26 @@ class AccountNotice(NamedTuple):
 
 
 def notices(accounts: Iterable[AccountView]) -> list[AccountNotice]:
-    """Return what is wrong with accounts, the worst first."""
+    """Return the problems of accounts, the most severe first."""
     found: list[tuple[int, AccountNotice]] = []
     for account in accounts:
         if account.paused_for is PauseReason.CREDENTIALS:
-            text = "is paused: its credentials are refused. None of its factors is looked at."
+            text = "is paused: its credentials were refused. None of its factors are polled."
             hint = (
-                "Correct username, password or the key's rights; a changed password_file is tried at once. "
-                "Otherwise they are tried again"
+                "Correct username, password or the key's permissions; a changed password_file is tried at once. "
+                "The credentials are tried again"
             )
             found.append((0, AccountNotice(account.account, text, hint, account.probe_at_seconds)))
         elif account.paused_for is PauseReason.RATE_LIMITED:
-            text = "is paused: the API asked it to slow down (HTTP 429)."
-            found.append(
-                (1, AccountNotice(account.account, text, "It goes on by itself", account.paused_until_seconds))
-            )
+            text = "is paused: the API limits its request rate (HTTP 429)."
+            found.append((1, AccountNotice(account.account, text, "Polling resumes", account.paused_until_seconds)))
         if account.stretch > 1:
             text = (
-                f"is over its budget: it is asked for {account.demand_requests_per_second:.2f} requests a second "
-                f"and has {account.budget_requests_per_second:.2f}, so its intervals are stretched "
-                f"{account.stretch:.2f} times."
+                f"is over budget: its intervals need {account.demand_requests_per_second:.2f} requests per second, "
+                f"{account.budget_requests_per_second:.2f} are allowed. All intervals are multiplied by "
+                f"{account.stretch:.2f}."
             )
-            hint = "Lengthen intervals, or raise requests_per_second or max_concurrency."
+            hint = "Use longer intervals, or raise requests_per_second or max_concurrency."
             found.append((2, AccountNotice(account.account, text, hint, None)))
     return [notice for _, notice in sorted(found, key=lambda item: item[0])]
 
@@ -195,7 +195,7 @@ _ORDER = {Status.NOT_FOUND: 0, Status.UNVERIFIED: 1, UNKNOWN: 3, Status.VERIFIED
 
 @dataclass(frozen=True, slots=True)
 class FactorView:
-    """One factor as shown; times are seconds since the epoch, ``None`` where there is none."""
+    """One factor in the API; times are seconds since the epoch, ``None`` where there is none."""
 
     account: str
     service_sid: str
@@ -219,12 +219,12 @@ class FactorView:
     hint: str | None
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the API shows."""
+        """Return the JSON object of the API."""
         return {field.name: getattr(self, field.name) for field in fields(self)}  # no deep copies
 
 
 def view(record: FactorRecord, request_id: str = "") -> FactorView:
-    """Return what is shown of a factor; ``request_id`` is that of its last fetch."""
+    """Return a factor as the API shows it; ``request_id`` is that of its last fetch."""
     watched, failure = record.watched, record.failure
     return FactorView(
         account=watched.key.account,
@@ -251,22 +251,22 @@ def view(record: FactorRecord, request_id: str = "") -> FactorView:
 
 
 def urgency(record: FactorRecord) -> tuple[int, str, str, str]:
-    """Return the place of a factor in a list with what is wrong first."""
+    """Return the sort key of a factor in a list with problems first."""
     key = record.watched.key
     order = _ORDER[record.status or UNKNOWN]
     if record.watched.paused:
         order = 6
     elif record.up is False and order > 1:
-        order -= 1  # before those whose fetches are answered, or are still to come
+        order -= 1  # before those whose last fetch succeeded, or that have had none
     return order, key.account, record.watched.name, key.service_sid
 
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """One account as shown: what it may spend, what it spends, and what holds it; its SIDs are left out.
+    """One account in the API: its budget, its use, and its pause; its SIDs are left out.
 
-    Times are seconds since the epoch. ``paused_until_seconds`` is known of a 429's pause alone: one for refused
-    credentials ends with a probe that is answered. ``latency_seconds`` is ``None`` until it is measured.
+    Times are seconds since the epoch. Only a pause for a 429 has ``paused_until_seconds``: one for refused
+    credentials ends with a probe that succeeds. ``latency_seconds`` is ``None`` until it is measured.
     """
 
     account: str
@@ -288,14 +288,14 @@ class AccountView:
     client_rotations: int
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the API shows."""
+        """Return the JSON object of the API."""
         return {field.name: getattr(self, field.name) for field in fields(self)}  # no deep copies
 
 
 def account_views(
     accounts: Mapping[str, AccountPoller], counts: Mapping[tuple[str, str], Mapping[str, int]], now: Moment
 ) -> list[AccountView]:
-    """Return what is shown of each account; ``counts`` are its factors by (account, service SID) and status."""
+    """Return each account as it is shown; ``counts`` has factors by (account, service SID) and status."""
     factors = dict.fromkeys(accounts, 0)
     for (name, _), of in counts.items():
         factors[name] = factors.get(name, 0) + sum(of.values())

@@ -132,8 +132,8 @@ def test_a_port_in_use_is_one_line(call: Callable[..., Ran]) -> None:
 
     assert (ran.status, ran.out) == (64, "")
     assert ran.err == (
-        f"verify-factor-exporter demo: {address}: the port is in use; stop what listens there, "
-        "or choose another with --web.listen-address\n"
+        f"verify-factor-exporter demo: {address}: the port is in use; stop the program that uses it, "
+        "or set another with --web.listen-address\n"
     )
 
 

@@ -60,7 +60,7 @@ async def test_an_exporter_that_ticks_and_one_that_does_not(
 
     assert (healthy.status, healthy.out, healthy.err) == (0, "healthy\n", "")
     assert (silent.status, silent.out) == (1, "")
-    assert silent.err == f"{house.url}/: not healthy: the scheduler has not ticked for 15 s\n"
+    assert silent.err == f"{house.url}/: not healthy: the scheduler has not run for 15 s\n"
 
 
 @pytest.mark.parametrize(

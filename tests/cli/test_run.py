@@ -148,8 +148,8 @@ def test_a_port_in_use_is_one_line(call: Callable[..., Ran], path: str) -> None:
 
     assert (ran.status, ran.out) == (1, "")
     assert ran.err == (
-        f"web.listen_address: {address}: the port is in use; stop what listens there, "
-        "or choose another with --web.listen-address\n"
+        f"web.listen_address: {address}: the port is in use; stop the program that uses it, "
+        "or set another with --web.listen-address\n"
     )
 
 

@@ -36,7 +36,7 @@ async def test_ready_once_every_first_look_has_ended(simulator: Simulator, tmp_p
     )
     clock = LeapingClock()
     async with running(path, clock=clock) as exporter:
-        assert await exporter.get("/-/ready") == (503, "not ready: first looks are under way\n")
+        assert await exporter.get("/-/ready") == (503, "not ready: first fetches are in progress\n")
         clock.leap(30)
         page = await exporter.shows(lambda page: page.factor("exists", "gone") == 0)
         assert page.factor("up", "slow") is None
@@ -108,7 +108,7 @@ async def test_a_scheduler_that_stands_still_is_unhealthy_and_claims_nothing_for
         page = await exporter.scrape()
         assert page.factor("verified", "watched") == 1, "an answer holds for 16 s here"
         clock.leap(1.1)
-        assert await exporter.get("/-/healthy") == (503, "not healthy: the scheduler has not ticked for 15 s\n")
+        assert await exporter.get("/-/healthy") == (503, "not healthy: the scheduler has not run for 15 s\n")
         page = await exporter.scrape()
         assert page.value("twilio_verify_exporter_last_tick_timestamp_seconds") == ticked.wall
         clock.leap(2)

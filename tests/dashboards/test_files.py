@@ -16,7 +16,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.exposition.catalogue import QUEUE_LENGTH
 from exporter.polling.record import STATUSES
-from exporter.web.views import STATE_WORDS
+from exporter.web.views import STATE_LABELS
 from grafana.boards import __main__ as generator
 from grafana.boards import board as assembly
 from grafana.boards.__main__ import BOARDS
@@ -267,7 +267,7 @@ def test_a_text_has_the_same_colour_everywhere() -> None:
 
 def test_status_texts_are_those_of_the_status_page() -> None:
     assert {state.text for state in STATES} == {
-        f"{STATE_WORDS[status].mark} {STATE_WORDS[status].text}" for status in STATUSES
+        f"{STATE_LABELS[status].mark} {STATE_LABELS[status].text}" for status in STATUSES
     }
 
 

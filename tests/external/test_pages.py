@@ -128,11 +128,14 @@ async def test_it_says_when_it_is_no_longer_renewed(opened: Browser, tmp_path: P
         house.tell("factor", VERIFIED)
         async with visit(opened, f"{house.url}/") as visited:
             await visited.page.route("**/*", lambda route: route.fulfill(status=503, body="stopping"))
-            lost = visited.page.locator("#lost")
-            await expect(lost).to_be_visible()
-            assert "the exporter answers 503. What is shown is of then." in await lost.inner_text()
+            outdated = visited.page.locator("#outdated")
+            await expect(outdated).to_be_visible()
+            assert (
+                "the exporter returned HTTP 503. The values below are from that time."
+                in await outdated.inner_text()
+            )
             await visited.page.unroute_all()
-            await expect(lost).to_be_hidden()
+            await expect(outdated).to_be_hidden()
             # What the browser itself says of the 503 is no fault of the page.
             assert all("503" in line for line in visited.console)
             visited.console.clear()
@@ -141,10 +144,10 @@ async def test_it_says_when_it_is_no_longer_renewed(opened: Browser, tmp_path: P
 async def test_filter_and_sort_live_in_the_address(opened: Browser, tmp_path: Path) -> None:
     async with world(tmp_path, "all") as house, visit(opened, f"{house.url}/") as visited:
         page = visited.page
-        await page.get_by_label("State", exact=True).select_option("all that need a look")
+        await page.get_by_label("State", exact=True).select_option("needs attention")
         await page.get_by_label("Search").fill("e")
-        await page.get_by_role("button", name="Show").click()
-        await page.wait_for_url("**/?q=e&status=trouble&**")
+        await page.get_by_role("button", name="Apply").click()
+        await page.wait_for_url("**/?q=e&status=attention&**")
         await page.get_by_role("columnheader", name="Factor").get_by_role("link").click()
         await page.wait_for_url("**sort=factor**")
         assert await names(page) == ["failing", "held", "never-tried", "not-found", "stale", "unverified"]
@@ -154,7 +157,7 @@ async def test_filter_and_sort_live_in_the_address(opened: Browser, tmp_path: Pa
         await page.get_by_role("link", name="stale").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("stale")
         await page.get_by_role("link", name="All factors").click()
-        await page.wait_for_url("**status=trouble**sort=-factor**")
+        await page.wait_for_url("**status=attention**sort=-factor**")
         assert (await names(page))[0] == "unverified"
         await page.locator("#tile-not_found").click()
         await page.wait_for_url("**status=not_found**")
@@ -177,7 +180,7 @@ async def test_a_keyboard_is_enough(opened: Browser, tmp_path: Path) -> None:
     async with world(tmp_path, "all") as house, visit(opened, f"{house.url}/") as visited:
         page = visited.page
         await page.keyboard.press("Tab")
-        assert await page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        assert await page.evaluate("document.activeElement.textContent") == "Skip to content"
         await page.keyboard.press("Enter")
         await tab_to(page, "q")
         await page.keyboard.type("held")
@@ -235,7 +238,7 @@ async def test_without_javascript_it_is_whole(opened: Browser, tmp_path: Path) -
     ):
         page = visited.page
         await page.get_by_label("Search").fill("held")
-        await page.get_by_role("button", name="Show").click()
+        await page.get_by_role("button", name="Apply").click()
         await page.wait_for_url("**/?q=held**")
         await page.get_by_role("link", name="held").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("held")

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.exposition.catalogue import FACTOR_FAMILIES, FACTOR_UP
+from exporter.polling.ledger import Ledger
 from exporter.polling.record import FactorRecord
 from exporter.verify.outcome import Failure, Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
@@ -22,6 +23,7 @@ from tests.support.html import page_of
 from tests.support.served_exporter import REQUEST_ID, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving, stopped
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 TIMEOUT = Failure(Reason.TIMEOUT, "no complete answer in time")
@@ -40,28 +42,25 @@ async def test_it_tells_the_last_fetches_newest_first(tmp_path: Path) -> None:
         page = await page_of(house, address("factor"))
 
     assert page.parts["headline"] == "factor"
-    assert page.parts["lead"].startswith(
-        "✓ verified ! failing the API says that the factor is verified; so for 3 min"
-    )
+    assert page.parts["lead"].startswith("✓ verified ! failing the API reports the factor as verified (for 3 min")
     assert page.parts["notice"] == (
         "! no complete answer in time , 100 s ago . "
         "What to do: the API is slow or out of reach; see polling.timeout and the network"
     )
-    assert page.rows[0] == ["Ended", "Outcome", "HTTP status", "Duration", "Attempts", "Request id"]
+    assert page.rows[0] == ["Ended", "Outcome", "HTTP status", "Duration", "Attempts", "Request ID"]
     assert [row[1:] for row in page.rows[1:]] == [
-        ["! no answer no complete answer in time timeout", "200", "31.2 s", "3", REQUEST_ID],
+        ["! failed no complete answer in time timeout", "200", "31.2 s", "3", REQUEST_ID],
         ["✓ verified", "200", "212 ms", "1", REQUEST_ID],
         ["✗ unverified", "200", "212 ms", "1", REQUEST_ID],
     ]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \d+ (s|min) ago", row[0]) for row in page.rows[1:])
     assert "Labels team=payments" in page.parts["facts"]
     assert f"Service {SERVICE_SID} Factor YF{1:032x} Entity YE{'0' * 32}" in page.parts["facts"]
-    assert page.parts["plot-words"] == (
-        "3 fetches: 1 verified, 1 unverified, 1 failed. "
-        "The quickest took 212 ms, the slowest 31.2 s, the one in the middle 212 ms."
+    assert page.parts["plot-description"] == (
+        "3 fetches: 1 verified, 1 unverified, 1 failed. Latency: minimum 212 ms, median 212 ms, maximum 31.2 s."
     )
-    rule = f"the last {FULL.fetches} fetches, and failures for longer, the last {FULL.failures}."
-    assert f"in memory alone: {rule}" in page.parts["rule"]
+    rule = f"the last {FULL.fetches} fetches, and the last {FULL.failures} failures even if they are older."
+    assert page.parts["rule"].endswith(rule)
 
 
 async def test_failures_are_told_for_longer(tmp_path: Path) -> None:
@@ -71,10 +70,10 @@ async def test_failures_are_told_for_longer(tmp_path: Path) -> None:
         page = await page_of(house, address("factor"))
 
     assert len(page.rows) == 1 + FULL.fetches + 1 + 1
-    assert page.rows[-1][1] == "! no answer no complete answer in time timeout"
+    assert page.rows[-1][1] == "! failed no complete answer in time timeout"
     assert page.parts["older"] == "Older failures"
     assert page.parts["notice"].startswith(
-        "! Last failure: no complete answer in time , 66 min ago ; answered since"
+        "! Last failure: no complete answer in time , 66 min ago ; recovered since"
     )
 
 
@@ -87,8 +86,8 @@ async def test_where_many_are_watched_it_says_that_less_is_kept(
         house.tell("two", VERIFIED)
         page = await page_of(house, address("one"))
 
-    rule = f"the last {SHORT.fetches} fetches, and failures for longer, the last {SHORT.failures}. With up to 10000"
-    assert rule in page.parts["rule"]
+    rule = f"the last {SHORT.fetches} fetches, and the last {SHORT.failures} failures even if they are older."
+    assert f"{rule} With at most 10,000 factors, 12 and 10 are kept." in page.parts["rule"]
 
 
 async def test_what_was_never_fetched_claims_nothing(tmp_path: Path) -> None:
@@ -96,12 +95,12 @@ async def test_what_was_never_fetched_claims_nothing(tmp_path: Path) -> None:
     async with serving(tmp_path, [*entries("never"), idle]) as house:
         never, paused = await page_of(house, address("never")), await page_of(house, address("idle"))
 
-    assert never.parts["fetch"] == "No fetch is remembered yet."
-    assert never.parts["lead"] == "? unknown never answered, or the last answer is too old to go by"
+    assert never.parts["fetch"] == "No fetches yet."
+    assert never.parts["lead"] == "? unknown no answer yet, or the last answer is too old to rely on"
     assert "svg" not in never.tags
     assert "notice" not in never.parts
-    assert paused.parts["fetch"] == "The factor is paused: it is not looked at."
-    assert "Next look never: it is paused" in paused.parts["facts"]
+    assert paused.parts["fetch"] == "This factor is paused: it is not polled."
+    assert "Next check not polled" in paused.parts["facts"]
 
 
 async def test_the_way_back_keeps_the_filter(tmp_path: Path) -> None:
@@ -136,6 +135,24 @@ async def test_a_factor_is_found_by_its_sid_and_in_any_case(tmp_path: Path) -> N
         by_service = await page_of(house, address("factor", service_sid=SERVICE_SID.lower()))
 
     assert by_sid.parts["headline"] == by_service.parts["headline"] == "factor"
+
+
+async def test_a_page_finds_its_factor_without_reading_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path, entries(*(f"factor-{number}" for number in range(50)))) as house:
+        await page_of(
+            house, address("factor-7")
+        )  # the first page after a change of the watchlist indexes the names
+
+        def fail(_ledger: Ledger) -> Iterator[FactorRecord]:
+            pytest.fail("a factor's page reads every record")
+
+        monkeypatch.setattr(Ledger, "__iter__", fail)
+        by_name = await page_of(house, address("factor-8"))
+        by_sid = await page_of(house, address(f"YF{9:032x}"))
+
+    assert (by_name.parts["headline"], by_sid.parts["headline"]) == ("factor-8", "factor-8")
 
 
 async def test_an_unknown_factor_is_404_with_those_that_may_be_meant(tmp_path: Path) -> None:
@@ -184,13 +201,13 @@ def matchers(node: Any) -> dict[str, str]:
 @given(st.text(min_size=1, max_size=128), st.sampled_from(["main", "other_account-2"]))
 def test_a_query_selects_the_factor_whatever_its_name(name: str, account: str) -> None:
     watched = WatchedFactor(FactorKey(account, SERVICE_SID, "YF" + "0" * 32), name, "identity", 60.0)
-    told = queries(FactorRecord(watched), FACTOR_FAMILIES)
+    found = queries(FactorRecord(watched), FACTOR_FAMILIES)
 
-    assert len(told) == 8
-    for query in told:
-        found = matchers(promql_parser.parse(query.text))
-        found.pop("__name__", None)
-        assert found == {"account": account, "service_sid": SERVICE_SID, "factor": name}
+    assert len(found) == 8
+    for query in found:
+        labels = matchers(promql_parser.parse(query.text))
+        labels.pop("__name__", None)
+        assert labels == {"account": account, "service_sid": SERVICE_SID, "factor": name}
 
 
 @given(st.lists(st.tuples(st.floats(0, 1000), st.sampled_from([*Status, *Reason])), min_size=2, max_size=30))

@@ -21,7 +21,7 @@ PATHS = [("/-/reload", "POST"), ("/-/log-level", "PUT")]
 async def test_closed_unless_opened(tmp_path: Path, path: str, method: str) -> None:
     async with serving(tmp_path) as house:
         reply = await house.ask(path, method)
-        assert (reply.status, reply.text) == (403, "closed: web.enable_lifecycle is false\n")
+        assert (reply.status, reply.text) == (403, "disabled: web.enable_lifecycle is false\n")
 
 
 @pytest.mark.parametrize(("path", "method"), PATHS)
@@ -29,7 +29,7 @@ async def test_closed_unless_opened(tmp_path: Path, path: str, method: str) -> N
 async def test_closed_to_pages_of_other_sites(tmp_path: Path, path: str, method: str, site: str) -> None:
     async with serving(tmp_path, web=OPEN) as house:
         reply = await house.ask(path, method, Sec_Fetch_Site=site)
-        assert (reply.status, reply.text) == (403, "refused: a page of another site asks for this\n")
+        assert (reply.status, reply.text) == (403, "refused: cross-site request\n")
 
 
 @pytest.mark.parametrize("name", ["Origin", "Referer"])
@@ -73,7 +73,7 @@ async def test_a_refused_reload_answers_why(tmp_path: Path) -> None:
         reply = await house.ask("/-/reload", "POST")
         assert reply.status == 500
         first, *faults = reply.text.splitlines()
-        assert first == "configuration refused, the one in force stays:"
+        assert first == "configuration refused; the old one stays applied:"
         assert len(faults) == 1
         assert faults[0].endswith('polling2: is not a known key; did you mean "polling"?')
         assert house.key("one")
@@ -97,7 +97,7 @@ async def test_the_log_level(tmp_path: Path, log_level: None) -> None:
     async with serving(tmp_path, web=OPEN) as house:
         for body, level in ((b"debug", logging.DEBUG), (b" Error\n", logging.ERROR), (b"info", logging.INFO)):
             reply = await house.ask("/-/log-level", "PUT", body=body)
-            assert (reply.status, reply.text) == (200, f"logging from {body.decode().strip().lower()} on\n")
+            assert (reply.status, reply.text) == (200, f"log level set to {body.decode().strip().lower()}\n")
             assert logging.getLogger("exporter").level == level
 
 
@@ -111,7 +111,7 @@ async def test_the_log_level_in_pieces(tmp_path: Path, log_level: None) -> None:
         writer.write(b"bug")
         answer = await reader.read()
         writer.close()
-        assert answer.endswith(b"logging from debug on\n")
+        assert answer.endswith(b"log level set to debug\n")
 
 
 @pytest.mark.parametrize("body", [b"", b"verbose", b"debug" * 100, b"\xff\xfe"])
@@ -120,5 +120,5 @@ async def test_an_unknown_level_changes_nothing(tmp_path: Path, log_level: None,
         before = logging.getLogger("exporter").level
         reply = await house.ask("/-/log-level", "PUT", body=body)
         assert reply.status == 400
-        assert "write one of debug, info, warning, error as the body" in reply.text
+        assert "invalid log level: the body must be one of debug, info, warning, error" in reply.text
         assert logging.getLogger("exporter").level == before

@@ -80,7 +80,7 @@ async def test_answers_of_every_kind_are_as_described(tmp_path: Path) -> None:
             assert (await house.ask(f"/api/v1/factors/{account_name}/{SERVICE_SID}/{name}")).status == 200
         assert (await house.ask(f"/api/v1/factors/main/{SERVICE_SID}/f")).status == 404
         assert (await house.ask("/api/v1/accounts?x=1")).text == (
-            "x: is not a parameter of /api/v1/accounts; it has none\n"
+            "x: unknown parameter; /api/v1/accounts accepts none\n"
         )
 
 

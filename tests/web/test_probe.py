@@ -111,7 +111,7 @@ async def test_an_answer_comes_in_the_scrapers_time_and_the_fetch_goes_on(world:
     world.simulator.faults.add(Fault(FaultKind.LATENCY, seconds=2.0))
     before = world.calls
     status, text = await world.probe(X_Prometheus_Scrape_Timeout_Seconds="1")
-    assert (status, text) == (504, "no outcome within 0.5 s; one that comes later is in the metrics\n")
+    assert (status, text) == (504, "no outcome within 0.5 s; the fetch goes on: see /metrics for its outcome\n")
     status, _ = await world.probe(X_Prometheus_Scrape_Timeout_Seconds="50")
     assert (status, world.calls) == (200, before + 1), "the second one joined the first one's fetch"
 
@@ -137,7 +137,7 @@ async def test_a_paused_account_is_503_and_is_asked_nothing(world: World) -> Non
     before = world.calls
     async with world.exporter._session.get(f"{world.exporter.url}/probe?factor=push") as answer:
         assert answer.status == 503
-        assert await answer.text() == "the account is paused; /api/v1/accounts tells why\n"
+        assert await answer.text() == "the account is paused; see /api/v1/accounts\n"
         assert 50 < int(answer.headers["Retry-After"]) <= 60
     assert world.calls == before
 
@@ -149,7 +149,7 @@ async def test_a_paused_account_is_503_and_is_asked_nothing(world: World) -> Non
 async def test_closed_unless_opened(tmp_path: Path, query: str) -> None:
     async with serving(tmp_path, entries("one")) as house:
         reply = await house.ask(f"/probe{query}")
-        assert (reply.status, reply.text) == (403, "closed: web.enable_probe is false\n")
+        assert (reply.status, reply.text) == (403, "disabled: web.enable_probe is false\n")
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "made-up"])
@@ -171,7 +171,7 @@ async def test_several_of_a_name_are_listed_to_choose_from(tmp_path: Path) -> No
         reply = await house.ask("/probe?factor=on%20call%20%26%20more")
         assert reply.status == 400
         first, *candidates = reply.text.splitlines()
-        assert first == "factor: several factors have this name; choose one by account and service_sid:"
+        assert first == "factor: several factors have this name; select one with account and service_sid:"
         assert len(candidates) == 3
         for candidate in candidates:
             chosen = await house.ask(candidate)
@@ -184,27 +184,27 @@ async def test_several_of_a_name_are_listed_to_choose_from(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("query", "status", "text"),
     [
-        ("", 400, "factor: is missing; give it, as in ?factor=payments-oncall-push\n"),
-        ("factor=", 400, "factor: not a text of 1 to 128 characters\n"),
-        (f"factor={'x' * 129}", 400, "factor: not a text of 1 to 128 characters\n"),
-        ("factor=one&factor=two", 400, "factor: is given more than once; give it once\n"),
+        ("", 400, "factor: required, for example ?factor=payments-oncall-push\n"),
+        ("factor=", 400, "factor: must have 1 to 128 characters\n"),
+        (f"factor={'x' * 129}", 400, "factor: must have 1 to 128 characters\n"),
+        ("factor=one&factor=two", 400, "factor: given more than once\n"),
         (
             "factor=one&acount=x",
             400,
-            "acount: is not a parameter of /probe; it has factor, account, service_sid\n",
+            "acount: unknown parameter; /probe accepts factor, account, service_sid\n",
         ),
         (
             "factor=one&service_sid=VX1",
             400,
-            "service_sid: not a Verify Service SID: VA followed by 32 hex digits\n",
+            "service_sid: must be a Verify Service SID: VA followed by 32 hex digits\n",
         ),
         (
             "factor=one&account=%0A",
             400,
-            "account: not the name of an account: lower-case letters and digits, joined by single - or _\n",
+            "account: must be an account name: lower-case letters and digits, joined by single - or _\n",
         ),
-        ("factor=two", 404, "factor: no such factor is watched; /api/v1/factors lists them\n"),
-        ("factor=one&account=other", 404, "factor: no such factor is watched; /api/v1/factors lists them\n"),
+        ("factor=two", 404, "factor: no such factor is watched; see /api/v1/factors\n"),
+        ("factor=one&account=other", 404, "factor: no such factor is watched; see /api/v1/factors\n"),
     ],
 )
 async def test_what_cannot_be_probed_is_told_with_the_mend(
@@ -221,7 +221,7 @@ async def test_a_scrape_timeout_that_is_none_is_refused(tmp_path: Path, given: s
         reply = await house.ask("/probe?factor=one", X_Prometheus_Scrape_Timeout_Seconds=given)
         assert (reply.status, reply.text) == (
             400,
-            "X-Prometheus-Scrape-Timeout-Seconds: not a number of seconds above 0, and at most 1000000\n",
+            "X-Prometheus-Scrape-Timeout-Seconds: must be a number of seconds greater than 0 and at most 1000000\n",
         )
 
 
@@ -264,5 +264,5 @@ async def test_a_factor_removed_meanwhile_is_404(tmp_path: Path) -> None:
         daemon.roster.list([watched for watched in daemon.config.factors if watched.name == "two"])
         daemon.poller.accounts["main"].in_flight_keys.discard(key)
         reply = await asking
-        assert (reply.status, reply.text) == (404, "factor: is no longer watched\n")
+        assert (reply.status, reply.text) == (404, "factor: no longer watched\n")
         assert (await house.ask("/probe?factor=one")).status == 404

@@ -117,7 +117,7 @@ async def test_health_is_the_scheduler_s_tick(house: ServedExporter, clock: Leap
     assert [(reply.status, reply.text) for reply in (first, late, silent, again)] == [
         (200, "healthy\n"),
         (200, "healthy\n"),
-        (503, "not healthy: the scheduler has not ticked for 15 s\n"),
+        (503, "not healthy: the scheduler has not run for 15 s\n"),
         (200, "healthy\n"),
     ]
 
@@ -131,7 +131,7 @@ async def test_readiness_is_the_first_looks(house: ServedExporter, clock: Leapin
     stopping = await house.ask("/-/ready")
 
     assert [(reply.status, reply.text) for reply in (starting, ready, stopping)] == [
-        (503, "not ready: first looks are under way\n"),
+        (503, "not ready: first fetches are in progress\n"),
         (200, "ready\n"),
         (503, "not ready: stopping\n"),
     ]

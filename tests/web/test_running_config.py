@@ -95,7 +95,7 @@ async def test_flags_variables_and_watchlist_files_are_in_force_too(tmp_path: Pa
     assert [factor["name"] for factor in document["factors"]] == ["own", "from-a-file"]
     assert [(of["name"], of["identity"]) for of in document["entities"]] == [("ops", "[redacted]")]
     assert document["accounts"]["main"]["proxy_url"] == "[redacted]"
-    assert "# In force since 2027-01-15T08:00:00Z" in text
+    assert "# Applied 2027-01-15T08:00:00Z" in text
     for secret in ("made-up", "secret", IDENTITY):
         assert secret not in text
 
@@ -108,7 +108,7 @@ async def test_an_identity_that_somebody_made_a_name_is_not_shown_either(tmp_pat
 async def test_a_long_watchlist_is_cut_and_says_so(tmp_path: Path) -> None:
     text, document = await config_of(tmp_path, factors=entries(*(f"f{n}" for n in range(MOST_ENTRIES + 7))))
     assert len(document["factors"]) == MOST_ENTRIES
-    assert text.splitlines()[-1] == "# and 7 more; /api/v1/factors lists what is watched"
+    assert text.splitlines()[-1] == "# and 7 more; see /api/v1/factors for all watched factors"
     assert f"listed factors: {MOST_ENTRIES + 7}" in text
 
 

@@ -18,7 +18,7 @@ from exporter.watched import FactorKey, WatchedFactor
 from exporter.web.history import FULL, FULL_FACTORS, SHORT
 from exporter.web.pages import REFRESH_SECONDS
 from exporter.web.selection import LONGEST_TEXT, SORTS, STATES, Query, select
-from exporter.web.views import TROUBLE
+from exporter.web.views import ATTENTION
 from tests.support.html import page_of
 from tests.support.served_exporter import NOT_FOUND, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving, stopped
 
@@ -48,7 +48,7 @@ async def house(tmp_path: Path) -> AsyncIterator[ServedExporter]:
     ("query", "names"),
     [
         ("", ["delta", "gamma", "beta", "Alpha", "idle"]),
-        ("status=trouble", ["delta", "gamma", "beta"]),
+        ("status=attention", ["delta", "gamma", "beta"]),
         ("status=verified", ["beta", "Alpha"]),
         ("status=unverified", ["gamma"]),
         ("status=not_found", ["delta"]),
@@ -85,12 +85,12 @@ async def test_what_is_asked_for_is_shown_in_its_order(house: ServedExporter, qu
 
 
 async def test_a_filter_stays_in_the_address_and_in_the_form(house: ServedExporter) -> None:
-    page = await page_of(house, "/?q=a&status=trouble&label=team&sort=-factor&account=other")
+    page = await page_of(house, "/?q=a&status=attention&label=team&sort=-factor&account=other")
 
     link = page.links("factors/other")[0]
     assert dict(parse_qsl(link.partition("?")[2])) == {
         "q": "a",
-        "status": "trouble",
+        "status": "attention",
         "label": "team",
         "sort": "-factor",
         "account": "other",
@@ -108,7 +108,7 @@ async def test_a_filter_stays_in_the_address_and_in_the_form(house: ServedExport
 async def test_what_matches_nothing_says_so_and_leads_back(house: ServedExporter) -> None:
     page = await page_of(house, "/?q=nobody&account=gone&service=VAgone")
 
-    assert page.parts["rows"] == "No factor matches. Show all 5"
+    assert page.parts["rows"] == "No factors match. Show all 5"
     assert page.parts["found"] == "0 of 5 factors match."
     assert {"gone", "VAgone"} <= set(page.words)  # what was asked is still in the form
 
@@ -116,19 +116,21 @@ async def test_what_matches_nothing_says_so_and_leads_back(house: ServedExporter
 @pytest.mark.parametrize(
     ("query", "told"),
     [
-        ("page=0", "page: not a whole number of at least 1"),
-        ("page=-1", "page: not a whole number of at least 1"),
-        ("page=x", "page: not a whole number of at least 1"),
-        ("page=", "page: not a whole number of at least 1"),
-        ("page=1.0", "page: not a whole number of at least 1"),
-        ("page=٣", "page: not a whole number of at least 1"),
-        ("page=" + "9" * 30, "page: not a whole number of at least 1"),
+        ("page=0", "page: must be a whole number of at least 1"),
+        ("page=-1", "page: must be a whole number of at least 1"),
+        ("page=x", "page: must be a whole number of at least 1"),
+        ("page=1.0", "page: must be a whole number of at least 1"),
+        ("page=٣", "page: must be a whole number of at least 1"),
+        ("page=" + "9" * 30, "page: must be a whole number of at least 1"),
         (
             "status=broken",
-            "status: write one of trouble, not_found, unverified, unknown, failing, verified, paused",
+            "status: must be one of attention, not_found, unverified, unknown, failing, verified, paused",
         ),
-        ("sort=colour", "sort: write one of factor, state, since, last, next, latency, failures, backwards with a"),
-        ("q=" + "x" * 201, "q: longer than 200 characters"),
+        (
+            "sort=colour",
+            "sort: must be one of factor, state, since, last, next, latency, failures, -factor, -state",
+        ),
+        ("q=" + "x" * 201, "q: must have 1 to 200 characters"),
     ],
 )
 async def test_what_there_is_not_is_refused_by_name(house: ServedExporter, query: str, told: str) -> None:
@@ -190,7 +192,7 @@ async def test_at_ten_thousand_factors_others_get_their_turn_while_a_page_is_mad
 TEXTS = st.text(max_size=LONGEST_TEXT).map(str.strip)
 QUERIES = st.builds(
     Query,
-    status=st.sampled_from(["", "trouble", *STATES]),
+    status=st.sampled_from(["", ATTENTION, *STATES]),
     account=TEXTS,
     service=TEXTS,
     label=TEXTS,
@@ -213,7 +215,7 @@ def test_the_documentation_names_what_an_address_may_ask() -> None:
     text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
     told = text.partition("## Read the pages")[2]
 
-    words = (TROUBLE, *STATES, *SORTS, "account", "service", "label", "q")
+    words = (ATTENTION, *STATES, *SORTS, "account", "service", "label", "q")
     assert [word for word in words if f"`{word}`" not in told] == []
     assert f"last {FULL.fetches} fetches" in told
     assert f"{FULL.failures} in all" in told

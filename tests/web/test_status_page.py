@@ -51,7 +51,7 @@ async def states(tmp_path: Path) -> AsyncIterator[ServedExporter]:
 async def test_each_state_is_told_in_words_and_what_is_wrong_comes_first(states: ServedExporter) -> None:
     page = await page_of(states)
 
-    assert page.parts["headline"] == "✗ 6 of 8 factors need a look"
+    assert page.parts["headline"] == "✗ 6 of 8 factors need attention"
     assert page.parts["tiles"] == "1 ∅ not found 1 ✗ unverified 3 ? unknown 2 ! failing 2 ✓ verified 1 ‖ paused"
     assert page.names == ["gone", "new", "failing", "never", "stale", "held", "good", "idle"]
     assert page.row("good")[FACTOR] == "good main · push · team=payments"
@@ -59,9 +59,9 @@ async def test_each_state_is_told_in_words_and_what_is_wrong_comes_first(states:
     assert page.row("good")[LATENCY:] == ["212 ms", "–"]
     assert page.row("new")[STATE:LAST] == ["✗ unverified", "0 s"]
     assert page.row("gone")[STATE] == "∅ not found"
-    assert page.row("never")[STATE:NEXT] == ["? unknown", "the start", "–"]
+    assert page.row("never")[STATE:NEXT] == ["? unknown", "since start-up", "–"]
     assert page.row("stale")[STATE:NEXT] == ["? unknown", "51 min", "66 min ago"]
-    assert page.row("idle")[STATE:] == ["‖ paused", "–", "–", "never: it is paused", "–", "–"]
+    assert page.row("idle")[STATE:] == ["‖ paused", "–", "–", "not polled", "–", "–"]
     assert page.row("held")[STATE:NEXT] == ["✓ verified ! failing", "4 min or longer", "0 s ago"]
     assert page.row("held")[LATENCY:] == [
         "31.2 s",
@@ -80,7 +80,7 @@ async def test_a_failure_is_told_after_it_is_over(tmp_path: Path) -> None:
         page = await page_of(house)
 
     assert page.row("factor")[STATE] == "✓ verified"
-    assert page.row("factor")[FAILURE].startswith("no complete answer in time 2 min ago ; answered since the API")
+    assert page.row("factor")[FAILURE].startswith("no complete answer in time 2 min ago ; recovered since the API")
 
 
 async def test_the_next_look_is_told(tmp_path: Path) -> None:
@@ -100,15 +100,15 @@ async def test_the_next_look_is_told(tmp_path: Path) -> None:
 
     assert re.fullmatch(r"now|in \d+ s", planned.row("factor")[NEXT])
     assert overdue.row("factor")[NEXT] == "now"
-    assert in_flight_keys.row("factor")[NEXT] == "under way"
-    assert held.row("factor")[NEXT] == "held: its account is paused"
+    assert in_flight_keys.row("factor")[NEXT] == "queued or in flight"
+    assert held.row("factor")[NEXT] == "account paused"
 
 
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ((), "✗ 2 of 2 factors need a look"),
-        (("one",), "✗ 1 of 2 factors needs a look"),
+        ((), "✗ 2 of 2 factors need attention"),
+        (("one",), "✗ 1 of 2 factors needs attention"),
         (("one", "two"), "✓ All 2 factors are verified"),
     ],
 )
@@ -125,7 +125,7 @@ async def test_where_every_factor_is_paused_none_is_called_verified(tmp_path: Pa
     async with serving(tmp_path, entries("one", "two", paused=True)) as house:
         page = await page_of(house)
 
-    assert page.parts["headline"] == "Every factor is paused"
+    assert page.parts["headline"] == "All factors are paused"
 
 
 @pytest.mark.parametrize(
@@ -167,18 +167,18 @@ async def test_accounts_tell_budget_and_pause_and_what_to_do(tmp_path: Path) -> 
     rows = {row[0]: row for row in page.rows[3:]}
     assert list(rows) == ["refused", "slowed", "stretched", "fresh", "main"]
     assert rows["fresh"][1] == "– no answer yet"
-    assert rows["main"][1:4] == ["✓ credentials good", "0 % 0.00 of 10.00 /s", "0 of 4"]
-    assert re.fullmatch(r"✗ paused: credentials refused tried again in 30 s", rows["refused"][1])
-    assert re.fullmatch(r"‖ paused: rate limited goes on in 60 s", rows["slowed"][1])
-    assert rows["slowed"][3] == "0 of 2 of 4 configured"
+    assert rows["main"][1:4] == ["✓ credentials valid", "0 % 0.00 of 10.00 /s", "0 of 4"]
+    assert re.fullmatch(r"✗ paused: credentials refused next attempt in 30 s", rows["refused"][1])
+    assert re.fullmatch(r"‖ paused: rate limited resumes in 60 s", rows["slowed"][1])
+    assert rows["slowed"][3] == "0 of 2 (4 configured)"
     assert rows["stretched"][2] == "238 % 23.80 of 10.00 /s over budget: intervals × 2.50"
     told = [page.parts[f"notice-{number}"] for number in (1, 2, 3)]
-    assert told[0].startswith("! Account refused is paused: its credentials are refused. None of its factors is")
-    assert "Correct username, password or the key's rights" in told[0]
+    assert told[0].startswith("! Account refused is paused: its credentials were refused. None of its factors are")
+    assert "Correct username, password or the key's permissions" in told[0]
     assert told[1].startswith(
-        "! Account slowed is paused: the API asked it to slow down (HTTP 429). It goes on by it"
+        "! Account slowed is paused: the API limits its request rate (HTTP 429). Polling resumes in 6"
     )
-    assert told[2].startswith("! Account stretched is over its budget: it is asked for 23.80 requests a second")
+    assert told[2].startswith("! Account stretched is over budget: its intervals need 23.80 requests per second")
     assert "notice-4" not in page.parts
 
 
@@ -231,18 +231,16 @@ async def test_it_shows_no_identity_and_finds_none(tmp_path: Path) -> None:
         searched = await page_of(house, f"/?q={IDENTITY[:12]}")
 
     assert IDENTITY not in shown
-    assert searched.parts["rows"].startswith("No factor matches.")
+    assert searched.parts["rows"].startswith("No factors match.")
 
 
 async def test_an_empty_watchlist_is_told(tmp_path: Path) -> None:
     async with serving(tmp_path, accounts=()) as house:
         page = await page_of(house)
 
-    assert page.parts["headline"] == "Nothing is watched"
-    assert page.parts["rows"] == (
-        "The watchlist is empty: nothing is watched. List factors in the configuration file."
-    )
-    assert page.parts["account-rows"] == "No account is configured."
+    assert page.parts["headline"] == "No factors are watched"
+    assert page.parts["rows"] == ("The watchlist is empty. Add factors to the configuration file.")
+    assert page.parts["account-rows"] == "No accounts are configured."
     assert "pages" not in page.parts
 
 

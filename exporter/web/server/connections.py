@@ -1,4 +1,4 @@
-"""Connections: how many there may be, and how long each may take for what."""
+"""Connections: how many there may be, how long each may take, and which client certificates are accepted."""
 
 from __future__ import annotations
 
@@ -26,19 +26,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SLOW_SECONDS = 1.0
-"""How long a client has let the exporter wait before others go before it."""
+"""After how long a client that doesn't read may be disconnected in favour of others."""
 
 
 class Stage(IntEnum):
-    """What a connection does; the first are the first to be closed where there are too many."""
+    """What a connection is doing; lower stages are closed first when there are too many."""
 
     NEW = 0  # no request yet
     IDLE = 1  # between two requests
-    BUSY = 2  # its request is answered
+    BUSY = 2  # a request is being answered
 
 
 class Connection(RequestHandler):
-    """One connection of aiohttp's server that knows how long it may still take."""
+    """One connection of aiohttp's server, with deadlines.
+
+    aiohttp has no limits for the head, the body and a slow reader, so its protocol class is subclassed. That is an
+    internal of aiohttp: requirements.lock pins its version, and tests/web/server covers every override.
+    """
 
     __slots__ = (
         "_deadline",
@@ -64,28 +68,28 @@ class Connection(RequestHandler):
         self._deadline: float | None = None
         self.when_answered: Callable[[Connection], None] | None = None
 
-    # What happens to it
+    # Called by asyncio and aiohttp
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, unless the client's certificate has none of the names that are let in."""
+        """Start, unless the client's certificate has none of the allowed names."""
         self._wire = wire = cast("asyncio.Transport", transport)
         self.since = self._loop.time()
         self._deadline = self.since + self._pool.limits.head_seconds
-        if self._pool.lets_in(wire):
+        if self._pool.is_allowed_in(wire):
             super().connection_made(wire)
         else:
-            self.close()  # takes no more in
+            self.close()  # makes aiohttp ignore further data
             wire.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End."""
+        """Forget the connection."""
         self._wire = None
         self._pool.forget(self)
         self._answered()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes in; those of a request's head are counted and timed."""
+        """Receive data; the head of a request is limited in size and time."""
         if self.stage is not Stage.BUSY and data:
             if self._head_bytes > self._pool.limits.head_bytes:
                 self.abort()
@@ -96,7 +100,7 @@ class Connection(RequestHandler):
         super().data_received(data)
 
     def began(self, payload: StreamReader) -> None:
-        """Note that a request's head is complete, and its answer begun."""
+        """Note that the head of a request is complete and its answer begins."""
         self.stage = Stage.BUSY
         self.since = self._loop.time()
         self._head_bytes = 0
@@ -104,7 +108,10 @@ class Connection(RequestHandler):
         self._deadline = None if self._payload is None else self.since + self._pool.limits.body_seconds
 
     def log_access(self, *_request_and_answer: object) -> None:
-        """Note that an answer is written; aiohttp calls this after each."""
+        """Note that a response is written.
+
+        aiohttp has no hook for that; it calls this after every response, with or without an access log.
+        """
         self.stage = Stage.IDLE
         self.since = self._loop.time()
         self._deadline = self._payload = None
@@ -124,48 +131,48 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no HTTP, or failed, with the headers of every answer: no signal of aiohttp's does."""
+        """Add the headers of every response to error responses, for which aiohttp sends no signal."""
         response = super().handle_error(request, status, exc, message)
         response.headers.update({**OWN_HEADERS, **self._pool.headers})
         return response
 
     def pause_writing(self) -> None:
-        """Note that the client doesn't read as fast as it is sent."""
+        """Note that the client reads more slowly than the exporter sends."""
         super().pause_writing()
         if self.slow_since is None:
             self.slow_since = self._loop.time()
 
     def resume_writing(self) -> None:
-        """Go on sending; the time for the whole answer runs on."""
+        """Go on sending; the deadline of the response stays."""
         super().resume_writing()
         if self.stage is not Stage.BUSY:
             self.slow_since = None
 
     def slow_for(self) -> float:
-        """Return for how many seconds the client has let the exporter wait."""
+        """Return for how many seconds the client has read too slowly."""
         return 0.0 if self.slow_since is None else self._loop.time() - self.slow_since
 
-    # Its end
+    # Closing
 
     def overdue(self, now: float) -> bool:
-        """Return whether this took longer than it may."""
+        """Return whether a deadline has passed."""
         if self._payload is not None and self._payload.is_eof():
             self._payload = self._deadline = None
         if self._deadline is None and self._wire is not None and self._wire.is_closing():
-            self._deadline = now + self._pool.limits.close_seconds  # what is left may never be taken
+            self._deadline = now + self._pool.limits.close_seconds  # the client may never read the rest
         slow = self.slow_since is not None and now >= self.slow_since + self._pool.limits.send_seconds
         return slow or (self._deadline is not None and now >= self._deadline)
 
     def abort(self) -> None:
-        """Close at once, whatever is under way."""
+        """Close at once, whatever is in flight."""
         if self._wire is not None:
             self._wire.abort()
 
 
 class Connections:
-    """All connections of one address: admits them, bounds them, and lets go of them.
+    """All connections of one server: admits, limits and closes them.
 
-    ``names`` gives the alternative names of which a client's certificate must have one, or None.
+    ``names`` returns the subject alternative names of which a client's certificate must have one, or None.
     """
 
     def __init__(self, limits: Limits, names: Callable[[], frozenset[str] | None]) -> None:
@@ -184,20 +191,20 @@ class Connections:
     def admit(
         self, accepted: socket.socket, make: Callable[[], Connection], context: ssl.SSLContext | None
     ) -> None:
-        """Serve an accepted socket, in place of a connection that waits if there are too many."""
+        """Serve an accepted socket; at the limit of connections, close the one that has waited longest."""
         if len(self._open) >= self.limits.connections and not self.close_longest_waiting():
-            self.tell("connections refused: all are being answered", limit=self.limits.connections)
+            self.warn("connections refused: too many, all of them busy", limit=self.limits.connections)
             accepted.close()
             return
         connection = make()
         self._open[connection] = accepted
-        task = asyncio.get_running_loop().create_task(self._begin(accepted, connection, context))
+        task = asyncio.get_running_loop().create_task(self._start(accepted, connection, context))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _begin(self, accepted: socket.socket, connection: Connection, context: ssl.SSLContext | None) -> None:
+    async def _start(self, accepted: socket.socket, connection: Connection, context: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
-        begun = False
+        started = False
         try:
             if context is None:
                 await loop.connect_accepted_socket(lambda: connection, accepted)
@@ -209,29 +216,29 @@ class Connections:
                     ssl_handshake_timeout=self.limits.handshake_seconds,
                     ssl_shutdown_timeout=self.limits.close_seconds,
                 )
-            begun = True
-        except (OSError, TimeoutError) as error:  # a handshake that failed is an OSError too
-            log.debug("connection not begun", extra=fields(reason=str(error) or type(error).__name__))
+            started = True
+        except (OSError, TimeoutError) as error:  # a failed handshake is an OSError, too
+            log.debug("connection failed", extra=fields(reason=str(error) or type(error).__name__))
         finally:
-            if not begun:
+            if not started:
                 self.forget(connection)
                 accepted.close()
 
     def close_longest_waiting(self) -> bool:
-        """Close the connection that waits longest, for a request or to be read; return whether there is one."""
+        """Close the connection that has waited longest for its client; return whether there was one."""
         waiting = [connection for connection in self._open if connection.stage is not Stage.BUSY]
         if waiting:
             victim = min(waiting, key=lambda connection: (connection.stage, connection.since))
-        else:  # one that doesn't read its answer waits too
+        else:  # all are busy: a client that doesn't read its response waits, too
             victim = max(self._open, key=Connection.slow_for)
             if victim.slow_for() < SLOW_SECONDS:
                 return False
-        self.tell("too many connections: the longest waiting are closed", limit=self.limits.connections)
+        self.warn("too many connections: closed the one that waited longest", limit=self.limits.connections)
         self._close(victim)
         return True
 
     def sweep(self, now: float) -> None:
-        """Close what took longer than it may."""
+        """Close the connections whose deadline has passed."""
         for connection in [one for one in self._open if one.overdue(now)]:
             self._close(connection)
 
@@ -243,22 +250,22 @@ class Connections:
             await asyncio.wait(self._tasks)
 
     def forget(self, connection: Connection) -> None:
-        """Let go of a connection that is closed."""
+        """Drop a closed connection."""
         self._open.pop(connection, None)
 
-    def lets_in(self, transport: asyncio.Transport) -> bool:
-        """Return whether a client may come in, by the names in its certificate."""
+    def is_allowed_in(self, transport: asyncio.Transport) -> bool:
+        """Return whether the names in a client's certificate allow it to connect."""
         names = self._names()
         if names is None or transport.get_extra_info("sslcontext") is None:
             return True
         if is_allowed(transport.get_extra_info("peercert"), names):
             return True
-        self.tell("client refused: its certificate has none of client_allowed_sans")
+        self.warn("client refused: its certificate matches none of client_allowed_sans")
         return False
 
     @staticmethod
-    def tell(message: str, **details: object) -> None:
-        """Log a warning that may come often, in constant words: the log folds it."""
+    def warn(message: str, **details: object) -> None:
+        """Log a warning that may repeat; the message is constant, so that the log can collapse it."""
         log.warning("%s", message, extra=fields(**details))
 
     def _close(self, connection: Connection) -> None:
@@ -266,6 +273,6 @@ class Connections:
         connection.abort()
         if accepted is not None and accepted.fileno() != -1:
             try:
-                accepted.shutdown(socket.SHUT_RDWR)  # ends a handshake too, of which nothing else is at hand
+                accepted.shutdown(socket.SHUT_RDWR)  # ends a TLS handshake, too, which has no transport yet
             except OSError:
                 return

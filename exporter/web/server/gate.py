@@ -1,4 +1,4 @@
-"""What stands before every page: the rate limit, authentication, and how many requests are answered at once."""
+"""The middleware before every path: rate limit, authentication, and how many requests are answered at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHALLENGE = 'Basic realm="verify-factor-exporter", charset="UTF-8"'
 
 
 class TokenBucket:
-    """Lets ``burst`` requests through at once, and one more each interval; ``now`` is a monotonic clock's."""
+    """Allows ``burst`` requests at once and one more per interval; ``now`` is monotonic time in seconds."""
 
     def __init__(self, rate: RateLimit, now: float) -> None:
         self.rate = rate
@@ -33,7 +33,7 @@ class TokenBucket:
         self._at = now
 
     def take(self, now: float) -> bool:
-        """Return whether a request may pass now."""
+        """Return whether a request is allowed now, and count it."""
         self._tokens = min(self.rate.burst, self._tokens + (now - self._at) / self.rate.interval_seconds)
         self._at = now
         if self._tokens < 1:
@@ -43,7 +43,7 @@ class TokenBucket:
 
 
 class Gate:
-    """Lets requests in, as the web config in force says; health paths always pass."""
+    """Admits requests by the applied web config; health paths are always admitted."""
 
     def __init__(
         self,
@@ -64,37 +64,37 @@ class Gate:
         self._others: set[Connection] = set()
 
     def use(self, config: WebConfig) -> None:
-        """Go by this web config from now on."""
+        """Apply a web config."""
         self._auth.use(config.users)
         self._headers = self._connections.headers = dict(config.headers)
         if self._bucket is None or self._bucket.rate != config.rate:
             self._bucket = TokenBucket(config.rate, self._now()) if config.rate else None
 
     def add_to(self, application: web.Application) -> None:
-        """Stand before the application's pages."""
+        """Install the middleware in an application."""
 
         @web.middleware
         async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
-            return await self.let_in(request, handler)
+            return await self.admit(request, handler)
 
         application.middlewares.insert(0, gate)
         application.on_response_prepare.append(self._put_headers)
 
-    async def let_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer a request, or say why not."""
+    async def admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Handle a request, or refuse it."""
         if request.rel_url.raw_path in HEALTH_PATHS and request.method in ("GET", "HEAD"):
             return await handler(request)
         if self._bucket is not None and not self._bucket.take(self._now()):
-            return _refusal(429, "too many requests: the web config file sets rate_limit", Retry_After="1")
+            return _refusal(429, "rate limit exceeded (rate_limit in the web configuration file)", Retry_After="1")
         if not self._auth.open_to_all:
             try:
                 allowed = await self._auth.allows(request.headers.get("Authorization"))
             except BusyError:
-                return _refusal(503, "too many passwords wait to be checked; try again", Retry_After="1")
+                return _refusal(503, "too many passwords are waiting to be checked; try again", Retry_After="1")
             if not allowed:
-                return _refusal(401, "a user name and a password are needed", WWW_Authenticate=_CHALLENGE)
+                return _refusal(401, "a valid user name and password are required", WWW_Authenticate=_CHALLENGE)
         if (request.content_length or 0) > self._limits.body_bytes:
-            response = _refusal(413, f"the body is larger than {self._limits.body_bytes} bytes")
+            response = _refusal(413, f"the request body is larger than {self._limits.body_bytes} bytes")
             response.force_close()
             return response
         connection = cast("Connection", request.protocol)
@@ -106,49 +106,49 @@ class Gate:
         if not self._room_for_a_request():
             return self._too_many("requests", self._limits.requests)
         self._others.add(connection)
-        connection.when_answered = self._answered  # aiohttp sends the answer when this has returned
+        connection.when_answered = self._answered  # aiohttp sends the response after this returns
         try:
             return await handler(request)
         except web.RequestPayloadError:
-            return _refusal(400, "the body can't be read: it is cut short, or no HTTP")
+            return _refusal(400, "the request body is truncated or malformed")
 
     def _answered(self, connection: Connection) -> None:
         self._others.discard(connection)
 
     def _room_for_a_request(self) -> bool:
-        """Return whether one more request may be answered; makes room by ending the one that is read slowest."""
+        """Return whether one more request may be answered, closing the one with the slowest client if need be."""
         return len(self._others) < self._limits.requests or self._end_slowest(self._others)
 
     def _room_for_a_scrape(self) -> bool:
-        """Return whether one more scrape may begin; makes room by ending the one that is read slowest."""
+        """Return whether one more scrape may start, closing the one with the slowest client if need be."""
         return len(self._scrapes) < self._limits.scrapes or self._end_slowest(self._scrapes)
 
     @staticmethod
-    def _end_slowest(in_flight_keys: set[Connection]) -> bool:
-        slowest = max(in_flight_keys, key=Connection.slow_for)
+    def _end_slowest(answered: set[Connection]) -> bool:
+        slowest = max(answered, key=Connection.slow_for)
         if slowest.slow_for() < SLOW_SECONDS:
             return False
         slowest.abort()
-        in_flight_keys.discard(slowest)
+        answered.discard(slowest)
         return True
 
     def _too_many(self, what: str, limit: int) -> web.Response:
-        self._connections.tell(f"too many {what} at once: one is refused", limit=limit)
-        return _refusal(503, f"too many {what} at once: {limit} are under way; try again", Retry_After="1")
+        self._connections.warn(f"{what} refused: too many at once", limit=limit)
+        return _refusal(503, f"too many {what} at once: the limit is {limit}; try again", Retry_After="1")
 
     async def _put_headers(self, _request: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(self._headers)
 
 
 @contextlib.contextmanager
-def _among(in_flight_keys: set[Connection], connection: Connection) -> Iterator[None]:
-    in_flight_keys.add(connection)
+def _among(answered: set[Connection], connection: Connection) -> Iterator[None]:
+    answered.add(connection)
     try:
         yield
     finally:
-        in_flight_keys.discard(connection)
+        answered.discard(connection)
 
 
-def _refusal(status: int, words: str, **headers: str) -> web.Response:
+def _refusal(status: int, message: str, **headers: str) -> web.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return web.Response(status=status, text=f"{words}\n", headers=named)
+    return web.Response(status=status, text=f"{message}\n", headers=named)

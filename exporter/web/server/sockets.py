@@ -1,4 +1,4 @@
-"""Sockets and server: listens on every configured address, and closes within bounds."""
+"""The server and its sockets: listens on every configured address, and stops within a bounded time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class ListenError(Exception):
-    """An address that can't be listened on; the message names it and the hint, and ``key`` is what sets it."""
+    """An address that can't be listened on; the message has a hint, and ``key`` is the key that sets it."""
 
     def __init__(self, message: str, key: str = LISTEN_ADDRESS) -> None:
         super().__init__(message)
@@ -47,7 +47,7 @@ class ListenError(Exception):
 
 
 class _ServerLog(logging.LoggerAdapter[logging.Logger]):
-    """The log of aiohttp's server; a request that is no HTTP, or whose sender left, is no error of this program."""
+    """The log of aiohttp's server; invalid HTTP and closed connections are client errors, logged at debug."""
 
     def exception(self, msg: object, *args: object, exc_info: Any = True, **options: Any) -> None:
         level = logging.DEBUG if isinstance(exc_info, HttpProcessingError | ConnectionError) else logging.ERROR
@@ -55,7 +55,7 @@ class _ServerLog(logging.LoggerAdapter[logging.Logger]):
 
 
 class WebServer:
-    """Serves one application on any number of addresses, as a web config says; ``key`` names what sets them."""
+    """Serves one application on its addresses, by a web config; ``key`` is the key that sets the addresses."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class WebServer:
             "max_line_size": self._limits.line_bytes,
             "max_field_size": self._limits.line_bytes,
             "max_headers": self._limits.header_lines,
-            "auto_decompress": False,  # a small body may be a large one
+            "auto_decompress": False,  # a small compressed body may be a large one
         }
         self._runner = web.AppRunner(application, handle_signals=False, shutdown_timeout=_CLOSE_SECONDS)
         self._sockets: list[socket.socket] = []
@@ -88,17 +88,17 @@ class WebServer:
 
     @property
     def addresses(self) -> list[str]:
-        """What a client may ask, an address a socket."""
+        """The URL of every socket."""
         scheme = "http" if self._config.tls is None else "https"
         return [_url(opened, scheme) for opened in self._sockets]
 
     def use(self, config: WebConfig) -> None:
-        """Go by this web config from now on; connections that are open stay as they are."""
+        """Apply a web config; open connections keep the old one."""
         self._config = config
         self._gate.use(config)
 
     async def start(self, listen: Iterable[ListenAddress]) -> None:
-        """Listen on every address or on none; raises :class:`ListenError`."""
+        """Listen on every address, or on none; raises :class:`ListenError`."""
         sockets: list[socket.socket] = []
         try:
             for address in listen:
@@ -110,8 +110,10 @@ class WebServer:
             await self._runner.cleanup()
             raise
         server = self._runner.server
-        assert server is not None  # noqa: S101 - nothing is accepted before it is set up, nor after its end
-        server.request_factory = _noted(server.request_factory)
+        assert server is not None  # noqa: S101 - sockets accept only between setup and cleanup
+        # aiohttp has no hook for "the head of a request is complete"; it calls its request factory at that moment.
+        # An internal: requirements.lock pins aiohttp's version, and tests/web/server fails if that changes.
+        server.request_factory = _reporting(server.request_factory)
         self._sockets = sockets
         for opened in sockets:
             opened.setblocking(False)
@@ -136,7 +138,7 @@ class WebServer:
         asyncio.get_running_loop().add_reader(opened, self._accept, opened)
 
     def _accept(self, opened: socket.socket) -> None:
-        """Take in who waits to be connected, a bounded number at a time."""
+        """Accept pending connections, a bounded number at a time."""
         for _ in range(_AT_A_TIME):
             try:
                 accepted, _address = opened.accept()
@@ -144,11 +146,9 @@ class WebServer:
                 return
             except OSError as error:
                 if error.errno not in _NO_ROOM:
-                    log.debug("a connection was not accepted", extra=fields(reason=error.strerror))
+                    log.debug("connection not accepted", extra=fields(reason=error.strerror))
                     return
-                self.connections.tell(
-                    "no file descriptor is left: the limit of this process is too low (ulimit -n)"
-                )
+                self.connections.warn("connections wait: the limit of open files is reached (ulimit -n)")
                 self.connections.close_longest_waiting()
                 loop = asyncio.get_running_loop()
                 loop.remove_reader(opened)
@@ -159,7 +159,7 @@ class WebServer:
 
     def _connection(self) -> Connection:
         server = self._runner.server
-        assert server is not None  # noqa: S101 - nothing is accepted before it is set up, nor after its end
+        assert server is not None  # noqa: S101 - sockets accept only between setup and cleanup
         return Connection(self.connections, server, loop=asyncio.get_running_loop(), **self._options)
 
     def _sweep(self) -> None:
@@ -168,10 +168,10 @@ class WebServer:
         self._timers[None] = loop.call_later(_SWEEP_SECONDS, self._sweep)
 
 
-def _noted(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
-    """Return a maker of requests that lets each connection know of its request."""
+def _reporting(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+    """Return a request factory that reports every request to its connection."""
 
-    def make_noted(
+    def make_reporting(
         message: RawRequestMessage,
         payload: StreamReader,
         connection: Connection,
@@ -181,7 +181,7 @@ def _noted(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseReques
         connection.began(payload)
         return make(message, payload, connection, writer, task)
 
-    return make_noted
+    return make_reporting
 
 
 def _open(address: ListenAddress, key: str) -> list[socket.socket]:
@@ -191,8 +191,8 @@ def _open(address: ListenAddress, key: str) -> list[socket.socket]:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, place = found[0]
         return [socket.create_server(place[:2], family=family, backlog=_BACKLOG)]
-    except (socket.gaierror, UnicodeError) as error:  # a name that is too long can't even be asked for
-        text = f"{address}: the host has no address here; listen on one of this machine's"
+    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: a name too long to be resolved
+        text = f"{address}: the host name can't be resolved; use an address of this machine"
         raise ListenError(text, key) from error
     except OSError as error:
         setting = "--web.listen-address" if key == LISTEN_ADDRESS else key
@@ -200,7 +200,7 @@ def _open(address: ListenAddress, key: str) -> list[socket.socket]:
 
 
 def _open_everywhere(port: int) -> socket.socket:
-    """Return a socket that listens on every IPv4 and IPv6 address, or on IPv4 where there is no IPv6."""
+    """Return a socket that listens on every IPv4 and IPv6 address, or on IPv4 only where there is no IPv6."""
     if socket.has_dualstack_ipv6():
         try:
             return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
@@ -213,16 +213,16 @@ def _open_everywhere(port: int) -> socket.socket:
 def _hint(error: OSError, setting: str) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return f"the port is in use; stop what listens there, or choose another with {setting}"
+            return f"the port is in use; stop the program that uses it, or set another with {setting}"
         case errno.EACCES:
-            return f"not permitted; choose a port above 1023 with {setting}"
+            return f"not permitted; set a port above 1023 with {setting}"
         case errno.EADDRNOTAVAIL:
-            return "not an address of this machine; listen on one of its own, or on :PORT for all"
+            return "not an address of this machine; use one of its addresses, or :PORT for all"
     return f"can't listen: {error.strerror or error}"
 
 
 def _url(opened: socket.socket, scheme: str) -> str:
     host, port = opened.getsockname()[:2]
-    if host in ("::", "0.0.0.0"):  # noqa: S104 - read, not bound: shown as an address one can open
+    if host in ("::", "0.0.0.0"):  # noqa: S104 - compared, not bound: shown as a URL that works
         host = "localhost"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

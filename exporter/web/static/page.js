@@ -1,15 +1,15 @@
-// The page renews itself: it asks for itself again and takes over what differs, in place, so that scroll, focus,
-// selection and what is being typed stay where they are.
+// Refreshes the page in place: fetches it again and changes only what differs, so that scroll position, focus,
+// selection and text being typed are kept.
 "use strict";
 
 const seconds = Number(document.body.dataset.refreshSeconds);
-const lost = document.getElementById("lost");
+const outdated = document.getElementById("outdated");
 let timer = 0;
-let last = new Date();
+let refreshed = new Date();
 
 document.documentElement.classList.add("scripted");
 
-function takeAttributes(old, fresh) {
+function patchAttributes(old, fresh) {
   for (const { name } of [...old.attributes]) {
     if (!fresh.hasAttribute(name)) old.removeAttribute(name);
   }
@@ -21,21 +21,21 @@ function takeAttributes(old, fresh) {
 const same = (one, other) =>
   one.nodeType === other.nodeType && one.nodeName === other.nodeName && (one.id || "") === (other.id || "");
 
-function take(old, fresh) {
+function patch(old, fresh) {
   if (old.nodeType !== Node.ELEMENT_NODE) {
     if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
     return;
   }
-  if (old.nodeName === "FORM") return; // a person is writing in it
-  const turned = old.dataset && old.dataset.state !== fresh.dataset.state;
-  takeAttributes(old, fresh);
-  if (turned) old.classList.add("turned");
+  if (old.nodeName === "FORM") return; // someone may be typing in it
+  const changed = old.dataset && old.dataset.state !== fresh.dataset.state;
+  patchAttributes(old, fresh);
+  if (changed) old.classList.add("changed");
   const known = new Map();
   for (const child of old.children) if (child.id) known.set(child.id, child);
   const wanted = new Set([...fresh.children].map((child) => child.id).filter(Boolean));
   let next = old.firstChild;
   for (const child of [...fresh.childNodes]) {
-    // What will not be there any more makes way, so that what stays needn't move.
+    // Remove what is gone first, so that what stays is not moved: moving an element loses its focus.
     while (next && next.id && !wanted.has(next.id)) {
       const gone = next;
       next = next.nextSibling;
@@ -45,7 +45,7 @@ function take(old, fresh) {
     if (kept && kept.nodeName === child.nodeName) {
       if (kept === next) next = next.nextSibling;
       else old.insertBefore(kept, next);
-      take(kept, child);
+      patch(kept, child);
     } else {
       old.insertBefore(document.adoptNode(child), next);
     }
@@ -57,7 +57,7 @@ function take(old, fresh) {
   }
 }
 
-function keepingPlace(change) {
+function keepFocusAndSelection(change) {
   const selection = getSelection();
   const ends = selection.rangeCount && !selection.isCollapsed
     ? [selection.anchorNode, selection.anchorOffset, selection.focusNode, selection.focusOffset]
@@ -65,8 +65,8 @@ function keepingPlace(change) {
   const focused = document.activeElement;
   change();
   if (focused && focused !== document.activeElement) {
-    const again = focused.isConnected ? focused : focused.id && document.getElementById(focused.id);
-    (again || document.getElementById("main")).focus({ preventScroll: true });
+    const target = focused.isConnected ? focused : focused.id && document.getElementById(focused.id);
+    (target || document.getElementById("main")).focus({ preventScroll: true });
   }
   if (ends && ends[0].isConnected && ends[2].isConnected) {
     const within = (node, offset) =>
@@ -75,31 +75,31 @@ function keepingPlace(change) {
   }
 }
 
-async function renew() {
+async function refresh() {
   clearTimeout(timer);
   if (document.hidden) return;
   try {
     const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(30000) });
     const html = (answer.headers.get("Content-Type") || "").startsWith("text/html");
-    if (!html || (!answer.ok && answer.status !== 404)) throw new Error(`the exporter answers ${answer.status}`);
+    if (!html || (!answer.ok && answer.status !== 404)) throw new Error(`the exporter returned HTTP ${answer.status}`);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    keepingPlace(() => {
+    keepFocusAndSelection(() => {
       document.title = fresh.title;
-      for (const id of ["main", "told"]) take(document.getElementById(id), fresh.getElementById(id));
+      for (const id of ["main", "as-of"]) patch(document.getElementById(id), fresh.getElementById(id));
     });
-    last = new Date();
-    lost.hidden = true;
+    refreshed = new Date();
+    outdated.hidden = true;
   } catch (error) {
     const why = error.message.startsWith("the exporter") ? error.message : "the exporter does not answer";
-    const text = `Not renewed since ${last.toISOString().slice(11, 19)} UTC: ${why}. What is shown is of then.`;
-    if (lost.textContent !== text) lost.textContent = text;
-    lost.hidden = false;
+    const text = `Not refreshed since ${refreshed.toISOString().slice(11, 19)} UTC: ${why}. The values below are from that time.`;
+    if (outdated.textContent !== text) outdated.textContent = text;
+    outdated.hidden = false;
   }
-  timer = setTimeout(renew, seconds * 1000);
+  timer = setTimeout(refresh, seconds * 1000);
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) renew();
+  if (!document.hidden) refresh();
 });
 
 document.addEventListener("click", async (event) => {
@@ -111,8 +111,8 @@ document.addEventListener("click", async (event) => {
     button.classList.add("done");
     setTimeout(() => button.classList.remove("done"), 2000);
   } catch {
-    getSelection().selectAllChildren(code); // no clipboard here: it is one key away
+    getSelection().selectAllChildren(code); // no clipboard access: select the text, so that one key copies it
   }
 });
 
-timer = setTimeout(renew, seconds * 1000);
+timer = setTimeout(refresh, seconds * 1000);

@@ -150,7 +150,9 @@ async def test_every_page_but_health_needs_the_password(folder: Path) -> None:
     async with behind(folder, text, enable_lifecycle=True) as house:
         context = client_context(folder)
         for path in ("/", "/metrics", "/api/v1/factors", "/nowhere", "/-/healthy/", "/-/reload"):
-            assert await get(house.url + path, context) == (401, "a user name and a password are needed\n"), path
+            assert await get(house.url + path, context) == (401, "a valid user name and password are required\n"), (
+                path
+            )
             given = header("prometheus", PASSWORD)
             assert (await get(house.url + path, context, Authorization=given))[0] != 401, path
         for path in HEALTH_PATHS:
@@ -177,4 +179,7 @@ async def test_too_many_guesses_at_once_are_told_to_wait(folder: Path, monkeypat
 
     async with behind(folder, f"basic_auth_users:\n  a: {HASHED}\n") as house:
         monkeypatch.setattr(BasicAuth, "allows", busy)
-        assert await get(f"{house.url}/metrics") == (503, "too many passwords wait to be checked; try again\n")
+        assert await get(f"{house.url}/metrics") == (
+            503,
+            "too many passwords are waiting to be checked; try again\n",
+        )

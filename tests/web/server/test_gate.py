@@ -101,7 +101,7 @@ async def test_more_at_once_than_the_limit_are_refused_with_the_reason(path: str
     async with slow(Limits(scrapes=2, requests=2)) as (pages, _, url):
         in_flight_keys = [asyncio.create_task(get(url + path)) for _ in range(2)]
         await becomes(lambda: pages.waiting == 2)
-        assert await get(url + path) == (503, f"too many {what} at once: 2 are under way; try again\n")
+        assert await get(url + path) == (503, f"too many {what} at once: the limit is 2; try again\n")
         assert (await get(f"{url}/-/healthy"))[0] == 200
         pages.go.set()
         assert [status for status, _ in await asyncio.gather(*in_flight_keys)] == [200, 200]

@@ -337,7 +337,7 @@ async def test_a_connection_that_can_t_be_accepted_harms_no_other(
 async def test_a_warning_that_may_come_often_has_constant_words(caplog: pytest.LogCaptureFixture) -> None:
     connections = Connections(Limits(), lambda: None)
     for _ in range(3):
-        connections.tell("too many", limit=1)
+        connections.warn("too many", limit=1)
     told = {(record.getMessage(), str(record.__dict__["fields"])) for record in caplog.records}
     assert told == {("too many", "{'limit': 1}")}, "the log folds what is the same"
 
@@ -349,7 +349,7 @@ async def test_the_health_address_is_named_where_it_can_t_be_listened_on(tmp_pat
             settings = house.daemon.config.settings.web
             health = settings.model_copy(update={"health_listen_address": ListenAddress("127.0.0.1", port)})
             await house.daemon.server.stop()
-            with pytest.raises(ListenError, match=r"choose another with web\.health_listen_address") as refused:
+            with pytest.raises(ListenError, match=r"set another with web\.health_listen_address") as refused:
                 await house.daemon._listen(health)
             assert refused.value.key == HEALTH_ADDRESS
             assert house.daemon.server.addresses == []

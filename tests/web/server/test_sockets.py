@@ -122,8 +122,8 @@ async def test_a_port_in_use(server: WebServer, taken: int) -> None:
         await server.start([ListenAddress("127.0.0.1", taken)])
 
     assert str(refused.value) == (
-        f"127.0.0.1:{taken}: the port is in use; stop what listens there, "
-        "or choose another with --web.listen-address"
+        f"127.0.0.1:{taken}: the port is in use; stop the program that uses it, "
+        "or set another with --web.listen-address"
     )
     assert server.addresses == []
 
@@ -148,7 +148,7 @@ async def test_an_address_of_another_machine(server: WebServer) -> None:
         await server.start([ListenAddress("192.0.2.1", 0)])
 
     assert str(refused.value) == (
-        "192.0.2.1:0: not an address of this machine; listen on one of its own, or on :PORT for all"
+        "192.0.2.1:0: not an address of this machine; use one of its addresses, or :PORT for all"
     )
 
 
@@ -162,7 +162,7 @@ def _fails(error: Exception) -> Callable[..., object]:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (PermissionError(errno.EACCES, "Permission denied"), "not permitted; choose a port above 1023 with --web."),
+        (PermissionError(errno.EACCES, "Permission denied"), "not permitted; set a port above 1023 with --web."),
         (OSError(errno.EMFILE, "Too many open files"), "can't listen: Too many open files"),
     ],
 )
@@ -185,4 +185,4 @@ async def test_a_name_without_an_address(server: WebServer, monkeypatch: pytest.
     with pytest.raises(ListenError) as refused:
         await server.start([ListenAddress(host, 80)])
 
-    assert str(refused.value) == f"{host}:80: the host has no address here; listen on one of this machine's"
+    assert str(refused.value) == f"{host}:80: the host name can't be resolved; use an address of this machine"
