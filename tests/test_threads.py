@@ -9,6 +9,7 @@ from typing import NoReturn
 import pytest
 
 from exporter.threads import in_daemon_thread
+from tests.support.processes import PATIENCE_SECONDS
 
 
 async def test_returns_what_the_call_returns_and_runs_it_elsewhere() -> None:
@@ -51,4 +52,4 @@ def test_a_loop_that_is_gone_is_not_told() -> None:
 
     asyncio.run(begin())
     hang.set()
-    assert ended.wait(5)
+    assert ended.wait(PATIENCE_SECONDS)

@@ -188,7 +188,7 @@ def test_a_label_for_every_alert_leaves_a_factor_its_own(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -211,7 +211,7 @@ def check(promtool: str, rendered: Rendered, folder: Path) -> None:
         [promtool, "check", "rules", "--lint=all", "--lint-fatal", rules],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

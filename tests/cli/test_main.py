@@ -169,7 +169,7 @@ def python(statement: str) -> str:
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
         env=os.environ | {"COLUMNS": "200"},
     )
@@ -183,7 +183,7 @@ def test_python_m_and_the_script_are_the_same_command() -> None:
     assert getattr(importlib.import_module(module), name) is cli.main
 
     ended = subprocess.run(
-        [sys.executable, "-m", "exporter", "version"], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "exporter", "version"], capture_output=True, text=True, timeout=300, check=False
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("verify-factor-exporter ")

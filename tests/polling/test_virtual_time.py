@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 
 import pytest
 
@@ -20,12 +19,10 @@ from tests.support.virtual_time import (
 
 def test_a_day_of_sleep_takes_no_time() -> None:
     async def sleep() -> float:
-        await asyncio.sleep(86_400 * 3)
+        await asyncio.sleep(86_400 * 3)  # a hang, were it three days of wall time
         return virtual_loop().time()
 
-    before = time.perf_counter()
     assert run_virtual(sleep()) == pytest.approx(86_400 * 3)
-    assert time.perf_counter() - before < 1
 
 
 @in_virtual_time

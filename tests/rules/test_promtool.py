@@ -40,7 +40,7 @@ def test_promtool_lints_the_rules(promtool: str) -> None:
         [promtool, "check", "rules", "--lint=all", "--lint-fatal", *map(str, FILES)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert (found.returncode, found.stderr) == (0, "")

@@ -12,6 +12,7 @@ from twilio.http.http_client import TwilioHttpClient  # type: ignore[import-unty
 from twilio.rest import Client  # type: ignore[import-untyped]  # it carries no types
 
 from exporter.simulator import FactorType, Fault, FaultKind, Simulator
+from tests.support.processes import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ class OnlyTheSimulator(TwilioHttpClient):  # type: ignore[misc]  # its base is u
     """The SDK's HTTP client, which refuses to call anyone else."""
 
     def __init__(self, base_url: str) -> None:
-        super().__init__(timeout=5)
+        super().__init__(timeout=PATIENCE_SECONDS)
         self.base_url = base_url
         self.urls: list[str] = []
         assert self.session is not None

@@ -11,6 +11,7 @@ import pytest
 import trustme
 
 from exporter.simulator import Action, FactorStatus, Fault, FaultKind, Script, Simulator, Step, server
+from tests.support.processes import PATIENCE_SECONDS
 from tests.support.raw_client import Connection, ask, fetch_path, get, open_to, settled
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ async def test_it_speaks_tls_and_stops_at_once_with_a_stalled_client() -> None:
     simulator.faults.add(Fault(FaultKind.RESET_IN_BODY))
     cut = await ask(simulator, fetch_path(factor), tls=client_side)
     assert await cut.end() == "reset"
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await simulator.stop()
         await stalled.end()
 
@@ -139,7 +140,7 @@ async def test_a_stop_ends_idle_and_stalled_connections_at_once(simulator: Simul
     stalled = [await ask(simulator, path) for _ in range(20)]
     idle = await open_to(simulator)
     await settled(lambda: simulator.calls.in_flight == 20)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await simulator.stop()
         for connection in (*stalled, idle):
             await connection.end()
@@ -155,7 +156,7 @@ async def test_a_stop_ends_a_connection_whose_client_does_not_read(simulator: Si
     assert connection.transport is not None
     connection.transport.pause_reading()
     await settled(lambda: simulator.calls.by_code)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await simulator.stop()
     connection.transport.resume_reading()
     await connection.end()
@@ -169,7 +170,7 @@ async def test_scripts_go_on_while_nobody_asks(monkeypatch: pytest.MonkeyPatch) 
         factor = simulator.add_factor(status="unverified", script=Script((Step(20, Action.VERIFY),)))
         simulator.on_change.append(lambda _, old, new, when: changed.set_result((old, new, when)))
         now = 25
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert await changed == ("unverified", "verified", 20)
         assert simulator.factors[factor.sid].status == "verified"
 

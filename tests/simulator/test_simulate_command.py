@@ -20,6 +20,7 @@ import pytest
 
 from exporter.cli import simulate
 from exporter.simulator import Simulator, small_world
+from tests.support.processes import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ def meanwhile(told: Told, look: Callable[[list[str]], None], ending: int) -> Ite
     failures: list[BaseException] = []
 
     def beside() -> None:
-        if not told.flushed.wait(5):  # it never started to serve, and would not catch the signal
+        if not told.flushed.wait(PATIENCE_SECONDS):  # it never started to serve, and would not catch the signal
             return
         try:
             look(told.getvalue().splitlines())
@@ -87,7 +88,7 @@ def fetch(told: dict[str, str], username: str) -> tuple[int, bytes]:
         f"{told['base_url']}/v2/Services/{told['service_sid']}/Entities/{told['identity']}"
         f"/Factors/{told['factor_sid']}"
     )
-    with opener.open(url, timeout=5) as answer:
+    with opener.open(url, timeout=PATIENCE_SECONDS) as answer:
         return answer.status, answer.read()
 
 

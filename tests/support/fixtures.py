@@ -14,6 +14,7 @@ import pytest
 from exporter.logs.output import Redactor, configure
 from tests.support.certificates import Certificates
 from tests.support.commands import Ran, status_of
+from tests.support.processes import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -72,7 +73,7 @@ def call_beside(
     """Run a command line in another thread, while this loop serves what it calls."""
 
     async def run(*words: str) -> Ran:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             status = await asyncio.to_thread(status_of, *words)
         return Ran(status, *capsys.readouterr())
 

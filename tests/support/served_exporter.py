@@ -17,6 +17,7 @@ from exporter.polling.clock import Clock, Moment
 from exporter.verify.outcome import Answer, Failure, Outcome, Status
 from tests.support.api_description import Description
 from tests.support.config_files import write_config
+from tests.support.processes import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -145,7 +146,7 @@ async def serving(
         async with aiohttp.ClientSession(
             auto_decompress=False,
             skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
-            timeout=aiohttp.ClientTimeout(30),
+            timeout=aiohttp.ClientTimeout(PATIENCE_SECONDS),
         ) as session:
             yield ServedExporter(daemon, session)
     finally:

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from exporter.watched import WatchedFactor
 
 
-AMPLE_SECONDS = 5.0
+AMPLE_SECONDS = 300.0
 SHORT_SECONDS = 0.2
-SLACK_SECONDS = 0.3
 
 VERIFIED = Answer(Status.VERIFIED, factor_type="push")
 WELL = says(answer())

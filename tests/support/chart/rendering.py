@@ -70,7 +70,7 @@ class Helm:
             [self._program, *arguments],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
             env=self._environ | environ,
         )

@@ -117,7 +117,7 @@ def _pip_volumes(folder: Path) -> list[str]:
     """Return what a build needs to reach the package index as this machine does: pip's settings, authorities."""
     settings: dict[str, str] = {}
     listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, timeout=300, check=True
     )
     for line in listed.stdout.splitlines():
         name, _, value = line.partition("=")
