@@ -40,7 +40,7 @@ def router() -> Iterator[respx.Router]:
 async def client_of(
     router: respx.Router, *, password: Callable[[], str] = lambda: PASSWORD, **options: Any
 ) -> AsyncIterator[VerifyClient]:
-    transport = BoundedTransport(httpx.MockTransport(router.async_handler), timeout_seconds=5)
+    transport = BoundedTransport(httpx.MockTransport(router.async_handler), timeout_seconds=300)
     client = VerifyClient(
         **{"base_url": BASE_URL, "username": USERNAME, "password": password, "transport": transport, **options}
     )
@@ -263,7 +263,7 @@ async def test_the_status_decides_even_where_the_body_cannot_be_read(
         return httpx.Response(code, headers={**headers, "Retry-After": "9"}, stream=httpx.ByteStream(content))
 
     # Not by way of respx, which decompresses what it is given.
-    transport = BoundedTransport(httpx.MockTransport(answer), timeout_seconds=5)
+    transport = BoundedTransport(httpx.MockTransport(answer), timeout_seconds=300)
     attempt = await fetch(respx.Router(), watched, transport=transport)
     assert (attempt.code, attempt.result, attempt.retry_after_seconds) == (code, result, 9.0)
 
@@ -357,7 +357,7 @@ async def test_a_cancellation_goes_through(watched: WatchedFactor) -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    transport = BoundedTransport(httpx.MockTransport(forever), timeout_seconds=5)
+    transport = BoundedTransport(httpx.MockTransport(forever), timeout_seconds=300)
     task = asyncio.create_task(fetch(respx.Router(), watched, transport=transport))
     await asked.wait()
     task.cancel()

@@ -112,7 +112,7 @@ async def client(simulator: Simulator) -> AsyncIterator[VerifyClient]:
         username=simulator.username,
         password=lambda: simulator.password,
         transport=BoundedTransport(
-            transport_to(base_url=simulator.base_url, max_connections=2), timeout_seconds=5.0
+            transport_to(base_url=simulator.base_url, max_connections=2), timeout_seconds=300.0
         ),
     )
     yield client
