@@ -1,4 +1,8 @@
-"""Every metric family, declared once: the renderer, the documentation and the tests read this list."""
+"""The list of metrics: every family with its HELP text, labels and buckets.
+
+The renderer, the generator of docs/metrics.md, dashboards, rules and tests all read it. To add a factor metric,
+add a :class:`FactorFamily` here; any other family also needs a value in :mod:`exporter.exposition.telemetry`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ FACTOR_PREFIX = "twilio_verify_factor_"
 
 
 class MetricType(StrEnum):
-    """The metric types that are used."""
+    """The metric types in use."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -27,7 +31,7 @@ class MetricType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric family: its name as scraped, type, help text, labels, and the buckets of a histogram."""
+    """One metric family: name in the text format, type, HELP text, label names, and histogram buckets."""
 
     name: str
     kind: MetricType
@@ -37,20 +41,23 @@ class Family:
 
     @property
     def base_name(self) -> str:
-        """The name without the suffix of a counter, as OpenMetrics and prometheus_client write families."""
+        """The name without ``_total``, as OpenMetrics and prometheus_client name counter families."""
         return self.name.removesuffix("_total") if self.kind is MetricType.COUNTER else self.name
 
 
 @dataclass(frozen=True, slots=True)
 class FactorFamily(Family):
-    """A family with one sample a factor, beside the user's own labels; no sample where ``value`` is ``None``."""
+    """A family with one sample per factor, which also has the watchlist's labels.
+
+    ``value`` returns the sample for a record, or ``None``; with ``of_paused``, paused factors have a sample, too.
+    """
 
     value: Callable[[FactorRecord], float | None] = lambda _record: None
     of_paused: bool = False
 
     @property
     def short_name(self) -> str:
-        """The name as ``metrics.factor_families`` knows it."""
+        """The name that ``metrics.factor_families`` accepts, without the common prefix."""
         return self.name.removeprefix(FACTOR_PREFIX)
 
 
@@ -61,7 +68,7 @@ SERVICE_LABELS = ("account", "service_sid")
 OPERATION_LABELS = ("account", "operation")
 
 _FLAGS = (0.0, 1.0)
-_SMALL = tuple(map(float, range(16)))  # most values are one of these: they are not made anew
+_SMALL = tuple(map(float, range(16)))  # shared: most failure counts are this small
 _POLLED = "Polled at the factor's interval, not live."
 
 
@@ -89,77 +96,79 @@ def _last_success(record: FactorRecord) -> float | None:
 FACTOR_VERIFIED = FactorFamily(
     "twilio_verify_factor_verified",
     MetricType.GAUGE,
-    f"1 if the API last said verified, 0 if unverified; absent while neither is known. {_POLLED}",
+    f"Whether the factor was verified (1) or unverified (0) at the last definite answer; absent if not found or "
+    f"unknown. {_POLLED}",
     FACTOR_LABELS,
     value=_verified,
 )
 FACTOR_EXISTS = FactorFamily(
     "twilio_verify_factor_exists",
     MetricType.GAUGE,
-    f"1 if the API last knew the factor, 0 if it answered 404; absent while neither is known. {_POLLED}",
+    f"Whether the API found the factor (1) or returned 404 (0) at the last definite answer; absent if unknown. "
+    f"{_POLLED}",
     FACTOR_LABELS,
     value=_exists,
 )
 FACTOR_UP = FactorFamily(
     "twilio_verify_factor_up",
     MetricType.GAUGE,
-    f"1 if the last fetch got a definite answer (a known status, or 404), else 0. {_POLLED}",
+    f"Whether the last fetch got a definite answer: a known status or a 404. {_POLLED}",
     FACTOR_LABELS,
     value=_up,
 )
 FACTOR_LAST_SUCCESS = FactorFamily(
     "twilio_verify_factor_last_success_timestamp_seconds",
     MetricType.GAUGE,
-    f"Time of the last definite answer, in seconds since the epoch. {_POLLED}",
+    f"Unix time of the last definite answer. {_POLLED}",
     FACTOR_LABELS,
     value=_last_success,
 )
 FACTOR_LAST_VERIFIED = FactorFamily(
     "twilio_verify_factor_last_verified_timestamp_seconds",
     MetricType.GAUGE,
-    f"Time of the last answer that said verified, in seconds since the epoch. {_POLLED}",
+    f"Unix time of the last answer with status verified. {_POLLED}",
     FACTOR_LABELS,
     value=lambda record: record.last_verified_seconds,
 )
 FACTOR_FETCH_DURATION = FactorFamily(
     "twilio_verify_factor_fetch_duration_seconds",
     MetricType.GAUGE,
-    f"Duration of the last fetch, retries and the pauses between them included. {_POLLED}",
+    f"Duration of the last fetch, including retries and backoff. {_POLLED}",
     FACTOR_LABELS,
     value=lambda record: record.duration_seconds,
 )
 FACTOR_FETCH_FAILURES = FactorFamily(
     "twilio_verify_factor_fetch_failures_total",
     MetricType.COUNTER,
-    f"Fetches of the factor that ended without a definite answer. {_POLLED}",
+    f"Total number of fetches of this factor that ended without a definite answer. {_POLLED}",
     FACTOR_LABELS,
     value=lambda record: _SMALL[record.failures] if record.failures < len(_SMALL) else float(record.failures),
 )
 FACTOR_CREATED = FactorFamily(
     "twilio_verify_factor_created_timestamp_seconds",
     MetricType.GAUGE,
-    f"The API's date_created, in seconds since the epoch. {_POLLED}",
+    f"Unix time of the factor's creation (date_created in the API). {_POLLED}",
     FACTOR_LABELS,
     value=lambda record: record.created_seconds,
 )
 FACTOR_UPDATED = FactorFamily(
     "twilio_verify_factor_updated_timestamp_seconds",
     MetricType.GAUGE,
-    f"The API's date_updated, in seconds since the epoch. {_POLLED}",
+    f"Unix time of the factor's last update (date_updated in the API). {_POLLED}",
     FACTOR_LABELS,
     value=lambda record: record.updated_seconds,
 )
 FACTOR_INTERVAL = FactorFamily(
     "twilio_verify_factor_interval_seconds",
     MetricType.GAUGE,
-    f"The interval in force between two fetches of the factor. {_POLLED}",
+    f"Polling interval in effect for this factor. {_POLLED}",
     FACTOR_LABELS,
     value=lambda record: record.interval_seconds,
 )
 FACTOR_INFO = FactorFamily(
     "twilio_verify_factor_info",
     MetricType.GAUGE,
-    f"Always 1; what does not change often about a watched factor is in the labels. {_POLLED}",
+    f"Information about a watched factor, in labels; the value is always 1. {_POLLED}",
     FACTOR_LABELS + INFO_LABELS,
     value=lambda _record: 1.0,
     of_paused=True,
@@ -182,164 +191,175 @@ FACTOR_FAMILIES: tuple[FactorFamily, ...] = (
 FACTORS = Family(
     "twilio_verify_factors",
     MetricType.GAUGE,
-    "Watched factors by status; unknown: never answered, or the status is stale.",
+    "Number of watched factors by status; unknown means no definite answer yet, or a stale one.",
     (*SERVICE_LABELS, "status"),
 )
 ENTITY_FACTORS = Family(
     "twilio_verify_entity_factors",
     MetricType.GAUGE,
-    "Factors found in a watched entity, by status; unknown: never answered, the status is stale, or paused.",
+    "Number of factors found for a watched entity, by status; unknown means no definite answer yet, a stale one, "
+    "or paused.",
     (*SERVICE_LABELS, "entity", "status"),
 )
 ENTITY_FAILURES = Family(
     "twilio_verify_entity_failures_total",
     MetricType.COUNTER,
-    "Lists of an entity's factors that failed, or that were not whole; they change no factor.",
+    "Total number of listings of an entity's factors that failed or were incomplete; such listings "
+    "change no factor.",
     SERVICE_LABELS,
 )
 STATUS_CHANGES = Family(
     "twilio_verify_factor_status_changes_total",
     MetricType.COUNTER,
-    "Changes of a factor's status, compared with its last known one.",
+    "Total number of changes from one known factor status to another.",
     (*SERVICE_LABELS, "from", "to"),
 )
 FETCHES = Family(
-    "twilio_verify_fetches_total", MetricType.COUNTER, "Fetches that ended, failed ones included.", SERVICE_LABELS
+    "twilio_verify_fetches_total",
+    MetricType.COUNTER,
+    "Total number of completed fetches, including failed ones.",
+    SERVICE_LABELS,
 )
 FETCH_FAILURES = Family(
     "twilio_verify_fetch_failures_total",
     MetricType.COUNTER,
-    "Fetches that ended without a definite answer, by reason; a 404 is an answer.",
+    "Total number of fetches that ended without a definite answer, by reason; a 404 is a definite answer.",
     (*SERVICE_LABELS, "reason"),
 )
 API_REQUESTS = Family(
     "twilio_verify_api_requests_total",
     MetricType.COUNTER,
-    "Requests to the Verify API, by operation and HTTP status (none: no complete answer arrived).",
+    "Total number of Verify API requests, by operation and HTTP status code; none means no complete response.",
     (*OPERATION_LABELS, "code"),
 )
 API_REQUEST_DURATION = Family(
     "twilio_verify_api_request_duration_seconds",
     MetricType.HISTOGRAM,
-    "Duration of one request to the Verify API, from its start to the last byte.",
+    "Duration of Verify API requests, from connecting to the last byte of the response.",
     OPERATION_LABELS,
     (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0),
 )
 API_SERVER_DURATION = Family(
     "twilio_verify_api_server_duration_seconds",
     MetricType.HISTOGRAM,
-    "Duration of a request as Twilio measured it (Twilio-Request-Duration).",
+    "Duration of Verify API requests as reported by Twilio (Twilio-Request-Duration header).",
     OPERATION_LABELS,
     API_REQUEST_DURATION.buckets,
 )
 API_RETRIES = Family(
     "twilio_verify_api_retries_total",
     MetricType.COUNTER,
-    "Requests beyond the first one of their fetch.",
+    "Total number of Verify API requests that were retries of a fetch.",
     ACCOUNT_LABELS,
 )
 API_ROTATIONS = Family(
     "twilio_verify_api_client_rotations_total",
     MetricType.COUNTER,
-    "Replacements of the account's HTTP client by a fresh one, as it was jammed.",
+    "Total number of times the account's HTTP client was replaced because its requests were stuck.",
     ACCOUNT_LABELS,
 )
-API_IN_FLIGHT = Family("twilio_verify_api_in_flight", MetricType.GAUGE, "Requests under way.", ACCOUNT_LABELS)
+API_IN_FLIGHT = Family(
+    "twilio_verify_api_in_flight", MetricType.GAUGE, "Number of Verify API requests in flight.", ACCOUNT_LABELS
+)
 API_CONCURRENCY_LIMIT = Family(
     "twilio_verify_api_concurrency_limit",
     MetricType.GAUGE,
-    "Requests that may be under way at once; halved by a 429, grows back.",
+    "Maximum number of requests in flight, currently; halved by a 429 response, then raised again step by step.",
     ACCOUNT_LABELS,
 )
 API_PAUSED = Family(
     "twilio_verify_api_paused",
     MetricType.GAUGE,
-    "1 while the account is paused, for refused credentials or a 429, else 0.",
+    "Whether polling of the account is paused because of refused credentials or a 429 response.",
     ACCOUNT_LABELS,
 )
 API_DEMAND = Family(
     "twilio_verify_api_demand_requests_per_second",
     MetricType.GAUGE,
-    "Requests a second that the unstretched intervals ask.",
+    "Request rate that the configured polling intervals need, before any stretching.",
     ACCOUNT_LABELS,
 )
 API_BUDGET = Family(
     "twilio_verify_api_budget_requests_per_second",
     MetricType.GAUGE,
-    "Requests a second that the account may make: its rate, or what its concurrency carries.",
+    "Request rate available to the account: the smaller of its rate limit and what its concurrency limit allows.",
     ACCOUNT_LABELS,
 )
 CREDENTIALS_VALID = Family(
     "twilio_verify_credentials_valid",
     MetricType.GAUGE,
-    "1 after an answer other than 401 and 403, 0 while paused for them, absent before the first.",
+    "Whether the API accepts the account's credentials: 0 while a 401 or 403 pauses the account; absent "
+    "before the first answer.",
     ACCOUNT_LABELS,
 )
 BUILD_INFO = Family(
     "twilio_verify_exporter_build_info",
     MetricType.GAUGE,
-    "Always 1; what this exporter was built from and runs on.",
+    "Version, revision and Python version of the exporter, in labels; the value is always 1.",
     ("version", "revision", "python_version"),
 )
 CONFIG_RELOAD_SUCCESSFUL = Family(
     "twilio_verify_exporter_config_last_reload_successful",
     MetricType.GAUGE,
-    "1 if the last attempt to load the configuration succeeded, else 0.",
+    "Whether the last attempt to load the configuration succeeded.",
 )
 CONFIG_RELOAD_TIMESTAMP = Family(
     "twilio_verify_exporter_config_last_reload_success_timestamp_seconds",
     MetricType.GAUGE,
-    "Time of the last successful load of the configuration, in seconds since the epoch.",
+    "Unix time of the last successful load of the configuration.",
 )
 CONFIG_HASH = Family(
     "twilio_verify_exporter_config_hash_info",
     MetricType.GAUGE,
-    "Always 1; the SHA-256 of the configuration and watchlist files in force.",
+    "SHA-256 of the configuration and watchlist files in effect, in a label; the value is always 1.",
     ("sha256",),
 )
 SCHEDULE_LAG = Family(
     "twilio_verify_exporter_schedule_lag_seconds",
     MetricType.HISTOGRAM,
-    "How late a due fetch started; time in a pause does not count.",
+    "Delay between the time a fetch was due and its start; time in an account's pause is not counted.",
     (),
     (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0),
 )
 LOOP_LAG = Family(
     "twilio_verify_exporter_event_loop_lag_seconds",
     MetricType.HISTOGRAM,
-    "How late the event loop runs a callback, measured each second.",
+    "Delay of a scheduled event loop callback, measured every second.",
     (),
     (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
 )
 LAST_TICK = Family(
     "twilio_verify_exporter_last_tick_timestamp_seconds",
     MetricType.GAUGE,
-    "Time of the scheduler's last dispatch tick, in seconds since the epoch.",
+    "Unix time of the last dispatch; the scheduler dispatches due fetches every second.",
 )
 QUEUE_LENGTH = Family(
     "twilio_verify_exporter_queue_length",
     MetricType.GAUGE,
-    "Factors that are due and wait for a slot of their account.",
+    "Number of due factors that wait for a slot of their account.",
 )
 ENTITIES = Family(
-    "twilio_verify_exporter_entities", MetricType.GAUGE, "Entities whose factors this process watches."
+    "twilio_verify_exporter_entities", MetricType.GAUGE, "Number of entities whose factors this process watches."
 )
 WATCHLIST_FACTORS = Family(
     "twilio_verify_exporter_watchlist_factors",
     MetricType.GAUGE,
-    "Factors that this process watches, paused ones apart.",
+    "Number of factors that this process watches, not counting paused ones.",
 )
 RUNS_LOST = Family(
     "twilio_verify_exporter_scheduler_runs_lost_total",
     MetricType.COUNTER,
-    "Runs of the scheduler's tasks that were missed, refused because the one before still ran, or failed.",
+    "Total number of scheduled task runs that were missed, refused because the previous run had not "
+    "finished, or failed.",
     ("task", "reason"),
 )
-SHARDS = Family("twilio_verify_exporter_shards", MetricType.GAUGE, "Shards that the watchlist is divided into.")
+SHARDS = Family(
+    "twilio_verify_exporter_shards", MetricType.GAUGE, "Number of shards that the watchlist is divided into."
+)
 SHARD_INFO = Family(
     "twilio_verify_exporter_shard_info",
     MetricType.GAUGE,
-    "Always 1; the shard that this process watches.",
+    "Shard that this process watches, in a label; the value is always 1.",
     ("shard",),
 )
 

@@ -1,8 +1,7 @@
-"""The factor families: a prometheus_client collector, and the same lines kept ready between scrapes.
+"""The factor families: as a prometheus_client collector, and as lines that are rendered only when they change.
 
-A line is rendered when its value changes, within the piece of bytes that it shares with the same line of a few
-dozen other factors: a scrape only gathers the pieces. What it gets is byte for byte what prometheus_client
-renders of the collector.
+The lines of a family are kept in chunks of 24 factors; a scrape only collects the chunks. Its text is equal, byte
+for byte, to what prometheus_client renders from the collector.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ if TYPE_CHECKING:
     from exporter.polling.record import FactorRecord
     from exporter.watched import FactorKey, WatchedFactor
 
-BLOCK_FACTORS = 24  # whose lines of a family share a piece: more are fewer to gather, and more to replace for one
+BLOCK_FACTORS = 24  # per chunk: with more, a scrape collects fewer chunks, but a change rewrites a larger one
 
 
 def shown_families(patterns: Iterable[str]) -> tuple[FactorFamily, ...]:
-    """Return the factor families that one of the patterns (shell wildcards) names, in catalogue order.
+    """Return the factor families that match any of the patterns (shell wildcards), in catalogue order.
 
-    A pattern names a family by its whole name or by what follows ``twilio_verify_factor_``.
+    A pattern is matched against the full name and against the part after ``twilio_verify_factor_``.
     """
     wanted = list(patterns)
     return tuple(
@@ -42,19 +41,19 @@ def shown_families(patterns: Iterable[str]) -> tuple[FactorFamily, ...]:
 
 
 def no_identity(_watched: WatchedFactor) -> str:
-    """Return the label value for an identity that is not shown."""
+    """Return an empty label value, for exporters that don't expose identities."""
     return ""
 
 
 def escape_label_value(value: str) -> str:
-    """Return a label value as the text formats write it."""
+    """Return a label value escaped for the text formats."""
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
 class FactorSamples:
-    """What the samples of a factor are: shared by the collector and the ready lines.
+    """Values and labels of a factor's samples; the collector and the rendered lines share them.
 
-    ``identity`` returns the value of the label ``identity``, empty where it is not shown.
+    ``identity`` returns the value of the label ``identity``, or an empty string to leave it out.
     """
 
     def __init__(
@@ -67,14 +66,14 @@ class FactorSamples:
         self._identity = identity
 
     def values(self, record: FactorRecord) -> tuple[float | None, ...]:
-        """Return the factor's value in each shown family, ``None`` where it has no sample now."""
+        """Return the factor's value in each exposed family, ``None`` for no sample."""
         if record.watched.paused:
             return tuple([family.value(record) if family.of_paused else None for family in self.families])
         return tuple([value_of(record) for value_of in self._values])
 
     @staticmethod
     def labels(record: FactorRecord) -> dict[str, str]:
-        """Return the labels that all samples of a factor share, the user's own included; empty ones are absent."""
+        """Return the labels of all samples of a factor, including its watchlist entry's, without empty ones."""
         key = record.watched.key
         return {
             **{name: value for name, value in record.watched.labels if value},
@@ -95,18 +94,18 @@ class FactorSamples:
 
 
 class FactorCollector(Collector):
-    """The factor families of these records as prometheus_client sees them."""
+    """Collects the factor families of the given records for prometheus_client."""
 
     def __init__(self, samples: FactorSamples, records: Callable[[], Iterable[FactorRecord]]) -> None:
         self._samples = samples
         self._records = records
 
     def describe(self) -> Iterable[Metric]:
-        """Yield the families without samples, so that registering this collector collects nothing."""
+        """Return the families without samples, so that registering the collector does not collect."""
         return [Metric(f.base_name, f.help, f.kind) for f in self._samples.families]
 
     def collect(self) -> Iterable[Metric]:
-        """Yield each family with its samples."""
+        """Return each family with its samples."""
         metrics = {
             family.name: Metric(family.base_name, family.help, family.kind) for family in self._samples.families
         }
@@ -119,10 +118,11 @@ class FactorCollector(Collector):
         return metrics.values()
 
 
-class _Lines(Column):
-    """The lines of a family: in each piece those of up to 24 factors, in the order of the factors' numbers.
+class _FamilyLines(Column):
+    """The lines of one family, up to 24 factors per chunk, ordered by the factors' numbers.
 
-    ``_present`` has for each piece a bit for each factor with a line there; the bits below it tell which line.
+    ``_present`` has one bit per factor of a chunk, set if the factor has a line; the number of set bits below it is
+    the line's index in the chunk.
     """
 
     __slots__ = ("_present",)
@@ -132,7 +132,7 @@ class _Lines(Column):
         self._present = array("I")
 
     def make_room(self, number: int) -> None:
-        """Be ready for a factor's line."""
+        """Add a chunk if this factor is the first of one."""
         if number // BLOCK_FACTORS == len(self):
             self._present.append(0)
             self.append(b"")
@@ -142,7 +142,7 @@ class _Lines(Column):
         return self._present[number // BLOCK_FACTORS] >> number % BLOCK_FACTORS & 1
 
     def revalue(self, number: int, value: bytes) -> None:
-        """Give a factor's line another value."""
+        """Replace the value at the end of a factor's line."""
         block, index = divmod(number, BLOCK_FACTORS)
         lines = self[block].split(b"\n")
         place = (self._present[block] & ((1 << index) - 1)).bit_count()
@@ -151,10 +151,10 @@ class _Lines(Column):
         self[block] = b"\n".join(lines)
 
     def put(self, number: int, line: bytes) -> None:
-        """Give a factor this line, or none where it is empty."""
+        """Set a factor's line; an empty one removes it."""
         block, index = divmod(number, BLOCK_FACTORS)
         present, bit = self._present[block], 1 << index
-        if line and bit > present:  # behind all others, as when factors are added
+        if line and bit > present:  # after all others, as when factors are added
             self[block] += line + b"\n"
         elif line or present & bit:
             place = (present & (bit - 1)).bit_count()
@@ -165,10 +165,10 @@ class _Lines(Column):
 
 
 class FactorExposition:
-    """The ready lines of every watched factor.
+    """The rendered lines of every watched factor.
 
-    A factor has a number, its place in what is kept of all: no object of its own, which the garbage collector
-    would have to follow.
+    Data is kept in lists indexed by a factor's number instead of one object per factor, which the garbage collector
+    would have to traverse.
     """
 
     def __init__(self, samples: FactorSamples) -> None:
@@ -177,31 +177,33 @@ class FactorExposition:
             False: [Column(_header(family, openmetrics=False)) for family in samples.families],
             True: [Column(_header(family, openmetrics=True)) for family in samples.families],
         }
-        self._lines = [_Lines() for _ in samples.families]
+        self._lines = [_FamilyLines() for _ in samples.families]
         self._numbers: dict[FactorKey, int] = {}
         self._free: list[int] = []
         self._keys: list[FactorKey | None] = []
-        # What the lines were rendered from, by number:
+        # What the lines were last rendered from, by number:
         self._watched: list[WatchedFactor | None] = []
         self._factor_types: list[str] = []
         self._entity_sids: list[str] = []
-        self._values = array("d")  # of each family; of no meaning where there is no line
+        self._values = array("d")  # one per family; meaningless without a line
 
     def update(self, record: FactorRecord) -> None:
-        """Render what changed of a factor, and add it if it is new."""
+        """Render the lines of a factor that changed; a new factor is added."""
         number = self._numbers.get(record.watched.key)
         if number is None:
             number = self._number(record.watched.key)
         families = self.samples.families
         values = self.samples.values(record)
-        renamed = self._watched[number] is not record.watched
-        retold = self._factor_types[number] != record.factor_type or self._entity_sids[number] != record.entity_sid
+        relabelled = self._watched[number] is not record.watched
+        info_changed = (
+            self._factor_types[number] != record.factor_type or self._entity_sids[number] != record.entity_sid
+        )
         labels: bytes | None = None
         kept = slice(number * len(families), (number + 1) * len(families))
         for family, lines, value, old in zip(families, self._lines, values, self._values[kept], strict=True):
             if value is None:
                 lines.put(number, b"")
-            elif renamed or (retold and family is FACTOR_INFO) or not lines.has(number):
+            elif relabelled or (info_changed and family is FACTOR_INFO) or not lines.has(number):
                 if family is FACTOR_INFO:
                     text = _label_text(self.samples.info_labels(record))
                 else:
@@ -214,7 +216,7 @@ class FactorExposition:
         self._factor_types[number], self._entity_sids[number] = record.factor_type, record.entity_sid
 
     def remove(self, key: FactorKey) -> None:
-        """Drop a factor's lines."""
+        """Remove a factor's lines."""
         number = self._numbers.pop(key)
         for lines in self._lines:
             lines.put(number, b"")
@@ -239,11 +241,11 @@ class FactorExposition:
         return number
 
     def __iter__(self) -> Iterator[FactorKey]:
-        """Yield the factors in the order of their lines."""
+        """Iterate over the factors in the order of their lines."""
         return (key for key in self._keys if key is not None)
 
     def columns(self, *, openmetrics: bool) -> list[Column]:
-        """Return the columns of the exposition, for a page of one moment."""
+        """Return the columns of the factor families, each preceded by its HELP and TYPE lines."""
         return [column for pair in zip(self._headers[openmetrics], self._lines, strict=True) for column in pair]
 
 

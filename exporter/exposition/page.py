@@ -1,4 +1,8 @@
-"""The whole exposition of one moment."""
+"""The whole exposition: the factor families, then the exporter's own metrics.
+
+Separate because only this module knows both halves: :mod:`factors` renders without a registry, :mod:`telemetry`
+registers without factors, :mod:`pieces` knows bytes only.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +27,9 @@ _OPENMETRICS_END = b"# EOF\n"
 
 
 def exposition(factors: FactorExposition, own: CollectorRegistry, *, openmetrics: bool) -> Snapshot:
-    """Return a scrape of this moment: the ready lines of all factors, then the exporter's own metrics.
+    """Return what a scrape gets now: the lines of all factors, then the exporter's own metrics.
 
-    Where those can't be read the factors are shown without them, and the error is logged.
+    If rendering the latter fails, the error is logged and the factors are served without them.
     """
     render = generate_openmetrics if openmetrics else generate_latest
     columns = factors.columns(openmetrics=openmetrics)
@@ -39,7 +43,7 @@ def exposition(factors: FactorExposition, own: CollectorRegistry, *, openmetrics
 
 
 def exposition_of(samples: FactorSamples, record: FactorRecord, *, openmetrics: bool) -> bytes:
-    """Return the lines of one factor alone, as a page of its own."""
+    """Return an exposition of one factor only, as ``/probe`` serves it."""
     factors = FactorExposition(samples)
     factors.update(record)
     return bytes(Snapshot(factors.columns(openmetrics=openmetrics))) + (_OPENMETRICS_END if openmetrics else b"")

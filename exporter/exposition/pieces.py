@@ -1,7 +1,7 @@
-"""Pieces of a page, and their compression: a piece that did not change is not compressed again.
+"""The exposition as chunks of bytes, each compressed only once until it changes.
 
-A gzip stream may be put together from parts that were compressed apart, as long as each ends at a byte's border
-(RFC 1951 §2.3, a flush): only its checksum and its size are of the whole.
+A gzip stream can be assembled from parts that were compressed separately if each part ends on a byte boundary (a
+flush, RFC 1951 §2.3); only the checksum and the size cover the whole.
 """
 
 from __future__ import annotations
@@ -21,76 +21,76 @@ if TYPE_CHECKING:
 
 WHOLE_BYTES = 1 << 16
 _LEVEL = 1
-_PIECES_AT_ONCE = 64
+_CHUNKS_AT_ONCE = 64
 _PAUSE_SECONDS = 0.0002
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"
 _LAST_BLOCK = b"\x03\x00"
 
 
 class Column:
-    """Pieces of a page that follow one another: each some bytes, which are replaced when they change."""
+    """Consecutive chunks of the exposition; a chunk is replaced as a whole when it changes."""
 
-    __slots__ = ("_packed", "_packed_of", "_texts")
+    __slots__ = ("_chunks", "_compressed", "_compressed_from")
 
-    def __init__(self, *texts: bytes) -> None:
-        self._texts = list(texts)
-        self._packed: list[bytes | None] = [None] * len(texts)
-        self._packed_of = self._packed.copy()  # the very bytes that were compressed
+    def __init__(self, *chunks: bytes) -> None:
+        self._chunks = list(chunks)
+        self._compressed: list[bytes | None] = [None] * len(chunks)
+        self._compressed_from = self._compressed.copy()  # the object that was compressed, compared by identity
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self._chunks)
 
     def __getitem__(self, number: int) -> bytes:
-        return self._texts[number]
+        return self._chunks[number]
 
     def __setitem__(self, number: int, text: bytes) -> None:
-        self._texts[number] = text
-        self._packed[number] = self._packed_of[number] = None
+        self._chunks[number] = text
+        self._compressed[number] = self._compressed_from[number] = None
 
     def append(self, text: bytes) -> None:
-        """Add a piece behind the others."""
-        self._packed.append(None)
-        self._packed_of.append(None)
-        self._texts.append(text)
+        """Add a chunk at the end."""
+        self._compressed.append(None)
+        self._compressed_from.append(None)
+        self._chunks.append(text)
 
-    def texts(self) -> list[bytes]:
-        """Return the bytes of the pieces as they are at this moment."""
-        return self._texts.copy()
+    def chunks(self) -> list[bytes]:
+        """Return the current chunks."""
+        return self._chunks.copy()
 
-    def packed(self, number: int, text: bytes) -> bytes:
-        """Return the bytes that a piece has, or just had, compressed; only one thread may call this.
+    def compressed(self, number: int, text: bytes) -> bytes:
+        """Return the compressed form of ``text``, the present or a recent chunk ``number``.
 
-        The pieces may change in another one: then what is kept is of no use, and no harm.
+        Only one thread may call this. Another one may replace chunks meanwhile: the result is then not kept.
         """
-        packed = self._packed[number] if self._packed_of[number] is text else None
-        if packed is None:
-            packed = _deflate(text)
-            if self._texts[number] is text:
-                self._packed[number], self._packed_of[number] = packed, text
-        return packed
+        compressed = self._compressed[number] if self._compressed_from[number] is text else None
+        if compressed is None:
+            compressed = _deflate(text)
+            if self._chunks[number] is text:
+                self._compressed[number], self._compressed_from[number] = compressed, text
+        return compressed
 
 
 class Snapshot:
-    """A page as it is at the moment when this is made, whatever becomes of its columns; yields its pieces."""
+    """The exposition at the moment of creation; later changes of its columns don't show. Iterates over chunks."""
 
     def __init__(self, columns: Iterable[Column]) -> None:
-        self._columns = [(column, column.texts()) for column in columns]
+        self._columns = [(column, column.chunks()) for column in columns]
 
     def __iter__(self) -> Iterator[bytes]:
-        return chain.from_iterable([texts for _, texts in self._columns])
+        return chain.from_iterable([chunks for _, chunks in self._columns])
 
     def __bytes__(self) -> bytes:
         return b"".join(self)
 
     def size(self) -> int:
-        """Return the bytes of the page: a walk over the pieces."""
+        """Return the size in bytes, in time proportional to the number of chunks."""
         return sum(map(len, self))
 
     def gzip(self) -> list[bytes]:
-        """Return the page's gzip stream, in parts; may run in a thread while the columns change.
+        """Return the gzip stream in parts; may run in a thread while the columns change.
 
-        A page of no more than WHOLE_BYTES is compressed as one, and nothing of it is kept; larger pages that share
-        columns are for one thread alone.
+        Up to ``WHOLE_BYTES`` are compressed in one go and not kept. Larger snapshots of the same columns must be
+        compressed by one thread only.
         """
         size = self.size()
         if size <= WHOLE_BYTES:
@@ -98,14 +98,14 @@ class Snapshot:
             return [_HEADER, _deflate(whole), _end(deflate.crc32(whole), size)]
         parts = [_HEADER]
         checksum = 0
-        for column, texts in self._columns:
-            for number, text in enumerate(texts):
+        for column, chunks in self._columns:
+            for number, text in enumerate(chunks):
                 if text:
                     checksum = deflate.crc32(text, checksum)
-                    parts.append(column.packed(number, text))
-                if number % _PIECES_AT_ONCE == _PIECES_AT_ONCE - 1:
-                    # The event loop lets go of the interpreter with each use of TLS; this thread would take it each
-                    # time, and keep it for 5 ms where no piece has to be compressed.
+                    parts.append(column.compressed(number, text))
+                if number % _CHUNKS_AT_ONCE == _CHUNKS_AT_ONCE - 1:
+                    # The event loop releases the interpreter lock on every TLS operation. Without pauses this
+                    # thread would take it every time, for 5 ms if no chunk needs compression.
                     time.sleep(_PAUSE_SECONDS)
         parts.append(_end(checksum, size))
         return parts
@@ -116,7 +116,7 @@ def _end(checksum: int, size: int) -> bytes:
 
 
 def _deflate(text: bytes) -> bytes:
-    """Return the bytes compressed, as a part of a stream that goes on."""
+    """Return the bytes compressed as one part of a stream."""
     compressor = deflate.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-    packed: bytes = compressor.compress(text)
-    return packed + compressor.flush(zlib.Z_FULL_FLUSH)
+    compressed: bytes = compressor.compress(text)
+    return compressed + compressor.flush(zlib.Z_FULL_FLUSH)

@@ -1,4 +1,4 @@
-"""The exporter's own counters, histograms and gauges: one prometheus_client registry a daemon."""
+"""The exporter's own counters, histograms and gauges, in one prometheus_client registry per daemon."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOST = ("missed", "refused", "failed")
 
 @dataclass(frozen=True, slots=True)
 class AccountGauges:
-    """What an account's gauges show at one moment; ``credentials_valid`` is ``None`` before the first answer."""
+    """Current values of an account's gauges; ``credentials_valid`` is ``None`` before the first answer."""
 
     in_flight: int
     concurrency_limit: int
@@ -47,7 +47,7 @@ class AccountGauges:
 
 @dataclass(frozen=True, slots=True)
 class ConfigGauges:
-    """What is known of the configuration in force; ``loaded_seconds`` is wall time."""
+    """State of the configuration; ``successful`` is about the last load, ``loaded_seconds`` is Unix time."""
 
     successful: bool
     loaded_seconds: float
@@ -55,7 +55,7 @@ class ConfigGauges:
 
 
 class GaugeSource(Protocol):
-    """What the gauges are read from at each scrape."""
+    """Where the gauges are read from on every scrape."""
 
     def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
         """Return the number of factors by (account, service SID) and status."""
@@ -70,7 +70,7 @@ class GaugeSource(Protocol):
         """Return the gauges of each account."""
 
     def config_gauges(self) -> ConfigGauges:
-        """Return what is known of the configuration."""
+        """Return the state of the configuration."""
 
     def last_tick_seconds(self) -> float:
         """Return the wall time of the last dispatch tick."""
@@ -80,19 +80,21 @@ class GaugeSource(Protocol):
 
 
 class OwnRegistry(CollectorRegistry):
-    """A registry without the ``_created`` series, which would double the series of every counter."""
+    """A registry without ``_created`` series, which would double the number of counter series."""
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the families, their creation times left out."""
+        """Yield the families without their ``_created`` samples."""
         for metric in super().collect():
             metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
             yield metric
 
 
 class Telemetry:
-    """Counts what happens; ``registry`` holds it, with the gauges of ``world`` and of the process."""
+    """Counts events; ``registry`` has the counters, the gauges read from ``source`` and those of the process."""
 
-    def __init__(self, world: GaugeSource, *, version: str, revision: str, shard: tuple[int, int] = (0, 1)) -> None:
+    def __init__(
+        self, source: GaugeSource, *, version: str, revision: str, shard: tuple[int, int] = (0, 1)
+    ) -> None:
         self.registry = OwnRegistry(auto_describe=False)
         self._status_changes = self._counter(catalogue.STATUS_CHANGES)
         self._fetches = self._counter(catalogue.FETCHES)
@@ -110,7 +112,7 @@ class Telemetry:
         for task in TASKS:
             for reason in LOST:
                 self._runs_lost.labels(task, reason)
-        self.registry.register(_Gauges(world, version=version, revision=revision, shard=shard))
+        self.registry.register(_Gauges(source, version=version, revision=revision, shard=shard))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -141,7 +143,7 @@ class Telemetry:
                 self._status_changes.labels(account, service_sid, before, after)
 
     def retain(self, accounts: Container[str], services: Container[tuple[str, str]]) -> None:
-        """Count for no other accounts and services than these any more: their series vanish."""
+        """Remove the series of all other accounts and services, after a reload."""
         for known in list(self._known):
             match known:
                 case str() if known not in accounts:
@@ -171,11 +173,11 @@ class Telemetry:
         self._server_duration.labels(account, Operation.LIST)
 
     def listing_failed(self, account: str, service_sid: str) -> None:
-        """Count a list of an entity's factors that failed."""
+        """Count a failed listing of an entity's factors."""
         self._entity_failures.labels(account, service_sid).inc()
 
     def attempted(self, account: str, operation: Operation, attempt: Attempt) -> None:
-        """Count a request, with its request id as the exemplar of its duration."""
+        """Count a request; its request ID becomes the exemplar of its duration."""
         self._requests.labels(account, operation, "none" if attempt.code is None else str(attempt.code)).inc()
         exemplar = {"request_id": attempt.request_id} if attempt.request_id else None
         self._request_duration.labels(account, operation).observe(attempt.duration_seconds, exemplar)
@@ -183,15 +185,15 @@ class Telemetry:
             self._server_duration.labels(account, operation).observe(attempt.server_duration_seconds)
 
     def retried(self, account: str) -> None:
-        """Count a request beyond the first of its fetch."""
+        """Count a retry."""
         self._retries.labels(account).inc()
 
     def client_rotated(self, account: str) -> None:
-        """Count the replacement of a jammed client."""
+        """Count a rotation: the replacement of an account's HTTP client."""
         self._rotations.labels(account).inc()
 
     def fetched(self, key: FactorKey, outcome: Outcome, reason: Reason | None, change: StatusChange | None) -> None:
-        """Count a fetch, its failure or its change of status."""
+        """Count a fetch and, if there is one, its failure and its change of status."""
         self._fetches.labels(key.account, key.service_sid).inc()
         if reason is not None:
             self._fetch_failures.labels(key.account, key.service_sid, reason).inc()
@@ -199,34 +201,34 @@ class Telemetry:
             self._status_changes.labels(key.account, key.service_sid, change.before, change.after).inc()
 
     def started(self, lag_seconds: float) -> None:
-        """Observe how late a due fetch started."""
+        """Observe the delay of a due fetch."""
         self._schedule_lag.observe(lag_seconds)
 
     def loop_lagged(self, seconds: float) -> None:
-        """Observe how late the event loop was."""
+        """Observe the delay of an event loop callback."""
         self._loop_lag.observe(seconds)
 
     def run_lost(self, task: str, reason: str) -> None:
-        """Count a run of the scheduler's that did not happen or failed."""
+        """Count a scheduled task run that was missed, refused or failed; see ``TASKS`` and ``LOST``."""
         self._runs_lost.labels(task, reason).inc()
 
 
 class _Gauges(Collector):
-    """The gauges that are read from the world at each scrape."""
+    """Gauges that are read on every scrape."""
 
-    def __init__(self, world: GaugeSource, *, version: str, revision: str, shard: tuple[int, int]) -> None:
-        self._world = world
+    def __init__(self, source: GaugeSource, *, version: str, revision: str, shard: tuple[int, int]) -> None:
+        self._source = source
         self._shard = shard
         self._build = (version, revision, platform.python_version())
 
     def describe(self) -> Iterable[Metric]:
-        """Yield nothing: what is read from the world need not be read to be registered."""
+        """Return nothing, so that registering does not read any gauge."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """Yield every gauge."""
-        world = self._world
-        counts = world.status_counts()
+        """Yield all gauges."""
+        source = self._source
+        counts = source.status_counts()
         yield _metric(
             catalogue.FACTORS,
             [((*service, status), of.get(status, 0)) for service, of in counts.items() for status in STATUSES],
@@ -235,21 +237,21 @@ class _Gauges(Collector):
             catalogue.ENTITY_FACTORS,
             [
                 ((*entity, status), of.get(status, 0))
-                for entity, of in world.entity_counts().items()
+                for entity, of in source.entity_counts().items()
                 for status in STATUSES
             ],
         )
-        yield from _account_metrics(world.accounts())
-        config = world.config_gauges()
+        yield from _account_metrics(source.accounts())
+        config = source.config_gauges()
         index, shards = self._shard
         watched = sum(sum(of.values()) for of in counts.values())
         yield _metric(catalogue.BUILD_INFO, [(self._build, 1)])
         yield _metric(catalogue.CONFIG_RELOAD_SUCCESSFUL, [((), config.successful)])
         yield _metric(catalogue.CONFIG_RELOAD_TIMESTAMP, [((), config.loaded_seconds)])
         yield _metric(catalogue.CONFIG_HASH, [((config.sha256,), 1)])
-        yield _metric(catalogue.LAST_TICK, [((), world.last_tick_seconds())])
-        yield _metric(catalogue.QUEUE_LENGTH, [((), world.queue_length())])
-        yield _metric(catalogue.ENTITIES, [((), world.entities())])
+        yield _metric(catalogue.LAST_TICK, [((), source.last_tick_seconds())])
+        yield _metric(catalogue.QUEUE_LENGTH, [((), source.queue_length())])
+        yield _metric(catalogue.ENTITIES, [((), source.entities())])
         yield _metric(catalogue.WATCHLIST_FACTORS, [((), watched)])
         yield _metric(catalogue.SHARDS, [((), shards)])
         yield _metric(catalogue.SHARD_INFO, [((str(index),), 1)])

@@ -1,8 +1,8 @@
-"""The one list of metrics: what is promised to those who query it, typed here a second time on purpose."""
+"""The list of metrics: what users may rely on, typed here a second time on purpose."""
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
 
 from exporter.exposition.catalogue import (
     CATALOGUE,
@@ -16,6 +16,9 @@ from exporter.exposition.catalogue import (
 )
 from exporter.verify.outcome import Status
 from tests.support.factor_cases import record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FACTOR = ("account", "service_sid", "factor")
 SERVICE = ("account", "service_sid")
@@ -73,17 +76,13 @@ BUCKETS = {
 }
 OVERWRITTEN_BY_PROMETHEUS = {"job", "instance", "__name__", "le", "quantile"}
 
-each_family = pytest.mark.parametrize("family", CATALOGUE, ids=[family.name for family in CATALOGUE])
 
-
-def test_what_is_promised_is_what_is_declared() -> None:
+def test_the_catalogue_declares_what_users_rely_on() -> None:
     assert {family.name: (family.kind, family.labels) for family in CATALOGUE} == PROMISED
 
 
-@pytest.mark.parametrize("name", BUCKETS)
-def test_buckets(name: str) -> None:
-    (family,) = (family for family in CATALOGUE if family.name == name)
-    assert family.buckets == BUCKETS[name]
+def test_buckets() -> None:
+    assert {family.name: family.buckets for family in CATALOGUE if family.name in BUCKETS} == BUCKETS
 
 
 def test_names_are_unique() -> None:
@@ -92,65 +91,69 @@ def test_names_are_unique() -> None:
     assert CATALOGUE == FACTOR_FAMILIES + OWN_FAMILIES
 
 
-@each_family
-def test_names_follow_prometheus(family: Family) -> None:
-    assert family.name.startswith("twilio_verify_")
-    assert family.name == family.name.lower()
-    assert family.name.endswith("_total") == (family.kind is MetricType.COUNTER)
-    assert not family.name.endswith(("_count", "_sum", "_bucket", "_created"))
-    for unit in ("milliseconds", "_ms", "minutes", "percent", "kilo"):
-        assert unit not in family.name
+def names_where(rule: Callable[[Family], bool]) -> list[str]:
+    """Return the names of the families that a rule holds for; a failing test lists them."""
+    return [family.name for family in CATALOGUE if rule(family)]
 
 
-@each_family
-def test_times_are_in_seconds_and_moments_are_timestamps(family: Family) -> None:
-    measured = any(word in family.name for word in ("duration", "interval", "lag", "timestamp"))
-    assert family.name.endswith("_seconds") == measured
-    if "since the epoch" in family.help:
-        assert family.name.endswith("_timestamp_seconds")
-    if "timestamp" in family.name:
-        assert "since the epoch" in family.help
+def test_names_follow_the_conventions_of_prometheus() -> None:
+    units = ("milliseconds", "_ms", "minutes", "percent", "kilo")
+    assert not names_where(lambda family: not family.name.startswith("twilio_verify_"))
+    assert not names_where(lambda family: family.name != family.name.lower())
+    assert names_where(lambda family: family.name.endswith("_total")) == names_where(
+        lambda family: family.kind is MetricType.COUNTER
+    )
+    assert not names_where(lambda family: family.name.endswith(("_count", "_sum", "_bucket", "_created")))
+    assert not names_where(lambda family: any(unit in family.name for unit in units))
 
 
-@each_family
-def test_labels_are_kept_by_prometheus(family: Family) -> None:
-    assert len(set(family.labels)) == len(family.labels)
-    assert not OVERWRITTEN_BY_PROMETHEUS & set(family.labels)
-    assert not any(label.startswith(("__", "exported_")) for label in family.labels)
-    assert all(label.isidentifier() and label == label.lower() for label in family.labels)
+def test_times_are_in_seconds_and_moments_are_timestamps() -> None:
+    words = ("duration", "interval", "lag", "timestamp")
+    assert names_where(lambda family: family.name.endswith("_seconds")) == names_where(
+        lambda family: any(word in family.name for word in words)
+    )
+    assert names_where(lambda family: "Unix time" in family.help) == names_where(
+        lambda family: family.name.endswith("_timestamp_seconds")
+    )
 
 
-@each_family
-def test_help_is_one_sentence_or_more_that_needs_no_escape(family: Family) -> None:
-    assert family.help.endswith(".")
-    assert family.help == family.help.strip()
-    assert family.help[0].isupper() or family.help[0].isdigit()
-    assert not set(family.help) & set('"\\\n\r\t')
-    assert family.help.isascii()
+def test_prometheus_overwrites_no_label() -> None:
+    assert not names_where(lambda family: len(set(family.labels)) != len(family.labels))
+    assert not names_where(lambda family: bool(OVERWRITTEN_BY_PROMETHEUS & set(family.labels)))
+    labels = {label for family in CATALOGUE for label in family.labels}
+    assert not {label for label in labels if label.startswith(("__", "exported_"))}
+    assert {label for label in labels if label.isidentifier() and label == label.lower()} == labels
 
 
-@each_family
-def test_buckets_belong_to_histograms_and_rise(family: Family) -> None:
-    assert bool(family.buckets) == (family.kind is MetricType.HISTOGRAM)
-    assert list(family.buckets) == sorted(set(family.buckets))
+def test_help_is_whole_sentences_that_need_no_escape() -> None:
+    assert not names_where(lambda family: not family.help.endswith("."))
+    assert not names_where(lambda family: family.help != family.help.strip())
+    assert not names_where(lambda family: not family.help[0].isupper())
+    assert not names_where(lambda family: bool(set(family.help) & set('"\\\n\r\t')))
+    assert not names_where(lambda family: not family.help.isascii())
 
 
-@pytest.mark.parametrize("family", FACTOR_FAMILIES, ids=[family.name for family in FACTOR_FAMILIES])
-def test_every_family_of_a_factor_says_that_it_is_polled(family: Family) -> None:
-    assert "Polled" in family.help
-    assert "not live" in family.help
-    assert family.labels[:3] == FACTOR
+def test_only_histograms_have_buckets_and_they_rise() -> None:
+    assert names_where(lambda family: bool(family.buckets)) == names_where(
+        lambda family: family.kind is MetricType.HISTOGRAM
+    )
+    assert not names_where(lambda family: list(family.buckets) != sorted(set(family.buckets)))
 
 
-def test_of_a_paused_factor_only_the_info_is_shown() -> None:
+def test_the_help_of_every_factor_family_says_that_it_is_polled() -> None:
+    assert all("Polled at the factor's interval, not live." in family.help for family in FACTOR_FAMILIES)
+    assert all(family.labels[:3] == FACTOR for family in FACTOR_FAMILIES)
+
+
+def test_a_paused_factor_shows_only_its_info() -> None:
     assert [family for family in FACTOR_FAMILIES if family.of_paused] == [FACTOR_INFO]
 
 
-def test_a_family_of_a_factor_has_no_samples_until_it_is_told_of_what() -> None:
+def test_a_factor_family_has_no_sample_by_default() -> None:
     assert FactorFamily("x", MetricType.GAUGE, "X.").value(record_of(status=Status.VERIFIED, up=True)) is None
 
 
-def test_the_six_pairs() -> None:
+def test_there_are_six_pairs_of_statuses() -> None:
     assert len(set(STATUS_PAIRS)) == len(STATUS_PAIRS) == 6
     assert all(before is not after for before, after in STATUS_PAIRS)
     assert {status for pair in STATUS_PAIRS for status in pair} == set(Status)

@@ -1,4 +1,4 @@
-"""The factor families: what each state shows, and that the ready lines are prometheus_client's to the byte."""
+"""The factor families: the series of each state, and that rendered lines equal those of prometheus_client."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_users_labels_are_on_every_series_and_empty_ones_are_absent() -> Non
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])
-def test_the_identity_is_shown_by_choice_alone_and_only_on_info(openmetrics: bool) -> None:
+def test_identity_is_opt_in_and_only_on_info(openmetrics: bool) -> None:
     record = record_of(status=Status.VERIFIED, up=True, answered_seconds=1.0)
     silent, plain = FactorExposition(FactorSamples()), FactorExposition(FactorSamples(identity=identity_of))
     silent.update(record)
@@ -195,7 +195,7 @@ def assert_same_bytes(exposition: FactorExposition, records: dict[FactorKey, Fac
 
 @settings(deadline=None)
 @given(events=EVENTS, families=FAMILIES | st.just(FACTOR_FAMILIES), with_identity=st.booleans())
-def test_the_ready_lines_are_the_librarys(
+def test_rendered_lines_equal_those_of_prometheus_client(
     events: list[tuple[int, dict[str, Any] | None]], families: tuple[Any, ...], with_identity: bool
 ) -> None:
     samples = FactorSamples(families, identity_of) if with_identity else FactorSamples(families)
@@ -218,7 +218,7 @@ PARSED_NAMES = NAMES.filter(lambda name: len(name.splitlines()) == 1 and "\n" no
 
 @settings(deadline=None)
 @given(name=PARSED_NAMES, label=PARSED_NAMES, seconds=st.floats(0, 4e9), failures=st.integers(0, 10**9))
-def test_what_was_written_is_read_back(name: str, label: str, seconds: float, failures: int) -> None:
+def test_values_survive_rendering_and_parsing(name: str, label: str, seconds: float, failures: int) -> None:
     exposition = FactorExposition(FactorSamples())
     record = record_of(
         watched={"name": name, "labels": (("team", label),)},
@@ -259,7 +259,7 @@ def test_many_factors(factors: int) -> None:
     assert_same_bytes(exposition, records)
 
 
-def test_no_factor_shows_the_families_alone() -> None:
+def test_without_factors_only_help_and_type_are_rendered() -> None:
     exposition = FactorExposition(FactorSamples())
     assert_same_bytes(exposition, {})
     assert all(line.startswith(b"# ") for line in page(exposition).splitlines())
@@ -272,7 +272,7 @@ def pieces_of(exposition: FactorExposition) -> list[bytes]:
     return [piece for piece in Snapshot(exposition.columns(openmetrics=False)) if not piece.startswith(b"#")]
 
 
-def test_pieces_of_what_did_not_change_are_the_same_objects() -> None:
+def test_unchanged_chunks_stay_the_same_objects() -> None:
     exposition = FactorExposition(FactorSamples())
     records = [record_of(number, up=True, duration_seconds=0.5) for number in range(2 * BLOCK_FACTORS + 1)]
     for record in records:
@@ -294,14 +294,14 @@ def test_pieces_of_what_did_not_change_are_the_same_objects() -> None:
     assert all(before is after for before, after in zip(third, pieces_of(exposition), strict=True))
 
 
-def test_both_formats_share_the_pieces_of_the_lines() -> None:
+def test_both_formats_share_the_chunks_of_lines() -> None:
     exposition = FactorExposition(FactorSamples())
     exposition.update(record_of(up=True))
     text, openmetrics = exposition.columns(openmetrics=False), exposition.columns(openmetrics=True)
     assert all(one is other for one, other in zip(text[1::2], openmetrics[1::2], strict=True))
 
 
-def test_a_page_that_is_being_sent_is_of_one_moment() -> None:
+def test_a_snapshot_does_not_change_while_it_is_sent() -> None:
     exposition = FactorExposition(FactorSamples())
     record = record_of(status=Status.UNVERIFIED, up=True)
     exposition.update(record)
@@ -314,7 +314,7 @@ def test_a_page_that_is_being_sent_is_of_one_moment() -> None:
     assert before != page(exposition)
 
 
-def test_a_removed_factor_vanishes_at_once_and_its_place_is_used_again() -> None:
+def test_a_removed_factor_disappears_at_once_and_its_number_is_reused() -> None:
     exposition = FactorExposition(FactorSamples())
     for number in range(3):
         exposition.update(record_of(number))

@@ -16,7 +16,7 @@ from exporter.exposition.page import exposition
 from exporter.exposition.pieces import Snapshot
 from exporter.exposition.telemetry import Telemetry
 from tests.support.factor_cases import record_of
-from tests.support.gauge_source import FixedWorld, account_gauges
+from tests.support.gauge_source import FixedGauges, account_gauges
 
 
 class Broken(Collector):
@@ -38,7 +38,7 @@ def factors() -> FactorExposition:
 
 @pytest.fixture
 def telemetry() -> Telemetry:
-    telemetry = Telemetry(FixedWorld(gauges={"main": account_gauges()}), version="1", revision="")
+    telemetry = Telemetry(FixedGauges(gauges={"main": account_gauges()}), version="1", revision="")
     telemetry.know_account("main")
     return telemetry
 
@@ -67,7 +67,7 @@ def test_both_formats_are_read_back(factors: FactorExposition, telemetry: Teleme
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])
-def test_the_factors_are_shown_though_the_exporters_own_metrics_fail(
+def test_factors_are_served_even_if_the_exporters_own_metrics_fail(
     factors: FactorExposition, caplog: pytest.LogCaptureFixture, openmetrics: bool
 ) -> None:
     own = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""The compression of a page in pieces: one good stream, and nothing compressed twice."""
+"""Compression in chunks: one valid gzip stream, and no chunk compressed twice."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take small pages for large ones, but in the one test that is about them."""
+def in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compress small pages in chunks, too, except in the test that is about small pages."""
     monkeypatch.setattr(module, "WHOLE_BYTES", -1)
 
 
@@ -47,7 +47,7 @@ def stream(*columns: Column) -> bytes:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.binary(max_size=2000), max_size=4), max_size=4), st.data())
-def test_what_is_unpacked_is_the_page(contents: list[list[bytes]], data: st.DataObject) -> None:
+def test_decompressing_returns_the_page(contents: list[list[bytes]], data: st.DataObject) -> None:
     columns = [Column(*texts) for texts in contents]
     assert library.decompress(stream(*columns)) == b"".join(itertools.chain(*contents))
     for _ in range(3):
@@ -59,7 +59,7 @@ def test_what_is_unpacked_is_the_page(contents: list[list[bytes]], data: st.Data
             else:
                 column[number] = data.draw(st.binary(max_size=2000))
         packed = stream(*columns)
-        page = b"".join(itertools.chain(*[column.texts() for column in columns]))
+        page = b"".join(itertools.chain(*[column.chunks() for column in columns]))
         assert library.decompress(packed) == page == bytes(Snapshot(columns))
         once = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # as clients do that know of one stream only
         assert once.decompress(packed) == page
@@ -67,7 +67,7 @@ def test_what_is_unpacked_is_the_page(contents: list[list[bytes]], data: st.Data
         assert once.unused_data == b""
 
 
-def test_what_did_not_change_is_not_compressed_again(compressed: list[bytes]) -> None:
+def test_unchanged_chunks_are_not_compressed_again(compressed: list[bytes]) -> None:
     lines, other = Column(b"one", b""), Column(b"two")
     stream(lines, other)
     stream(lines, other)
@@ -77,7 +77,7 @@ def test_what_did_not_change_is_not_compressed_again(compressed: list[bytes]) ->
     assert compressed == [b"one", b"two", b"three"]
 
 
-def test_a_moment_is_packed_as_it_was_whatever_has_changed_since() -> None:
+def test_a_snapshot_is_compressed_as_it_was_when_made() -> None:
     column = Column(b"one", b"two")
     moment = Snapshot([column])
     stream(column)
@@ -88,14 +88,14 @@ def test_a_moment_is_packed_as_it_was_whatever_has_changed_since() -> None:
     assert library.decompress(stream(column)) == b"changedtwonew"
 
 
-def test_lines_that_look_alike_get_small() -> None:
+def test_similar_lines_compress_well() -> None:
     lines = [b'twilio_verify_factor_up{account="main",factor="factor-%04d"} 1.0\n' % n for n in range(480)]
     column = Column(*[b"".join(lines[n : n + 24]) for n in range(0, len(lines), 24)])
     assert len(stream(column)) < sum(map(len, lines)) / 5
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 32768, 32769])
-def test_small_pages_are_compressed_as_one(
+def test_small_pages_are_compressed_whole(
     monkeypatch: pytest.MonkeyPatch, compressed: list[bytes], size: int
 ) -> None:
     monkeypatch.setattr(module, "WHOLE_BYTES", 32768)
@@ -120,7 +120,7 @@ def without_isal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     importlib.reload(module)
 
 
-def test_zlib_does_where_there_is_no_isal(without_isal: None) -> None:
+def test_zlib_replaces_a_missing_isal(without_isal: None) -> None:
     assert vars(module)["deflate"] is zlib
     vars(module)["WHOLE_BYTES"] = -1
     page = module.Snapshot([module.Column(b"one" * 100, b"two")])

@@ -1,4 +1,4 @@
-"""What each state of a factor shows."""
+"""The series of a factor in each state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ALWAYS = {"fetch_failures_total": 0.0, "interval_seconds": 300.0, "info": 1.0}
 
 
 class OneFactor:
-    """A ledger and an exposition of one factor, told of each outcome in turn."""
+    """A ledger and an exposition of one factor, updated with every outcome."""
 
     def __init__(self, **changes: Any) -> None:
         self.ledger = Ledger(LedgerPolicy(stale_after=3))
@@ -24,8 +24,8 @@ class OneFactor:
         self.record = self.ledger.watch(watched_factor(**changes))
         self.exposition.update(self.record)
 
-    def answered(self, status: Status, seconds: float, **told: Any) -> None:
-        self._fetched(Answer(status, **told), seconds)
+    def answered(self, status: Status, seconds: float, **details: Any) -> None:
+        self._fetched(Answer(status, **details), seconds)
 
     def failed(self, seconds: float) -> None:
         self._fetched(Failure(Reason.TIMEOUT), seconds)
@@ -43,11 +43,11 @@ class OneFactor:
         return series(page(self.exposition))
 
 
-TOLD = {"created_seconds": 1000.0, "updated_seconds": 2000.0, "factor_type": "push", "entity_sid": ENTITY_SID}
+DETAILS = {"created_seconds": 1000.0, "updated_seconds": 2000.0, "factor_type": "push", "entity_sid": ENTITY_SID}
 DATES = {"created_timestamp_seconds": 1000.0, "updated_timestamp_seconds": 2000.0}
 
 
-def test_never_tried() -> None:
+def test_not_fetched_yet() -> None:
     factor = OneFactor()
     assert factor.shows() == ALWAYS
     assert labels(page(factor.exposition), "info") == {
@@ -62,7 +62,7 @@ def test_never_tried() -> None:
 
 def test_verified() -> None:
     factor = OneFactor()
-    factor.answered(Status.VERIFIED, 10, **TOLD)
+    factor.answered(Status.VERIFIED, 10, **DETAILS)
     assert factor.shows() == {
         **ALWAYS,
         **DATES,
@@ -105,9 +105,9 @@ def test_not_found() -> None:
     }
 
 
-def test_not_found_after_verified_keeps_what_stays_true() -> None:
+def test_not_found_after_verified_keeps_last_verified() -> None:
     factor = OneFactor()
-    factor.answered(Status.VERIFIED, 10, **TOLD)
+    factor.answered(Status.VERIFIED, 10, **DETAILS)
     factor.answered(Status.NOT_FOUND, 310)
     assert factor.shows() == {
         **ALWAYS,
@@ -123,7 +123,7 @@ def test_not_found_after_verified_keeps_what_stays_true() -> None:
 
 def test_failed_and_the_last_answer_is_not_stale() -> None:
     factor = OneFactor()
-    factor.answered(Status.VERIFIED, 10, **TOLD)
+    factor.answered(Status.VERIFIED, 10, **DETAILS)
     before = factor.shows()
     factor.failed(310)
     factor.failed(610)
@@ -140,7 +140,7 @@ def test_failed_before_any_answer() -> None:
 @pytest.mark.parametrize("failures", [0, 2])
 def test_stale(failures: int) -> None:
     factor = OneFactor()
-    factor.answered(Status.VERIFIED, 10, **TOLD)
+    factor.answered(Status.VERIFIED, 10, **DETAILS)
     for number in range(failures):
         factor.failed(310 + number)
     factor.time_is(910)
@@ -155,14 +155,14 @@ def test_stale(failures: int) -> None:
     assert labels(page(factor.exposition), "info")["entity_sid"] == ENTITY_SID
 
 
-def test_an_answer_after_stale_brings_all_back() -> None:
+def test_an_answer_after_stale_restores_all_series() -> None:
     factor = OneFactor()
-    factor.answered(Status.VERIFIED, 10, **TOLD)
+    factor.answered(Status.VERIFIED, 10, **DETAILS)
     fresh = factor.shows()
     factor.time_is(910)
-    factor.answered(Status.VERIFIED, 10, **TOLD)
+    factor.answered(Status.VERIFIED, 10, **DETAILS)
     assert factor.shows() == fresh
 
 
-def test_a_paused_factor_has_no_series_but_its_info() -> None:
+def test_a_paused_factor_has_only_its_info_series() -> None:
     assert OneFactor(paused=True).shows() == {"info": 1.0}

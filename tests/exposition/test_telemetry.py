@@ -18,7 +18,7 @@ from exporter.exposition.telemetry import LOST, TASKS, Telemetry
 from exporter.polling.record import StatusChange
 from exporter.verify.outcome import Answer, Attempt, Failure, Operation, Outcome, Reason, Status
 from tests.support.factor_cases import SERVICE_SID, key_of
-from tests.support.gauge_source import FixedWorld, account_gauges
+from tests.support.gauge_source import FixedGauges, account_gauges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,16 +30,16 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 @pytest.fixture
-def world() -> FixedWorld:
-    return FixedWorld(
+def source() -> FixedGauges:
+    return FixedGauges(
         counts={("main", SERVICE_SID): {"verified": 3, "not_found": 1}, ("other", SERVICE_SID): {"unknown": 2}},
         gauges={"main": account_gauges(credentials_valid=True), "other": account_gauges()},
     )
 
 
 @pytest.fixture
-def telemetry(world: FixedWorld) -> Telemetry:
-    telemetry = Telemetry(world, version="1.2.3", revision="abc", shard=(1, 4))
+def telemetry(source: FixedGauges) -> Telemetry:
+    telemetry = Telemetry(source, version="1.2.3", revision="abc", shard=(1, 4))
     telemetry.know_account("main")
     telemetry.know_service("main", SERVICE_SID)
     return telemetry
@@ -115,8 +115,8 @@ def test_counters_of_known_label_sets_start_at_zero(telemetry: Telemetry) -> Non
         assert start[at(name)] == 0
 
 
-def test_nothing_of_a_service_or_an_account_before_it_is_known(world: FixedWorld) -> None:
-    start = shown(Telemetry(world, version="1", revision=""))
+def test_unknown_services_and_accounts_have_no_series(source: FixedGauges) -> None:
+    start = shown(Telemetry(source, version="1", revision=""))
     for name in (
         "fetches_total",
         "fetch_failures_total",
@@ -127,7 +127,7 @@ def test_nothing_of_a_service_or_an_account_before_it_is_known(world: FixedWorld
         assert values(start, name) == {}
 
 
-def test_to_know_twice_is_to_know_once(telemetry: Telemetry) -> None:
+def test_adding_an_account_or_service_twice_changes_nothing(telemetry: Telemetry) -> None:
     telemetry.fetched(key_of(0), Outcome(Answer(Status.VERIFIED), 0.1), None, None)
     telemetry.retried("main")
     before = shown(telemetry)
@@ -152,7 +152,7 @@ OF_SERVICE = {"account": "main", "service_sid": SERVICE_SID}
 OF_FETCH = {"account": "main", "operation": "fetch"}
 
 
-def test_a_fetch_that_was_answered(telemetry: Telemetry) -> None:
+def test_a_successful_fetch(telemetry: Telemetry) -> None:
     outcome = Outcome(Answer(Status.VERIFIED), 0.1)
     assert moved(telemetry, lambda: telemetry.fetched(key_of(0), outcome, None, None)) == {
         at("fetches_total", **OF_SERVICE): 1
@@ -160,7 +160,7 @@ def test_a_fetch_that_was_answered(telemetry: Telemetry) -> None:
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_a_fetch_that_failed(telemetry: Telemetry, reason: Reason) -> None:
+def test_a_failed_fetch(telemetry: Telemetry, reason: Reason) -> None:
     outcome = Outcome(Failure(reason), 0.1)
     assert moved(telemetry, lambda: telemetry.fetched(key_of(0), outcome, reason, None)) == {
         at("fetches_total", **OF_SERVICE): 1,
@@ -197,7 +197,7 @@ def test_a_request(telemetry: Telemetry, code: int | None, label: str) -> None:
     }
 
 
-def test_a_request_with_twilios_own_duration(telemetry: Telemetry) -> None:
+def test_a_request_with_a_server_duration(telemetry: Telemetry) -> None:
     attempt = Attempt(Answer(Status.VERIFIED), duration_seconds=31.0, code=200, server_duration_seconds=0.0625)
     assert moved(telemetry, lambda: telemetry.attempted("main", Operation.FETCH, attempt)) == {
         at("api_requests_total", **OF_FETCH, code="200"): 1,
@@ -214,7 +214,7 @@ def test_a_retry(telemetry: Telemetry) -> None:
     assert moved(telemetry, lambda: telemetry.retried("main")) == {at("api_retries_total", account="main"): 1}
 
 
-def test_a_client_that_was_replaced(telemetry: Telemetry) -> None:
+def test_a_client_rotation(telemetry: Telemetry) -> None:
     change = moved(telemetry, lambda: telemetry.client_rotated("main"))
     assert change == {at("api_client_rotations_total", account="main"): 1}
 
@@ -228,7 +228,7 @@ def test_a_late_start(telemetry: Telemetry) -> None:
     }
 
 
-def test_a_lag_of_the_loop(telemetry: Telemetry) -> None:
+def test_event_loop_lag(telemetry: Telemetry) -> None:
     change = moved(telemetry, lambda: telemetry.loop_lagged(0.25))
     assert change[at("exporter_event_loop_lag_seconds_count")] == 1
     assert change[at("exporter_event_loop_lag_seconds_sum")] == 0.25
@@ -247,7 +247,7 @@ def test_a_lost_run(telemetry: Telemetry, task: str, reason: str) -> None:
 # Gauges
 
 
-def test_the_gauges_of_the_world(telemetry: Telemetry) -> None:
+def test_gauges(telemetry: Telemetry) -> None:
     found = shown(telemetry)
     assert values(found, "factors", "account", "status") == {
         ("main", "verified"): 3,
@@ -287,19 +287,19 @@ def test_the_gauges_of_the_world(telemetry: Telemetry) -> None:
 
 
 @pytest.mark.parametrize(("valid", "expected"), [(None, {}), (True, {("main",): 1}), (False, {("main",): 0})])
-def test_credentials_are_neither_good_nor_bad_before_the_first_answer(
-    world: FixedWorld, telemetry: Telemetry, valid: bool | None, expected: dict[tuple[str], float]
+def test_credentials_valid_is_absent_before_the_first_answer(
+    source: FixedGauges, telemetry: Telemetry, valid: bool | None, expected: dict[tuple[str], float]
 ) -> None:
-    world.gauges = {"main": account_gauges(credentials_valid=valid)}
+    source.gauges = {"main": account_gauges(credentials_valid=valid)}
     assert values(shown(telemetry), "credentials_valid", "account") == expected
 
 
-def test_the_world_is_read_at_each_scrape_and_not_before(world: FixedWorld, telemetry: Telemetry) -> None:
-    assert world.reads == 0
+def test_gauges_are_read_on_every_scrape_and_not_before(source: FixedGauges, telemetry: Telemetry) -> None:
+    assert source.reads == 0
     text(telemetry)
-    world.counts["main", SERVICE_SID]["verified"] = 4
+    source.counts["main", SERVICE_SID]["verified"] = 4
     assert values(shown(telemetry), "factors", "account", "status")["main", "verified"] == 4
-    assert world.reads == 2
+    assert source.reads == 2
 
 
 # The two formats
@@ -308,7 +308,7 @@ def test_the_world_is_read_at_each_scrape_and_not_before(world: FixedWorld, tele
 REQUEST_ID = "RQ" + "5" * 32
 
 
-def test_a_request_id_is_an_exemplar_of_the_duration_in_openmetrics_alone(telemetry: Telemetry) -> None:
+def test_the_request_id_is_an_exemplar_in_openmetrics_only(telemetry: Telemetry) -> None:
     attempt = Attempt(Answer(Status.VERIFIED), duration_seconds=0.25, code=200, request_id=REQUEST_ID)
     telemetry.attempted("main", Operation.FETCH, attempt)
     assert REQUEST_ID not in text(telemetry)
@@ -333,7 +333,7 @@ def test_no_request_id_no_exemplar(telemetry: Telemetry) -> None:
 
 
 @pytest.mark.parametrize("render", [text, openmetrics])
-def test_no_creation_times(telemetry: Telemetry, render: Callable[[Telemetry], str]) -> None:
+def test_there_are_no_created_series(telemetry: Telemetry, render: Callable[[Telemetry], str]) -> None:
     gc.collect()
     telemetry.attempted("main", Operation.LIST, Attempt(Failure(Reason.TIMEOUT), duration_seconds=0.25))
     assert "_created" not in render(telemetry)
@@ -347,11 +347,11 @@ def test_both_formats_hold_the_same_series(telemetry: Telemetry) -> None:
 # The catalogue
 
 
-def test_the_families_of_a_scrape_are_those_of_the_catalogue(world: FixedWorld, telemetry: Telemetry) -> None:
+def test_a_scrape_has_exactly_the_families_of_the_catalogue(source: FixedGauges, telemetry: Telemetry) -> None:
     telemetry.attempted("main", Operation.FETCH, Attempt(Answer(Status.VERIFIED), 0.2, 200, REQUEST_ID, 0.1))
     telemetry.fetched(key_of(0), Outcome(Failure(Reason.DNS), 0.1), Reason.DNS, None)
     telemetry.know_entities("main", SERVICE_SID)
-    world.entity_factors = {("main", SERVICE_SID, "team"): {"verified": 1}}
+    source.entity_factors = {("main", SERVICE_SID, "team"): {"verified": 1}}
     families = {family.name: family for family in read_openmetrics(telemetry) if family.name.startswith(P)}
     assert sorted(families) == sorted(family.base_name for family in OWN_FAMILIES)
     for family in OWN_FAMILIES:
@@ -368,14 +368,14 @@ def test_the_families_of_a_scrape_are_those_of_the_catalogue(world: FixedWorld, 
             assert {sample.name for sample in found.samples} == {family.name}
 
 
-def test_beside_them_are_the_process_and_python(telemetry: Telemetry) -> None:
+def test_process_and_python_metrics_are_included(telemetry: Telemetry) -> None:
     others = {family.name for family in read_openmetrics(telemetry) if not family.name.startswith(P)}
     assert {name.partition("_")[0] for name in others} <= {"process", "python"}
     assert {"python_info", "python_gc_collections"} <= others
 
 
-def test_two_exporters_share_nothing(world: FixedWorld, telemetry: Telemetry) -> None:
-    other = Telemetry(world, version="1.2.3", revision="abc", shard=(1, 4))
+def test_two_registries_are_independent(source: FixedGauges, telemetry: Telemetry) -> None:
+    other = Telemetry(source, version="1.2.3", revision="abc", shard=(1, 4))
     other.know_account("main")
     other.know_service("main", SERVICE_SID)
     assert moved(other, lambda: telemetry.retried("main")) == {}

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 P = "twilio_verify_factor_"
 STALE_AFTER = 2
-# All intervals in force are the configured ones: test_ledger_history.py is about the others.
+# All intervals in effect are the configured ones: test_ledger_history.py is about the others.
 POLICY = LedgerPolicy(1e9, 0.0, 1.0, STALE_AFTER)
 FACTORS = tuple(factor(number, interval=100) for number in range(4))
 NAMES = ("one", "two", "three", "four", "five", "six")

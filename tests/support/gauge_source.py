@@ -1,4 +1,4 @@
-"""The world that the gauges are read from, made to order."""
+"""A source of gauges with fixed values."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def account_gauges(*, credentials_valid: bool | None = None) -> AccountGauges:
 
 
 @dataclass
-class FixedWorld:
-    """A world in which nothing moves but by hand."""
+class FixedGauges:
+    """Returns the values that a test sets; ``reads`` counts scrapes."""
 
     counts: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
     gauges: dict[str, AccountGauges] = field(default_factory=dict)

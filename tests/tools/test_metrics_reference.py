@@ -1,4 +1,4 @@
-"""The reference of all metrics: what the generator writes, complete, and true of what is shown."""
+"""docs/metrics.md: generated, complete, and true for a real ledger."""
 
 from __future__ import annotations
 
@@ -69,15 +69,15 @@ def test_tables_are_whole() -> None:
         assert len({len(cells(row)) for row in table.splitlines()}) == 1
 
 
-# The table of states, held against a ledger
+# The table of states, compared with a ledger
 
 
 def stale_record() -> FactorRecord:
-    return told(Answer(Status.VERIFIED, 1.0, 2.0), withdraw=True)
+    return record_after(Answer(Status.VERIFIED, 1.0, 2.0), withdraw=True)
 
 
-def told(*results: Answer | Failure, withdraw: bool = False) -> FactorRecord:
-    """Return what is known of a factor once these results have come, at 1, 2, … seconds."""
+def record_after(*results: Answer | Failure, withdraw: bool = False) -> FactorRecord:
+    """Return the record of a factor after fetches with these results, at 1, 2, … seconds."""
     ledger = Ledger(LedgerPolicy())
     record = ledger.watch(watched_factor())
     for number, result in enumerate(results, start=1):
@@ -93,13 +93,13 @@ VERIFIED, FAILED = Answer(Status.VERIFIED, 1.0, 2.0), Failure(Reason.TIMEOUT)
 @pytest.mark.parametrize(
     ("state", "before", "after"),
     [
-        ("never asked for", None, told()),
-        ("answered: verified", told(FAILED), told(FAILED, VERIFIED)),
-        ("answered: unverified", told(FAILED), told(FAILED, Answer(Status.UNVERIFIED, 1.0, 2.0))),
-        ("answered: 404", told(VERIFIED), told(VERIFIED, Answer(Status.NOT_FOUND))),
-        ("failed, last answer still good", told(VERIFIED), told(VERIFIED, FAILED)),
-        ("stale", told(VERIFIED), stale_record()),
-        ("stale", told(VERIFIED, FAILED), told(VERIFIED, FAILED, withdraw=True)),
+        ("not fetched yet", None, record_after()),
+        ("answered: verified", record_after(FAILED), record_after(FAILED, VERIFIED)),
+        ("answered: unverified", record_after(FAILED), record_after(FAILED, Answer(Status.UNVERIFIED, 1.0, 2.0))),
+        ("answered: 404", record_after(VERIFIED), record_after(VERIFIED, Answer(Status.NOT_FOUND))),
+        ("failed, last answer not stale", record_after(VERIFIED), record_after(VERIFIED, FAILED)),
+        ("stale", record_after(VERIFIED), stale_record()),
+        ("stale", record_after(VERIFIED, FAILED), record_after(VERIFIED, FAILED, withdraw=True)),
     ],
 )
 def test_the_table_of_states_is_true(state: str, before: FactorRecord | None, after: FactorRecord) -> None:
@@ -116,14 +116,14 @@ def test_the_table_of_states_is_true(state: str, before: FactorRecord | None, af
         match cell:
             case "–":
                 assert value is None, family
-            case "as before":
+            case "unchanged":
                 assert value == value_before, family
-            case "one more":
+            case "plus 1":
                 assert value_before is not None
                 assert value == value_before + 1, family
             case "now":
                 assert value == 2.0, family
-            case "as told" | "set":
+            case "from the API" | "set":
                 assert value is not None, family
             case _:
                 assert value == float(cell), family

@@ -1,4 +1,4 @@
-"""The reference of all metrics, docs/metrics.md, written from the catalogue.
+"""Generates docs/metrics.md, the reference of all metrics, from the catalogue.
 
 ``python -m tools.reference.metrics > docs/metrics.md``
 """
@@ -44,106 +44,105 @@ INTRODUCTION = f"""\
 
 ## Polled, not live
 
-A scrape never calls the API. The exporter asks for each factor at that factor's own interval, and a scrape shows
-what it has learnt so far. Prometheus stamps every sample with the time of the scrape, so a value looks fresh
-however old the answer behind it is. The age of that answer, in seconds, is
+A scrape never calls the API. The exporter polls each factor at that factor's own interval; a scrape returns the
+results of the latest fetches. Prometheus gives every sample the time of the scrape, so a sample looks recent even
+if the answer behind it is old. The age of the answer in seconds is
 
     time() - {FACTOR_LAST_SUCCESS.name}
 
-and it may be as great as `{FACTOR_INTERVAL.name}` when all is well. Put an alert on that
-age beside every alert on a status.
+In normal operation it is at most about `{FACTOR_INTERVAL.name}`. If you alert on a
+status, alert on this age as well.
 
-When `polling.stale_after` intervals have passed without a definite answer (the factor's own, or the one in force
-when it last answered if that is longer), the status is withdrawn: its series end, and the factor counts as
-`unknown` in `{FACTORS.name}`. A status that isn't known is absent, never 0.
+A status becomes stale after `polling.stale_after` intervals without a definite answer. The interval that counts is
+the factor's own, or the interval in effect at its last definite answer, whichever is longer. The series of a stale
+status end, and the factor counts as `unknown` in `{FACTORS.name}`. An unknown status is absent,
+never 0.
 
 ## Formats
 
-The text format 0.0.4 and OpenMetrics 1.0 show the same series; a client gets the one it prefers by `Accept`, and
-text where it names neither. In OpenMetrics the family of a counter is written without `_total`, and the buckets of
-`{API_REQUEST_DURATION.name}` carry exemplars: `request_id`, the `Twilio-Request-Id` of one
-answer, which Twilio's support asks for. There are no `_created` series. Both formats are compressed with gzip for a
-client that accepts it.
+The exporter serves the same series in the Prometheus text format 0.0.4 and in OpenMetrics 1.0. The `Accept` header
+selects the format; the default is text. In OpenMetrics, counter families are named without `_total`, and the
+buckets of `{API_REQUEST_DURATION.name}` have exemplars with the label `request_id`: the
+`Twilio-Request-Id` of one response, which Twilio support needs to trace a request. There are no `_created` series.
+Responses are compressed with gzip if the client accepts it.
 
 ## Families
 """
 
 STATES = """\
-## What each state of a factor shows
+## Series by factor state
 
-A dash is an absent series. These are there from the moment a factor is watched: {always}.
-A paused factor has `{info}` and nothing else, and isn't counted in `{factors}`.
+A dash means that the series is absent. {always} exist as soon as a factor is watched. A
+paused factor has only `{info}`, and is not counted in `{factors}`.
 """
 
 CLOSING = f"""\
-`{FACTOR_LAST_VERIFIED.name}` is set by an answer that says verified and kept from then
-on, whatever follows. `factor_type` and `entity_sid` are empty until an answer tells them, then keep what was last
-told.
+`{FACTOR_LAST_VERIFIED.name}` is set whenever the answer is verified, and kept through
+every other outcome. The labels `factor_type` and `entity_sid` are empty until an answer contains them, and then
+keep their last value.
 
 ## Labels
 
 | label | value |
 |---|---|
-| `account` | name of the account's table in the configuration |
-| `service_sid`, `factor_sid`, `entity_sid` | SIDs as the API writes them |
+| `account` | name of the account in the configuration (`[accounts.NAME]`) |
+| `service_sid`, `factor_sid`, `entity_sid` | SIDs in the spelling of the API |
 | `entity` | the entity's name in the watchlist |
-| `factor` | name of the watchlist's entry; the factor SID where it has none |
-| `factor_type` | type as the API tells it, such as `push` or `totp` |
-| `identity` | absent unless `metrics.identity` asks for it; on `{FACTOR_INFO.name}` only |
+| `factor` | name of the watchlist entry; the factor SID if it has no name |
+| `factor_type` | type as returned by the API, such as `push` or `totp` |
+| `identity` | only on `{FACTOR_INFO.name}`, and only if `metrics.identity` enables it |
 | `status` | {{statuses}} |
-| `from`, `to` | statuses other than `unknown`: a change is counted between known ones only |
+| `from`, `to` | statuses other than `unknown`; only changes between known statuses are counted |
 | `operation` | {{operations}} |
-| `code` | HTTP status of the answer, or `none` |
+| `code` | HTTP status code, or `none` without a complete response |
 | `task` | {{tasks}} |
-| `reason` | of a lost run: {{lost}}; of a failed fetch, see below |
+| `reason` | for lost runs: {{lost}}; for failed fetches, see below |
 
-The labels that an entry of the watchlist sets for itself (`labels`) stand on every series of that factor and on no
-other series. One with an empty value is left out. To bring what only `{FACTOR_INFO.name}` knows to
-another series:
+The `labels` of a watchlist entry are added to every series of that factor and to no other series. Labels with an
+empty value are left out. To add labels of `{FACTOR_INFO.name}` to another series, join them:
 
     {FACTOR_VERIFIED.name}
       * on (account, service_sid, factor) group_left (factor_type)
     {FACTOR_INFO.name}
 
-`metrics.factor_families` chooses which families of a factor are shown, by name without
-`{FACTOR_PREFIX}`; the other families are always there.
+`metrics.factor_families` selects the factor families to expose, by name without
+`{FACTOR_PREFIX}`. All other families are always exposed.
 
 ## Reasons
 
-| `reason` | a fetch failed because |
+| `reason` | why the fetch failed |
 |---|---|
 {{reasons}}
 
-An answer of 404 is not among them: it is an answer, and shows as `{FACTOR_EXISTS.name}` 0.
-Requests are counted one by one, with their HTTP status, in `{API_REQUESTS.name}`: a fetch
-may take several.
+A 404 is not a failure but a definite answer: `{FACTOR_EXISTS.name}` becomes 0. A fetch can take
+several requests; `{API_REQUESTS.name}` counts each of them, by HTTP status code.
 """
 
 _STATES = (
     ("state", FACTOR_VERIFIED, FACTOR_EXISTS, FACTOR_UP, FACTOR_LAST_SUCCESS, FACTOR_CREATED, FACTOR_UPDATED,
      FACTOR_FETCH_DURATION, FACTOR_FETCH_FAILURES),
-    ("never asked for", "–", "–", "–", "–", "–", "–", "–", "0"),
-    ("answered: verified", "1", "1", "1", "now", "as told", "as told", "set", "as before"),
-    ("answered: unverified", "0", "1", "1", "now", "as told", "as told", "set", "as before"),
-    ("answered: 404", "–", "0", "1", "now", "–", "–", "set", "as before"),
-    ("failed, last answer still good", "as before", "as before", "0", "as before", "as before", "as before", "set",
-     "one more"),
-    ("stale", "–", "–", "as before", "as before", "–", "–", "as before", "as before"),
+    ("not fetched yet", "–", "–", "–", "–", "–", "–", "–", "0"),
+    ("answered: verified", "1", "1", "1", "now", "from the API", "from the API", "set", "unchanged"),
+    ("answered: unverified", "0", "1", "1", "now", "from the API", "from the API", "set", "unchanged"),
+    ("answered: 404", "–", "0", "1", "now", "–", "–", "set", "unchanged"),
+    ("failed, last answer not stale", "unchanged", "unchanged", "0", "unchanged", "unchanged", "unchanged", "set",
+     "plus 1"),
+    ("stale", "–", "–", "unchanged", "unchanged", "–", "–", "unchanged", "unchanged"),
 )  # fmt: skip
 
 _REASONS = {
-    Reason.TIMEOUT: "no attempt was complete within `polling.timeout`",
-    Reason.CONNECT: "the connection failed or broke off, or what answered speaks no HTTP",
+    Reason.TIMEOUT: "an attempt took longer than `polling.timeout`",
+    Reason.CONNECT: "the connection failed or was closed early, or the response is not HTTP",
     Reason.DNS: "the host name could not be resolved",
-    Reason.TLS: "the TLS handshake failed, for instance over a certificate",
-    Reason.AUTH: "the API refused the credentials (401)",
-    Reason.FORBIDDEN: "the credentials may not read this factor (403)",
-    Reason.RATE_LIMITED: "the API limits the rate (429)",
-    Reason.BAD_REQUEST: "the API refused the request (another 4xx) or sent it elsewhere (3xx)",
-    Reason.SERVER_ERROR: "the API failed (5xx)",
-    Reason.DECODE: "the answer could not be read, or was another factor's",
-    Reason.UNKNOWN_STATUS: "the answer has no status that this version knows",
-    Reason.INTERNAL: "the exporter itself failed: please report it",
+    Reason.TLS: "the TLS handshake failed, for example because of a certificate",
+    Reason.AUTH: "the API rejected the credentials (401)",
+    Reason.FORBIDDEN: "the credentials have no permission to read this factor (403)",
+    Reason.RATE_LIMITED: "the API limited the request rate (429)",
+    Reason.BAD_REQUEST: "the API rejected the request (another 4xx) or redirected it (3xx)",
+    Reason.SERVER_ERROR: "the API returned a server error (5xx)",
+    Reason.DECODE: "the response could not be parsed, or describes another factor",
+    Reason.UNKNOWN_STATUS: "the factor's status is missing or unknown to this version",
+    Reason.INTERNAL: "an error in the exporter; please report it",
 }
 
 
@@ -169,10 +168,10 @@ def render() -> str:
 def _groups() -> Iterator[tuple[str, list[Family]]]:
     rest = list(CATALOGUE)
     for title, labels in (
-        ("A factor", FACTOR_LABELS),
-        ("A service", SERVICE_LABELS),
-        ("An account", ACCOUNT_LABELS),
-        ("The exporter", ()),
+        ("Factors", FACTOR_LABELS),
+        ("Services", SERVICE_LABELS),
+        ("Accounts", ACCOUNT_LABELS),
+        ("Exporter", ()),
     ):
         group = [family for family in rest if family.labels[: len(labels)] == labels]
         rest = [family for family in rest if family not in group]
@@ -183,9 +182,9 @@ def _section(title: str, families: Iterable[Family]) -> Iterator[str]:
     yield f"### {title}"
     yield ""
     yield from _table([("name", "type", "labels", "meaning"), *(_row(family) for family in families)])
-    if title == "The exporter":
+    if title == "Exporter":
         yield ""
-        yield "Beside these, prometheus_client tells of the process (`process_*`) and of Python (`python_*`)."
+        yield "prometheus_client adds metrics of the process (`process_*`) and of Python (`python_*`)."
 
 
 def _row(family: Family) -> tuple[str, ...]:
