@@ -37,7 +37,7 @@ def test_the_groups_are_those_of_the_cases() -> None:
     assert set(GROUPS) == set(CASES)
 
 
-def tests_of(mutant: Mutant, rule: dict[str, Any], cases: tuple[Case, ...], path: Path) -> Iterator[str]:
+def promtool_tests(mutant: Mutant, rule: dict[str, Any], cases: tuple[Case, ...], path: Path) -> Iterator[str]:
     """Yield the tests that may detect a mutant, the quickest and likeliest first."""
     if "record" in rule:
         direct = [case for case in cases if any(sample.record == mutant.of for sample in case.samples)]
@@ -60,7 +60,7 @@ def killed(promtool: str, folder: Path, mutant: Mutant, rules: list[dict[str, An
     path.write_text(json.dumps({"groups": [{"name": "mutant", "rules": needed}]}), encoding="utf-8")
     group = next(name for name, of in GROUPS.items() if of is rules)
     test = folder / "test.yaml"
-    for text in tests_of(mutant, rule, CASES[group], path):
+    for text in promtool_tests(mutant, rule, CASES[group], path):
         test.write_text(text, encoding="utf-8")
         result = run(promtool, test)
         assert "FAILED" in result.stderr or result.returncode == 0, result.stderr
