@@ -13,6 +13,7 @@ from exporter.config import ConfigError
 from exporter.daemon.parts import (
     Confidential,
     ShippedTransports,
+    account_policy,
     client_of,
     discovery_policy,
     factor_samples,
@@ -36,7 +37,6 @@ from exporter.polling.poller import Poller
 from exporter.polling.probe import ProbeResult, probe
 from exporter.polling.roster import Names, Roster
 from exporter.polling.schedule import Schedule
-from exporter.polling.throttle import Throttle
 from exporter.web.history import History
 from exporter.web.views import account_views
 
@@ -134,24 +134,18 @@ class Engine:
         return client_of(config, name, self._transport, password)
 
     def _account(self, config: Config, name: str, client: VerifyClient) -> AccountPoller:
-        account = config.settings.accounts[name]
         self.telemetry.know_account(name)
         return AccountPoller(
             name,
+            account_policy(config, name, one_shot=self._one_shot),
             client=client,
-            throttle=Throttle(
-                requests_per_second=account.requests_per_second, max_concurrency=account.max_concurrency
-            ),
             ledger=self.ledger,
             schedule=self._schedule,
             observer=self.recorder,
             clock=self.clock,
             rng=self._rng,
-            max_attempts=config.settings.polling.max_attempts,
-            timeout_seconds=config.settings.polling.timeout,
             new_client=lambda: self._client(self.config, name),
             reread_password=functools.partial(self.passwords.reread, name),
-            patient=self._one_shot,
         )
 
     def begin(self, snapshots: Mapping[FactorKey, FactorSnapshot] | None = None) -> None:
@@ -189,14 +183,10 @@ class Engine:
             if name not in accounts:
                 accounts[name] = self._account(config, name, clients[name])
                 continue
-            accounts[name].configure(
-                requests_per_second=account.requests_per_second,
-                max_concurrency=account.max_concurrency,
-                max_attempts=config.settings.polling.max_attempts,
-                timeout_seconds=config.settings.polling.timeout,
-            )
+            accounts[name].apply_policy(account_policy(config, name, one_shot=self._one_shot))
             if name in clients:
-                accounts[name].use(clients[name], void=old.settings.accounts[name].base_url != account.base_url)
+                another_api = old.settings.accounts[name].base_url != account.base_url
+                accounts[name].replace_client(clients[name], void=another_api)
             if not same_credentials(old, config, name):
                 accounts[name].credentials_changed()
         self.poller.apply_policy(ledger_policy(config))

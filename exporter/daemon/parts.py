@@ -12,6 +12,7 @@ from exporter.config.errors import ConfigError, ErrorDetail
 from exporter.config.kinds import IdentityLabel
 from exporter.exposition.factors import FactorSamples, no_identity, shown_families
 from exporter.logs.output import Redactor
+from exporter.polling.account import AccountPolicy
 from exporter.polling.discovery import DiscoveryPolicy
 from exporter.polling.ledger import LedgerPolicy
 from exporter.verify.client import VerifyClient
@@ -110,6 +111,18 @@ def ledger_policy(config: Config) -> LedgerPolicy:
         unverified_window_seconds=polling.unverified_window,
         not_found_interval_seconds=polling.not_found_interval,
         stale_after=polling.stale_after,
+    )
+
+
+def account_policy(config: Config, name: str, *, one_shot: bool = False) -> AccountPolicy:
+    """Return the settings that an account is polled by; ``one_shot`` for factors that are fetched only once."""
+    account, polling = config.settings.accounts[name], config.settings.polling
+    return AccountPolicy(
+        requests_per_second=account.requests_per_second,
+        max_concurrency=account.max_concurrency,
+        max_attempts=polling.max_attempts,
+        timeout_seconds=polling.timeout,
+        retry_past_due=one_shot,
     )
 
 

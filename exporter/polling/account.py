@@ -1,102 +1,368 @@
-"""One account's share of the polling: fetches its due factors within its throttle."""
+"""One account's polling: its fetches from dispatch to the observers, in the order in which the code runs.
+
+Elsewhere: which request is next in :mod:`exporter.polling.queue`, the budget and a 429's pause in
+:mod:`exporter.polling.throttle`, the wait before a retry in :mod:`exporter.polling.backoff`, refused credentials in
+:mod:`exporter.polling.refusals`, stuck requests and client rotation in :mod:`exporter.polling.clients`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.polling.backoff import attempts_allowed, backoff_seconds
-from exporter.polling.clients import (
-    CLOSE_SECONDS,
-    STUCK_SECONDS,
-    ApiCall,
-    ClientHealth,
-    Clients,
-    RotationReason,
-    Series,
-)
+from exporter.polling.clients import CLOSE_SECONDS, STUCK_SECONDS, Clients
 from exporter.polling.pause import Pause, PauseReason
 from exporter.polling.queue import InFlight, RequestQueue
 from exporter.polling.refusals import Refusals
-from exporter.verify.outcome import Attempt, Failure, Operation, Outcome, Reason
+from exporter.polling.request import FactorFetch, ListingPage
+from exporter.polling.throttle import Throttle
+from exporter.verify.outcome import Attempt, FactorPage, Failure, Outcome, Reason
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
     from typing import Any
 
-    from exporter.polling.clients import FactorClient
+    from exporter.polling.clients import ClientInUse, FactorClient
     from exporter.polling.clock import Clock
     from exporter.polling.ledger import Ledger
     from exporter.polling.observer import Observer
     from exporter.polling.record import FactorRecord
+    from exporter.polling.request import ApiRequest
     from exporter.polling.schedule import Schedule
-    from exporter.polling.throttle import Throttle
-    from exporter.watched import FactorKey
+    from exporter.watched import FactorKey, WatchedEntity
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPolicy:
+    """The settings that one account's polling goes by.
+
+    ``timeout_seconds`` is the client's limit for one attempt. With ``retry_past_due`` a fetch retries beyond the
+    next due time of its factor, for factors that are fetched only once.
+    """
+
+    requests_per_second: float
+    max_concurrency: int
+    max_attempts: int = 3
+    timeout_seconds: float = math.inf
+    retry_past_due: bool = False
 
 
 class AccountPoller:
     """Fetches the due factors of one account.
 
-    The only owner of retries; never two fetches at once for a factor. ``reread_password`` reads the password
-    again and tells whether it changed; it is asked at each 401. ``timeout_seconds`` is the client's bound of one
-    attempt, ``new_client`` makes a fresh client where the one in use is jammed. A ``patient`` one lets retries go
-    on past the next due time, for factors that are fetched once.
+    It alone retries, and it never has two fetches of one factor at a time. ``reread_password`` reads the password
+    again after a 401 and returns whether it changed. ``new_client`` makes a fresh client for a rotation.
     """
 
     def __init__(
         self,
         name: str,
+        policy: AccountPolicy,
         *,
         client: FactorClient,
-        throttle: Throttle,
         ledger: Ledger,
         schedule: Schedule[FactorKey],
         observer: Observer,
         clock: Clock,
         rng: random.Random,
-        max_attempts: int = 3,
-        timeout_seconds: float = math.inf,
         reread_password: Callable[[], bool] = lambda: False,
         new_client: Callable[[], FactorClient] | None = None,
-        patient: bool = False,
     ) -> None:
         self.name = name
-        self.throttle = throttle
+        self.throttle = Throttle(
+            requests_per_second=policy.requests_per_second, max_concurrency=policy.max_concurrency
+        )
         self.stretch = 1.0
-        self.demand_requests_per_second = 0.0  # of the unstretched intervals, as of the last look at the budget
-        self.rotations = 0
-        self._clients = Clients(client, timeout_seconds + STUCK_SECONDS)
-        self._new_client = new_client
-        self._client_health = ClientHealth()
-        self._renewable = True
+        self.demand_requests_per_second = 0.0  # of the unstretched intervals, at the last check of the budget
+        self.in_flight_keys = InFlight()
+        self._policy = policy
         self._ledger = ledger
         self._schedule = schedule
         self._observer = observer
         self._clock = clock
         self._rng = rng
-        self._max_attempts = max_attempts
         self._reread_password = reread_password
-        self._patient = patient
-        self.in_flight_keys = InFlight()
+        self._loop = asyncio.get_running_loop()
+        self._clients = Clients(
+            name,
+            client,
+            abandon=self._abandon,
+            stuck_after_seconds=policy.timeout_seconds + STUCK_SECONDS,
+            new_client=new_client,
+        )
         self._awaiting_first_fetch: set[FactorKey] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._credentials = 0  # counts their changes
         self._dropping = False
-        self._turns = RequestQueue(throttle, clock, self._start)
+        self._queue = RequestQueue(self.throttle, clock, self._start)
         self._refusals = Refusals(
             name,
             ledger=ledger,
-            turns=self._turns,
+            queue=self._queue,
             clock=clock,
             observer=observer,
             in_flight_keys=self.in_flight_keys,
-            look=lambda record: self._out_of_turn(record, urgent=True),
+            fetch=lambda record: self._fetch_on_demand(record, urgent=True),
         )
+
+    # The fetch path, from dispatch to the observers
+
+    def offer(self, key: FactorKey, due: float) -> None:
+        """Queue a due factor; one that is queued already keeps its place."""
+        self._queue.offer(key, due)
+
+    def dispatch(self) -> None:
+        """Start what may start now; runs every second."""
+        self._queue.dispatch()
+        if self._awaiting_first_fetch and self.pause is not None:
+            self._awaiting_first_fetch.difference_update(self._queue)
+            if self.throttle.in_flight == 0:  # fetches that wait for a retry are paused as well
+                self._awaiting_first_fetch.difference_update(self.in_flight_keys)
+
+    def _start(self, key: FactorKey, lag_seconds: float) -> None:
+        """Start the fetch of a due factor; the queue calls this when there is a slot."""
+        record = self._ledger.get(key)
+        if record is None:
+            self._first_fetch_ended(key)
+            return
+        now = self._clock.steady()
+        if key in self.in_flight_keys:  # on demand, or for a record that was replaced meanwhile
+            self._schedule.put_back(key, now, record.interval_seconds)
+            return
+        past_due = self._policy.retry_past_due
+        retry_by = math.inf if past_due else self._schedule.next_due(key, now, record.interval_seconds)
+        self._observer.started(lag_seconds)
+        self.throttle.begin(now)
+        self._begin(FactorFetch(record, record.watched, retry_by=retry_by), has_slot=True)
+
+    def _begin(self, request: ApiRequest, *, has_slot: bool = False) -> None:
+        if isinstance(request, FactorFetch):
+            self.in_flight_keys.add(request.watched.key)  # now: a probe may choose before the task runs
+        request.task = self.spawn(self._fetch(request, has_slot=has_slot))
+
+    async def _fetch(self, request: ApiRequest, *, has_slot: bool) -> None:
+        """Fetch a factor, or one page of a listing: make the attempts, and apply the outcome."""
+        task, on_demand = request.task, isinstance(request, FactorFetch)
+        try:
+            if has_slot or await self._queue.slot(
+                0.0, request.start_by, urgent=request.urgent, on_demand=on_demand
+            ):
+                request.attempt = await self._attempts(request)
+                self._apply_outcome(request)
+        finally:
+            if request.task is task:
+                self._end(request)
+
+    async def _attempts(self, request: ApiRequest, given_up: Attempt | None = None) -> Attempt | None:
+        """Make attempts until one is answered or none may follow; the first one's slot is already taken.
+
+        Returns the last attempt, ``None`` where polling stops or the answer is dropped. ``given_up`` is the first
+        attempt where that was abandoned.
+        """
+        max_attempts = 1 if request.urgent else self._policy.max_attempts
+        retried_credentials = False
+        while True:
+            credentials = self._credentials
+            attempt, given_up = given_up or await self._attempt(request), None
+            if attempt is None or not isinstance(attempt.result, Failure):
+                return attempt
+            reason = attempt.result.reason
+            if reason.refused:
+                alone = await self._concerns_alone(request, attempt.result, credentials)
+                if self._dropping:
+                    return None
+                if retried_credentials or credentials == self._credentials:
+                    request.alone = alone
+                    return attempt
+                retried_credentials, wait = True, 0.0  # they changed meanwhile: the new ones were not refused
+            elif request.attempts >= attempts_allowed(reason, max_attempts):
+                return attempt
+            elif reason is Reason.RATE_LIMITED:
+                wait = max(0.0, self.throttle.paused_until - self._clock.steady())
+            else:
+                wait = backoff_seconds(request.attempts, self._rng)
+            if self._clock.steady() + wait >= request.retry_by or not await self._queue.slot(
+                wait, request.retry_by, urgent=request.urgent
+            ):
+                return None if self._queue.stopping else attempt
+            request.duration_seconds += wait
+            self._observer.retried(self.name)
+
+    async def _attempt(self, request: ApiRequest) -> Attempt | None:
+        """Send one request; ``None`` where polling stops before it, or its answer is dropped."""
+        if self._queue.stopping:  # since the slot was taken
+            self.throttle.end(None)
+            return None
+        used = self._clients.begin(request, self._clock.steady())
+        task, answered_seconds = request.task, None
+        try:
+            attempt = await self._send(request, used.client)
+            if attempt.code is not None:
+                answered_seconds = attempt.duration_seconds
+        finally:
+            if request.task is not task:
+                raise asyncio.CancelledError  # another task has taken over: what still comes here is dropped
+            self._clients.end(used, request)
+            self.throttle.end(answered_seconds)
+        return attempt if self._heard(request, used, attempt) else None
+
+    async def _send(self, request: ApiRequest, client: FactorClient) -> Attempt:
+        """Send one request; one that the watchdog cancelled has timed out, unless it was answered all the same."""
+        try:
+            if isinstance(request, FactorFetch):
+                attempt = await client.fetch_factor(request.watched)
+            else:
+                attempt = await client.list_factors(request.entity, request.url)
+        except asyncio.CancelledError:
+            if not request.given_up:
+                raise
+            attempt = request.timed_out(self._clock.steady())
+        if request.given_up:
+            request.task.uncancel()
+            if attempt.code is None:
+                attempt = request.timed_out(self._clock.steady())
+        return attempt
+
+    def _heard(self, request: ApiRequest, used: ClientInUse, attempt: Attempt) -> bool:
+        """Interpret an attempt for the whole account: client, credentials, throttle; return whether it counts."""
+        if self._dropping or used.void:
+            self._queue.dispatch()
+            return False
+        now = self._clock.steady()
+        request.attempts += 1
+        request.duration_seconds += attempt.duration_seconds
+        if not used.replaced:
+            self._clients.health.heard(now, answered=attempt.code is not None)
+        self._refusals.guard.heard(attempt.code)
+        self.throttle.hinted(now, attempt.concurrent_requests)
+        reason = attempt.result.reason if isinstance(attempt.result, Failure) else None
+        if reason is Reason.RATE_LIMITED:
+            pause = attempt.retry_after_seconds
+            if pause is None:
+                pause = backoff_seconds(request.attempts, self._rng)
+            self.throttle.rate_limited(now, started=request.began_steady, pause_seconds=pause)
+            self._observer.rate_limited(self.name, pause, self.throttle.limit)
+        self._observer.attempted(self.name, request.operation, attempt)
+        if reason is None or not reason.refused:  # a refusal is confirmed before another request may start
+            self._queue.dispatch()
+        return True
+
+    async def _concerns_alone(self, request: ApiRequest, failure: Failure, credentials: int) -> bool:
+        """Return whether a refusal of these credentials is confirmed to concern this factor alone."""
+        if failure.reason is Reason.AUTH and self._reread_password():
+            self.credentials_changed()
+        if request.urgent or credentials != self._credentials:
+            return False
+        record = request.record if isinstance(request, FactorFetch) else None
+        return await self._refusals.judge(record, failure)
+
+    def _apply_outcome(self, request: ApiRequest) -> None:
+        """Apply a fetch's outcome to the ledger, and pass it to the observers."""
+        attempt = request.attempt
+        if not isinstance(request, FactorFetch) or attempt is None or isinstance(attempt.result, FactorPage):
+            return
+        outcome = request.outcome = Outcome(
+            result=attempt.result,
+            duration_seconds=request.duration_seconds,
+            attempts=request.attempts,
+            code=attempt.code,
+            request_id=attempt.request_id,
+            alone=request.alone,
+        )
+        record, key = request.record, request.watched.key
+        if self._ledger.get(key) is not record or record.watched.identity != request.watched.identity:
+            return  # no longer watched, or with another identity
+        change = self._ledger.apply(key, outcome, self._clock.moment())
+        self._observer.fetched(record, outcome, change)
+
+    def _end(self, request: ApiRequest) -> None:
+        if isinstance(request, FactorFetch):
+            record, key = request.record, request.watched.key
+            self.in_flight_keys.discard(key)
+            if self._ledger.get(key) is record:  # else it is no longer watched, or by another record
+                self._first_fetch_ended(key)
+                self._queue.withdraw(key)  # where it fell due meanwhile
+                self._schedule.put_back(key, self._clock.steady(), record.interval_seconds)
+        if request.ended is not None and not request.ended.done():
+            request.ended.set_result(None)
+
+    def _abandon(self, used: ClientInUse, request: ApiRequest) -> None:
+        """Give back the slot of an attempt that even a cancellation did not end; another task takes over."""
+        self._tasks.discard(request.task)
+        self.throttle.end(None)
+        request.task = self.spawn(self._take_over(request, used))
+
+    async def _take_over(self, request: ApiRequest, used: ClientInUse) -> None:
+        task = request.task
+        try:
+            given_up = request.timed_out(self._clock.steady())
+            if self._heard(request, used, given_up):
+                request.attempt = await self._attempts(request, given_up)
+                self._apply_outcome(request)
+        finally:
+            if request.task is task:
+                self._end(request)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run work that sends requests of this account; a drain waits for it."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("fetch ended with %s, please report this", type(error).__name__, exc_info=error)
+        self._queue.dispatch()
+
+    # On demand: probes, confirmations and listings
+
+    async def fetch_now(self, key: FactorKey) -> Outcome | None:
+        """Fetch a factor on demand; ``None`` where it is not polled, or in flight already."""
+        record = self._ledger.get(key)
+        if record is None or record.watched.paused or key in self.in_flight_keys:
+            return None
+        return await self._fetch_on_demand(record)
+
+    def fetch_soon(self, record: FactorRecord, start_by: float) -> None:
+        """Start to fetch a factor on demand, unless it is in flight; not later than ``start_by``."""
+        key = record.watched.key
+        if key not in self.in_flight_keys:
+            self._queue.withdraw(key)
+            self._begin(FactorFetch(record, record.watched, start_by=start_by))
+
+    async def _fetch_on_demand(self, record: FactorRecord, *, urgent: bool = False) -> Outcome | None:
+        self._queue.withdraw(record.watched.key)  # where it was due, this fetch is the one that is due
+        request = FactorFetch(record, record.watched, urgent=urgent)
+        await self._until_ended(request)
+        return request.outcome
+
+    async def request_page(
+        self, entity: WatchedEntity, url: str | None = None, *, urgent: bool = False
+    ) -> Attempt | None:
+        """Request one page of an entity's factors, with retries; ``None`` where polling stops."""
+        request = ListingPage(entity, url, urgent=urgent)
+        await self._until_ended(request)
+        return request.attempt
+
+    async def _until_ended(self, request: ApiRequest) -> None:
+        request.ended = self._loop.create_future()
+        self._begin(request)
+        await request.ended
+
+    def probe_with(self, probe_listing: Callable[[], Awaitable[int | None]]) -> None:
+        """Probe with this while the account has no factor to fetch; it returns an HTTP status."""
+        self._refusals.probe_listing = probe_listing
+
+    # What is known of the account
 
     @property
     def credentials_valid(self) -> bool | None:
@@ -116,12 +382,7 @@ class AccountPoller:
     @property
     def queue_length(self) -> int:
         """Factors that are due and wait for a slot."""
-        return len(self._turns)
-
-    def _seen(self, key: FactorKey) -> None:
-        self._awaiting_first_fetch.discard(key)
-        if not self._awaiting_first_fetch:
-            self._awaiting_first_fetch = set()  # an emptied one keeps the room of all that it held
+        return len(self._queue)
 
     @property
     def first_fetches_pending(self) -> int:
@@ -129,275 +390,81 @@ class AccountPoller:
         return len(self._awaiting_first_fetch)
 
     @property
+    def rotations(self) -> int:
+        """How often the client was rotated."""
+        return self._clients.rotations
+
+    @property
     def busy(self) -> bool:
-        """Whether a look waits or is under way."""
-        return len(self._turns) > 0 or bool(self._pending())
+        """Whether a fetch is queued or in flight."""
+        return len(self._queue) > 0 or bool(self._pending())
 
     @property
     def stopping(self) -> bool:
-        """Whether no new attempt starts any more."""
-        return self._turns.stopping
+        """Whether no new attempt starts."""
+        return self._queue.stopping
+
+    # Changes
 
     def expect_first_fetches(self, keys: Iterable[FactorKey]) -> None:
         """Count the first fetches of these factors as pending."""
         self._awaiting_first_fetch.update(keys)
 
-    def offer(self, key: FactorKey, due: float) -> None:
-        """Put a due factor in the queue; one that is still there keeps its place."""
-        self._turns.offer(key, due)
-
-    def dispatch(self) -> None:
-        """Start what may start now; called at each tick."""
-        self._turns.pump()
-        if self._awaiting_first_fetch and self.pause is not None:
-            self._awaiting_first_fetch.difference_update(self._turns)
-            if self.throttle.in_flight == 0:  # looks that wait for another attempt are held as well
-                self._awaiting_first_fetch.difference_update(self.in_flight_keys)
+    def _first_fetch_ended(self, key: FactorKey) -> None:
+        self._awaiting_first_fetch.discard(key)
+        if not self._awaiting_first_fetch:
+            self._awaiting_first_fetch = set()  # an emptied set keeps its memory
 
     def forget(self, key: FactorKey) -> None:
-        """Stop looking at a factor; what is under way for it goes on and is dropped."""
-        self._turns.withdraw(key)
-        self._seen(key)
+        """Stop polling a factor; a fetch in flight goes on, and its outcome is dropped."""
+        self._queue.withdraw(key)
+        self._first_fetch_ended(key)
 
-    def configure(
-        self,
-        *,
-        requests_per_second: float,
-        max_concurrency: int,
-        max_attempts: int,
-        timeout_seconds: float = math.inf,
-    ) -> None:
-        """Take another budget, number of attempts, and bound of those that the next client makes."""
-        self._clients.stuck_after_seconds = timeout_seconds + STUCK_SECONDS
-        self.throttle.configure(requests_per_second=requests_per_second, max_concurrency=max_concurrency)
-        self._max_attempts = max_attempts
-        self._turns.pump()
+    def apply_policy(self, policy: AccountPolicy) -> None:
+        """Go by new settings; the timeout is that of the next client."""
+        self._policy = policy
+        self._clients.stuck_after_seconds = policy.timeout_seconds + STUCK_SECONDS
+        self.throttle.configure(
+            requests_per_second=policy.requests_per_second, max_concurrency=policy.max_concurrency
+        )
+        self._queue.dispatch()
 
-    def use(self, client: FactorClient, *, void: bool = False) -> None:
-        """Use another client; ``void`` drops what the one before still brings, as it asked another API."""
+    def replace_client(self, client: FactorClient, *, void: bool = False) -> None:
+        """Use another client; ``void`` drops the answers that still come through the old one, to another API."""
         self._clients.replace(client, void=void)
-        self._client_health.renewed()
 
     def check_client(self) -> None:
-        """Give up requests that outlived their bound, and replace a client that is jammed; called each 10 s."""
-        if self._turns.stopping:
+        """Cancel requests that outlived their timeout, and rotate a client that is stuck or silent; every 10 s."""
+        if self._queue.stopping:
             return
-        stuck = self._clients.give_up_stuck()
-        now = self._clock.steady()
-        why = self._client_health.due(now, stuck=stuck, max_concurrency=self.throttle.max_concurrency)
-        if why is None or self._new_client is None:
-            return
-        self._client_health.rotated(now)
-        try:
-            client = self._new_client()
-        except Exception as error:  # noqa: BLE001 - the old one may yet recover
-            if self._renewable:
-                log.error("the client of account %s can't be replaced, the old one stays: %s", self.name, error)
-            self._renewable = False
-            return
-        self._renewable = True
-        self._clients.replace(client, at_once=why is RotationReason.STUCK)
-        self.rotations += 1
-        self._observer.client_rotated(self.name, why)
+        why = self._clients.check(self._clock.steady(), max_concurrency=self.throttle.max_concurrency)
+        if why is not None:
+            self._observer.client_rotated(self.name, why)
 
     def credentials_changed(self) -> None:
-        """Take changed credentials: a pause for credentials ends as soon as one call is answered."""
+        """Take changed credentials: a pause for credentials ends as soon as one request is answered."""
         self._credentials += 1
         self._refusals.credentials_changed()
 
-    def _start(self, key: FactorKey, lag_seconds: float) -> None:
-        record = self._ledger.get(key)
-        if record is None:
-            self._seen(key)
-            return
-        if key in self.in_flight_keys:  # asked for at this moment, out of turn or from before it was watched anew
-            self._schedule.put_back(key, self._clock.steady(), record.interval_seconds)
-            return
-        now = self._clock.steady()
-        deadline = math.inf if self._patient else self._schedule.next_due(key, now, record.interval_seconds)
-        self._observer.started(lag_seconds)
-        self.throttle.begin(now)
-        self.in_flight_keys.add(key)  # at once: a probe or a confirmation may choose before the task begins
-        self.begin(self._regular_look(record, deadline))
-
-    def _look_ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a look ended with %s: please report this", type(error).__name__, exc_info=error)
-        self._turns.pump()
-
-    async def _regular_look(self, record: FactorRecord, deadline: float) -> None:
-        try:
-            await self._look(record, deadline=deadline)
-        finally:
-            self._look_over(record)
-
-    async def _out_of_turn(
-        self, record: FactorRecord, deadline: float = math.inf, *, urgent: bool = False
-    ) -> Outcome | None:
-        """Ask for a factor out of turn; one that is due, or was about to be, has had its turn with this."""
-        key = record.watched.key
-        self.in_flight_keys.add(key)  # before the wait for a slot: nobody else may choose it
-        self._turns.withdraw(key)
-        try:
-            if not await self._turns.turn(0.0, deadline, urgent=urgent, guest=True):
-                return None
-            return await self._look(record, urgent=urgent)
-        finally:
-            self._look_over(record)
-
-    def _look_over(self, record: FactorRecord) -> None:
-        key = record.watched.key
-        self.in_flight_keys.discard(key)
-        if self._ledger.get(key) is record:  # else it is no longer watched, or watched anew: not this look's affair
-            self._seen(key)
-            self._turns.withdraw(key)  # where it fell due meanwhile
-            self._schedule.put_back(key, self._clock.steady(), record.interval_seconds)
-
-    async def _look(
-        self, record: FactorRecord, *, deadline: float = math.inf, urgent: bool = False
-    ) -> Outcome | None:
-        """Fetch a factor and tell the ledger; ``None`` where the exporter stops first."""
-        asked = record.watched
-        key = asked.key
-        call = ApiCall(Operation.FETCH, lambda client: client.fetch_factor(asked), record)
-        series = await self._ask(call, deadline, urgent=urgent)
-        outcome = None if series is None else series.outcome()
-        if outcome is None or self._ledger.get(key) is not record or record.watched.identity != asked.identity:
-            return outcome  # stopping, no longer watched, or asked for as another's: the answer is dropped
-        change = self._ledger.apply(key, outcome, self._clock.moment())
-        self._observer.fetched(record, outcome, change)
-        return outcome
-
-    async def ask(self, call: ApiCall, *, urgent: bool = False) -> Series | None:
-        """Ask for something in turn, as retries do; ``None`` where the exporter stops or drops the answer."""
-        if not await self._turns.turn(0.0, math.inf, urgent=urgent):
-            return None
-        return await self._ask(call, math.inf, urgent=urgent)
-
-    async def fetch_now(self, key: FactorKey) -> Outcome | None:
-        """Fetch a factor out of its turn; ``None`` where that is not to be, or it is being fetched."""
-        record = self._ledger.get(key)
-        if record is None or record.watched.paused or key in self.in_flight_keys:
-            return None
-        return await self._out_of_turn(record)
-
-    def fetch_soon(self, record: FactorRecord, deadline: float) -> None:
-        """Begin to fetch a factor out of its turn, unless it is being fetched; no later than ``deadline``."""
-        if record.watched.key not in self.in_flight_keys:
-            self.in_flight_keys.add(record.watched.key)
-            self.begin(self._out_of_turn(record, deadline))
-
-    def begin(self, work: Coroutine[Any, Any, object]) -> None:
-        """Run work that asks of this account; a drain waits for it as for looks."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._look_ended)
-
-    def probe_with(self, probe_listing: Callable[[], Awaitable[int | None]]) -> None:
-        """Probe with this while the account has no factor to ask for; it returns an HTTP status."""
-        self._refusals.probe_listing = probe_listing
-
-    async def _ask(self, call: ApiCall, deadline: float, *, urgent: bool) -> Series | None:
-        """Make attempts until one is answered or none may follow; the first one's slot is already taken.
-
-        An attempt that could not begin before ``deadline`` (steady seconds) isn't made.
-        """
-        duration, attempts, renewed = 0.0, 0, False
-        max_attempts = 1 if urgent else self._max_attempts
-        while True:
-            credentials = self._credentials
-            attempt = await self._attempt(call, attempts)
-            if attempt is None:
-                return None
-            attempts += 1
-            duration += attempt.duration_seconds
-            if not isinstance(attempt.result, Failure):
-                return Series(attempt, duration, attempts)
-            reason = attempt.result.reason
-            if reason.refused:
-                alone = await self._concerns_alone(call.about, attempt.result, credentials, urgent=urgent)
-                if self._dropping:
-                    return None
-                if renewed or credentials == self._credentials:
-                    return Series(attempt, duration, attempts, alone=alone)
-                renewed, wait = True, 0.0  # the credentials changed since: they were not refused
-            elif attempts >= attempts_allowed(reason, max_attempts):
-                return Series(attempt, duration, attempts)
-            else:
-                wait = self._wait_before_retry(reason, attempts)
-            if self._clock.steady() + wait >= deadline or not await self._turns.turn(wait, deadline, urgent=urgent):
-                return None if self._turns.stopping else Series(attempt, duration, attempts)
-            duration += wait
-            self._observer.retried(self.name)
-
-    async def _concerns_alone(
-        self, record: FactorRecord | None, failure: Failure, credentials: int, *, urgent: bool
-    ) -> bool:
-        """Return whether a refusal of these credentials is confirmed to concern this factor alone."""
-        if failure.reason is Reason.AUTH and self._reread_password():
-            self.credentials_changed()
-        if urgent or credentials != self._credentials:
-            return False
-        return await self._refusals.judge(record, failure)
-
-    async def _attempt(self, call: ApiCall, before: int) -> Attempt | None:
-        """Make one request; ``None`` where the exporter stops before it or drops its answer."""
-        started = self._clock.steady()
-        answered: float | None = None
-        try:
-            if self._turns.stopping:  # since the slot was given
-                return None
-            async with self._clients.borrow() as lease:
-                attempt = await lease.result(call.send(lease.client))
-            if attempt.code is not None:
-                answered = attempt.duration_seconds
-        finally:
-            now = self._clock.steady()
-            self.throttle.end(answered)
-        if self._dropping or lease.void:
-            self._turns.pump()
-            return None
-        if not lease.replaced:
-            self._client_health.heard(now, answered=attempt.code is not None)
-        self._refusals.guard.heard(attempt.code)
-        self.throttle.hinted(now, attempt.concurrent_requests)
-        reason = attempt.result.reason if isinstance(attempt.result, Failure) else None
-        if reason is Reason.RATE_LIMITED:
-            pause = attempt.retry_after_seconds
-            if pause is None:
-                pause = backoff_seconds(before + 1, self._rng)
-            self.throttle.rate_limited(now, started=started, pause_seconds=pause)
-            self._observer.rate_limited(self.name, pause, self.throttle.limit)
-        self._observer.attempted(self.name, call.operation, attempt)
-        if reason is None or not reason.refused:  # a refusal is judged before anyone else may start
-            self._turns.pump()
-        return attempt
-
-    def _wait_before_retry(self, reason: Reason, attempts: int) -> float:
-        if reason is Reason.RATE_LIMITED:
-            return max(0.0, self.throttle.paused_until - self._clock.steady())
-        return backoff_seconds(attempts, self._rng)
-
     def stop(self, *, dropping: bool = False) -> None:
-        """Start no new attempt; requests under way go on, and their answers count unless ``dropping``."""
+        """Start no new attempt; requests in flight go on, and their answers count unless ``dropping``."""
         self._dropping |= dropping
-        self._turns.stop()
+        self._queue.stop()
         self._refusals.stop()
 
     async def finish(self, timeout_seconds: float) -> None:
-        """Give the requests under way this long, then close their connections and drop their answers."""
+        """Give the requests in flight this long, then close their connections and drop their answers."""
         tasks = self._pending()
         if tasks:
             await asyncio.wait(tasks, timeout=timeout_seconds)
         self._dropping = True
         await self._clients.aclose()
         if tasks := self._pending():
-            _, stuck = await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
-            for task in stuck:
+            _, unfinished = await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+            for task in unfinished:
                 task.cancel()
-            if stuck:
-                await asyncio.wait(stuck, timeout=CLOSE_SECONDS)
+            if unfinished:
+                await asyncio.wait(unfinished, timeout=CLOSE_SECONDS)
 
     def _pending(self) -> list[asyncio.Task[Any]]:
         return [*self._tasks, *self._refusals.tasks()]

@@ -1,77 +1,58 @@
-"""The client that an account's requests go through, which may be replaced while requests are under way."""
+"""The HTTP clients of an account: the one in use and those it replaced; the watchdog, and when a client rotates."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
-
-from exporter.verify.outcome import Attempt, FactorPage, Failure, Outcome, Reason
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import Callable
 
-    from exporter.polling.record import FactorRecord
-    from exporter.verify.outcome import Operation
+    from exporter.polling.request import ApiRequest
+    from exporter.verify.outcome import Attempt
     from exporter.watched import WatchedEntity, WatchedFactor
 
-
-@dataclass(frozen=True, slots=True)
-class ApiCall:
-    """One thing to ask for: its name in the counters, the request, and the factor it is about, if any."""
-
-    operation: Operation
-    send: Callable[[FactorClient], Coroutine[Any, Any, Attempt]]
-    about: FactorRecord | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """The last attempt of a series, and what the series took; see :class:`exporter.verify.outcome.Outcome`."""
-
-    attempt: Attempt
-    duration_seconds: float
-    attempts: int
-    alone: bool = False
-
-    def outcome(self) -> Outcome:
-        """Return the outcome of a fetch."""
-        if isinstance(self.attempt.result, FactorPage):
-            raise TypeError("a page is no outcome of a fetch")
-        return Outcome(
-            result=self.attempt.result,
-            duration_seconds=self.duration_seconds,
-            attempts=self.attempts,
-            code=self.attempt.code,
-            request_id=self.attempt.request_id,
-            alone=self.alone,
-        )
-
+log = logging.getLogger(__name__)
 
 STUCK_SECONDS = 5.0
 SILENT_SECONDS = 60.0
 SILENT_ATTEMPTS = 10
 ROTATION_SECONDS = 300.0
+CLOSE_SECONDS = 1.0
+
+
+class FactorClient(Protocol):
+    """What polling needs of a client."""
+
+    async def fetch_factor(self, watched: WatchedFactor) -> Attempt:
+        """Send one request for a factor; raises nothing but a cancellation."""
+
+    async def list_factors(self, entity: WatchedEntity, page_url: str | None = None) -> Attempt:
+        """Send one request for a page of an entity's factors; raises nothing but a cancellation."""
+
+    async def aclose(self) -> None:
+        """Close every connection; requests in flight fail at once."""
 
 
 class RotationReason(StrEnum):
     """Why a client is replaced."""
 
     STUCK = "stuck"
-    """A request was still under way long after its own bound."""
+    """A request was still in flight long after its timeout."""
     SILENT = "silent"
-    """Nothing was answered any more, whatever the status."""
+    """No request was answered, with whatever status."""
 
 
 class ClientHealth:
-    """Decides when an account's client is replaced by a fresh one: new pool, new name look-up, new TLS.
+    """Decides when an account's client is replaced by a fresh one: new pool, new name lookup, new TLS.
 
-    That is when a request outlived its bound, or when 10 attempts in a row, and twice as many as may be under way
-    at once, brought no answer over at least 60 s. An outage looks the same: no more than once in five minutes.
-    Times are seconds of one monotonic clock.
+    A client is replaced when a request outlived its timeout, or when 10 attempts in a row, and twice the
+    concurrency, brought no answer over at least 60 s. An outage looks the same, so a client is replaced at most
+    once every five minutes. Times are seconds of one monotonic clock.
     """
 
     def __init__(self) -> None:
@@ -80,7 +61,7 @@ class ClientHealth:
         self._rotated_at = -math.inf
 
     def heard(self, now: float, *, answered: bool) -> None:
-        """Take the end of an attempt through the client in use; an answer of any status shows that it works."""
+        """Count an attempt through the client in use; an answer of any status shows that the client works."""
         if answered:
             self.renewed()
             return
@@ -88,7 +69,7 @@ class ClientHealth:
         self._silent_since = min(self._silent_since, now)
 
     def due(self, now: float, *, stuck: bool, max_concurrency: int) -> RotationReason | None:
-        """Return why the client is to be replaced now, ``None`` where it is not."""
+        """Return why the client has to be replaced now, ``None`` where it has not."""
         if now - self._rotated_at < ROTATION_SECONDS:
             return None
         if stuck:
@@ -97,204 +78,154 @@ class ClientHealth:
         return RotationReason.SILENT if silent and now - self._silent_since >= SILENT_SECONDS else None
 
     def renewed(self) -> None:
-        """Begin anew to count: the client is another one, or it brought an answer."""
+        """Restart the count: the client is another one, or it brought an answer."""
         self._unanswered = 0
         self._silent_since = math.inf
 
     def rotated(self, now: float) -> None:
-        """Take a replacement, or the attempt at one, that :meth:`due` asked for."""
+        """Take note of a replacement, or of a failed one, that :meth:`due` called for."""
         self.renewed()
         self._rotated_at = now
 
 
-CLOSE_SECONDS = 1.0
+@dataclass(slots=True, eq=False)
+class ClientInUse:
+    """A client and the requests in flight through it.
 
-
-class FactorClient(Protocol):
-    """What polling needs of a client."""
-
-    async def fetch_factor(self, watched: WatchedFactor) -> Attempt:
-        """Ask for one factor, once; never raises."""
-
-    async def list_factors(self, entity: WatchedEntity, page_url: str | None = None) -> Attempt:
-        """Ask for a page of an entity's factors, once; never raises."""
-
-    async def aclose(self) -> None:
-        """Close every connection; requests under way fail at once."""
-
-
-class _Request:
-    """One request, in a task of its own: should that never end, whoever waits for its answer still goes on."""
-
-    __slots__ = ("_loop", "_task", "answer", "began", "given_up", "late")
-
-    def __init__(self, asked: Coroutine[Any, Any, Attempt]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.began = self._loop.time()
-        self.late = False
-        self.given_up = False
-        self.answer: asyncio.Future[Attempt] = self._loop.create_future()
-        self._task = self._loop.create_task(asked)
-        self._task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[Attempt]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if self.answer.done():
-            return
-        if task.cancelled():
-            self._fail_late() if self.given_up else self.answer.cancel()
-        elif error is not None:
-            self.answer.set_exception(error)
-        elif self.given_up and task.result().code is None:
-            self._fail_late()
-        else:
-            self.answer.set_result(task.result())
-
-    def give_up(self) -> None:
-        """End it, if it lets itself be ended; it has failed either way."""
-        self.given_up = True
-        self._task.cancel()
-
-    def abandon(self) -> None:
-        """Wait for its end no longer than a second."""
-        self._loop.call_later(CLOSE_SECONDS, self._fail_late)
-
-    def _fail_late(self) -> None:
-        if not self.answer.done():
-            failure = Failure(Reason.TIMEOUT, "no complete answer in time, and no end either: given up")
-            self.answer.set_result(Attempt(failure, round(self._loop.time() - self.began, 6)))
-
-    async def cancel(self) -> None:
-        """End it, and wait for that."""
-        self._task.cancel()
-        await asyncio.wait((self._task,))
-
-
-class Lease:
-    """A client and the requests that go through it.
-
-    ``void`` says that answers through it are no longer wanted: it asked another API, or with other credentials.
+    A request is stuck after ``stuck_after_seconds``. Answers that come through a ``void`` client are dropped: they
+    are another API's.
     """
 
-    __slots__ = ("_requests", "client", "closed", "open", "replaced", "stuck_after_seconds", "void")
-
-    def __init__(self, client: FactorClient, stuck_after_seconds: float) -> None:
-        self.client = client
-        self.stuck_after_seconds = stuck_after_seconds
-        self.open = 0
-        self.replaced = False
-        self.closed = False
-        self.void = False
-        self._requests: set[_Request] = set()
-
-    async def result(self, asked: Coroutine[Any, Any, Attempt]) -> Attempt:
-        """Return what a request of the client brings; a failure where it was given up."""
-        request = _Request(asked)
-        self._requests.add(request)
-        try:
-            return await request.answer
-        except asyncio.CancelledError:
-            await request.cancel()
-            raise
-        finally:
-            self._requests.discard(request)
-
-    def give_up_stuck(self) -> bool:
-        """Give up what outlived its bound at this look and at the one before; return if any of it is still there.
-
-        One look is not enough: after a standstill of the whole process all of them are late, and end at once.
-        """
-        late_before = asyncio.get_running_loop().time() - self.stuck_after_seconds
-        for request in self._requests:
-            if request.late and not request.given_up:
-                request.give_up()
-            request.late = request.began < late_before
-        return any(request.given_up for request in self._requests)
-
-    def abandon(self) -> None:
-        """Let nobody wait for what was given up: the client is closed, so that nothing of it is on the wire."""
-        for request in self._requests:
-            if request.given_up:
-                request.abandon()
+    client: FactorClient
+    stuck_after_seconds: float
+    in_flight: set[ApiRequest] = field(default_factory=set)
+    replaced: bool = False
+    closed: bool = False
+    void: bool = False
 
 
 class Clients:
     """The client in use; one that was replaced is closed when its last request has ended.
 
-    ``stuck_after_seconds`` is the time by which a request of the next client has ended if all is well.
+    ``stuck_after_seconds`` applies to the next client. ``abandon`` finishes a request that even its cancellation
+    did not end, once its client is closed.
     """
 
-    def __init__(self, client: FactorClient, stuck_after_seconds: float = math.inf) -> None:
+    def __init__(
+        self,
+        account: str,
+        client: FactorClient,
+        *,
+        abandon: Callable[[ClientInUse, ApiRequest], None],
+        stuck_after_seconds: float = math.inf,
+        new_client: Callable[[], FactorClient] | None = None,
+    ) -> None:
         self.stuck_after_seconds = stuck_after_seconds
-        self._current = Lease(client, stuck_after_seconds)
-        self._lent: set[Lease] = set()
-        self._replaced: set[Lease] = set()
+        self.rotations = 0
+        self.health = ClientHealth()
+        self._account = account
+        self._abandon = abandon
+        self._new_client = new_client
+        self._replaceable = True
+        self._loop = asyncio.get_running_loop()
+        self._current = ClientInUse(client, stuck_after_seconds)
+        self._replaced: set[ClientInUse] = set()  # those that are open, or still have requests
         self._closing: set[asyncio.Task[None]] = set()
 
-    @asynccontextmanager
-    async def borrow(self) -> AsyncIterator[Lease]:
-        """Lend the client in use for one request."""
-        lease = self._current
-        lease.open += 1
-        self._lent.add(lease)
-        try:
-            yield lease
-        finally:
-            lease.open -= 1
-            if lease.open == 0:
-                self._lent.discard(lease)
-            self._close_if_done(lease)
+    def begin(self, request: ApiRequest, now: float) -> ClientInUse:
+        """Return the client for an attempt that begins ``now`` (steady seconds)."""
+        request.began_steady, request.late, request.given_up = now, False, False
+        self._current.in_flight.add(request)
+        return self._current
+
+    def end(self, used: ClientInUse, request: ApiRequest) -> None:
+        """Take note that an attempt has ended."""
+        used.in_flight.discard(request)
+        if used.replaced and not used.in_flight:
+            self._close(used)
 
     def replace(self, client: FactorClient, *, void: bool = False, at_once: bool = False) -> None:
         """Use another client from now on.
 
-        ``void`` drops the answers that the old one still brings; ``at_once`` closes it under its requests,
-        which fail then.
+        ``void`` drops the answers that still come through the old one; ``at_once`` closes it without waiting for
+        its requests, which fail then.
         """
-        old, self._current = self._current, Lease(client, self.stuck_after_seconds)
+        old, self._current = self._current, ClientInUse(client, self.stuck_after_seconds)
         old.replaced, old.void = True, void
         self._replaced.add(old)
-        if at_once:
+        if at_once or not old.in_flight:
             self._close(old)
-        else:
-            self._close_if_done(old)
+        self.health.renewed()
 
-    def give_up_stuck(self) -> bool:
-        """Give up every stuck request; return whether one of them went through the client in use.
+    def check(self, now: float, *, max_concurrency: int) -> RotationReason | None:
+        """Cancel stuck requests, and replace the client where its health calls for it; runs every 10 s."""
+        stuck = self.cancel_stuck(now)
+        why = self.health.due(now, stuck=stuck, max_concurrency=max_concurrency)
+        if why is None or self._new_client is None:
+            return None
+        self.health.rotated(now)
+        try:
+            client = self._new_client()
+        except Exception as error:  # noqa: BLE001 - the old client may recover
+            if self._replaceable:
+                log.error("client of account %s not replaced, the old one stays in use: %s", self._account, error)
+            self._replaceable = False
+            return None
+        self._replaceable = True
+        self.rotations += 1
+        self.replace(client, at_once=why is RotationReason.STUCK)
+        return why
 
-        One that doesn't end even so keeps its slot, and its factor, until its client is closed: there are never
-        two requests at once for a factor. A client that was replaced before is closed now.
+    def cancel_stuck(self, now: float) -> bool:
+        """Cancel what is late for the second check in a row; return whether that affects the client in use.
+
+        One check is not enough: after a standstill of the whole process every request is late, and ends at once.
+        A request that does not end even so keeps its slot, and its factor, until its client is closed: there are
+        never two requests for a factor on the wire. A client that was replaced is closed now.
         """
-        stuck = [lease for lease in self._lent if lease.give_up_stuck()]
-        for lease in stuck:
-            if lease.replaced:
-                self._close(lease)
-        return self._current in stuck
+        for used in (self._current, *self._replaced):
+            for request in used.in_flight:
+                if request.late and not request.given_up:
+                    request.give_up()
+                request.late = request.began_steady < now - used.stuck_after_seconds
+        for used in tuple(self._replaced):
+            if _stuck(used):
+                self._close(used)
+        return _stuck(self._current)
 
-    def _close_if_done(self, lease: Lease) -> None:
-        if lease.replaced and lease.open == 0:
-            self._close(lease)
-
-    def _close(self, lease: Lease) -> None:
-        self._replaced.discard(lease)
-        lease.abandon()
-        if lease.closed:
+    def _close(self, used: ClientInUse) -> None:
+        """Close a client; what was given up has a second to end."""
+        for request in used.in_flight:
+            if request.given_up:
+                self._loop.call_later(CLOSE_SECONDS, self._abandon_if_stuck, used, request)
+        if not used.in_flight:
+            self._replaced.discard(used)
+        if used.closed:
             return
-        lease.closed = True
-        task = asyncio.get_running_loop().create_task(lease.client.aclose())
+        used.closed = True
+        task = self._loop.create_task(used.client.aclose())
         self._closing.add(task)
         task.add_done_callback(self._closed)
+
+    def _abandon_if_stuck(self, used: ClientInUse, request: ApiRequest) -> None:
+        if request in used.in_flight:
+            self.end(used, request)
+            self._abandon(used, request)
 
     def _closed(self, task: asyncio.Task[None]) -> None:
         self._closing.discard(task)
         if not task.cancelled():
-            task.exception()  # a client that can't be closed is of no more use either way
+            task.exception()  # a client that can't be closed is not used again either way
 
     async def aclose(self) -> None:
-        """Close every client; requests under way fail at once. One that doesn't close is left after a second."""
-        for lease in (*self._replaced, self._current):
-            self._close(lease)
+        """Close every client; requests in flight fail at once. One that does not close is left after a second."""
+        for used in (*self._replaced, self._current):
+            self._close(used)
         if self._closing:
             _, unclosed = await asyncio.wait(self._closing, timeout=CLOSE_SECONDS)
             for task in unclosed:
                 task.cancel()
+
+
+def _stuck(used: ClientInUse) -> bool:
+    return any(request.given_up for request in used.in_flight)

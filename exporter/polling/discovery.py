@@ -1,6 +1,7 @@
-"""Entity discovery: lists the factors of each watched entity, and keeps the roster in step with what it found.
+"""Entity discovery: lists the factors of every watched entity, and updates the roster with what it found.
 
-List is for discovery only: a status comes from Fetch. A walk that failed, or is not whole, changes nothing.
+Listings are for discovery only: a status comes from a fetch. A listing that failed, or is incomplete, changes
+nothing.
 """
 
 from __future__ import annotations
@@ -9,30 +10,28 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from exporter.polling.clients import ApiCall
 from exporter.polling.roster import Difference, FoundFactor
 from exporter.polling.schedule import FIRST_FETCH_SECONDS, Schedule
 from exporter.verify.answers import MAX_PAGES
-from exporter.verify.outcome import Answer, FactorPage, Failure, Operation, Reason, Status
+from exporter.verify.outcome import Answer, FactorPage, Failure, Reason, Status
 from exporter.watched import EntityKey, FactorKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from exporter.polling.account import AccountPoller
-    from exporter.polling.clients import Series
     from exporter.polling.clock import Clock
     from exporter.polling.observer import Observer
     from exporter.polling.roster import Roster
     from exporter.polling.snapshot import FactorSnapshot
     from exporter.watched import WatchedEntity
 
-_NO_END = Failure(Reason.DECODE, f"the list of factors has no end after {MAX_PAGES} pages, or leads back to itself")
+_NO_END = Failure(Reason.DECODE, f"the listing did not end after {MAX_PAGES} pages, or repeats a page")
 
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryPolicy:
-    """The settings that discovery goes by; seconds."""
+    """The settings of discovery; seconds."""
 
     interval_seconds: float = 900.0
     forget_after_seconds: float = 86400.0
@@ -40,7 +39,7 @@ class DiscoveryPolicy:
 
 @dataclass(slots=True, eq=False)
 class _Entity:
-    """One watched entity: the factors found in it, and since when (wall seconds) some of them are gone."""
+    """One watched entity: the factors found in it, and since when (wall seconds) some of them are missing."""
 
     watched: WatchedEntity
     found: set[FactorKey] = field(default_factory=set)
@@ -49,7 +48,7 @@ class _Entity:
 
 
 class Discovery:
-    """Walks through the list of each entity's factors, in its turn and within its account's budget."""
+    """Lists the factors of every entity on a schedule, within the budget of its account."""
 
     def __init__(
         self,
@@ -81,7 +80,7 @@ class Discovery:
         )
 
     def listings_per_second(self, account: str) -> float:
-        """Return how many lists the unstretched interval asks of an account in a second."""
+        """Return how many listings per second the unstretched interval needs from an account."""
         return sum(key.account == account for key in self._entities) / self.policy.interval_seconds
 
     def gone_since(self, key: FactorKey) -> float | None:
@@ -90,9 +89,9 @@ class Discovery:
         return None if entity is None else entity.gone.get(key)
 
     def watch(self, entities: Iterable[WatchedEntity]) -> Difference:
-        """Watch these entities, and of those watched before only these; return what that did to their factors.
+        """Watch these entities and no others; return how the watched factors changed.
 
-        What was found in one that is no longer watched is lost; a walk that is under way for it is dropped.
+        Factors found in one that is no longer watched are forgotten; a listing in flight for it is dropped.
         """
         difference = Difference()
         wanted = {entity.key: entity for entity in entities}
@@ -117,7 +116,7 @@ class Discovery:
         return difference
 
     def restore(self, snapshots: Mapping[FactorKey, FactorSnapshot]) -> None:
-        """Take up what was found before a restart, so that it is shown before the first walk."""
+        """Restore what was found before a restart, so that it is shown before the first listing."""
         by_name = {(key.account, key.service_sid, of.watched.name): of for key, of in self._entities.items()}
         found: list[FoundFactor] = []
         for key, snapshot in snapshots.items():
@@ -130,7 +129,7 @@ class Discovery:
         self._roster.find(found, snapshots)
 
     def dispatch(self) -> None:
-        """Begin the walks that are due, and forget what has been gone for long; called each second."""
+        """Start the listings that are due, and forget factors that have been missing for long; every second."""
         wall = self._clock.wall()
         for entity in self._entities.values():
             if entity.gone:
@@ -139,7 +138,7 @@ class Discovery:
                 ]
                 self._lose(entity, old)
         for key, _due in self._schedule.pop_due(self._clock.steady()):
-            self._accounts[key.account].begin(self._walk(self._entities[key]))
+            self._accounts[key.account].spawn(self._list(self._entities[key]))
 
     def _add(self, entity: _Entity, key: FactorKey) -> None:
         entity.found.add(key)
@@ -154,13 +153,13 @@ class Discovery:
             self._of_factors.pop(key, None)
         return self._roster.lose(lost) if lost else Difference()
 
-    async def _walk(self, entity: _Entity) -> None:
+    async def _list(self, entity: _Entity) -> None:
         key = entity.watched.key
         account = self._accounts[key.account]
         try:
-            listed = await self._list(account, entity.watched)
+            listed = await self._pages(account, entity.watched)
             if listed is None or self._entities.get(key) is not entity:
-                return  # the exporter stops, or the entity is no longer watched
+                return  # polling stops, or the entity is no longer watched
             entity.listed = True
             if isinstance(listed, Failure):
                 self._observer.listing_failed(entity.watched, listed)
@@ -171,39 +170,30 @@ class Discovery:
             if self._entities.get(key) is entity:
                 self._schedule.put_back(key, self._clock.steady(), self.policy.interval_seconds * account.stretch)
 
-    async def _list(self, account: AccountPoller, watched: WatchedEntity) -> set[FactorKey] | Failure | None:
-        """Return all factors of an entity, or why that can't be told; ``None`` where the exporter stops."""
+    async def _pages(self, account: AccountPoller, watched: WatchedEntity) -> set[FactorKey] | Failure | None:
+        """Return all factors of an entity, or why they are not known; ``None`` where polling stops."""
         found: set[FactorKey] = set()
         url: str | None = None
         seen: set[str | None] = set()
         for _ in range(MAX_PAGES):
-            series = await self._page(account, watched, url, urgent=False)
-            if series is None:
+            page = await account.request_page(watched, url)
+            if page is None:
                 return None
-            match series.attempt.result:
+            match page.result:
                 case Failure() as failure:
                     return failure
-                case FactorPage() as page:
-                    found |= {
-                        FactorKey(watched.key.account, watched.key.service_sid, sid) for sid in page.factor_sids
-                    }
+                case FactorPage(factor_sids, next_url):
+                    found |= {FactorKey(watched.key.account, watched.key.service_sid, sid) for sid in factor_sids}
                     seen.add(url)
-                    url = page.next_url
+                    url = next_url
             if url is None:
                 return found
             if url in seen:
                 break
         return _NO_END
 
-    @staticmethod
-    async def _page(
-        account: AccountPoller, watched: WatchedEntity, url: str | None, *, urgent: bool
-    ) -> Series | None:
-        call = ApiCall(Operation.LIST, lambda client: client.list_factors(watched, url))
-        return await account.ask(call, urgent=urgent)
-
     async def _take(self, account: AccountPoller, entity: _Entity, listed: set[FactorKey]) -> None:
-        """Watch what is new; ask once for each factor that is missing, before it counts as gone."""
+        """Watch the new factors; fetch every missing one once, before it counts as missing."""
         for key in listed:
             self._add(entity, key)
             entity.gone.pop(key, None)
@@ -217,12 +207,12 @@ class Discovery:
                 entity.gone[key] = self._clock.wall()
 
     async def _probe(self, name: str) -> int | None:
-        """Ask for an entity's first page, where the account has no factor to probe with; return the HTTP status."""
+        """Request an entity's first page, where the account has no factor to probe with; return the HTTP status."""
         watched = next((of.watched for key, of in self._entities.items() if key.account == name), None)
         if watched is None:
             return None
-        series = await self._page(self._accounts[name], watched, None, urgent=True)
-        return None if series is None else series.attempt.code
+        page = await self._accounts[name].request_page(watched, urgent=True)
+        return None if page is None else page.code
 
 
 def _found(watched: WatchedEntity, key: FactorKey) -> FoundFactor:

@@ -1,4 +1,4 @@
-"""Whose request is next: hands out an account's slots as its throttle allows."""
+"""Which request is next: hands out an account's slots in order, as its throttle allows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class InFlight:
-    """A set of factors that lets anybody wait for the end of a look."""
+    """The factors whose fetch has started, or waits for its slot on demand; the end of a fetch can be awaited."""
 
     def __init__(self) -> None:
         self._ends: dict[FactorKey, asyncio.Future[None] | None] = {}
@@ -29,17 +29,17 @@ class InFlight:
         return iter(self._ends)
 
     def add(self, key: FactorKey) -> None:
-        """Take note that a factor's look begins."""
+        """Take note that a fetch starts."""
         self._ends.setdefault(key, None)
 
     def discard(self, key: FactorKey) -> None:
-        """Take note that a factor's look is over, and tell those who wait for it."""
+        """Take note that a fetch has ended, and wake those who wait for it."""
         end = self._ends.pop(key, None)
         if end is not None and not end.done():
             end.set_result(None)
 
     async def end(self, key: FactorKey, timeout_seconds: float) -> None:
-        """Wait for the end of a factor's look, at most this long; whoever stops waiting ends nothing."""
+        """Wait for the end of a factor's fetch, at most this long; a cancelled wait does not affect the fetch."""
         if key not in self._ends:
             return
         end = self._ends[key]
@@ -48,25 +48,24 @@ class InFlight:
         await asyncio.wait((end,), timeout=timeout_seconds)
 
 
-_STARTS_AT_ONCE = 16  # a millisecond or two of work; the answers to these come together, too
+_BURST = 16  # a millisecond or two of work; their answers come together, too
 
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """A fetch that waits for a slot; the future tells it whether to go on."""
+    """A fetch that waits for a slot; ``granted`` says whether it got one."""
 
     granted: asyncio.Future[bool]
-    line: deque[_Waiter]
+    queue: deque[_Waiter]
 
 
 class RequestQueue:
-    """The order of an account's requests: urgent calls, then retries, then due factors, each in order of arrival.
+    """The order of an account's requests: urgent ones, then retries, then due factors, each in order of arrival.
 
-    Guests, which ask for a look out of turn, and due factors take turns: neither keeps the other waiting.
-    A burst leaves some at a time, each time after what else has to be done: it would hold up the event loop.
-    While ``held`` only urgent calls go: one that asks whether a refusal concerns the whole account, and the
-    probes of a pause. ``start`` is called with a due factor whose slot is counted, and how late it is in seconds;
-    time spent in a pause is not lateness.
+    On-demand fetches and due factors alternate, so that neither delays the other for long. A burst is sent in
+    pieces, with other work of the event loop in between. While paused, only urgent requests are sent: the one that
+    confirms a refusal, and the probes of a pause. ``start`` gets a due factor for which there is a slot, and the
+    seconds that it is late; time spent in a pause does not count.
     """
 
     def __init__(self, throttle: Throttle, clock: Clock, start: Callable[[FactorKey, float], None]) -> None:
@@ -77,14 +76,14 @@ class RequestQueue:
         self._due: OrderedDict[FactorKey, float] = OrderedDict()
         self._retries: deque[_Waiter] = deque()
         self._urgent: deque[_Waiter] = deque()
-        self._guests: deque[_Waiter] = deque()
-        self._guest_went = False
+        self._on_demand: deque[_Waiter] = deque()
+        self._on_demand_was_last = False
         self._waiters: set[_Waiter] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._started = 0
-        self._resting = False
-        self._held = False
-        self._released_at = -math.inf
+        self._burst = 0
+        self._yielding = False
+        self._paused = False
+        self._resumed_at = -math.inf
         self._idle = asyncio.Event()
         self.stopping = False
 
@@ -95,83 +94,83 @@ class RequestQueue:
         return iter(self._due)
 
     def offer(self, key: FactorKey, due: float) -> None:
-        """Put a due factor in the queue; one that is still there keeps its place."""
+        """Queue a due factor; one that is queued already keeps its place."""
         self._due.setdefault(key, due)
 
     def withdraw(self, key: FactorKey) -> bool:
         """Take a factor out of the queue; return whether it was there."""
         return self._due.pop(key, None) is not None
 
-    def hold(self) -> None:
-        """Let only urgent calls go from now on."""
-        self._held = True
+    def pause(self) -> None:
+        """Send only urgent requests from now on."""
+        self._paused = True
 
-    def release(self) -> None:
-        """End a hold."""
-        if self._held:
-            self._held = False
-            self._released_at = self._clock.steady()
-        self.pump()
+    def resume(self) -> None:
+        """End a pause."""
+        if self._paused:
+            self._paused = False
+            self._resumed_at = self._clock.steady()
+        self.dispatch()
 
-    def pump(self) -> None:
-        """Start what may start now."""
+    def dispatch(self) -> None:
+        """Hand out the slots that are free now."""
         if self._throttle.in_flight == 0:
             self._idle.set()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while not self.stopping and (self._urgent or (not self._held and self._anybody())):
-            if self._started == _STARTS_AT_ONCE:
-                if not self._resting:
-                    self._resting = True
-                    self._loop.call_soon(self._go_on)
+        while not self.stopping and (self._urgent or (not self._paused and self._waiting())):
+            if self._burst == _BURST:
+                if not self._yielding:
+                    self._yielding = True
+                    self._loop.call_soon(self._continue)
                 return
             now = self._clock.steady()
             delay = self._throttle.delay(now)
-            if delay is None:  # the end of a request pumps again
+            if delay is None:  # the end of a request dispatches again
                 return
             if delay > 0:
-                self._timer = self._loop.call_later(delay, self.pump)
+                self._timer = self._loop.call_later(delay, self.dispatch)
                 return
             waiters = self._urgent or self._retries
-            if not waiters and self._guests and not (self._due and self._guest_went):
-                waiters = self._guests
+            if not waiters and self._on_demand and not (self._due and self._on_demand_was_last):
+                waiters = self._on_demand
             if not waiters:
-                self._started += 1
+                self._burst += 1
                 self._start_due(now)
-                self._guest_went = False
+                self._on_demand_was_last = False
                 continue
             waiter = waiters.popleft()
             if not waiter.granted.done():
-                self._started += 1
-                self._guest_went = waiters is self._guests
+                self._burst += 1
+                self._on_demand_was_last = waiters is self._on_demand
                 self._throttle.begin(now)
                 waiter.granted.set_result(True)
 
-    def _go_on(self) -> None:
-        self._started, self._resting = 0, False
-        self.pump()
+    def _continue(self) -> None:
+        self._burst, self._yielding = 0, False
+        self.dispatch()
 
-    def _anybody(self) -> bool:
-        return bool(self._retries or self._guests or self._due)
+    def _waiting(self) -> bool:
+        return bool(self._retries or self._on_demand or self._due)
 
     def _start_due(self, now: float) -> None:
         key, due = self._due.popitem(last=False)
-        since = max(due, self._released_at, min(self._throttle.paused_until, now))
+        since = max(due, self._resumed_at, min(self._throttle.paused_until, now))
         self._start(key, max(0.0, now - since))
 
-    async def turn(
-        self, wait_seconds: float, deadline: float, *, urgent: bool = False, guest: bool = False
+    async def slot(
+        self, wait_seconds: float, deadline: float, *, urgent: bool = False, on_demand: bool = False
     ) -> bool:
-        """Wait at least ``wait_seconds``, then for a slot, and count the request that starts with it.
+        """Wait at least ``wait_seconds``, then for a slot; the request that starts with it is counted.
 
-        Returns ``False``, with no slot taken, when ``deadline`` (steady seconds) passes first or all stops.
+        Returns ``False``, with no slot taken, when ``deadline`` (steady seconds) passes first or polling stops.
         """
         if self.stopping:
             return False
-        line = self._urgent if urgent else self._guests if guest else self._retries
-        waiter = _Waiter(self._loop.create_future(), line)
-        timers = [self._loop.call_later(wait_seconds, self._line_up, waiter)]
+        queue = self._urgent if urgent else self._on_demand if on_demand else self._retries
+        waiter = _Waiter(self._loop.create_future(), queue)
+        timers = [self._loop.call_later(wait_seconds, self._enqueue, waiter)]
         if deadline < math.inf:
             timers.append(self._loop.call_later(max(0.0, deadline - self._clock.steady()), _refuse, waiter))
         self._waiters.add(waiter)
@@ -182,18 +181,18 @@ class RequestQueue:
             for timer in timers:
                 timer.cancel()
 
-    async def quiet(self) -> None:
-        """Wait until no request is under way, or all stops."""
+    async def idle(self) -> None:
+        """Wait until no request is in flight, or polling stops."""
         if self._throttle.in_flight > 0 and not self.stopping:
             self._idle.clear()
             await self._idle.wait()
 
-    def _line_up(self, waiter: _Waiter) -> None:
-        waiter.line.append(waiter)
-        self.pump()
+    def _enqueue(self, waiter: _Waiter) -> None:
+        waiter.queue.append(waiter)
+        self.dispatch()
 
     def stop(self) -> None:
-        """Start nothing more; every fetch that waits for a slot is told so."""
+        """Hand out no more slots; every fetch that waits for one is refused it."""
         self.stopping = True
         self._idle.set()
         self._due.clear()
@@ -208,10 +207,10 @@ def _refuse(waiter: _Waiter) -> None:
         waiter.granted.set_result(False)
 
 
-def next_in_turn(keys: list[FactorKey], turn: int, busy: Container[FactorKey]) -> FactorKey | None:
-    """Return the ``turn``-th of the keys, round and round, passing over those that are busy."""
+def round_robin(keys: list[FactorKey], number: int, busy: Container[FactorKey]) -> FactorKey | None:
+    """Return the ``number``-th of the keys, counting round and round; busy ones are skipped."""
     for step in range(len(keys)):
-        key = keys[(turn + step) % len(keys)]
+        key = keys[(number + step) % len(keys)]
         if key not in busy:
             return key
     return None

@@ -1,11 +1,11 @@
-"""What a refusal (401, 403) means: one factor's trouble or the whole account's, and when that ends."""
+"""What a refusal (401, 403) means: it concerns one factor, or it pauses the account until a probe succeeds."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
-from exporter.polling.queue import next_in_turn
+from exporter.polling.queue import round_robin
 from exporter.verify.outcome import Failure, Outcome
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ class CredentialGuard:
     """The state of one account's credentials.
 
     ``valid`` is ``None`` before the first answer. A confirmed refusal pauses the account; probes follow after
-    30 s, doubling to 10 min, until one is answered. Times are seconds of one monotonic clock.
+    30 s, with twice the wait each time up to 10 min, until one is answered. Times are seconds of one monotonic
+    clock.
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class CredentialGuard:
         self._wait_seconds = PROBE_SECONDS
 
     def heard(self, code: int | None) -> None:
-        """Take the HTTP status of any answer: one that is no refusal shows good credentials, but in a pause."""
+        """Take the HTTP status of an answer: one that is no refusal shows good credentials, except in a pause."""
         if code is not None and code not in (401, 403) and not self.paused:
             self.valid = True
 
@@ -47,17 +48,17 @@ class CredentialGuard:
         self.probe_at = now + self._wait_seconds
 
     def probe_failed(self, now: float) -> None:
-        """Take a probe that was not answered: wait twice as long."""
+        """Take a probe that failed: wait twice as long."""
         self._wait_seconds = min(2 * self._wait_seconds, PROBE_CAP_SECONDS)
         self.probe_at = now + self._wait_seconds
 
     def changed(self, now: float) -> None:
-        """Take new credentials: probe at once, and from the shortest wait again if they are refused too."""
+        """Take new credentials: probe at once, and restart from the shortest wait if they are refused too."""
         self._wait_seconds = PROBE_SECONDS / 2
         self.probe_at = now
 
     def resume(self) -> None:
-        """Take a probe that was answered."""
+        """Take a probe that succeeded."""
         self.paused, self.valid = False, True
 
 
@@ -65,9 +66,9 @@ ANSWERED = frozenset((200, 404))
 
 
 class Refusals:
-    """Confirms a refusal by one call for another factor, pauses the account, and probes until it is over.
+    """Confirms a refusal by a fetch of another factor, pauses the account, and probes until the pause ends.
 
-    ``look`` makes one urgent fetch of a factor and returns its outcome, ``None`` when the exporter stops.
+    ``fetch`` makes one urgent fetch of a factor and returns its outcome, ``None`` where polling stops.
     ``probe_listing`` is the probe of an account without factors; it returns an HTTP status, if there is one.
     """
 
@@ -76,71 +77,71 @@ class Refusals:
         account: str,
         *,
         ledger: Ledger,
-        turns: RequestQueue,
+        queue: RequestQueue,
         clock: Clock,
         observer: Observer,
         in_flight_keys: Container[FactorKey],
-        look: Callable[[FactorRecord], Awaitable[Outcome | None]],
+        fetch: Callable[[FactorRecord], Awaitable[Outcome | None]],
     ) -> None:
         self.guard = CredentialGuard()
-        self.probe_listing: Callable[[], Awaitable[int | None]] = _nothing
+        self.probe_listing: Callable[[], Awaitable[int | None]] = _no_listing
         self._account = account
         self._ledger = ledger
-        self._turns = turns
+        self._queue = queue
         self._clock = clock
         self._observer = observer
-        self._under_way = in_flight_keys
-        self._look = look
+        self._in_flight_keys = in_flight_keys
+        self._fetch = fetch
         self._loop = asyncio.get_running_loop()
-        self._verdict: asyncio.Task[bool] | None = None
-        self._suspects: set[FactorKey] = set()
+        self._confirmation: asyncio.Task[bool] | None = None
+        self._refused: set[FactorKey] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._probe: asyncio.Task[None] | None = None
         self._probes = 0
 
     async def judge(self, record: FactorRecord | None, failure: Failure) -> bool:
-        """Return whether a refusal concerns this factor (or no factor) alone; pauses the account where it does not.
+        """Return whether a refusal concerns this factor (or no factor) alone; where it does not, pause the account.
 
-        Refusals that arrive together share one verdict: the account holds its requests until it is known.
+        Refusals that arrive together share one confirmation; the account is paused until it has its result.
         """
-        if self.guard.paused or self._turns.stopping:
+        if self.guard.paused or self._queue.stopping:
             return False
         if record is not None:
-            self._suspects.add(record.watched.key)
-        if self._verdict is None:
-            self._turns.hold()
-            self._verdict = self._loop.create_task(self._confirm(record, failure))
-        self._turns.pump()
-        return await asyncio.shield(self._verdict)
+            self._refused.add(record.watched.key)
+        if self._confirmation is None:
+            self._queue.pause()
+            self._confirmation = self._loop.create_task(self._confirm(record, failure))
+        self._queue.dispatch()
+        return await asyncio.shield(self._confirmation)
 
-    async def _confirm(self, suspect: FactorRecord | None, failure: Failure) -> bool:
+    async def _confirm(self, refused: FactorRecord | None, failure: Failure) -> bool:
         try:
-            other = self._witness(suspect)
-            if other is None:  # whoever is asked at this moment may be free to be asked again after it
-                await self._turns.quiet()
-                other = self._witness(suspect)
+            other = self._other_factor(refused)
+            if other is None:  # those in flight may be fetched again afterwards
+                await self._queue.idle()
+                other = self._other_factor(refused)
             if other is None:
-                if self._suspects.issuperset(self._polled()):
+                if self._refused.issuperset(self._polled()):
                     self._pause(failure)
                 return False
-            outcome = await self._look(other)
+            outcome = await self._fetch(other)
             if outcome is None:
                 return False
             if isinstance(outcome.result, Failure) and outcome.result.reason.refused:
                 self._pause(failure)
             return outcome.code in ANSWERED
         finally:
-            self._verdict = None
-            self._suspects.clear()
+            self._confirmation = None
+            self._refused.clear()
             if not self.guard.paused:
-                self._turns.release()
+                self._queue.resume()
 
-    def _witness(self, suspect: FactorRecord | None) -> FactorRecord | None:
-        """Return the factor to ask for instead: answered lately, or at least once, and of another service."""
-        service_sid = None if suspect is None else suspect.watched.key.service_sid
+    def _other_factor(self, refused: FactorRecord | None) -> FactorRecord | None:
+        """Return the factor that confirms a refusal best: answered last time, or ever, and of another service."""
+        service_sid = None if refused is None else refused.watched.key.service_sid
         best, best_rank = None, (False, False, False)
         for key in self._polled():
-            if key in self._under_way:
+            if key in self._in_flight_keys:
                 continue
             record = self._ledger[key]
             rank = (
@@ -155,7 +156,7 @@ class Refusals:
         return best
 
     def _polled(self) -> Iterator[FactorKey]:
-        """Yield the account's factors that are fetched at all."""
+        """Yield the account's factors that are not paused in the watchlist."""
         for record in self._ledger:
             key = record.watched.key
             if key.account == self._account and not record.watched.paused:
@@ -163,12 +164,12 @@ class Refusals:
 
     def _pause(self, failure: Failure) -> None:
         self.guard.pause(self._clock.steady())
-        self._turns.hold()
+        self._queue.pause()
         self._observer.credentials_refused(self._account, failure)
         self._plan_probe()
 
     def credentials_changed(self) -> None:
-        """Take a changed password file: in a pause, probe at once."""
+        """Take changed credentials: in a pause, probe at once."""
         if self.guard.paused:
             self.guard.changed(self._clock.steady())
             self._plan_probe()
@@ -176,7 +177,7 @@ class Refusals:
     def _plan_probe(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._turns.stopping:
+        if self._queue.stopping:
             return
         wait = max(0.0, self.guard.probe_at - self._clock.steady())
         self._timer = self._loop.call_later(wait, self._start_probe)
@@ -189,23 +190,23 @@ class Refusals:
         code = None
         try:
             keys = list(self._polled())
-            key = next_in_turn(keys, self._probes, self._under_way)
+            key = round_robin(keys, self._probes, self._in_flight_keys)
             self._probes += 1
             if key is not None:
-                outcome = await self._look(self._ledger[key])
+                outcome = await self._fetch(self._ledger[key])
                 code = None if outcome is None else outcome.code
             elif not keys:
                 code = await self.probe_listing()
-        finally:  # whatever became of this probe, the account is not left without a next one
+        finally:  # whatever became of this probe, another one follows
             self._probe = None
-            if not self._turns.stopping:
+            if not self._queue.stopping:
                 self._probed(code)
 
     def _probed(self, code: int | None) -> None:
         if code in ANSWERED:
             self.guard.resume()
             self._observer.credentials_accepted(self._account)
-            self._turns.release()
+            self._queue.resume()
         else:
             self.guard.probe_failed(self._clock.steady())
             self._plan_probe()
@@ -216,10 +217,10 @@ class Refusals:
             self._timer.cancel()
 
     def tasks(self) -> list[asyncio.Task[bool] | asyncio.Task[None]]:
-        """Return what is under way."""
-        return [task for task in (self._verdict, self._probe) if task is not None]
+        """Return the confirmation and the probe in flight."""
+        return [task for task in (self._confirmation, self._probe) if task is not None]
 
 
-async def _nothing() -> int | None:
-    """Ask for nothing."""
+async def _no_listing() -> int | None:
+    """Probe nothing."""
     return None

@@ -171,7 +171,7 @@ async def test_an_attempt_that_finds_no_slot_before_the_next_due_time_is_not_mad
 
 @in_virtual_time
 async def test_a_patient_account_retries_past_the_next_due_time() -> None:
-    rig = rig_of_one(*[Reason.TIMEOUT] * 9, interval=1.0, max_attempts=7, patient=True)
+    rig = rig_of_one(*[Reason.TIMEOUT] * 9, interval=1.0, max_attempts=7, retry_past_due=True)
     rig.offer(ONE)
     await asyncio.sleep(100)
     (ended,) = rig.diary.fetches
@@ -357,7 +357,7 @@ async def test_a_factor_watched_again_is_not_asked_for_beside_its_old_look() -> 
 
 
 @in_virtual_time
-async def test_a_client_that_raises_costs_one_look_and_no_slot(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_raises_costs_one_fetch_and_no_slot(caplog: pytest.LogCaptureFixture) -> None:
     rig = Rig(factors(8), concurrency=2)
     real = rig.client.fetch_factor
 
@@ -373,7 +373,7 @@ async def test_a_client_that_raises_costs_one_look_and_no_slot(caplog: pytest.Lo
     assert rig.throttle.in_flight == 0
     assert all(rig.schedule.waiting(key(n)) for n in range(8))
     assert [record.getMessage() for record in caplog.records] == [
-        "a look ended with ZeroDivisionError: please report this"
+        "fetch ended with ZeroDivisionError, please report this"
     ] * 3
     caplog.clear()
 

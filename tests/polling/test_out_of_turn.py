@@ -108,7 +108,7 @@ async def test_a_fetch_in_its_backoff_ends_at_its_next_due_time_in_a_longer_paus
     (ended, *_) = rig.diary.of(key(3))
     assert (ended.what, ended.outcome.attempts) == (Reason.SERVER_ERROR, 1)
     assert ended.at == pytest.approx(slot, abs=1e-5)
-    assert key(3) in rig.account._turns  # it fell due again, and is held
+    assert key(3) in rig.account._queue  # it fell due again, and is held
 
 
 @in_virtual_time

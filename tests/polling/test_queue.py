@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.polling.queue import RequestQueue, next_in_turn
+from exporter.polling.queue import RequestQueue, round_robin
 from exporter.polling.throttle import Throttle
 from tests.support.factors import key
 from tests.support.virtual_time import in_virtual_time, virtual_clock, virtual_loop
@@ -23,7 +23,7 @@ class Queue:
     def __init__(self, *, rate: float = 1_000.0, concurrency: int = 1) -> None:
         self.throttle = Throttle(requests_per_second=rate, max_concurrency=concurrency)
         self.clock = virtual_clock()
-        self.turns = RequestQueue(self.throttle, self.clock, self._start)
+        self.requests = RequestQueue(self.throttle, self.clock, self._start)
         self.started: list[FactorKey | str] = []
         self.lags: list[float] = []
         self.tasks: list[asyncio.Task[bool]] = []
@@ -39,7 +39,7 @@ class Queue:
 
     def offer(self, *numbers: int) -> None:
         for number in numbers:
-            self.turns.offer(key(number), self.now)
+            self.requests.offer(key(number), self.now)
 
     async def ask(
         self, name: str, *, wait: float = 0.0, deadline: float = math.inf, urgent: bool = False
@@ -47,7 +47,7 @@ class Queue:
         """Line up a request that is no due factor's."""
 
         async def take() -> bool:
-            granted = await self.turns.turn(wait, deadline, urgent=urgent)
+            granted = await self.requests.slot(wait, deadline, urgent=urgent)
             if granted:
                 self.started.append(name)
             return granted
@@ -60,7 +60,7 @@ class Queue:
     async def end(self) -> None:
         """End the request under way."""
         self.throttle.end(0.1)
-        self.turns.pump()
+        self.requests.dispatch()
         await asyncio.sleep(0.001)
 
 
@@ -68,7 +68,7 @@ class Queue:
 async def test_urgent_calls_go_first_then_retries_then_due_factors() -> None:
     queue = Queue()
     queue.offer(1, 2, 3)
-    queue.turns.pump()
+    queue.requests.dispatch()
     await queue.ask("retry 1")
     await queue.ask("urgent 1", urgent=True)
     await queue.ask("retry 2")
@@ -83,11 +83,11 @@ async def test_urgent_calls_go_first_then_retries_then_due_factors() -> None:
 async def test_a_factor_offered_twice_keeps_its_place_and_its_due_time() -> None:
     queue = Queue()
     queue.offer(1, 2, 3)
-    queue.turns.pump()
+    queue.requests.dispatch()
     await asyncio.sleep(10)
     queue.offer(2)
-    assert len(queue.turns) == 2
-    assert list(queue.turns) == [key(2), key(3)]
+    assert len(queue.requests) == 2
+    assert list(queue.requests) == [key(2), key(3)]
     await queue.end()
     assert queue.started == [key(1), key(2)]
     assert queue.lags[1] == pytest.approx(10)
@@ -97,23 +97,23 @@ async def test_a_factor_offered_twice_keeps_its_place_and_its_due_time() -> None
 async def test_a_factor_can_be_withdrawn_once() -> None:
     queue = Queue()
     queue.offer(1, 2)
-    assert queue.turns.withdraw(key(1))
-    assert not queue.turns.withdraw(key(1))
-    queue.turns.pump()
+    assert queue.requests.withdraw(key(1))
+    assert not queue.requests.withdraw(key(1))
+    queue.requests.dispatch()
     assert queue.started == [key(2)]
 
 
 @in_virtual_time
 async def test_only_urgent_calls_go_in_a_hold() -> None:
     queue = Queue(concurrency=10)
-    queue.turns.hold()
+    queue.requests.pause()
     queue.offer(1)
-    queue.turns.pump()
+    queue.requests.dispatch()
     await queue.ask("retry")
     await queue.ask("urgent", urgent=True)
     await asyncio.sleep(100)
     assert queue.started == ["urgent"]
-    queue.turns.release()
+    queue.requests.resume()
     await asyncio.sleep(0.001)
     assert queue.started[1:] in (["retry", key(1)], [key(1), "retry"])
 
@@ -122,11 +122,11 @@ async def test_only_urgent_calls_go_in_a_hold() -> None:
 async def test_a_hold_that_begins_while_the_rate_is_spent_lasts() -> None:
     queue = Queue(rate=1, concurrency=10)
     queue.offer(1, 2)
-    queue.turns.pump()
-    queue.turns.hold()
+    queue.requests.dispatch()
+    queue.requests.pause()
     await asyncio.sleep(100)
     assert queue.started == [key(1)]
-    queue.turns.release()
+    queue.requests.resume()
     assert queue.started == [key(1), key(2)]
 
 
@@ -135,7 +135,7 @@ async def test_the_rate_lets_the_next_one_go_by_itself() -> None:
     queue = Queue(rate=2, concurrency=10)
     begun = virtual_loop().time()
     queue.offer(*range(6))
-    queue.turns.pump()
+    queue.requests.dispatch()
     await asyncio.sleep(1.9)
     assert len(queue.started) == 4
     await asyncio.sleep(0.2)
@@ -150,10 +150,10 @@ async def test_the_rate_lets_the_next_one_go_by_itself() -> None:
 @in_virtual_time
 async def test_time_in_a_hold_is_not_lateness() -> None:
     queue = Queue(concurrency=10)
-    queue.turns.hold()
+    queue.requests.pause()
     queue.offer(1)
     await asyncio.sleep(500)
-    queue.turns.release()
+    queue.requests.resume()
     assert queue.lags == [0]
 
 
@@ -162,7 +162,7 @@ async def test_time_in_a_pause_is_not_lateness_and_time_after_it_is() -> None:
     queue = Queue(rate=1, concurrency=10)
     queue.throttle.rate_limited(queue.now, started=queue.now, pause_seconds=60)
     queue.offer(1, 2, 3)
-    queue.turns.pump()
+    queue.requests.dispatch()
     await asyncio.sleep(59.9)
     assert queue.started == []
     await asyncio.sleep(10)
@@ -173,9 +173,9 @@ async def test_time_in_a_pause_is_not_lateness_and_time_after_it_is() -> None:
 async def test_a_release_without_a_hold_forgives_no_lateness() -> None:
     queue = Queue()
     queue.offer(1, 2)
-    queue.turns.pump()
+    queue.requests.dispatch()
     await asyncio.sleep(5)
-    queue.turns.release()
+    queue.requests.resume()
     await queue.end()
     assert queue.lags == pytest.approx([0, 5])
 
@@ -198,7 +198,7 @@ async def test_a_turn_comes_after_the_wait() -> None:
 async def test_a_turn_is_refused_at_the_deadline_and_takes_no_slot() -> None:
     queue = Queue()
     queue.offer(1)
-    queue.turns.pump()
+    queue.requests.dispatch()
     task = await queue.ask("retry", deadline=queue.now + 10)
     await asyncio.sleep(9.9)
     assert not task.done()
@@ -224,10 +224,10 @@ async def test_a_deadline_that_has_passed_refuses_at_once() -> None:
 @in_virtual_time
 async def test_quiet_comes_when_no_request_is_under_way() -> None:
     queue = Queue(concurrency=2)
-    await queue.turns.quiet()
+    await queue.requests.idle()
     queue.offer(1, 2)
-    queue.turns.pump()
-    waiting = asyncio.create_task(queue.turns.quiet())
+    queue.requests.dispatch()
+    waiting = asyncio.create_task(queue.requests.idle())
     await asyncio.sleep(0.001)
     await queue.end()
     assert not waiting.done()
@@ -239,13 +239,13 @@ async def test_quiet_comes_when_no_request_is_under_way() -> None:
 async def test_quiet_comes_with_the_stop() -> None:
     queue = Queue()
     queue.offer(1)
-    queue.turns.pump()
-    waiting = asyncio.create_task(queue.turns.quiet())
+    queue.requests.dispatch()
+    waiting = asyncio.create_task(queue.requests.idle())
     await asyncio.sleep(0.001)
-    queue.turns.stop()
+    queue.requests.stop()
     await asyncio.sleep(0.001)
     assert waiting.done()
-    await queue.turns.quiet()
+    await queue.requests.idle()
 
 
 # The stop
@@ -255,14 +255,14 @@ async def test_quiet_comes_with_the_stop() -> None:
 async def test_after_the_stop_nothing_starts_and_who_waits_is_told() -> None:
     queue = Queue(rate=1, concurrency=2)
     queue.offer(1, 2, 3)
-    queue.turns.pump()
+    queue.requests.dispatch()
     backing_off = await queue.ask("backing off", wait=20)
     lined_up = await queue.ask("lined up", urgent=True)
-    queue.turns.stop()
+    queue.requests.stop()
     await asyncio.sleep(0.001)
     assert [await backing_off, await lined_up] == [False, False]
-    assert len(queue.turns) == 0
-    assert not await queue.turns.turn(0.0, math.inf)
+    assert len(queue.requests) == 0
+    assert not await queue.requests.slot(0.0, math.inf)
     queue.offer(4)
     await queue.end()
     await asyncio.sleep(100)
@@ -275,11 +275,11 @@ async def test_after_the_stop_nothing_starts_and_who_waits_is_told() -> None:
 
 def test_the_turn_goes_round_and_passes_over_who_is_busy() -> None:
     keys = [key(n) for n in range(3)]
-    assert [next_in_turn(keys, turn, ()) for turn in range(5)] == [keys[n] for n in (0, 1, 2, 0, 1)]
-    assert next_in_turn(keys, 1, {keys[1]}) == keys[2]
-    assert next_in_turn(keys, 2, {keys[2], keys[0]}) == keys[1]
-    assert next_in_turn(keys, 0, keys) is None
-    assert next_in_turn([], 0, ()) is None
+    assert [round_robin(keys, turn, ()) for turn in range(5)] == [keys[n] for n in (0, 1, 2, 0, 1)]
+    assert round_robin(keys, 1, {keys[1]}) == keys[2]
+    assert round_robin(keys, 2, {keys[2], keys[0]}) == keys[1]
+    assert round_robin(keys, 0, keys) is None
+    assert round_robin([], 0, ()) is None
 
 
 @in_virtual_time
@@ -287,10 +287,10 @@ async def test_a_burst_leaves_in_parts_with_a_turn_for_all_else_between_them() -
     queue = Queue(concurrency=100)
     queue.offer(*range(40))
     seen: list[int] = []
-    queue.turns.pump()
+    queue.requests.dispatch()
     for _ in range(5):
         seen.append(len(queue.started))
-        queue.turns.pump()  # as the end of a request does: that must neither start more now nor put it off
+        queue.requests.dispatch()  # as the end of a request does: that must neither start more now nor put it off
         await asyncio.sleep(0)
     assert seen == [16, 32, 40, 40, 40]
 
@@ -298,10 +298,10 @@ async def test_a_burst_leaves_in_parts_with_a_turn_for_all_else_between_them() -
 @in_virtual_time
 async def test_retries_leave_in_parts_too_and_a_stop_ends_it() -> None:
     queue = Queue(concurrency=100)
-    queue.turns.hold()
+    queue.requests.pause()
     for number in range(20):
         await queue.ask(f"retry {number}")
-    queue.turns.release()
-    queue.turns.stop()
+    queue.requests.resume()
+    queue.requests.stop()
     await asyncio.sleep(1)
     assert len(queue.started) == 16

@@ -233,7 +233,7 @@ async def test_another_account_goes_on() -> None:
 async def test_slots_come_back_slower_where_others_use_the_account_s_concurrency(
     counted: int | None, limit: int
 ) -> None:
-    rig = Rig(factors(20, interval=10.0), concurrency=4, policy=LedgerPolicy(unverified_interval_seconds=10.0))
+    rig = Rig(factors(20, interval=10.0), ledger_policy=LedgerPolicy(unverified_interval_seconds=10.0))
     rig.client.rule = lambda _watched: Reply(concurrent=counted)
     rig.client.will(key(0), Reply(Reason.RATE_LIMITED, LATENCY, 1.0, 100))
     rig.offer(key(0))

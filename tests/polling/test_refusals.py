@@ -69,12 +69,12 @@ async def test_a_factor_refused_at_each_look_is_asked_at_the_slow_interval() -> 
 
 def choose(rig: Rig, suspect: FactorKey) -> FactorKey | None:
     refusals: Refusals = rig.account._refusals
-    witness = refusals._witness(rig.ledger[suspect])
-    return None if witness is None else witness.watched.key
+    other = refusals._other_factor(rig.ledger[suspect])
+    return None if other is None else other.watched.key
 
 
 @in_virtual_time
-async def test_the_witness_is_preferably_one_that_answers_and_of_another_service() -> None:
+async def test_the_other_factor_is_preferably_one_that_answers_and_of_another_service() -> None:
     rig = Rig([*factors(3), factor(3, service=1), factor(4, service=1), factor(5, account="other")])
     rig.account.in_flight_keys.add(key(0))
     same, never, answers = key(1), key(3, service=1), key(4, service=1)
@@ -130,11 +130,11 @@ async def test_the_account_holds_its_requests_until_the_verdict() -> None:
     )
     rig.offer(key(0))
     await asyncio.sleep(3.01)
-    witness = rig.client.calls[-1].key
-    rig.offer(*(key(n) for n in range(1, 20) if key(n) != witness))
+    other = rig.client.calls[-1].key
+    rig.offer(*(key(n) for n in range(1, 20) if key(n) != other))
     await asyncio.sleep(2.9)
     assert len(rig.client.calls) == 2
-    assert witness in rig.account.in_flight_keys
+    assert other in rig.account.in_flight_keys
     await asyncio.sleep(0.2)
     assert len(rig.client.calls) == 4
     assert rig.diary.lags[1][1] == pytest.approx(0)  # time in a hold is no lateness

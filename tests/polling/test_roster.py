@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from exporter.polling.account import AccountPolicy
 from exporter.polling.clock import Moment
 from exporter.polling.ledger import Ledger, LedgerPolicy
 from exporter.polling.roster import Difference, FoundFactor, Roster
@@ -292,7 +293,7 @@ async def test_a_budget_that_is_changed_counts_at_once(seconds: float) -> None:
     rig = Rig(factors(200, interval=10), rate=100, concurrency=40)
     await rig.run(30 + seconds)
     before = len(rig.client.calls)
-    rig.account.configure(requests_per_second=5, max_concurrency=2, max_attempts=1)
+    rig.account.apply_policy(AccountPolicy(requests_per_second=5, max_concurrency=2, max_attempts=1))
     start = rig.now
     await rig.run(60)
     begun = [call.began for call in rig.client.calls[before:]]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.polling.account import AccountPolicy
 from exporter.polling.clients import RotationReason
 from exporter.verify.outcome import Reason, Status
 from tests.support.factors import factors
@@ -152,7 +153,7 @@ async def test_one_look_is_not_enough() -> None:
 @in_virtual_time
 async def test_without_a_fresh_client_stuck_requests_are_given_up_all_the_same() -> None:
     rig = Bench(factors(2), max_attempts=1)
-    rig.account._new_client = None
+    rig.account._clients._new_client = None
     stuck(rig.client)
     rig.offer(*rig.keys)
     await rig.keep(50)
@@ -188,7 +189,7 @@ async def test_stuck_through_a_client_that_a_reload_replaced() -> None:
     rig.offer(*rig.keys)
     await rig.run(1)
     reloaded = ScriptedClient()
-    rig.account.use(reloaded)
+    rig.account.replace_client(reloaded)
     await rig.keep(10)
     closed = [rig.client.closed_at]
     await rig.keep(50)
@@ -205,12 +206,12 @@ async def test_a_longer_bound_holds_for_the_requests_of_the_client_that_has_it()
     rig = Bench(factors(2))
     first, second = rig.keys
     rig.client.will(first, Reply(latency=60.0))
-    rig.account.configure(requests_per_second=100, max_concurrency=4, max_attempts=3, timeout_seconds=120.0)
+    rig.account.apply_policy(AccountPolicy(100, 4, timeout_seconds=120.0))
     reloaded = ScriptedClient()
     reloaded.will(second, Reply(latency=100.0))
     rig.offer(first)
     await rig.run(1)
-    rig.account.use(reloaded)
+    rig.account.replace_client(reloaded)
     rig.offer(second)
     await rig.keep(110)
     assert rig.diary.attempts[0].code is None, "the old client's bound"
@@ -331,7 +332,7 @@ async def test_what_the_old_client_still_brings_says_nothing_of_the_fresh_one() 
     assert rig.client.open == 20
     await rig.run(12)
     assert rig.client.open == 0
-    assert rig.account._client_health._unanswered == 0
+    assert rig.account._clients.health._unanswered == 0
 
 
 # A fresh client that can't be made

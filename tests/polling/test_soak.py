@@ -115,7 +115,7 @@ class Watch:
 
     def check_factor(self, key: FactorKey) -> None:
         rig, record, account = self.rig, self.rig.ledger[key], self.rig.accounts[key.account]
-        waits, queued = rig.schedule.waiting(key) is not None, key in account._turns
+        waits, queued = rig.schedule.waiting(key) is not None, key in account._queue
         asked = key in account.in_flight_keys
         assert waits or queued or asked, f"{record.watched.name} is forgotten"
         assert not (waits and queued), f"{record.watched.name} will be looked at twice"
@@ -144,7 +144,7 @@ async def test_six_hours_of_faults(seed: int) -> None:
     rig = Rig(
         watched,
         rate=RATE,
-        policy=POLICY,
+        ledger_policy=POLICY,
         rng=rng,
         reread=lambda: rng.random() < 0.02,
         wall=lambda: START + asyncio.get_running_loop().time() + step,

@@ -9,11 +9,10 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from exporter.polling.account import AccountPoller
+from exporter.polling.account import AccountPolicy, AccountPoller
 from exporter.polling.ledger import Ledger, LedgerPolicy
 from exporter.polling.poller import Poller
 from exporter.polling.schedule import Schedule
-from exporter.polling.throttle import Throttle
 from exporter.verify.outcome import Answer, Attempt, FactorPage, Failure, Outcome, Reason, Status
 from tests.support.factors import code_of
 from tests.support.virtual_time import virtual_clock, virtual_loop
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from exporter.polling.clients import RotationReason
     from exporter.polling.record import FactorRecord, StatusChange
+    from exporter.polling.throttle import Throttle
     from exporter.verify.outcome import Operation
     from exporter.watched import FactorKey, WatchedEntity, WatchedFactor
 
@@ -292,9 +292,9 @@ class Rig:
         rate: float = 100.0,
         concurrency: int = 4,
         max_attempts: int = 3,
-        policy: LedgerPolicy | None = None,
+        ledger_policy: LedgerPolicy | None = None,
         reread: Callable[[], bool] = lambda: False,
-        patient: bool = False,
+        retry_past_due: bool = False,
         timeout: float = math.inf,
         new_client: Callable[[], ScriptedClient] | None = None,
         wall: Callable[[], float] | None = None,
@@ -304,25 +304,23 @@ class Rig:
         self.loop = virtual_loop()
         self.clock = virtual_clock(wall)
         self.diary = Diary()
-        self.ledger = Ledger(policy or LedgerPolicy())
+        self.ledger = Ledger(ledger_policy or LedgerPolicy())
         self.schedule: Schedule[FactorKey] = Schedule()
         self.jitter = rng or Jitter()
         self.clients = {account: ScriptedClient() for account in dict.fromkeys(w.key.account for w in watched)}
+        policy = AccountPolicy(rate, concurrency, max_attempts, timeout, retry_past_due)
         self.accounts = {
             name: AccountPoller(
                 name,
+                policy,
                 client=client,
-                throttle=Throttle(requests_per_second=rate, max_concurrency=concurrency),
                 ledger=self.ledger,
                 schedule=self.schedule,
                 observer=self.diary,
                 clock=self.clock,
                 rng=self.jitter,
-                max_attempts=max_attempts,
-                timeout_seconds=timeout,
                 reread_password=reread,
                 new_client=new_client,
-                patient=patient,
             )
             for name, client in self.clients.items()
         }

@@ -105,5 +105,5 @@ async def test_an_account_at_work() -> None:
     assert view.latency_seconds == pytest.approx(0.5)
     assert view.budget_requests_per_second == pytest.approx(4.0)
     assert view.credentials_valid is True
-    rig.account.rotations = 3
+    rig.account._clients.rotations = 3
     assert account_views(rig.accounts, {}, now)[0].client_rotations == 3

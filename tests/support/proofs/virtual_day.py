@@ -120,7 +120,7 @@ class Witness:
         self._seen = seen
         self._asked: dict[Any, tuple[float, float]] = {}
         self._started = daemon.poller.accounts["main"]._start  # seen where a due look takes its slot
-        daemon.poller.accounts["main"]._turns._start = self.start
+        daemon.poller.accounts["main"]._queue._start = self.start
 
     def start(self, key: Any, lag_seconds: float) -> None:
         now = self._daemon.clock.steady()
