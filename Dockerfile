@@ -1,7 +1,7 @@
-# The exporter and its dependencies on a plain Python: `make image`, or `docker build .`
+# The exporter and its dependencies on a plain Python image: `make image`, or `docker build .`
 #
-# PYTHON_IMAGE needs Python ≥ 3.11 with venv and pip to build; nothing of its shell or pip is used to run. A release
-# passes the same image by digest (docs/releasing.md): a tag can change, a digest can't.
+# PYTHON_IMAGE needs Python ≥ 3.11 with venv and pip for the build; the running container uses neither its shell nor
+# pip. Releases pin the image by digest (docs/releasing.md), because a tag can change.
 ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
@@ -11,14 +11,14 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PYTHONDONTWRITEBYTECODE=1
 WORKDIR /build
 
-# What the wheel is made with, by the hashes of the development lock; it stays in this stage.
+# The build backend, with hashes from the development lock; it is only needed in this stage.
 COPY requirements-dev.lock ./
 RUN awk '/^[a-z]/ { keep = /^(hatchling|packaging|pathspec|pluggy|trove-classifiers)==/ } keep' \
       requirements-dev.lock > backend.lock \
  && python3 -m venv backend \
  && backend/bin/python -m pip install --require-hashes --no-deps -r backend.lock
 
-# The lock is complete, so nothing is resolved. The environment has no pip of its own: the build's one fills it.
+# The lock is complete, so nothing is resolved. The environment has no pip; the one of this stage installs into it.
 COPY requirements.lock ./
 RUN python3 -m venv --without-pip /opt/exporter \
  && backend/bin/python -m pip --python /opt/exporter/bin/python3 install \
@@ -27,9 +27,8 @@ RUN python3 -m venv --without-pip /opt/exporter \
 COPY pyproject.toml README.md LICENSE ./
 COPY exporter exporter
 ARG REVISION=""
-# Bytecode is compiled here, since the running container can't write: by hash and never looked at again, in one
-# process with one hash seed, so that two builds have the same bytes. The commands of the dependencies aren't needed,
-# nor is the note where this wheel was installed from.
+# Bytecode is compiled here, because the running container is read-only: with unchecked hashes, in one process and
+# with a fixed hash seed, so that builds are reproducible. The dependencies' commands are removed.
 RUN sed -i "s/^__revision__ = \"\"$/__revision__ = \"${REVISION}\"/" exporter/__init__.py \
  && SOURCE_DATE_EPOCH=315532800 backend/bin/python -m hatchling build -t wheel -d dist \
  && backend/bin/python -m pip --python /opt/exporter/bin/python3 install --no-deps --no-compile --no-index dist/*.whl \
@@ -45,13 +44,13 @@ ENV PATH=/opt/exporter/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONSAFEPATH=1 \
     PYTHONUNBUFFERED=1
 
-# Where config.toml is looked for: mount it here. A number, so that Kubernetes can tell that it isn't root.
+# config.toml is expected here: mount it. The user is numeric, so that Kubernetes can verify that it is not root.
 WORKDIR /etc/verify-factor-exporter
 USER 65532:65532
 EXPOSE 10069/tcp
 STOPSIGNAL SIGTERM
 
-# Kubernetes has probes of its own and OCI images drop this; it is for Docker and Compose.
+# For Docker and Compose. Kubernetes uses its own probes, and OCI images don't support health checks.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=15s --retries=3 \
   CMD ["/opt/exporter/bin/verify-factor-exporter", "healthcheck"]
 ENTRYPOINT ["/opt/exporter/bin/verify-factor-exporter"]

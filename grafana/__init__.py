@@ -1,1 +1,6 @@
-"""What stands around the exporter in Prometheus and Grafana, and the generators that write it."""
+"""Files for Prometheus, Alertmanager and Grafana, and the generators of rules and dashboards.
+
+An alert is defined in rules/ (factors.py, services.py, exporters.py), a panel in boards/ (overview.py, factor.py,
+exporter.py). The generated YAML is in rules/, the generated JSON in dashboards/. alertmanager/, prometheus/ and
+provisioning/ contain hand-written examples.
+"""

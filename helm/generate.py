@@ -1,7 +1,4 @@
-"""Write what in the chart is not written by hand: its schema, its README, and its copies of rules and dashboards.
-
-``python -m helm.generate``
-"""
+"""Generate the chart's schema, README, and copies of rules and dashboards: ``python -m helm.generate``."""
 
 from __future__ import annotations
 
@@ -17,14 +14,14 @@ RULES = {"rules.yaml": "verify-factor-exporter.rules.yaml", "watchdog.yaml": "wa
 
 
 def files() -> dict[Path, str]:
-    """Return every generated file of the chart by its path below the chart."""
+    """Return the content of every generated file by its path in the chart."""
     sections = values.read((CHART / "values.yaml").read_text(encoding="utf-8"))
     template = (HERE / "README.template.md").read_text(encoding="utf-8")
     generated = {
         Path("values.schema.json"): json.dumps(schema.render(sections), indent=2, ensure_ascii=False) + "\n",
         Path("README.md"): readme.render(template, sections),
     }
-    # Helm packs only what lies in the chart's own folder, and links to elsewhere don't survive every tool.
+    # Helm packages only files inside the chart's folder, and not every tool follows symbolic links.
     for name, source in RULES.items():
         generated[Path("files") / name] = (GRAFANA / "rules" / source).read_text(encoding="utf-8")
     for dashboard in sorted((GRAFANA / "dashboards").glob("*.json")):
@@ -33,7 +30,7 @@ def files() -> dict[Path, str]:
 
 
 def write() -> None:
-    """Write them, and remove copies of dashboards that are no more."""
+    """Write the generated files, and remove copies whose source no longer exists."""
     generated = files()
     for path in (CHART / "files").rglob("*"):
         if path.is_file() and path.relative_to(CHART) not in generated:

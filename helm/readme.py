@@ -1,4 +1,4 @@
-"""The chart's README: README.template.md, with a table for each section of values.yaml."""
+"""The chart's README: README.template.md with a table for each section of values.yaml."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MARK = "<!-- values -->"
 
 
 def render(template: str, sections: list[Section]) -> str:
-    """Return the README; the template has one line that says where the tables go."""
+    """Return the README, with the tables in place of the template's marker line."""
     before, _, after = template.partition(MARK)
     tables = "\n".join(f"### {section.title}\n\n{_table(section)}" for section in sections)
     return f"{before}{tables}\n{after.lstrip()}"

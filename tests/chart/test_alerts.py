@@ -1,4 +1,4 @@
-"""Rules and dashboards of the chart are those of grafana/, but for what the values change."""
+"""The chart's rules and dashboards are those of grafana/, with the changes from the values."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def groups_of(rendered: Rendered) -> list[dict[str, Any]]:
     return list(rendered.one("PrometheusRule")["spec"]["groups"])
 
 
-def test_without_changes_the_rules_are_those_of_the_source(rendering: Rendering) -> None:
+def test_without_overrides_the_rules_are_unchanged(rendering: Rendering) -> None:
     assert groups_of(rendering(case("sharded"), NEWEST)) == source()["groups"]
 
 
-def test_the_names_of_the_alerts_are_kept(rendering: Rendering) -> None:
+def test_alert_names_never_change(rendering: Rendering) -> None:
     names = (FIXTURES / "default-alerts.txt").read_text(encoding="utf-8").splitlines()
     assert sorted(alerts(groups_of(rendering(case("sharded"), NEWEST)))) == names
 
 
-def test_overrides_change_what_they_name_and_nothing_else(rendering: Rendering) -> None:
+def test_overrides_change_only_what_they_name(rendering: Rendering) -> None:
     rendered = rendering(case("everything"), NEWEST)
     found = groups_of(rendered)
     assert found[-1] == {"name": "own", "rules": [{"record": "own:up", "expr": "up"}]}
@@ -83,13 +83,13 @@ def test_the_job_of_the_rules_is_the_job_of_the_scrape(fixture: Case, rendering:
     for item in rendered.of_kind("ScrapeConfig"):
         scraped |= {item["spec"]["jobName"]}
         scraped |= {rule["replacement"] for rule in item["spec"]["relabelings"] if rule.get("targetLabel") == "job"}
-    asked = set(re.findall(r'job="([^"]*)"', str([item["spec"] for item in rendered.of_kind("PrometheusRule")])))
+    used = set(re.findall(r'job="([^"]*)"', str([item["spec"] for item in rendered.of_kind("PrometheusRule")])))
     assert len(scraped) <= 1
     if rendered.of_kind("PrometheusRule"):
-        assert asked == scraped
+        assert used == scraped
 
 
-def test_the_rules_drop_the_labels_that_a_pod_brings(rendering: Rendering) -> None:
+def test_the_rules_drop_the_labels_of_pods(rendering: Rendering) -> None:
     dropped = "instance, pod, container, endpoint, node"
     assert {*dropped.split(", ")} - {"instance"} <= OVERWRITTEN_LABELS
     assert dropped in (GRAFANA / "rules" / RULES["rules.yaml"]).read_text(encoding="utf-8")
@@ -97,7 +97,7 @@ def test_the_rules_drop_the_labels_that_a_pod_brings(rendering: Rendering) -> No
 
 
 @pytest.mark.parametrize("fixture", [case("everything"), case("sharded")], ids=str)
-def test_dashboards_arrive_as_they_are(fixture: Case, rendering: Rendering) -> None:
+def test_dashboards_are_unchanged(fixture: Case, rendering: Rendering) -> None:
     rendered = rendering(fixture, NEWEST)
     texts = [text for item in rendered.of_kind("ConfigMap") for text in item.get("data", {}).values()]
     texts += [item["spec"]["json"] for item in rendered.of_kind("GrafanaDashboard")]
@@ -119,28 +119,28 @@ def test_the_sidecar_finds_the_dashboards(rendering: Rendering) -> None:
 
 
 @pytest.mark.parametrize("fixture", [case("everything"), case("sharded")], ids=str)
-def test_rules_and_dashboards_ask_for_what_the_program_serves(fixture: Case, rendering: Rendering) -> None:
+def test_rules_and_dashboards_use_existing_metrics(fixture: Case, rendering: Rendering) -> None:
     rendered = rendering(fixture, NEWEST)
     objects = [item for item in rendered.objects if item["kind"] in {"PrometheusRule", "GrafanaDashboard"}]
     objects += [item for item in rendered.of_kind("ConfigMap") if "grafana_dashboard" in str(item["metadata"])]
     assert len(objects) > 1
     served = {family.name for family in CATALOGUE}
     served |= {f"{name}_{part}" for name in served for part in ("bucket", "count", "sum")}
-    # A recording rule's name has colons around the metric's.
-    asked = set(re.findall(r"(?<![\w:/-])twilio_verify_\w+(?![\w:])", str(objects)))
-    assert len(asked) > 30
-    assert asked - served == set()
+    # Names of recorded series have colons around the metric name.
+    used = set(re.findall(r"(?<![\w:/-])twilio_verify_\w+(?![\w:])", str(objects)))
+    assert len(used) > 30
+    assert used - served == set()
 
 
 @pytest.mark.external
 @pytest.mark.parametrize("fixture", [case("everything"), case("sharded")], ids=str)
-def test_promtool_finds_nothing(fixture: Case, rendering: Rendering, program: Program, tmp_path: Path) -> None:
+def test_promtool_lints_the_rules(fixture: Case, rendering: Rendering, program: Program, tmp_path: Path) -> None:
     check(program("promtool", install="apt-get install prometheus"), rendering(fixture, NEWEST), tmp_path)
 
 
 @pytest.mark.external
 @pytest.mark.parametrize("fixture", [case("everything"), case("sharded")], ids=str)
-def test_a_newer_promtool_finds_nothing(
+def test_a_newer_promtool_lints_the_rules(
     fixture: Case, rendering: Rendering, newer_program: Program, tmp_path: Path
 ) -> None:
     check(newer_program("PROMTOOL3"), rendering(fixture, NEWEST), tmp_path)
@@ -176,7 +176,7 @@ tests:
 
 
 @pytest.mark.external
-def test_a_label_for_every_alert_leaves_a_factor_its_own(
+def test_alert_labels_do_not_override_a_factors_labels(
     rendering: Rendering, program: Program, tmp_path: Path
 ) -> None:
     promtool = program("promtool", install="apt-get install prometheus")
@@ -194,7 +194,7 @@ def test_a_label_for_every_alert_leaves_a_factor_its_own(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_severity_for_every_alert_is_no_series_to_change(helm: Helm) -> None:
+def test_an_alert_label_overrides_the_severity(helm: Helm) -> None:
     labels = "rules.alertLabels.severity=none,rules.alertLabels.tier=1"
     rendered = helm.template(case("sharded").values, NEWEST, "--set-string", labels)
     for rule in alerts(groups_of(rendered)).values():
@@ -217,24 +217,24 @@ def check(promtool: str, rendered: Rendered, folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_notes_tell_what_is_missing_for_alerts_to_reach_someone(helm: Helm) -> None:
+def test_notes_list_the_remaining_steps(helm: Helm) -> None:
     notes = notes_of(helm, "smallest")
-    assert "Nothing scrapes it yet. Set monitor.type" in notes
-    assert "There are no alerts. Set rules.enabled=true" in notes
-    assert "route severity=critical to your pager" in notes
+    assert "Prometheus does not scrape the exporter yet. Set monitor.type" in notes
+    assert "There are no alert rules yet. Set rules.enabled=true" in notes
+    assert "send severity=critical to your pager" in notes
     assert "PrometheusRule" not in notes
 
     notes = notes_of(helm, "sharded")
     assert "in 3 shards" in notes
     assert "The PodMonitor has no labels (monitor.labels)." in notes
     assert "The PrometheusRule has no labels (rules.labels)." in notes
-    assert "doesn't tell of monitoring.coreos.com/v1" in notes
+    assert "does not have the API monitoring.coreos.com/v1" in notes
     assert "rules.runbookBase is not set" in notes
     assert "rules.dashboardBase is not set" in notes
-    assert "Nothing scrapes it yet" not in notes
+    assert "does not scrape the exporter yet" not in notes
 
     notes = notes_of(helm, "development")
-    assert "The password of account main stands in the values" in notes
+    assert "The password of account main is in the values" in notes
     assert "made-up-secret" not in notes
 
 

@@ -1,4 +1,4 @@
-"""What the documentation tells to write and to run is there."""
+"""Examples in the documentation render, and its Helm commands exist."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_pages_have_examples() -> None:
 def test_values_in_the_documentation_render(page: str, values: str, helm: Helm, tmp_path: Path) -> None:
     example = tmp_path / f"{page}.yaml"
     example.write_text(values, encoding="utf-8")
-    # An example that names no account or watchlist stands beside one that does.
+    # Examples without an account or watchlist are combined with a fixture that has them.
     rendered = helm.template(case("smallest").values, NEWEST, "--values", str(example))
     assert rendered.workload
     if "accounts:" in values:
@@ -59,7 +59,7 @@ def test_flags_in_the_documentation_are_those_of_helm(helm: Helm) -> None:
         assert flag in upgrade
 
 
-def test_links_of_the_page_lead_somewhere() -> None:
+def test_links_lead_to_existing_files() -> None:
     page = PAGES["kubernetes"]
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert links

@@ -1,4 +1,4 @@
-"""Each fixture renders what it must, or is refused with the message it must give."""
+"""Valid fixtures render the expected objects; invalid ones are refused with the expected message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DASHBOARDS = sorted(path.stem for path in (CHART / "files" / "dashboards").glob(
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_valid_values_render_what_they_must(fixture: Case, rendering: Rendering) -> None:
+def test_valid_values_render_the_expected_objects(fixture: Case, rendering: Rendering) -> None:
     rendered = rendering(fixture, NEWEST)
     expected = fixture.expected
     names = [f"{item['kind']}/{item['metadata']['name']}" for item in rendered.objects]
@@ -30,7 +30,7 @@ def test_valid_values_render_what_they_must(fixture: Case, rendering: Rendering)
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_every_object_says_where_it_belongs(fixture: Case, rendering: Rendering) -> None:
+def test_every_object_has_the_standard_labels_and_namespace(fixture: Case, rendering: Rendering) -> None:
     for item in rendering(fixture, NEWEST).objects:
         if item["metadata"]["name"].endswith(("-extra", "-text")):
             continue  # the user's own
@@ -46,7 +46,7 @@ def test_every_object_says_where_it_belongs(fixture: Case, rendering: Rendering)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fixture", INVALID, ids=str)
-def test_invalid_values_are_refused_with_the_place_and_the_mend(fixture: Case, helm: Helm) -> None:
+def test_invalid_values_are_refused_with_place_and_hint(fixture: Case, helm: Helm) -> None:
     done = helm.try_template(fixture.values)
     assert done.returncode != 0
     assert done.stdout == ""
@@ -57,7 +57,7 @@ def test_invalid_values_are_refused_with_the_place_and_the_mend(fixture: Case, h
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_lint_finds_nothing(fixture: Case, helm: Helm) -> None:
+def test_helm_lint_passes(fixture: Case, helm: Helm) -> None:
     done = helm.run("lint", "--strict", CHART, "--values", fixture.values)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[WARNING]" not in done.stdout
@@ -72,9 +72,8 @@ def test_helm_3_renders_the_same(fixture: Case, rendering: Rendering, helm_3: He
     assert by_name(helm_3.template(fixture.values).objects) == by_name(rendering(fixture, NEWEST).objects)
 
 
-@pytest.mark.parametrize("fixture", INVALID, ids=str)
-def test_helm_3_refuses_the_same(fixture: Case, helm_3: Helm) -> None:
-    assert helm_3.try_template(fixture.values).returncode != 0
+def test_helm_3_refuses_the_same(helm_3: Helm) -> None:
+    assert [str(fixture) for fixture in INVALID if helm_3.try_template(fixture.values).returncode == 0] == []
 
 
 def test_an_older_kubernetes_is_refused(helm: Helm) -> None:

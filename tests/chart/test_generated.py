@@ -1,4 +1,4 @@
-"""What is generated is as its source, and the source says something of every value."""
+"""Generated files are up to date, and every value is described."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_generated_files_are_up_to_date(path: Path) -> None:
     assert (CHART / path).read_text(encoding="utf-8") == files()[path], "run python -m helm.generate"
 
 
-def test_no_copy_is_left_of_what_is_gone() -> None:
+def test_no_stale_copies_remain() -> None:
     copies = {path.relative_to(CHART) for path in (CHART / "files").rglob("*") if path.is_file()}
     assert copies == {path for path in files() if path.parts[0] == "files"}
 
@@ -43,22 +43,22 @@ def test_the_readme_has_every_value() -> None:
     assert [leaf.path for leaf in leaves if f"\n| `{'.'.join(leaf.path)}` |" not in readme] == []
 
 
-def test_the_schema_is_one_and_fits_the_defaults() -> None:
+def test_the_schema_is_valid_and_accepts_the_defaults() -> None:
     jsonschema.Draft7Validator.check_schema(SCHEMA)
     defaults = {value.path[0]: value.default for section in SECTIONS for value in section.values}
     assert [error.message for error in jsonschema.Draft7Validator(SCHEMA).iter_errors(defaults)] == []
     assert "$ref" not in {key for key in SCHEMA if key != "definitions"}
-    assert not re.findall(r'"\$ref": "(?!#/definitions/)', json.dumps(SCHEMA)), "a schema must not be fetched"
+    assert not re.findall(r'"\$ref": "(?!#/definitions/)', json.dumps(SCHEMA)), "references must not be fetched"
 
 
-def test_the_schema_is_closed_but_for_what_kubernetes_takes_as_it_is() -> None:
+def test_the_schema_is_closed_except_for_kubernetes_fields() -> None:
     opened = {path for path, found in objects(SCHEMA, "") if found.get("additionalProperties") is not False}
-    handed_on = {
+    passed_through = {
         ".affinity", ".dnsConfig", ".dashboards.instanceSelector", ".global", ".monitor.basicAuth",
         ".monitor.tlsConfig", ".podSecurityContext", ".resources", ".securityContext", ".updateStrategy",
     }  # fmt: skip
-    maps = {path for path in opened if "additionalProperties" in dict(objects(SCHEMA, ""))[path]} - handed_on
-    assert opened - maps - handed_on == set()
+    maps = {path for path in opened if "additionalProperties" in dict(objects(SCHEMA, ""))[path]} - passed_through
+    assert opened - maps - passed_through == set()
     assert maps == {".accounts", ".rules.alerts"}
 
 
@@ -69,8 +69,8 @@ def objects(schema_: dict[str, Any], path: str) -> list[tuple[str, dict[str, Any
     return found
 
 
-def test_a_misread_comment_would_be_told() -> None:
-    with pytest.raises(ValueError, match="tells no type"):
+def test_a_value_without_a_type_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no type"):
         schema_of("## A\n\n# Of no type.\nkey: null\n")
 
 
@@ -78,9 +78,9 @@ def schema_of(text: str) -> dict[str, Any]:
     return schema.render(values.read(text))
 
 
-def test_every_setting_of_the_program_has_its_place_in_the_chart() -> None:
-    """A new key of the program appears in the schema by itself, or is one that the chart decides."""
-    decided = {
+def test_every_exporter_setting_is_in_the_chart() -> None:
+    """A new key of the exporter appears in the schema automatically, or is managed by the chart."""
+    managed = {
         "web.listen_address", "web.health_listen_address", "web.config_file", "watchlist.files", "state.file",
         "sharding.shard", "metrics.identity_key_file", "accounts.NAME.password", "accounts.NAME.password_file",
     }  # fmt: skip
@@ -90,15 +90,15 @@ def test_every_setting_of_the_program_has_its_place_in_the_chart() -> None:
     for kind, place in {"account": "accounts.NAME", "factor": "factors[]", "entity": "entities[]"}.items():
         settable |= {f"{place}.{name}" for name in definitions[kind]["properties"]}
     keys = {key.dotted for key in settings_tree().leaves()}
-    assert settable - {"accounts.NAME.credentials"} == keys - decided
+    assert settable - {"accounts.NAME.credentials"} == keys - managed
 
 
-def test_the_tree_is_as_the_schema_reads_it() -> None:
+def test_the_settings_tree_has_the_expected_shape() -> None:
     assert all(isinstance(node, Table) for node in settings_tree().below.values())
     assert all(isinstance(node, Key) for node in settings_tree().leaves())
 
 
-def test_the_icon_is_the_drawing_beside_the_chart() -> None:
+def test_the_embedded_icon_is_icon_svg() -> None:
     chart = (CHART / "Chart.yaml").read_text(encoding="utf-8")
     icon = re.search(r"(?m)^icon: data:image/svg\+xml;base64,(\S+)$", chart)
     assert icon is not None

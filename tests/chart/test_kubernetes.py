@@ -1,4 +1,4 @@
-"""What is rendered is what Kubernetes takes, the oldest version and the newest, and the profile "restricted"."""
+"""Rendered objects are valid for the oldest and newest Kubernetes, and for the "restricted" profile."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ LARGEST_OBJECT_BYTES = 1_048_576
 
 @pytest.mark.parametrize("kubernetes", [OLDEST, NEWEST])
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_the_schemas_find_nothing(fixture: Case, kubernetes: str, rendering: Rendering) -> None:
+def test_objects_match_the_schemas(fixture: Case, kubernetes: str, rendering: Rendering) -> None:
     rendered = rendering(fixture, kubernetes)
     own = [item for item in rendered.objects if item["kind"] not in custom_resources.MODELS]
     assert len(own) >= 4
     for item in own:
-        assert kubernetes_schema.faults(item, kubernetes) == [], item["kind"]
+        assert kubernetes_schema.errors(item, kubernetes) == [], item["kind"]
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_a_server_side_apply_finds_no_key_twice(fixture: Case, rendering: Rendering) -> None:
+def test_lists_have_no_duplicate_keys(fixture: Case, rendering: Rendering) -> None:
     for item in rendering(fixture, NEWEST).objects:
         if item["kind"] not in custom_resources.MODELS:
             assert kubernetes_schema.duplicates(item, NEWEST) == []
 
 
-def test_the_search_for_duplicates_finds_one(rendering: Rendering) -> None:
+def test_duplicate_keys_are_detected(rendering: Rendering) -> None:
     workload = rendering(case("smallest"), NEWEST).workload
     twice = [{"name": "TZ", "value": "UTC"}, {"name": "TZ", "value": "CET"}]
     container = workload["spec"]["template"]["spec"]["containers"][0] | {"env": twice}
@@ -47,27 +47,27 @@ def test_the_search_for_duplicates_finds_one(rendering: Rendering) -> None:
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_the_models_of_custom_resources_lose_nothing(fixture: Case, rendering: Rendering) -> None:
+def test_custom_resources_match_their_models(fixture: Case, rendering: Rendering) -> None:
     for item in rendering(fixture, NEWEST).of_kind(*custom_resources.MODELS):
         assert custom_resources.round_trip(item) == item
 
 
-def test_every_custom_resource_is_in_some_fixture(rendering: Rendering) -> None:
+def test_every_custom_resource_is_in_a_fixture(rendering: Rendering) -> None:
     kinds = {item["kind"] for fixture in VALID for item in rendering(fixture, NEWEST).objects}
     assert custom_resources.MODELS.keys() <= kinds
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_pods_fit_the_restricted_profile(fixture: Case, rendering: Rendering) -> None:
+def test_pods_meet_the_restricted_profile(fixture: Case, rendering: Rendering) -> None:
     for pod in rendering(fixture, NEWEST).pods:
-        assert pod_security.offences(pod) == []
+        assert pod_security.violations(pod) == []
         assert pod["spec"]["automountServiceAccountToken"] is False
         assert pod["spec"]["enableServiceLinks"] is False
         own = [item for item in pod["spec"]["containers"] if item["name"] in {"exporter", "healthcheck"}]
         assert [item["securityContext"]["readOnlyRootFilesystem"] for item in own] == [True]
 
 
-def test_the_profile_refuses_what_it_should() -> None:
+def test_violations_of_the_profile_are_detected() -> None:
     pod = {
         "spec": {
             "hostNetwork": True,
@@ -75,7 +75,7 @@ def test_the_profile_refuses_what_it_should() -> None:
             "containers": [{"name": "a", "ports": [{"hostPort": 1}], "securityContext": {"privileged": True}}],
         }
     }
-    assert pod_security.offences(pod) == [
+    assert pod_security.violations(pod) == [
         "spec.hostNetwork",
         "volumes.docker",
         "a.privileged",
@@ -88,12 +88,12 @@ def test_the_profile_refuses_what_it_should() -> None:
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_no_rights_are_asked_for(fixture: Case, rendering: Rendering) -> None:
+def test_no_permissions_are_requested(fixture: Case, rendering: Rendering) -> None:
     kinds = {item["kind"] for item in rendering(fixture, NEWEST).objects}
     assert not {kind for kind in kinds if "Role" in kind}
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_objects_are_small_enough_to_be_stored(fixture: Case, rendering: Rendering) -> None:
+def test_objects_are_small_enough_for_etcd(fixture: Case, rendering: Rendering) -> None:
     for item in rendering(fixture, NEWEST).objects:
         assert len(str(item).encode()) < LARGEST_OBJECT_BYTES

@@ -1,4 +1,4 @@
-"""The chart as a package: its metadata, the same bytes each time, and templates that Helm 3 takes as well."""
+"""The packaged chart: metadata, reproducible bytes, and templates that Helm 3 supports."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 METADATA = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
 
-# Functions of text/template, of Sprig 3.2 and of Helm itself that Helm 3.8 has already; what else is used must be
-# looked up before it is added.
+# Functions of text/template, Sprig 3.2 and Helm that Helm 3.8 already has. Check others before adding them.
 HELM_3 = {
     "add", "and", "append", "b64enc", "base", "compact", "concat", "contains", "default", "dict", "dig", "div",
     "empty", "eq", "fail", "fromYaml", "get", "gt", "has", "hasKey", "hasPrefix", "include", "int", "join", "keys",
@@ -34,17 +33,17 @@ ACTION = re.compile(r'\{\{-?((?:/\*.*?\*/|"(?:\\.|[^"\\])*"|.)*?)-?\}\}', re.DOT
 NO_FUNCTION = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\])*"|[.$][\w.$]*|\b\d+\b', re.DOTALL)
 
 
-def test_functions_are_those_of_helm_3() -> None:
+def test_templates_use_only_functions_of_helm_3() -> None:
     used = set()
     for path in (CHART / "templates").rglob("*"):
         if path.is_file():
             for action in ACTION.findall(path.read_text(encoding="utf-8")):
                 used |= set(re.findall(r"[A-Za-z]\w*", NO_FUNCTION.sub(" ", action)))
     assert used - KEYWORDS <= HELM_3
-    assert used >= HELM_3, "a function that isn't used any more has no place in the list"
+    assert used >= HELM_3, "remove functions that are no longer used"
 
 
-def test_the_chart_is_of_the_program_it_lies_beside() -> None:
+def test_chart_and_exporter_have_the_same_version() -> None:
     assert METADATA["apiVersion"] == "v2"
     assert METADATA["appVersion"] == METADATA["version"] == exporter.__version__
     assert METADATA["kubeVersion"] == ">=1.25.0-0"
@@ -59,7 +58,7 @@ def test_the_chart_is_of_the_program_it_lies_beside() -> None:
     }  # fmt: skip
 
 
-def test_two_packages_have_the_same_bytes(helm: Helm, tmp_path: Path) -> None:
+def test_packages_are_reproducible(helm: Helm, tmp_path: Path) -> None:
     packages = []
     for name in ("first", "second"):
         done = helm.run("package", CHART, "--destination", tmp_path / name, SOURCE_DATE_EPOCH="1700000000")
@@ -72,7 +71,7 @@ def test_two_packages_have_the_same_bytes(helm: Helm, tmp_path: Path) -> None:
     assert packed == {str(path.relative_to(CHART)) for path in CHART.rglob("*") if path.is_file()}
 
 
-def test_the_package_renders_as_the_folder_does(helm: Helm, tmp_path: Path) -> None:
+def test_the_package_renders_like_the_folder(helm: Helm, tmp_path: Path) -> None:
     done = helm.run("package", CHART, "--destination", tmp_path)
     assert done.returncode == 0, done.stderr
     values = case("everything").values

@@ -1,4 +1,4 @@
-"""Chart and program agree: the configuration, the ports, the paths and the names."""
+"""Chart and exporter agree on configuration, ports, paths and names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CONFIG_FILE = re.compile(r"--config\.file=(\S+)")
 
 @pytest.fixture(scope="module")
 def certificates() -> dict[str, str]:
-    """Return what stands in a fixture's place for a certificate and for its key."""
+    """Return the replacements for the placeholders of certificate and key in fixtures."""
     authority = trustme.CA()
     server = authority.issue_cert("localhost")
     chain = b"".join(blob.bytes() for blob in server.cert_chain_pems).decode()
@@ -44,9 +44,9 @@ def certificates() -> dict[str, str]:
 def installed(
     fixture: Case, rendered: Rendered, certificates: dict[str, str], root: Path
 ) -> tuple[Path, dict[str, str]]:
-    """Return the config.toml that the exporter finds in its pod, and its environment.
+    """Return the path of config.toml as mounted in the pod, and the environment.
 
-    Its absolute paths lead below a folder of the test.
+    Absolute paths in it are moved below a folder of the test.
     """
     pod = rendered.workload["spec"]["template"]
     given = [
@@ -56,7 +56,7 @@ def installed(
     cluster = Cluster.of(rendered, given)
     for volume in (*pod["spec"]["volumes"], *rendered.workload["spec"].get("volumeClaimTemplates", [])):
         if "emptyDir" not in volume and "metadata" not in volume and "persistentVolumeClaim" not in volume:
-            assert list(cluster.sources(volume)), f"{volume['name']} shows nothing"
+            assert list(cluster.sources(volume)), f"{volume['name']} has no content"
     mount(pod, cluster, root)
     found = CONFIG_FILE.search(" ".join(arguments(pod)))
     assert found is not None
@@ -69,7 +69,7 @@ def installed(
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_the_program_accepts_what_is_rendered(
+def test_the_exporter_accepts_the_rendered_configuration(
     fixture: Case,
     rendering: Rendering,
     certificates: dict[str, str],
@@ -86,14 +86,14 @@ def test_the_program_accepts_what_is_rendered(
     parser = argparse.ArgumentParser()
     check.add_arguments(parser)
     status = check.run(parser.parse_args(["--config.file", str(path)]))
-    said = capsys.readouterr()
-    assert said.err == ""
-    assert said.out == f"{path} is valid: {fixture.expected['check']}\n"
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert output.out == f"{path} is valid: {fixture.expected['check']}\n"
     assert status == 0
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_identities_and_passwords_stand_in_secrets_alone(fixture: Case, rendering: Rendering) -> None:
+def test_identities_and_passwords_are_only_in_secrets(fixture: Case, rendering: Rendering) -> None:
     rendered = rendering(fixture, NEWEST)
     cluster = Cluster.of(rendered, fixture.given)
     texts = [text for key, files in cluster.files.items() if key[0] == "Secret" for text in files.values()]
@@ -103,7 +103,7 @@ def test_identities_and_passwords_stand_in_secrets_alone(fixture: Case, renderin
     assert [text for text in private if text in others] == []
 
 
-def test_strange_texts_arrive_as_they_are(
+def test_special_characters_are_preserved(
     rendering: Rendering, certificates: dict[str, str], tmp_path: Path
 ) -> None:
     fixture = case("strange-texts")
@@ -119,7 +119,7 @@ def test_strange_texts_arrive_as_they_are(
 
 
 @pytest.mark.parametrize("fixture", [case("development"), case("web-config")], ids=str)
-async def test_probes_are_answered_where_they_ask(
+async def test_the_exporter_answers_probes(
     fixture: Case, rendering: Rendering, certificates: dict[str, str], tmp_path: Path
 ) -> None:
     rendered = rendering(fixture, NEWEST)
@@ -138,7 +138,7 @@ async def test_probes_are_answered_where_they_ask(
                 assert answer.status == 200 if "healthy" in url else answer.status in {200, 503}
 
 
-async def test_scrapes_find_the_metrics(rendering: Rendering, certificates: dict[str, str], tmp_path: Path) -> None:
+async def test_scrapes_get_metrics(rendering: Rendering, certificates: dict[str, str], tmp_path: Path) -> None:
     fixture = case("development")
     rendered = rendering(fixture, NEWEST)
     path, _environ = installed(fixture, rendered, certificates, tmp_path)
@@ -156,7 +156,7 @@ def probes(rendered: Rendered) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_probes_ask_where_health_is_told(fixture: Case, rendering: Rendering) -> None:
+def test_probes_use_the_health_port(fixture: Case, rendering: Rendering) -> None:
     rendered = rendering(fixture, NEWEST)
     web = tomllib.loads(rendered.config)["web"]
     port = "health" if web.get("config_file") else "metrics"
@@ -169,7 +169,7 @@ def test_probes_ask_where_health_is_told(fixture: Case, rendering: Rendering) ->
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_ports_agree_from_the_program_to_the_service(fixture: Case, rendering: Rendering) -> None:
+def test_ports_of_exporter_pod_and_service_agree(fixture: Case, rendering: Rendering) -> None:
     rendered = rendering(fixture, NEWEST)
     web = tomllib.loads(rendered.config)["web"]
     listening = {"metrics": web["listen_address"]}
@@ -184,12 +184,12 @@ def test_ports_agree_from_the_program_to_the_service(fixture: Case, rendering: R
         name, namespace, rest = url.removeprefix("http://").split(".")
         service = next(item for item in rendered.of_kind("Service") if item["metadata"]["name"] == name)
         assert namespace == service["metadata"]["namespace"]
-        asked = "health" if web.get("config_file") else "metrics"
-        assert [f"svc:{port['port']}" for port in service["spec"]["ports"] if port["name"] == asked] == [rest]
+        port_name = "health" if web.get("config_file") else "metrics"
+        assert [f"svc:{port['port']}" for port in service["spec"]["ports"] if port["name"] == port_name] == [rest]
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_monitors_scrape_where_the_program_serves(fixture: Case, rendering: Rendering) -> None:
+def test_monitors_scrape_the_telemetry_path(fixture: Case, rendering: Rendering) -> None:
     rendered = rendering(fixture, NEWEST)
     path = tomllib.loads(rendered.config)["web"].get("telemetry_path", "/metrics")
     for endpoint in endpoints(rendered):
@@ -218,7 +218,7 @@ def selects(selector: dict[str, str], item: Manifest) -> bool:
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_selectors_find_the_exporter_and_not_its_test(fixture: Case, rendering: Rendering) -> None:
+def test_selectors_match_the_exporter_but_not_the_test_pod(fixture: Case, rendering: Rendering) -> None:
     rendered = rendering(fixture, NEWEST)
     exporter, *tests = rendered.pods
     selectors = [item["spec"]["selector"] for item in rendered.of_kind("Service")]
@@ -238,7 +238,7 @@ def test_selectors_find_the_exporter_and_not_its_test(fixture: Case, rendering: 
 
 
 @pytest.mark.parametrize("fixture", [case("everything"), case("web-config")], ids=str)
-def test_a_network_policy_lets_scrapes_in_and_twilio_out(fixture: Case, rendering: Rendering) -> None:
+def test_the_network_policy_allows_scrapes_and_twilio(fixture: Case, rendering: Rendering) -> None:
     rendered = rendering(fixture, NEWEST)
     policy = rendered.one("NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
@@ -253,14 +253,14 @@ def test_a_network_policy_lets_scrapes_in_and_twilio_out(fixture: Case, renderin
     assert [(port["port"], port["protocol"]) for port in dns["ports"]] == [(53, "UDP"), (53, "TCP")]
     assert "to" not in dns
     assert twilio["ports"][0] == {"port": 443, "protocol": "TCP"}
-    assert all(block["ipBlock"]["except"] for block in twilio["to"]), "not the cloud's metadata"
+    assert all(block["ipBlock"]["except"] for block in twilio["to"]), "cloud metadata must be excluded"
 
 
 @pytest.mark.parametrize(
     ("name", "ports"),
     [("web-config", [443]), ("everything", [443, 3128]), ("proxies-of-accounts", [443, 8888, 80, 8443])],
 )
-def test_a_network_policy_lets_out_to_each_address_of_the_values(
+def test_the_network_policy_allows_every_configured_address(
     name: str, ports: list[int], rendering: Rendering
 ) -> None:
     _dns, twilio, *_more = rendering(case(name), NEWEST).one("NetworkPolicy")["spec"]["egress"]
@@ -268,19 +268,19 @@ def test_a_network_policy_lets_out_to_each_address_of_the_values(
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_targets_say_of_which_service_they_are(fixture: Case, rendering: Rendering) -> None:
-    # A ServiceMonitor's do so without being told.
+def test_targets_have_the_service_label(fixture: Case, rendering: Rendering) -> None:
+    # A ServiceMonitor sets this label by itself.
     rendered = rendering(fixture, NEWEST)
     services = {item["metadata"]["name"] for item in rendered.of_kind("Service")}
     rules = [endpoint["relabelings"] for endpoint in endpoints(rendered)]
     rules += [item["spec"]["relabelings"] for item in rendered.of_kind("ScrapeConfig")]
-    told = [rule["replacement"] for found in rules for rule in found if rule.get("targetLabel") == "service"]
-    assert len(told) == len(rendered.of_kind("PodMonitor", "ScrapeConfig"))
-    assert {*told} <= services
+    labelled = [rule["replacement"] for found in rules for rule in found if rule.get("targetLabel") == "service"]
+    assert len(labelled) == len(rendered.of_kind("PodMonitor", "ScrapeConfig"))
+    assert {*labelled} <= services
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_a_service_monitor_finds_one_service(fixture: Case, rendering: Rendering) -> None:
+def test_a_service_monitor_matches_one_service(fixture: Case, rendering: Rendering) -> None:
     rendered = rendering(fixture, NEWEST)
     for monitor in rendered.of_kind("ServiceMonitor"):
         selector = monitor["spec"]["selector"]["matchLabels"]
@@ -289,20 +289,20 @@ def test_a_service_monitor_finds_one_service(fixture: Case, rendering: Rendering
         assert monitor["spec"]["namespaceSelector"]["matchNames"] == [found[0]["metadata"]["namespace"]]
 
 
-def test_with_shards_too_a_service_monitor_would_find_one_service(rendering: Rendering) -> None:
+def test_a_service_monitor_matches_one_service_of_a_sharded_release(rendering: Rendering) -> None:
     monitor = rendering(case("everything"), NEWEST).one("ServiceMonitor")["spec"]["selector"]["matchLabels"]
     services = rendering(case("sharded"), NEWEST).of_kind("Service")
     assert [selects(monitor, item) for item in services] == [True, False]
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_the_service_account_is_there(fixture: Case, rendering: Rendering) -> None:
+def test_the_service_account_exists(fixture: Case, rendering: Rendering) -> None:
     rendered = rendering(fixture, NEWEST)
     accounts = {item["metadata"]["name"] for item in rendered.of_kind("ServiceAccount")} or {"default"}
     assert {rendered.workload["spec"]["template"]["spec"]["serviceAccountName"]} == accounts
 
 
-def test_each_shard_takes_its_ordinal_from_its_pod(
+def test_shards_use_the_ordinal_of_their_pod(
     rendering: Rendering, certificates: dict[str, str], tmp_path: Path
 ) -> None:
     fixture = case("sharded")
@@ -319,15 +319,15 @@ def test_each_shard_takes_its_ordinal_from_its_pod(
     }
 
 
-def test_the_test_pod_outlasts_the_first_looks(rendering: Rendering) -> None:
-    # Ready comes after an interval at the latest, and the kubelet waits up to 5 minutes between two tries.
+def test_the_test_pod_outlasts_the_first_fetches(rendering: Rendering) -> None:
+    # The exporter is ready after one interval at most, and the kubelet waits up to 5 minutes between retries.
     pod = rendering(case("smallest"), NEWEST).one("Pod")["spec"]
     assert pod["restartPolicy"] == "OnFailure"
     assert pod["activeDeadlineSeconds"] >= Settings().polling.interval + 300
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_there_is_time_to_stop(fixture: Case, rendering: Rendering) -> None:
+def test_the_grace_period_covers_the_shutdown(fixture: Case, rendering: Rendering) -> None:
     rendered = rendering(fixture, NEWEST)
     polling = tomllib.loads(rendered.config).get("polling", {})
     default = Settings().polling.shutdown_timeout

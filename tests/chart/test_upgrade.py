@@ -1,4 +1,4 @@
-"""An upgrade finds what it left: names, selectors and what else Kubernetes doesn't let be changed."""
+"""Upgrades keep names, selectors and other immutable fields."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 LOCKED = [case("everything"), case("sharded"), case("web-config"), case("external-secret"), case("development")]
 
 
-def lasting(rendered: Rendered) -> dict[str, Any]:
-    """Return, by kind and name, what of each object must stay from version to version."""
+def immutable_fields(rendered: Rendered) -> dict[str, Any]:
+    """Return the fields of each object that must not change between versions, by kind and name."""
     return {
-        f"{item['apiVersion']}/{item['kind']}/{item['metadata']['name']}": dict(_lasting(item))
+        f"{item['apiVersion']}/{item['kind']}/{item['metadata']['name']}": dict(_immutable(item))
         for item in sorted(rendered.objects, key=lambda item: (item["kind"], item["metadata"]["name"]))
     }
 
 
-def _lasting(item: Manifest) -> list[tuple[str, Any]]:
+def _immutable(item: Manifest) -> list[tuple[str, Any]]:
     spec = item.get("spec", {})
     names = ("selector", "serviceName", "podManagementPolicy", "volumeClaimTemplates", "clusterIP", "jobName")
     kept = [(name, spec[name]) for name in names if name in spec]
@@ -45,13 +45,13 @@ def _lasting(item: Manifest) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("fixture", LOCKED, ids=str)
-def test_names_and_selectors_are_those_of_the_versions_before(fixture: Case, rendering: Rendering) -> None:
+def test_names_and_selectors_never_change(fixture: Case, rendering: Rendering) -> None:
     golden = yaml.safe_load((FIXTURES / "upgrade" / f"{fixture}.yaml").read_text(encoding="utf-8"))
-    assert lasting(rendering(fixture, NEWEST)) == golden
+    assert immutable_fields(rendering(fixture, NEWEST)) == golden
 
 
 @pytest.mark.parametrize("fixture", [case("everything"), case("sharded")], ids=str)
-def test_another_version_of_the_chart_restarts_nothing(
+def test_a_new_chart_version_restarts_nothing(
     fixture: Case, rendering: Rendering, helm: Helm, tmp_path: Path
 ) -> None:
     shutil.copytree(CHART, tmp_path / "chart")
@@ -60,7 +60,7 @@ def test_another_version_of_the_chart_restarts_nothing(
     assert changed == 1
     metadata.write_text(text, encoding="utf-8")
     old, new = rendering(fixture, NEWEST), helm.template(fixture.values, chart=tmp_path / "chart")
-    assert lasting(new) == lasting(old)
+    assert immutable_fields(new) == immutable_fields(old)
     assert new.workload["spec"] == old.workload["spec"]
     assert new.workload["metadata"]["labels"]["helm.sh/chart"] == "verify-factor-exporter-99.0.0"
 
@@ -75,7 +75,7 @@ watchlist:
 
 
 def restarts(helm: Helm, folder: Path, change: str) -> bool:
-    """Return whether a change of values changes the pod."""
+    """Return whether a change of values changes the pod template."""
     more = folder / "more.yaml"
     more.write_text(change, encoding="utf-8")
     fixture = case("smallest").values
@@ -93,7 +93,7 @@ def restarts(helm: Helm, folder: Path, change: str) -> bool:
         "monitor: {type: ServiceMonitor}",
     ],
 )
-def test_what_is_reloaded_restarts_nothing(helm: Helm, tmp_path: Path, change: str) -> None:
+def test_reloadable_settings_restart_nothing(helm: Helm, tmp_path: Path, change: str) -> None:
     assert not restarts(helm, tmp_path, change)
 
 
@@ -106,7 +106,7 @@ def test_what_is_reloaded_restarts_nothing(helm: Helm, tmp_path: Path, change: s
         "web: {config: {existingSecret: web}}",
     ],
 )
-def test_what_the_program_takes_at_its_start_only_restarts_it(helm: Helm, tmp_path: Path, change: str) -> None:
+def test_start_up_settings_restart_the_pod(helm: Helm, tmp_path: Path, change: str) -> None:
     assert restarts(helm, tmp_path, change)
 
 

@@ -80,7 +80,7 @@ def says_what_it_is(image: Image) -> None:
     assert labels["licenses"] == "Apache-2.0"
     assert labels["version"] == __version__
     assert labels["revision"] == REVISION
-    assert labels["base.name"] == "localhost/python:stand-in"
+    assert labels["base.name"] == "localhost/python:substitute"
     assert config["User"] == f"{USER}:{USER}"
     assert config["Entrypoint"] == ["/opt/exporter/bin/verify-factor-exporter"]
     assert config["Cmd"] == ["run"]

@@ -1,9 +1,9 @@
-{{/* What the schema can't say; each message names the value and the hint. */}}
+{{/* Checks that the schema can't express. Each message names the value and says how to fix it. */}}
 
 {{- define "vfe.checks" -}}
 {{- $v := .Values -}}
 {{- if not $v.accounts -}}
-{{- fail "accounts: is empty; name at least one, such as accounts.main with account_sid, username and credentials.existingSecret" -}}
+{{- fail "accounts: is empty; define at least one, such as accounts.main with account_sid, username and credentials.existingSecret" -}}
 {{- end -}}
 {{- range $name, $account := $v.accounts -}}
 {{- $credentials := default dict $account.credentials -}}
@@ -15,57 +15,57 @@
 {{- fail (printf "accounts.%s.credentials: has %s; set exactly one of existingSecret, externalSecret, file and (for development) password" $name (ternary "none" (join ", " $ways) (empty $ways))) -}}
 {{- end -}}
 {{- if and $credentials.externalSecret (has $name (list "watchlist" "credentials")) -}}
-{{- fail (printf "accounts.%s.credentials.externalSecret: its Secret %s-%s would be the chart's own; give the account another name" $name (include "vfe.fullname" $) $name) -}}
+{{- fail (printf "accounts.%s.credentials.externalSecret: its Secret %s-%s would collide with the chart's own; rename the account" $name (include "vfe.fullname" $) $name) -}}
 {{- end -}}
 {{- if contains "@" (default "" $account.proxy_url) -}}
-{{- fail (printf "accounts.%s.proxy_url: holds a password, which would stand in a ConfigMap; give HTTPS_PROXY from a Secret by extraEnv" $name) -}}
+{{- fail (printf "accounts.%s.proxy_url: contains a password, which would be stored in a ConfigMap; set HTTPS_PROXY from a Secret with extraEnv" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- if contains "@" $v.proxy.httpsProxy -}}
-{{- fail "proxy.httpsProxy: holds a password, which would stand in the pod; give HTTPS_PROXY from a Secret by extraEnv" -}}
+{{- fail "proxy.httpsProxy: contains a password, which would be visible in the pod spec; set HTTPS_PROXY from a Secret with extraEnv" -}}
 {{- end -}}
 {{- if not (or $v.watchlist.factors $v.watchlist.entities $v.watchlist.existingSecrets) -}}
 {{- fail "watchlist: is empty; set watchlist.factors, watchlist.entities or watchlist.existingSecrets" -}}
 {{- end -}}
 {{- if and (gt (int $v.replicaCount) 1) (not $v.sharding.enabled) -}}
-{{- fail (printf "replicaCount: is %d without shards: each pod would ask Twilio for everything; set sharding.enabled=true, or replicaCount=1" (int $v.replicaCount)) -}}
+{{- fail (printf "replicaCount: is %d without sharding, so every pod would poll the whole watchlist; set sharding.enabled=true or replicaCount=1" (int $v.replicaCount)) -}}
 {{- end -}}
 {{- if and $v.sharding.enabled (lt (int $v.replicaCount) 1) -}}
-{{- fail "replicaCount: is 0 with sharding.enabled; the number of shards is at least 1" -}}
+{{- fail "replicaCount: is 0 with sharding.enabled; set at least 1" -}}
 {{- end -}}
 {{- if and $v.sharding.enabled $v.state.existingClaim -}}
-{{- fail "state.existingClaim: one claim can't serve several shards; remove it, each shard gets a claim of its own" -}}
+{{- fail "state.existingClaim: one claim can't be shared by several shards; remove it, and each shard gets its own claim" -}}
 {{- end -}}
 {{- if and $v.state.existingClaim (ne $v.state.type "persistentVolumeClaim") -}}
-{{- fail "state.existingClaim: has no effect with this state.type; set state.type=persistentVolumeClaim" -}}
+{{- fail "state.existingClaim: has no effect with this state.type; set state.type=persistentVolumeClaim or remove it" -}}
 {{- end -}}
 {{- if and $v.customCA.existingConfigMap $v.customCA.existingSecret -}}
-{{- fail "customCA: has both existingConfigMap and existingSecret; remove one" -}}
+{{- fail "customCA: has both existingConfigMap and existingSecret; remove one of them" -}}
 {{- end -}}
 {{- if and (eq (dig "metrics" "identity" "none" $v.config) "hmac") (not $v.identityKey.existingSecret) -}}
-{{- fail "config.metrics.identity: \"hmac\" needs a key; set identityKey.existingSecret" -}}
+{{- fail "config.metrics.identity: \"hmac\" requires a key; set identityKey.existingSecret" -}}
 {{- end -}}
 {{- if and $v.identityKey.existingSecret (ne (dig "metrics" "identity" "none" $v.config) "hmac") -}}
-{{- fail "identityKey.existingSecret: has no effect; set config.metrics.identity=hmac, or remove it" -}}
+{{- fail "identityKey.existingSecret: has no effect; set config.metrics.identity=hmac or remove it" -}}
 {{- end -}}
 {{- if and $v.web.config.tls (not $v.web.config.existingSecret) -}}
-{{- fail "web.config.tls: there is no web configuration file; set web.config.existingSecret" -}}
+{{- fail "web.config.tls: requires a web configuration file; set web.config.existingSecret" -}}
 {{- end -}}
 {{- if and $v.monitor.basicAuth (not $v.web.config.tls) -}}
-{{- fail "monitor.basicAuth: would send the password in clear; give the web configuration a tls_server_config and set web.config.tls=true" -}}
+{{- fail "monitor.basicAuth: would send the password unencrypted; add a tls_server_config to the web configuration and set web.config.tls=true" -}}
 {{- end -}}
 {{- if and $v.monitor.tlsConfig (not $v.web.config.tls) -}}
-{{- fail "monitor.tlsConfig: has no effect without TLS; set web.config.tls=true, or remove it" -}}
+{{- fail "monitor.tlsConfig: has no effect without TLS; set web.config.tls=true or remove it" -}}
 {{- end -}}
 {{- if eq (int $v.web.port) (int $v.web.healthPort) -}}
-{{- fail (printf "web.healthPort: is web.port as well (%d); choose another" (int $v.web.port)) -}}
+{{- fail (printf "web.healthPort: is the same as web.port (%d); choose another port" (int $v.web.port)) -}}
 {{- end -}}
 {{- if and $v.web.config.existingSecret (eq (int $v.service.port) (int $v.web.healthPort)) -}}
-{{- fail (printf "service.port: is web.healthPort as well (%d); choose another" (int $v.service.port)) -}}
+{{- fail (printf "service.port: is the same as web.healthPort (%d); choose another port" (int $v.service.port)) -}}
 {{- end -}}
 {{- $shutdown := include "vfe.seconds" (dig "polling" "shutdown_timeout" "8s" $v.config) | int -}}
 {{- if and $v.terminationGracePeriodSeconds (lt (int $v.terminationGracePeriodSeconds) (add $shutdown 3 | int)) -}}
-{{- fail (printf "terminationGracePeriodSeconds: %d leave no time to stop; set at least %d (config.polling.shutdown_timeout and 3 more), or 0" (int $v.terminationGracePeriodSeconds) (add $shutdown 3)) -}}
+{{- fail (printf "terminationGracePeriodSeconds: %d is too short to shut down; set at least %d (config.polling.shutdown_timeout plus 3), or 0" (int $v.terminationGracePeriodSeconds) (add $shutdown 3)) -}}
 {{- end -}}
 {{- include "vfe.checks.env" . -}}
 {{- include "vfe.checks.names" (dict "place" "extraVolumes" "items" $v.extraVolumes "key" "name" "taken" (list "config" "watchlist" "credentials" "web" "ca" "identity" "state")) -}}
@@ -78,7 +78,7 @@
 {{- include "vfe.checks.names" (dict "place" "hostAliases" "items" $v.hostAliases "key" "ip" "taken" (list)) -}}
 {{- end -}}
 
-{{/* A server-side apply refuses a list that has a key twice. */}}
+{{/* Server-side apply refuses lists with duplicate keys. */}}
 {{- define "vfe.checks.names" -}}
 {{- $seen := .taken -}}
 {{- $key := .key -}}
@@ -86,7 +86,7 @@
 {{- range $index, $item := .items -}}
 {{- $name := get $item $key -}}
 {{- if has $name $seen -}}
-{{- fail (printf "%s[%d].%s: %s is there already; choose another" $place $index $key $name) -}}
+{{- fail (printf "%s[%d].%s: %s is already used; choose another" $place $index $key $name) -}}
 {{- end -}}
 {{- $seen = append $seen $name -}}
 {{- end -}}
@@ -99,13 +99,13 @@
 {{- if .Values.proxy.noProxy }}{{ $taken = append $taken "NO_PROXY" }}{{ end -}}
 {{- range $index, $item := .Values.extraEnv -}}
 {{- if regexMatch "^(?i)VERIFY_EXPORTER_(WEB__(LISTEN_ADDRESS|HEALTH_LISTEN_ADDRESS|CONFIG_FILE|TELEMETRY_PATH)|SHARDING__|STATE__)" $item.name -}}
-{{- fail (printf "extraEnv[%d].name: %s would make the exporter differ from the objects around it; set it by the chart's values (web, config.web, sharding, state)" $index $item.name) -}}
+{{- fail (printf "extraEnv[%d].name: %s would contradict the objects that the chart renders; use the chart's values (web, config.web, sharding, state)" $index $item.name) -}}
 {{- end -}}
 {{- end -}}
 {{- include "vfe.checks.names" (dict "place" "extraEnv" "items" .Values.extraEnv "key" "name" "taken" $taken) -}}
 {{- range $argument := .Values.extraArgs -}}
 {{- if regexMatch "^--(config\\.file|shard|web\\.(listen-address|config\\.file|telemetry-path))" $argument -}}
-{{- fail (printf "extraArgs: %s is the chart's own; set it by the chart's values (web, config.web, sharding)" $argument) -}}
+{{- fail (printf "extraArgs: %s is set by the chart; use the chart's values (web, config.web, sharding)" $argument) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -1,4 +1,4 @@
-{{/* Names and labels. A name has 52 characters at most: a StatefulSet's pods carry it with a hash in a label. */}}
+{{/* Names and labels. Names are limited to 52 characters, because a label of a StatefulSet's pods appends a hash. */}}
 
 {{- define "vfe.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
@@ -31,15 +31,15 @@ default
 {{- end -}}
 {{- end -}}
 
-{{/* What never changes between versions of the chart: selectors are immutable. */}}
+{{/* These never change between chart versions: selectors are immutable. */}}
 {{- define "vfe.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "vfe.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{/*
-Labels of an object: (dict "root" $ "labels" (dict …) "instead" (dict …)). The chart's own win over the object's,
-those over the common ones; "instead" wins over all.
+Labels of an object: (dict "root" $ "labels" (dict …) "instead" (dict …)). Precedence, highest first: "instead", the
+chart's labels, the labels of the object, commonLabels.
 */}}
 {{- define "vfe.labels" -}}
 {{- $own := dict
@@ -51,7 +51,7 @@ those over the common ones; "instead" wins over all.
 {{- toYaml (merge (dict) (default dict .instead) $own (default dict .labels) .root.Values.commonLabels) -}}
 {{- end -}}
 
-{{/* The metadata of an object: (dict "root" $ "name" … "namespace" … "labels" (dict …) "annotations" (dict …)), and "instead" as above. */}}
+{{/* The metadata of an object: (dict "root" $ "name" … "namespace" … "labels" (dict …) "annotations" (dict …)), and optionally "instead". */}}
 {{- define "vfe.metadata" -}}
 name: {{ .name }}
 namespace: {{ default (include "vfe.namespace" .root) .namespace }}
@@ -63,7 +63,7 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{/* A pod's labels have no version of the chart: a new chart alone restarts nothing. */}}
+{{/* Pod labels omit the chart version, so that a new chart version alone restarts nothing. */}}
 {{- define "vfe.podLabels" -}}
 {{- toYaml (merge (include "vfe.selectorLabels" . | fromYaml) .Values.podLabels .Values.commonLabels) -}}
 {{- end -}}
@@ -83,7 +83,7 @@ annotations:
 {{- default (include "vfe.name" .) .Values.monitor.job -}}
 {{- end -}}
 
-{{/* Name of the object that holds an account's external secret; "_" has no place in it, and "." none in an account. */}}
+{{/* Name of the ExternalSecret of an account. Object names can't contain "_" and account names can't contain ".". */}}
 {{- define "vfe.externalSecretName" -}}
 {{- printf "%s-%s" (include "vfe.fullname" .root) (replace "_" "." .account) -}}
 {{- end -}}

@@ -1,11 +1,11 @@
-{{/* The pod, of a Deployment or of a StatefulSet alike. */}}
+{{/* The pod template, for both the Deployment and the StatefulSet. */}}
 
 {{- define "vfe.pod" -}}
 metadata:
   labels:
     {{- include "vfe.podLabels" . | nindent 4 }}
   annotations:
-    # The program follows changed files by itself; this stands for the settings that it takes at its start only.
+    # Changes with the settings that the exporter reads only on start-up; it reloads changed files by itself.
     verify-factor-exporter/restart: {{ include "vfe.restart" . }}
     {{- with merge (dict) .Values.podAnnotations .Values.commonAnnotations }}
     {{- toYaml . | nindent 4 }}
@@ -85,7 +85,7 @@ spec:
     {{- include "vfe.volumes" . | nindent 4 }}
 {{- end -}}
 
-{{/* The daemon gives requests under way shutdown_timeout, then saves its state and closes its connections. */}}
+{{/* The exporter gives in-flight requests shutdown_timeout, then saves its state and closes its connections. */}}
 {{- define "vfe.terminationGracePeriodSeconds" -}}
 {{- if .Values.terminationGracePeriodSeconds -}}
 {{- int .Values.terminationGracePeriodSeconds -}}

@@ -1,6 +1,6 @@
 {{/*
-config.toml and watchlist.toml. A string of JSON is a string of TOML, so toJson quotes; numbers come from YAML as
-floating point, which toJson writes without a fraction where they have none.
+config.toml and watchlist.toml. JSON strings are valid TOML strings, so toJson quotes them. YAML numbers are floats;
+toJson writes whole ones without a fraction.
 */}}
 
 {{- define "vfe.toml.keys" -}}
@@ -15,7 +15,7 @@ floating point, which toJson writes without a fraction where they have none.
 
 {{- define "vfe.toml.config" -}}
 {{- $config := .Values.config -}}
-# Rendered by the chart {{ .Chart.Name }}. The exporter reads it anew when it changes.
+# Rendered by the chart {{ .Chart.Name }}. The exporter reloads it when it changes.
 
 [web]
 listen_address = ":{{ int .Values.web.port }}"
@@ -64,7 +64,7 @@ shard = "auto/{{ int .Values.replicaCount }}"
 {{ end -}}
 
 {{- define "vfe.toml.watchlist" -}}
-# Rendered by the chart {{ .Chart.Name }}. The exporter reads it anew when it changes.
+# Rendered by the chart {{ .Chart.Name }}. The exporter reloads it when it changes.
 {{- range $table := list "factors" "entities" }}
 {{- range get $.Values.watchlist $table }}
 
@@ -78,7 +78,7 @@ shard = "auto/{{ int .Values.replicaCount }}"
 {{- default (printf "/etc/verify-factor-exporter/credentials/%s" .account) (default dict .credentials).file -}}
 {{- end -}}
 
-{{/* Seconds of a duration such as "1m30s", rounded up. */}}
+{{/* A duration such as "1m30s" in seconds, rounded up. */}}
 {{- define "vfe.seconds" -}}
 {{- $milliseconds := 0 -}}
 {{- range regexFindAll "[0-9]+(ms|s|m|h|d)" . -1 -}}
@@ -89,7 +89,7 @@ shard = "auto/{{ int .Values.replicaCount }}"
 {{- div (add $milliseconds 999) 1000 -}}
 {{- end -}}
 
-{{/* Changes when a setting does that only a restart puts in force, and that the pod doesn't show otherwise. */}}
+{{/* Hash of the settings that require a restart and are not part of the pod template otherwise. */}}
 {{- define "vfe.restart" -}}
 {{- $shards := ternary .Values.replicaCount 1 .Values.sharding.enabled | int -}}
 {{- list (default dict .Values.config.web).telemetry_path $shards .Values.state.type | toJson | sha256sum -}}

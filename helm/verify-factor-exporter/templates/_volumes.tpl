@@ -1,4 +1,4 @@
-{{/* Files for the exporter. No subPath anywhere: such a mount never shows a change. */}}
+{{/* Files for the exporter. No mount uses subPath, because such mounts are not updated. */}}
 
 {{- define "vfe.volumeMounts" -}}
 - name: config
@@ -111,7 +111,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* One file an account, named after it, from whichever Secret has it. */}}
+{{/* One file per account, named after the account, from the Secret that contains its password. */}}
 {{- define "vfe.credentialSources" -}}
 {{- range $name, $account := .Values.accounts -}}
 {{- $credentials := default dict $account.credentials -}}

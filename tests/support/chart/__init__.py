@@ -1,1 +1,1 @@
-"""The chart, rendered and judged."""
+"""Rendering the Helm chart and validating the result."""

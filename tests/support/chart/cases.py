@@ -1,7 +1,7 @@
-"""The fixtures: values, what is given in the cluster beside, and what must come of them.
+"""The chart's fixtures: values, existing objects in the cluster, and the expected result.
 
-A valid one is a folder with values.yaml, expected.yaml and, where it names objects of the user's, given.yaml; an
-invalid one has expected.txt, each line of which must stand in Helm's message.
+A valid fixture is a folder with values.yaml, expected.yaml and, if it refers to existing objects, given.yaml. An
+invalid one has expected.txt, whose lines must all be in Helm's error message.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FIXTURES = Path(__file__).parents[2] / "chart" / "fixtures"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One fixture."""
+    """A fixture."""
 
     folder: Path
 
@@ -29,18 +29,18 @@ class Case:
 
     @property
     def expected(self) -> dict[str, Any]:
-        """What must come of it."""
+        """The expected result."""
         return dict(_read(self.folder / "expected.yaml"))
 
     @property
     def given(self) -> list[dict[str, Any]]:
-        """Objects that are in the cluster already: kind, name and files."""
+        """Objects that already exist in the cluster: kind, name and files."""
         path = self.folder / "given.yaml"
         return list(_read(path)) if path.exists() else []
 
     @property
     def message(self) -> list[str]:
-        """What must stand in the message that refuses it."""
+        """The lines that must be in the error message."""
         return (self.folder / "expected.txt").read_text(encoding="utf-8").splitlines()
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ def case(name: str) -> Case:
 
 
 def cases(sort: str) -> list[Case]:
-    """Return the valid or the invalid ones."""
+    """Return the valid or the invalid fixtures."""
     return [Case(folder) for folder in sorted((FIXTURES / sort).iterdir())]
 
 

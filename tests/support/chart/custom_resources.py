@@ -1,6 +1,6 @@
-"""Models of the custom resources: the Prometheus operator's from a library, two others as far as they are used.
+"""Models of the custom resources: a library's for the Prometheus operator, and two partial ones.
 
-A model of the library ignores what it doesn't know: compare what it gives back with what it was given.
+The library's models ignore unknown fields, so compare their output with their input.
 """
 
 from __future__ import annotations
@@ -90,6 +90,6 @@ MODELS: dict[str, type[BaseModel]] = {
 
 
 def round_trip(manifest: Manifest) -> Manifest:
-    """Return a custom resource as its model knows it; raises ValidationError where it doesn't fit."""
+    """Return a custom resource after a round trip through its model; raises ValidationError if it is invalid."""
     model = MODELS[manifest["kind"]].model_validate(manifest)
     return model.model_dump(mode="json", by_alias=True, exclude_unset=True)

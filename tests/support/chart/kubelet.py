@@ -1,4 +1,4 @@
-"""What the kubelet does for a pod: its volumes become folders of files, its environment is made."""
+"""What the kubelet does for a pod: mounting its volumes as files, and setting its environment."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Files = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The ConfigMaps and Secrets there are: rendered ones, and those that the user has made."""
+    """The ConfigMaps and Secrets in the cluster: rendered ones and existing ones."""
 
     files: dict[tuple[str, str], Files]
 
     @classmethod
     def of(cls, rendered: Rendered, given: list[dict[str, Any]]) -> Cluster:
-        """Return the cluster after an installation."""
+        """Return the cluster after installing the chart."""
         files = {(item["kind"], item["name"]): dict(item["files"]) for item in given}
         for item in rendered.of_kind("ConfigMap", "Secret"):
             data = item.get("data", {})
@@ -33,7 +33,7 @@ class Cluster:
         return cls(files)
 
     def sources(self, volume: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
-        """Yield kind, name and items of all that a volume shows."""
+        """Yield kind, name and items of the sources of a volume."""
         for source in volume.get("projected", {}).get("sources", [volume]):
             if "secret" in source:
                 secret = source["secret"]
@@ -44,7 +44,7 @@ class Cluster:
                 yield "csi", volume["name"], None
 
     def content(self, volume: dict[str, Any]) -> Files:
-        """Return the files of a volume; a missing object or key is a KeyError, as it would hold the pod up."""
+        """Return the files of a volume; raises KeyError for a missing object or key, which would block the pod."""
         shown: Files = {}
         for kind, name, items in self.sources(volume):
             files = self.files[kind, name]
@@ -56,10 +56,10 @@ class Cluster:
 
 
 def mount(pod: dict[str, Any], cluster: Cluster, root: Path) -> None:
-    """Lay out what the exporter's container finds below its mounts: links to the files of a hidden folder."""
+    """Create the mounted files of the exporter's container: links into a hidden folder, as the kubelet does."""
     volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
     for place in _exporter(pod)["volumeMounts"]:
-        assert "subPath" not in place, "such a mount never shows a change"
+        assert "subPath" not in place, "subPath mounts are not updated"
         folder = root / place["mountPath"].lstrip("/")
         content = folder / "..2026_11_24_22_45_00.1"
         content.mkdir(parents=True)
@@ -80,7 +80,7 @@ def environment(pod: dict[str, Any], name: str) -> dict[str, str]:
 
 
 def arguments(pod: dict[str, Any]) -> list[str]:
-    """Return what the exporter is started with."""
+    """Return the arguments of the exporter's container."""
     return list(_exporter(pod)["args"])
 
 

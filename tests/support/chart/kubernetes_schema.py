@@ -1,4 +1,4 @@
-"""Kubernetes' own schemas: strict validation, and the lists that a server-side apply merges by key."""
+"""Validation with Kubernetes' own schemas, and detection of duplicate keys in lists."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 _SCHEMAS = importlib.resources.files("kubernetes_validate") / "kubernetes-json-schema"
 
 
-def faults(manifest: Manifest, kubernetes: str) -> list[str]:
-    """Return what the schema of this version finds wrong with an object; unknown fields are wrong."""
+def errors(manifest: Manifest, kubernetes: str) -> list[str]:
+    """Return the violations of the schema of a Kubernetes version; unknown fields are violations."""
     validator = _validator(_file_name(manifest), kubernetes)
     return [f"{'.'.join(map(str, error.path))}: {error.message}" for error in validator.iter_errors(manifest)]
 
 
 def duplicates(manifest: Manifest, kubernetes: str) -> list[str]:
-    """Return the places where a list has one key twice: a server-side apply refuses such an object."""
+    """Return the places of duplicate keys in lists, which server-side apply refuses."""
     schema = _validator(_file_name(manifest), kubernetes).schema
     return list(_duplicates(manifest, schema, _definitions(kubernetes), manifest["kind"]))
 

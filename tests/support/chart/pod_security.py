@@ -15,8 +15,8 @@ _VOLUMES = {
 }  # fmt: skip
 
 
-def offences(pod: dict[str, Any]) -> list[str]:
-    """Return what in a pod's spec the profile refuses."""
+def violations(pod: dict[str, Any]) -> list[str]:
+    """Return the fields of a pod that violate the profile."""
     spec = pod["spec"]
     security = spec.get("securityContext", {})
     found = [f"spec.{name}" for name in ("hostNetwork", "hostPID", "hostIPC") if spec.get(name)]
@@ -25,7 +25,7 @@ def offences(pod: dict[str, Any]) -> list[str]:
     for kind in ("initContainers", "containers", "ephemeralContainers"):
         for container in spec.get(kind, []):
             own = container.get("securityContext", {})
-            found += [f"{container['name']}.{offence}" for offence in _of_container(container, own, security)]
+            found += [f"{container['name']}.{violation}" for violation in _of_container(container, own, security)]
     return found
 
 

@@ -1,4 +1,4 @@
-"""Running Helm, and what it rendered."""
+"""Running Helm and reading its output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What the chart makes of some values."""
+    """The chart rendered with some values."""
 
     text: str
     objects: tuple[Manifest, ...]
@@ -45,7 +45,7 @@ class Rendered:
 
     @property
     def pods(self) -> Iterator[Manifest]:
-        """Every pod, with its metadata and spec: the exporter's and the test's."""
+        """All pods with metadata and spec: the exporter's and the test's."""
         yield self.workload["spec"]["template"]
         yield from self.of_kind("Pod")
 
@@ -58,14 +58,14 @@ class Rendered:
 
 
 class Helm:
-    """The program, with a home of its own and without what this machine's user has set."""
+    """The helm program, with its own home and without the user's settings."""
 
     def __init__(self, program: Path, home: Path) -> None:
         self._program = program
         self._environ = {"HOME": str(home), "PATH": os.environ["PATH"], "HELM_NO_PLUGINS": "1"}
 
     def run(self, *arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run it; a failure is the caller's to judge."""
+        """Run helm; the caller checks the exit status."""
         return subprocess.run(
             [self._program, *arguments],
             capture_output=True,
@@ -76,7 +76,7 @@ class Helm:
         )
 
     def template(self, values: Path, kubernetes: str = NEWEST, *flags: str, chart: Path = CHART) -> Rendered:
-        """Render the chart, which must go well."""
+        """Render the chart; fails the test if Helm does."""
         done = self.try_template(values, kubernetes, *flags, chart=chart)
         assert done.returncode == 0, done.stderr
         return Rendered(done.stdout, tuple(filter(None, yaml.safe_load_all(done.stdout))))

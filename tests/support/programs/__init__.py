@@ -1,1 +1,1 @@
-"""Programs from outside PyPI, driven by tests."""
+"""Programs from outside PyPI that tests run."""

@@ -1,4 +1,4 @@
-"""Alerts as Prometheus sends them, posted to an Alertmanager by hand."""
+"""Posting alerts to an Alertmanager, in the format that Prometheus uses."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ SERVICE = ACCOUNT | {"service_sid": "VA" + "1" * 32}
 
 
 def alert(name: str, severity: str = "critical", **labels: str) -> Alert:
-    """Return the labels of an alert of ours."""
+    """Return the labels of one of this project's alerts."""
     return {"alertname": f"TwilioVerify{name}", "severity": severity} | labels
 
 
 async def post(session: aiohttp.ClientSession, url: str, *alerts: Alert) -> None:
-    """Let these alerts fire, as of now and for an hour."""
+    """Post these alerts as firing, from now on for an hour."""
     now = datetime.now(UTC)
     body = [
         {
             "labels": labels,
             "annotations": {
-                "summary": f"{labels['alertname']} says so",
+                "summary": f"{labels['alertname']} is firing",
                 "description": f"It is about {labels.get('factor', 'all')}.",
                 "runbook_url": f"https://runbooks.example/{labels['alertname']}",
                 "dashboard_url": f"https://grafana.example/d/{labels['alertname']}",
@@ -42,7 +42,7 @@ async def post(session: aiohttp.ClientSession, url: str, *alerts: Alert) -> None
 
 
 async def known_alerts(session: aiohttp.ClientSession, url: str) -> list[dict[str, Any]]:
-    """Return the alerts that an Alertmanager knows, with their state and their receivers."""
+    """Return the alerts in an Alertmanager, with state and receivers."""
     async with session.get(f"{url}/api/v2/alerts") as answer:
         found: list[dict[str, Any]] = await answer.json()
     return found

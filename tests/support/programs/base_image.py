@@ -1,4 +1,4 @@
-"""A stand-in for the image's base: Debian's own Python, put together from this machine's package source."""
+"""A substitute for the base image: Debian's Python, built from this machine's package source."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _ADDRESS_FILE = re.compile(r"mirror\+file:(\S+/debian\.list)")  # as in Debian's
 
 
 class NotBuiltError(Exception):
-    """The stand-in can't be made on this machine; the message says why."""
+    """The base image can't be built on this machine; the message gives the reason."""
 
 
 def base_tar(mmdebstrap: str) -> Path:
-    """Return the base's file tree as a tar file, made anew where none is kept from an earlier run.
+    """Return the base's file tree as a tar file, cached in the user's cache folder.
 
-    It is kept in the user's cache folder. Raises NotBuiltError, such as where no package source can be reached.
+    Raises NotBuiltError, for example if no package source is reachable.
     """
     source = f"deb [signed-by={_KEYRING}] {_mirror()} {_suite()} main"
     recipe = hashlib.sha256(repr((source, _RECIPE)).encode()).hexdigest()[:16]
@@ -49,7 +49,7 @@ def base_tar(mmdebstrap: str) -> Path:
             check=False,
         )
         if done.returncode:
-            raise NotBuiltError(f"mmdebstrap made no base: {done.stdout[-2000:]}")
+            raise NotBuiltError(f"mmdebstrap failed: {done.stdout[-2000:]}")
         made.replace(kept)
     finally:
         made.unlink(missing_ok=True)
@@ -57,7 +57,7 @@ def base_tar(mmdebstrap: str) -> Path:
 
 
 def _mirror() -> str:
-    """Return the address of the Debian packages that this machine's apt uses."""
+    """Return the Debian mirror that this machine's apt uses."""
     if not _KEYRING.exists():
         raise NotBuiltError(f"{_KEYRING} is missing (apt-get install debian-archive-keyring)")
     apt = Path("/etc/apt")
@@ -71,14 +71,14 @@ def _mirror() -> str:
 
 
 def _apt_options() -> list[str]:
-    """Return how this machine's apt reaches its source: proxies, and which dates it believes."""
-    told = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
-    return [f"--aptopt={line}" for line in re.findall(r"^Acquire::(?:https?|Check-).*;$", told, re.MULTILINE)]
+    """Return this machine's apt options for reaching the mirror: proxies and date checks."""
+    output = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
+    return [f"--aptopt={line}" for line in re.findall(r"^Acquire::(?:https?|Check-).*;$", output, re.MULTILINE)]
 
 
 def _suite() -> str:
-    """Return the name of this machine's Debian."""
+    """Return the codename of this machine's Debian."""
     found = re.search(r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.MULTILINE)
     if found is None:
-        raise NotBuiltError("/etc/os-release names no release of Debian")
+        raise NotBuiltError("/etc/os-release names no Debian release")
     return found[1]

@@ -1,4 +1,4 @@
-"""Images, built without an engine: buildah with a store of its own."""
+"""Building images without a container engine: buildah with its own store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).parents[3]
-BASE = "localhost/python:stand-in"
+BASE = "localhost/python:substitute"
 CREATED = 1_700_000_000
 _TIMEOUT_SECONDS = 600
 _PIP_KEYS = {"index-url", "extra-index-url", "trusted-host", "proxy", "cert"}
@@ -32,7 +32,7 @@ class Image:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What a container starts with: user, command, environment, labels."""
+        """The image configuration: user, command, environment, labels."""
         config: dict[str, Any] = self.oci["config"]
         return config
 
@@ -55,7 +55,7 @@ class Store:
         }
 
     def take_base(self, tar: Path) -> None:
-        """Make the stand-in base of its file tree."""
+        """Create the base image from its file tree."""
         container = self._buildah("from", "scratch")
         self._buildah("add", "--quiet", container, str(tar), "/")
         self._buildah("config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin", "--cmd", "python3", container)
@@ -69,18 +69,18 @@ class Store:
             *(f"--volume={volume}" for volume in _pip_volumes(self._folder)),
             *("--tag", name, str(context)),
         )
-        told = json.loads(self._buildah("inspect", "--type", "image", name))
-        layers = json.loads(told["Manifest"])["layers"]
+        info = json.loads(self._buildah("inspect", "--type", "image", name))
+        layers = json.loads(info["Manifest"])["layers"]
         sizes = tuple(layer["size"] for layer in layers)
-        return Image(name, told["FromImageDigest"], told["OCIv1"], told["Docker"], sizes)
+        return Image(name, info["FromImageDigest"], info["OCIv1"], info["Docker"], sizes)
 
     def unpack(self, image: Image) -> Path:
-        """Return the folder of an image's file tree."""
+        """Return the folder with an image's file tree."""
         container = self._buildah("from", "--pull=never", image.name)
         return Path(self._buildah("mount", container))
 
     def close(self) -> None:
-        """Remove all that was made."""
+        """Remove all images and containers."""
         self._buildah("rm", "--all")
         shutil.rmtree(self._folder)
 
@@ -99,7 +99,7 @@ class Store:
 
 
 def fresh_context(folder: Path) -> Path:
-    """Return a copy of what the image is built from, as a new clone has it: other paths, other times."""
+    """Return a copy of the build context, as in a fresh clone: different paths and times."""
     allowed = [line[1:] for line in (PROJECT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     folder.mkdir()
     for name in ["Dockerfile", ".dockerignore", *allowed]:
@@ -114,7 +114,7 @@ def fresh_context(folder: Path) -> Path:
 
 
 def _pip_volumes(folder: Path) -> list[str]:
-    """Return what a build needs to reach the package index as this machine does: pip's settings, authorities."""
+    """Return the volumes with this machine's pip settings and CA certificates, for access to the package index."""
     settings: dict[str, str] = {}
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, timeout=300, check=True

@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven: pages in it are watched for errors and for requests to anywhere else."""
+"""Driving Debian's Chromium; pages are watched for errors and for requests to other hosts."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _FLAGS = (
 
 @dataclass(slots=True)
 class Visit:
-    """A page that is open, what its console said, and which hosts it asked."""
+    """An open page, its console output, and the hosts that it sent requests to."""
 
     page: Page
     console: list[str] = field(default_factory=list)
     hosts: set[str] = field(default_factory=set)
 
     def watch(self) -> None:
-        """Write down what happens from now on."""
+        """Start recording."""
         self.page.on("console", lambda message: self.console.append(message.text))
         self.page.on("pageerror", lambda error: self.console.append(str(error)))
         self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
@@ -45,7 +45,7 @@ class Visit:
 
 @contextlib.asynccontextmanager
 async def browser(binary: str) -> AsyncIterator[Browser]:
-    """Run a browser without a window."""
+    """Run a headless browser."""
     async with async_playwright() as playwright:
         opened = await playwright.chromium.launch(
             executable_path=binary, args=list(_FLAGS), timeout=PATIENCE_MILLISECONDS
@@ -60,7 +60,7 @@ async def browser(binary: str) -> AsyncIterator[Browser]:
 async def visit(
     opened: Browser, url: str, *, width: int = 1280, height: int = 900, **looks: Any
 ) -> AsyncIterator[Visit]:
-    """Open an address in a window of its own; on leaving it, nothing was wrong and nobody else was asked."""
+    """Open a URL in a new context; on exit, assert no errors and no requests to other hosts."""
     context = await opened.new_context(viewport={"width": width, "height": height}, **looks)
     context.set_default_timeout(PATIENCE_MILLISECONDS)
     visited = Visit(await context.new_page())

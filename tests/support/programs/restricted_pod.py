@@ -1,4 +1,4 @@
-"""A container as Kubernetes' *restricted* profile runs it, with nothing but the kernel's own means."""
+"""Running a container under Kubernetes' *restricted* profile, with kernel features only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.support.programs.buildah import Image
 
 
-# A file system that can't be written to, no shell to be found in it, and the program as the first process.
+# A read-only file system without a shell, and the program as the first process.
 _SCRIPT = """\
 set -eu
 root=$1 folder=$2 inside=$3
@@ -38,7 +38,7 @@ exec chroot "$root" "$@"
 
 
 class Pod(Site):
-    """A running container; ``pid`` is its first process as this machine sees it."""
+    """A running container; ``pid`` is its first process on this machine."""
 
     def __init__(
         self, session: aiohttp.ClientSession, url: str, image: Image, process: asyncio.subprocess.Process, log: Path
@@ -52,7 +52,7 @@ class Pod(Site):
     @classmethod
     @contextlib.asynccontextmanager
     async def run(cls, image: Image, root: Path, folder: Path, *, url: str, log: Path) -> AsyncIterator[Self]:
-        """Run an image's own command on its file tree, with a folder of this machine as its working folder."""
+        """Run an image's command on its file tree, with a folder of this machine as working directory."""
         config = image.config
         command = _confined(image, [*config["Entrypoint"], *config["Cmd"]])
         with log.open("wb") as output:
@@ -71,17 +71,17 @@ class Pod(Site):
 
     @property
     def process_status(self) -> dict[str, str]:
-        """What the kernel says of the process: /proc/PID/status."""
+        """The status of the process in the kernel: /proc/PID/status."""
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
     @property
     def root(self) -> Path:
-        """The container's file tree as its process sees it."""
+        """The container's file tree as seen by its process."""
         return Path(f"/proc/{self.pid}/root")
 
     async def execute(self, argv: list[str]) -> tuple[int | None, str]:
-        """Run one more command in the container, as an engine does; return its exit status and its words."""
+        """Run another command in the container, like a container engine; return its exit status and output."""
         status, said, _ = await output_of(
             *("nsenter", "--target", str(self.pid), "--mount", "--pid", "--root"),
             *_confined(self.image, argv),
@@ -97,7 +97,7 @@ class Pod(Site):
         return self._process.returncode
 
     async def _starts(self) -> None:
-        """Wait until the program answers, and take its number."""
+        """Wait until the program responds, and store its pid."""
 
         async def answers() -> bool:
             assert self._process.returncode is None, self._log.read_text() or "it ended without a word"
@@ -111,13 +111,13 @@ class Pod(Site):
 
 
 def _child(pid: int) -> int:
-    """Return the one child of a process."""
+    """Return the only child of a process."""
     (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return int(child)
 
 
 def _confined(image: Image, argv: list[str]) -> list[str]:
-    """Return a command with the image's user, environment and working folder, and without any capability."""
+    """Return a command with the image's user, environment and working directory, without any capability."""
     user, _, group = image.config["User"].partition(":")
     return [
         *("/usr/bin/env", "--ignore-environment", f"--chdir={image.config['WorkingDir']}", *image.config["Env"]),
