@@ -59,7 +59,7 @@ async def test_each_state_is_told_in_words_and_what_is_wrong_comes_first(states:
     assert page.row("good")[LATENCY:] == ["212 ms", "–"]
     assert page.row("new")[STATE:LAST] == ["✗ unverified", "0 s"]
     assert page.row("gone")[STATE] == "∅ not found"
-    assert page.row("never")[STATE:NEXT] == ["? unknown", "since start-up", "–"]
+    assert page.row("never")[STATE:NEXT] == ["? unknown", "–", "–"]
     assert page.row("stale")[STATE:NEXT] == ["? unknown", "51 min", "66 min ago"]
     assert page.row("idle")[STATE:] == ["‖ paused", "–", "–", "not polled", "–", "–"]
     assert page.row("held")[STATE:NEXT] == ["✓ verified ! failing", "4 min or longer", "0 s ago"]
