@@ -53,14 +53,14 @@ async def test_an_exporter_that_ticks_and_one_that_does_not(
     call_beside: Callable[..., Awaitable[Ran]], tmp_path: Path
 ) -> None:
     clock = LeapingClock()
-    async with serving(tmp_path, clock=clock) as house:
-        healthy = await call_beside("healthcheck", "--url", house.url)
+    async with serving(tmp_path, clock=clock) as running:
+        healthy = await call_beside("healthcheck", "--url", running.url)
         clock.leap(16)
-        silent = await call_beside("healthcheck", f"--url={house.url}/")
+        silent = await call_beside("healthcheck", f"--url={running.url}/")
 
     assert (healthy.status, healthy.out, healthy.err) == (0, "healthy\n", "")
     assert (silent.status, silent.out) == (1, "")
-    assert silent.err == f"{house.url}/: not healthy: the scheduler has not run for 15 s\n"
+    assert silent.err == f"{running.url}/: not healthy: the scheduler has not run for 15 s\n"
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ async def soundness(page: Page) -> list[Any]:
 
 
 async def test_every_factor_is_shown_with_its_state_in_words(opened: Browser, tmp_path: Path) -> None:
-    async with world(tmp_path, "all") as house, visit(opened, f"{house.url}/") as visited:
+    async with world(tmp_path, "all") as running, visit(opened, f"{running.url}/") as visited:
         rows = {
             await row.locator(".factor > a").inner_text(): await row.locator(".chip").first.inner_text()
             for row in await visited.page.locator(ROW).all()
@@ -86,10 +86,10 @@ async def test_a_flip_is_shown_without_a_reload_and_everything_stays_in_place(
     opened: Browser, tmp_path: Path
 ) -> None:
     many = [f"factor-{number:02d}" for number in range(60)]
-    async with serving(tmp_path, entries(*many)) as house:
+    async with serving(tmp_path, entries(*many)) as running:
         for name in many:
-            house.tell(name, VERIFIED)
-        async with visit(opened, f"{house.url}/", height=500) as visited:
+            running.apply(name, VERIFIED)
+        async with visit(opened, f"{running.url}/", height=500) as visited:
             page = visited.page
             await page.evaluate("window.untouched = true")
             link = page.get_by_role("link", name="factor-42", exact=True)
@@ -98,8 +98,8 @@ async def test_a_flip_is_shown_without_a_reload_and_everything_stays_in_place(
             await page.evaluate("document.getElementById('q').value = 'half a wo'")
             await page.evaluate("scrollTo(0, document.body.scrollHeight / 2)")
             before = await link.evaluate("element => element.getBoundingClientRect().top")
-            house.tell("factor-42", UNVERIFIED)  # it moves to the top: above what is in sight
-            house.tell("factor-50", NOT_FOUND)
+            running.apply("factor-42", UNVERIFIED)  # it moves to the top: above what is in sight
+            running.apply("factor-50", NOT_FOUND)
             row = page.locator(ROW).filter(has_text="factor-42")
             await expect(row.locator(".chip")).to_contain_text("unverified")
             await expect(page).to_have_title("1 not found, 1 unverified, 0 unknown, 0 failing · Verify factors")
@@ -113,20 +113,20 @@ async def test_a_flip_is_shown_without_a_reload_and_everything_stays_in_place(
 
 
 async def test_what_is_typed_stays_while_the_page_renews_itself(opened: Browser, tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("factor")) as house, visit(opened, f"{house.url}/") as visited:
+    async with serving(tmp_path, entries("factor")) as running, visit(opened, f"{running.url}/") as visited:
         page = visited.page
         await page.locator("#q").press_sequentially("fact")
         await page.keyboard.press("ArrowLeft")
-        house.tell("factor", UNVERIFIED)
+        running.apply("factor", UNVERIFIED)
         await expect(page.locator(f"{ROW} .chip")).to_contain_text("unverified")
         await page.keyboard.press("x")
         assert await page.input_value("#q") == "facxt"
 
 
 async def test_it_says_when_it_is_no_longer_renewed(opened: Browser, tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("factor")) as house:
-        house.tell("factor", VERIFIED)
-        async with visit(opened, f"{house.url}/") as visited:
+    async with serving(tmp_path, entries("factor")) as running:
+        running.apply("factor", VERIFIED)
+        async with visit(opened, f"{running.url}/") as visited:
             await visited.page.route("**/*", lambda route: route.fulfill(status=503, body="stopping"))
             outdated = visited.page.locator("#outdated")
             await expect(outdated).to_be_visible()
@@ -142,7 +142,7 @@ async def test_it_says_when_it_is_no_longer_renewed(opened: Browser, tmp_path: P
 
 
 async def test_filter_and_sort_live_in_the_address(opened: Browser, tmp_path: Path) -> None:
-    async with world(tmp_path, "all") as house, visit(opened, f"{house.url}/") as visited:
+    async with world(tmp_path, "all") as running, visit(opened, f"{running.url}/") as visited:
         page = visited.page
         await page.get_by_label("State", exact=True).select_option("needs attention")
         await page.get_by_label("Search").fill("e")
@@ -163,7 +163,7 @@ async def test_filter_and_sort_live_in_the_address(opened: Browser, tmp_path: Pa
         await page.wait_for_url("**status=not_found**")
         assert await names(page) == ["not-found"]
         await page.get_by_role("link", name="Clear").click()
-        await page.wait_for_url(f"{house.url}/")
+        await page.wait_for_url(f"{running.url}/")
         assert len(await names(page)) == len(STATES["all"])
 
 
@@ -177,7 +177,7 @@ async def test_a_keyboard_is_enough(opened: Browser, tmp_path: Path) -> None:
                 return
         pytest.fail(f"no way to {identity} by the key Tab")
 
-    async with world(tmp_path, "all") as house, visit(opened, f"{house.url}/") as visited:
+    async with world(tmp_path, "all") as running, visit(opened, f"{running.url}/") as visited:
         page = visited.page
         await page.keyboard.press("Tab")
         assert await page.evaluate("document.activeElement.textContent") == "Skip to content"
@@ -200,20 +200,20 @@ async def test_a_keyboard_is_enough(opened: Browser, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("theme", THEMES)
 async def test_nothing_keeps_anybody_out(opened: Browser, tmp_path: Path, theme: str) -> None:
-    async with world(tmp_path, "all") as house:
-        accounts = house.daemon.poller.accounts
-        accounts["main"]._refusals.guard.pause(house.daemon.clock.steady())
+    async with world(tmp_path, "all") as running:
+        accounts = running.daemon.poller.accounts
+        accounts["main"]._refusals.guard.pause(running.daemon.clock.steady())
         for path in ("/", factor_path("held"), factor_path("never-tried"), factor_path("hald"), "/?q=nobody"):
-            async with visit(opened, house.url + path, color_scheme=theme) as visited:
+            async with visit(opened, running.url + path, color_scheme=theme) as visited:
                 assert await soundness(visited.page) == [], path
                 visited.console.clear()  # of a page that is 404 the browser says so
 
 
 async def test_by_night_it_is_dark(opened: Browser, tmp_path: Path) -> None:
     shades = {}
-    async with world(tmp_path, "all") as house:
+    async with world(tmp_path, "all") as running:
         for theme in THEMES:
-            async with visit(opened, f"{house.url}/", color_scheme=theme) as visited:
+            async with visit(opened, f"{running.url}/", color_scheme=theme) as visited:
                 told = await visited.page.evaluate("getComputedStyle(document.body).backgroundColor")
                 shades[theme] = sum(int(part) for part in told.removeprefix("rgb(").removesuffix(")").split(","))
 
@@ -223,9 +223,9 @@ async def test_by_night_it_is_dark(opened: Browser, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 async def test_it_fits_every_width(opened: Browser, tmp_path: Path, width: int) -> None:
-    async with world(tmp_path, "all") as house:
+    async with world(tmp_path, "all") as running:
         for path in ("/", factor_path("held")):
-            async with visit(opened, house.url + path, width=width, height=800) as visited:
+            async with visit(opened, running.url + path, width=width, height=800) as visited:
                 await fits(visited.page)
                 for text in ("no complete answer in time", "see polling.timeout and the network"):
                     await expect(visited.page.get_by_text(text).first).to_be_visible()
@@ -233,8 +233,8 @@ async def test_it_fits_every_width(opened: Browser, tmp_path: Path, width: int) 
 
 async def test_without_javascript_it_is_whole(opened: Browser, tmp_path: Path) -> None:
     async with (
-        world(tmp_path, "all") as house,
-        visit(opened, f"{house.url}/", java_script_enabled=False) as visited,
+        world(tmp_path, "all") as running,
+        visit(opened, f"{running.url}/", java_script_enabled=False) as visited,
     ):
         page = visited.page
         await page.get_by_label("Search").fill("held")
@@ -247,11 +247,11 @@ async def test_without_javascript_it_is_whole(opened: Browser, tmp_path: Path) -
 
 async def test_no_name_runs_and_no_name_breaks_the_layout(opened: Browser, tmp_path: Path) -> None:
     factors = [factor | {"labels": {"team": name}} for factor, name in zip(entries(*HOSTILE), HOSTILE, strict=True)]
-    async with serving(tmp_path, factors) as house:
+    async with serving(tmp_path, factors) as running:
         for name in HOSTILE:
-            house.tell(name, VERIFIED, Failure(Reason.DECODE, name * 2))
+            running.apply(name, VERIFIED, Failure(Reason.DECODE, name * 2))
         for width in (390, 1280):
-            async with visit(opened, f"{house.url}/?sort=failures", width=width) as visited:
+            async with visit(opened, f"{running.url}/?sort=failures", width=width) as visited:
                 page = visited.page
                 shown = await page.locator(f"{ROW} .factor > a").all_text_contents()
                 assert set(shown) == set(HOSTILE)
@@ -269,8 +269,8 @@ async def test_no_name_runs_and_no_name_breaks_the_layout(opened: Browser, tmp_p
 
 async def test_a_query_is_copied_whole(opened: Browser, tmp_path: Path) -> None:
     async with (
-        world(tmp_path, "an-odd-name") as house,
-        visit(opened, f"{house.url}/", permissions=["clipboard-read", "clipboard-write"]) as visited,
+        world(tmp_path, "an-odd-name") as running,
+        visit(opened, f"{running.url}/", permissions=["clipboard-read", "clipboard-write"]) as visited,
     ):
         page = visited.page
         await page.get_by_role("link", name=ODD_NAME, exact=True).click()
@@ -283,7 +283,7 @@ async def test_a_query_is_copied_whole(opened: Browser, tmp_path: Path) -> None:
 
 
 async def test_on_paper_times_are_absolute_and_nothing_is_to_be_pressed(opened: Browser, tmp_path: Path) -> None:
-    async with world(tmp_path, "all") as house, visit(opened, f"{house.url}/", color_scheme="dark") as visited:
+    async with world(tmp_path, "all") as running, visit(opened, f"{running.url}/", color_scheme="dark") as visited:
         await visited.page.emulate_media(media="print")
         paper = await visited.page.evaluate("getComputedStyle(document.body).backgroundColor")
         told = await visited.page.evaluate(
@@ -322,13 +322,13 @@ TOLD: dict[str, tuple[str, Sequence[Answer | Failure]]] = {
 }
 
 
-def recount(house: ServedExporter) -> None:
+def recount(running: ServedExporter) -> None:
     """Tell a night's story: what each factor's fetches brought, five minutes apart."""
     for number, (name, (_, results)) in enumerate(TOLD.items()):
         for place, result in enumerate(results):
             failed = isinstance(result, Failure)
             quick = 0.14 + 0.05 * ((place * 7 + number * 3) % 8)
-            house.tell(
+            running.apply(
                 name,
                 result,
                 ago_seconds=300.0 * (len(results) - 1 - place) + 17 * number + 12,
@@ -336,8 +336,8 @@ def recount(house: ServedExporter) -> None:
                 attempts=3 if failed else 1,
                 code=0 if result is TIMEOUT else 503 if failed else 404 if result is NOT_FOUND else 200,
             )
-    house.daemon.history.since_seconds -= 4 * 86400
-    house.daemon.poller.accounts["main"]._refusals.guard.heard(200)
+    running.daemon.history.since_seconds -= 4 * 86400
+    running.daemon.poller.accounts["main"]._refusals.guard.heard(200)
 
 
 def slim(picture: Path) -> None:
@@ -360,11 +360,11 @@ async def test_the_pictures_of_the_documentation(opened: Browser, tmp_path: Path
     ]
     paused = entries("retired-tablet-totp", paused=True, labels={"team": "logistics"})[0]
     factors.append(paused | {"factor_sid": "YF" + "e" * 32})
-    async with serving(tmp_path, factors) as house:
-        recount(house)
-        house.daemon.poller.dispatch()
+    async with serving(tmp_path, factors) as running:
+        recount(running)
+        running.daemon.poller.dispatch()
         for name, (path, width, theme) in PICTURES.items():
-            url = house.url + path.format(service=SERVICE_SID)
+            url = running.url + path.format(service=SERVICE_SID)
             async with visit(opened, url, width=width, height=844, color_scheme=theme) as visited:
                 await visited.page.screenshot(path=pictures / f"{name}.png", full_page=width > 600)
                 await asyncio.to_thread(slim, pictures / f"{name}.png")

@@ -82,12 +82,14 @@ class Proxy:
 
 
 @contextlib.asynccontextmanager
-async def proxied(house: ServedExporter) -> AsyncIterator[Proxy]:
+async def proxied(running: ServedExporter) -> AsyncIterator[Proxy]:
     proxy = Proxy("", {})
 
     async def pass_on(request: web.Request) -> web.Response:
         accept = TEXT_ONLY if request.path == "/as-text" else request.headers["Accept"]
-        answer = await house.ask("/metrics", Accept=accept, Accept_Encoding=request.headers["Accept-Encoding"])
+        answer = await running.request(
+            "/metrics", Accept=accept, Accept_Encoding=request.headers["Accept-Encoding"]
+        )
         proxy.served[request.path] = answer.headers["Content-Type"]
         assert answer.headers["Content-Encoding"] == "gzip"
         headers = {name: answer.headers[name] for name in ("Content-Type", "Content-Encoding")}
@@ -148,11 +150,11 @@ async def test_prometheus_takes_every_sample(
 ) -> None:
     binary = binary_of(version, program, newer_program)
     async with (
-        world(tmp_path, "all") as house,
-        proxied(house) as proxy,
+        world(tmp_path, "all") as running,
+        proxied(running) as proxy,
         prometheus(binary, tmp_path, CONFIG.format(proxy=proxy.address)) as server,
     ):
-        served = sample_lines((await house.ask("/metrics")).text)
+        served = sample_lines((await running.request("/metrics")).text)
         for job in ("openmetrics", "text"):
             await until(
                 functools.partial(scrapes, server, job),

@@ -31,16 +31,16 @@ async def complaints(promtool: str, exposition: bytes) -> tuple[int | None, str]
 @pytest.mark.parametrize("state", STATES)
 async def test_promtool_finds_nothing(program: Program, tmp_path: Path, state: str) -> None:
     promtool = program("promtool", install="apt-get install prometheus")
-    async with world(tmp_path, state) as house:
-        exposition = (await house.ask("/metrics")).body
+    async with world(tmp_path, state) as served:
+        exposition = (await served.request("/metrics")).body
 
     assert await complaints(promtool, exposition) == (0, "")
 
 
 async def test_a_newer_promtool_finds_nothing(newer_program: Program, tmp_path: Path) -> None:
     promtool = newer_program("PROMTOOL3")
-    async with world(tmp_path, "all") as house:
-        exposition = (await house.ask("/metrics")).body
+    async with world(tmp_path, "all") as served:
+        exposition = (await served.request("/metrics")).body
 
     assert await complaints(promtool, exposition) == (0, "")
 

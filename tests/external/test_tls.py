@@ -63,25 +63,27 @@ async def test_curl(program: Program, certificates: Certificates, version: str) 
     folder = certificates.folder
     of_version = (f"--tlsv{version}", "--tls-max", version)
     client, user = ("--cert", "client.crt", "--key", "client.key"), ("--user", f"{USER}:{PASSWORD}")
-    async with behind(folder, WEB) as house:
-        status, text, talk = await curl(binary, folder, f"{house.url}/metrics", *of_version, *client, *user)
+    async with behind(folder, WEB) as running:
+        status, text, talk = await curl(binary, folder, f"{running.url}/metrics", *of_version, *client, *user)
         assert status == 0, talk
         assert "twilio_verify_exporter_build_info" in text
         assert re.search(rf"SSL connection using TLSv{re.escape(version)} ", talk)
         assert re.search(r"^< HTTP/1.1 200 OK", talk, re.MULTILINE)
 
-        _, text, talk = await curl(binary, folder, f"{house.url}/metrics", *of_version, *client)
+        _, text, talk = await curl(binary, folder, f"{running.url}/metrics", *of_version, *client)
         assert (text, "< HTTP/1.1 401 Unauthorized" in talk) == ("a user name and a password are needed\n", True)
         wrong = ("--user", f"{USER}:wrong")
-        assert "401 Unauthorized" in (await curl(binary, folder, f"{house.url}/", *of_version, *client, *wrong))[2]
-        assert (await curl(binary, folder, f"{house.url}/-/healthy", *of_version, *client))[0] == 0
+        assert (
+            "401 Unauthorized" in (await curl(binary, folder, f"{running.url}/", *of_version, *client, *wrong))[2]
+        )
+        assert (await curl(binary, folder, f"{running.url}/-/healthy", *of_version, *client))[0] == 0
         for pair in ("guest", "stranger", None):
             shown = ("--cert", f"{pair}.crt", "--key", f"{pair}.key") if pair else ()
-            status, text, _ = await curl(binary, folder, f"{house.url}/-/healthy", *of_version, *shown)
+            status, text, _ = await curl(binary, folder, f"{running.url}/-/healthy", *of_version, *shown)
             assert status != 0, pair
             assert text == ""
         old = ("--tlsv1.0", "--tls-max", "1.1", "--ciphers", "DEFAULT@SECLEVEL=0")
-        assert (await curl(binary, folder, f"{house.url}/-/healthy", *old, *client))[0] != 0
+        assert (await curl(binary, folder, f"{running.url}/-/healthy", *old, *client))[0] != 0
 
 
 @pytest.mark.parametrize("version", ["the system's", "3"])
@@ -90,16 +92,16 @@ async def test_prometheus_fails_no_scrape_while_certificates_change(
 ) -> None:
     binary = binary_of(version, program, newer_program)
     folder = certificates.folder
-    async with behind(folder, WEB) as house:
-        target = house.url.removeprefix("https://")
+    async with behind(folder, WEB) as running:
+        target = running.url.removeprefix("https://")
         jobs = "".join(
             JOB.format(version=number, target=target, user=USER, password=PASSWORD) for number in ("12", "13")
         )
         text = f"global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:{jobs}"
         async with prometheus(binary, folder, text) as server:
             await until(functools.partial(scraped, server, 2), bool)
-            load = asyncio.create_task(new_connections(house, folder))
-            shown = await rotate(house, certificates, server)
+            load = asyncio.create_task(new_connections(running, folder))
+            shown = await rotate(running, certificates, server)
             load.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await load
@@ -115,26 +117,26 @@ async def scraped(server: Prometheus, times: int) -> bool:
     return len(found) == 2 and all(float(one["value"][1]) >= times for one in found)
 
 
-async def new_connections(house: ServedExporter, folder: Path) -> None:
+async def new_connections(running: ServedExporter, folder: Path) -> None:
     """Scrape on one new connection after the other; raises where one fails."""
     while True:
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             context = client_context(folder, "client", version)
-            answer = await get(f"{house.url}/metrics", context, Authorization=header(USER, PASSWORD))
+            answer = await get(f"{running.url}/metrics", context, Authorization=header(USER, PASSWORD))
             assert answer[0] == 200
 
 
-async def rotate(house: ServedExporter, certificates: Certificates, server: Prometheus) -> set[bytes | None]:
+async def rotate(running: ServedExporter, certificates: Certificates, server: Prometheus) -> set[bytes | None]:
     """Replace the server's certificate again and again; return those that a new connection was shown."""
     folder = certificates.folder
     context = client_context(folder, "client")
-    shown = {(await handshake(house.url, context)).getpeercert(binary_form=True)}
+    shown = {(await handshake(running.url, context)).getpeercert(binary_form=True)}
     for number in range(ROTATIONS):
         certificates.issue("server", "localhost", "127.0.0.1")
         for _ in range(2):
-            await house.daemon._reloads.look()
-        shown.add((await handshake(house.url, context)).getpeercert(binary_form=True))
-        for connection in list(house.daemon.server.connections):
+            await running.daemon._reloads.look()
+        shown.add((await handshake(running.url, context)).getpeercert(binary_form=True))
+        for connection in list(running.daemon.server.connections):
             if connection.stage is Stage.IDLE:
                 connection.abort()  # so that Prometheus connects anew too
         await until(functools.partial(scraped, server, 2 + number // 2), bool)

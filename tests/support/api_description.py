@@ -1,4 +1,4 @@
-"""What the API's description says of an answer: the tests hold every answer they get against it."""
+"""Checks every answer that a test gets against the API's description."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from exporter.web.openapi import describe
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-OURS_TO_BREAK = 500  # what a test breaks on purpose; described where it is an answer
+UNDESCRIBED = 500  # a test may cause an internal error on purpose
 
 
 class Description:
-    """The description of an exporter, and what contradicts it."""
+    """The description of an exporter's API, and what contradicts it."""
 
     def __init__(self, telemetry_path: str = "/metrics") -> None:
         self.document = describe(telemetry_path)
@@ -34,15 +34,15 @@ class Description:
                 return found
         return None
 
-    def fault(self, method: str, path: str, status: int, content_type: str, body: bytes) -> str | None:
-        """Return what of an answer the description doesn't say, ``None`` if all is as described."""
+    def contradiction(self, method: str, path: str, status: int, content_type: str, body: bytes) -> str | None:
+        """Return how an answer differs from its description, ``None`` if it doesn't."""
         operation = self.operation(method, path.partition("?")[0])
         if operation is None:
             return None
-        told = operation["responses"].get(str(status))
-        if told is None:
-            return None if status == OURS_TO_BREAK else f"{method} {path} answers {status}"
-        content = told.get("content", {})
+        described = operation["responses"].get(str(status))
+        if described is None:
+            return None if status == UNDESCRIBED else f"{method} {path} answers {status}"
+        content = described.get("content", {})
         if not content:
             return f"{method} {path} answers a body" if body and status != 405 else None
         kind = content_type.partition(";")[0]

@@ -53,11 +53,11 @@ async def world(folder: Path, state: str) -> AsyncIterator[ServedExporter]:
         for factor in entries(*STATES[state])
     ]
     clock = LeapingClock()
-    async with serving(folder, factors, clock=clock) as house:
-        house.daemon.telemetry.attempted("main", Operation.FETCH, Attempt(VERIFIED, 0.212, 200, REQUEST_ID, 0.05))
-        house.daemon.telemetry.attempted("main", Operation.FETCH, Attempt(TIMEOUT, 10.0))
-        house.daemon.telemetry.started(0.003)
-        told = {
+    async with serving(folder, factors, clock=clock) as running:
+        running.daemon.telemetry.attempted("main", Operation.FETCH, Attempt(VERIFIED, 0.212, 200, REQUEST_ID, 0.05))
+        running.daemon.telemetry.attempted("main", Operation.FETCH, Attempt(TIMEOUT, 10.0))
+        running.daemon.telemetry.started(0.003)
+        results = {
             "stale": (VERIFIED, TIMEOUT),
             "verified": (VERIFIED,),
             ODD_NAME: (VERIFIED,),
@@ -67,7 +67,7 @@ async def world(folder: Path, state: str) -> AsyncIterator[ServedExporter]:
             "held": (VERIFIED, UNVERIFIED, VERIFIED, TIMEOUT),
         }
         for name in STATES[state]:
-            if name in told:
-                house.tell(name, *told[name], ago_seconds=4000 if name == "stale" else 0)
-        house.daemon.poller.dispatch()
-        yield house
+            if name in results:
+                running.apply(name, *results[name], ago_seconds=4000 if name == "stale" else 0)
+        running.daemon.poller.dispatch()
+        yield running

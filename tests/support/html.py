@@ -71,9 +71,9 @@ class Page(HTMLParser):
         return [row[0].split()[0] for row in self.rows[begin:end]]
 
 
-async def page_of(house: ServedExporter, path: str = "/", *, status: int = 200) -> Page:
+async def page_of(running: ServedExporter, path: str = "/", *, status: int = 200) -> Page:
     """Ask for a page."""
-    reply = await house.ask(path)
+    reply = await running.request(path)
     assert reply.status == status
     assert reply.headers["Content-Type"] == "text/html; charset=utf-8"
     return Page(reply.text)

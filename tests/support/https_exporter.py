@@ -26,8 +26,8 @@ MUTUAL = f"{PAIR}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_fil
 async def behind(folder: Path, text: str, **web: object) -> AsyncIterator[ServedExporter]:
     """Serve a daemon with this web config file, which stands in a folder with certificates."""
     (folder / "web.yml").write_text(text, encoding="utf-8")
-    async with serving(folder, web={"config_file": "web.yml", **web}) as house:
-        yield house
+    async with serving(folder, web={"config_file": "web.yml", **web}) as running:
+        yield running
 
 
 def client_context(folder: Path, pair: str = "", version: ssl.TLSVersion | None = None) -> ssl.SSLContext:

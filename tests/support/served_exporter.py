@@ -1,4 +1,4 @@
-"""A daemon that serves its pages and polls nothing: what it knows is told by the test."""
+"""A daemon that serves HTTP and polls nothing: the test applies the outcomes of fetches."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NOT_FOUND = Answer(Status.NOT_FOUND)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer, its body as it came over the wire."""
+    """A complete answer; its body is as received."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -52,7 +52,7 @@ class Reply:
 
 
 class ServedExporter:
-    """The daemon, and a client that adds no headers and decompresses nothing."""
+    """A served daemon, and a client that adds no headers and decompresses nothing."""
 
     def __init__(self, daemon: Daemon, session: aiohttp.ClientSession) -> None:
         self.daemon = daemon
@@ -60,8 +60,8 @@ class ServedExporter:
         self._session = session
         self._description = Description(daemon.config.settings.web.telemetry_path)
 
-    async def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Reply:
-        """Send one request; an underscore in a header's name stands for a hyphen. The answer is as described."""
+    async def request(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Reply:
+        """Send one request, and check the answer against its description; in header names _ stands for -."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self._session.request(
             method, self.url + path, headers=sent, data=body, allow_redirects=False
@@ -69,18 +69,18 @@ class ServedExporter:
             reply = Reply(answer.status, answer.headers, await answer.read())
         body = gunzip(reply.body) if reply.headers.get("Content-Encoding") == "gzip" else reply.body
         kind = reply.headers.get("Content-Type", "")
-        assert self._description.fault(method, path, reply.status, kind, body) is None
+        assert self._description.contradiction(method, path, reply.status, kind, body) is None
         return reply
 
     def key(self, name: str) -> FactorKey:
         """Return the key of a factor."""
         return next(record.watched.key for record in self.daemon.ledger if record.watched.name == name)
 
-    def tell(self, name: str, *results: Answer | Failure, **details: float) -> None:
-        """Tell what fetches of a factor brought, one after the other."""
-        self.tell_key(self.key(name), *results, **details)
+    def apply(self, name: str, *results: Answer | Failure, **details: float) -> None:
+        """Apply the results of fetches of a factor, in order."""
+        self.apply_to(self.key(name), *results, **details)
 
-    def tell_key(
+    def apply_to(
         self,
         key: FactorKey,
         *results: Answer | Failure,
@@ -89,7 +89,7 @@ class ServedExporter:
         attempts: float = 1,
         code: float = 200,
     ) -> None:
-        """Tell what fetches of a factor brought, one after the other; code 0: no answer came."""
+        """Apply the results of fetches of a factor, in order; code 0 stands for no response."""
         now = self.daemon.clock.moment()
         record = self.daemon.ledger[key]
         for result in results:
@@ -115,12 +115,12 @@ def entries(*names: str, **keys: object) -> list[dict[str, object]]:
 
 
 def stopped() -> Clock:
-    """Return a clock that stands still: what a page says of ages is then exact."""
+    """Return a clock that stands still, so that ages on a page are exact."""
     return Clock(lambda: 1_800_000_000.0, lambda: 1000.0)
 
 
 def nobody(_account: AccountSettings) -> httpx.AsyncBaseTransport:
-    """Return a transport that is never used, and costs nothing to make."""
+    """Return a transport that is never used and cheap to create."""
     return httpx.MockTransport(lambda request: httpx.Response(500, request=request))
 
 

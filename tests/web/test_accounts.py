@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from tests.support.served_exporter import ServedExporter
 
 
-async def accounts(house: ServedExporter) -> Any:
-    reply = await house.ask("/api/v1/accounts")
+async def accounts(running: ServedExporter) -> Any:
+    reply = await running.request("/api/v1/accounts")
     assert reply.status == 200
     assert reply.headers["Content-Type"] == "application/json; charset=utf-8"
     return json.loads(reply.text)
 
 
-async def test_an_account_is_told_whole_and_no_secret_with_it(tmp_path: Path) -> None:
+async def test_an_account_has_every_field_and_no_secret(tmp_path: Path) -> None:
     async with serving(
         tmp_path, entries("one", "two", interval="2s"), accounts=("main", "idle"), clock=LeapingClock()
-    ) as house:
-        house.tell("one", VERIFIED)
-        reply = await house.ask("/api/v1/accounts")
+    ) as running:
+        running.apply("one", VERIFIED)
+        reply = await running.request("/api/v1/accounts")
         document = json.loads(reply.text)
 
     assert document["accounts"][0] == {
@@ -63,15 +63,15 @@ async def test_an_account_is_told_whole_and_no_secret_with_it(tmp_path: Path) ->
         assert kept not in reply.text
 
 
-async def test_a_pause_for_a_429_is_told_with_its_end(tmp_path: Path) -> None:
+async def test_a_pause_for_a_429_is_shown_with_its_end(tmp_path: Path) -> None:
     clock = LeapingClock()
-    async with serving(tmp_path, entries("one"), clock=clock) as house:
-        throttle = house.daemon.poller.accounts["main"].throttle
+    async with serving(tmp_path, entries("one"), clock=clock) as running:
+        throttle = running.daemon.poller.accounts["main"].throttle
         now = clock.moment()
         throttle.rate_limited(now.steady, started=now.steady, pause_seconds=60.0)
-        [paused] = (await accounts(house))["accounts"]
+        [paused] = (await accounts(running))["accounts"]
         clock.leap(61)
-        [over] = (await accounts(house))["accounts"]
+        [over] = (await accounts(running))["accounts"]
 
     assert (paused["paused"], paused["paused_for"], paused["probe_at_seconds"]) == (True, "rate_limited", None)
     assert paused["paused_until_seconds"] == pytest.approx(now.wall + 60, abs=0.01)
@@ -79,12 +79,12 @@ async def test_a_pause_for_a_429_is_told_with_its_end(tmp_path: Path) -> None:
     assert (over["paused"], over["paused_for"], over["paused_until_seconds"]) == (False, None, None)
 
 
-async def test_a_pause_for_credentials_is_told_with_its_next_probe(tmp_path: Path) -> None:
+async def test_a_pause_for_credentials_is_shown_with_its_next_probe(tmp_path: Path) -> None:
     clock = LeapingClock()
-    async with serving(tmp_path, entries("one"), clock=clock) as house:
+    async with serving(tmp_path, entries("one"), clock=clock) as running:
         now = clock.moment()
-        house.daemon.poller.accounts["main"]._refusals._pause(Failure(Reason.AUTH))
-        [paused] = (await accounts(house))["accounts"]
+        running.daemon.poller.accounts["main"]._refusals._pause(Failure(Reason.AUTH))
+        [paused] = (await accounts(running))["accounts"]
 
     assert (paused["paused"], paused["paused_for"], paused["paused_until_seconds"]) == (True, "credentials", None)
     assert paused["probe_at_seconds"] == pytest.approx(now.wall + 30, abs=0.1)
@@ -92,7 +92,7 @@ async def test_a_pause_for_credentials_is_told_with_its_next_probe(tmp_path: Pat
 
 
 @in_virtual_time
-async def test_an_account_at_work() -> None:
+async def test_an_account_with_requests_in_flight() -> None:
     rig = Rig(factors(30), concurrency=2)
     rig.client.rule = lambda _watched: Reply(latency=0.5)
     rig.offer(*(one.key for one in factors(30)))

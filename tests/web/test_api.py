@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from tests.support.served_exporter import ServedExporter
 
 
-async def factors(house: ServedExporter, query: str = "") -> Any:
-    reply = await house.ask(f"/api/v1/factors{query}")
+async def factors(running: ServedExporter, query: str = "") -> Any:
+    reply = await running.request(f"/api/v1/factors{query}")
     assert reply.status == 200
     assert reply.headers["Content-Type"] == "application/json; charset=utf-8"
     return json.loads(reply.text)
 
 
-async def test_a_factor_is_told_whole(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("payments", labels={"team": "payments"}, interval="2m")) as house:
-        house.tell("payments", VERIFIED, ago_seconds=20)
-        house.tell("payments", Failure(Reason.SERVER_ERROR, "HTTP 503"), duration_seconds=1.5, attempts=3)
-        record = house.daemon.ledger[house.key("payments")]
-        document = await factors(house)
+async def test_a_factor_has_every_field(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("payments", labels={"team": "payments"}, interval="2m")) as running:
+        running.apply("payments", VERIFIED, ago_seconds=20)
+        running.apply("payments", Failure(Reason.SERVER_ERROR, "HTTP 503"), duration_seconds=1.5, attempts=3)
+        record = running.daemon.ledger[running.key("payments")]
+        document = await factors(running)
 
     assert record.answered_seconds is not None
     assert record.last_seconds is not None
@@ -64,8 +64,8 @@ async def test_a_factor_is_told_whole(tmp_path: Path) -> None:
 
 
 async def test_a_factor_that_was_never_tried_has_nulls(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("never")) as house:
-        [factor] = (await factors(house))["factors"]
+    async with serving(tmp_path, entries("never")) as running:
+        [factor] = (await factors(running))["factors"]
 
     assert {name for name, value in factor.items() if value is None} == {
         "up",
@@ -82,16 +82,16 @@ async def test_a_factor_that_was_never_tried_has_nulls(tmp_path: Path) -> None:
     assert (factor["status"], factor["failures"], factor["factor_type"], factor["labels"]) == ("unknown", 0, "", {})
 
 
-async def test_limit_and_offset_page_through_what_is_wrong_first(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("a-good", "b-gone", "c-new", "d-never")) as house:
-        house.tell("a-good", VERIFIED)
-        house.tell("b-gone", NOT_FOUND)
-        house.tell("c-new", UNVERIFIED)
+async def test_limit_and_offset_page_through_the_factors_problems_first(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("a-good", "b-gone", "c-new", "d-never")) as running:
+        running.apply("a-good", VERIFIED)
+        running.apply("b-gone", NOT_FOUND)
+        running.apply("c-new", UNVERIFIED)
         seen = {
-            query: [factor["factor"] for factor in (await factors(house, query))["factors"]]
+            query: [factor["factor"] for factor in (await factors(running, query))["factors"]]
             for query in ("", "?limit=2", "?limit=2&offset=2", "?offset=3", "?offset=4", "?offset=999999999")
         }
-        totals = {(await factors(house, query))["total"] for query in seen}
+        totals = {(await factors(running, query))["total"] for query in seen}
 
     assert seen == {
         "": ["b-gone", "c-new", "d-never", "a-good"],
@@ -104,9 +104,9 @@ async def test_limit_and_offset_page_through_what_is_wrong_first(tmp_path: Path)
     assert totals == {4}
 
 
-async def test_a_thousand_are_the_most_at_once(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries(*(f"factor-{number}" for number in range(1001)))) as house:
-        default, more = await factors(house), await factors(house, "?limit=5000")
+async def test_at_most_a_thousand_factors_are_returned(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries(*(f"factor-{number}" for number in range(1001)))) as running:
+        default, more = await factors(running), await factors(running, "?limit=5000")
 
     assert default["total"] == more["total"] == 1001
     assert len(default["factors"]) == len(more["factors"]) == 1000
@@ -114,9 +114,9 @@ async def test_a_thousand_are_the_most_at_once(tmp_path: Path) -> None:
 
 async def test_the_pages_of_many_add_up_to_all_of_them_in_order(tmp_path: Path) -> None:
     wanted = [f"factor-{number:04d}" for number in range(2345)]
-    async with serving(tmp_path, entries(*reversed(wanted))) as house:
-        house.tell("factor-2000", NOT_FOUND)
-        pages = [await factors(house, f"?limit=900&offset={offset}") for offset in (0, 900, 1800, 2700)]
+    async with serving(tmp_path, entries(*reversed(wanted))) as running:
+        running.apply("factor-2000", NOT_FOUND)
+        pages = [await factors(running, f"?limit=900&offset={offset}") for offset in (0, 900, 1800, 2700)]
 
     assert [len(page["factors"]) for page in pages] == [900, 900, 545, 0]
     wanted.remove("factor-2000")
@@ -124,7 +124,7 @@ async def test_the_pages_of_many_add_up_to_all_of_them_in_order(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("query", "fault"),
+    ("query", "message"),
     [
         ("limit=0", "limit: must be a whole number of at least 1\n"),
         ("limit=-1", "limit: must be a whole number of at least 1\n"),
@@ -138,22 +138,24 @@ async def test_the_pages_of_many_add_up_to_all_of_them_in_order(tmp_path: Path) 
         ("offset=<script>", "offset: must be a whole number of at least 0\n"),
     ],
 )
-async def test_a_bad_number_is_refused_by_the_name_of_its_parameter(tmp_path: Path, query: str, fault: str) -> None:
-    async with serving(tmp_path, entries("factor")) as house:
-        reply = await house.ask(f"/api/v1/factors?{query}")
+async def test_an_invalid_number_is_refused_with_the_name_of_its_parameter(
+    tmp_path: Path, query: str, message: str
+) -> None:
+    async with serving(tmp_path, entries("factor")) as running:
+        reply = await running.request(f"/api/v1/factors?{query}")
 
-    assert (reply.status, reply.text) == (400, fault)
+    assert (reply.status, reply.text) == (400, message)
     assert reply.headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
-async def test_a_stale_status_is_withdrawn_even_when_nothing_ticks(tmp_path: Path) -> None:
+async def test_a_stale_status_is_withdrawn_without_a_dispatch(tmp_path: Path) -> None:
     clock = LeapingClock()
-    async with serving(tmp_path, entries("factor"), clock=clock) as house:
-        house.tell("factor", VERIFIED)
+    async with serving(tmp_path, entries("factor"), clock=clock) as running:
+        running.apply("factor", VERIFIED)
         clock.leap(899)
-        [held] = (await factors(house))["factors"]
+        [held] = (await factors(running))["factors"]
         clock.leap(2)
-        [withdrawn] = (await factors(house))["factors"]
+        [withdrawn] = (await factors(running))["factors"]
 
     assert (held["status"], withdrawn["status"]) == ("verified", "unknown")
     assert withdrawn["last_success_seconds"] == held["last_success_seconds"]
@@ -162,38 +164,38 @@ async def test_a_stale_status_is_withdrawn_even_when_nothing_ticks(tmp_path: Pat
 # Filters
 
 
-async def names(house: ServedExporter, query: str) -> list[str]:
-    document = await factors(house, query)
+async def names(running: ServedExporter, query: str) -> list[str]:
+    document = await factors(running, query)
     found = [factor["factor"] for factor in document["factors"]]
     assert document["total"] == len(found)
     return found
 
 
-async def test_factors_are_chosen_by_account_service_status_and_name(tmp_path: Path) -> None:
+async def test_factors_are_filtered_by_account_service_status_and_name(tmp_path: Path) -> None:
     service = SERVICE_SID.replace("c", "d")
     watched = [
         *entries("Push one", "push two", "Straße"),
         *entries("push one", account="other"),
         *entries("elsewhere", service_sid=service),
     ]
-    async with serving(tmp_path, watched, accounts=("main", "other")) as house:
-        house.tell("push two", VERIFIED)
-        house.tell("elsewhere", NOT_FOUND)
-        assert await names(house, "?account=other") == ["push one"]
-        assert await names(house, "?account=nobody") == []
-        assert await names(house, f"?service_sid={service.lower()}") == ["elsewhere"]
-        assert await names(house, "?status=verified") == ["push two"]
-        assert await names(house, "?status=not_found") == ["elsewhere"]
-        assert await names(house, "?status=unknown&account=main") == ["Push one", "Straße"]
-        assert await names(house, "?name=PUSH&account=main") == ["Push one", "push two"]
-        assert await names(house, "?name=STRASSE") == ["Straße"]
-        assert await names(house, "?name=%25") == []
-        page = await factors(house, "?name=push&limit=1&offset=1")
+    async with serving(tmp_path, watched, accounts=("main", "other")) as running:
+        running.apply("push two", VERIFIED)
+        running.apply("elsewhere", NOT_FOUND)
+        assert await names(running, "?account=other") == ["push one"]
+        assert await names(running, "?account=nobody") == []
+        assert await names(running, f"?service_sid={service.lower()}") == ["elsewhere"]
+        assert await names(running, "?status=verified") == ["push two"]
+        assert await names(running, "?status=not_found") == ["elsewhere"]
+        assert await names(running, "?status=unknown&account=main") == ["Push one", "Straße"]
+        assert await names(running, "?name=PUSH&account=main") == ["Push one", "push two"]
+        assert await names(running, "?name=STRASSE") == ["Straße"]
+        assert await names(running, "?name=%25") == []
+        page = await factors(running, "?name=push&limit=1&offset=1")
         assert (page["total"], len(page["factors"])) == (3, 1), "the total is of all that fit"
 
 
 @pytest.mark.parametrize(
-    ("query", "fault"),
+    ("query", "message"),
     [
         ("status=bad", "status: must be one of verified, unverified, not_found, unknown"),
         ("name=", "name: must have 1 to 128 characters"),
@@ -207,34 +209,36 @@ async def test_factors_are_chosen_by_account_service_status_and_name(tmp_path: P
         (f"{'x' * 999}=1", f"{'x' * 60}…: unknown parameter;"),
     ],
 )
-async def test_a_query_that_can_not_be_is_refused_by_name(tmp_path: Path, query: str, fault: str) -> None:
-    async with serving(tmp_path) as house:
-        reply = await house.ask(f"/api/v1/factors?{query}")
+async def test_an_invalid_query_is_refused_with_the_name_of_its_parameter(
+    tmp_path: Path, query: str, message: str
+) -> None:
+    async with serving(tmp_path) as running:
+        reply = await running.request(f"/api/v1/factors?{query}")
     assert reply.status == 400
-    assert reply.text.startswith(fault)
+    assert reply.text.startswith(message)
     assert len(reply.text.splitlines()) == 1
 
 
-async def test_one_factor_has_an_address_of_its_own(tmp_path: Path) -> None:
+async def test_every_factor_has_its_own_path(tmp_path: Path) -> None:
     name = "a/b?c#d %2F {ü}"
-    async with serving(tmp_path, entries(name, "other")) as house:
-        house.tell(name, UNVERIFIED)
+    async with serving(tmp_path, entries(name, "other")) as running:
+        running.apply(name, UNVERIFIED)
         place = f"/api/v1/factors/main/{SERVICE_SID.lower()}/{quote(name, safe='')}"
-        reply = await house.ask(place)
-        [listed] = (await factors(house, "?status=unverified"))["factors"]
+        reply = await running.request(place)
+        [listed] = (await factors(running, "?status=unverified"))["factors"]
         assert json.loads(reply.text) == listed
-        assert (await house.ask(place + "x")).status == 404
-        assert (await house.ask(place.replace("main", "other"))).status == 404
-        head = await house.ask(place, "HEAD")
+        assert (await running.request(place + "x")).status == 404
+        assert (await running.request(place.replace("main", "other"))).status == 404
+        head = await running.request(place, "HEAD")
         assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", str(len(reply.body)))
 
 
 async def test_a_new_name_is_found_and_the_old_one_is_not(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("one"), web={"enable_lifecycle": True}) as house:
+    async with serving(tmp_path, entries("one"), web={"enable_lifecycle": True}) as running:
         place = f"/api/v1/factors/main/{SERVICE_SID}/"
-        assert (await house.ask(f"{place}one")).status == 200
+        assert (await running.request(f"{place}one")).status == 200
         path = tmp_path / "config.toml"
         path.write_text(path.read_text().replace('"one"', '"eins"'), encoding="utf-8")
-        assert (await house.ask("/-/reload", "POST")).status == 200
-        assert (await house.ask(f"{place}one")).status == 404
-        assert (await house.ask(f"{place}eins")).status == 200
+        assert (await running.request("/-/reload", "POST")).status == 200
+        assert (await running.request(f"{place}one")).status == 404
+        assert (await running.request(f"{place}eins")).status == 200

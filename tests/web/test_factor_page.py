@@ -34,12 +34,12 @@ def address(name: str, account: str = "main", service_sid: str = SERVICE_SID) ->
     return f"/factors/{account}/{service_sid}/{quote(name, safe='')}"
 
 
-async def test_it_tells_the_last_fetches_newest_first(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("factor", labels={"team": "payments"}), clock=stopped()) as house:
-        house.tell("factor", UNVERIFIED, ago_seconds=300)
-        house.tell("factor", VERIFIED, ago_seconds=200)
-        house.tell("factor", TIMEOUT, ago_seconds=100, duration_seconds=31.25, attempts=3)
-        page = await page_of(house, address("factor"))
+async def test_it_shows_the_last_fetches_newest_first(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("factor", labels={"team": "payments"}), clock=stopped()) as running:
+        running.apply("factor", UNVERIFIED, ago_seconds=300)
+        running.apply("factor", VERIFIED, ago_seconds=200)
+        running.apply("factor", TIMEOUT, ago_seconds=100, duration_seconds=31.25, attempts=3)
+        page = await page_of(running, address("factor"))
 
     assert page.parts["headline"] == "factor"
     assert page.parts["lead"].startswith("✓ verified ! failing the API reports the factor as verified (for 3 min")
@@ -63,11 +63,11 @@ async def test_it_tells_the_last_fetches_newest_first(tmp_path: Path) -> None:
     assert page.parts["rule"].endswith(rule)
 
 
-async def test_failures_are_told_for_longer(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("factor"), clock=stopped()) as house:
-        house.tell("factor", TIMEOUT, ago_seconds=4000)
-        house.tell("factor", *[VERIFIED] * 40)
-        page = await page_of(house, address("factor"))
+async def test_failures_are_kept_longer(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("factor"), clock=stopped()) as running:
+        running.apply("factor", TIMEOUT, ago_seconds=4000)
+        running.apply("factor", *[VERIFIED] * 40)
+        page = await page_of(running, address("factor"))
 
     assert len(page.rows) == 1 + FULL.fetches + 1 + 1
     assert page.rows[-1][1] == "! failed no complete answer in time timeout"
@@ -77,23 +77,21 @@ async def test_failures_are_told_for_longer(tmp_path: Path) -> None:
     )
 
 
-async def test_where_many_are_watched_it_says_that_less_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_with_many_factors_it_says_that_less_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exporter.web.history.FULL_FACTORS", 1)
-    async with serving(tmp_path, entries("one", "two")) as house:
-        house.tell("one", *[VERIFIED] * 10)
-        house.tell("two", VERIFIED)
-        page = await page_of(house, address("one"))
+    async with serving(tmp_path, entries("one", "two")) as running:
+        running.apply("one", *[VERIFIED] * 10)
+        running.apply("two", VERIFIED)
+        page = await page_of(running, address("one"))
 
     rule = f"the last {SHORT.fetches} fetches, and the last {SHORT.failures} failures even if they are older."
     assert f"{rule} With at most 10,000 factors, 12 and 10 are kept." in page.parts["rule"]
 
 
-async def test_what_was_never_fetched_claims_nothing(tmp_path: Path) -> None:
+async def test_a_factor_that_was_never_fetched_claims_nothing(tmp_path: Path) -> None:
     idle = entries("idle", "idle", paused=True)[1]
-    async with serving(tmp_path, [*entries("never"), idle]) as house:
-        never, paused = await page_of(house, address("never")), await page_of(house, address("idle"))
+    async with serving(tmp_path, [*entries("never"), idle]) as running:
+        never, paused = await page_of(running, address("never")), await page_of(running, address("idle"))
 
     assert never.parts["fetch"] == "No fetches yet."
     assert never.parts["lead"] == "? unknown no answer yet, or the last answer is too old to rely on"
@@ -103,12 +101,12 @@ async def test_what_was_never_fetched_claims_nothing(tmp_path: Path) -> None:
     assert "Next check not polled" in paused.parts["facts"]
 
 
-async def test_the_way_back_keeps_the_filter(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("factor", interval="1h")) as house:
-        listed = await page_of(house, "/?q=fac&sort=-latency&page=1")
+async def test_the_link_back_keeps_the_filter(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("factor", interval="1h")) as running:
+        listed = await page_of(running, "/?q=fac&sort=-latency&page=1")
         [link] = listed.links("factors/")
-        page = await page_of(house, f"/{link}")
-        odd = await page_of(house, f"{address('factor')}?status=nonsense&page=x")
+        page = await page_of(running, f"/{link}")
+        odd = await page_of(running, f"{address('factor')}?status=nonsense&page=x")
 
     assert page.links("../../../?")[0] == "../../../?q=fac&sort=-latency"
     assert "../../../" in odd.links("../../../")
@@ -120,19 +118,19 @@ async def test_the_way_back_keeps_the_filter(tmp_path: Path) -> None:
     ["a/b", "100 %", "?q=1#x", 'quote"quote', "<b>", "日本語 – ü", "{x}", "a+b", "%2F", "...", "\\", "a;b"],
 )
 async def test_every_name_has_its_page(tmp_path: Path, name: str) -> None:
-    async with serving(tmp_path, entries(name)) as house:
-        house.tell(name, VERIFIED)
-        [link] = (await page_of(house)).links("factors/")
-        page = await page_of(house, f"/{link}")
+    async with serving(tmp_path, entries(name)) as running:
+        running.apply(name, VERIFIED)
+        [link] = (await page_of(running)).links("factors/")
+        page = await page_of(running, f"/{link}")
 
     assert link == f"factors/main/{SERVICE_SID}/{quote(name, safe='')}"
     assert page.parts["headline"] == " ".join(name.split())
 
 
 async def test_a_factor_is_found_by_its_sid_and_in_any_case(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("factor")) as house:
-        by_sid = await page_of(house, address(f"yf{1:032X}"))
-        by_service = await page_of(house, address("factor", service_sid=SERVICE_SID.lower()))
+    async with serving(tmp_path, entries("factor")) as running:
+        by_sid = await page_of(running, address(f"yf{1:032X}"))
+        by_service = await page_of(running, address("factor", service_sid=SERVICE_SID.lower()))
 
     assert by_sid.parts["headline"] == by_service.parts["headline"] == "factor"
 
@@ -140,29 +138,29 @@ async def test_a_factor_is_found_by_its_sid_and_in_any_case(tmp_path: Path) -> N
 async def test_a_page_finds_its_factor_without_reading_all_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with serving(tmp_path, entries(*(f"factor-{number}" for number in range(50)))) as house:
+    async with serving(tmp_path, entries(*(f"factor-{number}" for number in range(50)))) as running:
         await page_of(
-            house, address("factor-7")
+            running, address("factor-7")
         )  # the first page after a change of the watchlist indexes the names
 
         def fail(_ledger: Ledger) -> Iterator[FactorRecord]:
             pytest.fail("a factor's page reads every record")
 
         monkeypatch.setattr(Ledger, "__iter__", fail)
-        by_name = await page_of(house, address("factor-8"))
-        by_sid = await page_of(house, address(f"YF{9:032x}"))
+        by_name = await page_of(running, address("factor-8"))
+        by_sid = await page_of(running, address(f"YF{9:032x}"))
 
     assert (by_name.parts["headline"], by_sid.parts["headline"]) == ("factor-8", "factor-8")
 
 
-async def test_an_unknown_factor_is_404_with_those_that_may_be_meant(tmp_path: Path) -> None:
+async def test_an_unknown_factor_is_404_with_similar_ones(tmp_path: Path) -> None:
     elsewhere = entries("spare", "payments-push", service_sid=OTHER_SERVICE)[1]
     factors = [*entries("payments-puhs", "warehouse"), elsewhere]
-    async with serving(tmp_path, factors) as house:
-        page = await page_of(house, f"{address('payments-push')}?q=pay", status=404)
-        nobody = await page_of(house, address("zzz"), status=404)
-        exact = await page_of(house, address("payments-push", service_sid=OTHER_SERVICE))
-        reply = await house.ask(address("<script>"))
+    async with serving(tmp_path, factors) as running:
+        page = await page_of(running, f"{address('payments-push')}?q=pay", status=404)
+        nobody = await page_of(running, address("zzz"), status=404)
+        exact = await page_of(running, address("payments-push", service_sid=OTHER_SERVICE))
+        reply = await running.request(address("<script>"))
 
     assert page.parts["headline"] == nobody.parts["headline"] == "No such factor"
     assert page.links("../../../factors") == [
@@ -176,10 +174,10 @@ async def test_an_unknown_factor_is_404_with_those_that_may_be_meant(tmp_path: P
 
 
 async def test_a_family_that_is_not_shown_has_no_query(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("factor"), metrics={"factor_families": ["up"]}) as house:
-        few = await page_of(house, address("factor"))
-    async with serving(tmp_path, entries("factor"), metrics={"factor_families": []}) as house:
-        none = await page_of(house, address("factor"))
+    async with serving(tmp_path, entries("factor"), metrics={"factor_families": ["up"]}) as running:
+        few = await page_of(running, address("factor"))
+    async with serving(tmp_path, entries("factor"), metrics={"factor_families": []}) as running:
+        none = await page_of(running, address("factor"))
 
     assert few.parts["queries"].count("{") == 2
     assert FACTOR_UP.name in few.parts["queries"]
@@ -211,17 +209,17 @@ def test_a_query_selects_the_factor_whatever_its_name(name: str, account: str) -
 
 
 @given(st.lists(st.tuples(st.floats(0, 1000), st.sampled_from([*Status, *Reason])), min_size=2, max_size=30))
-def test_every_fetch_has_its_place_in_the_plot(told: list[tuple[float, Status | Reason]]) -> None:
-    fetches = [Fetch(float(n), result, "", 200, seconds, 1, "") for n, (seconds, result) in enumerate(told)]
+def test_every_fetch_is_in_the_plot(results: list[tuple[float, Status | Reason]]) -> None:
+    fetches = [Fetch(float(n), result, "", 200, seconds, 1, "") for n, (seconds, result) in enumerate(results)]
     drawn = plot(fetches)
 
     assert drawn is not None
-    assert drawn.top_seconds >= max(seconds for seconds, _ in told)
+    assert drawn.top_seconds >= max(seconds for seconds, _ in results)
     assert [mark.fetch for mark in drawn.marks] == fetches[::-1]
     assert all(0 <= mark.x <= WIDTH and 0 <= mark.y <= HEIGHT for mark in drawn.marks)
     assert [mark.x for mark in drawn.marks] == sorted(mark.x for mark in drawn.marks)
     assert {mark.shape for mark in drawn.marks} <= {*Status, "failed"}
 
 
-def test_one_fetch_is_no_plot() -> None:
+def test_a_single_fetch_has_no_plot() -> None:
     assert plot([Fetch(1.0, Status.VERIFIED, "", 200, 0.2, 1, "")]) is None

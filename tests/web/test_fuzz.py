@@ -52,7 +52,9 @@ async def fuzz(url: str, folder: Path) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-async def test_a_fuzzer_finds_no_fault(tmp_path: Path, log_level: None, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_fuzzer_finds_no_violation(
+    tmp_path: Path, log_level: None, caplog: pytest.LogCaptureFixture
+) -> None:
     async with Simulator(seed=7) as simulator:
         names = [FACTOR.example, "ops on call", "a/b", "ünï", "paused"]
         path = write_config(

@@ -23,11 +23,11 @@ def outcome(failed: bool, number: int = 0) -> Outcome:
     return Outcome(result, 0.25, 3 if failed else 1, 503 if failed else 200, REQUEST_ID)
 
 
-def told(fetches: list[Fetch]) -> list[float]:
+def times(fetches: list[Fetch]) -> list[float]:
     return [fetch.ended_seconds for fetch in fetches]
 
 
-def test_a_fetch_is_remembered_whole() -> None:
+def test_a_fetch_is_kept_with_every_field() -> None:
     kept = History(5.0)
     kept.add(KEY, Outcome(Failure(Reason.TIMEOUT, "kein Ende – nichts"), 30.125, 3, None, ""), 1_800_000_000.125)
     kept.add(KEY, Outcome(Answer(Status.NOT_FOUND), 0.2, 1, 404, REQUEST_ID), 1_800_000_060.5)
@@ -41,7 +41,7 @@ def test_a_fetch_is_remembered_whole() -> None:
     assert [fetch.failed for fetch in kept.of(KEY).recent] == [False, True]
 
 
-def test_nothing_is_known_of_what_was_never_fetched_or_is_forgotten() -> None:
+def test_a_factor_never_fetched_or_forgotten_has_no_history() -> None:
     kept = History(0.0)
     kept.add(KEY, outcome(failed=True), 1.0)
     kept.forget(KEY)
@@ -58,8 +58,8 @@ def test_failures_outlive_successes() -> None:
         kept.add(KEY, outcome(number in failures, number), float(number))
     fetches = kept.of(KEY)
 
-    assert told(fetches.recent) == [float(number) for number in range(399, 399 - FULL.fetches, -1)]
-    assert told(fetches.older_failures) == [float(number) for number in sorted(failures, reverse=True)]
+    assert times(fetches.recent) == [float(number) for number in range(399, 399 - FULL.fetches, -1)]
+    assert times(fetches.older_failures) == [float(number) for number in sorted(failures, reverse=True)]
     assert fetches.older_failures[0].detail == f"HTTP 503, the {max(failures)}th"
     assert kept.last_failure(KEY) == fetches.older_failures[0]
 
@@ -75,9 +75,9 @@ def test_the_last_fetches_and_the_last_failures_are_kept(failed: list[bool], fet
         recent, older = kept.of(KEY)
 
     numbers = range(len(failed))
-    assert told(recent) == [float(number) for number in numbers][::-1][:fetches]
+    assert times(recent) == [float(number) for number in numbers][::-1][:fetches]
     last_failures = [float(number) for number in numbers if failed[number]][::-1][:failures]
-    assert told(older) == [number for number in last_failures if number not in told(recent)]
+    assert times(older) == [number for number in last_failures if number not in times(recent)]
 
 
 @given(
@@ -105,7 +105,7 @@ def test_strange_texts_break_no_entry(
     assert second.duration_seconds == pytest.approx(duration, abs=1e-3)
 
 
-def test_with_many_factors_less_is_kept_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_many_factors_less_is_kept_per_factor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "FULL_FACTORS", 3)
     kept = History(0.0)
     keys = [KEY._replace(factor_sid=f"YF{number:032x}") for number in range(4)]
@@ -120,12 +120,12 @@ def test_with_many_factors_less_is_kept_of_each(monkeypatch: pytest.MonkeyPatch)
     cut = kept.of(keys[0])
     kept.forget(keys[3])
 
-    assert told(cut.recent) == [51.0, 49.0, 48.0]
-    assert told(cut.older_failures) == [40.0, 30.0]
+    assert times(cut.recent) == [51.0, 49.0, 48.0]
+    assert times(cut.older_failures) == [40.0, 30.0]
     assert kept.depth == FULL
 
 
-def test_a_factor_among_a_hundred_thousand_costs_some_two_hundred_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_hundred_thousand_factors_one_takes_about_200_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     factors = 4000  # as many as tell; the rule is that of a hundred thousand
     monkeypatch.setattr(history, "FULL_FACTORS", 0)
     keys = [KEY._replace(factor_sid=f"YF{number:032x}") for number in range(factors)]

@@ -83,24 +83,24 @@ async def test_evil_names_labels_and_errors_are_served_as_they_are(tmp_path: Pat
         {**entry, "labels": {"team": EVIL[number % len(EVIL)]}}
         for number, entry in enumerate(entries(*NAMES, "plain"))
     ]
-    async with serving(tmp_path, watched, web={"enable_probe": True}) as house:
+    async with serving(tmp_path, watched, web={"enable_probe": True}) as running:
         for number, name in enumerate(NAMES):
             detail = EVIL[number % len(EVIL)]
             failures = [Failure(Reason.SERVER_ERROR, detail)] if number % 2 else []
-            house.tell(name, VERIFIED, *failures)
+            running.apply(name, VERIFIED, *failures)
         for accept in ("text/plain", "application/openmetrics-text"):
-            scrape = Scrape((await house.ask("/metrics", Accept=accept)).text, openmetrics="open" in accept)
+            scrape = Scrape((await running.request("/metrics", Accept=accept)).text, openmetrics="open" in accept)
             shown = {sample.labels["factor"]: sample for sample in scrape.samples("twilio_verify_factor_verified")}
             assert shown.keys() == set(NAMES)
             for number, name in enumerate(NAMES):
                 assert shown[name].labels["team"] == EVIL[number % len(EVIL)]
-        document = json.loads((await house.ask("/api/v1/factors")).text)
+        document = json.loads((await running.request("/api/v1/factors")).text)
         assert {factor["factor"] for factor in document["factors"]} == {*NAMES, "plain"}
         assert {factor["last_failure"] for factor in document["factors"]} - {None} == {
             EVIL[number % len(EVIL)] for number in range(len(NAMES)) if number % 2
         }
         for number, name in enumerate(NAMES):
             if number % 2 == 0:  # answered a moment ago
-                reply = await house.ask(f"/probe?{urlencode({'factor': name})}")
+                reply = await running.request(f"/probe?{urlencode({'factor': name})}")
                 assert reply.status == 200
                 assert Scrape(reply.text).factor("verified", name) == 1

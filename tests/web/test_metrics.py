@@ -32,12 +32,12 @@ PROMETHEUS = (
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[ServedExporter]:
+async def running(tmp_path: Path) -> AsyncIterator[ServedExporter]:
     async with serving(tmp_path, entries("good", "new", "gone", "failing")) as served:
-        served.tell("good", VERIFIED)
-        served.tell("new", UNVERIFIED)
-        served.tell("gone", NOT_FOUND)
-        served.tell("failing", Failure(Reason.TIMEOUT, "no complete answer in time"))
+        served.apply("good", VERIFIED)
+        served.apply("new", UNVERIFIED)
+        served.apply("gone", NOT_FOUND)
+        served.apply("failing", Failure(Reason.TIMEOUT, "no complete answer in time"))
         yield served
 
 
@@ -63,28 +63,28 @@ def steady(body: bytes) -> bytes:
         ("text/plain," * 700, TEXT),
     ],
 )
-async def test_the_format_is_the_one_that_was_asked_for(
-    house: ServedExporter, accept: str, content_type: str
-) -> None:
-    reply = await house.ask("/metrics", Accept=accept)
+async def test_the_format_is_negotiated(running: ServedExporter, accept: str, content_type: str) -> None:
+    reply = await running.request("/metrics", Accept=accept)
 
     assert reply.status == 200
     assert reply.headers["Content-Type"] == content_type
     assert reply.headers["Vary"] == "Accept, Accept-Encoding"
     assert reply.body.endswith(b"# EOF\n") is (content_type is OPENMETRICS)
-    told = Scrape(reply.text, openmetrics=content_type is OPENMETRICS)
-    assert told.counts() == {"verified": 1, "unverified": 1, "not_found": 1, "unknown": 1}
-    assert told.factor("verified", "good") == 1
-    assert told.factor("verified", "new") == 0
-    assert told.factor("exists", "gone") == 0
-    assert told.factor("up", "failing") == 0
+    scraped = Scrape(reply.text, openmetrics=content_type is OPENMETRICS)
+    assert scraped.counts() == {"verified": 1, "unverified": 1, "not_found": 1, "unknown": 1}
+    assert scraped.factor("verified", "good") == 1
+    assert scraped.factor("verified", "new") == 0
+    assert scraped.factor("exists", "gone") == 0
+    assert scraped.factor("up", "failing") == 0
 
 
 @pytest.mark.parametrize("accept", ["", PROMETHEUS])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("encoding", ["", "gzip", "br, gzip;q=0.5", "*"])
-async def test_the_length_is_the_body_s(house: ServedExporter, method: str, accept: str, encoding: str) -> None:
-    reply = await house.ask("/metrics", method, Accept=accept, Accept_Encoding=encoding)
+async def test_the_content_length_is_that_of_the_body(
+    running: ServedExporter, method: str, accept: str, encoding: str
+) -> None:
+    reply = await running.request("/metrics", method, Accept=accept, Accept_Encoding=encoding)
 
     assert reply.status == 200
     assert reply.headers.getall("Content-Length") == [str(int(reply.headers["Content-Length"]))]
@@ -98,24 +98,24 @@ async def test_the_length_is_the_body_s(house: ServedExporter, method: str, acce
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip;q=0", "br", "gzip;q=none", "gzipp"])
-async def test_nothing_is_compressed_for_who_does_not_ask(house: ServedExporter, encoding: str) -> None:
-    reply = await house.ask("/metrics", Accept_Encoding=encoding)
+async def test_nothing_is_compressed_unless_accepted(running: ServedExporter, encoding: str) -> None:
+    reply = await running.request("/metrics", Accept_Encoding=encoding)
 
     assert "Content-Encoding" not in reply.headers
     assert reply.body.startswith(b"# HELP ")
 
 
-async def test_gzip_is_one_member_with_the_same_content(house: ServedExporter) -> None:
-    plain = await house.ask("/metrics")
-    packed = await house.ask("/metrics", Accept_Encoding="gzip")
+async def test_gzip_is_one_member_with_the_same_content(running: ServedExporter) -> None:
+    plain = await running.request("/metrics")
+    packed = await running.request("/metrics", Accept_Encoding="gzip")
 
     assert steady(one_member(packed.body)) == steady(plain.body)
     assert len(packed.body) < len(plain.body) / 4
 
 
 @pytest.mark.parametrize("accept", [b"\xff\xfe\x80", b"text/plain;\xe2\x82\xac=1", b"\x7f" * 50])
-async def test_headers_beyond_ascii_do_no_harm(house: ServedExporter, accept: bytes) -> None:
-    host, port = house.url.removeprefix("http://").split(":")
+async def test_headers_beyond_ascii_do_no_harm(running: ServedExporter, accept: bytes) -> None:
+    host, port = running.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept-Encoding: " + accept
     writer.write(head + b"\r\nAccept: " + accept + b"\r\n\r\n")
@@ -127,17 +127,17 @@ async def test_headers_beyond_ascii_do_no_harm(house: ServedExporter, accept: by
     assert b"Traceback" not in answer
 
 
-async def test_an_exposition_beyond_a_mebibyte_comes_whole(house: ServedExporter) -> None:
+async def test_an_exposition_beyond_a_mebibyte_comes_whole(running: ServedExporter) -> None:
     many = [
         WatchedFactor(FactorKey("main", SERVICE_SID, f"YF{number:032x}"), f"factor-{number}", "identity-1", 300.0)
         for number in range(100, 2100)
     ]
-    house.daemon.poller.watch(many)
+    running.daemon.poller.watch(many)
     for watched in many:
-        house.tell_key(watched.key, VERIFIED)
+        running.apply_to(watched.key, VERIFIED)
 
-    plain = await house.ask("/metrics", Accept=PROMETHEUS)
-    packed = await house.ask("/metrics", Accept=PROMETHEUS, Accept_Encoding="gzip")
+    plain = await running.request("/metrics", Accept=PROMETHEUS)
+    packed = await running.request("/metrics", Accept=PROMETHEUS, Accept_Encoding="gzip")
 
     assert len(plain.body) == int(plain.headers["Content-Length"]) > 2 << 20
     assert plain.body.endswith(b"# EOF\n")
@@ -145,19 +145,19 @@ async def test_an_exposition_beyond_a_mebibyte_comes_whole(house: ServedExporter
     assert plain.body.count(b"\ntwilio_verify_factor_verified{") == 2002
 
 
-async def test_scrapes_at_the_same_time_are_each_of_one_moment(house: ServedExporter) -> None:
-    async def scrape(turn: int) -> Reply:
-        house.tell("good", UNVERIFIED if turn % 2 else VERIFIED)
-        return await house.ask("/metrics", Accept=PROMETHEUS, Accept_Encoding="gzip" if turn % 3 else "")
+async def test_every_concurrent_scrape_is_of_one_moment(running: ServedExporter) -> None:
+    async def scrape(number: int) -> Reply:
+        running.apply("good", UNVERIFIED if number % 2 else VERIFIED)
+        return await running.request("/metrics", Accept=PROMETHEUS, Accept_Encoding="gzip" if number % 3 else "")
 
-    replies = await asyncio.gather(*(scrape(turn) for turn in range(24)))
+    replies = await asyncio.gather(*(scrape(number) for number in range(24)))
 
     for reply in replies:
         assert reply.status == 200
         body = one_member(reply.body) if "Content-Encoding" in reply.headers else reply.body
-        told = Scrape(body.decode(), openmetrics=True)
+        scraped = Scrape(body.decode(), openmetrics=True)
         # The gauge of the factor and the counts by status are of the same moment.
-        assert told.counts()["verified"] == told.factor("verified", "good")
+        assert scraped.counts()["verified"] == scraped.factor("verified", "good")
 
 
 class _Broken(Collector):
@@ -169,24 +169,24 @@ class _Broken(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield from self._before
-        raise RuntimeError("a made-up fault")
+        raise RuntimeError("a made-up error")
 
 
 @pytest.mark.parametrize("accept", ["", PROMETHEUS])
 @pytest.mark.parametrize("encoding", ["", "gzip"])
 async def test_the_factors_are_served_when_our_own_metrics_fail(
-    house: ServedExporter, caplog: pytest.LogCaptureFixture, accept: str, encoding: str
+    running: ServedExporter, caplog: pytest.LogCaptureFixture, accept: str, encoding: str
 ) -> None:
-    house.daemon.telemetry.registry.register(_Broken(Metric("half", "Half a family.", "gauge")))
+    running.daemon.telemetry.registry.register(_Broken(Metric("half", "Half a family.", "gauge")))
 
     with caplog.at_level(logging.ERROR):
-        reply = await house.ask("/metrics", Accept=accept, Accept_Encoding=encoding)
+        reply = await running.request("/metrics", Accept=accept, Accept_Encoding=encoding)
 
     assert reply.status == 200
     text = (one_member(reply.body) if encoding else reply.body).decode()
-    told = Scrape(text, openmetrics=bool(accept))
-    assert told.factor("verified", "good") == 1
-    assert "twilio_verify_factors" not in told
+    scraped = Scrape(text, openmetrics=bool(accept))
+    assert scraped.factor("verified", "good") == 1
+    assert "twilio_verify_factors" not in scraped
     assert "half" not in text
     assert text.endswith("# EOF\n") is bool(accept)
     [record] = caplog.records

@@ -25,9 +25,9 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
 
 
 async def test_every_path_of_the_server_is_described_with_its_methods(tmp_path: Path) -> None:
-    async with serving(tmp_path, web={"telemetry_path": "/all/metrics"}) as house:
-        document = json.loads((await house.ask("/api/v1/openapi.json")).text)
-        router = house.daemon.server._runner.app.router
+    async with serving(tmp_path, web={"telemetry_path": "/all/metrics"}) as running:
+        document = json.loads((await running.request("/api/v1/openapi.json")).text)
+        router = running.daemon.server._runner.app.router
         served = {
             (resource.canonical, route.method.lower())
             for resource in router.resources()
@@ -60,32 +60,32 @@ def test_every_field_has_a_meaning_and_no_meaning_is_left_over(schema: str, mean
     assert all(shape["description"] for shape in properties.values())
 
 
-async def test_answers_of_every_kind_are_as_described(tmp_path: Path) -> None:
+async def test_responses_of_every_kind_are_as_described(tmp_path: Path) -> None:
     watched = [*entries("a", "b", "c", "d", "e", labels={"team": "x"}), *entries("f", account="other", paused=True)]
-    async with serving(tmp_path, watched, accounts=("main", "other")) as house:
-        house.tell("a", VERIFIED)
-        house.tell("b", UNVERIFIED)
-        house.tell("c", NOT_FOUND)
+    async with serving(tmp_path, watched, accounts=("main", "other")) as running:
+        running.apply("a", VERIFIED)
+        running.apply("b", UNVERIFIED)
+        running.apply("c", NOT_FOUND)
         for reason in Reason:
-            house.tell("d", Failure(reason))
-            assert (await house.ask("/api/v1/factors")).status == 200
+            running.apply("d", Failure(reason))
+            assert (await running.request("/api/v1/factors")).status == 200
         for refused in (False, True):
             if refused:
-                account = house.daemon.poller.accounts["main"]
-                account._refusals.guard.pause(house.daemon.clock.steady())
-                house.daemon.poller.accounts["other"].throttle.paused_until = house.daemon.clock.steady() + 60
-            assert (await house.ask("/api/v1/accounts")).status == 200
+                account = running.daemon.poller.accounts["main"]
+                account._refusals.guard.pause(running.daemon.clock.steady())
+                running.daemon.poller.accounts["other"].throttle.paused_until = running.daemon.clock.steady() + 60
+            assert (await running.request("/api/v1/accounts")).status == 200
         for name in "abcdef":
             account_name = "other" if name == "f" else "main"
-            assert (await house.ask(f"/api/v1/factors/{account_name}/{SERVICE_SID}/{name}")).status == 200
-        assert (await house.ask(f"/api/v1/factors/main/{SERVICE_SID}/f")).status == 404
-        assert (await house.ask("/api/v1/accounts?x=1")).text == (
+            assert (await running.request(f"/api/v1/factors/{account_name}/{SERVICE_SID}/{name}")).status == 200
+        assert (await running.request(f"/api/v1/factors/main/{SERVICE_SID}/f")).status == 404
+        assert (await running.request("/api/v1/accounts?x=1")).text == (
             "x: unknown parameter; /api/v1/accounts accepts none\n"
         )
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status", "kind", "body", "fault"),
+    ("method", "path", "status", "kind", "body", "problem"),
     [
         ("GET", "/api/v1/accounts", 200, "application/json", b'{"accounts": []}', None),
         ("GET", "/api/v1/accounts?x", 200, "application/json; charset=utf-8", b'{"accounts": []}', None),
@@ -101,12 +101,12 @@ async def test_answers_of_every_kind_are_as_described(tmp_path: Path) -> None:
     ],
 )
 def test_what_contradicts_the_description_is_found(
-    method: str, path: str, status: int, kind: str, body: bytes, fault: str | None
+    method: str, path: str, status: int, kind: str, body: bytes, problem: str | None
 ) -> None:
-    found = Description().fault(method, path, status, kind, body)
-    assert found is None if fault is None else fault in (found or "")
+    found = Description().contradiction(method, path, status, kind, body)
+    assert found is None if problem is None else problem in (found or "")
 
 
-def test_the_page_of_the_documentation_is_as_generated(pytestconfig: pytest.Config) -> None:
+def test_the_documentation_is_up_to_date(pytestconfig: pytest.Config) -> None:
     page = pytestconfig.rootpath / "docs" / "api.md"
-    assert page.read_text(encoding="utf-8") == render(), "write it anew: python -m tools.reference.api"
+    assert page.read_text(encoding="utf-8") == render(), "regenerate it: python -m tools.reference.api"

@@ -41,15 +41,15 @@ STRANGE = st.text(st.characters(codec="utf-8"), min_size=1, max_size=128).filter
 ANYTHING = st.text(max_size=300)  # halves of surrogate pairs included
 
 
-async def test_what_is_written_in_names_labels_and_details_stays_text(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("plain")) as house:
-        house.tell("plain", VERIFIED, Failure(Reason.DECODE, "plain"))
-        plain = await page_of(house), await page_of(house, f"/{(await page_of(house)).links('factors/')[0]}")
+async def test_markup_in_names_labels_and_details_stays_text(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("plain")) as running:
+        running.apply("plain", VERIFIED, Failure(Reason.DECODE, "plain"))
+        plain = await page_of(running), await page_of(running, f"/{(await page_of(running)).links('factors/')[0]}")
     for probe in PROBES:
-        async with serving(tmp_path, entries(probe, labels={"team": probe})) as house:
-            house.tell(probe, VERIFIED, Failure(Reason.DECODE, probe))
-            page = await page_of(house)
-            own = await page_of(house, f"/{page.links('factors/')[0]}")
+        async with serving(tmp_path, entries(probe, labels={"team": probe})) as running:
+            running.apply(probe, VERIFIED, Failure(Reason.DECODE, probe))
+            page = await page_of(running)
+            own = await page_of(running, f"/{page.links('factors/')[0]}")
 
         row = page.row(probe)
         assert row[0] == f"{probe} main · push · team={probe}"
@@ -84,12 +84,12 @@ def test_strange_texts_break_neither_pages_nor_exposition_nor_logs(
     stream, formatter = log
     loop = asyncio.new_event_loop()
     server = serving(tmp_path, entries("factor"))
-    house = loop.run_until_complete(server.__aenter__())
+    running = loop.run_until_complete(server.__aenter__())
 
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(name=STRANGE, label=STRANGE, detail=ANYTHING, request_id=ANYTHING)
-    def told(name: str, label: str, detail: str, request_id: str) -> None:
-        loop.run_until_complete(_tell(house, name, label, Failure(Reason.DECODE, detail), request_id))
+    def check(name: str, label: str, detail: str, request_id: str) -> None:
+        loop.run_until_complete(_tell(running, name, label, Failure(Reason.DECODE, detail), request_id))
         for style in ("json", "logfmt"):
             formatter.set_style(style)
             stream.truncate(0)
@@ -102,15 +102,15 @@ def test_strange_texts_break_neither_pages_nor_exposition_nor_logs(
                 assert json.loads(line)["factor"] == name
 
     try:
-        told()
+        check()
     finally:
         loop.run_until_complete(server.__aexit__(None, None, None))
         loop.close()
 
 
-async def _tell(house: ServedExporter, name: str, label: str, failure: Failure, request_id: str) -> None:
+async def _tell(running: ServedExporter, name: str, label: str, failure: Failure, request_id: str) -> None:
     """Give the one factor these texts, and read all that is shown of it."""
-    daemon = house.daemon
+    daemon = running.daemon
     [record] = daemon.ledger
     watched = WatchedFactor(record.watched.key, name, "identity-1", 300.0, labels=(("team", label),))
     daemon.poller.revise([watched])
@@ -118,21 +118,21 @@ async def _tell(house: ServedExporter, name: str, label: str, failure: Failure, 
         change = daemon.ledger.apply(watched.key, outcome, daemon.clock.moment())
         daemon.recorder.fetched(record, outcome, change)
     for query in ("", "?sort=factor"):
-        reply = await house.ask(f"/{query}")
+        reply = await running.request(f"/{query}")
         page = Page(reply.text)
         assert reply.status == 200
         assert page.tags.count("tr") == 4
         assert {"img", "iframe", "object"} & set(page.tags) == set()
         assert page.tags.count("script") == 1
     [path] = page.links("factors/")
-    own = await house.ask(f"/{path.partition('?')[0]}")
+    own = await running.request(f"/{path.partition('?')[0]}")
     assert own.status == 200
     assert Page(own.text).tags.count("h1") == 1
     for accept, read in (
         ("text/plain", read_text),
         ("application/openmetrics-text; version=1.0.0", read_openmetrics),
     ):
-        body = (await house.ask("/metrics", Accept=accept)).text
+        body = (await running.request("/metrics", Accept=accept)).text
         [family] = [family for family in read(body) if family.name == FACTOR_UP.name]
         [sample] = family.samples
         assert (sample.labels["factor"], sample.labels["team"]) == (name, label)

@@ -27,7 +27,7 @@ HOUR = {"interval": "1h", "timeout": "5s", "max_attempts": 1}
 
 
 class World:
-    """An exporter that has looked once at its factors, eleven seconds ago."""
+    """An exporter whose factors were fetched once, eleven seconds ago."""
 
     def __init__(self, exporter: Exporter, simulator: Simulator, factors: list[SimulatedFactor]) -> None:
         self.exporter = exporter
@@ -67,7 +67,7 @@ async def world(simulator: Simulator, tmp_path: Path) -> AsyncIterator[World]:
         yield World(exporter, simulator, factors)
 
 
-async def test_the_factor_is_fetched_and_its_own_metrics_answered(world: World) -> None:
+async def test_the_factor_is_fetched_and_its_metrics_are_returned(world: World) -> None:
     world.simulator.set_status(world.factors[0].sid, "unverified")
     before = world.calls
     status, text = await world.probe()
@@ -83,14 +83,14 @@ async def test_the_factor_is_fetched_and_its_own_metrics_answered(world: World) 
     assert [line for line in scraped if 'factor="push"' in line] == ours, "as a scrape of this moment shows it"
 
 
-async def test_openmetrics_where_it_is_asked_for(world: World) -> None:
+async def test_openmetrics_if_accepted(world: World) -> None:
     status, text = await world.probe(Accept=OPENMETRICS)
     assert status == 200
     assert text.endswith("# EOF\n")
     assert Scrape(text, openmetrics=True).factor("verified", "push") == 1
 
 
-async def test_an_answer_of_a_moment_ago_is_served_without_a_call(world: World) -> None:
+async def test_a_fresh_answer_is_returned_without_a_request(world: World) -> None:
     await world.probe()
     before = world.calls
     assert (await world.probe())[0] == 200
@@ -107,7 +107,7 @@ async def test_a_fetch_that_fails_claims_nothing_new(world: World) -> None:
 
 
 @pytest.mark.slow
-async def test_an_answer_comes_in_the_scrapers_time_and_the_fetch_goes_on(world: World) -> None:
+async def test_the_response_comes_before_the_timeout_and_the_fetch_goes_on(world: World) -> None:
     world.simulator.faults.add(Fault(FaultKind.LATENCY, seconds=2.0))
     before = world.calls
     status, text = await world.probe(X_Prometheus_Scrape_Timeout_Seconds="1")
@@ -116,21 +116,21 @@ async def test_an_answer_comes_in_the_scrapers_time_and_the_fetch_goes_on(world:
     assert (status, world.calls) == (200, before + 1), "the second one joined the first one's fetch"
 
 
-async def test_a_prober_that_hangs_up_cuts_no_fetch_off(world: World) -> None:
+async def test_a_client_that_disconnects_does_not_cancel_the_fetch(world: World) -> None:
     world.simulator.set_status(world.factors[0].sid, "unverified")
     world.simulator.faults.add(Fault(FaultKind.LATENCY, seconds=0.5))
     before = world.calls
-    asking = asyncio.create_task(world.probe())
+    pending = asyncio.create_task(world.probe())
     account = world.exporter.daemon.poller.accounts["main"]
     await becomes(lambda: account.throttle.in_flight == 1)
-    asking.cancel()
-    await asyncio.gather(asking, return_exceptions=True)
+    pending.cancel()
+    await asyncio.gather(pending, return_exceptions=True)
     page = await world.exporter.shows(lambda scrape: scrape.factor("verified", "push") == 0)
     assert page.factor("up", "push") == 1
     assert world.calls == before + 1
 
 
-async def test_a_paused_account_is_503_and_is_asked_nothing(world: World) -> None:
+async def test_a_paused_account_is_503_and_sends_no_request(world: World) -> None:
     world.simulator.faults.add(Fault(FaultKind.STATUS, status=429, retry_after=60))
     status, text = await world.probe("backup")
     assert (status, Scrape(text).factor("up", "backup")) == (200, 0), "this fetch was made"
@@ -146,38 +146,38 @@ async def test_a_paused_account_is_503_and_is_asked_nothing(world: World) -> Non
 
 
 @pytest.mark.parametrize("query", ["", "?factor=one"])
-async def test_closed_unless_opened(tmp_path: Path, query: str) -> None:
-    async with serving(tmp_path, entries("one")) as house:
-        reply = await house.ask(f"/probe{query}")
+async def test_disabled_by_default(tmp_path: Path, query: str) -> None:
+    async with serving(tmp_path, entries("one")) as served:
+        reply = await served.request(f"/probe{query}")
         assert (reply.status, reply.text) == (403, "disabled: web.enable_probe is false\n")
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "made-up"])
-async def test_closed_to_pages_of_other_sites(tmp_path: Path, site: str) -> None:
-    async with serving(tmp_path, entries("one"), web=OPEN) as house:
-        house.tell("one", VERIFIED)
-        assert (await house.ask("/probe?factor=one", Sec_Fetch_Site=site)).status == 403
+async def test_cross_site_requests_are_refused(tmp_path: Path, site: str) -> None:
+    async with serving(tmp_path, entries("one"), web=OPEN) as served:
+        served.apply("one", VERIFIED)
+        assert (await served.request("/probe?factor=one", Sec_Fetch_Site=site)).status == 403
         for own in ("same-origin", "none"):
-            assert (await house.ask("/probe?factor=one", Sec_Fetch_Site=own)).status == 200
+            assert (await served.request("/probe?factor=one", Sec_Fetch_Site=own)).status == 200
 
 
-async def test_several_of_a_name_are_listed_to_choose_from(tmp_path: Path) -> None:
+async def test_several_factors_of_a_name_are_listed(tmp_path: Path) -> None:
     other = SERVICE_SID.replace("c", "d")
     name = "on call & more"
     watched = [*entries(name), *entries(name, account="other"), *entries(name, service_sid=other)]
-    async with serving(tmp_path, watched, accounts=("main", "other"), web=OPEN) as house:
-        for key in [record.watched.key for record in house.daemon.ledger]:
-            house.tell_key(key, VERIFIED)
-        reply = await house.ask("/probe?factor=on%20call%20%26%20more")
+    async with serving(tmp_path, watched, accounts=("main", "other"), web=OPEN) as served:
+        for key in [record.watched.key for record in served.daemon.ledger]:
+            served.apply_to(key, VERIFIED)
+        reply = await served.request("/probe?factor=on%20call%20%26%20more")
         assert reply.status == 400
         first, *candidates = reply.text.splitlines()
         assert first == "factor: several factors have this name; select one with account and service_sid:"
         assert len(candidates) == 3
         for candidate in candidates:
-            chosen = await house.ask(candidate)
+            chosen = await served.request(candidate)
             assert chosen.status == 200
             assert chosen.text.count("_verified{") == 1
-        service = await house.ask(f"/probe?factor=on+call+%26+more&service_sid={other.upper()}")
+        service = await served.request(f"/probe?factor=on+call+%26+more&service_sid={other.upper()}")
         assert service.status == 200, "upper and lower case are alike"
 
 
@@ -207,18 +207,16 @@ async def test_several_of_a_name_are_listed_to_choose_from(tmp_path: Path) -> No
         ("factor=one&account=other", 404, "factor: no such factor is watched; see /api/v1/factors\n"),
     ],
 )
-async def test_what_cannot_be_probed_is_told_with_the_mend(
-    tmp_path: Path, query: str, status: int, text: str
-) -> None:
-    async with serving(tmp_path, entries("one"), web=OPEN) as house:
-        reply = await house.ask(f"/probe?{query}")
+async def test_an_invalid_probe_is_refused_with_a_hint(tmp_path: Path, query: str, status: int, text: str) -> None:
+    async with serving(tmp_path, entries("one"), web=OPEN) as served:
+        reply = await served.request(f"/probe?{query}")
         assert (reply.status, reply.text) == (status, text)
 
 
 @pytest.mark.parametrize("given", ["", "soon", "0", "-1", "nan", "inf", "1_0", "1e999", "1000000.1"])
-async def test_a_scrape_timeout_that_is_none_is_refused(tmp_path: Path, given: str) -> None:
-    async with serving(tmp_path, entries("one"), web=OPEN) as house:
-        reply = await house.ask("/probe?factor=one", X_Prometheus_Scrape_Timeout_Seconds=given)
+async def test_an_invalid_scrape_timeout_is_refused(tmp_path: Path, given: str) -> None:
+    async with serving(tmp_path, entries("one"), web=OPEN) as served:
+        reply = await served.request("/probe?factor=one", X_Prometheus_Scrape_Timeout_Seconds=given)
         assert (reply.status, reply.text) == (
             400,
             "X-Prometheus-Scrape-Timeout-Seconds: must be a number of seconds greater than 0 and at most 1000000\n",
@@ -226,43 +224,43 @@ async def test_a_scrape_timeout_that_is_none_is_refused(tmp_path: Path, given: s
 
 
 async def test_a_factor_that_the_watchlist_pauses_claims_nothing(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("one", paused=True), web=OPEN) as house:
-        reply = await house.ask("/probe?factor=one")
+    async with serving(tmp_path, entries("one", paused=True), web=OPEN) as served:
+        reply = await served.request("/probe?factor=one")
         assert reply.status == 200
         samples = [line.split("{")[0] for line in reply.text.splitlines() if not line.startswith("#")]
         assert samples == [family.name for family in FACTOR_FAMILIES if family.of_paused]
 
 
-async def test_too_many_probes_are_told_to_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_probes_get_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exporter.web.probe.MOST_WAITING", 5)
-    async with serving(tmp_path, entries("one"), web=OPEN) as house:
-        account = house.daemon.poller.accounts["main"]
-        account.in_flight_keys.add(house.key("one"))  # a fetch that does not end
-        asking = [asyncio.create_task(house.ask("/probe?factor=one")) for _ in range(15)]
-        await becomes(lambda: sum(task.done() for task in asking) == 10)
-        house.tell("one", VERIFIED)
-        account.in_flight_keys.discard(house.key("one"))
-        statuses = [(await task).status for task in asking]
+    async with serving(tmp_path, entries("one"), web=OPEN) as served:
+        account = served.daemon.poller.accounts["main"]
+        account.in_flight_keys.add(served.key("one"))  # a fetch that does not end
+        pending = [asyncio.create_task(served.request("/probe?factor=one")) for _ in range(15)]
+        await becomes(lambda: sum(task.done() for task in pending) == 10)
+        served.apply("one", VERIFIED)
+        account.in_flight_keys.discard(served.key("one"))
+        statuses = [(await task).status for task in pending]
         assert (statuses.count(200), statuses.count(503)) == (5, 10)
-        assert house.daemon.ledger[house.key("one")].status is Status.VERIFIED
+        assert served.daemon.ledger[served.key("one")].status is Status.VERIFIED
 
 
 async def test_nothing_is_fetched_while_the_exporter_stops(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("one"), web=OPEN) as house:
-        house.daemon.poller.accounts["main"].stop()
-        reply = await house.ask("/probe?factor=one")
+    async with serving(tmp_path, entries("one"), web=OPEN) as served:
+        served.daemon.poller.accounts["main"].stop()
+        reply = await served.request("/probe?factor=one")
         assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
         assert reply.text == "not fetched: the exporter is stopping, or the account was removed\n"
 
 
 async def test_a_factor_removed_meanwhile_is_404(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("one", "two"), web=OPEN) as house:
-        daemon, key = house.daemon, house.key("one")
+    async with serving(tmp_path, entries("one", "two"), web=OPEN) as served:
+        daemon, key = served.daemon, served.key("one")
         daemon.poller.accounts["main"].in_flight_keys.add(key)
-        asking = asyncio.create_task(house.ask("/probe?factor=one"))
+        pending = asyncio.create_task(served.request("/probe?factor=one"))
         await becomes(lambda: daemon.poller.accounts["main"].in_flight_keys._ends.get(key) is not None)
         daemon.roster.list([watched for watched in daemon.config.factors if watched.name == "two"])
         daemon.poller.accounts["main"].in_flight_keys.discard(key)
-        reply = await asking
+        reply = await pending
         assert (reply.status, reply.text) == (404, "factor: no longer watched\n")
-        assert (await house.ask("/probe?factor=one")).status == 404
+        assert (await served.request("/probe?factor=one")).status == 404

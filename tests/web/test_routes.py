@@ -26,17 +26,19 @@ def clock() -> LeapingClock:
 
 
 @pytest.fixture
-async def house(tmp_path: Path, clock: LeapingClock) -> AsyncIterator[ServedExporter]:
+async def running(tmp_path: Path, clock: LeapingClock) -> AsyncIterator[ServedExporter]:
     async with serving(tmp_path, entries("factor"), clock=clock) as served:
         yield served
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/nowhere", "/?page=x"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
-async def test_no_answer_tells_versions_or_lets_other_sites_in(
-    house: ServedExporter, path: str, method: str
+async def test_no_response_shows_versions_or_allows_other_origins(
+    running: ServedExporter, path: str, method: str
 ) -> None:
-    reply = await house.ask(path, method, Origin="https://elsewhere.example", Access_Control_Request_Method="GET")
+    reply = await running.request(
+        path, method, Origin="https://elsewhere.example", Access_Control_Request_Method="GET"
+    )
 
     assert reply.headers.getall("Server") == ["verify-factor-exporter"]
     assert reply.headers["X-Content-Type-Options"] == "nosniff"
@@ -46,8 +48,8 @@ async def test_no_answer_tells_versions_or_lets_other_sites_in(
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
-async def test_pages_are_for_reading(house: ServedExporter, path: str, method: str) -> None:
-    reply = await house.ask(path, method)
+async def test_other_methods_get_405(running: ServedExporter, path: str, method: str) -> None:
+    reply = await running.request(path, method)
 
     assert reply.status == 405
     assert set(reply.headers["Allow"].split(",")) == {"GET", "HEAD"}
@@ -58,23 +60,23 @@ async def test_pages_are_for_reading(house: ServedExporter, path: str, method: s
     "path",
     ["/nowhere", "/metrics/", "/METRICS", "//metrics", "/%2e%2e/etc/passwd", "/api/v1/", "/favicon.ico", "/<b>"],
 )
-async def test_an_unknown_path_is_404_in_plain_text(house: ServedExporter, path: str) -> None:
-    reply = await house.ask(path, Accept="text/html")
+async def test_an_unknown_path_is_404_in_plain_text(running: ServedExporter, path: str) -> None:
+    reply = await running.request(path, Accept="text/html")
 
     assert (reply.status, reply.text) == (404, "404: Not Found")
     assert reply.headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
 @pytest.mark.parametrize("accept", ["text/html", "*/*"])
-async def test_a_fault_of_ours_shows_no_traceback(
-    house: ServedExporter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, accept: str
+async def test_an_internal_error_shows_no_traceback(
+    running: ServedExporter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, accept: str
 ) -> None:
     def broken() -> bool:
-        raise RuntimeError("a made-up fault")
+        raise RuntimeError("a made-up error")
 
-    monkeypatch.setattr(house.daemon, "healthy", broken)
+    monkeypatch.setattr(running.daemon, "healthy", broken)
     with caplog.at_level(logging.ERROR):
-        reply = await house.ask("/-/healthy", Accept=accept)
+        reply = await running.request("/-/healthy", Accept=accept)
 
     assert reply.status == 500
     assert "made-up" not in reply.text
@@ -87,17 +89,17 @@ async def test_a_fault_of_ours_shows_no_traceback(
 @pytest.mark.parametrize(
     "request_", [b"\x16\x03\x01\x02\x00\x01", b"GARBAGE\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"y" * 9000]
 )
-async def test_what_is_not_http_is_no_error_of_ours(
-    house: ServedExporter, caplog: pytest.LogCaptureFixture, request_: bytes
+async def test_invalid_http_is_not_logged_as_an_error(
+    running: ServedExporter, caplog: pytest.LogCaptureFixture, request_: bytes
 ) -> None:
-    host, port = house.url.removeprefix("http://").split(":")
+    host, port = running.url.removeprefix("http://").split(":")
     with caplog.at_level(logging.INFO):
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(request_ + b"\r\n\r\n")
         answer = await reader.read()
         writer.close()
         await writer.wait_closed()
-        alive = await house.ask("/metrics")
+        alive = await running.request("/metrics")
 
     assert answer.startswith(b"HTTP/1.0 400 ")
     assert b"Traceback" not in answer
@@ -105,14 +107,14 @@ async def test_what_is_not_http_is_no_error_of_ours(
     assert alive.status == 200
 
 
-async def test_health_is_the_scheduler_s_tick(house: ServedExporter, clock: LeapingClock) -> None:
-    first = await house.ask("/-/healthy")
+async def test_health_depends_on_the_scheduler(running: ServedExporter, clock: LeapingClock) -> None:
+    first = await running.request("/-/healthy")
     clock.leap(14)
-    late = await house.ask("/-/healthy")
+    late = await running.request("/-/healthy")
     clock.leap(2)
-    silent = await house.ask("/-/healthy")
-    house.daemon.poller.dispatch()
-    again = await house.ask("/-/healthy")
+    silent = await running.request("/-/healthy")
+    running.daemon.poller.dispatch()
+    again = await running.request("/-/healthy")
 
     assert [(reply.status, reply.text) for reply in (first, late, silent, again)] == [
         (200, "healthy\n"),
@@ -122,13 +124,13 @@ async def test_health_is_the_scheduler_s_tick(house: ServedExporter, clock: Leap
     ]
 
 
-async def test_readiness_is_the_first_looks(house: ServedExporter, clock: LeapingClock) -> None:
-    house.daemon._started = house.daemon.clock.steady()
-    starting = await house.ask("/-/ready")
+async def test_readiness_depends_on_the_first_fetches(running: ServedExporter, clock: LeapingClock) -> None:
+    running.daemon._started = running.daemon.clock.steady()
+    starting = await running.request("/-/ready")
     clock.leap(300)
-    ready = await house.ask("/-/ready")
-    house.daemon.draining = True
-    stopping = await house.ask("/-/ready")
+    ready = await running.request("/-/ready")
+    running.daemon.draining = True
+    stopping = await running.request("/-/ready")
 
     assert [(reply.status, reply.text) for reply in (starting, ready, stopping)] == [
         (503, "not ready: first fetches are in progress\n"),
@@ -137,8 +139,8 @@ async def test_readiness_is_the_first_looks(house: ServedExporter, clock: Leapin
     ]
 
 
-async def test_the_metrics_are_where_the_configuration_says(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("factor"), web={"telemetry_path": "/all/metrics"}) as house:
-        house.tell("factor", VERIFIED)
-        assert (await house.ask("/all/metrics")).status == 200
-        assert (await house.ask("/metrics")).status == 404
+async def test_the_telemetry_path_is_configurable(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("factor"), web={"telemetry_path": "/all/metrics"}) as running:
+        running.apply("factor", VERIFIED)
+        assert (await running.request("/all/metrics")).status == 200
+        assert (await running.request("/metrics")).status == 404

@@ -29,7 +29,7 @@ REDACTED = {
 }
 
 
-def test_each_key_of_the_settings_is_decided_upon() -> None:
+def test_every_configuration_key_is_either_shown_or_redacted() -> None:
     keys = {key.dotted for key in settings_tree().leaves()}
     assert keys == SHOWN | REDACTED
     assert not SHOWN & REDACTED
@@ -37,14 +37,14 @@ def test_each_key_of_the_settings_is_decided_upon() -> None:
 
 
 async def config_of(folder: Path, **parts: Any) -> tuple[str, dict[str, Any]]:
-    async with serving(folder, **parts) as house:
-        reply = await house.ask("/config")
+    async with serving(folder, **parts) as running:
+        reply = await running.request("/config")
     assert reply.status == 200
     assert reply.headers["Content-Type"] == "text/plain; charset=utf-8"
     return reply.text, tomllib.loads(reply.text)
 
 
-async def test_what_is_in_force_is_shown_without_secrets_and_identities(tmp_path: Path) -> None:
+async def test_the_applied_configuration_is_shown_without_secrets_and_identities(tmp_path: Path) -> None:
     text, document = await config_of(
         tmp_path,
         factors=entries("payments", labels={"team": "pay"}, interval="2m"),
@@ -53,7 +53,7 @@ async def test_what_is_in_force_is_shown_without_secrets_and_identities(tmp_path
         metrics={"factor_families": ["verified", "up"]},
     )
     assert document["polling"]["interval"] == "1m30s"
-    assert document["web"]["telemetry_path"] == "/metrics", "a default is in force too"
+    assert document["web"]["telemetry_path"] == "/metrics", "defaults are shown, too"
     assert document["metrics"]["factor_families"] == ["verified", "up"]
     assert document["accounts"].keys() == {"main", "other"}
     assert document["accounts"]["main"] | {"base_url": ""} == {
@@ -80,7 +80,7 @@ async def test_what_is_in_force_is_shown_without_secrets_and_identities(tmp_path
         assert secret not in text
 
 
-async def test_flags_variables_and_watchlist_files_are_in_force_too(tmp_path: Path) -> None:
+async def test_flags_variables_and_watchlist_files_are_included(tmp_path: Path) -> None:
     (tmp_path / "more.csv").write_text(
         f"service_sid,identity,factor_sid,name\n{SERVICE_SID},{IDENTITY},YF{2:032x},from-a-file\n"
     )
@@ -100,7 +100,7 @@ async def test_flags_variables_and_watchlist_files_are_in_force_too(tmp_path: Pa
         assert secret not in text
 
 
-async def test_an_identity_that_somebody_made_a_name_is_not_shown_either(tmp_path: Path) -> None:
+async def test_an_identity_used_as_a_name_is_redacted(tmp_path: Path) -> None:
     text, _ = await config_of(tmp_path, factors=entries(IDENTITY, labels={"who": IDENTITY}))
     assert IDENTITY not in text
 
@@ -126,5 +126,5 @@ def test_any_text_is_written_on_one_printable_line_and_reads_back(text: str) -> 
     assert tomllib.loads(f"x = {written}") == {"x": text}
 
 
-def test_half_a_character_is_shown_as_unreadable() -> None:
+def test_a_lone_surrogate_is_replaced() -> None:
     assert _quoted("a\udc80b") == '"a\ufffdb"'

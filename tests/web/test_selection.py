@@ -31,15 +31,15 @@ OTHER_SERVICE = "VA" + "d4" * 16
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[ServedExporter]:
+async def running(tmp_path: Path) -> AsyncIterator[ServedExporter]:
     first = entries("Alpha", "beta", labels={"team": "payments", "tier": "1"})
     second = entries("gamma", "delta", account="other", service_sid=OTHER_SERVICE, labels={"team": "people"})
     idle = entries("idle", "zeta", paused=True)[0] | {"factor_sid": "YF" + "e" * 32}
     async with serving(tmp_path, [*first, *second, idle], accounts=("main", "other"), clock=stopped()) as served:
-        served.tell("Alpha", VERIFIED, ago_seconds=20, duration_seconds=0.3)
-        served.tell("beta", VERIFIED, Failure(Reason.TIMEOUT, "no complete answer"), ago_seconds=40)
-        served.tell("gamma", UNVERIFIED, ago_seconds=10, duration_seconds=0.1)
-        served.tell("delta", NOT_FOUND, ago_seconds=30, duration_seconds=0.2)
+        served.apply("Alpha", VERIFIED, ago_seconds=20, duration_seconds=0.3)
+        served.apply("beta", VERIFIED, Failure(Reason.TIMEOUT, "no complete answer"), ago_seconds=40)
+        served.apply("gamma", UNVERIFIED, ago_seconds=10, duration_seconds=0.1)
+        served.apply("delta", NOT_FOUND, ago_seconds=30, duration_seconds=0.2)
         yield served
 
 
@@ -78,14 +78,14 @@ async def house(tmp_path: Path) -> AsyncIterator[ServedExporter]:
         ("sort=failures", ["beta", "delta", "gamma", "Alpha", "idle"]),
     ],
 )
-async def test_what_is_asked_for_is_shown_in_its_order(house: ServedExporter, query: str, names: list[str]) -> None:
-    page = await page_of(house, f"/?{query}")
+async def test_filters_and_orders(running: ServedExporter, query: str, names: list[str]) -> None:
+    page = await page_of(running, f"/?{query}")
 
     assert page.names == names
 
 
-async def test_a_filter_stays_in_the_address_and_in_the_form(house: ServedExporter) -> None:
-    page = await page_of(house, "/?q=a&status=attention&label=team&sort=-factor&account=other")
+async def test_a_filter_is_kept_in_links_and_in_the_form(running: ServedExporter) -> None:
+    page = await page_of(running, "/?q=a&status=attention&label=team&sort=-factor&account=other")
 
     link = page.links("factors/other")[0]
     assert dict(parse_qsl(link.partition("?")[2])) == {
@@ -102,19 +102,19 @@ async def test_a_filter_stays_in_the_address_and_in_the_form(house: ServedExport
         True,
         False,
     ]
-    assert any("sort=-latency" in link for link in (await page_of(house, "/?sort=latency")).links("./?"))
+    assert any("sort=-latency" in link for link in (await page_of(running, "/?sort=latency")).links("./?"))
 
 
-async def test_what_matches_nothing_says_so_and_leads_back(house: ServedExporter) -> None:
-    page = await page_of(house, "/?q=nobody&account=gone&service=VAgone")
+async def test_an_empty_result_links_to_all_factors(running: ServedExporter) -> None:
+    page = await page_of(running, "/?q=nobody&account=gone&service=VAgone")
 
     assert page.parts["rows"] == "No factors match. Show all 5"
     assert page.parts["found"] == "0 of 5 factors match."
-    assert {"gone", "VAgone"} <= set(page.words)  # what was asked is still in the form
+    assert {"gone", "VAgone"} <= set(page.words)  # the form keeps its values
 
 
 @pytest.mark.parametrize(
-    ("query", "told"),
+    ("query", "message"),
     [
         ("page=0", "page: must be a whole number of at least 1"),
         ("page=-1", "page: must be a whole number of at least 1"),
@@ -133,19 +133,19 @@ async def test_what_matches_nothing_says_so_and_leads_back(house: ServedExporter
         ("q=" + "x" * 201, "q: must have 1 to 200 characters"),
     ],
 )
-async def test_what_there_is_not_is_refused_by_name(house: ServedExporter, query: str, told: str) -> None:
-    reply = await house.ask(f"/?{quote(query, safe='=&')}")
+async def test_an_invalid_parameter_is_refused_by_name(running: ServedExporter, query: str, message: str) -> None:
+    reply = await running.request(f"/?{quote(query, safe='=&')}")
 
     assert reply.status == 400
-    assert reply.text.startswith(told)
+    assert reply.text.startswith(message)
     assert reply.headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
 async def test_many_factors_are_shown_page_by_page(tmp_path: Path) -> None:
     names = [f"factor-{number:03d}" for number in range(250)]
-    async with serving(tmp_path, entries(*names, labels={"half": "1"})) as house:
-        pages = [await page_of(house, f"/?label=half&page={number}") for number in (1, 2, 3)]
-        beyond = await page_of(house, "/?page=99")
+    async with serving(tmp_path, entries(*names, labels={"half": "1"})) as running:
+        pages = [await page_of(running, f"/?label=half&page={number}") for number in (1, 2, 3)]
+        beyond = await page_of(running, "/?page=99")
 
     assert [len(page.names) for page in pages] == [100, 100, 50]
     assert [name for page in pages for name in page.names] == names
@@ -167,14 +167,14 @@ def record_of(number: int) -> FactorRecord:
     return record
 
 
-async def test_at_ten_thousand_factors_others_get_their_turn_while_a_page_is_made() -> None:
+async def test_with_ten_thousand_factors_other_tasks_run_while_a_page_is_made() -> None:
     records = [record_of(number) for number in range(10_000)]
-    turns = 0
+    steps = 0
 
     async def others() -> None:
-        nonlocal turns
+        nonlocal steps
         while True:
-            turns += 1
+            steps += 1
             await asyncio.sleep(0)
 
     beside = asyncio.create_task(others())
@@ -183,10 +183,10 @@ async def test_at_ten_thousand_factors_others_get_their_turn_while_a_page_is_mad
     finally:
         beside.cancel()
 
-    assert turns >= 15
+    assert steps >= 15
     assert (selection.matched, selection.page, selection.pages) == (10_000, 50, 100)
-    told = [record.duration_seconds for record in records if record.duration_seconds is not None]
-    assert [record.duration_seconds for record in selection.records] == sorted(told, reverse=True)[4900:5000]
+    durations = [record.duration_seconds for record in records if record.duration_seconds is not None]
+    assert [record.duration_seconds for record in selection.records] == sorted(durations, reverse=True)[4900:5000]
 
 
 TEXTS = st.text(max_size=LONGEST_TEXT).map(str.strip)
@@ -203,7 +203,7 @@ QUERIES = st.builds(
 
 
 @given(QUERIES)
-def test_an_address_says_what_was_asked(query: Query) -> None:
+def test_a_query_string_reads_back(query: Query) -> None:
     text = str(query)
 
     assert Query.of(dict(parse_qsl(text.removeprefix("?")))) == query
@@ -211,13 +211,13 @@ def test_an_address_says_what_was_asked(query: Query) -> None:
     assert not re.search(r"[\"'<>\s]", text)
 
 
-def test_the_documentation_names_what_an_address_may_ask() -> None:
+def test_the_documentation_names_every_query_parameter() -> None:
     text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
-    told = text.partition("## Read the pages")[2]
+    section = text.partition("## Read the pages")[2]
 
     words = (ATTENTION, *STATES, *SORTS, "account", "service", "label", "q")
-    assert [word for word in words if f"`{word}`" not in told] == []
-    assert f"last {FULL.fetches} fetches" in told
-    assert f"{FULL.failures} in all" in told
-    assert f"more than {FULL_FACTORS:,} factors it is the last {SHORT.fetches} and {SHORT.failures}" in told
-    assert f"every {REFRESH_SECONDS} s" in told
+    assert [word for word in words if f"`{word}`" not in section] == []
+    assert f"last {FULL.fetches} fetches" in section
+    assert f"{FULL.failures} in all" in section
+    assert f"more than {FULL_FACTORS:,} factors it is the last {SHORT.fetches} and {SHORT.failures}" in section
+    assert f"every {REFRESH_SECONDS} s" in section

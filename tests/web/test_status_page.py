@@ -36,19 +36,19 @@ async def states(tmp_path: Path) -> AsyncIterator[ServedExporter]:
     """A factor in each state."""
     factors = entries("good", "new", "gone", "held", "never", "failing", "stale", labels={"team": "payments"})
     paused = entries("idle", paused=True)[0] | {"factor_sid": "YF" + "f" * 32}
-    async with serving(tmp_path, [*factors, paused], clock=stopped()) as house:
-        house.tell("good", VERIFIED, ago_seconds=30)
-        house.tell("new", VERIFIED, UNVERIFIED)
-        house.tell("gone", NOT_FOUND)
-        house.tell("held", VERIFIED, ago_seconds=240)
-        house.tell("held", TIMEOUT, duration_seconds=31.2, attempts=3)
-        house.tell("failing", Failure(Reason.AUTH, "HTTP 401, Twilio error 20003"), ago_seconds=130)
-        house.tell("failing", Failure(Reason.AUTH, "HTTP 401, Twilio error 20003"), ago_seconds=5)
-        house.tell("stale", VERIFIED, ago_seconds=4000)
-        yield house
+    async with serving(tmp_path, [*factors, paused], clock=stopped()) as running:
+        running.apply("good", VERIFIED, ago_seconds=30)
+        running.apply("new", VERIFIED, UNVERIFIED)
+        running.apply("gone", NOT_FOUND)
+        running.apply("held", VERIFIED, ago_seconds=240)
+        running.apply("held", TIMEOUT, duration_seconds=31.2, attempts=3)
+        running.apply("failing", Failure(Reason.AUTH, "HTTP 401, Twilio error 20003"), ago_seconds=130)
+        running.apply("failing", Failure(Reason.AUTH, "HTTP 401, Twilio error 20003"), ago_seconds=5)
+        running.apply("stale", VERIFIED, ago_seconds=4000)
+        yield running
 
 
-async def test_each_state_is_told_in_words_and_what_is_wrong_comes_first(states: ServedExporter) -> None:
+async def test_every_state_is_shown_in_words_and_problems_come_first(states: ServedExporter) -> None:
     page = await page_of(states)
 
     assert page.parts["headline"] == "✗ 6 of 8 factors need attention"
@@ -73,30 +73,30 @@ async def test_each_state_is_told_in_words_and_what_is_wrong_comes_first(states:
     )
 
 
-async def test_a_failure_is_told_after_it_is_over(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("factor"), clock=stopped()) as house:
-        house.tell("factor", TIMEOUT, ago_seconds=130)
-        house.tell("factor", VERIFIED)
-        page = await page_of(house)
+async def test_a_failure_is_shown_after_recovery(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("factor"), clock=stopped()) as running:
+        running.apply("factor", TIMEOUT, ago_seconds=130)
+        running.apply("factor", VERIFIED)
+        page = await page_of(running)
 
     assert page.row("factor")[STATE] == "✓ verified"
     assert page.row("factor")[FAILURE].startswith("no complete answer in time 2 min ago ; recovered since the API")
 
 
-async def test_the_next_look_is_told(tmp_path: Path) -> None:
+async def test_the_next_check_is_shown(tmp_path: Path) -> None:
     clock = LeapingClock()
-    async with serving(tmp_path, entries("factor", interval="1h"), clock=clock) as house:
-        key = house.key("factor")
-        planned = await page_of(house)
-        due = house.daemon._schedule.waiting(key)
+    async with serving(tmp_path, entries("factor", interval="1h"), clock=clock) as running:
+        key = running.key("factor")
+        planned = await page_of(running)
+        due = running.daemon._schedule.waiting(key)
         assert due is not None
         clock.leap(due - clock.steady() + 0.5)
-        overdue = await page_of(house)
-        assert [popped for popped, _ in house.daemon._schedule.pop_due(clock.steady())] == [key]
-        in_flight_keys = await page_of(house)
-        house.daemon._schedule.put_back(key, clock.steady(), 3600.0)
-        house.daemon.poller.accounts["main"]._refusals.guard.pause(clock.steady())
-        held = await page_of(house)
+        overdue = await page_of(running)
+        assert [popped for popped, _ in running.daemon._schedule.pop_due(clock.steady())] == [key]
+        in_flight_keys = await page_of(running)
+        running.daemon._schedule.put_back(key, clock.steady(), 3600.0)
+        running.daemon.poller.accounts["main"]._refusals.guard.pause(clock.steady())
+        held = await page_of(running)
 
     assert re.fullmatch(r"now|in \d+ s", planned.row("factor")[NEXT])
     assert overdue.row("factor")[NEXT] == "now"
@@ -105,25 +105,25 @@ async def test_the_next_look_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("verified", "words"),
     [
         ((), "✗ 2 of 2 factors need attention"),
         (("one",), "✗ 1 of 2 factors needs attention"),
         (("one", "two"), "✓ All 2 factors are verified"),
     ],
 )
-async def test_the_headline_says_it_all(tmp_path: Path, told: tuple[str, ...], words: str) -> None:
-    async with serving(tmp_path, entries("one", "two")) as house:
-        for name in told:
-            house.tell(name, VERIFIED)
-        page = await page_of(house)
+async def test_the_headline(tmp_path: Path, verified: tuple[str, ...], words: str) -> None:
+    async with serving(tmp_path, entries("one", "two")) as running:
+        for name in verified:
+            running.apply(name, VERIFIED)
+        page = await page_of(running)
 
     assert page.parts["headline"] == words
 
 
-async def test_where_every_factor_is_paused_none_is_called_verified(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("one", "two", paused=True)) as house:
-        page = await page_of(house)
+async def test_if_all_factors_are_paused_none_is_called_verified(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("one", "two", paused=True)) as running:
+        page = await page_of(running)
 
     assert page.parts["headline"] == "All factors are paused"
 
@@ -132,37 +132,35 @@ async def test_where_every_factor_is_paused_none_is_called_verified(tmp_path: Pa
     ("ago_seconds", "words"),
     [(119, "119 s ago"), (120, "2 min ago"), (7199, "119 min ago"), (7200, "2 h ago"), (172_800, "2 d ago")],
 )
-async def test_ages_are_in_the_largest_unit_that_tells_enough(
-    tmp_path: Path, ago_seconds: float, words: str
-) -> None:
-    async with serving(tmp_path, entries("factor", interval="100d"), clock=stopped()) as house:
-        house.tell("factor", VERIFIED, ago_seconds=ago_seconds + 0.1)
-        page = await page_of(house)
+async def test_ages_are_in_the_largest_sensible_unit(tmp_path: Path, ago_seconds: float, words: str) -> None:
+    async with serving(tmp_path, entries("factor", interval="100d"), clock=stopped()) as running:
+        running.apply("factor", VERIFIED, ago_seconds=ago_seconds + 0.1)
+        page = await page_of(running)
 
     assert page.row("factor")[LAST] == words
 
 
 async def test_a_clock_that_steps_back_gives_no_negative_age(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("factor"), clock=stopped()) as house:
-        now = house.daemon.clock.moment()
-        house.daemon.ledger[house.key("factor")].last_seconds = now.wall + 60
-        page = await page_of(house)
+    async with serving(tmp_path, entries("factor"), clock=stopped()) as running:
+        now = running.daemon.clock.moment()
+        running.daemon.ledger[running.key("factor")].last_seconds = now.wall + 60
+        page = await page_of(running)
 
     assert page.row("factor")[LAST] == "0 s ago"
 
 
-async def test_accounts_tell_budget_and_pause_and_what_to_do(tmp_path: Path) -> None:
+async def test_accounts_show_budget_pause_and_hint(tmp_path: Path) -> None:
     names = ("fresh", "main", "refused", "slowed", "stretched")
-    async with serving(tmp_path, entries("factor"), accounts=names, clock=stopped()) as house:
-        accounts = house.daemon.poller.accounts
-        now = house.daemon.clock.steady()
+    async with serving(tmp_path, entries("factor"), accounts=names, clock=stopped()) as running:
+        accounts = running.daemon.poller.accounts
+        now = running.daemon.clock.steady()
         accounts["main"]._refusals.guard.heard(200)
         accounts["refused"]._refusals.guard.pause(now)
         accounts["slowed"]._refusals.guard.heard(429)
         accounts["slowed"].throttle.rate_limited(now, started=now, pause_seconds=60)
         accounts["stretched"]._refusals.guard.heard(200)
         accounts["stretched"].stretch, accounts["stretched"].demand_requests_per_second = 2.5, 23.8
-        page = await page_of(house)
+        page = await page_of(running)
 
     rows = {row[0]: row for row in page.rows[3:]}
     assert list(rows) == ["refused", "slowed", "stretched", "fresh", "main"]
@@ -172,23 +170,25 @@ async def test_accounts_tell_budget_and_pause_and_what_to_do(tmp_path: Path) -> 
     assert re.fullmatch(r"‖ paused: rate limited resumes in 60 s", rows["slowed"][1])
     assert rows["slowed"][3] == "0 of 2 (4 configured)"
     assert rows["stretched"][2] == "238 % 23.80 of 10.00 /s over budget: intervals × 2.50"
-    told = [page.parts[f"notice-{number}"] for number in (1, 2, 3)]
-    assert told[0].startswith("! Account refused is paused: its credentials were refused. None of its factors are")
-    assert "Correct username, password or the key's permissions" in told[0]
-    assert told[1].startswith(
+    notices = [page.parts[f"notice-{number}"] for number in (1, 2, 3)]
+    assert notices[0].startswith(
+        "! Account refused is paused: its credentials were refused. None of its factors are"
+    )
+    assert "Correct username, password or the key's permissions" in notices[0]
+    assert notices[1].startswith(
         "! Account slowed is paused: the API limits its request rate (HTTP 429). Polling resumes in 6"
     )
-    assert told[2].startswith("! Account stretched is over budget: its intervals need 23.80 requests per second")
+    assert notices[2].startswith("! Account stretched is over budget: its intervals need 23.80 requests per second")
     assert "notice-4" not in page.parts
 
 
-async def test_it_is_whole_without_javascript(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("factor"), web={"telemetry_path": "/our-metrics"}) as house:
-        house.tell("factor", VERIFIED)
-        reply = await house.ask("/?q=fac")
+async def test_it_works_without_javascript(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("factor"), web={"telemetry_path": "/our-metrics"}) as running:
+        running.apply("factor", VERIFIED)
+        reply = await running.request("/?q=fac")
         page = Page(reply.text)
         links = [value for name, value in page.attributes if name in {"href", "src"} and not value.startswith("#")]
-        statuses = {link: (await house.ask("/" + link.removeprefix("./"))).status for link in links}
+        statuses = {link: (await running.request("/" + link.removeprefix("./"))).status for link in links}
 
     assert statuses.pop("-/ready") == 503
     assert set(statuses.values()) == {200}
@@ -205,13 +205,13 @@ async def test_it_is_whole_without_javascript(tmp_path: Path) -> None:
     assert (reply.headers["Referrer-Policy"], reply.headers["Cache-Control"]) == ("no-referrer", "no-store")
 
 
-async def test_what_it_loads_comes_from_here_and_may_be_kept(tmp_path: Path) -> None:
-    async with serving(tmp_path) as house:
-        page = await page_of(house)
+async def test_static_files_are_local_and_cacheable(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        page = await page_of(running)
         loaded = sorted(value for name, value in page.attributes if value.startswith("static/"))
-        replies = [await house.ask(f"/{address}") for address in loaded]
-        missing = await house.ask("/static/pages.py")
-        up = await house.ask("/static/..%2Fpages.py")
+        replies = [await running.request(f"/{address}") for address in loaded]
+        missing = await running.request("/static/pages.py")
+        up = await running.request("/static/..%2Fpages.py")
 
     assert [reply.headers["Content-Type"] for reply in replies] == [
         "image/svg+xml; charset=utf-8",
@@ -225,18 +225,18 @@ async def test_what_it_loads_comes_from_here_and_may_be_kept(tmp_path: Path) -> 
 
 
 async def test_it_shows_no_identity_and_finds_none(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("factor")) as house:
-        house.tell("factor", VERIFIED)
-        shown = (await house.ask("/")).text + (await house.ask("/api/v1/factors")).text
-        searched = await page_of(house, f"/?q={IDENTITY[:12]}")
+    async with serving(tmp_path, entries("factor")) as running:
+        running.apply("factor", VERIFIED)
+        shown = (await running.request("/")).text + (await running.request("/api/v1/factors")).text
+        searched = await page_of(running, f"/?q={IDENTITY[:12]}")
 
     assert IDENTITY not in shown
     assert searched.parts["rows"].startswith("No factors match.")
 
 
-async def test_an_empty_watchlist_is_told(tmp_path: Path) -> None:
-    async with serving(tmp_path, accounts=()) as house:
-        page = await page_of(house)
+async def test_an_empty_watchlist(tmp_path: Path) -> None:
+    async with serving(tmp_path, accounts=()) as running:
+        page = await page_of(running)
 
     assert page.parts["headline"] == "No factors are watched"
     assert page.parts["rows"] == ("The watchlist is empty. Add factors to the configuration file.")
@@ -245,9 +245,9 @@ async def test_an_empty_watchlist_is_told(tmp_path: Path) -> None:
 
 
 async def test_head_has_the_length_of_the_page(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("factor")) as house:
-        house.tell("factor", Answer(Status.VERIFIED), ago_seconds=7300)
-        head = await house.ask("/", "HEAD")
+    async with serving(tmp_path, entries("factor")) as running:
+        running.apply("factor", Answer(Status.VERIFIED), ago_seconds=7300)
+        head = await running.request("/", "HEAD")
 
     assert head.status == 200
     assert head.body == b""

@@ -1,4 +1,4 @@
-"""The reference of paths and answers, docs/api.md, written from the API's description.
+"""Generates docs/api.md, the reference of paths and responses, from the OpenAPI description.
 
 ``python -m tools.reference.api > docs/api.md``
 """
@@ -20,10 +20,10 @@ _INTRODUCTION = """\
 
 {introduction}
 
-The same description, for programs, is an OpenAPI document at `/api/v1/openapi.json`. `web.telemetry_path` moves \
-`/metrics`. The pages for people, `/` and below, are not part of it.
+The OpenAPI document is served at `/api/v1/openapi.json`. `web.telemetry_path` moves \
+`/metrics`. The HTML pages, `/` and `/factors/…`, are not part of it.
 
-Beside what is listed below, a path may answer
+Any path except `/-/healthy` and `/-/ready` can also respond with
 
 {general}
 """
@@ -32,7 +32,7 @@ Beside what is listed below, a path may answer
 def render() -> str:
     """Return docs/api.md."""
     document = describe("/metrics")
-    general = {code: told for code, told in _responses(document, "/metrics", "get") if code != "200"}
+    general = {code: meaning for code, meaning in _responses(document, "/metrics", "get") if code != "200"}
     parts = [
         _INTRODUCTION.format(
             introduction=document["info"]["description"],
@@ -70,7 +70,7 @@ def _section(document: dict[str, Any], path: str, method: str, general: dict[str
             cells = (f"`{parameter['name']}`", parameter["in"], _values(parameter["schema"]))
             yield f"| {' | '.join(cells)} | {parameter['description']}{needed} |"
     yield ""
-    yield "| status | as | meaning |"
+    yield "| status | content type | meaning |"
     yield "|---|---|---|"
     for code, meaning in _responses(document, path, method):
         own = meaning.removesuffix(general.get(code, "")).rstrip()
@@ -80,12 +80,12 @@ def _section(document: dict[str, Any], path: str, method: str, general: dict[str
 
 
 def _responses(document: dict[str, Any], path: str, method: str) -> Iterator[tuple[str, str]]:
-    for code, told in document["paths"][path][method]["responses"].items():
-        yield code, told["description"]
+    for code, response in document["paths"][path][method]["responses"].items():
+        yield code, response["description"]
 
 
 def _shape(content: dict[str, Any]) -> str:
-    """Return what the JSON of an answer holds."""
+    """Return what a JSON response contains."""
     schema = content.get(JSON, {}).get("schema", {})
     if "$ref" in schema:
         return f" {_link(schema)}"
@@ -125,7 +125,7 @@ def _values(schema: dict[str, Any]) -> str:
     ]
     if "maxLength" in schema:
         bounds.append(f"of {schema['minLength']} to {schema['maxLength']} characters")
-    default = f"; {schema['default']} where not given" if "default" in schema else ""
+    default = f"; default {schema['default']}" if "default" in schema else ""
     return " ".join((kind, *bounds)) + default
 
 

@@ -31,52 +31,52 @@ TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 @pytest.mark.parametrize(("version", "spoken"), [(TLS12, "TLSv1.2"), (TLS13, "TLSv1.3")])
 async def test_both_versions_are_spoken(folder: Path, version: ssl.TLSVersion, spoken: str) -> None:
-    async with behind(folder, PAIR) as house:
-        assert re.fullmatch(r"https://127\.0\.0\.1:[0-9]+", house.url)
+    async with behind(folder, PAIR) as served:
+        assert re.fullmatch(r"https://127\.0\.0\.1:[0-9]+", served.url)
         context = client_context(folder, version=version)
-        assert (await get(f"{house.url}/-/healthy", context))[0] == 200
-        assert (await get(f"{house.url}/metrics", context))[0] == 200
+        assert (await get(f"{served.url}/-/healthy", context))[0] == 200
+        assert (await get(f"{served.url}/metrics", context))[0] == 200
         context.set_alpn_protocols(["h2", "http/1.1"])
-        agreed = await handshake(house.url, context)
+        agreed = await handshake(served.url, context)
         assert agreed.version() == spoken
         assert agreed.selected_alpn_protocol() == "http/1.1"
 
 
 @pytest.mark.parametrize(("field", "version"), [("min_version: TLS13", TLS12), ("max_version: TLS12", TLS13)])
 async def test_a_version_that_is_not_offered(folder: Path, field: str, version: ssl.TLSVersion) -> None:
-    async with behind(folder, f"{PAIR}  {field}\n") as house:
+    async with behind(folder, f"{PAIR}  {field}\n") as served:
         with pytest.raises(OSError):  # by an alert of TLS, or closed
-            await handshake(house.url, client_context(folder, version=version))
+            await handshake(served.url, client_context(folder, version=version))
 
 
 async def test_only_the_listed_cipher_suites_are_offered(folder: Path) -> None:
     suite = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
-    async with behind(folder, f"{PAIR}  cipher_suites: [{suite}]\n") as house:
+    async with behind(folder, f"{PAIR}  cipher_suites: [{suite}]\n") as served:
         context = client_context(folder, version=TLS12)
-        cipher = (await handshake(house.url, context)).cipher()
+        cipher = (await handshake(served.url, context)).cipher()
         assert cipher is not None
         assert cipher[0] == tls.CIPHERS[suite]
         context.set_ciphers("ECDHE-ECDSA-AES256-GCM-SHA384")
         with pytest.raises(OSError):  # by an alert of TLS, or closed
-            await handshake(house.url, context)
+            await handshake(served.url, context)
 
 
 async def test_suites_of_tls13_alone_leave_no_older_version(folder: Path) -> None:
     text = f"{PAIR}  cipher_suites: [TLS_AES_128_GCM_SHA256]\nhttp_server_config:\n  http2: false\n"
-    async with behind(folder, text) as house:
-        assert (await handshake(house.url, client_context(folder))).version() == "TLSv1.3"
+    async with behind(folder, text) as served:
+        assert (await handshake(served.url, client_context(folder))).version() == "TLSv1.3"
         with pytest.raises(OSError):  # by an alert of TLS, or closed
-            await handshake(house.url, client_context(folder, version=TLS12))
+            await handshake(served.url, client_context(folder, version=TLS12))
 
 
 async def test_the_one_curve_is_what_is_agreed_on(folder: Path) -> None:
-    async with behind(folder, f"{PAIR}  curve_preferences: [CurveP384]\n") as house:
+    async with behind(folder, f"{PAIR}  curve_preferences: [CurveP384]\n") as served:
         context = client_context(folder)
         context.set_ecdh_curve("secp384r1")
-        assert (await handshake(house.url, context)).version() == "TLSv1.3"
+        assert (await handshake(served.url, context)).version() == "TLSv1.3"
         context.set_ecdh_curve("prime256v1")
         with pytest.raises(OSError):  # by an alert of TLS, or closed
-            await handshake(house.url, context)
+            await handshake(served.url, context)
 
 
 async def asked_with(url: str, context: ssl.SSLContext) -> int | None:
@@ -91,39 +91,39 @@ async def asked_with(url: str, context: ssl.SSLContext) -> int | None:
 async def test_only_who_shows_a_certificate_of_the_authority_comes_in(
     folder: Path, version: ssl.TLSVersion
 ) -> None:
-    async with behind(folder, MUTUAL) as house:
+    async with behind(folder, MUTUAL) as served:
         for pair, status in {"client": 200, "guest": 200, "stranger": None, "": None}.items():
-            assert await asked_with(house.url, client_context(folder, pair, version)) == status, pair
+            assert await asked_with(served.url, client_context(folder, pair, version)) == status, pair
 
 
 @pytest.mark.parametrize("version", [TLS12, TLS13])
 @pytest.mark.parametrize("name", ["prometheus.example", "2001:DB8:0::7"])
 async def test_only_who_has_an_allowed_name_comes_in(folder: Path, version: ssl.TLSVersion, name: str) -> None:
     text = f'{MUTUAL}  client_allowed_sans: [nobody.example, "{name}"]\n'
-    async with behind(folder, text) as house:
+    async with behind(folder, text) as served:
         for pair, status in {"client": 200, "guest": None, "stranger": None, "": None}.items():
-            assert await asked_with(house.url, client_context(folder, pair, version)) == status, pair
-        assert len(house.daemon.server.connections) == 0
+            assert await asked_with(served.url, client_context(folder, pair, version)) == status, pair
+        assert len(served.daemon.server.connections) == 0
 
 
 async def test_a_certificate_is_verified_where_one_is_given(folder: Path) -> None:
     text = MUTUAL.replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven")
-    async with behind(folder, text) as house:
+    async with behind(folder, text) as served:
         for pair, status in {"client": 200, "stranger": None, "": 200}.items():
-            assert await asked_with(house.url, client_context(folder, pair)) == status, pair
+            assert await asked_with(served.url, client_context(folder, pair)) == status, pair
 
 
 async def test_a_client_s_own_certificate_may_be_the_authority(folder: Path) -> None:
-    async with behind(folder, MUTUAL.replace("ca.crt", "client.crt")) as house:
-        assert await asked_with(house.url, client_context(folder, "client")) == 200
-        assert await asked_with(house.url, client_context(folder, "guest")) is None
+    async with behind(folder, MUTUAL.replace("ca.crt", "client.crt")) as served:
+        assert await asked_with(served.url, client_context(folder, "client")) == 200
+        assert await asked_with(served.url, client_context(folder, "guest")) is None
 
 
 async def test_plain_http_gets_nothing_and_harms_nothing(folder: Path) -> None:
-    async with behind(folder, PAIR) as house:
+    async with behind(folder, PAIR) as served:
         with pytest.raises(aiohttp.ClientError):
-            await get(house.url.replace("https", "http"))
-        assert (await get(f"{house.url}/metrics", client_context(folder)))[0] == 200
+            await get(served.url.replace("https", "http"))
+        assert (await get(f"{served.url}/metrics", client_context(folder)))[0] == 200
 
 
 def test_the_names_of_a_certificate() -> None:
@@ -164,64 +164,64 @@ def test_where_the_system_has_no_files_in_memory(folder: Path, monkeypatch: pyte
 
 
 async def test_a_new_certificate_is_shown_to_new_connections(folder: Path, certificates: Certificates) -> None:
-    async with behind(folder, PAIR) as house:
+    async with behind(folder, PAIR) as served:
         context = client_context(folder)
-        before = (await handshake(house.url, context)).getpeercert(binary_form=True)
+        before = (await handshake(served.url, context)).getpeercert(binary_form=True)
         kept = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context))
-        async with kept, kept.get(f"{house.url}/metrics") as answer:
+        async with kept, kept.get(f"{served.url}/metrics") as answer:
             assert answer.status == 200
             (folder / "server.crt").write_bytes((certificates.folder / "other.crt").read_bytes())
             (folder / "server.key").write_bytes((certificates.folder / "other.key").read_bytes())
             for _ in range(2):  # two looks have to agree
-                await house.daemon._reloads.look()
-            after = (await handshake(house.url, context)).getpeercert(binary_form=True)
+                await served.daemon._reloads.look()
+            after = (await handshake(served.url, context)).getpeercert(binary_form=True)
             assert after != before
-            async with kept.get(f"{house.url}/metrics") as again:
+            async with kept.get(f"{served.url}/metrics") as again:
                 assert again.status == 200
 
 
 async def test_a_bad_new_file_leaves_the_old_one_in_force(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async with behind(folder, PAIR) as house:
+    async with behind(folder, PAIR) as served:
         context = client_context(folder)
         (folder / "web.yml").write_text("tls_config: {}\n")
         for _ in range(5):
-            await house.daemon._reloads.look()
-        assert (await get(f"{house.url}/metrics", context))[0] == 200
+            await served.daemon._reloads.look()
+        assert (await get(f"{served.url}/metrics", context))[0] == 200
         told = [record.getMessage() for record in caplog.records if "tls_config" in record.getMessage()]
         assert told == [
             f'{folder}/web.yml: line 1: tls_config: is not a known field; did you mean "tls_server_config"?'
         ]
-        status, text = await get(f"{house.url}/metrics", context)
+        status, text = await get(f"{served.url}/metrics", context)
         assert "twilio_verify_exporter_config_last_reload_successful 0.0" in text
         (folder / "web.yml").write_text(PAIR)
         for _ in range(2):
-            await house.daemon._reloads.look()
-        status, text = await get(f"{house.url}/metrics", context)
+            await served.daemon._reloads.look()
+        status, text = await get(f"{served.url}/metrics", context)
         assert (status, "twilio_verify_exporter_config_last_reload_successful 1.0" in text) == (200, True)
 
 
 async def test_half_a_new_pair_leaves_the_old_one_in_force(folder: Path, certificates: Certificates) -> None:
-    async with behind(folder, PAIR) as house:
+    async with behind(folder, PAIR) as served:
         context = client_context(folder)
-        before = (await handshake(house.url, context)).getpeercert(binary_form=True)
+        before = (await handshake(served.url, context)).getpeercert(binary_form=True)
         (folder / "server.crt").write_bytes((certificates.folder / "other.crt").read_bytes())
         for _ in range(3):
-            await house.daemon._reloads.look()
-        assert (await handshake(house.url, context)).getpeercert(binary_form=True) == before
+            await served.daemon._reloads.look()
+        assert (await handshake(served.url, context)).getpeercert(binary_form=True) == before
         (folder / "server.key").write_bytes((certificates.folder / "other.key").read_bytes())
         for _ in range(2):
-            await house.daemon._reloads.look()
-        assert (await handshake(house.url, context)).getpeercert(binary_form=True) != before
+            await served.daemon._reloads.look()
+        assert (await handshake(served.url, context)).getpeercert(binary_form=True) != before
 
 
 async def test_tls_may_come_and_go_by_a_reload(folder: Path) -> None:
-    async with behind(folder, "") as house:
-        plain = house.url
+    async with behind(folder, "") as served:
+        plain = served.url
         assert plain.startswith("http://")
         assert (await get(f"{plain}/metrics"))[0] == 200
         (folder / "web.yml").write_text(PAIR)
-        await house.daemon.reload()
-        [secure] = house.daemon.server.addresses
+        await served.daemon.reload()
+        [secure] = served.daemon.server.addresses
         assert secure == plain.replace("http", "https")
         assert (await get(f"{secure}/metrics", client_context(folder)))[0] == 200
 
@@ -275,19 +275,19 @@ async def test_health_has_an_address_of_its_own(folder: Path, call_beside: Calla
 async def test_healthcheck_asks_with_tls_where_the_configuration_says_so(
     folder: Path, call_beside: Callable[..., Awaitable[Ran]]
 ) -> None:
-    async with behind(folder, PAIR) as house:
+    async with behind(folder, PAIR) as served:
         path = folder / "config.toml"
-        path.write_text(path.read_text().replace("127.0.0.1:0", house.url.removeprefix("https://")))
+        path.write_text(path.read_text().replace("127.0.0.1:0", served.url.removeprefix("https://")))
         ran = await call_beside("healthcheck", "--config.file", str(path))
         assert (ran.status, ran.out, ran.err) == (0, "healthy\n", "")
 
 
 async def test_many_handshakes_that_never_end_are_ended(folder: Path) -> None:
-    async with behind(folder, PAIR) as house:
-        host, _, port = house.url.removeprefix("https://").rpartition(":")
+    async with behind(folder, PAIR) as served:
+        host, _, port = served.url.removeprefix("https://").rpartition(":")
         silent = [await asyncio.open_connection(host, int(port)) for _ in range(20)]
-        assert (await get(f"{house.url}/metrics", client_context(folder)))[0] == 200
-        await house.daemon.server.stop()
+        assert (await get(f"{served.url}/metrics", client_context(folder)))[0] == 200
+        await served.daemon.server.stop()
         async with asyncio.timeout(PATIENCE_SECONDS):
             for reader, writer in silent:
                 with contextlib.suppress(ConnectionError):

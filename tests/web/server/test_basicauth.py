@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class Counted:
-    """bcrypt that counts, and remembers which hashes it was asked about."""
+    """bcrypt that counts, and remembers which hashes it was checked about."""
 
     def __init__(self) -> None:
-        self.asked: list[bytes] = []
+        self.checked: list[bytes] = []
         self.threads: set[str] = set()
         self.at_once = self.most_at_once = 0
 
@@ -33,7 +33,7 @@ class Counted:
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)
         self.threads.add(threading.current_thread().name)
-        self.asked.append(hashed)
+        self.checked.append(hashed)
         same = bcrypt.checkpw(password, hashed)
         self.at_once -= 1
         return same
@@ -45,7 +45,7 @@ def auth(check: Counted, **users: str) -> BasicAuth:
     return made
 
 
-async def test_only_the_right_password_of_a_known_user_comes_in() -> None:
+async def test_only_the_right_password_of_a_known_user_is_accepted() -> None:
     doors = auth(Counted())
     assert await doors.allows(header("prometheus", PASSWORD))
     for refused in (
@@ -64,22 +64,22 @@ async def test_only_the_right_password_of_a_known_user_comes_in() -> None:
         assert not await doors.allows(refused), refused
 
 
-def test_how_a_header_is_read() -> None:
+def test_parsing_the_authorization_header() -> None:
     assert credentials("basic  YTpiOmM= ") == ("a", b"b:c")
     assert credentials(f"Basic {base64.b64encode(b'no colon').decode()}") is None
     assert credentials("Basic /zp4") is None  # a name that is no UTF-8
 
 
-async def test_an_unknown_user_costs_as_much_as_a_known_one() -> None:
+async def test_an_unknown_user_takes_as_long_as_a_known_one() -> None:
     check = Counted()
     doors = auth(check, a=HASHED, b=HASHED.replace("$04$", "$06$"))
     assert not await doors.allows(header("nobody", "x"))
-    [stranger] = check.asked
+    [stranger] = check.checked
     assert stranger[:7] == b"$2b$06$"  # the dearest of the users'
     assert len(stranger) == len(HASHED)
 
 
-async def test_each_answer_is_computed_once_and_outside_the_loop() -> None:
+async def test_every_result_is_computed_once_and_outside_the_event_loop() -> None:
     check = Counted()
     doors = auth(check)
     answers = await asyncio.gather(*(doors.allows(header("prometheus", PASSWORD)) for _ in range(50)))
@@ -87,11 +87,11 @@ async def test_each_answer_is_computed_once_and_outside_the_loop() -> None:
     assert await doors.allows(header("prometheus", PASSWORD))
     assert not await doors.allows(header("nobody", PASSWORD))
     assert not await doors.allows(header("nobody", PASSWORD))
-    assert len(check.asked) == 2
+    assert len(check.checked) == 2
     assert check.threads == {"bcrypt"}
 
 
-async def test_one_is_computed_at_a_time_and_few_wait() -> None:
+async def test_one_password_is_checked_at_a_time_and_few_may_wait() -> None:
     check = Counted()
     doors = auth(check)
     tries = await asyncio.gather(
@@ -102,22 +102,22 @@ async def test_one_is_computed_at_a_time_and_few_wait() -> None:
     assert not await doors.allows(header("prometheus", "guess 99"))
 
 
-async def test_guesses_push_no_good_answer_out() -> None:
+async def test_guesses_evict_no_good_result() -> None:
     check = Counted()
     doors = auth(check)
     assert await doors.allows(header("prometheus", PASSWORD))
     for number in range(MOST_KEPT + 10):
         assert not await doors.allows(header("prometheus", f"guess {number}"))
-    asked = len(check.asked)
+    checked = len(check.checked)
     assert await doors.allows(header("prometheus", PASSWORD))
     assert not await doors.allows(header("prometheus", f"guess {MOST_KEPT}"))
-    assert len(check.asked) == asked
+    assert len(check.checked) == checked
     assert not await doors.allows(header("prometheus", "guess 0"))  # the oldest is forgotten
-    assert len(check.asked) == asked + 1
+    assert len(check.checked) == checked + 1
     assert sum(map(len, doors._kept.values())) <= 2 * MOST_KEPT
 
 
-async def test_what_is_kept_belongs_to_the_hash() -> None:
+async def test_a_cached_result_belongs_to_its_hash() -> None:
     doors = auth(Counted())
     assert await doors.allows(header("prometheus", PASSWORD))
     doors.use({"prometheus": bcrypt.hashpw(b"another", bcrypt.gensalt(4)).decode()})
@@ -127,13 +127,13 @@ async def test_what_is_kept_belongs_to_the_hash() -> None:
     assert doors.open_to_all
 
 
-async def test_a_long_password_is_what_its_first_72_bytes_are() -> None:
+async def test_only_the_first_72_bytes_of_a_password_count() -> None:
     doors = auth(Counted(), a=bcrypt.hashpw(b"x" * 72, bcrypt.gensalt(4)).decode())
     assert await doors.allows(header("a", "x" * 100))
     assert not await doors.allows(header("a", "x" * 71))
 
 
-async def test_a_caller_that_goes_away_takes_no_answer_from_others() -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_check_for_others() -> None:
     doors = auth(Counted())
     leaving = asyncio.create_task(doors.allows(header("prometheus", PASSWORD)))
     staying = asyncio.create_task(doors.allows(header("prometheus", PASSWORD)))
@@ -145,41 +145,42 @@ async def test_a_caller_that_goes_away_takes_no_answer_from_others() -> None:
 # Over HTTP
 
 
-async def test_every_page_but_health_needs_the_password(folder: Path) -> None:
+async def test_every_path_except_health_requires_the_password(folder: Path) -> None:
     text = f"{PAIR}basic_auth_users:\n  prometheus: {HASHED}\n"
-    async with behind(folder, text, enable_lifecycle=True) as house:
+    async with behind(folder, text, enable_lifecycle=True) as running:
         context = client_context(folder)
         for path in ("/", "/metrics", "/api/v1/factors", "/nowhere", "/-/healthy/", "/-/reload"):
-            assert await get(house.url + path, context) == (401, "a valid user name and password are required\n"), (
-                path
-            )
+            assert await get(running.url + path, context) == (
+                401,
+                "a valid user name and password are required\n",
+            ), path
             given = header("prometheus", PASSWORD)
-            assert (await get(house.url + path, context, Authorization=given))[0] != 401, path
+            assert (await get(running.url + path, context, Authorization=given))[0] != 401, path
         for path in HEALTH_PATHS:
-            assert (await get(house.url + path, context))[0] in (200, 503)
+            assert (await get(running.url + path, context))[0] in (200, 503)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
             for method in ("POST", "DELETE"):
-                async with session.request(method, f"{house.url}/-/healthy") as answer:
+                async with session.request(method, f"{running.url}/-/healthy") as answer:
                     assert answer.status == 401
                     assert answer.headers["WWW-Authenticate"].startswith("Basic realm=")
 
 
-async def test_users_are_read_again(folder: Path) -> None:
-    async with behind(folder, f"basic_auth_users:\n  a: {HASHED}\n") as house:
-        assert (await get(f"{house.url}/metrics", Authorization=header("a", PASSWORD)))[0] == 200
+async def test_users_are_reloaded(folder: Path) -> None:
+    async with behind(folder, f"basic_auth_users:\n  a: {HASHED}\n") as running:
+        assert (await get(f"{running.url}/metrics", Authorization=header("a", PASSWORD)))[0] == 200
         (folder / "web.yml").write_text(f"basic_auth_users:\n  b: {HASHED}\n")
-        await house.daemon.reload()
-        assert (await get(f"{house.url}/metrics", Authorization=header("a", PASSWORD)))[0] == 401
-        assert (await get(f"{house.url}/metrics", Authorization=header("b", PASSWORD)))[0] == 200
+        await running.daemon.reload()
+        assert (await get(f"{running.url}/metrics", Authorization=header("a", PASSWORD)))[0] == 401
+        assert (await get(f"{running.url}/metrics", Authorization=header("b", PASSWORD)))[0] == 200
 
 
-async def test_too_many_guesses_at_once_are_told_to_wait(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_guesses_at_once_get_503(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def busy(_self: BasicAuth, _header: str | None) -> bool:
         raise BusyError
 
-    async with behind(folder, f"basic_auth_users:\n  a: {HASHED}\n") as house:
+    async with behind(folder, f"basic_auth_users:\n  a: {HASHED}\n") as running:
         monkeypatch.setattr(BasicAuth, "allows", busy)
-        assert await get(f"{house.url}/metrics") == (
+        assert await get(f"{running.url}/metrics") == (
             503,
             "too many passwords are waiting to be checked; try again\n",
         )

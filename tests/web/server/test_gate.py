@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/", "/nowhere"])
-async def test_the_file_s_headers_are_on_every_answer(folder: Path, path: str) -> None:
+async def test_configured_headers_are_on_every_response(folder: Path, path: str) -> None:
     policy = "default-src 'self'"
     text = (
         "http_server_config:\n  headers:\n    Strict-Transport-Security: max-age=60\n"
         f'    X-Frame-Options: sameorigin\n    Content-Security-Policy: "{policy}"\n'
     )
-    async with behind(folder, text) as house:
-        headers = (await house.ask(path)).headers
+    async with behind(folder, text) as running:
+        headers = (await running.request(path)).headers
         assert headers["Strict-Transport-Security"] == "max-age=60"
         assert headers["X-Frame-Options"] == "sameorigin"
         assert headers.getall("Content-Security-Policy") == [policy]
@@ -44,15 +44,15 @@ def test_a_token_bucket() -> None:
 
 
 async def test_beyond_the_rate_a_request_is_refused_and_health_is_not(folder: Path) -> None:
-    async with behind(folder, "rate_limit:\n  interval: 1h\n  burst: 3\n") as house:
-        assert [(await house.ask("/metrics")).status for _ in range(4)] == [200, 200, 200, 429]
-        assert (await house.ask("/metrics")).headers["Retry-After"] == "1"
-        assert (await house.ask("/-/healthy")).status == 200
-        await house.daemon.reload()  # the same limit goes on
-        assert (await house.ask("/metrics")).status == 429
+    async with behind(folder, "rate_limit:\n  interval: 1h\n  burst: 3\n") as running:
+        assert [(await running.request("/metrics")).status for _ in range(4)] == [200, 200, 200, 429]
+        assert (await running.request("/metrics")).headers["Retry-After"] == "1"
+        assert (await running.request("/-/healthy")).status == 200
+        await running.daemon.reload()  # the same limit goes on
+        assert (await running.request("/metrics")).status == 429
         (folder / "web.yml").write_text("rate_limit:\n  interval: 0\n")
-        await house.daemon.reload()
-        assert (await house.ask("/metrics")).status == 200
+        await running.daemon.reload()
+        assert (await running.request("/metrics")).status == 200
 
 
 class Slow:
@@ -97,7 +97,7 @@ async def slow(limits: Limits, telemetry_path: str = "/metrics") -> AsyncIterato
 
 
 @pytest.mark.parametrize(("path", "what"), [("/metrics", "scrapes"), ("/", "requests")])
-async def test_more_at_once_than_the_limit_are_refused_with_the_reason(path: str, what: str) -> None:
+async def test_requests_beyond_the_limit_are_refused(path: str, what: str) -> None:
     async with slow(Limits(scrapes=2, requests=2)) as (pages, _, url):
         in_flight_keys = [asyncio.create_task(get(url + path)) for _ in range(2)]
         await becomes(lambda: pages.waiting == 2)
@@ -109,7 +109,7 @@ async def test_more_at_once_than_the_limit_are_refused_with_the_reason(path: str
         assert (await get(url + other))[0] == (await get(url + path))[0] == 200
 
 
-async def test_who_reads_nothing_keeps_nobody_from_scraping() -> None:
+async def test_clients_that_read_nothing_do_not_block_scrapes() -> None:
     async with slow(Limits(scrapes=1), "/large") as (pages, server, url):
         host, _, port = url.removeprefix("http://").rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port), limit=1024)

@@ -144,7 +144,7 @@ async def served(limits: Limits, monkeypatch: pytest.MonkeyPatch | None = None) 
         b"POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfive!\r\n",
     ],
 )
-async def test_who_ends_no_request_is_closed(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unfinished_request_is_closed(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     async with served(BRISK, monkeypatch) as site:
         client = await site.connect()
         client.send(sent)
@@ -170,7 +170,7 @@ async def test_an_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> 
         assert (await client.rest()).endswith(b"hello")
 
 
-async def test_who_reads_no_answer_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_reads_no_response_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     async with served(BRISK, monkeypatch) as site:
         client = await site.connect(receive_bytes=4096)
         client.send(b"GET /large HTTP/1.1\r\n" + HOST + b"\r\n")
@@ -179,16 +179,16 @@ async def test_who_reads_no_answer_is_closed(monkeypatch: pytest.MonkeyPatch) ->
         assert len(await client.rest()) < LARGE
 
 
-async def test_who_asks_on_and_on_and_reads_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_pipelines_and_reads_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     async with served(BRISK, monkeypatch) as site:
         client = await site.connect(receive_bytes=4096)
-        asked = (b"GET /large HTTP/1.1\r\n" + HOST + b"\r\n") * 200
-        client.send(asked)
+        requests = (b"GET /large HTTP/1.1\r\n" + HOST + b"\r\n") * 200
+        client.send(requests)
         await becomes(lambda: len(site.server.connections) == 0)
 
 
 @pytest.mark.parametrize(("patience", "status"), [(0.2, b"200"), (600.0, b"503")], ids=["gives way", "not yet"])
-async def test_who_asks_for_a_page_and_reads_nothing(
+async def test_a_client_that_requests_a_page_and_reads_nothing(
     monkeypatch: pytest.MonkeyPatch, patience: float, status: bytes
 ) -> None:
     monkeypatch.setattr("exporter.web.server.gate.SLOW_SECONDS", patience)
@@ -201,7 +201,7 @@ async def test_who_asks_for_a_page_and_reads_nothing(
         assert status in (await client.rest()).split(b"\r\n")[0]
 
 
-async def test_where_all_are_answered_the_one_that_reads_nothing_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_when_all_are_busy_the_one_that_reads_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exporter.web.server.connections.SLOW_SECONDS", 0.2)
     async with served(replace(BRISK, connections=2, send_seconds=600.0), monkeypatch) as site:
         for _ in range(2):
@@ -212,7 +212,7 @@ async def test_where_all_are_answered_the_one_that_reads_nothing_gives_way(monke
         assert (await client.rest()).endswith(b"hello")
 
 
-async def test_what_is_no_http_is_answered_with_the_headers_of_every_answer() -> None:
+async def test_invalid_http_is_answered_with_the_usual_headers() -> None:
     async with served(Limits()) as site:
         site.server.connections.headers = {"X-Frame-Options": "deny"}
         client = await site.connect()
@@ -225,7 +225,7 @@ async def test_what_is_no_http_is_answered_with_the_headers_of_every_answer() ->
     assert b"aiohttp" not in head
 
 
-async def test_a_connection_whose_close_is_never_taken_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_never_completes_the_close_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = replace(BRISK, send_seconds=600.0)
     async with served(limits, monkeypatch) as site:
         client = await site.connect(receive_bytes=4096)
@@ -254,7 +254,7 @@ async def test_what_is_too_large_is_refused(head: bytes, status: bytes) -> None:
         assert (await client.answer()).split()[1] == status
 
 
-async def test_a_head_without_end_is_cut_off() -> None:
+async def test_an_endless_head_is_cut_off() -> None:
     async with served(replace(Limits(), header_lines=1_000_000)) as site:
         client = await site.connect()
         client.send(b"GET / HTTP/1.1\r\n" + HOST)
@@ -267,7 +267,7 @@ async def test_a_head_without_end_is_cut_off() -> None:
         assert len(site.server.connections) == 0
 
 
-async def test_beyond_the_limit_the_longest_waiting_makes_room() -> None:
+async def test_beyond_the_limit_the_longest_waiting_connection_is_closed() -> None:
     async with served(replace(Limits(), connections=4)) as site:
         served_once = await site.connect()
         served_once.send(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
@@ -277,12 +277,12 @@ async def test_beyond_the_limit_the_longest_waiting_makes_room() -> None:
         newest = await site.connect()
         newest.send(b"GET / HTTP/1.0\r\n\r\n")
         assert (await newest.rest()).endswith(b"hello")
-        assert await silent[0].rest() == b""  # the first that never asked
+        assert await silent[0].rest() == b""  # the first that never requests
         served_once.send(b"GET / HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
         assert (await served_once.rest()).endswith(b"hello")
 
 
-async def test_where_all_are_answered_a_new_one_is_refused() -> None:
+async def test_when_all_are_busy_a_new_connection_is_refused() -> None:
     async with served(replace(Limits(), connections=2)) as site:
         for _ in range(2):
             client = await site.connect(receive_bytes=4096)
@@ -293,7 +293,7 @@ async def test_where_all_are_answered_a_new_one_is_refused() -> None:
         assert len(site.server.connections) == 2
 
 
-async def test_where_no_descriptor_is_left_room_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_free_descriptors_a_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     async with served(Limits()) as site:
         silent = await site.connect()
         await becomes(lambda: len(site.server.connections) == 1)
@@ -315,9 +315,7 @@ async def test_where_no_descriptor_is_left_room_is_made(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ECONNABORTED])
-async def test_a_connection_that_can_t_be_accepted_harms_no_other(
-    monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+async def test_a_failed_accept_affects_no_other_connection(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     async with served(Limits()) as site:
         accept = socket.socket.accept
         failed: list[socket.socket] = []
@@ -334,25 +332,25 @@ async def test_a_connection_that_can_t_be_accepted_harms_no_other(
         assert (await client.rest()).endswith(b"hello")
 
 
-async def test_a_warning_that_may_come_often_has_constant_words(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_repeated_warning_has_a_constant_message(caplog: pytest.LogCaptureFixture) -> None:
     connections = Connections(Limits(), lambda: None)
     for _ in range(3):
         connections.warn("too many", limit=1)
-    told = {(record.getMessage(), str(record.__dict__["fields"])) for record in caplog.records}
-    assert told == {("too many", "{'limit': 1}")}, "the log folds what is the same"
+    logged = {(record.getMessage(), str(record.__dict__["fields"])) for record in caplog.records}
+    assert logged == {("too many", "{'limit': 1}")}, "the log collapses repeats"
 
 
-async def test_the_health_address_is_named_where_it_can_t_be_listened_on(tmp_path: Path) -> None:
+async def test_a_health_address_in_use_is_named_in_the_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        async with serving(tmp_path) as house:
-            settings = house.daemon.config.settings.web
+        async with serving(tmp_path) as running:
+            settings = running.daemon.config.settings.web
             health = settings.model_copy(update={"health_listen_address": ListenAddress("127.0.0.1", port)})
-            await house.daemon.server.stop()
+            await running.daemon.server.stop()
             with pytest.raises(ListenError, match=r"set another with web\.health_listen_address") as refused:
-                await house.daemon._listen(health)
+                await running.daemon._listen(health)
             assert refused.value.key == HEALTH_ADDRESS
-            assert house.daemon.server.addresses == []
+            assert running.daemon.server.addresses == []
 
 
 @pytest.fixture
@@ -368,13 +366,13 @@ def many_descriptors() -> int:
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-async def test_a_thousand_idle_and_slow_connections_keep_no_scrape_away(
+async def test_a_thousand_idle_and_slow_connections_do_not_block_scrapes(
     tmp_path: Path, many_descriptors: int, secure: bool
 ) -> None:
     Certificates.make(tmp_path)
-    async with behind(tmp_path, PAIR if secure else "") as house:
+    async with behind(tmp_path, PAIR if secure else "") as running:
         context = client_context(tmp_path) if secure else True
-        host, _, port = house.url.partition("://")[2].rpartition(":")
+        host, _, port = running.url.partition("://")[2].rpartition(":")
         held: list[socket.socket] = []
         beginnings = (b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\n", b"\x16\x03\x01\x02\x00\x01", b"x")
         loop = asyncio.get_running_loop()
@@ -388,12 +386,12 @@ async def test_a_thousand_idle_and_slow_connections_keep_no_scrape_away(
                     with contextlib.suppress(ConnectionError):
                         await loop.sock_sendall(raw, beginning)
                 if number % 100 == 99:
-                    assert (await get(f"{house.url}/metrics", context))[0] == 200
-            assert len(house.daemon.server.connections) <= Limits().connections
+                    assert (await get(f"{running.url}/metrics", context))[0] == 200
+            assert len(running.daemon.server.connections) <= Limits().connections
             for _ in range(10):
-                assert (await get(f"{house.url}/metrics", context))[0] == 200
-                assert (await get(f"{house.url}/-/healthy", context))[0] == 200
+                assert (await get(f"{running.url}/metrics", context))[0] == 200
+                assert (await get(f"{running.url}/-/healthy", context))[0] == 200
         finally:
             for raw in held:
                 raw.close()
-        await becomes(lambda: len(house.daemon.server.connections) == 0)
+        await becomes(lambda: len(running.daemon.server.connections) == 0)

@@ -94,19 +94,19 @@ class Errors(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.told: list[str] = []
+        self.records: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.told.append(f"{record.name}: {record.getMessage()} {record.exc_info}")
+        self.records.append(f"{record.name}: {record.getMessage()} {record.exc_info}")
 
 
 class Beside:
-    """A house in a thread of its own, asked over plain sockets."""
+    """A served exporter in its own thread, accessed over plain sockets."""
 
-    def __init__(self, house: ServedExporter, loop: asyncio.AbstractEventLoop) -> None:
-        self._house = house
+    def __init__(self, running: ServedExporter, loop: asyncio.AbstractEventLoop) -> None:
+        self._house = running
         self._loop = loop
-        host, _, port = house.url.removeprefix("http://").rpartition(":")
+        host, _, port = running.url.removeprefix("http://").rpartition(":")
         self._address = host, int(port)
 
     def talk(self, *sent: bytes) -> bytes:
@@ -126,7 +126,7 @@ class Beside:
                 return found
         return found
 
-    def ask(self) -> bytes:
+    def request(self) -> bytes:
         """Return the answer to a usual scrape."""
         with socket.create_connection(self._address, timeout=PATIENCE_SECONDS) as connection:
             connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
@@ -155,14 +155,14 @@ def errors() -> Iterator[Errors]:
 
 @pytest.fixture(scope="module")
 def beside(tmp_path_factory: pytest.TempPathFactory, errors: Errors) -> Iterator[Beside]:
-    folder = tmp_path_factory.mktemp("house")
+    folder = tmp_path_factory.mktemp("running")
     ready: list[Beside] = []
     started, done = threading.Event(), threading.Event()
 
     async def serve() -> None:
-        async with serving(folder, entries("a", "b"), web={"enable_lifecycle": True}) as house:
-            house.tell("a", VERIFIED)
-            ready.append(Beside(house, asyncio.get_running_loop()))
+        async with serving(folder, entries("a", "b"), web={"enable_lifecycle": True}) as running:
+            running.apply("a", VERIFIED)
+            ready.append(Beside(running, asyncio.get_running_loop()))
             started.set()
             await asyncio.to_thread(done.wait)
 
@@ -170,12 +170,12 @@ def beside(tmp_path_factory: pytest.TempPathFactory, errors: Errors) -> Iterator
     thread.start()
     try:
         assert started.wait(PATIENCE_SECONDS)
-        ready[0].ask()
+        ready[0].request()
         yield ready[0]
     finally:
         done.set()
         thread.join(PATIENCE_SECONDS)
-    assert errors.told == []
+    assert errors.records == []
 
 
 @pytest.mark.slow
@@ -188,19 +188,19 @@ def beside(tmp_path_factory: pytest.TempPathFactory, errors: Errors) -> Iterator
 @example([b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", b"\x81\x85"])
 @example([b"PUT /-/log-level HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", b"zz\r\n"])
 @given(conversation)
-def test_no_bytes_make_an_error_of_the_server_s_own(beside: Beside, errors: Errors, sent: list[bytes]) -> None:
+def test_no_bytes_cause_an_internal_error(beside: Beside, errors: Errors, sent: list[bytes]) -> None:
     answers = STATUS.findall(beside.talk(*sent))
     assert [status for status in answers if status >= b"500" and status != b"503"] == []
-    assert errors.told == []
+    assert errors.records == []
 
 
 @pytest.mark.slow
-def test_nothing_stays_of_them(beside: Beside) -> None:
+def test_no_connection_is_left(beside: Beside) -> None:
     before = settled(beside)
     for number in range(100):
         beside.talk(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"[: number % 41], b"\xff" * (number % 7))
     assert settled(beside) == before
-    assert beside.ask().startswith(b"HTTP/1.0 200 OK\r\n")
+    assert beside.request().startswith(b"HTTP/1.0 200 OK\r\n")
 
 
 def settled(beside: Beside) -> tuple[int, int, int]:

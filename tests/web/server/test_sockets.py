@@ -111,7 +111,7 @@ async def test_two_addresses(server: WebServer) -> None:
     assert await says_hello("::1", port_of(second))
 
 
-async def test_a_name_is_looked_up(server: WebServer) -> None:
+async def test_a_host_name_is_resolved(server: WebServer) -> None:
     await server.start([ListenAddress("localhost", 0)])
 
     assert await says_hello("localhost", port_of(server.addresses[0]))
@@ -133,7 +133,7 @@ async def test_a_port_in_use_on_every_address(server: WebServer) -> None:
         await server.start([ListenAddress(None, listening.getsockname()[1])])
 
 
-async def test_where_one_address_fails_none_is_left_open(server: WebServer, taken: int) -> None:
+async def test_if_one_address_fails_none_is_left_open(server: WebServer, taken: int) -> None:
     first = free_port()
     with pytest.raises(ListenError, match=f"^127.0.0.1:{taken}: "):
         await server.start([ListenAddress("127.0.0.1", first), ListenAddress("127.0.0.1", taken)])
@@ -167,7 +167,7 @@ def _fails(error: Exception) -> Callable[..., object]:
     ],
 )
 @pytest.mark.parametrize("host", [None, "127.0.0.1"])
-async def test_what_else_the_system_refuses(
+async def test_other_errors_of_the_system(
     server: WebServer, monkeypatch: pytest.MonkeyPatch, host: str | None, error: OSError, words: str
 ) -> None:
     monkeypatch.setattr(socket, "create_server", _fails(error))
