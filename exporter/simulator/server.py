@@ -301,9 +301,9 @@ async def _perform(acts: Iterator[wire.Act], request: web.BaseRequest) -> bool:
         match act:
             case wire.Send(data):
                 transport.write(data)
-            case wire.Pause(seconds) if seconds is not None:
+            case wire.Stall(seconds) if seconds is not None:
                 await asyncio.sleep(seconds)
-            case wire.Pause():
+            case wire.Stall():
                 await asyncio.get_running_loop().create_future()
             case wire.Close():
                 transport.close()

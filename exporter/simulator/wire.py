@@ -32,7 +32,7 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class Stall:
     """Wait so many seconds; None: until the peer or the simulator closes the connection."""
 
     seconds: float | None
@@ -48,7 +48,7 @@ class Reset:
     """Break the connection (RST)."""
 
 
-Act = Send | Pause | Close | Reset
+Act = Send | Stall | Close | Reset
 
 BREAKING = frozenset(
     {
@@ -147,11 +147,11 @@ def acts(fault: Fault, head: bytes, body: bytes) -> Iterator[Act]:
         case FaultKind.RESET_IN_BODY:
             return iter((Send(head + body[:middle]), Reset()))
         case FaultKind.STALL_BEFORE_HEADERS:
-            return iter((Pause(fault.seconds), Close()))
+            return iter((Stall(fault.seconds), Close()))
         case FaultKind.STALL_IN_HEADERS:
-            return iter((Send(head[: len(head) // 2]), Pause(fault.seconds), Close()))
+            return iter((Send(head[: len(head) // 2]), Stall(fault.seconds), Close()))
         case FaultKind.STALL_IN_BODY:
-            return iter((Send(head + body[:middle]), Pause(fault.seconds), Close()))
+            return iter((Send(head + body[:middle]), Stall(fault.seconds), Close()))
         case FaultKind.DRIBBLE:
             return _dribble(head, body, 1.0 if fault.seconds is None else fault.seconds)
         case FaultKind.EXTRA_BODY:
@@ -173,7 +173,7 @@ def head_of(answer: SimulatedResponse, headers: dict[str, str]) -> bytes:
 def _dribble(head: bytes, body: bytes, seconds: float) -> Iterator[Act]:
     yield Send(head)
     for place in range(len(body)):
-        yield Pause(seconds)
+        yield Stall(seconds)
         yield Send(body[place : place + 1])
     yield Close()
 

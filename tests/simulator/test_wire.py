@@ -16,9 +16,9 @@ from exporter.simulator.wire import (
     BREAKING,
     Act,
     Close,
-    Pause,
     Reset,
     Send,
+    Stall,
     acts,
     altered,
     head_of,
@@ -174,9 +174,9 @@ HEAD = head_of(SimulatedResponse(200, b"abcdef"), {"Content-Type": "application/
         (FaultKind.RESET_IN_HEADERS, [Send(HEAD[: len(HEAD) // 2]), Reset()]),
         (FaultKind.CLOSE_IN_BODY, [Send(HEAD + b"abc"), Close()]),
         (FaultKind.RESET_IN_BODY, [Send(HEAD + b"abc"), Reset()]),
-        (FaultKind.STALL_BEFORE_HEADERS, [Pause(None), Close()]),
-        (FaultKind.STALL_IN_HEADERS, [Send(HEAD[: len(HEAD) // 2]), Pause(None), Close()]),
-        (FaultKind.STALL_IN_BODY, [Send(HEAD + b"abc"), Pause(None), Close()]),
+        (FaultKind.STALL_BEFORE_HEADERS, [Stall(None), Close()]),
+        (FaultKind.STALL_IN_HEADERS, [Send(HEAD[: len(HEAD) // 2]), Stall(None), Close()]),
+        (FaultKind.STALL_IN_BODY, [Send(HEAD + b"abc"), Stall(None), Close()]),
     ],
 )
 def test_what_is_done_to_the_connection(kind: FaultKind, expected: list[Act]) -> None:
@@ -186,13 +186,13 @@ def test_what_is_done_to_the_connection(kind: FaultKind, expected: list[Act]) ->
 def test_a_dribble_is_a_byte_a_second_or_as_told() -> None:
     assert list(acts(Fault(FaultKind.DRIBBLE), HEAD, b"ab")) == [
         Send(HEAD),
-        Pause(1.0),
+        Stall(1.0),
         Send(b"a"),
-        Pause(1.0),
+        Stall(1.0),
         Send(b"b"),
         Close(),
     ]
-    assert Pause(0.5) in acts(Fault(FaultKind.DRIBBLE, seconds=0.5), HEAD, b"a")
+    assert Stall(0.5) in acts(Fault(FaultKind.DRIBBLE, seconds=0.5), HEAD, b"a")
 
 
 def test_each_kind_that_breaks_the_connection_is_told_apart() -> None:
