@@ -1,4 +1,4 @@
-"""``simulate``: the embedded Verify API simulator, alone, until it is interrupted."""
+"""``simulate``: the embedded Verify API simulator on its own."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from exporter.simulator import Fault, SeededFactor
 
 _CONFIG = """\
-# Written by `verify-factor-exporter simulate`: its made-up account and factors, looked at often.
-# Good for as long as that simulator runs.
+# Written by `verify-factor-exporter simulate`, for its generated account and factors, with short intervals.
+# Valid while that simulator runs.
 
 [polling]
 interval = "10s"
@@ -50,7 +50,7 @@ labels = {{ {labels} }}
 
 
 def write_config(path: Path, simulator: Simulator, seeded: Iterable[SeededFactor]) -> None:
-    """Write the configuration of a running simulator, readable by its owner alone; raises OSError."""
+    """Write a configuration for a running simulator, readable by its owner only; raises OSError."""
     text = _CONFIG.format(
         account_sid=_quoted(simulator.account_sid),
         username=_quoted(simulator.username),
@@ -80,7 +80,7 @@ _MOST_FACTORS = 200_000
 
 
 class _UsageError(Exception):
-    """A flag that can't be taken; the message names it and says what it accepts."""
+    """An invalid flag; the message names it and says what it accepts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,31 +95,34 @@ class _Options:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags of ``simulate``; their values are judged by ``run``, which has the better words."""
+    """Add the command's flags; ``run`` validates the values, with better messages than argparse."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", default="0", help="port to listen on; 0 takes a free one (default)")
+    parser.add_argument(
+        "--port", default="0", help="port to listen on; 0 selects a free port (default: %(default)s)"
+    )
     parser.add_argument(
         "--factors",
         default="6",
         metavar="N",
-        help="how many factors; the first six have names and show all states (default: %(default)s)",
+        help="number of factors; the first six cover all states (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", default="0", metavar="N", help="the same seed gives the same SIDs, names and statuses"
+        "--seed",
+        default="0",
+        metavar="N",
+        help="seed of the generated SIDs, password, names and statuses (default: %(default)s)",
     )
     parser.add_argument(
-        "--latency", default="0", metavar="SECONDS", help="how long each call takes (default: %(default)s)"
+        "--latency", default="0", metavar="SECONDS", help="added latency of every request (default: %(default)s)"
     )
     parser.add_argument(
         "--fault",
         action="append",
         default=[],
         metavar="KIND[:key=value,…]",
-        help="a fault from the start, as in status:status=429,retry_after=5,share=0.1; repeatable",
+        help="inject a fault from the start, such as status:status=429,retry_after=5,share=0.1; repeatable",
     )
-    parser.add_argument(
-        "--config-out", metavar="FILE", help="write a config file that `run` takes as it is (mode 0600)"
-    )
+    parser.add_argument("--config-out", metavar="FILE", help="write a configuration file for `run` (mode 0600)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -170,7 +173,7 @@ async def _serve(options: _Options) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
     simulator = Simulator(seed=options.seed, latency_seconds=options.latency_seconds)
-    seeded = small_world(simulator, options.factors, random.Random(options.seed))  # noqa: S311  made up
+    seeded = small_world(simulator, options.factors, random.Random(options.seed))  # noqa: S311  generated values, no secrets
     for fault in options.faults:
         simulator.faults.add(fault)
     try:
@@ -193,7 +196,7 @@ async def _serve(options: _Options) -> None:
 
 
 def _reason(refused: OSError | UnicodeError) -> str:
-    """Return why an address can't be had, in the system's words and not in asyncio's around them."""
+    """Return the system's reason why an address is not available, without asyncio's wrapping."""
     if isinstance(refused, OSError):
         number = refused.errno or 0
         return os.strerror(number) if number > 0 else refused.strerror or str(refused)
@@ -202,7 +205,7 @@ def _reason(refused: OSError | UnicodeError) -> str:
 
 def _lines(simulator: Simulator, seeded: Iterable[SeededFactor]) -> Iterable[str]:
     url = simulator.base_url
-    yield f"Verify API simulator at {url} ({url}/ lists what it answers, Ctrl-C ends it)"
+    yield f"Verify API simulator listening on {url} (endpoints: {url}/); press Ctrl-C to stop"
     for _, factor, _ in seeded:
         line = (
             f"base_url={url} account_sid={factor.account_sid} password={simulator.password} "

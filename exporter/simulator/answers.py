@@ -1,4 +1,4 @@
-"""Answers as values, and error bodies as Twilio writes them."""
+"""Responses as values, and Twilio's error bodies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ERRORS = {
 
 @dataclass(frozen=True, slots=True)
 class SimulatedResponse:
-    """A whole answer before it meets the wire."""
+    """A complete response before it is sent."""
 
     status: int
     body: bytes = b""
@@ -32,12 +32,12 @@ class SimulatedResponse:
 
 
 def encoded(document: object) -> bytes:
-    """Return a value as compact JSON in ASCII, which takes what no encoding would."""
+    """Return a value as compact ASCII JSON; escapes represent even what UTF-8 can't encode."""
     return json.dumps(document, separators=(",", ":")).encode()
 
 
 def json_answer(document: object, status: int = 200) -> SimulatedResponse:
-    """Return a value as a JSON answer."""
+    """Return a value as a JSON response."""
     return SimulatedResponse(status, encoded(document))
 
 
@@ -49,7 +49,7 @@ def error(
 ) -> SimulatedResponse:
     """Return Twilio's classic error body: code, message, more_info, status.
 
-    Code and message are those documented for the status unless given.
+    Code and message default to those documented for the status.
     Source: https://www.twilio.com/docs/usage/twilios-response
     """
     usual_code, usual_message = _ERRORS.get(status, (20000 + status, _phrase(status)))
@@ -64,7 +64,7 @@ def error(
 
 
 def not_found(path: str) -> SimulatedResponse:
-    """Return the 404 for a path, which its message repeats without the version."""
+    """Return the 404 for a path; its message repeats the path without the version."""
     return error(404, message=f"The requested resource {path.removeprefix('/v2')} was not found")
 
 

@@ -1,4 +1,4 @@
-"""The Verify API's answers: what Twilio says to a request, nothing yet of faults and the wire."""
+"""The Verify API: the response that Twilio would give to a request, before any fault."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class VerifyApi:
-    """Answers requests from a world; ``base_url`` is what links in the answers begin with.
+    """Answers requests from a simulated account; ``base_url`` is the prefix of links in responses.
 
-    ``max_page_size`` is the API's limit for PageSize; its reference says 1000, its error pages 25.
+    ``max_page_size`` is the limit for PageSize; Twilio's API reference says 1000, its error pages say 25.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class VerifyApi:
         self._bodies: dict[str, tuple[SimulatedFactor, str, bytes]] = {}
 
     def answer(self, method: str, target: Target, authorization: str) -> SimulatedResponse:
-        """Return what the API answers to a request."""
+        """Return the response to a request."""
         if not target.path.startswith("/v2/"):
             return not_found(target.path)
         if not self._credentials.accept(authorization):
@@ -91,7 +91,7 @@ class VerifyApi:
         return json_answer(service.document(self.base_url))
 
     def _missing(self, target: Target) -> SimulatedResponse:
-        """Say 400 to a malformed part of the path, with the code documented for that part, else 404."""
+        """Return 400 with the documented code for a malformed part of the path, else 404."""
         if not sids.is_sid(target.service_sid, sids.SERVICE):
             return error(400, 60363, "Service SID invalid or not provided")
         if target.operation is Endpoint.SERVICE:
@@ -104,7 +104,7 @@ class VerifyApi:
         return not_found(target.path)
 
     def _body(self, factor: SimulatedFactor) -> bytes:
-        """Return a factor's JSON, encoded once for as long as it stays the same."""
+        """Return a factor's JSON, encoded again only when the factor changes."""
         kept = self._bodies.get(factor.sid)
         if kept is not None and kept[0] is factor and kept[1] is self.base_url:
             return kept[2]

@@ -1,4 +1,4 @@
-"""The simulator's own count of what it was asked, to hold against what a client believes."""
+"""The simulator's own request counts and log, to compare with the metrics of a client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ReceivedRequest(NamedTuple):
-    """One call that has been answered or cut: arrival as a Unix time, and the status sent or ``none``."""
+    """One finished request: Unix time of arrival, and the status sent (``none``: incomplete response)."""
 
     time: float
     operation: Endpoint
@@ -21,10 +21,10 @@ class ReceivedRequest(NamedTuple):
 
 
 class CallCounts:
-    """True counts of all calls; a call that got no whole answer has the code ``none``.
+    """Exact counts of all requests; a request without a complete response has the code ``none``.
 
-    ``total`` and ``by_factor`` count arrivals, ``by_code`` (operation, code) and ``log`` count ends.
-    ``log_size`` bounds the log: the newest are kept.
+    ``total`` and ``by_factor`` count requests on arrival, ``by_code`` (operation, code) and ``log`` when they end.
+    The log keeps the last ``log_size`` requests.
     """
 
     def __init__(self, log_size: int = 1000) -> None:
@@ -36,7 +36,7 @@ class CallCounts:
         self.log: deque[ReceivedRequest] = deque(maxlen=log_size)
 
     def begin(self, target: Target, arrived: float) -> OpenCall:
-        """Count a call that has arrived, and return it for as long as it is in flight."""
+        """Count an arriving request; the returned context manager is open while it is in flight."""
         self.total += 1
         if target.factor_sid:
             self.by_factor[target.factor_sid] += 1
@@ -45,14 +45,14 @@ class CallCounts:
         return OpenCall(self, target, arrived)
 
     def by_operation(self) -> dict[str, dict[str, int]]:
-        """Return the ended calls as {operation: {code: count}}."""
+        """Return the finished requests as {operation: {code: count}}."""
         table: dict[str, dict[str, int]] = {}
         for (operation, code), count in sorted(self.by_code.items()):
             table.setdefault(operation, {})[code] = count
         return table
 
     def clear(self) -> None:
-        """Forget all counts and the log; calls in flight go on being counted as such."""
+        """Reset all counts and the log; requests in flight stay counted as such."""
         self.total = 0
         self.by_code.clear()
         self.by_factor.clear()
@@ -61,7 +61,7 @@ class CallCounts:
 
 
 class OpenCall:
-    """A call in flight, from entering to leaving the context; one that never ended has ended with ``none``."""
+    """A request in flight until the context is left; without a call of :meth:`ended` its code is ``none``."""
 
     __slots__ = ("_arrived", "_counts", "_over", "_target")
 
@@ -72,7 +72,7 @@ class OpenCall:
         self._over = False
 
     def ended(self, code: str) -> None:
-        """Count how the call ended, as soon as that is certain; only the first time counts."""
+        """Record the code of the response; later calls are ignored."""
         if not self._over:
             self._over = True
             operation = self._target.operation

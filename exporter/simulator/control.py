@@ -1,4 +1,4 @@
-"""The endpoints below /simulator/: for a person or another process to look in and change things."""
+"""The endpoints below /simulator/, to inspect and change a running simulator from outside."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from exporter.simulator.world import SimulatedApi
 
 INDEX = """\
-Simulator of the Twilio Verify API (nothing here is real, no account is needed)
+Simulator of the Twilio Verify API (all data is generated; no Twilio account is needed)
 
-The API, with HTTP basic authentication
+API (HTTP basic authentication)
   GET    /v2/Services/{ServiceSid}
   GET    /v2/Services/{ServiceSid}/Entities/{Identity}/Factors
   GET    /v2/Services/{ServiceSid}/Entities/{Identity}/Factors/{Sid}
 
-The controls, open to all who reach this port
-  GET    /simulator/factors          all factors, those deleted included
-  POST   /simulator/factors          a new one: service_sid, identity, factor_sid, factor_type, status,
-                                     friendly_name, each of them optional
+Controls (no authentication)
+  GET    /simulator/factors          list all factors, including deleted ones
+  POST   /simulator/factors          add a factor; optional: service_sid, identity, factor_sid, factor_type,
+                                     status, friendly_name
   PUT    /simulator/factors/{Sid}    {"status": "verified"} or {"status": "unverified"}
-  DELETE /simulator/factors/{Sid}    it answers 404 from now on; PUT brings it back
-  GET    /simulator/faults           the faults in force
-  POST   /simulator/faults           a new one: {"kind": "status", "status": 429, "retry_after": 5, "times": 3}
-  DELETE /simulator/faults           lift all
-  DELETE /simulator/faults/{id}      lift one
-  PUT    /simulator/password         {"password": "..."}, in force at once
-  GET    /simulator/calls            counts of all calls to the API, and the last of them
+  DELETE /simulator/factors/{Sid}    delete it (the API returns 404); PUT restores it
+  GET    /simulator/faults           list the active faults
+  POST   /simulator/faults           inject a fault: {"kind": "status", "status": 429, "retry_after": 5, "times": 3}
+  DELETE /simulator/faults           remove all faults
+  DELETE /simulator/faults/{id}      remove one fault
+  PUT    /simulator/password         {"password": "..."}, effective immediately
+  GET    /simulator/calls            API request counts, and the latest requests
 """
 
 _FACTOR_FIELDS = ("service_sid", "identity", "factor_sid", "factor_type", "status", "friendly_name")
@@ -43,7 +43,7 @@ _SETTABLE = (FactorStatus.VERIFIED, FactorStatus.UNVERIFIED)
 
 
 class _RefusedError(Exception):
-    """A request that is answered with an error; ``field`` is the JSON field at fault, if one is."""
+    """A refused control request; ``field`` is the invalid JSON field, if any."""
 
     def __init__(self, message: str, *, status: int = 400, field: str | None = None) -> None:
         super().__init__(message)
@@ -61,7 +61,7 @@ class Controls:
         self._calls = calls
 
     def answer(self, method: str, path: str, body: bytes, base_url: str, now: float) -> SimulatedResponse:
-        """Return the answer to a request; errors are ``{"error": …, "field": …}``."""
+        """Return the response to a control request; errors are ``{"error": …, "field": …}``."""
         try:
             return self._routed(method, path, body, base_url, now)
         except _RefusedError as refused:
@@ -83,7 +83,7 @@ class Controls:
             case ["simulator", "calls"]:
                 return self._counts(method)
             case _:
-                raise _RefusedError(f"nothing is at {path}; / lists what there is", status=404)
+                raise _RefusedError(f"no such endpoint: {path}; GET / lists all endpoints", status=404)
 
     def _index(self, method: str) -> SimulatedResponse:
         _only(method, "GET")
@@ -108,7 +108,7 @@ class Controls:
                     raise _RefusedError(str(missing.args[0]), status=404) from None
                 return json_answer(changed.document(base_url))
             case _:
-                raise _RefusedError("a factor's address is /simulator/factors/{Sid}", status=404)
+                raise _RefusedError("the path of a factor is /simulator/factors/{Sid}", status=404)
 
     def _new_factor(self, body: bytes, now: float) -> SimulatedFactor:
         values = _json_object(body, _FACTOR_FIELDS)
@@ -118,9 +118,9 @@ class Controls:
         given = {name: str(value) for name, value in values.items()}
         for name, accepted in (("factor_type", tuple(FactorType)), ("status", _SETTABLE)):
             if name in given and given[name] not in accepted:
-                raise _RefusedError(f'{name}: "{given[name]}" is none of {", ".join(accepted)}', field=name)
+                raise _RefusedError(f'{name}: "{given[name]}" must be one of {", ".join(accepted)}', field=name)
         try:
-            return self._world.add_factor(now=now, **given)  # type: ignore[arg-type]  # texts alone
+            return self._world.add_factor(now=now, **given)  # type: ignore[arg-type]  # all are strings
         except ValueError as refused:
             field, _, _ = str(refused).partition(":")
             status = 409 if "exists already" in str(refused) else 400
@@ -145,10 +145,10 @@ class Controls:
                 try:
                     self._faults.remove(int(text))
                 except (ValueError, LookupError):
-                    raise _RefusedError(f'no fault in force has the id "{text}"', status=404) from None
+                    raise _RefusedError(f'no active fault has the id "{text}"', status=404) from None
                 return json_answer({"removed": int(text)})
             case _:
-                raise _RefusedError("a fault's address is /simulator/faults/{id}", status=404)
+                raise _RefusedError("the path of a fault is /simulator/faults/{id}", status=404)
 
     def _fault(self, id_: int) -> dict[str, object]:
         fault = dict(self._faults)[id_]
@@ -180,7 +180,7 @@ class Controls:
 
 def _only(method: str, *accepted: str) -> None:
     if method not in accepted:
-        raise _RefusedError(f"{method} is not for this address; it takes {', '.join(accepted)}", status=405)
+        raise _RefusedError(f"{method} is not allowed here; use {', '.join(accepted)}", status=405)
 
 
 def _json_object(body: bytes, fields: tuple[str, ...] | None = None) -> dict[str, object]:
@@ -192,12 +192,12 @@ def _json_object(body: bytes, fields: tuple[str, ...] | None = None) -> dict[str
         raise _RefusedError("the body is not a JSON object")
     for name in values:
         if fields is not None and name not in fields:
-            raise _RefusedError(f"{name}: no such field; there are {', '.join(fields)}", field=name)
+            raise _RefusedError(f"{name}: unknown field; accepted fields: {', '.join(fields)}", field=name)
     return values
 
 
 def _settable_status(body: bytes) -> FactorStatus:
     status = _json_object(body, ("status",)).get("status")
     if status not in _SETTABLE:
-        raise _RefusedError(f"status: {status!r} is none of {', '.join(_SETTABLE)}", field="status")
+        raise _RefusedError(f"status: {status!r} must be one of {', '.join(_SETTABLE)}", field="status")
     return FactorStatus(str(status))

@@ -1,4 +1,4 @@
-"""The one set of credentials of the simulated account; made up, so no secret."""
+"""The credentials of the simulated account; generated, so not secret."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import binascii
 
 
 class Credentials:
-    """HTTP basic credentials: the API key SID or the account SID, with one password for both.
+    """HTTP basic credentials: the API key SID or the account SID, with the same password.
 
-    A new password is in force at once, and the old one refused, as after a rotation.
+    A new password replaces the old one immediately, as in a rotation.
     """
 
     def __init__(self, account_sid: str, username: str, password: str) -> None:
@@ -19,19 +19,19 @@ class Credentials:
 
     @property
     def password(self) -> str:
-        """The password in force; setting one that is empty or unprintable raises ``ValueError``."""
+        """The current password; setting an empty or unprintable one raises ``ValueError``."""
         return self._password
 
     @password.setter
     def password(self, password: str) -> None:
         if not password or not password.isprintable():
-            raise ValueError("password: it must have one or more characters, all printable")
+            raise ValueError("password: must not be empty, and all characters must be printable")
         self._password = password
         self._pairs = {f"{name}:{password}" for name in (self.account_sid, self.username)}
         self._headers = {f"Basic {base64.b64encode(pair.encode()).decode()}" for pair in self._pairs}
 
     def accept(self, authorization: str) -> bool:
-        """Say whether an Authorization header opens the account; the scheme's case is free (RFC 7617)."""
+        """Return whether an Authorization header is valid; the scheme is case-insensitive (RFC 7617)."""
         if authorization in self._headers:
             return True
         scheme, _, token = authorization.partition(" ")

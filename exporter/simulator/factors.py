@@ -1,4 +1,4 @@
-"""What the API shows: factors of the three types and the service they belong to."""
+"""The resources that the API returns: factors of the three types, and services."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class FactorType(StrEnum):
-    """The types of factor that Verify knows."""
+    """The factor types of the Verify API."""
 
     PUSH = "push"
     TOTP = "totp"
@@ -23,7 +23,7 @@ class FactorType(StrEnum):
 
 
 class FactorStatus(StrEnum):
-    """A factor's state here; ``deleted`` never stands in an answer, the API says 404 instead."""
+    """A factor's state in the simulator; for ``deleted`` the API returns 404."""
 
     VERIFIED = "verified"
     UNVERIFIED = "unverified"
@@ -32,7 +32,7 @@ class FactorStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SimulatedFactor:
-    """One factor as the API knows it; the dates are Unix times in seconds."""
+    """One factor; dates are Unix times in seconds."""
 
     sid: str
     account_sid: str
@@ -49,19 +49,19 @@ class SimulatedFactor:
 
     @property
     def exists(self) -> bool:
-        """Whether the API answers for it, or says 404."""
+        """Whether the API returns the factor rather than a 404."""
         return self.status is not FactorStatus.DELETED
 
-    def turned(self, status: FactorStatus, now: float) -> SimulatedFactor:
-        """Return the factor with another status from now on."""
+    def with_status(self, status: FactorStatus, now: float) -> SimulatedFactor:
+        """Return the factor with this status, updated ``now``."""
         return dataclasses.replace(self, status=status, date_updated=now)
 
     def enrolled(self, now: float) -> SimulatedFactor:
-        """Return the factor as it is right after a new enrolment: unverified and created now."""
+        """Return the factor after a new enrolment: unverified and created ``now``."""
         return dataclasses.replace(self, status=FactorStatus.UNVERIFIED, date_created=now, date_updated=now)
 
     def document(self, base_url: str) -> dict[str, object]:
-        """Return the JSON object that Fetch and List answer."""
+        """Return the JSON object in the responses of Fetch Factor and List Factors."""
         return {
             "sid": self.sid,
             "account_sid": self.account_sid,
@@ -89,7 +89,7 @@ class SimulatedService:
     date_created: float
 
     def document(self, base_url: str) -> dict[str, object]:
-        """Return the JSON object that fetching a service answers."""
+        """Return the JSON object in the response of Fetch Service."""
         url = f"{base_url}/v2/Services/{self.sid}"
         links = {
             "verifications": "Verifications",
@@ -124,7 +124,7 @@ class SimulatedService:
 
 
 def typical_config(factor_type: FactorType, rng: Random) -> dict[str, object]:
-    """Return a ``config`` of the shape that the API documents for a factor type."""
+    """Return a ``config`` of the form that the API documents for a factor type."""
     match factor_type:
         case FactorType.PUSH:
             return {
@@ -149,7 +149,7 @@ def typical_config(factor_type: FactorType, rng: Random) -> dict[str, object]:
 
 
 def typical_metadata(factor_type: FactorType, rng: Random) -> dict[str, str] | None:
-    """Return the ``metadata`` of a factor: a map that the device gave for push, else nothing."""
+    """Return the ``metadata`` of a factor: a map for push factors, else ``None``."""
     if factor_type is FactorType.PUSH:
         return {"os": rng.choice(("Android", "iOS"))}
     return None
@@ -166,5 +166,5 @@ def entity_path(service_sid: str, identity: str) -> str:
 
 
 def timestamp(moment: float) -> str:
-    """Return a Unix time in seconds as the API writes dates: ISO 8601, UTC, whole seconds."""
+    """Return a Unix time in the API's date format: ISO 8601, UTC, whole seconds."""
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,7 @@
-"""Faults on request: which kinds there are, and which call meets which."""
+"""Faults: their kinds, and which fault applies to which request.
+
+What a kind does to a response or a connection is in :mod:`exporter.simulator.wire`.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class FaultKind(StrEnum):
-    """What can go wrong on request."""
+    """The kinds of faults that can be injected; docs/simulator.md describes each."""
 
-    # the answer comes, late
+    # the normal response, delayed
     LATENCY = "latency"
-    # a whole answer with another status
+    # a complete response with another status
     STATUS = "status"
     HTML = "html"
     REDIRECT = "redirect"
     EMPTY = "empty"
-    # a whole answer whose body is not what it should be
+    # a complete response with an unexpected body; those from BAD_JSON to BAD_GZIP leave error responses as they are
     BODY = "body"
     EXTRA_BODY = "extra_body"
     BAD_JSON = "bad_json"
@@ -42,7 +45,7 @@ class FaultKind(StrEnum):
     GZIP = "gzip"
     GZIP_BOMB = "gzip_bomb"
     BAD_GZIP = "bad_gzip"
-    # no whole answer
+    # no complete response
     CLOSE_BEFORE_HEADERS = "close_before_headers"
     RESET_BEFORE_HEADERS = "reset_before_headers"
     RESET_IN_HEADERS = "reset_in_headers"
@@ -66,7 +69,7 @@ _FARTHEST_DATE_SECONDS = 1e9
 
 
 class FaultError(ValueError):
-    """A fault that makes no sense; ``field`` names the part at fault, the message says what it accepts."""
+    """An invalid fault; ``field`` is the invalid field, and the message says what it accepts."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -75,14 +78,14 @@ class FaultError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault and the calls it is for: all, or those of a factor, a service, an operation, or a share.
+    """One fault and the requests it affects: all, or those of a factor, service or operation, or a share of them.
 
-    ``status`` is for status (503), html (200), redirect (307), empty (204) and body (200). ``body`` is what a
-    body fault sends, a byte for each character up to U+00FF. ``retry_after`` is sent as
-    it stands, or with ``retry_after_as_date`` as the HTTP-date that many seconds ahead. ``seconds`` is the
-    extra latency (1), the pause between the bytes of a dribble (1), or how long a stall lasts before the
-    connection closes (for ever). ``location`` is where a redirect leads, itself unless given. ``times``
-    ends the fault after so many calls. Raises ``FaultError``.
+    ``status`` applies to status (default 503), html (200), redirect (307), empty (204) and body (200). ``body`` is
+    sent by a body fault, one byte per character up to U+00FF. ``retry_after`` is sent unchanged, or with
+    ``retry_after_as_date`` as the HTTP date that many seconds from now. ``seconds`` is the added latency (1), the
+    time between two bytes of a dribble (1), or the time until a stalled connection closes (never). ``location`` is
+    the target of a redirect (the same address). ``times`` removes the fault after that many requests. Raises
+    ``FaultError``.
     """
 
     kind: FaultKind = FaultKind.STATUS
@@ -102,7 +105,7 @@ class Fault:
         for name, enum in (("kind", FaultKind), ("operation", Endpoint)):
             value = getattr(self, name)
             if value is not None and value not in list(enum):
-                raise FaultError(name, f'"{value}" is none of {", ".join(enum)}')
+                raise FaultError(name, f'"{value}" must be one of {", ".join(enum)}')
             object.__setattr__(self, name, None if value is None else enum(value))
         for name, prefix in (("factor_sid", sids.FACTOR), ("service_sid", sids.SERVICE)):
             sid = getattr(self, name)
@@ -113,31 +116,33 @@ class Fault:
         if self.status is not None and not 200 <= self.status <= 999:
             raise FaultError("status", f"{self.status} is not a final HTTP status (200 to 999)")
         if not 0 < self.share <= 1:
-            raise FaultError("share", f"{self.share} is not a share of the calls (above 0, at most 1)")
+            raise FaultError("share", f"{self.share} is not a share of the requests (above 0, at most 1)")
         if self.times is not None and self.times < 1:
-            raise FaultError("times", f"{self.times} is not a number of calls (1 or more)")
+            raise FaultError("times", f"{self.times} is not a number of requests (1 or more)")
         if self.seconds is not None and not 0 <= self.seconds < math.inf:
             raise FaultError("seconds", f"{self.seconds} is not a duration (0 or more)")
         if self.body is not None and any(character > "\xff" for character in self.body):
-            raise FaultError("body", "a character stands for one byte: none beyond U+00FF")
+            raise FaultError("body", "every character is sent as one byte and must be U+00FF or below")
         self._check_headers()
 
     def _check_headers(self) -> None:
         for name, text in (("retry_after", str(self.retry_after)), ("location", str(self.location))):
             if not (text.isascii() and text.isprintable()):
-                raise FaultError(name, "it cannot stand in a header (printable ASCII only)")
+                raise FaultError(name, "not valid in a header (printable ASCII only)")
         if self.retry_after_as_date and not (
             isinstance(self.retry_after, int | float) and abs(self.retry_after) <= _FARTHEST_DATE_SECONDS
         ):
-            raise FaultError("retry_after", f"{self.retry_after!r} is not a number of seconds, for a date")
+            raise FaultError(
+                "retry_after", f"{self.retry_after!r} is not a number of seconds, as retry_after_as_date needs"
+            )
 
     @property
     def status_or_default(self) -> int:
-        """The HTTP status it sends, where its kind sends one of its own."""
+        """The HTTP status that the fault sends, if its kind sends one."""
         return self.status if self.status is not None else _DEFAULT_STATUS.get(self.kind, 200)
 
-    def concerns(self, target: Target) -> bool:
-        """Say whether a call is among those it is for, its share and number of times left aside."""
+    def matches(self, target: Target) -> bool:
+        """Return whether the fault is for this request, apart from ``share`` and ``times``."""
         return (
             (self.factor_sid is None or self.factor_sid == target.factor_sid)
             and (self.service_sid is None or self.service_sid == target.service_sid)
@@ -145,95 +150,95 @@ class Fault:
         )
 
 
-class Met(NamedTuple):
-    """What one call meets: extra latency in seconds, and at most one other fault."""
+class AppliedFaults(NamedTuple):
+    """The faults of one request: added latency in seconds, and at most one other fault."""
 
     latency_seconds: float
     fault: Fault | None
 
 
-NOTHING = Met(0.0, None)
+NOTHING = AppliedFaults(0.0, None)
 
 
 @dataclass(slots=True)
-class _Armed:
+class _ActiveFault:
     id: int
     fault: Fault
     left: int | None
 
 
 class FaultSet:
-    """The faults in force. The oldest that concerns a call strikes it; latencies add up besides.
+    """The active faults. The oldest matching one applies to a request; latencies are added in any case.
 
-    A fault without operation, service or factor strikes every call below /v2/, and no other.
+    Faults affect only requests below /v2/.
     """
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._last_id = 0
-        self._armed: dict[int, _Armed] = {}
-        self._by_factor: dict[str | None, dict[int, _Armed]] = {}
+        self._active: dict[int, _ActiveFault] = {}
+        self._by_factor: dict[str | None, dict[int, _ActiveFault]] = {}
 
     def __len__(self) -> int:
-        return len(self._armed)
+        return len(self._active)
 
     def __iter__(self) -> Iterator[tuple[int, Fault]]:
-        return iter([(armed.id, armed.fault) for armed in self._armed.values()])
+        return iter([(active.id, active.fault) for active in self._active.values()])
 
     def left(self, id_: int) -> int | None:
-        """Return how many calls a fault is still for; None: no end. Raises ``LookupError``."""
+        """Return how many more requests a fault affects, ``None`` without a limit. Raises ``LookupError``."""
         return self._found(id_).left
 
     def add(self, fault: Fault) -> int:
-        """Put a fault in force and return its id."""
+        """Activate a fault and return its id."""
         self._last_id += 1
-        armed = _Armed(self._last_id, fault, fault.times)
-        self._armed[armed.id] = armed
-        self._by_factor.setdefault(fault.factor_sid, {})[armed.id] = armed
-        return armed.id
+        active = _ActiveFault(self._last_id, fault, fault.times)
+        self._active[active.id] = active
+        self._by_factor.setdefault(fault.factor_sid, {})[active.id] = active
+        return active.id
 
     def remove(self, id_: int) -> None:
-        """Lift a fault. Raises ``LookupError`` if it isn't in force, or no more."""
-        armed = self._found(id_)
-        del self._armed[id_]
-        peers = self._by_factor[armed.fault.factor_sid]
+        """Remove a fault. Raises ``LookupError`` if it isn't active."""
+        active = self._found(id_)
+        del self._active[id_]
+        peers = self._by_factor[active.fault.factor_sid]
         del peers[id_]
         if not peers:
-            del self._by_factor[armed.fault.factor_sid]
+            del self._by_factor[active.fault.factor_sid]
 
     def clear(self) -> None:
-        """Lift all faults."""
-        self._armed.clear()
+        """Remove all faults."""
+        self._active.clear()
         self._by_factor.clear()
 
-    def strike(self, target: Target) -> Met:
-        """Decide what a call meets, and count it against the faults that it meets."""
-        if not self._armed:
+    def apply(self, target: Target) -> AppliedFaults:
+        """Return the faults that apply to a request, and count the request against their ``times``."""
+        if not self._active:
             return NOTHING
         latency_seconds = 0.0
-        struck: Fault | None = None
-        for armed in self._candidates(target.factor_sid):
-            fault = armed.fault
-            if struck is not None and fault.kind is not FaultKind.LATENCY:
+        applied: Fault | None = None
+        for active in self._candidates(target.factor_sid):
+            fault = active.fault
+            if applied is not None and fault.kind is not FaultKind.LATENCY:
                 continue
-            if not fault.concerns(target) or (fault.share < 1 and self._rng.random() >= fault.share):
+            if not fault.matches(target) or (fault.share < 1 and self._rng.random() >= fault.share):
                 continue
-            if armed.left is not None:
-                armed.left -= 1
-                if armed.left == 0:
-                    self.remove(armed.id)
+            if active.left is not None:
+                active.left -= 1
+                if active.left == 0:
+                    self.remove(active.id)
             if fault.kind is FaultKind.LATENCY:
                 latency_seconds += 1.0 if fault.seconds is None else fault.seconds
             else:
-                struck = fault
-        return Met(latency_seconds, struck)
+                applied = fault
+        return AppliedFaults(latency_seconds, applied)
 
-    def _candidates(self, factor_sid: str) -> list[_Armed]:
+    def _candidates(self, factor_sid: str) -> list[_ActiveFault]:
         general = self._by_factor.get(None, {})
         own = self._by_factor.get(factor_sid, {})
-        return [self._armed[id_] for id_ in sorted((*general, *own))]
+        return [self._active[id_] for id_ in sorted((*general, *own))]
 
-    def _found(self, id_: int) -> _Armed:
-        if id_ not in self._armed:
-            raise LookupError(f"no fault in force has the id {id_}")
-        return self._armed[id_]
+    def _found(self, id_: int) -> _ActiveFault:
+        if id_ not in self._active:
+            raise LookupError(f"no active fault has the id {id_}")
+        return self._active[id_]

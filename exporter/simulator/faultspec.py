@@ -1,4 +1,4 @@
-"""Faults as people write them: on a command line, or as a JSON object."""
+"""Parses faults from the command line and from JSON objects."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _TEXTS = tuple(
 
 
 def fault_from_mapping(values: Mapping[str, object]) -> Fault:
-    """Return the fault that a JSON object describes; a null field is one not given.
+    """Return the fault that a JSON object describes; null fields are ignored.
 
     Raises ``FaultError``, which names the field and what it accepts.
     """
     for name in values:
         if name not in _FIELDS:
-            raise FaultError(name, f"no such field{_nearest(name, _FIELDS)}; there are {', '.join(_FIELDS)}")
+            raise FaultError(name, f"unknown field{_nearest(name, _FIELDS)}; accepted fields: {', '.join(_FIELDS)}")
     given = {name: value for name, value in values.items() if value is not None}
     if "kind" not in given:
-        raise FaultError("kind", f"it is missing; one of {', '.join(FaultKind)}")
+        raise FaultError("kind", f"missing; must be one of {', '.join(FaultKind)}")
     for name, value in given.items():
         if name in _INTEGERS and not (isinstance(value, int) and not isinstance(value, bool)):
             raise FaultError(name, f"{value!r} is not a whole number")
@@ -52,24 +52,25 @@ def fault_from_text(text: str) -> Fault:
     kind, _, rest = text.partition(":")
     if kind not in list(FaultKind):
         raise FaultError(
-            "kind", f'"{kind}" is none{_nearest(kind, tuple(FaultKind))}; there are {", ".join(FaultKind)}'
+            "kind",
+            f'unknown fault kind "{kind}"{_nearest(kind, tuple(FaultKind))}; known kinds: {", ".join(FaultKind)}',
         )
     values: dict[str, object] = {"kind": kind}
     for part in filter(None, rest.split(",")):
         name, separator, value = part.partition("=")
         if not separator:
-            raise FaultError(name, "no value given; write key=value,key=value")
+            raise FaultError(name, "missing value; write key=value,key=value")
         values[name] = _typed(name, value)
     return fault_from_mapping(values)
 
 
 def as_document(fault: Fault) -> dict[str, object]:
-    """Return a fault as a JSON object of the fields that were given."""
+    """Return a fault as a JSON object without its unset fields."""
     return {name: value for name, value in dataclasses.asdict(fault).items() if value is not None}
 
 
 def _typed(name: str, text: str) -> object:
-    """Turn the text of a field into its type, or leave it to be refused with the field's name."""
+    """Convert a field's text to its type; text that can't be converted stays text, and is refused later."""
     try:
         if name in _INTEGERS:
             return int(text)

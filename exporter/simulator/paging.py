@@ -1,4 +1,4 @@
-"""Pages of a list: parameters in, the part of the list and its links out."""
+"""Paging of lists: parses the parameters, selects a page and builds its links."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
-_AFTER, _BEFORE = "PA", "PB"  # a token is one of these and the SID at the edge of the page it came from
+_AFTER, _BEFORE = "PA", "PB"  # a token is one of these plus the first or last SID of the page that links it
 
 
 class PagingError(ValueError):
-    """A paging parameter that the API refuses, with the Twilio error code it answers."""
+    """An invalid paging parameter, with Twilio's error code for it."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class Paging(NamedTuple):
 
 
 class SimulatedPage(NamedTuple):
-    """One page: its SIDs, and the queries of itself and its neighbours."""
+    """One page: its SIDs, and the query strings of itself and its neighbours."""
 
     sids: Sequence[str]
     size: int
@@ -65,10 +65,9 @@ def read_paging(query: str, max_size: int = MAX_PAGE_SIZE) -> Paging:
 
 
 def page_of(listed: Sequence[str], gone: frozenset[str], paging: Paging) -> SimulatedPage:
-    """Cut a page out of a list of SIDs in order, leaving out those that are gone.
+    """Return one page of an ordered list of SIDs, without those in ``gone``.
 
-    A token stays good when the factor at its edge has been deleted since. Raises ``PagingError`` for a
-    token of another list.
+    A token stays valid when the factor it names is deleted. Raises ``PagingError`` for a token of another list.
     """
     start, stop = 0, len(listed)
     if paging.token:

@@ -1,4 +1,4 @@
-"""Statuses that change by a script: timed steps of one factor's life."""
+"""Scripts: timed changes of a factor's status."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ class Action(StrEnum):
     ENROL = "enrol"  # a new enrolment: unverified, created at that moment
     VERIFY = "verify"
     UNVERIFY = "unverify"
-    ABANDON = "abandon"  # an enrolment nobody finishes: unverified, and gone after a while
+    ABANDON = "abandon"  # an abandoned enrolment: unverified, then deleted after lapse_seconds
     DELETE = "delete"
-    RESTORE = "restore"  # back with the status it had before it was deleted
+    RESTORE = "restore"  # with the status before the deletion
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a script, counted in seconds from the script's start.
+    """One step of a script, in seconds from the script's start.
 
-    ``lapse_seconds`` is for ``abandon``: how long the unfinished enrolment lives before it answers 404.
+    ``lapse_seconds`` is for ``abandon``: how long the unfinished enrolment exists before it is deleted.
     Verify deletes unverified factors 1 to 24 hours after creation:
     https://www.twilio.com/docs/api/errors/60318
     """
@@ -40,7 +40,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Steps in order of time, once or, with a period, over and over.
+    """Steps that run once or, with a period, repeatedly.
 
     Raises ``ValueError`` if the steps take longer than the period.
     """
@@ -66,7 +66,7 @@ class Script:
         object.__setattr__(self, "_timeline", tuple(timeline))
 
     def step(self, index: int) -> Step | None:
-        """Return the step of this index over all repetitions, timed from the start, or None after the last."""
+        """Return the step with this index, counted over all repetitions and timed from the start; else ``None``."""
         if not self._timeline:
             return None
         round_, place = divmod(index, len(self._timeline))

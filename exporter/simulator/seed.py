@@ -1,4 +1,4 @@
-"""Seeded worlds: the same seed gives the same factors, SIDs and scripts."""
+"""Generated data: the same seed gives the same factors, SIDs and scripts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VERIFIED, UNVERIFIED, DELETED = FactorStatus.VERIFIED, FactorStatus.UNVERIFIED, 
 
 
 class SeededFactor(NamedTuple):
-    """A factor of a seeded world, with the name and labels that a watchlist gives it."""
+    """A generated factor, with the name and labels for its watchlist entry."""
 
     name: str
     factor: SimulatedFactor
@@ -93,12 +93,12 @@ _TEAMS = ("payments", "billing", "support", "people", "logistics")
 
 
 def demo_world(simulator: Simulator) -> list[SeededFactor]:
-    """Fill a simulator with nine factors of two services, some of which change within two minutes.
+    """Add nine factors of two services, some of which change within two minutes.
 
-    Times are in seconds from now: new-hire-totp is verified at 20; contractor-push is abandoned and gone
-    at 40; finance-director-push is deleted at 60, enrolled anew at 80 and verified at 100;
-    warehouse-tablet-totp falls back to unverified for the last 15 of every 45. legacy-gateway-totp always answers
-    503 and partner-portal-passkey 403, by faults.
+    In seconds from now: new-hire-totp is verified at 20; contractor-push is abandoned, and deleted at 40;
+    finance-director-push is deleted at 60, enrolled again at 80 and verified at 100; warehouse-tablet-totp is
+    unverified for the last 15 of every 45. Faults make legacy-gateway-totp return 503 and
+    partner-portal-passkey 403.
     """
     workforce = simulator.add_service(friendly_name="Workforce")
     seeded = {
@@ -111,9 +111,9 @@ def demo_world(simulator: Simulator) -> list[SeededFactor]:
 
 
 def small_world(simulator: Simulator, count: int, rng: Random) -> list[SeededFactor]:
-    """Fill a simulator with so many factors: six named ones in all states first, then drawn ones.
+    """Add ``count`` factors: six named ones that cover all states, then random ones.
 
-    Of those drawn 85 % are verified, 8 % unverified, 4 % come and go between the two, 3 % are deleted.
+    Of the random ones 85 % are verified, 8 % unverified, 4 % alternate between the two, 3 % are deleted.
     """
     plans = [*_SMALL[:count], *(_drawn(number, rng) for number in range(len(_SMALL) + 1, count + 1))]
     return [_enrolled(simulator, plan) for plan in plans]

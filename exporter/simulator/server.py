@@ -1,4 +1,4 @@
-"""The simulator: an embedded Verify API on a real socket."""
+"""The simulator itself: the Verify API on a real socket."""
 
 from __future__ import annotations
 
@@ -35,16 +35,15 @@ if TYPE_CHECKING:
 _LINGER_AND_RESET = struct.pack("ii", 1, 0)
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  addresses to translate, not to bind
 _TICK_SECONDS = 0.5
-_TURNS_TO_UNWIND = 100
+_LOOP_CYCLES_TO_UNWIND = 100
 
 
 class Simulator:
-    """A Verify API with one account, faults on request and true counts of its calls.
+    """A Verify API with one account, fault injection and exact request counts.
 
-    All that is made up comes from ``seed``; ``clock`` gives Unix time in seconds. Each call takes
-    ``latency_seconds``, and up to ``jitter_seconds`` more; both may be changed at any time.
-    ``public_url`` replaces the address in links, for a simulator behind another name.
-    ``call_log_size`` bounds ``calls.log``.
+    All data is generated from ``seed``; ``clock`` returns Unix time in seconds. Every request takes
+    ``latency_seconds`` plus up to ``jitter_seconds``; both can be changed at any time. ``public_url`` replaces the
+    address in links, for a simulator behind another name. ``call_log_size`` limits ``calls.log``.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class Simulator:
 
     @property
     def account_sid(self) -> str:
-        """The account's SID, also good as a username."""
+        """The account's SID, which is also accepted as the username."""
         return self.credentials.account_sid
 
     @property
@@ -90,7 +89,7 @@ class Simulator:
 
     @property
     def password(self) -> str:
-        """The password in force; setting it rotates it at once."""
+        """The current password; setting it is a rotation, effective immediately."""
         return self.credentials.password
 
     @password.setter
@@ -99,27 +98,27 @@ class Simulator:
 
     @property
     def base_url(self) -> str:
-        """The address clients use, kept after a stop. Raises ``RuntimeError`` before the first start."""
+        """The address for clients, also after a stop. Raises ``RuntimeError`` before the first start."""
         if self._base_url is None:
             raise RuntimeError("the simulator has no address before it is started")
         return self._base_url
 
     @property
     def factors(self) -> Mapping[str, SimulatedFactor]:
-        """All factors by SID, those deleted included."""
+        """All factors by SID, including deleted ones."""
         return self.world.factors
 
     @property
     def on_change(self) -> list[ChangeCallback]:
-        """Callbacks for (factor, old, new, time) when a status changes, by script or by hand."""
+        """Callbacks with (factor, old, new, time) for every change of a status."""
         return self.world.on_change
 
     def add_service(self, *, service_sid: str | None = None, friendly_name: str | None = None) -> SimulatedService:
-        """Add a service, or return the one that has this SID already. Raises ``ValueError``."""
+        """Add a service, or return the existing one with this SID. Raises ``ValueError``."""
         return self.world.add_service(now=self.clock(), service_sid=service_sid, friendly_name=friendly_name)
 
     def add_entity(self, *, service_sid: str | None = None, identity: str | None = None) -> SimulatedEntity:
-        """Add an entity without factors, or return the one that is there already."""
+        """Add an entity without factors, or return the existing one."""
         return self.world.add_entity(now=self.clock(), service_sid=service_sid, identity=identity)
 
     def add_factor(
@@ -133,7 +132,7 @@ class Simulator:
         friendly_name: str | None = None,
         script: Script | None = None,
     ) -> SimulatedFactor:
-        """Enrol a factor, its script starting now; what isn't given is made up, in the first service.
+        """Add a factor and start its script; missing values are generated, the service is the first one.
 
         Raises ``ValueError`` for a SID of the wrong form or in use, an unknown type or status.
         """
@@ -149,26 +148,26 @@ class Simulator:
         )
 
     def set_status(self, factor_sid: str, status: str) -> SimulatedFactor:
-        """Give a factor a status; a deleted one comes back.
+        """Set a factor's status; a deleted factor is restored.
 
         Raises ``LookupError`` for an unknown SID, ``ValueError`` for an unknown status.
         """
         return self.world.set_status(factor_sid, status, now=self.clock())
 
     def delete(self, factor_sid: str) -> SimulatedFactor:
-        """Delete a factor: it answers 404 from now on. Raises ``LookupError`` for an unknown SID."""
+        """Delete a factor, for which the API then returns 404. Raises ``LookupError`` for an unknown SID."""
         return self.set_status(factor_sid, FactorStatus.DELETED)
 
     def advance(self) -> None:
-        """Take the scripted steps that are due; calls and a running simulator do so by themselves."""
+        """Run the scripted steps that are due; requests and a running simulator do so, too."""
         self.world.advance(self.clock())
 
     async def start(
         self, host: str = "127.0.0.1", port: int = 0, ssl_context: ssl.SSLContext | None = None
     ) -> None:
-        """Listen; port 0 takes a free one. May be started again, on the same port, after a stop.
+        """Start listening; port 0 selects a free port. Can be started again after a stop, also on the same port.
 
-        Raises ``OSError`` if the address can't be had, ``RuntimeError`` if it is running.
+        Raises ``OSError`` if the address is not available, ``RuntimeError`` if the simulator is running.
         """
         if self._listener is not None:
             raise RuntimeError("the simulator is running already")
@@ -185,7 +184,7 @@ class Simulator:
         self._ticker = asyncio.create_task(self._tick())
 
     async def stop(self) -> None:
-        """Close the socket and all connections at once, whatever is under way; a second stop does nothing."""
+        """Close the listener and all connections immediately; a second stop has no effect."""
         if self._listener is None or self._connections is None or self._ticker is None:
             return
         listener, self._listener = self._listener, None
@@ -222,12 +221,12 @@ class Simulator:
         return await self._serve_call(request, path)
 
     async def _serve_call(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        """Answer a call to the API, or strike it with a fault, and count it truly."""
+        """Answer an API request, with the faults that apply to it, and count it."""
         began = time.perf_counter()
         target = read_target(path, request.rel_url.raw_query_string)
         with self.calls.begin(target, self.clock()) as call:
-            met = self.faults.strike(target) if path.startswith("/v2/") else NOTHING
-            delay = self.latency_seconds + met.latency_seconds
+            applied = self.faults.apply(target) if path.startswith("/v2/") else NOTHING
+            delay = self.latency_seconds + applied.latency_seconds
             if self.jitter_seconds:
                 delay += self._rng.uniform(0, self.jitter_seconds)
             if delay > 0:
@@ -235,9 +234,9 @@ class Simulator:
             now = self.clock()
             self.world.advance(now)
             answer = self._api.answer(request.method, target, request.headers.get("Authorization", ""))
-            if met.fault is not None:
+            if applied.fault is not None:
                 url = f"{self.base_url}{request.rel_url}"
-                answer = wire.altered(met.fault, answer, url=url, now=now)
+                answer = wire.altered(applied.fault, answer, url=url, now=now)
             headers = {
                 "Content-Type": answer.content_type,
                 "Twilio-Request-Id": sids.made_up(sids.REQUEST, self._rng),
@@ -245,11 +244,11 @@ class Simulator:
                 "Twilio-Request-Duration": f"{time.perf_counter() - began:.3f}",
                 **dict(answer.headers),
             }
-            if met.fault is not None and met.fault.kind in wire.BREAKING:
-                if met.fault.kind not in wire.WHOLE_IN_THE_END:
+            if applied.fault is not None and applied.fault.kind in wire.BREAKING:
+                if applied.fault.kind not in wire.WHOLE_IN_THE_END:
                     call.ended("none")
                 head = wire.head_of(answer, headers)
-                if await _perform(wire.acts(met.fault, head, answer.body), request):
+                if await _perform(wire.acts(applied.fault, head, answer.body), request):
                     call.ended(str(answer.status))
                 return _Severed()
             call.ended(str(answer.status))
@@ -257,14 +256,14 @@ class Simulator:
 
 
 class _Severed(web.StreamResponse):
-    """What is left to answer on a connection that a fault has cut: nothing."""
+    """Stands for the response on a connection that a fault has closed; sends nothing."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         raise ConnectionResetError("cut by a fault")
 
 
 class _Connections(web.Server):
-    """aiohttp's protocol factory, which keeps hold of each socket until it is closed."""
+    """aiohttp's protocol factory, with access to all open sockets."""
 
     def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
         super().__init__(handler, handler_cancellation=True, access_log=None)
@@ -282,18 +281,18 @@ class _Connections(web.Server):
         super().connection_lost(handler, exc)
 
     async def abort(self) -> None:
-        """Close all connections without waiting for anyone, and see their handlers cancelled."""
+        """Close all connections immediately, and wait for their handlers to be cancelled."""
         self._stopped = True
         for transport in list(self._open.values()):
             transport.abort()
-        for _ in range(_TURNS_TO_UNWIND):
+        for _ in range(_LOOP_CYCLES_TO_UNWIND):
             if not self.connections:
                 return
             await asyncio.sleep(0)
 
 
 async def _perform(acts: Iterator[wire.Act], request: web.BaseRequest) -> bool:
-    """Do to the request's connection what a fault asks; False if the peer has gone meanwhile."""
+    """Perform a fault's acts on the connection; return ``False`` if the client is already gone."""
     transport = request.transport
     if transport is None:
         return False
@@ -315,5 +314,5 @@ async def _perform(acts: Iterator[wire.Act], request: web.BaseRequest) -> bool:
 
 
 def _rng(seed: int, purpose: str) -> random.Random:
-    """Return a random source of its own for each purpose, so that one doesn't disturb the other."""
-    return random.Random(f"{seed}/{purpose}")  # noqa: S311  made-up values, no secrets
+    """Return a separate random generator per purpose, so that they don't influence each other."""
+    return random.Random(f"{seed}/{purpose}")  # noqa: S311  generated values, no secrets

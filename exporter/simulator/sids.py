@@ -1,4 +1,4 @@
-"""SIDs: two letters that name the kind of resource and 32 hex digits."""
+"""SIDs: two letters for the kind of resource, then 32 hex digits."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _IDENTITY = re.compile(r"[A-Za-z0-9-]{8,64}")
 
 
 def is_sid(text: str, prefix: str) -> bool:
-    """Say whether a text has the form of a SID of this prefix, in any case."""
+    """Return whether a text is a SID with this prefix, in upper or lower case."""
     return _FORM.fullmatch(text) is not None and text[:2].upper() == prefix
 
 
 def canonical(sid: str) -> str:
-    """Return a SID as the API writes it: upper-case prefix, lower-case digits."""
+    """Return a SID in the API's spelling: upper-case prefix, lower-case digits."""
     return sid[:2].upper() + sid[2:].lower()
 
 
 def is_identity(text: str) -> bool:
-    """Say whether a text has the form of an identity: 8 to 64 letters, digits and dashes.
+    """Return whether a text is a valid identity: 8 to 64 letters, digits and hyphens.
 
     Source: https://www.twilio.com/docs/api/errors/60366
     """
@@ -38,5 +38,5 @@ def is_identity(text: str) -> bool:
 
 
 def made_up(prefix: str, rng: Random) -> str:
-    """Return a SID drawn from a random source."""
+    """Return a random SID."""
     return f"{prefix}{rng.getrandbits(128):032x}"

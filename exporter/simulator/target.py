@@ -1,4 +1,4 @@
-"""What a request is for, read from its path."""
+"""The operation and resource that a request is for, parsed from its path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from exporter.simulator.sids import canonical
 
 
 class Endpoint(StrEnum):
-    """The operations of the API that are simulated; ``other`` is any other path."""
+    """The simulated operations; ``other`` is any other path."""
 
     FETCH = "fetch"
     LIST = "list"
@@ -19,7 +19,7 @@ class Endpoint(StrEnum):
 
 
 class Target(NamedTuple):
-    """A request's operation and the parts of its path, SIDs in canonical case, all decoded."""
+    """A request's operation and the decoded parts of its path; SIDs are in the API's spelling."""
 
     operation: Endpoint
     path: str
@@ -30,7 +30,7 @@ class Target(NamedTuple):
 
 
 def read_target(path: str, query: str = "") -> Target:
-    """Read a request's path and query as they came on the wire, percent-encoded."""
+    """Parse a request's path and query, percent-encoded as received."""
     match [unquote(part) if "%" in part else part for part in path.split("/")]:
         case ["", "v2", "Services", service, "Entities", identity, "Factors", factor]:
             return Target(Endpoint.FETCH, path, query, canonical(service), identity, canonical(factor))

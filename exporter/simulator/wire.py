@@ -1,4 +1,4 @@
-"""From an answer and a fault to what stands on the wire: another answer, or acts upon the connection."""
+"""What each kind of fault does: change the response, or act on the connection."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Wait so many seconds; None: until the peer or the simulator closes the connection."""
+    """Wait this many seconds, or with ``None`` until the client or the simulator closes the connection."""
 
     seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Close in order: what has been written arrives, then the end (FIN)."""
+    """Close the connection in order (FIN), after the bytes written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +67,15 @@ BREAKING = frozenset(
 )
 
 
-# Of those, the kinds that send a whole answer all the same.
+# Those of BREAKING that send a complete response nevertheless.
 WHOLE_IN_THE_END = frozenset({FaultKind.DRIBBLE, FaultKind.EXTRA_BODY})
 
 
 def altered(fault: Fault, answer: SimulatedResponse, *, url: str, now: float) -> SimulatedResponse:
-    """Return the answer that a fault makes of an honest one; ``url`` is the request's own, absolute.
+    """Return the normal response as changed by a fault; ``url`` is the absolute URL of the request.
 
-    Faults of the body alone leave an honest error (401, 404 …) as it is. Kinds that break the
-    connection leave any answer as it is.
+    Faults that concern only the body leave error responses (401, 404, …) as they are; kinds in ``BREAKING`` leave
+    every response as it is.
     """
     match fault.kind:
         case FaultKind.STATUS:
@@ -124,16 +124,16 @@ def _other_body(fault: Fault, answer: SimulatedResponse) -> SimulatedResponse:
         case FaultKind.GZIP_BOMB:
             return _gzipped(answer, _bomb(answer.body))
         case FaultKind.BAD_GZIP:
-            whole = gzip.compress(answer.body, mtime=0)  # a good header, then a block of no valid type
+            whole = gzip.compress(answer.body, mtime=0)  # a valid header, then a block of an invalid type
             return _gzipped(answer, whole[:10] + b"\xff" + whole[11:])
         case kind if kind in _CHANGES:
-            return _each_factor(answer, _CHANGES[kind])
+            return _changed_factors(answer, _CHANGES[kind])
         case _:
             return answer
 
 
 def acts(fault: Fault, head: bytes, body: bytes) -> Iterator[Act]:
-    """Return what a fault does to the connection in place of an answer; ``BREAKING`` lists such kinds."""
+    """Return what a fault of a kind in ``BREAKING`` does to the connection instead of sending the response."""
     middle = len(body) // 2
     match fault.kind:
         case FaultKind.CLOSE_BEFORE_HEADERS:
@@ -159,11 +159,11 @@ def acts(fault: Fault, head: bytes, body: bytes) -> Iterator[Act]:
         case FaultKind.GARBAGE:
             return iter((Send(_GARBAGE), Close()))
         case _:
-            raise ValueError(f"a fault of kind {fault.kind} leaves the connection alone")
+            raise ValueError(f"a fault of kind {fault.kind} does not act on the connection")
 
 
 def head_of(answer: SimulatedResponse, headers: dict[str, str]) -> bytes:
-    """Return the status line and headers of an answer as they stand on the wire."""
+    """Return the status line and headers of a response as bytes."""
     lines = [f"HTTP/1.1 {answer.status} {_phrase(answer.status)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     lines += [f"Content-Length: {len(answer.body)}", "", ""]
@@ -178,10 +178,10 @@ def _dribble(head: bytes, body: bytes, seconds: float) -> Iterator[Act]:
     yield Close()
 
 
-def _each_factor(
+def _changed_factors(
     answer: SimulatedResponse, change: Callable[[dict[str, object]], dict[str, object]]
 ) -> SimulatedResponse:
-    """Change the factor that an answer holds, or each factor of a list."""
+    """Change the factor in a response, or every factor of a list."""
     document = json.loads(answer.body)
     if "factors" in document:
         document["factors"] = [change(factor) for factor in document["factors"]]
@@ -190,8 +190,8 @@ def _each_factor(
     return replace(answer, body=encoded(document))
 
 
-def _another(factor: dict[str, object]) -> dict[str, object]:
-    """Return a factor under another SID of the right form."""
+def _with_another_sid(factor: dict[str, object]) -> dict[str, object]:
+    """Return the factor with another valid SID."""
     sid = canonical(str(factor["sid"]))
     other = sid[:-1] + ("1" if sid.endswith("0") else "0")
     return factor | {"sid": other, "url": str(factor["url"]).replace(sid, other)}
@@ -206,7 +206,7 @@ _CHANGES: dict[FaultKind, Callable[[dict[str, object]], dict[str, object]]] = {
     FaultKind.STATUS_NULL: lambda factor: factor | {"status": None},
     FaultKind.STATUS_MISSING: _without_status,
     FaultKind.STATUS_UNKNOWN: lambda factor: factor | {"status": "suspended"},
-    FaultKind.OTHER_FACTOR: _another,
+    FaultKind.OTHER_FACTOR: _with_another_sid,
     FaultKind.HUGE_BODY: lambda factor: factor | {"friendly_name": "x" * HUGE_BYTES},
 }
 
@@ -216,17 +216,17 @@ def _gzipped(answer: SimulatedResponse, body: bytes) -> SimulatedResponse:
 
 
 def _bomb(body: bytes) -> bytes:
-    """Return a small gzip body that unpacks to good JSON: the honest body behind ``BOMB_BYTES`` of spaces."""
-    start, packer = _packed_spaces()
-    packer = packer.copy()
-    return start + packer.compress(body) + packer.flush()
+    """Return a small gzip body that decompresses to ``BOMB_BYTES`` of spaces and the normal body."""
+    start, compressor = _compressed_spaces()
+    compressor = compressor.copy()
+    return start + compressor.compress(body) + compressor.flush()
 
 
 @cache
-def _packed_spaces() -> tuple[bytes, zlib._Compress]:
-    """Return the packed spaces and a packer that stands behind them, to be copied: packing takes 0.2 s."""
-    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
-    return packer.compress(b" " * BOMB_BYTES), packer
+def _compressed_spaces() -> tuple[bytes, zlib._Compress]:
+    """Return the compressed spaces and the compressor after them, for copying: compressing takes 0.2 s."""
+    compressor = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    return compressor.compress(b" " * BOMB_BYTES), compressor
 
 
 def _phrase(status: int) -> str:

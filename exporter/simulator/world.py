@@ -1,4 +1,4 @@
-"""The account behind the API: its services, entities and factors, and how they change."""
+"""The simulated account: its services, entities and factors, and their changes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ChangeCallback = Callable[[SimulatedFactor, FactorStatus, FactorStatus, float], 
 
 @dataclass(slots=True)
 class SimulatedEntity:
-    """One user of a service; ``factor_sids`` in order of enrolment, deleted ones included."""
+    """One user of a service; ``factor_sids`` in order of enrolment, including deleted ones."""
 
     sid: str
     service_sid: str
@@ -40,7 +40,7 @@ class SimulatedEntity:
 
 @dataclass(slots=True)
 class _Run:
-    """A script under way: when it began and which step comes next."""
+    """A running script: its start time and the index of its next step."""
 
     script: Script
     began: float
@@ -67,7 +67,7 @@ class SimulatedApi:
     def add_service(
         self, *, now: float, service_sid: str | None = None, friendly_name: str | None = None
     ) -> SimulatedService:
-        """Add a service, or return the one that has this SID already."""
+        """Add a service, or return the existing one with this SID."""
         sid = self._checked("service_sid", service_sid, sids.SERVICE)
         if sid not in self._services:
             name = friendly_name or f"Simulated service {len(self._services) + 1}"
@@ -77,9 +77,9 @@ class SimulatedApi:
     def add_entity(
         self, *, now: float, service_sid: str | None = None, identity: str | None = None
     ) -> SimulatedEntity:
-        """Add an entity without factors, or return the one that is there already.
+        """Add an entity without factors, or return the existing one.
 
-        Without a service it belongs to the account's first one.
+        Without ``service_sid`` it belongs to the account's first service.
         """
         if service_sid is None and self._services:
             service_sid = next(iter(self._services))
@@ -87,7 +87,7 @@ class SimulatedApi:
         if identity is None:
             identity = f"user-{self._rng.getrandbits(64):016x}"
         if not identity or not identity.isprintable():
-            raise ValueError("identity: it must have one or more characters, all printable")
+            raise ValueError("identity: must not be empty, and all characters must be printable")
         key = (service.sid, identity)
         if key not in self._entities:
             self._entities[key] = SimulatedEntity(sids.made_up(sids.ENTITY, self._rng), *key)
@@ -105,7 +105,7 @@ class SimulatedApi:
         friendly_name: str | None = None,
         script: Script | None = None,
     ) -> SimulatedFactor:
-        """Enrol a factor, its script starting now; what isn't given is made up.
+        """Add a factor and start its script; missing values are generated.
 
         Raises ``ValueError`` for a SID of the wrong form or in use, an unknown type or status.
         """
@@ -137,7 +137,7 @@ class SimulatedApi:
         return factor
 
     def set_status(self, factor_sid: str, status: str, *, now: float) -> SimulatedFactor:
-        """Give a factor a status; a deleted one comes back.
+        """Set a factor's status; a deleted factor is restored.
 
         Raises ``LookupError`` for an unknown SID, ``ValueError`` for an unknown status.
         """
@@ -145,10 +145,10 @@ class SimulatedApi:
         if sid not in self._factors:
             raise LookupError(f"no factor has the SID {factor_sid}")
         factor = self._factors[sid]
-        return self._change(factor, factor.turned(FactorStatus(status), now), now)
+        return self._change(factor, factor.with_status(FactorStatus(status), now), now)
 
     def advance(self, now: float) -> None:
-        """Take every scripted step that is due by now, each at its own moment."""
+        """Run every scripted step that is due, each with its own scheduled time."""
         while self._due and self._due[0][0] <= now:
             moment, sid = heapq.heappop(self._due)
             run = self._runs[sid]
@@ -168,16 +168,16 @@ class SimulatedApi:
             case Action.ENROL:
                 changed = factor.enrolled(moment)
             case Action.VERIFY:
-                changed = factor.turned(FactorStatus.VERIFIED, moment)
+                changed = factor.with_status(FactorStatus.VERIFIED, moment)
             case Action.UNVERIFY | Action.ABANDON:
-                changed = factor.turned(FactorStatus.UNVERIFIED, moment)
+                changed = factor.with_status(FactorStatus.UNVERIFIED, moment)
             case Action.DELETE:
-                changed = factor.turned(FactorStatus.DELETED, moment)
+                changed = factor.with_status(FactorStatus.DELETED, moment)
             case Action.RESTORE:
                 if factor.exists:
                     return
                 status = self._before_deletion.get(factor.sid, FactorStatus.UNVERIFIED)
-                changed = factor.turned(status, moment)
+                changed = factor.with_status(status, moment)
         self._change(factor, changed, moment)
 
     def _change(self, old: SimulatedFactor, new: SimulatedFactor, now: float) -> SimulatedFactor:
@@ -191,7 +191,7 @@ class SimulatedApi:
                 try:
                     callback(new, old.status, new.status, now)
                 except Exception:
-                    logger.exception("A callback on a simulated change failed")
+                    logger.exception("callback for a simulated change failed")
         return new
 
     def _checked(self, name: str, sid: str | None, prefix: str) -> str:

@@ -106,7 +106,7 @@ async def test_a_factor_is_found_only_under_its_own_service_and_identity(simulat
         ("/v2", 404, 20404),
     ],
 )
-async def test_what_is_unknown_or_malformed_is_told_with_its_code(
+async def test_unknown_and_malformed_paths_have_their_documented_codes(
     simulator: Simulator, path: str, status: int, code: int
 ) -> None:
     reply = await get(simulator, path.format(va="VA" + "f" * 32, yf="YF" + "f" * 32))
@@ -121,7 +121,7 @@ async def test_only_get_is_simulated(simulator: Simulator) -> None:
     assert (reply.status, reply.json["code"]) == (405, 20004)
 
 
-async def test_key_and_account_sid_both_open_the_account(simulator: Simulator) -> None:
+async def test_key_and_account_sid_are_both_accepted(simulator: Simulator) -> None:
     path = fetch_path(simulator.add_factor())
     assert simulator.username != simulator.account_sid
     for username in (simulator.username, simulator.account_sid):
@@ -145,14 +145,14 @@ async def test_other_credentials_are_refused(simulator: Simulator, authorization
     }
 
 
-async def test_a_rotated_password_is_in_force_at_once(simulator: Simulator) -> None:
+async def test_a_rotated_password_is_effective_immediately(simulator: Simulator) -> None:
     path = fetch_path(simulator.add_factor())
     old = basic(simulator.username, simulator.password)
     simulator.password = "new"
 
     assert (await get(simulator, path, authorization=old)).status == 401
     assert (await get(simulator, path)).status == 200
-    with pytest.raises(ValueError, match=r"^password: it must have one or more"):
+    with pytest.raises(ValueError, match=r"^password: must not be empty"):
         simulator.password = ""
 
 
@@ -276,7 +276,7 @@ async def test_calls_are_counted(simulator: Simulator, clock: Clock) -> None:
     assert (calls.total, calls.max_in_flight, dict(calls.by_code), list(calls.log)) == (0, 0, {}, [])
 
 
-async def test_a_client_that_leaves_is_counted_as_cut(simulator: Simulator) -> None:
+async def test_a_client_that_disconnects_is_counted_as_none(simulator: Simulator) -> None:
     simulator.latency_seconds = 60
     connection = await ask(simulator, fetch_path(simulator.add_factor()))
     await settled(lambda: simulator.calls.in_flight)

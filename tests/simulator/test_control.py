@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 UNKNOWN = "YF" + "f" * 32
 
 
-async def test_the_index_tells_what_there_is(simulator: Simulator) -> None:
+async def test_the_index_lists_the_endpoints(simulator: Simulator) -> None:
     reply = await get(simulator, "/", authorization="none")
 
     assert reply.headers["Content-Type"] == "text/plain; charset=utf-8"
@@ -69,7 +69,7 @@ async def test_a_sid_in_use_is_a_conflict(simulator: Simulator) -> None:
     assert (reply.status, reply.json["field"]) == (409, "factor_sid")
 
 
-async def test_faults_are_added_listed_and_lifted(simulator: Simulator) -> None:
+async def test_faults_are_added_listed_and_removed(simulator: Simulator) -> None:
     asked = {"kind": "status", "status": 429, "retry_after": 5, "times": 3}
     reply = await get(simulator, "/simulator/faults", method="POST", document=asked)
     assert reply.status == 201
@@ -96,7 +96,7 @@ async def test_the_password_is_rotated(simulator: Simulator) -> None:
     assert (reply.status, simulator.password) == (200, "new")
 
 
-async def test_calls_are_told(simulator: Simulator, clock: Clock) -> None:
+async def test_request_counts_are_returned(simulator: Simulator, clock: Clock) -> None:
     factor = simulator.add_factor()
     await get(simulator, fetch_path(factor))
     reply = await get(simulator, "/simulator/calls")
@@ -114,36 +114,36 @@ async def test_calls_are_told(simulator: Simulator, clock: Clock) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "document", "status", "field", "message"),
     [
-        ("GET", "/simulator", None, 404, None, "/ lists what there is"),
-        ("GET", "/simulator/nothing", None, 404, None, "nothing is at /simulator/nothing"),
+        ("GET", "/simulator", None, 404, None, "GET / lists all endpoints"),
+        ("GET", "/simulator/nothing", None, 404, None, "no such endpoint: /simulator/nothing"),
         ("GET", "/simulator/factors/a/b", None, 404, None, "/simulator/factors/{Sid}"),
         ("GET", "/simulator/faults/a/b", None, 404, None, "/simulator/faults/{id}"),
-        ("PATCH", "/simulator/factors", None, 405, None, "it takes GET, POST"),
-        ("GET", f"/simulator/factors/{UNKNOWN}", None, 405, None, "it takes PUT, DELETE"),
-        ("POST", "/", None, 405, None, "it takes GET"),
-        ("POST", "/simulator/calls", None, 405, None, "it takes GET"),
-        ("GET", "/simulator/password", None, 405, None, "it takes PUT"),
+        ("PATCH", "/simulator/factors", None, 405, None, "use GET, POST"),
+        ("GET", f"/simulator/factors/{UNKNOWN}", None, 405, None, "use PUT, DELETE"),
+        ("POST", "/", None, 405, None, "use GET"),
+        ("POST", "/simulator/calls", None, 405, None, "use GET"),
+        ("GET", "/simulator/password", None, 405, None, "use PUT"),
         ("DELETE", f"/simulator/factors/{UNKNOWN}", None, 404, None, f"no factor has the SID {UNKNOWN}"),
-        ("DELETE", "/simulator/faults/9", None, 404, None, 'no fault in force has the id "9"'),
-        ("DELETE", "/simulator/faults/x", None, 404, None, 'no fault in force has the id "x"'),
+        ("DELETE", "/simulator/faults/9", None, 404, None, 'no active fault has the id "9"'),
+        ("DELETE", "/simulator/faults/x", None, 404, None, 'no active fault has the id "x"'),
         ("PUT", f"/simulator/factors/{UNKNOWN}", {"status": "gone"}, 400, "status", "verified, unverified"),
         ("PUT", f"/simulator/factors/{UNKNOWN}", {"status": []}, 400, "status", "verified, unverified"),
-        ("PUT", f"/simulator/factors/{UNKNOWN}", {"state": "x"}, 400, "state", "there are status"),
+        ("PUT", f"/simulator/factors/{UNKNOWN}", {"state": "x"}, 400, "state", "accepted fields: status"),
         ("PUT", f"/simulator/factors/{UNKNOWN}", [1], 400, None, "not a JSON object"),
         ("POST", "/simulator/factors", {"factor_type": "sms"}, 400, "factor_type", "push, totp, passkeys"),
         ("POST", "/simulator/factors", {"status": "deleted"}, 400, "status", "verified, unverified"),
         ("POST", "/simulator/factors", {"identity": 5}, 400, "identity", "5 is not a string"),
-        ("POST", "/simulator/factors", {"identity": "\ud800"}, 400, "identity", "all printable"),
+        ("POST", "/simulator/factors", {"identity": "\ud800"}, 400, "identity", "must be printable"),
         ("POST", "/simulator/factors", {"factor_sid": "YF"}, 400, "factor_sid", "followed by 32 hex digits"),
-        ("POST", "/simulator/factors", {"name": "x"}, 400, "name", "there are service_sid, identity"),
-        ("POST", "/simulator/faults", {"kind": "flood"}, 400, "kind", "is none of latency, status"),
-        ("POST", "/simulator/faults", {}, 400, "kind", "it is missing; one of latency, status"),
+        ("POST", "/simulator/factors", {"name": "x"}, 400, "name", "accepted fields: service_sid, identity"),
+        ("POST", "/simulator/faults", {"kind": "flood"}, 400, "kind", "must be one of latency, status"),
+        ("POST", "/simulator/faults", {}, 400, "kind", "missing; must be one of latency, status"),
         ("POST", "/simulator/faults", {"kind": "status", "status": 99}, 400, "status", "200 to 999"),
-        ("PUT", "/simulator/password", {"password": ""}, 400, "password", "all printable"),
-        ("PUT", "/simulator/password", {"password": 5}, 400, "password", "one or more"),
+        ("PUT", "/simulator/password", {"password": ""}, 400, "password", "must be printable"),
+        ("PUT", "/simulator/password", {"password": 5}, 400, "password", "must not be empty"),
     ],
 )
-async def test_what_cannot_be_done_is_told(
+async def test_refused_requests_say_why(
     simulator: Simulator,
     method: str,
     path: str,

@@ -42,18 +42,18 @@ def fault_set() -> FaultSet:
     return FaultSet(random.Random(1))
 
 
-def test_nothing_strikes_where_no_fault_is_in_force() -> None:
-    assert fault_set().strike(target()) is NOTHING
+def test_without_faults_nothing_applies() -> None:
+    assert fault_set().apply(target()) is NOTHING
 
 
-def test_the_oldest_fault_strikes_and_latencies_add_up() -> None:
+def test_the_oldest_fault_applies_and_latencies_add_up() -> None:
     faults = fault_set()
     faults.add(Fault(FaultKind.LATENCY, seconds=2))
     faults.add(Fault(FaultKind.GARBAGE))
     faults.add(Fault(FaultKind.HTML))
     faults.add(Fault(FaultKind.LATENCY))
 
-    met = faults.strike(target())
+    met = faults.apply(target())
 
     assert met.latency_seconds == 3
     assert met.fault is not None
@@ -65,14 +65,14 @@ def test_a_fault_ends_after_its_times() -> None:
     id_ = faults.add(Fault(times=2))
 
     assert faults.left(id_) == 2
-    assert faults.strike(target()).fault is not None
+    assert faults.apply(target()).fault is not None
     assert faults.left(id_) == 1
-    assert faults.strike(target()).fault is not None
-    assert faults.strike(target()) is NOTHING
+    assert faults.apply(target()).fault is not None
+    assert faults.apply(target()) is NOTHING
     assert len(faults) == 0
 
 
-def test_faults_are_lifted_one_by_one_or_all() -> None:
+def test_faults_are_removed_one_by_one_or_all() -> None:
     faults = fault_set()
     first = faults.add(Fault(factor_sid=FACTORS[0]))
     second = faults.add(Fault(factor_sid=FACTORS[0], status=500))
@@ -81,32 +81,32 @@ def test_faults_are_lifted_one_by_one_or_all() -> None:
 
     assert [id_ for id_, _ in faults] == [second, third]
     faults.remove(second)
-    with pytest.raises(LookupError, match="no fault in force has the id 1"):
+    with pytest.raises(LookupError, match="no active fault has the id 1"):
         faults.remove(first)
     faults.clear()
-    assert faults.strike(target()) is NOTHING
+    assert faults.apply(target()) is NOTHING
 
 
-def test_a_share_is_met_by_about_that_share_and_the_same_for_a_seed() -> None:
+def test_a_share_of_requests_is_affected_and_depends_on_the_seed_only() -> None:
     runs = []
     for _ in range(2):
         faults = fault_set()
         faults.add(Fault(share=0.25))
-        runs.append([faults.strike(target()).fault is not None for _ in range(4000)])
+        runs.append([faults.apply(target()).fault is not None for _ in range(4000)])
 
     assert runs[0] == runs[1]
     assert 900 < Counter(runs[0])[True] < 1100
 
 
 @given(st.lists(faults, max_size=6), st.lists(targets, max_size=12))
-def test_a_call_meets_the_first_that_concerns_it(given_: list[Fault], asked: list[Target]) -> None:
+def test_the_first_matching_fault_applies(given_: list[Fault], asked: list[Target]) -> None:
     faults = fault_set()
     left = {faults.add(fault): fault.times for fault in given_}
     for call in asked:
         expected: Fault | None = None
         latency = 0.0
         for id_, fault in enumerate(given_, start=1):
-            if left[id_] == 0 or not fault.concerns(call):
+            if left[id_] == 0 or not fault.matches(call):
                 continue
             if fault.kind is FaultKind.LATENCY:
                 latency += 1 if fault.seconds is None else fault.seconds
@@ -116,7 +116,7 @@ def test_a_call_meets_the_first_that_concerns_it(given_: list[Fault], asked: lis
                 continue
             times = left[id_]
             left[id_] = None if times is None else times - 1
-        assert faults.strike(call) == (latency, expected)
+        assert faults.apply(call) == (latency, expected)
     assert len(faults) == sum(times != 0 for times in left.values())
 
 
@@ -124,14 +124,14 @@ def test_sids_are_matched_without_case() -> None:
     faults = fault_set()
     faults.add(Fault(factor_sid="yf" + "AB" * 16, service_sid="va" + "CD" * 16))
 
-    assert faults.strike(target("YF" + "ab" * 16, "VA" + "cd" * 16)).fault is not None
+    assert faults.apply(target("YF" + "ab" * 16, "VA" + "cd" * 16)).fault is not None
 
 
 @pytest.mark.parametrize(
     ("values", "field", "message"),
     [
-        ({"kind": "statsu"}, "kind", r'"statsu" is none of latency, status, html'),
-        ({"operation": "delete"}, "operation", r'"delete" is none of fetch, list, service, other'),
+        ({"kind": "statsu"}, "kind", r'"statsu" must be one of latency, status, html'),
+        ({"operation": "delete"}, "operation", r'"delete" must be one of fetch, list, service, other'),
         ({"factor_sid": "YF1"}, "factor_sid", r"YF followed by 32 hex digits"),
         ({"service_sid": FACTORS[0]}, "service_sid", r"VA followed by 32 hex digits"),
         ({"status": 199}, "status", r"199 is not a final HTTP status \(200 to 999\)"),
@@ -149,7 +149,7 @@ def test_sids_are_matched_without_case() -> None:
         ({"retry_after_as_date": True}, "retry_after", r"not a number of seconds"),
     ],
 )
-def test_a_fault_that_makes_no_sense_is_refused(values: dict[str, object], field: str, message: str) -> None:
+def test_invalid_faults_are_refused(values: dict[str, object], field: str, message: str) -> None:
     with pytest.raises(FaultError, match=message) as refused:
         Fault(**values)  # type: ignore[arg-type]  # that it is refused is the test
     assert refused.value.field == field
@@ -187,17 +187,17 @@ def test_a_fault_is_read_from_a_line(text: str, fault: Fault) -> None:
 @pytest.mark.parametrize(
     ("text", "field", "message"),
     [
-        ("", "kind", r'"" is none; there are latency, '),
+        ("", "kind", r'unknown fault kind ""; known kinds: latency, '),
         ("dribbel", "kind", r'did you mean "dribble"'),
-        ("status:sttaus=1", "sttaus", r'no such field \(did you mean "status"\?\); there are kind, status'),
-        ("status:status", "status", r"no value given; write key=value"),
+        ("status:sttaus=1", "sttaus", r'unknown field \(did you mean "status"\?\); accepted fields: kind, status'),
+        ("status:status", "status", r"missing value; write key=value"),
         ("status:status=many", "status", r"'many' is not a whole number"),
         ("status:status=99", "status", r"99 is not a final HTTP status"),
         ("latency:seconds=long", "seconds", r"'long' is not a number"),
         ("status:retry_after_as_date=maybe", "retry_after_as_date", r"neither true nor false"),
     ],
 )
-def test_a_line_that_is_no_fault_is_refused(text: str, field: str, message: str) -> None:
+def test_text_that_is_no_fault_is_refused(text: str, field: str, message: str) -> None:
     with pytest.raises(FaultError, match=message) as refused:
         fault_from_text(text)
     assert refused.value.field == field
@@ -206,7 +206,7 @@ def test_a_line_that_is_no_fault_is_refused(text: str, field: str, message: str)
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, r"^kind: it is missing; one of latency, status"),
+        ({}, r"^kind: missing; must be one of latency, status"),
         ({"kind": 3}, r"^kind: 3 is not a string"),
         ({"kind": "status", "status": True}, r"^status: True is not a whole number"),
         ({"kind": "status", "status": 429.5}, r"^status: 429.5 is not a whole number"),
@@ -222,5 +222,5 @@ def test_json_that_is_no_fault_is_refused(values: dict[str, object], message: st
         fault_from_mapping(values)
 
 
-def test_a_null_field_is_one_not_given() -> None:
+def test_null_fields_are_ignored() -> None:
     assert fault_from_mapping({"kind": "html", "status": None, "times": None}) == Fault(FaultKind.HTML)

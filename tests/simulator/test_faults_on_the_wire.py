@@ -24,7 +24,7 @@ def factor(simulator: Simulator) -> SimulatedFactor:
     return simulator.add_factor(identity="ops-oncall")
 
 
-async def test_latency_delays_the_honest_answer(simulator: Simulator, factor: SimulatedFactor) -> None:
+async def test_latency_delays_the_normal_response(simulator: Simulator, factor: SimulatedFactor) -> None:
     simulator.faults.add(Fault(FaultKind.LATENCY, seconds=0.05))
     reply = await get(simulator, fetch_path(factor))
 
@@ -260,7 +260,7 @@ async def test_a_fault_of_one_factor_leaves_the_others_alone(simulator: Simulato
     assert (await get(simulator, list_path(factor))).status == 200
 
 
-async def test_a_fault_of_a_service_strikes_all_its_operations(
+async def test_a_fault_of_a_service_affects_all_its_operations(
     simulator: Simulator, factor: SimulatedFactor
 ) -> None:
     elsewhere = simulator.add_factor(service_sid=simulator.add_service(friendly_name="Other").sid)
@@ -287,9 +287,7 @@ async def test_faults_leave_controls_and_other_paths_alone(simulator: Simulator)
     assert (await get(simulator, "/elsewhere")).status == 404
 
 
-async def test_wrong_credentials_are_told_whatever_the_body_should_be(
-    simulator: Simulator, factor: SimulatedFactor
-) -> None:
+async def test_body_faults_leave_a_401_as_it_is(simulator: Simulator, factor: SimulatedFactor) -> None:
     simulator.faults.add(Fault(FaultKind.STATUS_NULL))
 
     assert (await get(simulator, fetch_path(factor), authorization="none")).status == 401

@@ -20,7 +20,7 @@ def walk(listed: list[str], gone: frozenset[str], query: str) -> list[SimulatedP
 
 
 @given(sids, st.integers(1, 12), st.data())
-def test_a_walk_sees_each_factor_that_is_there_once_and_back_again(
+def test_paging_forwards_and_backwards_returns_every_factor_once(
     listed: list[str], size: int, data: st.DataObject
 ) -> None:
     gone = frozenset(data.draw(st.sets(st.sampled_from(listed)))) if listed else frozenset()
@@ -37,7 +37,7 @@ def test_a_walk_sees_each_factor_that_is_there_once_and_back_again(
         assert (back.sids, back.number) == (earlier.sids, earlier.number)
 
 
-def test_a_token_stays_good_when_its_factor_is_deleted() -> None:
+def test_a_token_stays_valid_when_its_factor_is_deleted() -> None:
     listed = [f"YF{number:032x}" for number in range(6)]
     first = page_of(listed, frozenset(), read_paging("PageSize=2"))
     assert first.next_query is not None
@@ -47,7 +47,7 @@ def test_a_token_stays_good_when_its_factor_is_deleted() -> None:
     assert second.previous_query is None
 
 
-def test_a_page_tells_its_own_query() -> None:
+def test_a_page_links_to_itself() -> None:
     listed = [f"YF{number:032x}" for number in range(3)]
     page = page_of(listed, frozenset(), read_paging(f"PageSize=1&Page=1&PageToken=PA{listed[0]}"))
 

@@ -24,7 +24,7 @@ def taken(script: Script, count: int) -> list[tuple[float, Action]]:
     return [(step.at_seconds, step.action) for step in found if step is not None]
 
 
-def test_steps_are_taken_in_order_of_time_and_end() -> None:
+def test_steps_run_in_order_of_time_and_end() -> None:
     script = Script((Step(20, Action.UNVERIFY), Step(5, Action.VERIFY)))
 
     assert taken(script, 10) == [(5, Action.VERIFY), (20, Action.UNVERIFY)]

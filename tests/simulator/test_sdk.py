@@ -72,9 +72,7 @@ async def test_factors_of_each_type_are_fetched(
     assert fetched.date_created == datetime(2026, 1, 1, tzinfo=UTC)
 
 
-async def test_a_list_is_walked_over_its_pages(
-    simulator: Simulator, client: Client, http: OnlyTheSimulator
-) -> None:
+async def test_a_list_is_read_page_by_page(simulator: Simulator, client: Client, http: OnlyTheSimulator) -> None:
     factors = [simulator.add_factor(identity="ops-oncall") for _ in range(5)]
     entity = client.verify.v2.services(factors[0].service_sid).entities("ops-oncall")
     listed = await calling(lambda: entity.factors.list(page_size=2))
@@ -96,7 +94,7 @@ async def test_a_service_is_fetched(simulator: Simulator, client: Client) -> Non
 
 
 @pytest.mark.parametrize(("status", "code"), [(403, 20403), (429, 20429), (500, 20500), (503, 20503)])
-async def test_faults_are_met_as_twilios_errors(
+async def test_faults_raise_the_errors_of_the_sdk(
     simulator: Simulator, client: Client, status: int, code: int
 ) -> None:
     factor = simulator.add_factor()
@@ -108,7 +106,7 @@ async def test_faults_are_met_as_twilios_errors(
     assert (met.value.status, met.value.code) == (status, code)
 
 
-async def test_unknown_and_malformed_are_met_as_twilios_errors(simulator: Simulator, client: Client) -> None:
+async def test_unknown_and_malformed_raise_the_errors_of_the_sdk(simulator: Simulator, client: Client) -> None:
     entity = client.verify.v2.services(simulator.add_factor().service_sid).entities("someone-new")
     with pytest.raises(TwilioRestException, match=r"The requested resource .* was not found") as unknown:
         await calling(entity.factors("YF" + "0" * 32).fetch)
@@ -119,7 +117,7 @@ async def test_unknown_and_malformed_are_met_as_twilios_errors(simulator: Simula
     assert (malformed.value.status, malformed.value.code) == (400, 60362)
 
 
-async def test_wrong_credentials_are_met_as_twilios_errors(simulator: Simulator, client: Client) -> None:
+async def test_wrong_credentials_raise_the_error_of_the_sdk(simulator: Simulator, client: Client) -> None:
     factor = simulator.add_factor()
     simulator.password = "rotated"
     entity = client.verify.v2.services(factor.service_sid).entities(factor.identity)

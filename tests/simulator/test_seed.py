@@ -58,7 +58,7 @@ def test_two_of_the_demo_always_fail() -> None:
     simulator = Simulator()
     struck = {}
     for name, factor, _ in demo_world(simulator):
-        met = simulator.faults.strike(Target(Endpoint.FETCH, "/v2/", factor_sid=factor.sid))
+        met = simulator.faults.apply(Target(Endpoint.FETCH, "/v2/", factor_sid=factor.sid))
         if met.fault is not None:
             struck[name] = met.fault.status
 
@@ -104,7 +104,7 @@ def test_the_small_world_has_all_states_and_goes_on_changing(clock: Clock) -> No
     ]
 
 
-def test_a_larger_world_is_drawn_the_same_for_a_seed() -> None:
+def test_random_factors_depend_on_the_seed_only() -> None:
     worlds = [small_world(Simulator(clock=lambda: 0.0), 1000, random.Random(5)) for _ in range(2)]
 
     assert worlds[0] == worlds[1]

@@ -59,7 +59,7 @@ async def test_it_starts_again_on_the_same_port() -> None:
     await simulator.stop()
 
 
-async def test_a_port_in_use_is_an_error_and_leaves_it_stopped(simulator: Simulator) -> None:
+async def test_a_port_in_use_is_an_error(simulator: Simulator) -> None:
     other = Simulator()
     with pytest.raises(OSError, match="address already in use"):
         await other.start(port=port_of(simulator))
@@ -162,7 +162,7 @@ async def test_a_stop_ends_a_connection_whose_client_does_not_read(simulator: Si
     await connection.end()
 
 
-async def test_scripts_go_on_while_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_scripts_run_without_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_TICK_SECONDS", 0.001)
     now = 0.0
     changed: asyncio.Future[tuple[FactorStatus, FactorStatus, float]] = asyncio.get_running_loop().create_future()
@@ -175,7 +175,7 @@ async def test_scripts_go_on_while_nobody_asks(monkeypatch: pytest.MonkeyPatch) 
         assert simulator.factors[factor.sid].status == "verified"
 
 
-async def test_scripts_go_on_with_each_call() -> None:
+async def test_scripts_run_on_every_request() -> None:
     now = 0.0
     async with Simulator(clock=lambda: now) as simulator:
         factor = simulator.add_factor(status="unverified", script=Script((Step(20, Action.VERIFY),)))

@@ -93,12 +93,12 @@ def fetch(told: dict[str, str], username: str) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-def test_it_tells_what_a_client_needs_and_serves_until_the_signal(
+def test_it_prints_what_a_client_needs_and_serves_until_a_signal(
     monkeypatch: pytest.MonkeyPatch, ending: int
 ) -> None:
     def look(lines: list[str]) -> None:
         first, *factors = lines
-        assert first.startswith("Verify API simulator at http://127.0.0.1:")
+        assert first.startswith("Verify API simulator listening on http://127.0.0.1:")
         assert len(factors) == 6
         told = fields(factors[0])
         assert list(told) == [
@@ -118,7 +118,7 @@ def test_it_tells_what_a_client_needs_and_serves_until_the_signal(
     run(monkeypatch, look, ending)
 
 
-def test_the_same_seed_tells_the_same_but_for_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_seed_prints_the_same_except_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
     for _ in range(2):
         run(monkeypatch, lambda lines: seen.append(lines[1:]), signal.SIGTERM, "--seed=3", "--factors=9")
@@ -127,7 +127,7 @@ def test_the_same_seed_tells_the_same_but_for_the_port(monkeypatch: pytest.Monke
     assert [line.partition(" ")[2] for line in seen[0]] == [line.partition(" ")[2] for line in seen[1]]
 
 
-def test_faults_and_latency_are_in_force_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faults_and_latency_are_active_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def look(lines: list[str]) -> None:
         told = fields(lines[1])
         status, body = fetch(told, told["username"])
@@ -146,7 +146,7 @@ def test_without_a_key_the_lines_have_no_username(monkeypatch: pytest.MonkeyPatc
     assert "username" not in fields(list(simulate._lines(simulator, seeded))[1])
 
 
-def test_a_config_is_written_for_its_owner_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_config_is_readable_by_its_owner_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "simulated.toml"
     path.write_text("old")
     path.chmod(0o644)
@@ -183,7 +183,10 @@ def test_a_config_is_written_for_its_owner_alone(monkeypatch: pytest.MonkeyPatch
         (["--latency=fast"], '--latency: "fast" is not a number of seconds (0 or more)'),
         (["--latency=-1"], '--latency: "-1" is not a number of seconds (0 or more)'),
         (["--latency=inf"], '--latency: "inf" is not a number of seconds (0 or more)'),
-        (["--fault=sttaus"], '--fault sttaus: kind: "sttaus" is none (did you mean "status"?); there are '),
+        (
+            ["--fault=sttaus"],
+            '--fault sttaus: kind: unknown fault kind "sttaus" (did you mean "status"?); known kinds: ',
+        ),
         (["--fault=status:status=1"], "--fault status:status=1: status: 1 is not a final HTTP status"),
         (["--host=192.0.2.1"], "cannot listen on 192.0.2.1 port 0: Cannot assign requested address; "),
         (["--host=" + "a" * 70], "not a host name; choose another --host or --port"),

@@ -99,7 +99,7 @@ def test_redirects_lead_to_themselves_or_elsewhere() -> None:
 
 
 @pytest.mark.parametrize(("status", "sent"), [(None, 204), (200, 200), (202, 202)])
-def test_nothing_at_all(status: int | None, sent: int) -> None:
+def test_an_empty_body(status: int | None, sent: int) -> None:
     assert made_of(Fault(FaultKind.EMPTY, status=status)) == SimulatedResponse(sent)
 
 
@@ -153,13 +153,13 @@ def test_gzip_good_bad_and_bombing() -> None:
     assert made_of(Fault(FaultKind.GZIP_BOMB)) == bomb
 
 
-def test_faults_of_the_body_leave_honest_errors_alone() -> None:
+def test_body_faults_leave_error_responses_alone() -> None:
     for kind in (FaultKind.JSON_LIST, FaultKind.STATUS_NULL, FaultKind.GZIP, FaultKind.OTHER_FACTOR):
         assert made_of(Fault(kind), error(404)) == error(404)
 
 
 @pytest.mark.parametrize("kind", sorted({FaultKind.LATENCY} | BREAKING))
-def test_faults_of_the_connection_leave_the_answer_alone(kind: FaultKind) -> None:
+def test_connection_faults_leave_the_response_alone(kind: FaultKind) -> None:
     assert made_of(Fault(kind)) == HONEST
 
 
@@ -179,11 +179,11 @@ HEAD = head_of(SimulatedResponse(200, b"abcdef"), {"Content-Type": "application/
         (FaultKind.STALL_IN_BODY, [Send(HEAD + b"abc"), Stall(None), Close()]),
     ],
 )
-def test_what_is_done_to_the_connection(kind: FaultKind, expected: list[Act]) -> None:
+def test_acts_on_the_connection(kind: FaultKind, expected: list[Act]) -> None:
     assert list(acts(Fault(kind), HEAD, b"abcdef")) == expected
 
 
-def test_a_dribble_is_a_byte_a_second_or_as_told() -> None:
+def test_a_dribble_is_one_byte_per_second_by_default() -> None:
     assert list(acts(Fault(FaultKind.DRIBBLE), HEAD, b"ab")) == [
         Send(HEAD),
         Stall(1.0),
@@ -195,15 +195,15 @@ def test_a_dribble_is_a_byte_a_second_or_as_told() -> None:
     assert Stall(0.5) in acts(Fault(FaultKind.DRIBBLE, seconds=0.5), HEAD, b"a")
 
 
-def test_each_kind_that_breaks_the_connection_is_told_apart() -> None:
+def test_only_breaking_kinds_act_on_the_connection() -> None:
     for kind in FaultKind:
         if kind in BREAKING:
             assert list(acts(Fault(kind), HEAD, b""))
         else:
-            with pytest.raises(ValueError, match="leaves the connection alone"):
+            with pytest.raises(ValueError, match="does not act on the connection"):
                 acts(Fault(kind), HEAD, b"")
 
 
-def test_a_head_as_it_stands_on_the_wire() -> None:
+def test_status_line_and_headers_as_bytes() -> None:
     assert HEAD == b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 6\r\n\r\n"
     assert head_of(SimulatedResponse(999), {}) == b"HTTP/1.1 999 Unknown\r\nContent-Length: 0\r\n\r\n"

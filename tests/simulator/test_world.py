@@ -21,7 +21,7 @@ def new_world() -> SimulatedApi:
     return SimulatedApi(ACCOUNT, random.Random(3))
 
 
-def test_what_is_not_given_is_made_up_and_the_same_for_a_seed() -> None:
+def test_missing_values_are_generated_from_the_seed() -> None:
     first = new_world().add_factor(now=100)
     second = new_world().add_factor(now=100)
 
@@ -77,7 +77,7 @@ def test_each_type_has_the_config_and_metadata_of_its_kind() -> None:
         ({"status": "pending"}, r"'pending' is not a valid FactorStatus"),
     ],
 )
-def test_a_factor_that_makes_no_sense_is_refused(given_: dict[str, str], message: str) -> None:
+def test_invalid_factors_are_refused(given_: dict[str, str], message: str) -> None:
     world = new_world()
     with pytest.raises(ValueError, match=message):
         world.add_factor(now=0, **given_)  # type: ignore[arg-type]  # that it is refused is the test
@@ -93,7 +93,7 @@ def test_a_sid_is_taken_once_whatever_its_case() -> None:
         world.add_factor(now=0, factor_sid="YF" + "ab" * 16)
 
 
-def test_a_status_set_by_hand_is_told_and_dated() -> None:
+def test_setting_a_status_calls_back_and_updates_the_date() -> None:
     world = new_world()
     factor = world.add_factor(now=0)
     told: list[tuple[SimulatedFactor, str, str, float]] = []
@@ -128,10 +128,10 @@ def test_a_callback_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) -
     world.set_status(factor.sid, UNVERIFIED, now=1)
 
     assert told == ["told"]
-    assert "A callback on a simulated change failed" in caplog.text
+    assert "callback for a simulated change failed" in caplog.text
 
 
-def test_a_script_lives_a_whole_life() -> None:
+def test_a_script_with_every_action() -> None:
     world = new_world()
     script = Script(
         (
@@ -167,7 +167,7 @@ def test_a_script_lives_a_whole_life() -> None:
     ]
 
 
-def test_an_enrolment_anew_of_an_unverified_factor_is_no_change_of_status() -> None:
+def test_enrolling_an_unverified_factor_again_is_no_change_of_status() -> None:
     world = new_world()
     factor = world.add_factor(now=0, status="unverified", script=Script((Step(5, Action.ENROL),)))
     told: list[object] = []
@@ -190,9 +190,7 @@ def test_a_factor_deleted_from_the_start_comes_back_unverified() -> None:
     st.lists(st.tuples(st.integers(0, 50), st.sampled_from(list(Action))), min_size=1, max_size=5),
     st.lists(st.integers(0, 60), max_size=20),
 )
-def test_looking_often_and_looking_once_see_the_same_life(
-    steps: list[tuple[int, Action]], looks: list[int]
-) -> None:
+def test_advancing_often_or_once_gives_the_same_changes(steps: list[tuple[int, Action]], looks: list[int]) -> None:
     script = Script(tuple(Step(at, action, 7) for at, action in steps), period_seconds=60)
     told: list[list[object]] = []
     for hops in (sorted(looks), []):
