@@ -1,7 +1,7 @@
-"""Calls that may block, each in a daemon thread of its own.
+"""Blocking calls, each in a daemon thread of its own.
 
-The event loop's shared pool would be taken from everything else by a few calls that hang (a name server that is
-silent, a file on a lost network share), and the process could not end before they do.
+A few calls that hang (an unresponsive name server, a file on a lost network share) would fill the event loop's
+shared thread pool, and the process could not exit before they return.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 async def in_daemon_thread(call: Callable[[], T], *, name: str) -> T:
-    """Return what ``call`` returns, or raise what it raises; nobody waits for it once this is cancelled."""
+    """Return what ``call`` returns, or raise what it raises; once cancelled, its result is discarded."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 
@@ -34,11 +34,11 @@ async def in_daemon_thread(call: Callable[[], T], *, name: str) -> T:
         failure: BaseException | None = None
         try:
             result = call()
-        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
+        except BaseException as error:  # noqa: BLE001 - the awaiting task raises it
             failure = error
         try:
             loop.call_soon_threadsafe(settle, result, failure)
-        except RuntimeError:  # the loop was closed meanwhile, and nobody waits any more
+        except RuntimeError:  # the loop was closed in the meantime: nobody awaits the result
             return
 
     threading.Thread(target=work, name=name, daemon=True).start()

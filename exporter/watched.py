@@ -1,13 +1,20 @@
-"""The watched factor: one entry of the watchlist, the noun that every room of the house shares."""
+"""Watched factors and entities, and the rules about SIDs and hosts that every package shares."""
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+_SID = re.compile(r"[A-Za-z]{2}[0-9A-Fa-f]{32}")
 
 
 class FactorKey(NamedTuple):
-    """What identifies a watched factor for as long as it is watched; SIDs in canonical case."""
+    """The identity of a watched factor while it is watched; SIDs in canonical case."""
 
     account: str
     service_sid: str
@@ -16,9 +23,9 @@ class FactorKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WatchedFactor:
-    """One factor to look at: where it is, its name, its labels and its interval.
+    """One factor to fetch: where it is, its name, labels and interval.
 
-    ``identity`` is personal data: it stands in the request's path and is kept out of ``repr``.
+    ``identity`` is personal data: it is part of the request's path, and ``repr`` doesn't show it.
     """
 
     key: FactorKey
@@ -30,7 +37,7 @@ class WatchedFactor:
 
 
 class EntityKey(NamedTuple):
-    """What identifies a watched entity; its last part is personal data."""
+    """The key of a watched entity; its last part is personal data."""
 
     account: str
     service_sid: str
@@ -42,9 +49,9 @@ class EntityKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WatchedEntity:
-    """One entity whose factors are all watched; ``name`` stands for it everywhere.
+    """One entity whose factors are all watched; shown by its ``name`` everywhere.
 
-    ``interval_seconds`` and ``labels`` are those of its factors.
+    ``interval_seconds`` and ``labels`` apply to its factors.
     """
 
     key: EntityKey
@@ -53,6 +60,19 @@ class WatchedEntity:
     labels: tuple[tuple[str, str], ...] = ()
 
 
+def is_sid(text: str, prefixes: Container[str]) -> bool:
+    """Return whether a text is a SID with one of the prefixes, in upper or lower case."""
+    return _SID.fullmatch(text) is not None and text[:2].upper() in prefixes
+
+
 def canonical_sid(sid: str) -> str:
-    """Return a SID in the one case it is compared in: upper-case prefix, lower-case hex digits."""
+    """Return a SID in the form in which SIDs are compared: upper-case prefix, lower-case hex digits."""
     return sid[:2].upper() + sid[2:].lower()
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address means this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,9 +1,22 @@
-"""Configuration: one file, environment variables over it, flags over both; whole and valid, or refused."""
+"""The configuration: one file, overridden by environment variables and flags; valid as a whole, or refused.
+
+:func:`load` builds a :class:`Config`, or raises :class:`ConfigError` with every error found:
+
+1. ``files`` reads and parses config.toml.
+2. ``sources`` take the values and their places from flags, environment variables and the file; pydantic-settings
+   merges them into :class:`Settings`. ``settings`` lists the keys; ``kinds`` and ``values`` check the values.
+3. ``checks`` read what keys refer to: passwords, certificate authorities, the HMAC key. ``webconfig`` reads the web
+   config file.
+4. ``watchlist`` reads the entries of config.toml and of the watchlist files; ``sharding`` keeps this shard's part.
+
+:func:`current_fingerprint` finds out later whether one of the files has changed. Exported besides these: the types
+of a Config's parts, which the other packages use.
+"""
 
 from exporter.config.addresses import ListenAddress
 from exporter.config.errors import ConfigError, ConfigWarning, ErrorDetail
 from exporter.config.kinds import IdentityLabel, LogFormat, LogLevel
-from exporter.config.loader import Config, current_digest, current_referenced_digest, load
+from exporter.config.loader import Config, current_fingerprint, load
 from exporter.config.secrets import PasswordSource
 from exporter.config.settings import AccountSettings, Settings
 
@@ -19,7 +32,6 @@ __all__ = [
     "LogLevel",
     "PasswordSource",
     "Settings",
-    "current_digest",
-    "current_referenced_digest",
+    "current_fingerprint",
     "load",
 ]

@@ -1,4 +1,4 @@
-"""Addresses: where the exporter listens, and where the API and a proxy are reached."""
+"""Addresses: where the exporter listens, and the URLs of the API and of a proxy."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from exporter.config.errors import UnfitError
+from exporter.config.errors import InvalidValueError
 from exporter.config.values import wrong_kind
+from exporter.watched import is_loopback
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_PORT = re.compile(r"[0-9]{1,5}")
 _URL_TEXT = re.compile(r"[\x21-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Where a server listens: a host or every address (None), and a port (0 lets the system choose)."""
+    """Where a server listens: on a host or on every address (None), and a port (0: chosen by the system)."""
 
     host: str | None
     port: int
@@ -34,27 +36,29 @@ def parse_listen_address(value: object) -> ListenAddress:
     if not isinstance(value, str):
         wrong_kind(value, 'an address such as ":10069"')
     host, colon, port = value.rpartition(":")
-    if not colon or not re.fullmatch(r"[0-9]{1,5}", port):
-        raise UnfitError(value, 'has no port; write an address such as ":10069" or "127.0.0.1:10069"')
+    if not colon and _PORT.fullmatch(value):
+        raise InvalidValueError(value, f'needs a colon: ":{value}"')
+    if not colon or not _PORT.fullmatch(port):
+        raise InvalidValueError(value, 'has no port; write an address such as ":10069" or "127.0.0.1:10069"')
     if int(port) > 65535:
-        raise UnfitError(value, "has a port above 65535")
+        raise InvalidValueError(value, "has a port above 65535")
     if not host:
         return ListenAddress(None, int(port))
     if host.startswith("[") and host.endswith("]"):
         try:
             ipaddress.IPv6Address(host[1:-1])
         except ValueError:
-            raise UnfitError(value, "has no IPv6 address between its brackets") from None
+            raise InvalidValueError(value, "has no valid IPv6 address in its brackets") from None
         return ListenAddress(host[1:-1], int(port))
     if ":" in host:
-        raise UnfitError(value, 'has an IPv6 address without brackets; write it as "[::1]:10069"')
+        raise InvalidValueError(value, 'has an IPv6 address without brackets; write it like "[::1]:10069"')
     if not _HOST_NAME.fullmatch(host):
-        raise UnfitError(value, "has a host that is neither a name nor an address")
+        raise InvalidValueError(value, "has a host that is neither a host name nor an IP address")
     return ListenAddress(host, int(port))
 
 
 def listen_address_list(value: object) -> list[object]:
-    """Return one address or a list of them as a list; each item is still to be parsed."""
+    """Return one address or a list of them as a list; its items are parsed later."""
     if not isinstance(value, list | tuple):
         return [parse_listen_address(value)]
     if not value:
@@ -63,10 +67,10 @@ def listen_address_list(value: object) -> list[object]:
 
 
 def check_different(addresses: tuple[ListenAddress, ...]) -> tuple[ListenAddress, ...]:
-    """Return the addresses, none of which may be listed twice."""
+    """Return the addresses; raises ValueError where one is listed twice."""
     for index, address in enumerate(addresses):
         if address.port and address in addresses[:index]:
-            raise UnfitError(str(address), "is listed twice; remove one")
+            raise InvalidValueError(str(address), "is listed twice; remove one")
     return addresses
 
 
@@ -76,54 +80,45 @@ def parse_optional_listen_address(value: object) -> ListenAddress | None:
 
 
 def parse_base_url(value: object) -> str:
-    """Return the API's address without its trailing slashes; never quotes it, as it may hold credentials.
+    """Return the API's URL without trailing slashes; never quotes it, because it may contain credentials.
 
-    A password crosses the network in each request, so plain http goes to this machine only.
+    Every request carries the password, so plain HTTP is accepted for this machine only.
     """
     parts, host = _split(value)
     if parts.username is not None or parts.password is not None:
-        raise ValueError("has credentials in it; put them into username and password_file")
+        raise ValueError("contains credentials; use username and password_file instead")
     if parts.query or parts.fragment or "?" in str(value) or "#" in str(value):
-        raise ValueError('has a query or a fragment; write only scheme, host and path, such as "https://host"')
-    if parts.scheme == "http" and not _is_loopback(host):
+        raise ValueError('has a query or a fragment; write scheme, host and path only, such as "https://host"')
+    if parts.scheme == "http" and not is_loopback(host):
         raise ValueError(
-            "is plain http to another machine, and would send the password in the clear; write https "
-            "(http is for localhost, 127.0.0.1 and ::1)"
+            "would send the password unencrypted to another machine; use https "
+            "(http is accepted for localhost, 127.0.0.1 and ::1 only)"
         )
     return str(value).rstrip("/")
 
 
 def parse_proxy_url(value: object) -> str | None:
-    """Return a proxy's address, None for an empty string; never quotes it, as it may hold credentials."""
+    """Return a proxy's URL, or None for an empty string; never quotes it, because it may contain credentials."""
     if value == "":
         return None
     parts, _host = _split(value)
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise ValueError('has a path, a query or a fragment; write it as "http://host:port"')
+        raise ValueError('has a path, a query or a fragment; write it like "http://host:port"')
     return str(value)
 
 
 def _split(value: object) -> tuple[SplitResult, str]:
     if not isinstance(value, str):
-        wrong_kind(value, 'an address such as "https://host"')
+        wrong_kind(value, 'a URL such as "https://host"')
     if not _URL_TEXT.fullmatch(value):
-        raise ValueError('is empty or has white space or characters beyond ASCII; write it as "https://host"')
+        raise ValueError('is empty, or contains white space or non-ASCII characters; write it like "https://host"')
     try:
         parts = urlsplit(value)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise ValueError('is not an address such as "https://host" or "https://host:443"') from None
+        raise ValueError('is not a URL such as "https://host" or "https://host:443"') from None
     if parts.scheme not in {"https", "http"}:
-        raise ValueError('does not begin with "https://" (or "http://")')
+        raise ValueError('does not start with "https://" (or "http://")')
     if not host or port == 0:
-        raise ValueError('names no host, or port 0; write it as "https://host" or "https://host:443"')
+        raise ValueError('has no host, or port 0; write it like "https://host" or "https://host:443"')
     return parts, host
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

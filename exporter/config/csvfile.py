@@ -1,4 +1,4 @@
-"""Watchlists in CSV (RFC 4180): rows of cells with their line and column; cells are never quoted in errors."""
+"""Watchlists in CSV (RFC 4180): rows of cells with line and column; no error quotes a cell."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ COLUMNS = (*REQUIRED_COLUMNS, "name", "account", "interval", "paused")
 LABEL_PREFIX = "labels."
 
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-_HEADER_MEND = f"the first line names the columns {', '.join(REQUIRED_COLUMNS)}, and optionally others"
+_HEADER_HINT = f"the first line must name the columns {', '.join(REQUIRED_COLUMNS)}, and may name others"
 
 
 class RowPlace(NamedTuple):
-    """Where a row stands."""
+    """The place of a row."""
 
     file: str
     line: int
@@ -37,7 +37,7 @@ class RowPlace(NamedTuple):
 
 
 class CsvWatchlist:
-    """One CSV file; what is wrong with it is added to ``errors`` while its rows are iterated over."""
+    """One CSV file; its errors are added to ``errors`` while its rows are iterated over."""
 
     def __init__(self, file: str, text: str, errors: list[ErrorDetail]) -> None:
         self.errors = errors
@@ -53,7 +53,7 @@ class CsvWatchlist:
         header = next(records, None)
         if header is None:
             if len(self.errors) == before:
-                self.errors.append(ErrorDetail(self._file, "is empty", _HEADER_MEND))
+                self.errors.append(ErrorDetail(self._file, "is empty", _HEADER_HINT))
             return
         if not self._read_header(*header):
             return
@@ -78,7 +78,7 @@ class CsvWatchlist:
             yield place, row
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield the line that each record begins on, and its cells; a blank line is no record."""
+        """Yield the first line and the cells of every record; blank lines are skipped."""
         line = 1
         while True:
             try:
@@ -93,7 +93,7 @@ class CsvWatchlist:
             line = self._reader.line_num + 1
 
     def _read_header(self, line: int, cells: list[str]) -> bool:
-        """Take in the columns; whether rows can be read by them."""
+        """Read the columns; return whether rows can be read by them."""
         place = f"{self._file}: line {line}"
         if not any(cell in COLUMNS for cell in cells):
             self._refuse_header(place, cells)
@@ -103,15 +103,15 @@ class CsvWatchlist:
         for index, cell in enumerate(cells):
             here = f"{place}, column {index + 1}"
             if cell in self._columns or cell in self._labels:
-                self.errors.append(ErrorDetail(here, "has the same name as an earlier column", "remove one"))
+                self.errors.append(ErrorDetail(here, "duplicate column", "remove one of the two"))
             elif cell in COLUMNS:
                 self._columns[cell] = index
             elif cell.startswith(LABEL_PREFIX):
                 self._read_label(here, cell, index)
             else:
                 known = (*COLUMNS, LABEL_PREFIX + "NAME")
-                hint = did_you_mean(cell.strip(), known) or f"remove it; known are {', '.join(known)}"
-                self.errors.append(ErrorDetail(here, "is no known column", hint))
+                hint = did_you_mean(cell.strip(), known) or f"remove it; known columns: {', '.join(known)}"
+                self.errors.append(ErrorDetail(here, "unknown column", hint))
         for name in REQUIRED_COLUMNS:
             if name not in self._columns:
                 usable = False
@@ -130,20 +130,20 @@ class CsvWatchlist:
     def _refuse_header(self, place: str, cells: list[str]) -> None:
         for separator, name in _OTHER_SEPARATORS.items():
             if any(part.strip() in COLUMNS for cell in cells for part in cell.split(separator)):
-                self.errors.append(
-                    ErrorDetail(place, f"separates the columns by {name}", "separate them by commas")
-                )
+                self.errors.append(ErrorDetail(place, f"uses {name} between columns", "use commas"))
                 return
-        self.errors.append(ErrorDetail(place, "is no header", _HEADER_MEND))
+        self.errors.append(ErrorDetail(place, "is not a header", _HEADER_HINT))
 
     def _refuse_width(self, line: int, found: int, wanted: int) -> None:
         if found < wanted:
             place = f"{self._file}: line {line}, column {found + 1}"
-            problem = f"is missing; the row has {found} of the header's {wanted} columns"
+            problem = f"is missing; the row has {found} columns, the header {wanted}"
         else:
             place = f"{self._file}: line {line}, column {wanted + 1}"
-            problem = f"is one too many; the row has {found} columns, the header {wanted}"
-        self.errors.append(ErrorDetail(place, problem, "put text with a comma in quotes" if found > wanted else ""))
+            problem = f"is unexpected; the row has {found} columns, the header {wanted}"
+        self.errors.append(
+            ErrorDetail(place, problem, "put text that contains a comma in quotes" if found > wanted else "")
+        )
 
     def _refuse_quotes(self, line: int, message: str) -> None:
         place = f"{self._file}: line {line}"
@@ -152,13 +152,13 @@ class CsvWatchlist:
             return
         lines = list(io.StringIO(self._text, newline=""))
         column, closed = _odd_quote("".join(lines[line - 1 :]))
-        problem = "goes on after its closing quote" if closed else "opens a quote that is never closed"
-        hint = 'write a quote within quotes twice ("")' if closed else "close it"
+        problem = "has text after its closing quote" if closed else "has an unclosed quote"
+        hint = 'double every quote inside quoted text ("")' if closed else "close it"
         self.errors.append(ErrorDetail(f"{place}, column {column}", problem, hint))
 
 
 def _odd_quote(record: str) -> tuple[int, bool]:
-    """Return the column whose quotes are wrong, and whether they are closed at all."""
+    """Return the column whose quotes are wrong, and whether they are closed."""
     column, position = 1, 0
     while position < len(record):
         if record[position] == '"':

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, and where: errors that stop a start, warnings that don't."""
+"""What is wrong with a configuration, and where: errors make it unusable, warnings don't."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SHOWN_CHARACTERS = 60
-"""Longest value quoted in a message; a longer one is cut."""
+"""The longest value that messages quote in full."""
 
 HARMLESS_CHARACTERS = 7
-"""Longest value that cannot be an identity, and so may be quoted even where an identity may stand."""
+"""The longest value that can't be an identity, and may be quoted even in the place of one."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorDetail:
-    """One thing that makes a configuration unusable: its place, the problem, and what to do about it."""
+    """One error that makes a configuration unusable: its place, the problem, and a hint what to do about it."""
 
     place: str
     problem: str
@@ -30,7 +30,7 @@ class ErrorDetail:
 
 @dataclass(frozen=True, slots=True)
 class ConfigWarning:
-    """One thing worth telling about a configuration that is usable."""
+    """Something unusual about a usable configuration."""
 
     place: str
     text: str
@@ -40,32 +40,32 @@ class ConfigWarning:
 
 
 class ConfigError(Exception):
-    """A configuration that was refused, with every detail found in it; the message has a line a detail."""
+    """A configuration was refused, for the errors in ``errors``; the message has one line per error."""
 
     def __init__(self, errors: Iterable[ErrorDetail]) -> None:
         self.errors: tuple[ErrorDetail, ...] = tuple(errors)
-        super().__init__("\n".join(str(detail) for detail in self.errors))
+        super().__init__("\n".join(map(str, self.errors)))
 
 
-class UnfitError(ValueError):
-    """A value that its key cannot take; ``quoted`` quotes it, ``str()`` only if it can be no secret.
+class InvalidValueError(ValueError):
+    """A value that is not valid for its key; ``quoted`` quotes it, ``str()`` only if it can't be a secret.
 
-    A value in the wrong place may be an identity or a credential, as when two CSV columns are swapped.
+    A value in the wrong place may be an identity or a credential, for example when two CSV columns are swapped.
     """
 
-    def __init__(self, value: str, complaint: str, *, harmless: bool = False) -> None:
-        self.quoted = f"{quote(value)} {complaint}"
+    def __init__(self, value: str, problem: str, *, harmless: bool = False) -> None:
+        self.quoted = f"{quote(value)} {problem}"
         harmless = harmless or len(value) <= HARMLESS_CHARACTERS
-        super().__init__(self.quoted if harmless else f"the value ({len(value)} characters) {complaint}")
+        super().__init__(self.quoted if harmless else f"the value ({len(value)} characters) {problem}")
 
 
 def quote(value: str) -> str:
-    """Return a value in quotes, with control characters escaped and a long one cut."""
+    """Return a value in quotes, with control characters escaped; a long value is cut."""
     return f'"{escape(value, SHOWN_CHARACTERS)}"'
 
 
 def escape(text: str, limit: int) -> str:
-    """Return text on one line: whatever doesn't print is escaped, and what exceeds the limit is cut."""
+    """Return text on one line: unprintable characters are escaped, and what exceeds the limit is cut."""
     cut = text[:limit]
     escaped = "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
@@ -77,19 +77,19 @@ def escape(text: str, limit: int) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name most like the given one, or None when none is like it."""
+    """Return the known name most similar to the given one, or None where none is similar."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the hint for a misspelt name: the nearest known one, or nothing."""
+    """Return the hint for a misspelt name: the most similar known name, or an empty string."""
     match = nearest(name, known)
     return f'did you mean "{match}"?' if match else ""
 
 
 def listing(names: Iterable[str]) -> str:
-    """Return names as an enumeration in quotes, cut after ten."""
+    """Return names in quotes, separated by commas and cut after ten."""
     quoted = [f'"{name}"' for name in names]
     shown = quoted[:10]
     if len(quoted) > len(shown):

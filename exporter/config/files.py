@@ -1,4 +1,4 @@
-"""Reading files: bytes, text, TOML and patterns, with what is wrong told in words a user can act on."""
+"""Reading files: bytes, text, TOML and patterns, with error messages that a user can act on."""
 
 from __future__ import annotations
 
@@ -8,37 +8,38 @@ import os
 import re
 import stat
 import tomllib
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exporter.config.errors import ConfigWarning, ErrorDetail, escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 LARGEST_SECRET_BYTES = 65_536
 
 _COORDINATES = re.compile(r"\(at line ([0-9]+), column ([0-9]+)\)")
 _TOML_PROBLEMS = {
-    "Invalid value": "is not a TOML value; text stands in quotes",
-    "Expected '=' after a key": "lacks the = after a key",
-    "Expected newline": "has something more after the end of a value or table name",
-    "Cannot declare": "names a table a second time",
-    "Cannot overwrite": "gives a key a second time",
-    "Duplicate inline": "gives a key a second time",
+    "Invalid value": "is not a TOML value; put strings in quotes",
+    "Expected '=' after a key": 'expected "=" after a key',
+    "Expected newline": "unexpected text after a value or table name",
+    "Cannot declare": "the table is defined twice",
+    "Cannot overwrite": "the key is defined twice",
+    "Duplicate inline": "the key is defined twice",
     "Cannot mutate": "adds to a table or list that is already complete",
     "Cannot redefine": "adds to a table that is already complete",
-    "Unterminated string": "has a string that isn't closed",
-    "Illegal character": "has a control character or a line break in a string",
-    "Found invalid character": "has a control character in a comment or string",
-    "Unescaped": "has an unknown escape after a backslash in a string",
-    "Unclosed array": "has a list that isn't closed",
-    "Unclosed inline table": "has an inline table that isn't closed",
+    "Unterminated string": "unterminated string",
+    "Illegal character": "control character or line break in a string",
+    "Found invalid character": "control character in a comment or string",
+    "Unescaped": "unknown escape sequence in a string",
+    "Unclosed array": "unclosed list",
+    "Unclosed inline table": "unclosed inline table",
 }
 
 
 class UnreadableError(Exception):
-    """A file that cannot be used, with what to do about it; never quotes the file's content."""
+    """A file that can't be used, and a hint what to do about it; never quotes the file's content."""
 
     def __init__(self, problem: str, hint: str = "", *, where: str = "") -> None:
         super().__init__(problem)
@@ -47,48 +48,48 @@ class UnreadableError(Exception):
         self.where = where
 
     def detail(self, place: str) -> ErrorDetail:
-        """Return the detail for a file named at a place."""
+        """Return the error for a file named at a place."""
         return ErrorDetail(f"{place}: {self.where}" if self.where else place, self.problem, self.hint)
 
 
 def shown_path(path: Path) -> str:
-    """Return a path for a message, on one line."""
+    """Return a path as messages show it, on one line."""
     return escape(str(path), 200)
 
 
 def read_bytes(path: Path, *, limit: int = -1) -> bytes:
-    """Return a file's content, of at most ``limit`` bytes where that is given; raises UnreadableError.
+    """Return a file's content, of at most ``limit`` bytes if that is not negative; raises UnreadableError.
 
-    A limited one is read again and again, so that it must be a regular file: a pipe would block its reader.
+    A file with a limit is read repeatedly, so it must be a regular file: a pipe would block its reader.
     """
     try:
         with open(path, "rb", opener=_without_blocking) as file:
             if limit >= 0 and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UnreadableError("is not a regular file", "name a file that can be read again and again")
+                raise UnreadableError("is not a regular file", "name a regular file")
             content = file.read() if limit < 0 else file.read(limit + 1)
     except FileNotFoundError:
         raise UnreadableError("does not exist", "create it or correct the path") from None
     except IsADirectoryError:
         raise UnreadableError("is a directory", "name a file in it") from None
     except PermissionError:
-        raise UnreadableError("may not be read by this user", "give this user read permission") from None
+        raise UnreadableError("is not readable by this user", "grant this user read permission") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "unusable path"
         raise UnreadableError(f"cannot be read ({reason})", "correct the path") from None
     if 0 <= limit < len(content):
-        raise UnreadableError(f"is larger than {limit} bytes", "name the right file")
+        raise UnreadableError(f"is larger than {limit} bytes", "check the path")
     return content
 
 
 def _without_blocking(path: str, flags: int) -> int:
-    """Open a file, and a pipe that nobody writes to as well."""
+    """Open a file without waiting for a writer, in case it is a pipe."""
     descriptor = os.open(path, flags | os.O_NONBLOCK)
     os.set_blocking(descriptor, True)
     return descriptor
 
 
 def decode(content: bytes) -> str:
-    """Return the text of UTF-8 bytes, without a byte-order mark; raises UnreadableError with the place."""
+    """Return the text of UTF-8 bytes without a byte-order mark; raises UnreadableError with line and column."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UnreadableError("is UTF-16", "save it as UTF-8")
     try:
@@ -123,11 +124,10 @@ def parse_toml(text: str) -> dict[str, Any]:
 def expand(
     directory: Path, patterns: Iterable[tuple[str, str]]
 ) -> tuple[list[tuple[str, Path]], list[ConfigWarning]]:
-    """Return the files that paths and patterns name, each once; and a warning for a pattern without any.
+    """Return the files that paths and patterns name, each once, and a warning for every pattern without a match.
 
-    Each pattern comes with its place, and each file with the place of the pattern that named it.
-
-    A plain path is returned whether or not it exists. Hidden files match no pattern.
+    Each pattern comes with its place, and each file with the place of the pattern that named it. A plain path is
+    returned whether or not it exists. Hidden files match no pattern.
     """
     found: dict[str, tuple[str, Path]] = {}
     warnings: list[ConfigWarning] = []
@@ -147,19 +147,40 @@ def expand(
     return list(found.values()), warnings
 
 
-class Digest:
-    """A SHA-256 over the content of several files, in the order they were read."""
+class FileVersion(NamedTuple):
+    """What a file held when it was read: the SHA-256 of its content, and the limit it was read with."""
 
-    __slots__ = ("_hash",)
+    sha256: str
+    limit_bytes: int = -1
+
+
+class FileReader:
+    """Reads the files of a configuration, and keeps the version of each."""
 
     def __init__(self) -> None:
-        self._hash = hashlib.sha256()
+        self._versions: dict[Path, FileVersion] = {}
 
-    def add(self, content: bytes) -> None:
-        """Take in one file."""
-        self._hash.update(b"%d\n" % len(content))
-        self._hash.update(content)
+    @property
+    def versions(self) -> Mapping[Path, FileVersion]:
+        """The files read so far."""
+        return MappingProxyType(self._versions)
 
-    def hexdigest(self) -> str:
-        """Return the digest so far, in hex."""
-        return self._hash.hexdigest()
+    def read(self, path: Path, *, limit: int = -1) -> bytes:
+        """Return a file's content as :func:`read_bytes` does; raises UnreadableError."""
+        content = read_bytes(path, limit=limit)
+        self._versions[path] = FileVersion(hashlib.sha256(content).hexdigest(), limit)
+        return content
+
+    def read_if_possible(self, path: Path, *, limit: int = -1) -> None:
+        """Read a file for its version; one that can't be read counts as empty."""
+        try:
+            self.read(path, limit=limit)
+        except UnreadableError:
+            self._versions[path] = FileVersion(hashlib.sha256(b"").hexdigest(), limit)
+
+    def fingerprint(self) -> str:
+        """Return a digest in hex of the paths and contents of all files read."""
+        digest = hashlib.sha256()
+        for path, version in sorted(self._versions.items()):
+            digest.update(b"%s\0%s\n" % (os.fsencode(path), version.sha256.encode()))
+        return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The kinds of settings values: how each is checked, spelt in the environment, shown and documented."""
+"""The kinds of values: how each is checked, read from text, written as TOML and documented."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from exporter.config import addresses, values
 from exporter.config.addresses import ListenAddress
-from exporter.config.errors import UnfitError
+from exporter.config.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 class LogLevel(StrEnum):
-    """How much is logged."""
+    """The least severe level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -35,7 +35,7 @@ class LogFormat(StrEnum):
 
 
 class IdentityLabel(StrEnum):
-    """What of an identity is shown on the info metric of a factor."""
+    """How the info metric of a factor shows the identity."""
 
     NONE = "none"
     HMAC = "hmac"
@@ -57,9 +57,9 @@ def _listed(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ValueKind:
-    """A kind of value: its name for readers, its way in from text, and its way out to TOML.
+    """A kind of value: its name in the documentation, and how it is read from text and written as TOML.
 
-    ``optional`` means that an empty string says "none".
+    ``optional`` means that an empty string stands for "none".
     """
 
     title: str
@@ -73,7 +73,7 @@ class ValueKind:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """The command-line flag of ``run`` that sets a key; ``value`` stands for its value in the help."""
+    """The command-line flag of ``run`` that sets a key; ``value`` is the placeholder in its help."""
 
     name: str
     value: str
@@ -83,19 +83,19 @@ class Flag:
 def _whole_from_text(text: str) -> int:
     if text.isascii() and text.isdecimal() and len(text) <= 9:
         return int(text)
-    raise UnfitError(text, "is not a whole number")
+    raise InvalidValueError(text, "is not a whole number")
 
 
 def _rate_from_text(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise UnfitError(text, "is not a number") from None
+        raise InvalidValueError(text, "is not a number") from None
 
 
 def _one_listen_address(text: str) -> str:
     if "," in text:
-        raise ValueError("holds one address; a list comes from the configuration file or from repeated flags")
+        raise ValueError("takes one address; set a list in the configuration file, or repeat the flag")
     return text
 
 

@@ -1,4 +1,4 @@
-"""Secrets in files: read at start, read again when they may have changed, and never shown."""
+"""Secrets in files: read on start, read again when they may have changed, and never shown."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from exporter.config.values import parse_credential
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from exporter.config.files import FileReader
+
 SHORTEST_KEY_BYTES = 32
 
 
 class PasswordSource:
-    """An account's password: where it comes from, and its value in force; no ``repr`` shows it."""
+    """An account's password: its source and its current value; no ``repr`` shows it."""
 
     __slots__ = ("_current", "_path", "_problem")
 
@@ -30,23 +32,23 @@ class PasswordSource:
 
     @property
     def current(self) -> str:
-        """The password in force."""
+        """The password to use now."""
         return self._current
 
     @property
     def path(self) -> Path | None:
-        """The file it is read from; None when it stands in the configuration itself."""
+        """The file it is read from; None where the configuration itself holds it."""
         return self._path
 
     @property
     def problem(self) -> str | None:
-        """Why the last reread failed; None when it didn't."""
+        """Why the file could not be used when it was last read; None where it could."""
         return self._problem
 
     def reread(self) -> bool:
         """Read the file again and return whether the password changed.
 
-        A file that cannot be used leaves the password as it was, and says why in ``problem``.
+        A file that can't be used leaves the password unchanged, and ``problem`` says why.
         """
         if self._path is None:
             return False
@@ -73,20 +75,20 @@ def read_password(path: Path) -> str:
         raise UnreadableError(str(error)) from None
 
 
-def read_key(path: Path) -> bytes:
+def read_key(path: Path, reader: FileReader) -> bytes:
     """Return the key in a file, without one line break at its end; raises UnreadableError."""
-    content = read_bytes(path, limit=LARGEST_SECRET_BYTES)
+    content = reader.read(path, limit=LARGEST_SECRET_BYTES)
     key = content.removesuffix(b"\n").removesuffix(b"\r") if content.endswith(b"\n") else content
     if len(key) < SHORTEST_KEY_BYTES:
         raise UnreadableError(
-            f"holds {len(key)} bytes, and a key has at least {SHORTEST_KEY_BYTES}",
-            f"write one, for instance with: openssl rand -hex {SHORTEST_KEY_BYTES}",
+            f"holds {len(key)} bytes; a key has at least {SHORTEST_KEY_BYTES}",
+            f"create one, for example with: openssl rand -hex {SHORTEST_KEY_BYTES}",
         )
     return key
 
 
 def decode_secret(content: bytes) -> str:
-    """Return a secret's text; a byte-order mark is kept, as it is no part of a secret."""
+    """Return a secret's text; a byte-order mark is kept, so that it is found and refused."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:

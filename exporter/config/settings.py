@@ -5,7 +5,8 @@ File, environment, flags and docs/configuration.md are all read off this one tre
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import (
@@ -18,6 +19,9 @@ from pydantic_settings import (
 from exporter.config import kinds  # noqa: TC001  # pydantic reads the annotations
 from exporter.config.addresses import ListenAddress
 from exporter.config.kinds import Flag, IdentityLabel, LogFormat, LogLevel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT_PORT = 10069
 
@@ -227,11 +231,7 @@ class ShardingSettings(_Table):
 
 
 class Settings(BaseSettings):
-    """Every setting, after flags, environment and file were laid over the defaults.
-
-    ``factors`` and ``entities`` are the configuration file's own entries; those of the watchlist's files
-    aren't among them.
-    """
+    """Every setting, after flags, environment variables and file were merged over the defaults."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -239,8 +239,6 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     polling: PollingSettings = PollingSettings()
     accounts: dict[kinds.AccountName, AccountSettings] = {}
-    factors: tuple[FactorEntry, ...] = Field((), repr=False)
-    entities: tuple[EntityEntry, ...] = Field((), repr=False)
     watchlist: WatchlistSettings = WatchlistSettings()
     metrics: MetricsSettings = MetricsSettings()
     state: StateSettings = StateSettings()
@@ -255,12 +253,19 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the given layers only: the process's environment is no concern of the tree."""
-        layers = cast("InitSettingsSource", init_settings).init_kwargs.get("layers", ())
-        return cast("tuple[PydanticBaseSettingsSource, ...]", layers)
+        """Return the sources given to :meth:`from_sources`, in place of those of pydantic-settings.
+
+        Its own reader of variables ignores misspelt ones, and its TOML reader knows no places.
+        """
+        given = cast("InitSettingsSource", init_settings).init_kwargs.get("sources", ())
+        return cast("tuple[PydanticBaseSettingsSource, ...]", given)
 
     @classmethod
-    def of(cls, layers: tuple[PydanticBaseSettingsSource, ...]) -> Self:
-        """Return the settings that these sources make together, the strongest first."""
-        arguments: dict[str, Any] = {"layers": layers}
+    def from_sources(cls, *sources: PydanticBaseSettingsSource) -> Self:
+        """Return the settings merged from these sources; the first has the highest precedence."""
+        arguments: dict[str, Any] = {"sources": sources}
         return cls(**arguments)
+
+
+ENTRIES: Mapping[str, type[BaseModel]] = MappingProxyType({"factors": FactorEntry, "entities": EntityEntry})
+"""The arrays of tables that list what is watched, here or in a file of the watchlist; they are no settings."""

@@ -1,4 +1,8 @@
-"""Which part of a watchlist belongs to which of several exporters; no state but the shard's number."""
+"""Sharding: which part of the watchlist belongs to which of several exporters.
+
+A module of its own because the loader only applies it: the hash and the rules for pod names are tested without a
+configuration.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +18,16 @@ _DIGEST_BYTES = 8
 
 
 class Shard(NamedTuple):
-    """One of ``shards`` parts; the first has the ordinal 0."""
+    """One of ``shards`` parts; the first has ordinal 0."""
 
     ordinal: int = 0
     shards: int = 1
 
     def holds(self, account: str, service_sid: str, identity: str) -> bool:
-        """Return whether an entity, and with it all of its factors, belongs to this shard.
+        """Return whether an entity, together with its factors, belongs to this shard.
 
-        A rendezvous hash: the shard whose hash with the entity is the highest has it, so that one shard more
-        takes 1/n of the entities and moves no other.
+        This is rendezvous hashing: an entity belongs to the shard whose hash with it is the highest, so an
+        additional shard takes 1/n of the entities, and no other entity moves.
         """
         if self.shards == 1:
             return True
@@ -39,7 +43,7 @@ class Shard(NamedTuple):
 
 
 class ShardError(ValueError):
-    """A shard that can't be told; the message says why, ``hint`` what to do."""
+    """The shard can't be determined; the message says why, ``hint`` what to do."""
 
     def __init__(self, problem: str, hint: str) -> None:
         super().__init__(problem)
@@ -47,9 +51,9 @@ class ShardError(ValueError):
 
 
 def shard_of(text: str, environ: Mapping[str, str], hostname: str) -> Shard:
-    """Return the shard that ``I/N`` or ``auto/N`` means; raises ShardError.
+    """Return the shard that ``I/N`` or ``auto/N`` stands for; raises ShardError.
 
-    ``auto`` takes the ordinal that ends the name of a StatefulSet's pod: ``POD_NAME``, else the host's name.
+    ``auto`` takes the ordinal at the end of the name of a StatefulSet's pod: ``POD_NAME``, or else the host name.
     """
     first, _, shards = text.partition("/")
     if first != "auto":
@@ -58,11 +62,11 @@ def shard_of(text: str, environ: Mapping[str, str], hostname: str) -> Shard:
     found = _ORDINAL.search(pod, pod.rfind("-")) if "-" in pod else None
     if found is None or found.end() != len(pod):
         raise ShardError(
-            "finds no ordinal at the end of the pod's name", "run it in a StatefulSet, or write the shard as I/N"
+            "needs a pod name that ends in an ordinal", "run it in a StatefulSet, or write the shard as I/N"
         )
     ordinal = int(found[1])
     if ordinal >= int(shards):
         raise ShardError(
-            f"is the pod with ordinal {ordinal}, and there are {shards} shards", f"raise the count to {ordinal + 1}"
+            f"has too few shards for the pod with ordinal {ordinal}", f"raise the count to {ordinal + 1}"
         )
     return Shard(ordinal, int(shards))

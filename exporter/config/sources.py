@@ -1,17 +1,23 @@
-"""The layers of the configuration: flags over environment over file, each with the place of every value."""
+"""The sources of the settings (flags, environment variables, configuration file) and the place of every value.
+
+pydantic-settings merges them. What it doesn't do is done here: every value keeps its place for error messages, and
+a misspelt key or variable is an error instead of being ignored.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 from pydantic_settings import PydanticBaseSettingsSource
 
 from exporter.config import values
-from exporter.config.errors import ErrorDetail, UnfitError, did_you_mean, escape, nearest
+from exporter.config.errors import ErrorDetail, did_you_mean, escape, nearest
 from exporter.config.settings import Settings
 from exporter.config.tree import LISTED, Key, Table, dotted
+from exporter.config.validation import explain, toml_path
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -25,20 +31,19 @@ _LINK_VARIABLE = re.compile(
     r"VERIFY_EXPORTER(_[A-Z0-9_]+?)?"
     r"_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
+_LINK_PORTS = ("_TCP_PORT", "_UDP_PORT", "_SCTP_PORT")
 _LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_WITH_CREDENTIALS = frozenset({"accounts", "factors", "entities"})
 
 
-class Unshown(dict[str, Any]):
-    """Values that no debug log prints; pydantic-settings can be told to log what its sources return."""
+class HiddenValues(dict[str, Any]):
+    """Values without a ``repr``: pydantic-settings can be configured to log what its sources return."""
 
     def __repr__(self) -> str:
         return "<settings>"
 
 
-class Layer(PydanticBaseSettingsSource):
-    """One source of settings: its values, the place of each, and what was wrong with it."""
+class Source(PydanticBaseSettingsSource):
+    """One source of settings: its values, the place of each, and the errors found while reading it."""
 
     def __init__(self, tree: Table) -> None:
         super().__init__(Settings)
@@ -48,15 +53,15 @@ class Layer(PydanticBaseSettingsSource):
         self.errors: list[ErrorDetail] = []
 
     def __call__(self) -> dict[str, Any]:
-        return Unshown(self.values)
+        return HiddenValues(self.values)
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return the value of a top-level key; part of the interface of a source."""
+        """Return the value of a top-level key; required by the interface of a source."""
         del field
         return self.values.get(field_name), field_name, False
 
     def put(self, path: tuple[str, ...], value: object, place: str) -> None:
-        """Set a key, and snapshot_of where its value came from."""
+        """Set a key or table, and record its place."""
         self.places[path] = place
         table = self.values
         for part in path[:-1]:
@@ -64,32 +69,26 @@ class Layer(PydanticBaseSettingsSource):
         table[path[-1]] = value
 
     def drop(self, path: tuple[str, ...]) -> None:
-        """Forget a key or a table, if it is set here."""
+        """Remove the value of a key or table; its place stays known."""
         table: Any = self.values
         for part in path[:-1]:
             table = table.get(part, {})
         table.pop(path[-1], None)
 
-    def place_under(self, path: tuple[str, ...]) -> str | None:
-        """Return the place of a key or table, or else of the first key set in that table."""
-        return self.places.get(path) or next(
-            (place for known, place in self.places.items() if known[: len(path)] == path), None
-        )
-
     def account_names(self) -> tuple[str, ...]:
-        """Return the names of the accounts that are set here."""
+        """Return the names of the accounts that this source sets keys of."""
         return tuple(self.values.get("accounts", {}))
 
     def put_text(self, key: Key, path: tuple[str, ...], text: str, place: str) -> None:
-        """Set a key from text, as flags and the environment give it."""
+        """Set a key from text, as a flag or an environment variable has it."""
         try:
             self.put(path, key.kind.from_text(text), place)
         except ValueError as error:
             self.errors.append(ErrorDetail(place, explain(error, path)))
 
 
-class FlagLayer(Layer):
-    """Values from the command line: dotted keys and their values; None and an empty list mean not given."""
+class FlagSource(Source):
+    """Values from the command line, by dotted key; None and an empty list mean that the flag isn't given."""
 
     def __init__(self, tree: Table, flags: Mapping[str, Any]) -> None:
         super().__init__(tree)
@@ -100,7 +99,7 @@ class FlagLayer(Layer):
             key = find(tree, path)
             if not isinstance(key, Key):
                 known = [known.dotted for known in tree.leaves()]
-                self.errors.append(ErrorDetail(flag_name(name), "sets no known key", did_you_mean(name, known)))
+                self.errors.append(ErrorDetail(flag_name(name), "unknown key", did_you_mean(name, known)))
                 continue
             place = key.flag.name if key.flag else flag_name(name)
             if isinstance(value, str):
@@ -109,11 +108,10 @@ class FlagLayer(Layer):
                 self.put(path, value, place)
 
 
-class EnvironmentLayer(Layer):
-    """Values from environment variables with our prefix, matched without case.
+class EnvironmentSource(Source):
+    """Values from environment variables with the exporter's prefix, in upper or lower case.
 
-    The variables that Kubernetes sets for a service called verify-exporter are not ours.
-    Source: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+    The variables that Kubernetes sets for a service named verify-exporter are ignored.
     """
 
     def __init__(self, tree: Table, environ: Mapping[str, str], accounts: Collection[str]) -> None:
@@ -127,22 +125,22 @@ class EnvironmentLayer(Layer):
         path = tuple(name[len(ENVIRONMENT_PREFIX) :].lower().split("__"))
         top = self.tree.below.get(path[0])
         if isinstance(top, Table) and top.is_array:
-            self._refuse(name, "sets a list, which comes from files only", f"write [[{path[0]}]] in a file")
+            self._refuse(name, "lists can be set in files only", f"write [[{path[0]}]] in a file")
             return
         if path[0] == "accounts" and len(path) > 1:
             account = self._account_named(path[1])
             if account is None:
-                self._refuse(name, "fits several accounts", "set the key in the configuration file")
+                self._refuse(name, "matches several accounts", "set the key in the configuration file")
                 return
             path = ("accounts", account, *path[2:])
         key = find(self.tree, path)
         if key is None:
-            self._refuse(name, "is no known variable", self._hint(path))
+            self._refuse(name, "unknown variable", self._hint(path))
         elif isinstance(key, Table):
             example = variable_name(next(key.leaves()).path)
-            self._refuse(name, "sets a whole table", f"set its keys one by one, such as {example}")
+            self._refuse(name, "sets a whole table", f"set its keys one by one, for example {example}")
         elif key.kind.files_only:
-            self._refuse(name, "sets a list, which comes from files only", f"set {key.dotted} in the file")
+            self._refuse(name, "lists can be set in files only", f"set {key.dotted} in the configuration file")
         elif path in self.places:
             self._refuse(name, f"sets the same key as {self.places[path]}", "remove one of the two")
         else:
@@ -152,7 +150,7 @@ class EnvironmentLayer(Layer):
         self.errors.append(ErrorDetail(escape(name, 120), problem, hint))
 
     def _account_named(self, name: str) -> str | None:
-        """Return the account that a part of a variable's name means; a hyphen may be spelt as _ there."""
+        """Return the account that a variable names, where _ may stand for a hyphen; None if several match."""
         if name in self._accounts:
             return name
         matches = [account for account in self._accounts if account.replace("-", "_") == name]
@@ -170,29 +168,29 @@ class EnvironmentLayer(Layer):
         return f"did you mean {known[match]}?" if match else "remove it"
 
 
-class FileLayer(Layer):
-    """Values from the configuration file, parsed; relative paths are taken from its directory."""
+class FileSource(Source):
+    """Values from the parsed configuration file; relative paths are relative to its directory."""
 
     def __init__(self, tree: Table, document: Mapping[str, Any], file: str, directory: Path) -> None:
         super().__init__(tree)
         self._file = file
         self._directory = directory
-        self._walk(tree, document, ())
+        self._read(tree, document, ())
 
-    def _walk(self, table: Table, content: Mapping[str, Any], path: tuple[str, ...]) -> None:
+    def _read(self, table: Table, content: Mapping[str, Any], path: tuple[str, ...]) -> None:
         for name, value in content.items():
             here = (*path, name)
-            place = f"{self._file}: {spelt(here)}"
+            place = f"{self._file}: {toml_path(here)}"
             node = table.each or table.below.get(name)
             if node is None:
-                self.errors.append(ErrorDetail(place, "is not a known key", self._hint(table, here, value)))
+                self.errors.append(ErrorDetail(place, "unknown key", self._hint(table, here, value)))
             elif isinstance(node, Key):
                 self.put(here, self._value(node, value), place)
             elif not isinstance(value, dict):
-                self._refuse(place, value, f"[{dotted(node.each.path) if node.each else spelt(here)}]")
+                self._refuse(place, value, f"[{dotted(node.each.path) if node.each else toml_path(here)}]")
             else:
                 self.put(here, {}, place)
-                self._walk(node, value, here)
+                self._read(node, value, here)
 
     def _value(self, key: Key, value: object) -> object:
         if not isinstance(value, str):
@@ -203,23 +201,21 @@ class FileLayer(Layer):
             try:
                 return str(self._directory / values.parse_path(value))
             except ValueError:
-                return value  # the tree tells what is wrong with it
+                return value  # pydantic reports what is wrong with it
         return value
 
     def _refuse(self, place: str, value: object, heading: str) -> None:
-        """Add the detail of a value that stands where a table belongs."""
+        """Add the error of a value where a table belongs."""
         if _is_array_of_tables(value):
-            detail = ErrorDetail(place, "is an array of tables, not a table", f"write {heading} with one bracket")
+            found, hint = "an array of tables", f"write {heading} with single brackets"
         else:
-            detail = ErrorDetail(
-                place, f"is {values.kind_of(value)}, not a table", f"write {heading} and its keys below"
-            )
-        self.errors.append(detail)
+            found, hint = values.kind_of(value), f"write {heading} with its keys below it"
+        self.errors.append(ErrorDetail(place, f"is {found}, not a table", hint))
 
     def _hint(self, table: Table, path: tuple[str, ...], value: object) -> str:
         name = path[-1]
         if isinstance(value, dict) or _is_array_of_tables(value):
-            # A misspelt table is meant to stand here, whatever keys of that name there are elsewhere
+            # A misspelt table is meant for this level, whatever keys of that name exist elsewhere
             hint = did_you_mean(name, (name for name, node in table.below.items() if isinstance(node, Table)))
             if hint:
                 return hint
@@ -234,7 +230,7 @@ def _is_array_of_tables(value: object) -> bool:
 
 
 def find(tree: Table, path: tuple[str, ...]) -> Key | Table | None:
-    """Return the key or table at a path with chosen names in it; None when the tree has none there."""
+    """Return the key or table at a path that may contain an account's name; None where the tree has neither."""
     node: Key | Table | None = tree
     for part in path:
         if not isinstance(node, Table) or node.is_array:
@@ -244,7 +240,10 @@ def find(tree: Table, path: tuple[str, ...]) -> Key | Table | None:
 
 
 def is_link_variable(name: str, value: str) -> bool:
-    """Whether Kubernetes or Docker set this variable to tell where a service is."""
+    """Whether this is one of the variables that Kubernetes and Docker set to announce a service's address.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+    """
     upper = name.upper()
     if "__" in upper or not _LINK_VARIABLE.fullmatch(upper):
         return False
@@ -255,9 +254,6 @@ def is_link_variable(name: str, value: str) -> bool:
     )
 
 
-_LINK_PORTS = ("_TCP_PORT", "_UDP_PORT", "_SCTP_PORT")
-
-
 def variable_name(path: tuple[str, ...], account: str = "main") -> str:
     """Return the environment variable of a key."""
     parts = [account if part == "*" else part for part in path]
@@ -265,23 +261,42 @@ def variable_name(path: tuple[str, ...], account: str = "main") -> str:
 
 
 def flag_name(name: str) -> str:
-    """Return the flag of a dotted key that doesn't declare one."""
+    """Return the name that messages use for the flag of a key without a declared one."""
     return "--" + escape(name, 60).replace("_", "-")
 
 
-def spelt(path: tuple[str, ...]) -> str:
-    """Return a path of the file as it is written there, with odd keys in quotes."""
-    return ".".join(part if _BARE_KEY.fullmatch(part) else f'"{escape(part, 60)}"' for part in path)
+class Sources:
+    """All sources of a configuration, with precedence: flags, then environment variables, then the file.
 
+    ``errors`` are those of all sources, the file's first.
+    """
 
-def explain(error: ValueError, path: tuple[str, ...]) -> str:
-    """Return what is wrong with a value, without the value where it could be a secret in a wrong place."""
-    if isinstance(error, UnfitError) and path[0] not in _WITH_CREDENTIALS:
-        return error.quoted
-    return str(error)
+    def __init__(self, flags: FlagSource, environment: EnvironmentSource, file: FileSource) -> None:
+        self.file = file
+        self._all = (flags, environment, file)
+        self._places = ChainMap(*(source.places for source in self._all))
+        self.errors = [error for source in reversed(self._all) for error in source.errors]
 
+    def settings(self) -> Settings:
+        """Return the settings that pydantic-settings makes of the sources; raises pydantic's ValidationError."""
+        return Settings.from_sources(*self._all)
 
-def place_of(layers: tuple[Layer, ...], path: tuple[str, ...]) -> str:
-    """Return where the value in force of a key or table came from."""
-    places = (place for layer in layers if (place := layer.place_under(path)) is not None)
-    return next(places, dotted(path))
+    def drop(self, path: tuple[str, ...]) -> None:
+        """Remove the value of a key or table from every source."""
+        for source in self._all:
+            source.drop(path)
+
+    def place(self, path: tuple[str, ...]) -> str:
+        """Return where the value in effect of a key comes from; of a table, or else of the first key set in it."""
+        if path in self._places:
+            return self._places[path]
+        below = (place for known, place in self._places.items() if known[: len(path)] == path)
+        return next(below, dotted(path))
+
+    def given(self, table: str, key: str) -> object:
+        """Return the value in effect of a key as it was given, before it is checked; None where it isn't set."""
+        return next((source.values[table][key] for source in self._all if (table, key) in source.places), None)
+
+    def account_names(self) -> tuple[str, ...]:
+        """Return the names of all accounts, the file's first."""
+        return tuple(dict.fromkeys(name for source in reversed(self._all) for name in source.account_names()))

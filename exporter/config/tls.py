@@ -1,6 +1,6 @@
-"""TLS of the web server: names of Go's crypto/tls, which the web config file uses, to a context of Python's ssl.
+"""TLS of the web server: from the names of Go's crypto/tls, which the web config file uses, to an SSLContext.
 
-What Python's ssl can't enforce is refused by name. Nothing is left out or replaced by something weaker.
+What Python's ssl module can't enforce is refused by name; nothing is ignored or weakened.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TLS13_CIPHERS = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA
 HTTP2_CIPHERS = frozenset(
     {"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"},
 )
-"""One of these must be offered where HTTP/2 is (RFC 9113, section 9.2.2); Go refuses a list without."""
+"""HTTP/2 requires one of these (RFC 9113, section 9.2.2); Go refuses a list without one."""
 
 CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
 
@@ -51,8 +51,8 @@ UNVERIFIED_CLIENT_AUTH = ("RequestClientCert", "RequireAnyClientCert", "RequireC
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a context is to be: names checked before, certificates as PEM."""
+class ContextOptions:
+    """The options of a server's SSLContext: checked names, and certificates in PEM format."""
 
     certificate: bytes
     key: bytes
@@ -65,78 +65,76 @@ class Wanted:
     client_authorities: bytes | None
 
     def __repr__(self) -> str:
-        return "Wanted(...)"
+        return "ContextOptions(...)"
 
 
-def server_context(wanted: Wanted) -> ssl.SSLContext:
-    """Return the context; raises UnreadableError where certificate and key, or the authorities, can't be used."""
+def server_context(options: ContextOptions) -> ssl.SSLContext:
+    """Return the context; raises UnreadableError where certificate, key or authorities can't be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version, context.maximum_version = wanted.minimum, wanted.maximum
+    context.minimum_version, context.maximum_version = options.minimum, options.maximum
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    if wanted.server_chooses:
+    if options.server_chooses:
         context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     else:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
-    if wanted.ciphers is not None:
-        older = [CIPHERS[name] for name in wanted.ciphers if name in CIPHERS]
+    if options.ciphers is not None:
+        older = [CIPHERS[name] for name in options.ciphers if name in CIPHERS]
         if older:
             context.set_ciphers(":".join(older))
-        else:  # only suites of TLS 1.3 are listed: no older version has one in common
+        else:  # only TLS 1.3 suites are listed: they exclude every older version
             context.minimum_version = ssl.TLSVersion.TLSv1_3
-    if wanted.curve is not None:
-        context.set_ecdh_curve(CURVES[wanted.curve])
+    if options.curve is not None:
+        context.set_ecdh_curve(CURVES[options.curve])
     context.set_alpn_protocols(["http/1.1"])
-    load_pair(context, wanted.certificate, wanted.key)
-    if wanted.client_auth is not ssl.CERT_NONE:
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # any listed certificate is an anchor, as in Go
-        if wanted.client_authorities is None:
+    load_pair(context, options.certificate, options.key)
+    if options.client_auth is not ssl.CERT_NONE:
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # any listed certificate is a trust anchor, as in Go
+        if options.client_authorities is None:
             context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
         else:
-            load_authorities(context, wanted.client_authorities)
-    context.verify_mode = wanted.client_auth
+            load_authorities(context, options.client_authorities)
+    context.verify_mode = options.client_auth
     return context
 
 
 def load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
-    """Let a context use a certificate with its key, both PEM; raises UnreadableError."""
+    """Load a certificate and its key, both in PEM format, into a context; raises UnreadableError."""
     try:
         with _as_file(certificate) as certificate_file, _as_file(key) as key_file:
             context.load_cert_chain(certificate_file, key_file, password=_no_password)
     except _EncryptedError:
-        hint = "store it without a pass phrase, readable by the exporter only"
+        hint = "store it without a passphrase, readable only by the exporter"
         raise UnreadableError("is encrypted", hint) from None
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise UnreadableError("do not belong together", "replace both files with one pair") from None
+            raise UnreadableError("don't match", "replace both files with a matching pair") from None
         if error.reason in ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"):
-            raise UnreadableError(
-                "are too weak for this system's OpenSSL", "issue a stronger certificate"
-            ) from None
-        raise UnreadableError("can't be loaded", "both must be whole and in PEM format") from None
+            raise UnreadableError("are too weak for this system's OpenSSL", "use a stronger certificate") from None
+        raise UnreadableError("can't be loaded", "both must be complete and in PEM format") from None
 
 
 def load_authorities(context: ssl.SSLContext, content: bytes) -> None:
-    """Let a context trust these certificates, PEM; raises UnreadableError."""
+    """Make a context trust these certificates, in PEM format; raises UnreadableError."""
     try:
         context.load_verify_locations(cadata=content.decode("ascii", "ignore"))  # comments may be in any language
     except (ssl.SSLError, ValueError):
-        raise UnreadableError("holds no certificate that can be read", "save it whole, in PEM format") from None
+        raise UnreadableError("contains no readable certificate", "save it complete, in PEM format") from None
 
 
 def names_of(certificate: Mapping[str, object]) -> set[str]:
-    """Return the subject alternative names of a verified certificate; addresses as Python spells them."""
+    """Return the subject alternative names of a verified certificate, addresses in canonical form."""
     found: set[str] = set()
     alternatives: object = certificate.get("subjectAltName", ())
     for kind, value in alternatives if isinstance(alternatives, tuple) else ():
         if kind in ("DNS", "email", "URI"):
             found.add(value)
         elif kind == "IP Address":
-            found.add(as_written(value))
+            found.add(canonical_name(value))
     return found
 
 
-def as_written(name: str) -> str:
-    """Return a name, and an address in the one form it is compared in."""
+def canonical_name(name: str) -> str:
+    """Return a name as it is, and an IP address in canonical form."""
     try:
         return str(ipaddress.ip_address(name.strip()))
     except ValueError:
@@ -144,7 +142,7 @@ def as_written(name: str) -> str:
 
 
 def is_allowed(certificate: Mapping[str, object] | None, allowed: Collection[str]) -> bool:
-    """Return whether a client's certificate has one of the names that are let in."""
+    """Return whether a client's certificate has one of the allowed names."""
     return certificate is not None and not names_of(certificate).isdisjoint(allowed)
 
 
@@ -153,13 +151,13 @@ class _EncryptedError(Exception):
 
 
 def _no_password() -> str:
-    """Stand in for the question on the terminal that OpenSSL would ask."""
+    """Replace OpenSSL's prompt on the terminal."""
     raise _EncryptedError
 
 
 @contextlib.contextmanager
 def _as_file(content: bytes) -> Iterator[str]:
-    """Give bytes a path, since ssl reads certificates from files only; in memory where the system can."""
+    """Yield a path to bytes, as ssl reads certificates from files only; in memory where the system supports it."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
         try:

@@ -1,14 +1,14 @@
-"""A walk over the settings tree: its tables and keys, as sources, faults and documentation see them."""
+"""The tree of tables and keys, which sources, error messages, flags, chart and documentation read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, get_args, get_origin
+from typing import TYPE_CHECKING, get_args
 
 from pydantic import BaseModel
 
 from exporter.config.kinds import Flag, ValueKind
-from exporter.config.settings import Settings
+from exporter.config.settings import ENTRIES, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 NAMED = "*"
-"""In a key's path, stands for a name that the user chooses (an account's)."""
+"""In a key's path: a name that the user chooses (an account's)."""
 
 LISTED = "[]"
-"""In a key's path, stands for the tables of an array."""
+"""In a key's path: any table of an array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Key:
 
     @property
     def dotted(self) -> str:
-        """The key as it is written in messages."""
+        """The key as messages show it."""
         return dotted(self.path)
 
     @property
@@ -46,7 +46,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of keys; ``each`` is what stands below a chosen name or in every table of an array."""
+    """A table of keys; ``each`` describes the tables below it, by a chosen name or in an array."""
 
     path: tuple[str, ...]
     description: str
@@ -59,7 +59,7 @@ class Table:
         return self.each is not None and self.each.path[-1] == LISTED
 
     def leaves(self) -> Iterator[Key]:
-        """Every key of this table and those below it, in the tree's order."""
+        """Yield every key of this table and of those below it, in the tree's order."""
         for node in self.below.values():
             if isinstance(node, Key):
                 yield node
@@ -70,7 +70,7 @@ class Table:
 
 
 def table_of(model: type[BaseModel], path: tuple[str, ...] = ()) -> Table:
-    """Return the table that a model describes."""
+    """Return the table that a pydantic model describes."""
     table = Table(path, model.__doc__ or "")
     for name, info in model.model_fields.items():
         table.below[name] = _node(info, (*path, name))
@@ -78,12 +78,17 @@ def table_of(model: type[BaseModel], path: tuple[str, ...] = ()) -> Table:
 
 
 def settings_tree() -> Table:
-    """Return the whole tree."""
-    return table_of(Settings)
+    """Return the tree of a configuration file: the settings, with the watchlist's tables after the accounts."""
+    tree = Table((), Settings.__doc__ or "")
+    for name, node in table_of(Settings).below.items():
+        tree.below[name] = node
+        if name == "accounts":
+            tree.below.update((array, _tables(entry, (array,), LISTED)) for array, entry in ENTRIES.items())
+    return tree
 
 
 def dotted(path: tuple[str, ...]) -> str:
-    """Return a path as it is written in messages, with NAME for a chosen name."""
+    """Return a path as messages show it, with NAME for a chosen name."""
     return ".".join("NAME" if part == NAMED else part for part in path).replace(f".{LISTED}", LISTED)
 
 
@@ -93,8 +98,7 @@ def _node(info: FieldInfo, path: tuple[str, ...]) -> Key | Table:
         return table_of(annotation, path)
     model = next((part for part in get_args(annotation) if _is_model(part)), None)
     if model is not None:
-        each = table_of(model, (*path, NAMED if get_origin(annotation) is dict else LISTED))
-        return Table(path, each.description, each=each)
+        return _tables(model, path, NAMED)
     return Key(
         path=path,
         kind=next(mark for mark in info.metadata if isinstance(mark, ValueKind)),
@@ -103,6 +107,11 @@ def _node(info: FieldInfo, path: tuple[str, ...]) -> Key | Table:
         required=info.is_required(),
         flag=next((mark for mark in info.metadata if isinstance(mark, Flag)), None),
     )
+
+
+def _tables(model: type[BaseModel], path: tuple[str, ...], part: str) -> Table:
+    each = table_of(model, (*path, part))
+    return Table(path, each.description, each=each)
 
 
 def _is_model(part: object) -> bool:

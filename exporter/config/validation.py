@@ -1,11 +1,11 @@
-"""What pydantic found wrong, told as errors with the place each value came from."""
+"""What pydantic found wrong, as errors that name the key's place and, unless it may be a secret, the value."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.config.errors import ErrorDetail, did_you_mean
-from exporter.config.sources import explain, spelt
+from exporter.config.errors import ErrorDetail, InvalidValueError, did_you_mean, escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
     from exporter.config.tree import Key, Table
 
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_WITH_CREDENTIALS = frozenset({"accounts", "factors", "entities"})
+
 
 class Problem(NamedTuple):
-    """One thing pydantic found: the key's path, the index where that is a list, and what is wrong.
+    """One thing pydantic found: the key's path, the position in it where that is a list, and what is wrong.
 
-    ``cause`` is None where a required key is missing or an unknown one is there.
+    ``cause`` is None where a required key is missing or the key is unknown.
     """
 
     path: tuple[str, ...]
@@ -37,18 +40,30 @@ def problems(error: ValidationError) -> Iterator[Problem]:
         yield Problem(path, position, found["type"], cause if isinstance(cause, ValueError) else None)
 
 
-def entry_faults(error: ValidationError, table: Table, place: Callable[[str], str]) -> Iterator[ErrorDetail]:
-    """Yield the errors of one entry of the watchlist; ``place`` tells where a key of it stands."""
+def entry_errors(error: ValidationError, table: Table, place: Callable[[str], str]) -> Iterator[ErrorDetail]:
+    """Yield the errors of one entry of the watchlist; ``place`` returns the place of one of its keys."""
     for path, _position, kind, cause in problems(error):
-        name = spelt(path)
+        name = toml_path(path)
         if cause is not None:
             yield ErrorDetail(place(name), explain(cause, table.path))
         elif kind == "missing":
             yield missing(place(name), next(key for key in table.leaves() if key.path[-1] == name))
         else:
-            yield ErrorDetail(place(name), "is not a known key", did_you_mean(name, table.below) or "remove it")
+            yield ErrorDetail(place(name), "unknown key", did_you_mean(name, table.below) or "remove it")
 
 
 def missing(place: str, key: Key) -> ErrorDetail:
-    """Return the detail of a key that must be there and isn't."""
+    """Return the error of a required key that is missing."""
     return ErrorDetail(place, "is missing", f"add it ({key.summary})")
+
+
+def explain(error: ValueError, path: tuple[str, ...]) -> str:
+    """Return what is wrong with a value; the value is left out if it may be a secret in the wrong place."""
+    if isinstance(error, InvalidValueError) and path[0] not in _WITH_CREDENTIALS:
+        return error.quoted
+    return str(error)
+
+
+def toml_path(path: tuple[str, ...]) -> str:
+    """Return a path as TOML writes it, with quotes around names that need them."""
+    return ".".join(part if _BARE_KEY.fullmatch(part) else f'"{escape(part, 60)}"' for part in path)

@@ -1,6 +1,6 @@
-"""Parsers of single values; each returns the value or raises ValueError with what is wrong with it.
+"""Parsers of single values; each returns the value, or raises ValueError with what is wrong.
 
-Nothing here quotes an identity, a name, a label's value or a credential.
+No message quotes an identity, a name, a label's value or a credential.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NoReturn
 
-from exporter.config.errors import HARMLESS_CHARACTERS, UnfitError
-from exporter.watched import canonical_sid
+from exporter.config.errors import HARMLESS_CHARACTERS, InvalidValueError
+from exporter.watched import canonical_sid, is_sid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,10 +26,10 @@ RESERVED_LABELS = frozenset({
     "from", "to", "reason", "code", "operation", "task", "shard", "le", "quantile", "job", "instance",
     "alertname", "alertstate", "severity",
 })  # fmt: skip
-"""Names that our own series, Prometheus or Alertmanager give a meaning to."""
+"""Label names that have a meaning in the exporter's metrics, in Prometheus or in Alertmanager."""
 
 OVERWRITTEN_LABELS = frozenset({"namespace", "pod", "container", "endpoint", "service", "node", "cluster"})
-"""Names that a scrape configuration on Kubernetes usually attaches itself."""
+"""Label names that a scrape configuration on Kubernetes usually sets itself."""
 
 _UNIT_MILLISECONDS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _LONGEST_MILLISECONDS = 36_500 * 86_400_000
@@ -38,7 +38,6 @@ _DURATION = re.compile(
 )
 _BARE_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
-_SID_DIGITS = re.compile(r"[0-9A-Fa-f]{32}")
 _IDENTITY = re.compile(r"[A-Za-z0-9-]{8,64}")
 _ACCOUNT_NAME = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -51,10 +50,10 @@ _SMALLEST_RATE = 0.001
 
 
 def kind_of(value: object) -> str:
-    """Return in words what sort of TOML value this is."""
+    """Return the kind of a TOML value, in words."""
     match value:
         case bool():
-            return "a truth value"
+            return "a boolean"
         case int():
             return "a whole number"
         case float():
@@ -70,7 +69,7 @@ def kind_of(value: object) -> str:
 
 
 def wrong_kind(value: object, wanted: str, hint: str = "") -> NoReturn:
-    """Raise the ValueError for a value of another sort than its key takes; never quotes it."""
+    """Raise ValueError for a value of the wrong kind; never quotes it."""
     raise ValueError(f"is {kind_of(value)}, not {wanted}" + (f"; {hint}" if hint else ""))
 
 
@@ -82,14 +81,14 @@ def parse_text(value: object) -> str:
 def parse_duration(value: object) -> float:
     """Return a duration such as ``"1h30m"`` in seconds."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        wrong_kind(value, "a duration", f'write it with a unit, such as "{_example(_number(value))}s"')
+        wrong_kind(value, "a duration", f'add a unit, for example "{_example(_number(value))}s"')
     if not isinstance(value, str):
         wrong_kind(value, 'a duration such as "5m"')
     parts = _DURATION.fullmatch(value) if value else None
     if parts is None:
         if _BARE_NUMBER.fullmatch(value):
-            raise UnfitError(value, f'has no unit; write one after it, such as "{_example(value)}s"')
-        raise UnfitError(
+            raise InvalidValueError(value, f'has no unit; add one, for example "{_example(value)}s"')
+        raise InvalidValueError(
             value,
             'is not a duration such as "30s", "5m" or "1h30m" (whole numbers with ms, s, m, h or d, '
             "the largest unit first, each at most once)",
@@ -98,7 +97,7 @@ def parse_duration(value: object) -> float:
         int(count or 0) * unit for count, unit in zip(parts.groups(), _UNIT_MILLISECONDS.values(), strict=True)
     )
     if milliseconds > _LONGEST_MILLISECONDS:
-        raise UnfitError(value, "is longer than 36500d")
+        raise InvalidValueError(value, "is longer than 36500d")
     return milliseconds / 1000
 
 
@@ -106,20 +105,20 @@ def parse_interval(value: object) -> float:
     """Return a duration of at least one second, in seconds."""
     seconds = parse_duration(value)
     if seconds < 1:
-        raise UnfitError(str(value), 'is shorter than "1s", the shortest interval')
+        raise InvalidValueError(str(value), 'is shorter than the minimum, "1s"')
     return seconds
 
 
 def parse_timeout(value: object) -> float:
-    """Return a duration longer than nothing, in seconds."""
+    """Return a duration longer than zero, in seconds."""
     seconds = parse_duration(value)
     if seconds <= 0:
-        raise UnfitError(str(value), "leaves no time at all")
+        raise InvalidValueError(str(value), "is not longer than zero")
     return seconds
 
 
 def format_duration(seconds: float) -> str:
-    """Return seconds as a duration that parses back to the same value; days are used from two up."""
+    """Return seconds as a duration that parses to the same value; days are used from 2d upwards."""
     rest = round(seconds * 1000)
     parts = []
     for unit, milliseconds in _UNIT_MILLISECONDS.items():
@@ -135,18 +134,18 @@ def parse_sid(value: object, *prefixes: str) -> str:
     """Return a SID in canonical case: one of the prefixes and 32 hex digits, compared without case."""
     if not isinstance(value, str):
         wrong_kind(value, "a string")
-    prefix = value[:2].upper()
-    if prefix in prefixes and len(value) == 34 and _SID_DIGITS.fullmatch(value, 2):
+    if is_sid(value, prefixes):
         return canonical_sid(value)
     wanted = " or ".join(
         f"{_article(SID_KINDS[prefix])} ({prefix} followed by 32 hex digits)" for prefix in prefixes
     )
     if value != value.strip():
         raise ValueError(f"has white space around it; {wanted} has none")
-    if prefix in SID_KINDS and prefix not in prefixes and _SID_DIGITS.fullmatch(value, 2):
-        raise UnfitError(value, f"is {_article(SID_KINDS[prefix])}, not {wanted}", harmless=True)
+    if is_sid(value, SID_KINDS):
+        found = _article(SID_KINDS[value[:2].upper()])
+        raise InvalidValueError(value, f"is {found}, not {wanted}", harmless=True)
     harmless = value[:2] in prefixes and set(value[2:]) <= _HEX_DIGITS
-    raise UnfitError(value, f"is not {wanted}", harmless=harmless)
+    raise InvalidValueError(value, f"is not {wanted}", harmless=harmless)
 
 
 def parse_service_sid(value: object) -> str:
@@ -165,12 +164,12 @@ def parse_account_sid(value: object) -> str:
 
 
 def parse_username(value: object) -> str:
-    """Return the SID that stands as user name in requests: an API key's or the account's."""
+    """Return the SID that requests use as user name: an API key's or the account's."""
     return parse_sid(value, "SK", "AC")
 
 
 def parse_identity(value: object) -> str:
-    """Return an entity's identity; what is wrong with one is told without quoting it."""
+    """Return an entity's identity; never quotes it."""
     if not isinstance(value, str):
         wrong_kind(value, "a string")
     if _IDENTITY.fullmatch(value):
@@ -181,7 +180,7 @@ def parse_identity(value: object) -> str:
         raise ValueError("has white space around it; an identity has none")
     if not 8 <= len(value) <= 64:
         raise ValueError(f"has {_count(len(value), 'character')}; an identity has 8 to 64")
-    raise ValueError('has a character that is no letter, digit or "-"; an identity has only these')
+    raise ValueError('contains a character other than letters, digits and "-"; check the identity')
 
 
 def parse_account_name(value: object) -> str:
@@ -190,11 +189,12 @@ def parse_account_name(value: object) -> str:
         wrong_kind(value, "a string")
     if _ACCOUNT_NAME.fullmatch(value):
         return value
-    raise UnfitError(value, 'is not an account name (lower-case letters and digits, joined by single "-" or "_")')
+    problem = 'is not a valid account name (lower-case letters and digits, joined by single "-" or "_")'
+    raise InvalidValueError(value, problem)
 
 
 def parse_name(value: object) -> str:
-    """Return the name of a factor or an entity, 1 to 128 characters; a bad one isn't quoted."""
+    """Return the name of a factor or an entity, 1 to 128 characters; never quotes it."""
     if not isinstance(value, str):
         wrong_kind(value, "a string")
     if not value:
@@ -203,45 +203,45 @@ def parse_name(value: object) -> str:
         raise ValueError(f"has {len(value)} characters; a name has at most {_LONGEST_NAME}")
     if (found := _UNPRINTABLE.search(value)) is not None:
         raise ValueError(
-            f"has a control or text-direction character (U+{ord(found.group()):04X}, "
+            f"contains a control or text-direction character (U+{ord(found.group()):04X}, "
             f"character {found.start() + 1}); remove it"
         )
     if value in {".", ".."}:
-        raise ValueError("is only dots, which cannot stand in a page's address; choose another name")
+        raise ValueError("consists of dots, which can't be part of a page's address; choose another name")
     return value
 
 
 def parse_label_name(name: str) -> str:
-    """Return the name of a label of the user's."""
+    """Return the name of a label that the user adds."""
     if not _LABEL_NAME.fullmatch(name):
-        raise ValueError("is not a label name (letters, digits and _, not beginning with a digit)")
+        raise ValueError("is not a valid label name (letters, digits and _, not starting with a digit)")
     if name in RESERVED_LABELS:
         raise ValueError("is a reserved label name; choose another")
     if name.startswith(("__", "exported_")):
-        raise ValueError("begins with __ or exported_, which Prometheus uses itself; choose another")
+        raise ValueError("starts with __ or exported_, which Prometheus reserves; choose another")
     return name
 
 
 def parse_label_table(value: object) -> dict[str, object]:
-    """Return a table whose names and values are still to be parsed."""
+    """Return a table; its names and values are parsed later."""
     return value if isinstance(value, dict) else wrong_kind(value, "a table of labels", 'write { name = "value" }')
 
 
 def without_empty(labels: dict[str, str]) -> dict[str, str]:
-    """Return the labels that have a value: an empty one is no label to Prometheus."""
+    """Return the labels that have a value: to Prometheus, an empty label is a missing one."""
     return {name: text for name, text in labels.items() if text}
 
 
 def parse_credential(value: object) -> str:
-    """Return a secret; what is wrong with one is told without quoting it."""
+    """Return a secret; never quotes it."""
     if not isinstance(value, str):
         wrong_kind(value, "a string")
     if not value:
-        raise ValueError("is empty; put the secret there")
+        raise ValueError("is empty; enter the secret")
     if value != value.strip() or value.startswith("\ufeff"):
-        raise ValueError("has stray white space at its beginning or end; remove it")
+        raise ValueError("has white space at its beginning or end; remove it")
     if _CONTROL.search(value):
-        raise ValueError("has a line break, a tab or another control character in it; remove it")
+        raise ValueError("contains a line break, tab or other control character; remove it")
     return value
 
 
@@ -250,51 +250,52 @@ def parse_path(value: object) -> str:
     if not isinstance(value, str):
         wrong_kind(value, "a path in quotes")
     if _CONTROL.search(value):
-        raise ValueError("has a control character in it; no path has one")
+        raise ValueError("contains a control character; remove it")
     if value != value.strip():
         raise ValueError("has white space around it; remove it")
     return value
 
 
 def parse_telemetry_path(value: object) -> str:
-    """Return the path of the metrics; it may not hide another page of ours."""
+    """Return the path of the metrics; it must not hide another page of the exporter."""
     if not isinstance(value, str):
         wrong_kind(value, 'a path such as "/metrics"')
     if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", value):
-        raise UnfitError(value, 'is not a path such as "/metrics" (a slash, then letters, digits and . _ ~ - /)')
+        problem = 'is not a path such as "/metrics" (a slash, then letters, digits and . _ ~ - /)'
+        raise InvalidValueError(value, problem)
     first, *rest = value[1:].removesuffix("/").split("/")
     if not first or "" in rest or not {".", ".."}.isdisjoint((first, *rest)):
-        raise UnfitError(value, 'is not a path of its own; choose one such as "/metrics"')
+        raise InvalidValueError(value, 'is empty, or has a segment "", "." or ".."; choose one such as "/metrics"')
     if first in {"-", "api", "factors", "static"} or (first in {"probe", "config"} and not rest):
-        raise UnfitError(value, 'is the path of another page of the exporter; choose one such as "/metrics"')
+        raise InvalidValueError(value, 'is used by another page of the exporter; choose one such as "/metrics"')
     return value
 
 
 def parse_shard(value: object) -> str:
-    """Return a shard: its ordinal, or ``auto``, and how many there are."""
+    """Return a shard: its ordinal or ``auto``, and the number of shards."""
     if not isinstance(value, str):
         wrong_kind(value, 'a shard such as "0/1"')
     parts = re.fullmatch(r"(auto|[0-9]{1,4})/([0-9]{1,4})", value)
     if value == "auto":
-        raise UnfitError(value, 'needs to know how many shards there are; write "auto/4" for four', harmless=True)
+        raise InvalidValueError(value, 'lacks the number of shards; write "auto/4" for four', harmless=True)
     if parts is None or int(parts[2]) == 0 or (parts[1] != "auto" and int(parts[1]) >= int(parts[2])):
-        raise UnfitError(value, 'is not a shard such as "0/4" (ordinal/count, the first is 0) or "auto/4"')
+        raise InvalidValueError(value, 'is not a shard such as "0/4" (ordinal/count, starting at 0) or "auto/4"')
     return value
 
 
 def parse_list(example: str, value: object) -> list[object]:
-    """Return a list whose items are still to be parsed."""
+    """Return a list; its items are parsed later."""
     return list(value) if isinstance(value, list | tuple) else wrong_kind(value, "a list", f"write {example}")
 
 
 def parse_family_pattern(value: object) -> str:
-    """Return the short name of a per-factor family, or a pattern of such names."""
+    """Return the short name of a per-factor metric, or a pattern of such names."""
     if not isinstance(value, str):
-        wrong_kind(value, "the name of a family in quotes")
+        wrong_kind(value, "a metric's short name in quotes")
     if value.startswith("twilio_verify_"):
-        raise UnfitError(value, 'is a long name; write the short one, such as "verified"')
+        raise InvalidValueError(value, 'is a full metric name; write the short one, such as "verified"')
     if not _FAMILY_PATTERN.fullmatch(value):
-        raise UnfitError(value, 'is no short name of a family, such as "verified", nor a pattern')
+        raise InvalidValueError(value, 'is neither a short name such as "verified" nor a pattern')
     return value
 
 
@@ -312,14 +313,14 @@ def parse_flag(value: object) -> bool:
 
 
 def flag_from_text(text: str) -> bool:
-    """Return the truth value that a cell or an environment variable spells: true or false."""
+    """Return the boolean that a CSV cell or an environment variable holds: true or false."""
     match text.lower():
         case "true":
             return True
         case "false":
             return False
         case _:
-            raise UnfitError(text, "is neither true nor false")
+            raise InvalidValueError(text, "is neither true nor false")
 
 
 def at_least(minimum: int, value: object) -> int:
@@ -332,7 +333,7 @@ def at_least(minimum: int, value: object) -> int:
 
 
 def parse_rate(value: object) -> float:
-    """Return a number of at least 0.001, which is one in a quarter of an hour."""
+    """Return a number of at least 0.001; as a rate per second, that is about one in 17 minutes."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         wrong_kind(value, "a number", _unquoted(value))
     if not _SMALLEST_RATE <= value <= _LARGEST_NUMBER:
@@ -346,7 +347,7 @@ def one_of(choices: Iterable[str], value: object) -> str:
         wrong_kind(value, "a string")
     words = list(choices)
     if value not in words:
-        raise UnfitError(value, f"is not one of {', '.join(words)}")
+        raise InvalidValueError(value, f"is not one of {', '.join(words)}")
     return value
 
 

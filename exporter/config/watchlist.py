@@ -1,4 +1,4 @@
-"""The watchlist: entries of the configuration and of its files, checked one by one and against each other."""
+"""The watchlist: the entries of all files, checked one by one and against each other."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from exporter.config.csvfile import CsvWatchlist
 from exporter.config.errors import ConfigWarning, ErrorDetail, did_you_mean, listing, nearest, quote
 from exporter.config.files import decode, parse_toml, shown_path
-from exporter.config.settings import EntityEntry, FactorEntry
+from exporter.config.settings import ENTRIES, EntityEntry, FactorEntry
 from exporter.config.tree import LISTED, table_of
-from exporter.config.validation import entry_faults
+from exporter.config.validation import entry_errors
 from exporter.config.values import OVERWRITTEN_LABELS, kind_of
 from exporter.watched import EntityKey, FactorKey, WatchedEntity, WatchedFactor
 
@@ -21,21 +21,18 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-TABLES = ("factors", "entities")
-"""The arrays of tables that list what is watched."""
-
 _LabelPairs = tuple[tuple[str, str], ...]
 
 
 class Place(Protocol):
-    """Where an entry stands; ``str`` gives the entry's place."""
+    """The place of an entry, as ``str`` returns it."""
 
     def key(self, name: str) -> str:
         """Return the place of one of its keys."""
 
 
 class TablePlace(NamedTuple):
-    """Where an entry in TOML stands."""
+    """The place of an entry in TOML."""
 
     file: str
     array: str
@@ -51,14 +48,14 @@ class TablePlace(NamedTuple):
 
 @dataclass(slots=True)
 class _Repeated:
-    """A warning that many entries may give cause for: told once, at the first."""
+    """A warning that many entries may cause; it is reported once, at the first."""
 
     first: str
     count: int = 1
 
 
 class Watchlist:
-    """What is watched, gathered from file after file; errors and warnings are gathered along with it."""
+    """What is watched, collected file by file, together with errors and warnings."""
 
     def __init__(self, accounts: Collection[str], interval_seconds: float) -> None:
         self.errors: list[ErrorDetail] = []
@@ -77,19 +74,15 @@ class Watchlist:
         self._overwritten: dict[str, _Repeated] = {}
         self._revealing: dict[str, _Repeated] = {}
 
-    def add_document(self, file: str, content: Mapping[str, Any]) -> tuple[FactorEntry, ...]:
-        """Take in the arrays ``factors`` and ``entities`` of a TOML document; return the good factors."""
-        entries = []
+    def add_document(self, file: str, content: Mapping[str, Any]) -> None:
+        """Add the arrays ``factors`` and ``entities`` of a TOML document."""
         for place, table in self._tables(file, "factors", content.get("factors", [])):
-            entry = self._factor(place, table)
-            if entry is not None:
-                entries.append(entry)
+            self._factor(place, table)
         for place, table in self._tables(file, "entities", content.get("entities", [])):
             self._entity(place, table)
-        return tuple(entries)
 
     def add_file(self, path: Path, content: bytes) -> None:
-        """Take in a file of the watchlist, by its ending; raises UnreadableError."""
+        """Add a watchlist file, CSV or TOML by its suffix; raises UnreadableError."""
         file = shown_path(path)
         match path.suffix.lower():
             case ".csv":
@@ -98,16 +91,16 @@ class Watchlist:
             case ".toml":
                 document = parse_toml(decode(content))
                 for name in document:
-                    if name not in TABLES:
-                        hint = "a watchlist file holds [[factors]] and [[entities]] only"
-                        self.errors.append(ErrorDetail(f"{file}: {quote(name)}", "does not belong here", hint))
+                    if name not in ENTRIES:
+                        hint = "a watchlist file contains only [[factors]] and [[entities]]"
+                        self.errors.append(ErrorDetail(f"{file}: {quote(name)}", "is not allowed here", hint))
                 self.add_document(file, document)
             case _:
-                hint = "name it *.csv or *.toml, or narrow the pattern"
+                hint = "rename it, or narrow the pattern"
                 self.errors.append(ErrorDetail(file, "is neither a .csv nor a .toml file", hint))
 
     def warnings(self) -> tuple[ConfigWarning, ...]:
-        """Return what is worth telling of the entries gathered."""
+        """Return the warnings about the entries collected."""
         revealing = dict(self._revealing)
         identities = {factor.identity for factor in self.factors}
         for (_account, _service_sid, name), place in self._names.items():
@@ -116,15 +109,15 @@ class Watchlist:
         warnings = [
             ConfigWarning(
                 found.first,
-                f'the label "{name}"{_times(found)} is one that Prometheus usually attaches itself on Kubernetes, '
-                f'and ours would become "exported_{name}"; choose another name',
+                f'on Kubernetes, Prometheus usually sets the label "{name}" itself and renames this one to '
+                f'"exported_{name}"{_times(found)}; choose another name',
             )
             for name, found in self._overwritten.items()
         ]
         warnings.extend(
             ConfigWarning(
                 found.first,
-                f"the {what}{_times(found)} is an identity, and stands on every metric and page; choose another",
+                f"the {what} is an identity, which metrics and pages would show{_times(found)}; choose another",
             )
             for what, found in revealing.items()
         )
@@ -148,7 +141,7 @@ class Watchlist:
         try:
             entry = EntityEntry.model_validate(table)
         except ValidationError as error:
-            self._bad_entry(place, table, entry_faults(error, self._entity_table, place.key), error)
+            self._bad_entry(place, table, entry_errors(error, self._entity_table, place.key), error)
             return
         account = self._account(place, entry.account)
         if account is None:
@@ -162,68 +155,66 @@ class Watchlist:
             return
         first = self._entity_names.setdefault((account, entry.service_sid, entry.name), place)
         if first is not place:
-            problem = f"is the name of {first} too, in the same account and service"
-            self.errors.append(ErrorDetail(place.key("name"), problem, "give one of the two another name"))
+            problem = f"is also the name of {first}, in the same account and service"
+            self.errors.append(ErrorDetail(place.key("name"), problem, "rename one of the two"))
             return
         labels = self._shared(entry.labels) if entry.labels else ()
-        self._look_at(place, entry, labels)
+        self._check_labels(place, entry, labels)
         if entry.name == entry.identity:
             _count(self._revealing, "name", place.key("name"))
         self.entities.append(WatchedEntity(key, entry.name, self._interval_seconds, labels))
 
-    def _factor(self, place: Place, table: dict[str, object]) -> FactorEntry | None:
-        """Take in one entry; return it when it is good in itself."""
+    def _factor(self, place: Place, table: dict[str, object]) -> None:
         try:
             entry = FactorEntry.model_validate(table)
         except ValidationError as error:
-            self._bad_entry(place, table, entry_faults(error, self._factor_table, place.key), error)
-            return None
+            self._bad_entry(place, table, entry_errors(error, self._factor_table, place.key), error)
+            return
         account = self._account(place, entry.account)
         if account is None:
-            return entry
+            return
         key = FactorKey(account, sys.intern(entry.service_sid), entry.factor_sid)
         name = entry.name or entry.factor_sid
         if self._is_new(place, key, name):
             labels = self._shared(entry.labels) if entry.labels else ()
-            self._look_at(place, entry, labels)
+            self._check_labels(place, entry, labels)
             seconds = self._interval_seconds if entry.interval is None else entry.interval
             factor = WatchedFactor(key, name, entry.identity, seconds, entry.paused, labels)
             self.factors.append(factor)
-        return entry
 
     def _bad_entry(
         self, place: Place, table: dict[str, object], errors: Iterable[ErrorDetail], error: ValidationError
     ) -> None:
-        """Take note of an entry's errors, and of the account it names, where that is good in itself."""
+        """Add an entry's errors, and check the account it names if that is valid."""
         self.errors.extend(errors)
         account = table.get("account")
-        judged = {
-            part for detail in error.errors(include_input=False, include_url=False) for part in detail["loc"][:1]
+        checked = {
+            part for found in error.errors(include_input=False, include_url=False) for part in found["loc"][:1]
         }
-        if "account" not in judged and (account is None or isinstance(account, str)):
+        if "account" not in checked and (account is None or isinstance(account, str)):
             self._account(place, account or None)
 
     def _account(self, place: Place, name: str | None) -> str | None:
-        """Return the account an entry belongs to; None, and a detail, when that isn't clear."""
+        """Return the account an entry belongs to; None where that is unclear, which is an error."""
         if not self._accounts:
             self.without_account += 1
             return None
         if name is None:
             if len(self._accounts) == 1:
                 return self._accounts[0]
-            problem = "names no account, and there are several"
+            problem = "needs an account, as several are configured"
             self.errors.append(ErrorDetail(str(place), problem, f"set account to one of {listing(self._accounts)}"))
             return None
         if name in self._accounts:
             return sys.intern(name)
         similar = nearest(name, self._accounts)
-        problem = f"{quote(name)} is no account's name" if similar else "is no account's name"
+        problem = f"unknown account {quote(name)}" if similar else "unknown account"
         hint = did_you_mean(name, self._accounts) or f"known: {listing(self._accounts)}"
         self.errors.append(ErrorDetail(place.key("account"), problem, hint))
         return None
 
     def _is_new(self, place: Place, key: FactorKey, name: str) -> bool:
-        """Whether neither this factor nor its name was listed before; a detail names both places."""
+        """Return whether neither this factor nor its name was listed before; an error names both places."""
         first = self._keys.setdefault(key, place)
         if first is not place:
             self.errors.append(
@@ -232,8 +223,8 @@ class Watchlist:
             return False
         first = self._names.setdefault((key.account, key.service_sid, name), place)
         if first is not place:
-            problem = f"is the name of {first} too, in the same account and service"
-            self.errors.append(ErrorDetail(place.key("name"), problem, "give one of the two another name"))
+            problem = f"is also the name of {first}, in the same account and service"
+            self.errors.append(ErrorDetail(place.key("name"), problem, "rename one of the two"))
             return False
         return True
 
@@ -241,7 +232,7 @@ class Watchlist:
         pairs = tuple(sorted(labels.items()))
         return self._labels.setdefault(pairs, pairs)
 
-    def _look_at(self, place: Place, entry: FactorEntry | EntityEntry, labels: _LabelPairs) -> None:
+    def _check_labels(self, place: Place, entry: FactorEntry | EntityEntry, labels: _LabelPairs) -> None:
         for name, value in labels:
             if name in OVERWRITTEN_LABELS:
                 _count(self._overwritten, name, str(place))

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 from exporter.config import tls
 from exporter.config.errors import ConfigWarning, ErrorDetail, did_you_mean, quote
-from exporter.config.files import Digest, UnreadableError, decode, read_bytes, shown_path
+from exporter.config.files import UnreadableError, decode, shown_path
 from exporter.config.webyaml import Section, compose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from exporter.config.files import FileReader
 
 LARGEST_FILE_BYTES = 1 << 18
 LARGEST_PEM_BYTES = 1 << 20
@@ -32,7 +34,7 @@ HEADERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "X-XSS-Protection": (),
     }
 )
-"""Header → the values it may have; none are listed where any is taken."""
+"""Header → its allowed values; an empty tuple allows any."""
 
 _TLS_FIELDS = (
     "cert", "key", "client_ca", "cert_file", "key_file", "client_auth_type", "client_ca_file",
@@ -48,7 +50,7 @@ _FIELD_TEXT = re.compile(r"[\t\x20-\x7e]*")
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """A token bucket: one request each ``interval_seconds``, and ``burst`` of them at once."""
+    """A token bucket: one request per ``interval_seconds``, and at most ``burst`` at once."""
 
     interval_seconds: float
     burst: int
@@ -56,10 +58,10 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
-    """What a web config file asks for; as it stands, plain HTTP that is open to all.
+    """What a web config file holds; by default, plain HTTP that is open to everyone.
 
-    ``users`` are bcrypt hashes by name. ``client_names`` are the alternative names that a client's certificate must
-    have one of; None for any. ``files`` are those read, the file itself first, and ``sha256`` is a digest of them.
+    ``users`` are bcrypt hashes by name. ``client_names`` are subject alternative names, of which a client's
+    certificate must have one; None accepts any certificate.
     """
 
     tls: ssl.SSLContext | None = field(default=None, repr=False)
@@ -68,47 +70,30 @@ class WebConfig:
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
     rate: RateLimit | None = None
     warnings: tuple[ConfigWarning, ...] = ()
-    files: tuple[Path, ...] = ()
-    sha256: str = ""
 
     @property
-    def asks_for_certificate(self) -> bool:
-        """Whether nobody gets in without a client certificate."""
+    def requires_client_certificate(self) -> bool:
+        """Whether every client must present a certificate."""
         return self.tls is not None and self.tls.verify_mode is ssl.CERT_REQUIRED
 
 
-def read(path: Path) -> WebConfig | list[ErrorDetail]:
-    """Return what a file asks for, or all that is wrong in it; raises UnreadableError where it can't be read."""
-    return _Reading(path).run()
-
-
-def current_digest(config: WebConfig) -> str:
-    """Return the digest that the files of a web config have now; differs from ``sha256`` after a change."""
-    if not config.files:
-        return ""
-    digest = Digest()
-    for path in config.files:
-        try:
-            digest.add(read_bytes(path, limit=LARGEST_PEM_BYTES))
-        except UnreadableError:
-            digest.add(b"")
-    return digest.hexdigest()
+def read(path: Path, reader: FileReader) -> WebConfig | list[ErrorDetail]:
+    """Return what a file holds, or all of its errors; raises UnreadableError where it can't be read."""
+    return _Reading(path, reader).run()
 
 
 class _Reading:
-    """One reading of a file: gathers errors on the way, and carries on past each."""
+    """One reading of a file, which collects errors and continues after each."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reader: FileReader) -> None:
         self._path = path
+        self._reader = reader
         self._file = shown_path(path)
         self._errors: list[ErrorDetail] = []
         self._warnings: list[ConfigWarning] = []
-        self._files = [path]
-        self._digest = Digest()
 
     def run(self) -> WebConfig | list[ErrorDetail]:
-        content = read_bytes(self._path, limit=LARGEST_FILE_BYTES)
-        self._digest.add(content)
+        content = self._reader.read(self._path, limit=LARGEST_FILE_BYTES)
         try:
             document = compose(decode(content))
         except UnreadableError as error:
@@ -122,7 +107,7 @@ class _Reading:
         users = self._users(top.section("basic_auth_users"))
         rate = self._rate(top.section("rate_limit"))
         if users and context is None and not self._errors:
-            text = "passwords cross the network in the clear; add tls_server_config"
+            text = "passwords are sent unencrypted; add tls_server_config"
             self._warnings.append(ConfigWarning(top.place("basic_auth_users"), text))
         if self._errors:
             return list(dict.fromkeys(self._errors))
@@ -133,8 +118,6 @@ class _Reading:
             MappingProxyType(users),
             rate,
             tuple(self._warnings),
-            tuple(self._files),
-            self._digest.hexdigest(),
         )
 
     def _http2(self, section: Section) -> bool:
@@ -142,7 +125,7 @@ class _Reading:
         http2 = section.flag("http2", default=True)
         if http2 and "http2" in section:
             self._warnings.append(
-                ConfigWarning(section.place("http2"), "HTTP/2 is not spoken; clients use HTTP/1.1")
+                ConfigWarning(section.place("http2"), "HTTP/2 is not supported; clients use HTTP/1.1")
             )
         return http2
 
@@ -164,24 +147,26 @@ class _Reading:
         server_chooses = section.flag("prefer_server_cipher_suites", default=True)
         if len(self._errors) > before or certificate is None or key is None:
             return None, None
-        wanted = tls.Wanted(
+        options = tls.ContextOptions(
             certificate, key, minimum, maximum, ciphers, server_chooses, curve, client_auth, authorities
         )
         try:
-            return tls.server_context(wanted), names
+            return tls.server_context(options), names
         except UnreadableError as error:
             at = _source(section, "key" if "encrypted" in error.problem else "cert")
             of = "the key" if "encrypted" in error.problem else "certificate and key"
             section.refuse(at, f"{of} {error.problem}", error.hint)
         except (ssl.SSLError, ValueError):
-            section.refuse("", "asks for ciphers or a curve that this system's OpenSSL lacks", "choose others")
+            section.refuse(
+                "", "uses cipher suites or a curve that this system's OpenSSL doesn't support", "choose others"
+            )
         return None, None
 
     def _pem(self, section: Section, name: str, *, needed: bool = True) -> bytes | None:
-        """Return what stands in a field, or in the file that its ``…_file`` names."""
+        """Return the content of a field, or of the file that its ``…_file`` names."""
         inline, path = section.text(name), section.text(f"{name}_file")
         if inline and path:
-            section.refuse(name, f"is set, and so is {name}_file", "remove one of the two")
+            section.refuse(name, f"conflicts with {name}_file", "set only one of the two")
             return None
         if inline:
             content: bytes | None = inline.encode("utf-8", "replace")
@@ -192,7 +177,7 @@ class _Reading:
                 section.refuse("", f"has neither {name} nor {name}_file", f"set {name}_file")
             return None
         if content is not None and b"-----BEGIN " not in content:
-            section.refuse(_source(section, name), "is not in PEM format", 'it has a line "-----BEGIN …"')
+            section.refuse(_source(section, name), "is not in PEM format", 'PEM begins with a line "-----BEGIN …"')
             return None
         if content is not None and name == "client_ca":
             try:
@@ -202,35 +187,34 @@ class _Reading:
         return content
 
     def _read_file(self, section: Section, name: str, path: Path) -> bytes | None:
-        self._files.append(path)
         try:
-            content = read_bytes(path, limit=LARGEST_PEM_BYTES)
+            return self._reader.read(path, limit=LARGEST_PEM_BYTES)
         except UnreadableError as error:
             section.refuse(name, f"{shown_path(path)} {error.problem}", error.hint)
             return None
-        self._digest.add(content)
-        return content
 
     def _client_auth(self, section: Section) -> ssl.VerifyMode:
         name = section.text("client_auth_type") or "NoClientCert"
         if name in tls.UNVERIFIED_CLIENT_AUTH:
             section.refuse(
                 "client_auth_type",
-                f"{name} takes certificates that nobody verified, which this server can't",
-                "write RequireAndVerifyClientCert, with a client_ca_file",
+                f"{name} accepts unverified certificates, which this server doesn't support",
+                "use RequireAndVerifyClientCert with a client_ca_file",
             )
             return ssl.CERT_REQUIRED
         if name not in tls.CLIENT_AUTH:
             known = ", ".join(tls.CLIENT_AUTH)
-            section.refuse("client_auth_type", f"{quote(name)} is not one of {known}", "correct it")
+            section.refuse("client_auth_type", f"{quote(name)} is not one of {known}", "choose one of these")
             return ssl.CERT_REQUIRED
         mode = tls.CLIENT_AUTH[name]
         given = section.text("client_ca") or section.text("client_ca_file")
         if mode is ssl.CERT_NONE and given:
             source = _source(section, "client_ca")
-            section.refuse(source, "has no effect without a client_auth_type", "add RequireAndVerifyClientCert")
+            section.refuse(
+                source, "has no effect without client_auth_type", "add client_auth_type: RequireAndVerifyClientCert"
+            )
         if mode is not ssl.CERT_NONE and not given:
-            text = "no client_ca_file: certificates of every authority that this system trusts are taken"
+            text = "no client_ca_file: certificates from every authority that this system trusts are accepted"
             self._warnings.append(ConfigWarning(section.place("client_auth_type"), text))
         return mode
 
@@ -239,30 +223,30 @@ class _Reading:
         if names is None:
             return None
         if client_auth is not ssl.CERT_REQUIRED:
-            problem = "needs a client_auth_type that asks every client for a certificate"
+            problem = "needs a client_auth_type that requires a certificate"
             section.refuse("client_allowed_sans", problem, "add client_auth_type: RequireAndVerifyClientCert")
         elif not names:
-            section.refuse("client_allowed_sans", "is empty, and would let nobody in", "name one, or remove it")
-        return frozenset(tls.as_written(name) for _, name in names)
+            section.refuse("client_allowed_sans", "is empty and would accept no client", "add a name, or remove it")
+        return frozenset(tls.canonical_name(name) for _, name in names)
 
     def _versions(self, section: Section) -> tuple[ssl.TLSVersion, ssl.TLSVersion]:
         found = {}
         for field_name, default in (("min_version", "TLS12"), ("max_version", "TLS13")):
             name = section.text(field_name) or default
             if name in tls.OLD_VERSIONS and field_name == "min_version":
-                text = f"{name} is not spoken; the oldest is TLS12"
+                text = f"{name} is not supported; TLS12 is used instead"
                 self._warnings.append(ConfigWarning(section.place(field_name), text))
                 name = "TLS12"
             elif name in tls.OLD_VERSIONS:
-                section.refuse(field_name, f"{name} is older than what this server speaks", "write TLS12 or TLS13")
+                section.refuse(field_name, f"{name} is not supported", "use TLS12 or TLS13")
                 name = default
             elif name not in tls.VERSIONS:
                 known = ", ".join((*tls.OLD_VERSIONS, *tls.VERSIONS))
-                section.refuse(field_name, f"{quote(name)} is not one of {known}", "correct it")
+                section.refuse(field_name, f"{quote(name)} is not one of {known}", "choose one of these")
                 name = default
             found[field_name] = tls.VERSIONS[name]
         if found["min_version"] > found["max_version"]:
-            section.refuse("min_version", "is newer than max_version", "exchange the two")
+            section.refuse("min_version", "is newer than max_version", "swap the two")
         return found["min_version"], found["max_version"]
 
     def _ciphers(
@@ -284,9 +268,9 @@ class _Reading:
             if http2 and tls.HTTP2_CIPHERS.isdisjoint(names):
                 wanted = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
                 problem = "lacks the cipher suite that HTTP/2 requires"
-                section.refuse("cipher_suites", problem, f"add {wanted}, or write http2: false")
+                section.refuse("cipher_suites", problem, f"add {wanted}, or set http2: false")
             elif not older and maximum < ssl.TLSVersion.TLSv1_3:
-                section.refuse("cipher_suites", "has none for max_version TLS12", "add one, or allow TLS13")
+                section.refuse("cipher_suites", "has no suite for max_version TLS12", "add one, or allow TLS13")
         return names
 
     def _curve(self, section: Section) -> str | None:
@@ -296,8 +280,8 @@ class _Reading:
                 hint = did_you_mean(name, tls.CURVES) or f"known: {', '.join(tls.CURVES)}"
                 section.refuse("curve_preferences", f"{quote(name)} is not a known curve", hint, position)
         if len(listed) > 1:
-            problem = "lists several curves, and Python's TLS can be held to one only"
-            section.refuse("curve_preferences", problem, "leave one, or none for the usual ones")
+            problem = "lists several curves, but Python's TLS supports only one"
+            section.refuse("curve_preferences", problem, "keep one, or remove the field for OpenSSL's defaults")
         return listed[0][1] if len(listed) == 1 else None
 
     # HTTP
@@ -307,12 +291,12 @@ class _Reading:
         for name in section:
             value = section.text(name)
             if name not in HEADERS:
-                hint = did_you_mean(name, HEADERS) or f"remove it; known: {', '.join(HEADERS)}"
-                section.refuse(name, "is a header that can't be set", hint)
+                hint = did_you_mean(name, HEADERS) or f"remove it; supported: {', '.join(HEADERS)}"
+                section.refuse(name, "is not a supported header", hint)
             elif HEADERS[name] and value not in HEADERS[name]:
-                section.refuse(name, f"{quote(value)} is not one of {', '.join(HEADERS[name])}", "correct it")
+                section.refuse(name, f"{quote(value)} is not allowed", f"use {' or '.join(HEADERS[name])}")
             elif not _FIELD_TEXT.fullmatch(value):
-                section.refuse(name, "has a line break or a character beyond ASCII", "write it on one line")
+                section.refuse(name, "contains a line break or a non-ASCII character", "remove it")
             elif value:
                 found[name] = value
         return found
@@ -322,9 +306,9 @@ class _Reading:
         for name in section:
             value = section.text(name)
             if ":" in name:
-                section.refuse(name, "has a colon, which ends a name in this scheme", "choose another name")
+                section.refuse(name, "contains a colon, which is not allowed in a user name", "choose another name")
             elif not _BCRYPT.fullmatch(value):
-                section.refuse(name, "is not a bcrypt hash", 'make one with: htpasswd -nBC 10 "" | tr -d ":\\n"')
+                section.refuse(name, "is not a bcrypt hash", 'create one with: htpasswd -nBC 10 "" | tr -d ":\\n"')
             else:
                 found[name] = value
         return found
@@ -336,15 +320,15 @@ class _Reading:
         if not text or text == "0":
             return None
         if not _DURATION.fullmatch(text):
-            section.refuse("interval", "is not a duration", 'write one such as "1s" or "100ms"; 0 is no limit')
+            section.refuse("interval", "is not a duration", 'write for example "1s" or "100ms", or 0 for no limit')
             return None
         seconds = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
         if seconds and burst < 1:
             name = "burst" if "burst" in section else ""
-            section.refuse(name, "would let no request through", "write a burst of at least 1, such as 20")
+            section.refuse(name, "would reject every request", "set a burst of at least 1, for example 20")
         return RateLimit(seconds, burst) if seconds else None
 
 
 def _source(section: Section, name: str) -> str:
-    """Return the field that gives a certificate or a key: inline, or its file."""
+    """Return the field that sets a certificate or key: the inline one, or the one that names a file."""
     return name if section.text(name) else f"{name}_file"

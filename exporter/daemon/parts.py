@@ -85,7 +85,7 @@ def same_connection(old: Config, new: Config, name: str) -> bool:
     return (
         before is not None
         and old.settings.polling.timeout == new.settings.polling.timeout
-        and (after.ca_file is None or old.referenced_sha256 == new.referenced_sha256)
+        and (after.ca_file is None or old.files.get(after.ca_file) == new.files.get(after.ca_file))
         and all(getattr(before, key) == getattr(after, key) for key in _OF_A_CLIENT)
     )
 

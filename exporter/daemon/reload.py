@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from exporter.config import ConfigError, current_digest, current_referenced_digest, webconfig
+from exporter.config import ConfigError, current_fingerprint
 from exporter.logs.output import fields
 from exporter.threads import in_daemon_thread
 
@@ -66,14 +66,14 @@ class Reloader:
     def __init__(self, engine: Engine, load: Callable[[], Config]) -> None:
         self._engine = engine
         self._load = load
-        self._watch = ContentWatch(_content_of(engine.config))
+        self._watch = ContentWatch(engine.config.fingerprint)
         self._one = asyncio.Lock()
         self._told: list[str] = []
 
     async def look(self) -> None:
         """Reload where a file's content changed; called now and then."""
         config = self._engine.config
-        digest = await in_daemon_thread(lambda: _content_now(config), name="config-watch")
+        digest = await in_daemon_thread(lambda: current_fingerprint(config), name="config-watch")
         if config is self._engine.config and self._watch.look(digest, self._engine.clock.steady()):
             log.debug("the content of the configuration changed")
             try:
@@ -98,7 +98,7 @@ class Reloader:
                 self._tell(error, asked=asked)
                 raise
             engine.config_good, engine.config_loaded_seconds = True, engine.clock.wall()
-            self._watch.taken(_content_of(config))
+            self._watch.taken(config.fingerprint)
             self._told = []
         for warning in config.warnings:
             if str(warning) not in known:
@@ -119,13 +119,3 @@ class Reloader:
             log.error("%s", detail)
         if len(errors) > _ERROR_LINES:
             log.error("and %d more; the command check tells them all", len(errors) - _ERROR_LINES)
-
-
-def _content_of(config: Config) -> str:
-    return config.sha256 + config.referenced_sha256 + config.web.sha256
-
-
-def _content_now(config: Config) -> str:
-    return (
-        current_digest(config) + current_referenced_digest(config.settings) + webconfig.current_digest(config.web)
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from base64 import b64encode
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from httpx_aiohttp import AiohttpTransport
 from exporter.verify.http1 import LeanTransport
 from exporter.verify.resolver import DaemonThreadResolver
 from exporter.verify.transport import IDLE_CONNECTION_SECONDS
+from exporter.watched import is_loopback
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,16 +54,9 @@ def _environment_proxy(base_url: str) -> str:
     A loopback address is never asked of a proxy from the environment, as in Go: it would be the proxy's own.
     """
     url = httpx.URL(base_url)
-    if _is_loopback(url.host) or proxy_bypass(url.host) or proxy_bypass(url.netloc.decode()):
+    if is_loopback(url.host) or proxy_bypass(url.host) or proxy_bypass(url.netloc.decode()):
         return ""
     return getproxies().get(url.scheme, "")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class _Connector(aiohttp.TCPConnector):

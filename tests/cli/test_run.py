@@ -107,7 +107,7 @@ def test_the_listen_address_may_be_repeated(path: str, settings_of: Callable[...
         (["--log.level=loud"], '--log.level: "loud" is not one of debug, info, warning, error'),
         (["--log.format=xml"], '--log.format: "xml" is not one of logfmt, json'),
         (["--web.telemetry-path=metrics"], '--web.telemetry-path: "metrics" is not a path such as "/metrics"'),
-        (["--web.listen-address=10069"], '--web.listen-address[0]: "10069" has no port'),
+        (["--web.listen-address=10069"], '--web.listen-address[0]: "10069" needs a colon: ":10069"'),
         (["--web.listen-address=:1", "--web.listen-address=:1"], '--web.listen-address: ":1" is listed twice'),
         (["--shard=4/4"], '--shard: "4/4" is not a shard such as "0/4"'),
         (["--web.config.file=no-web.yml"], "--web.config.file: no-web.yml does not exist; "),

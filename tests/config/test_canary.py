@@ -43,7 +43,7 @@ def texts_of(config: Config) -> Iterator[str]:
     for part in (config, config.settings, config.passwords, *config.settings.accounts.values()):
         yield repr(part)
         yield str(part)
-    for listed in (config.factors, config.settings.factors, config.warnings):
+    for listed in (config.factors, config.entities, config.warnings):
         yield repr(listed)
         yield "\n".join(map(str, listed))
 

@@ -32,7 +32,9 @@ def test_a_good_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert check.run(arguments_for("--config.file", str(path))) == 0
     out, err = capsys.readouterr()
     assert out == f"{path} is valid: 1 account, 2 factors\n"
-    assert err.startswith(f'warning: {path}: factors[1]: the label "pod" is one that ')
+    assert err.startswith(
+        f'warning: {path}: factors[1]: on Kubernetes, Prometheus usually sets the label "pod" itself '
+    )
     assert err.count("\n") == 1
 
 

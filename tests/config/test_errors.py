@@ -11,7 +11,7 @@ from exporter.config.errors import (
     ConfigError,
     ConfigWarning,
     ErrorDetail,
-    UnfitError,
+    InvalidValueError,
     escape,
     listing,
     nearest,
@@ -49,9 +49,9 @@ def test_an_escaped_value_keeps_what_can_be_read() -> None:
 
 
 def test_only_what_can_be_no_secret_is_quoted_by_default() -> None:
-    assert str(UnfitError("VX12", "is wrong")) == '"VX12" is wrong'
-    assert str(UnfitError("x" * 20, "is wrong")) == "the value (20 characters) is wrong"
-    assert str(UnfitError("x" * 20, "is wrong", harmless=True)) == f'"{"x" * 20}" is wrong'
+    assert str(InvalidValueError("VX12", "is wrong")) == '"VX12" is wrong'
+    assert str(InvalidValueError("x" * 20, "is wrong")) == "the value (20 characters) is wrong"
+    assert str(InvalidValueError("x" * 20, "is wrong", harmless=True)) == f'"{"x" * 20}" is wrong'
 
 
 def test_names_that_are_alike() -> None:

@@ -13,7 +13,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config import Config, ConfigError, ErrorDetail, IdentityLabel, current_digest, load
+from exporter.config import Config, ConfigError, ErrorDetail, IdentityLabel, current_fingerprint, load
 from exporter.config.files import UnreadableError, expand, parse_toml, read_bytes
 from exporter.config.settings import Settings
 from exporter.watched import FactorKey, WatchedFactor
@@ -49,7 +49,6 @@ def test_a_factor_as_it_is_watched(load_text: Loading) -> None:
         ),
         WatchedFactor(FactorKey("main", SERVICE, factor_sid(11)), factor_sid(11), IDENTITY, 300),
     )
-    assert [entry.factor_sid for entry in config.settings.factors] == [factor_sid(10), factor_sid(11)]
 
 
 def test_a_config_knows_what_it_was_made_of(load_text: Loading, tmp_path: Path) -> None:
@@ -57,11 +56,12 @@ def test_a_config_knows_what_it_was_made_of(load_text: Loading, tmp_path: Path) 
     csv_text = f"{HEADER}\n{row(1)}"
     config = load_text(text, b_dot_toml=factor(2), a_dot_csv=csv_text)
     assert config.path == tmp_path / "config.toml"
-    assert config.sources == (tmp_path / "config.toml", tmp_path / "a.csv", tmp_path / "b.toml")
+    assert list(config.files) == [tmp_path / "config.toml", tmp_path / "a.csv", tmp_path / "b.toml"]
     digest = hashlib.sha256()
     for content in (text, csv_text, factor(2)):
         digest.update(f"{len(content)}\n{content}".encode())
-    assert config.sha256 == digest.hexdigest() == current_digest(config)
+    assert config.sha256 == digest.hexdigest()
+    assert config.fingerprint == current_fingerprint(config)
     assert config.passwords["main"].current == PASSWORD
     assert config.entities == ()
     assert config.warnings == ()
@@ -71,16 +71,47 @@ def test_a_config_knows_what_it_was_made_of(load_text: Loading, tmp_path: Path) 
         config.settings.polling.interval = 1  # type: ignore[misc]  # that it is refused is the test
 
 
-def test_a_digest_follows_the_files(load_text: Loading, tmp_path: Path) -> None:
+def test_a_fingerprint_follows_the_watchlist_files(load_text: Loading, tmp_path: Path) -> None:
     config = load_text(account() + '[watchlist]\nfiles = ["*.csv"]\n', a_dot_csv=f"{HEADER}\n{row(1)}")
     (tmp_path / "a.csv").touch()
-    assert current_digest(config) == config.sha256
+    assert current_fingerprint(config) == config.fingerprint
     (tmp_path / "b.csv").write_text(f"{HEADER}\n{row(2)}")
-    assert current_digest(config) != config.sha256
+    assert current_fingerprint(config) != config.fingerprint
     (tmp_path / "b.csv").unlink()
-    assert current_digest(config) == config.sha256
+    assert current_fingerprint(config) == config.fingerprint
     (tmp_path / "config.toml").unlink()
-    assert current_digest(config) != config.sha256
+    assert current_fingerprint(config) != config.fingerprint
+
+
+def test_a_fingerprint_covers_every_file_except_passwords(load_text: Loading, tmp_path: Path) -> None:
+    text = (
+        f'[accounts.main]\naccount_sid = "{ACCOUNT_SID}"\npassword_file = "secret"\nca_file = "ca.pem"\n'
+        '[web]\nconfig_file = "web.yml"\n[metrics]\nidentity = "hmac"\nidentity_key_file = "key"\n'
+    )
+    authority = trustme.CA()
+    server = authority.issue_cert("localhost")
+    config = load_text(
+        text,
+        secret="one",
+        key=b"k" * 32,
+        ca_dot_pem=authority.cert_pem.bytes(),
+        server_dot_crt=server.cert_chain_pems[0].bytes(),
+        server_dot_key=server.private_key_pem.bytes(),
+        web_dot_yml="tls_server_config: {cert_file: server.crt, key_file: server.key}\n",
+    )
+    assert {path.name for path in config.files} == {
+        *("config.toml", "ca.pem", "key", "web.yml", "server.crt", "server.key"),
+    }
+    (tmp_path / "secret").write_text("two")
+    assert current_fingerprint(config) == config.fingerprint
+    for path in config.files:
+        content = path.read_bytes()
+        path.write_bytes(content + b"\n")
+        assert current_fingerprint(config) != config.fingerprint, path
+        path.unlink()
+        assert current_fingerprint(config) != config.fingerprint, path
+        path.write_bytes(content)
+        assert current_fingerprint(config) == config.fingerprint, path
 
 
 def test_a_digest_is_of_files_and_not_of_secrets(load_text: Loading, tmp_path: Path) -> None:
@@ -97,10 +128,10 @@ def test_a_digest_is_of_files_and_not_of_secrets(load_text: Loading, tmp_path: P
         (b"[web]\na = '\xe9'", "config.toml: line 2, column 6: is not UTF-8 text; save it as UTF-8"),
         (b"a = " + b"[" * 5000, "config.toml: is nested too deeply"),
         (b"a = " + b"9" * 5000, "config.toml: is not valid TOML; see toml.io for the format"),
-        (b"a =", "config.toml: line 1: is not a TOML value; text stands in quotes"),
+        (b"a =", "config.toml: line 1: is not a TOML value; put strings in quotes"),
         (
             b"a = 1\r\rb = 2",
-            "config.toml: line 1, column 6: has something more after the end of a value or table name",
+            "config.toml: line 1, column 6: unexpected text after a value or table name",
         ),
     ],
 )
@@ -121,7 +152,7 @@ def test_a_directory_is_no_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "problem"),
     [
-        (PermissionError(13, "Permission denied"), "may not be read by this user"),
+        (PermissionError(13, "Permission denied"), "is not readable by this user"),
         (OSError(5, "Input/output error"), "cannot be read (Input/output error)"),
         (ValueError("embedded null byte"), "cannot be read (unusable path)"),
     ],
@@ -169,7 +200,7 @@ def test_every_fault_is_told_at_once(errors_of: Refusing) -> None:
     )
     assert [detail.split(": ")[:2] for detail in errors] == [
         ["config.toml", "colour"],
-        ["VERIFY_EXPORTER_QUUX", "is no known variable; remove it"],
+        ["VERIFY_EXPORTER_QUUX", "unknown variable; remove it"],
         ["VERIFY_EXPORTER_LOG__LEVEL", '"loud" is not one of debug, info, warning, error'],
         ["--log.format", '"xml" is not one of logfmt, json'],
         ["config.toml", "polling.interval"],
@@ -192,10 +223,10 @@ def test_families_are_judged_when_they_are_known(load_text: Loading, errors_of: 
     assert load_text(text).settings.metrics.factor_families == ("verified", "*_seconds", "exist")
     known = ("verified", "exists", "interval_seconds")
     assert errors_of(text, known_families=known) == [
-        'config.toml: metrics.factor_families[2]: "exist" fits no per-factor metric; did you mean "exists"?'
+        'config.toml: metrics.factor_families[2]: "exist" matches no per-factor metric; did you mean "exists"?'
     ]
     assert errors_of('[metrics]\nfactor_families = ["zz*"]\n', known_families=known)[0].endswith(
-        '"zz*" fits no per-factor metric; known: "exists", "interval_seconds", "verified"'
+        '"zz*" matches no per-factor metric; known: "exists", "interval_seconds", "verified"'
     )
     assert (
         load_text("[metrics]\nfactor_families = []\n", known_families=known).settings.metrics.factor_families == ()
@@ -232,7 +263,9 @@ def test_an_empty_key_file_is_no_key(errors_of: Refusing) -> None:
 
 def test_no_credential_because_the_path_is_empty(errors_of: Refusing) -> None:
     text = f'[accounts.main]\naccount_sid = "{ACCOUNT_SID}"\npassword_file = ""\n'
-    assert errors_of(text) == ["config.toml: accounts.main: has no credential; set password_file"]
+    assert errors_of(text) == [
+        "config.toml: accounts.main: has neither password_file nor password; set password_file"
+    ]
 
 
 def test_patterns_match_files_that_are_not_hidden_and_each_once(tmp_path: Path) -> None:
@@ -279,7 +312,7 @@ def test_entities(load_text: Loading, errors_of: Refusing) -> None:
     assert config.warnings == ()
     assert IDENTITY not in repr(config.entities)
     assert errors_of(account("a") + account("b") + entity()) == [
-        'config.toml: entities[0]: names no account, and there are several; set account to one of "a", "b"'
+        'config.toml: entities[0]: needs an account, as several are configured; set account to one of "a", "b"'
     ]
 
 
@@ -288,8 +321,8 @@ def test_an_entity_and_its_name_are_listed_once(load_text: Loading, errors_of: R
     assert errors_of(account() + entity("one") + entity("two") + entity("one", other)) == [
         "config.toml: entities[1]: lists the same entity as config.toml: entities[0]; remove one of the two",
         (
-            "config.toml: entities[2].name: is the name of config.toml: entities[0] too, in the same account and "
-            "service; give one of the two another name"
+            "config.toml: entities[2].name: is also the name of config.toml: entities[0], in the same account and "
+            "service; rename one of the two"
         ),
     ]
     warnings = load_text(account() + entity(IDENTITY)).warnings
@@ -298,5 +331,5 @@ def test_an_entity_and_its_name_are_listed_once(load_text: Loading, errors_of: R
 
 def test_settings_alone_are_the_defaults_whatever_the_environment_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEB", '{"telemetry_path": "/x"}')
-    assert Settings() == Settings.of(())
+    assert Settings() == Settings.from_sources()
     assert Settings().web.telemetry_path == "/metrics"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.config import PasswordSource
-from exporter.config.files import UnreadableError
+from exporter.config.files import FileReader, UnreadableError
 from exporter.config.secrets import read_key, read_password
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ def test_one_line_break_is_no_part_of_a_password(tmp_path: Path, content: str) -
         b"x" * 70_000,
     ],
 )
-def test_a_bad_password_file_is_told_without_its_content(tmp_path: Path, content: bytes) -> None:
+def test_an_error_of_a_password_file_doesnt_show_its_content(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(UnreadableError) as raised:
         read_password(tmp_path / "file")
-    assert "secret" not in raised.value.problem.replace("put the secret there", "")
+    assert "secret" not in raised.value.problem.replace("enter the secret", "")
 
 
 def test_a_password_follows_its_file(tmp_path: Path) -> None:
@@ -94,12 +94,12 @@ def test_no_text_of_a_source_shows_the_password(tmp_path: Path) -> None:
 def test_a_key_has_at_least_32_bytes(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_bytes(b"\x00\xff" * 16 + b"\r\n")
-    assert read_key(path) == b"\x00\xff" * 16
+    assert read_key(path, FileReader()) == b"\x00\xff" * 16
     path.write_bytes(b"\x00\xff" * 16)
-    assert read_key(path) == b"\x00\xff" * 16
+    assert read_key(path, FileReader()) == b"\x00\xff" * 16
     path.write_bytes(b"x" * 31 + b"\n")
     with pytest.raises(UnreadableError, match="holds 31 bytes"):
-        read_key(path)
+        read_key(path, FileReader())
 
 
 def test_a_pipe_is_no_password_file_and_blocks_nobody(tmp_path: Path) -> None:

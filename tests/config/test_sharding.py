@@ -66,12 +66,12 @@ def test_the_ordinal_of_a_pod(environ: dict[str, str], hostname: str, ordinal: i
 
 @pytest.mark.parametrize("pod", ["exporter", "exporter-", "exporter-7d9f8b5c4-x2x9z", "exporter-1a", "", "1"])
 def test_a_pod_without_an_ordinal(pod: str) -> None:
-    with pytest.raises(ShardError, match="finds no ordinal") as refused:
+    with pytest.raises(ShardError, match="needs a pod name that ends in an ordinal") as refused:
         shard_of("auto/3", {}, pod)
     assert refused.value.hint == "run it in a StatefulSet, or write the shard as I/N"
 
 
 def test_an_ordinal_beyond_the_count() -> None:
-    with pytest.raises(ShardError, match="is the pod with ordinal 3, and there are 3 shards") as refused:
+    with pytest.raises(ShardError, match="has too few shards for the pod with ordinal 3") as refused:
         shard_of("auto/3", {}, "exporter-3")
     assert refused.value.hint == "raise the count to 4"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config import ListenAddress, LogLevel
-from exporter.config.sources import EnvironmentLayer, FlagLayer, is_link_variable, variable_name
+from exporter.config.sources import EnvironmentSource, FlagSource, is_link_variable, variable_name
 from exporter.config.tree import Key, settings_tree
 from tests.support.config_texts import ACCOUNT_SID, API_KEY, account, factor
 
@@ -72,14 +72,14 @@ def test_an_account_with_a_hyphen_is_spelt_with_an_underscore(load_text: Loading
     assert load_text(both, environ=environ).settings.accounts["eu_west"].max_concurrency == 9
     environ = {"VERIFY_EXPORTER_ACCOUNTS__A_B_C__MAX_CONCURRENCY": "9"}
     (detail,) = errors_of(account("a-b_c") + account("a_b-c"), environ=environ)
-    assert detail.endswith("MAX_CONCURRENCY: fits several accounts; set the key in the configuration file")
+    assert detail.endswith("MAX_CONCURRENCY: matches several accounts; set the key in the configuration file")
 
 
 def test_an_account_of_the_environment_alone_needs_an_account_sid(errors_of: Refusing) -> None:
     environ = {"VERIFY_EXPORTER_ACCOUNTS__OTHER__PASSWORD": "x"}
     (detail,) = errors_of("", environ=environ)
     assert detail == (
-        'VERIFY_EXPORTER_ACCOUNTS__OTHER__PASSWORD: belongs to the account "other", which has no account_sid; '
+        'VERIFY_EXPORTER_ACCOUNTS__OTHER__PASSWORD: the account "other" has no account_sid; '
         "set accounts.other.account_sid"
     )
 
@@ -88,7 +88,7 @@ def test_a_bad_account_name_in_a_variable(errors_of: Refusing) -> None:
     environ = {"VERIFY_EXPORTER_ACCOUNTS__A.B__ACCOUNT_SID": ACCOUNT_SID}
     errors = errors_of("", environ=environ)
     assert len(errors) == 1
-    assert errors[0].startswith('VERIFY_EXPORTER_ACCOUNTS__A.B__ACCOUNT_SID: "a.b" is not an account name')
+    assert errors[0].startswith('VERIFY_EXPORTER_ACCOUNTS__A.B__ACCOUNT_SID: "a.b" is not a valid account name')
 
 
 def test_flags_as_the_command_line_gives_them(load_text: Loading) -> None:
@@ -109,16 +109,16 @@ def test_flags_as_the_command_line_gives_them(load_text: Loading) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "detail"),
     [
-        ("web.listen_address", ["1"], '--web.listen-address[0]: "1" has no port; '),
+        ("web.listen_address", ["1"], '--web.listen-address[0]: "1" needs a colon: ":1"'),
         ("web.config_file", "no-web.yml", "--web.config.file: no-web.yml does not exist; "),
         ("sharding.shard", "2/2", '--shard: "2/2" is not a shard such as "0/4"'),
         ("log.level", "loud", '--log.level: "loud" is not one of debug, info, warning, error'),
         ("polling.max_attempts", "x", '--polling.max-attempts: "x" is not a whole number'),
-        ("polling.intervall", "5m", '--polling.intervall: sets no known key; did you mean "polling.interval"?'),
-        ("polling", "5m", "--polling: sets no known key"),
+        ("polling.intervall", "5m", '--polling.intervall: unknown key; did you mean "polling.interval"?'),
+        ("polling", "5m", "--polling: unknown key"),
     ],
 )
-def test_a_fault_of_a_flag_names_the_flag(name: str, value: object, detail: str, errors_of: Refusing) -> None:
+def test_an_error_of_a_flag_names_the_flag(name: str, value: object, detail: str, errors_of: Refusing) -> None:
     errors = errors_of("", flags={name: value})
     assert len(errors) == 1
     assert errors[0].startswith(detail)
@@ -143,7 +143,7 @@ def test_a_relative_path_belongs_to_the_file_that_holds_it(
 def test_a_table_in_the_file_is_merged_with_the_environment_and_never_hidden_by_it(errors_of: Refusing) -> None:
     environ = {"VERIFY_EXPORTER_POLLING__INTERVAL": "2m"}
     assert errors_of("polling = 3\n", environ=environ) == [
-        "config.toml: polling: is a whole number, not a table; write [polling] and its keys below"
+        "config.toml: polling: is a whole number, not a table; write [polling] with its keys below it"
     ]
 
 
@@ -165,15 +165,15 @@ LINKS = {
 @pytest.mark.parametrize("name", LINKS)
 def test_link_variables_are_not_ours(name: str) -> None:
     assert is_link_variable(name, LINKS[name])
-    assert not EnvironmentLayer(settings_tree(), {name: LINKS[name]}, ()).errors
+    assert not EnvironmentSource(settings_tree(), {name: LINKS[name]}, ()).errors
 
 
 @pytest.mark.parametrize(
     "name", ["VERIFY_EXPORTER_PORT", "VERIFY_EXPORTER_WEB_PORT", "VERIFY_EXPORTER_WEB__SERVICE_HOST"]
 )
-def test_what_only_looks_like_a_link_variable_is_a_fault(name: str) -> None:
+def test_what_only_looks_like_a_link_variable_is_an_error(name: str) -> None:
     assert not is_link_variable(name, "10070")
-    assert len(EnvironmentLayer(settings_tree(), {name: "10070"}, ()).errors) == 1
+    assert len(EnvironmentSource(settings_tree(), {name: "10070"}, ()).errors) == 1
 
 
 def test_no_key_of_ours_is_taken_for_a_link_variable() -> None:
@@ -184,26 +184,28 @@ def test_no_key_of_ours_is_taken_for_a_link_variable() -> None:
 @given(st.text(min_size=1), st.text())
 def test_any_variable_with_the_prefix_is_read_or_refused(name: str, text: str) -> None:
     variable = f"VERIFY_EXPORTER_{name}"
-    layer = EnvironmentLayer(settings_tree(), {variable: text}, ("main",))
-    assert layer.places or layer.errors or is_link_variable(variable, text)
-    assert all(str(detail).isprintable() for detail in layer.errors)
+    source = EnvironmentSource(settings_tree(), {variable: text}, ("main",))
+    assert source.places or source.errors or is_link_variable(variable, text)
+    assert all(str(detail).isprintable() for detail in source.errors)
 
 
 def test_every_key_can_be_set_by_flag_and_by_variable_or_says_why_not() -> None:
     for key in settings_tree().leaves():
-        layer = EnvironmentLayer(settings_tree(), {variable_name(key.path): "x"}, ("main",))
+        source = EnvironmentSource(settings_tree(), {variable_name(key.path): "x"}, ("main",))
         if key.path[0] in {"factors", "entities"} or key.kind.files_only:
-            assert "comes from files only" in layer.errors[0].problem
+            assert "can be set in files only" in source.errors[0].problem
         else:
             path = tuple("main" if part == "*" else part for part in key.path)
-            assert path in layer.places or layer.errors[0].problem.startswith('"x"') or "value" in str(layer.errors)
+            assert (
+                path in source.places or source.errors[0].problem.startswith('"x"') or "value" in str(source.errors)
+            )
 
 
 def test_a_source_answers_for_single_keys_too() -> None:
-    layer = FlagLayer(settings_tree(), {"log.level": "debug"})
-    field = layer.settings_cls.model_fields["log"]
-    assert layer.get_field_value(field, "log") == ({"level": "debug"}, "log", False)
-    assert repr(layer()) == "<settings>"
+    source = FlagSource(settings_tree(), {"log.level": "debug"})
+    field = source.settings_cls.model_fields["log"]
+    assert source.get_field_value(field, "log") == ({"level": "debug"}, "log", False)
+    assert repr(source()) == "<settings>"
 
 
 def test_the_flags_of_the_tree() -> None:

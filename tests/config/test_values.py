@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config import values
-from exporter.config.errors import UnfitError
+from exporter.config.errors import InvalidValueError
 from exporter.watched import canonical_sid
 from tests.support.config_texts import problem_of
 
@@ -108,11 +108,11 @@ def test_writing_durations(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (300, 'is a whole number, not a duration; write it with a unit, such as "300s"'),
-        (2.5, 'is a number with a fraction, not a duration; write it with a unit, such as "30s"'),
-        ("300", '"300" has no unit; write one after it, such as "300s"'),
-        ("-1", '"-1" has no unit; write one after it, such as "30s"'),
-        (True, 'is a truth value, not a duration such as "5m"'),
+        (300, 'is a whole number, not a duration; add a unit, for example "300s"'),
+        (2.5, 'is a number with a fraction, not a duration; add a unit, for example "30s"'),
+        ("300", '"300" has no unit; add one, for example "300s"'),
+        ("-1", '"-1" has no unit; add one, for example "30s"'),
+        (True, 'is a boolean, not a duration such as "5m"'),
         ("40000d", '"40000d" is longer than 36500d'),
     ],
 )
@@ -143,7 +143,7 @@ def test_a_bad_identity_is_never_quoted(identity: str) -> None:
 
 @pytest.mark.parametrize("sid", ["swapped-identity", "0123456789abcdef0123456789abcdef", "ac" * 16])
 def test_what_may_be_a_secret_in_the_place_of_a_sid_is_not_shown(sid: str) -> None:
-    with pytest.raises(UnfitError) as raised:
+    with pytest.raises(InvalidValueError) as raised:
         values.parse_service_sid(sid)
     assert sid not in str(raised.value)
     assert sid in raised.value.quoted
@@ -266,7 +266,7 @@ def test_no_counts_and_no_rates(value: Any) -> None:
 def test_a_number_too_long_to_print() -> None:
     assert problem_of(values.parse_rate, 16**5000) == "the number is not between 0.001 and 1000000"
     assert problem_of(values.parse_duration, 16**5000) == (
-        'is a whole number, not a duration; write it with a unit, such as "30s"'
+        'is a whole number, not a duration; add a unit, for example "30s"'
     )
 
 

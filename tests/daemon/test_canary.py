@@ -201,7 +201,7 @@ def texts_of_daemon(daemon: Daemon) -> Iterator[str]:
 def texts_of_config(config: Config) -> Iterator[str]:
     """Yield what Python makes of a configuration and its parts."""
     settings = config.settings
-    parts = (config, settings, *settings.accounts.values(), *config.passwords.values(), *settings.factors)
+    parts = (config, settings, *settings.accounts.values(), *config.passwords.values())
     for part in (*parts, *config.factors, config.warnings):
         yield repr(part)
         yield str(part)

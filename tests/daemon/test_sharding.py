@@ -55,6 +55,6 @@ def test_the_variable_and_the_pod(simulator: Simulator, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         load(path, environ=environ | {"POD_NAME": "exporter-3"}, flags={})
     assert str(refused.value) == (
-        'VERIFY_EXPORTER_SHARDING__SHARD: "auto/3" is the pod with ordinal 3, and there are 3 shards; '
+        'VERIFY_EXPORTER_SHARDING__SHARD: "auto/3" has too few shards for the pod with ordinal 3; '
         "raise the count to 4"
     )

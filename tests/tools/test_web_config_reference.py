@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.config.files import FileReader
 from exporter.config.webconfig import WebConfig, read
 from exporter.web.server.limits import Limits
 from tools.reference.web_config import EXAMPLE, render
@@ -27,9 +28,9 @@ def test_the_generator_runs_as_a_module(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_the_example_is_a_good_file(folder: Path) -> None:
     (folder / "web.yml").write_text(EXAMPLE)
-    config = read(folder / "web.yml")
+    config = read(folder / "web.yml", FileReader())
     assert isinstance(config, WebConfig), config
-    assert config.asks_for_certificate
+    assert config.requires_client_certificate
     assert config.rate is not None
     assert (config.rate.interval_seconds, config.rate.burst) == (0.1, 50)
 

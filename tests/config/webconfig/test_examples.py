@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.config.files import FileReader
 from exporter.config.webconfig import WebConfig, read
 from tests.support.config_files import write_config
 from tests.support.served_exporter import ACCOUNT_SID
@@ -69,9 +70,10 @@ def test_certificates_that_stand_in_the_file(folder: Path) -> None:
         f"tls_server_config:\n  cert: |\n    {indented('server.crt')}\n  key: |\n    {indented('server.key')}\n"
         f"  client_ca: |\n    {indented('ca.crt')}\n  client_auth_type: RequireAndVerifyClientCert\n"
     )
-    config = read(folder / "web.yml")
+    reader = FileReader()
+    config = read(folder / "web.yml", reader)
 
     assert isinstance(config, WebConfig)
-    assert config.asks_for_certificate
-    assert config.files == (folder / "web.yml",)
+    assert config.requires_client_certificate
+    assert list(reader.versions) == [folder / "web.yml"]
     assert "PRIVATE" not in repr(config)
