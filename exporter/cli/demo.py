@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import argparse
 
     from exporter.config import Config
+    from exporter.logs.output import LogOutput
     from exporter.simulator import SimulatedFactor
 
 _LISTEN = ["127.0.0.1:10069"]
@@ -58,14 +59,14 @@ async def _demo(listen: list[str]) -> None:
             path = Path(folder) / "config.toml"
             write_config(path, simulator, seeded)
             config = load(path, environ={}, flags={"web.listen_address": listen})
-        configure(level="warning", style="logfmt", redact=redactor_of(config))
-        await _run(simulator, config, {factor.sid: name for name, factor, _ in seeded})
+        output = configure(level="warning", style="logfmt", redact=redactor_of(config))
+        await _run(simulator, config, output, {factor.sid: name for name, factor, _ in seeded})
     finally:
         await simulator.stop()
 
 
-async def _run(simulator: Simulator, config: Config, names: dict[str, str]) -> None:
-    daemon = Daemon(config)
+async def _run(simulator: Simulator, config: Config, output: LogOutput, names: dict[str, str]) -> None:
+    daemon = Daemon(config, log_output=output)
 
     def started() -> None:
         url = daemon.server.addresses[0]

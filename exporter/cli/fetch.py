@@ -16,10 +16,13 @@ from exporter.cli import BAD_USAGE
 from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.config import ConfigError
 from exporter.config.errors import did_you_mean
-from exporter.daemon.daemon import Daemon
-from exporter.daemon.parts import redactor_of
+from exporter.daemon.engine import Engine
+from exporter.daemon.parts import factor_samples, redactor_of
+from exporter.exposition.factors import FactorCollector
+from exporter.logs.events import EventLog
 from exporter.logs.output import configure
 from exporter.verify.outcome import Status
+from exporter.web.history import History
 from exporter.web.views import FactorView, urgency, view
 
 if TYPE_CHECKING:
@@ -81,26 +84,29 @@ def _choose(config: Config, names: Sequence[str]) -> tuple[list[WatchedFactor], 
 
 
 async def _fetch(config: Config, chosen: Sequence[WatchedFactor], output: str) -> list[FactorView]:
-    daemon = Daemon(config, one_shot=True)
+    engine = Engine(config, one_shot=True)
+    history = History(engine.clock.wall())
+    events = EventLog(engine.clock.steady, service_size=engine.service_size, stretch=engine.stretch)
+    engine.observers.add(history, events)
     pauses = Pauses()
     polled = sum(not watched.paused for watched in chosen)
     with tqdm(total=polled, unit="factor", leave=False, disable=None, file=sys.stderr) as bar:
 
         def show(left: int) -> None:
             bar.update(polled - left - bar.n)
-            until = {name: account.throttle.paused_until for name, account in daemon.poller.accounts.items()}
-            for line in pauses.begun(daemon.clock.steady(), until):
+            until = {name: account.throttle.paused_until for name, account in engine.poller.accounts.items()}
+            for line in pauses.begun(engine.clock.steady(), until):
                 tqdm.write(line, file=sys.stderr)
 
-        await daemon.sweep(chosen, show)
-    last = daemon.history.last_request_id
-    views = [view(record, last(record.watched.key)) for record in sorted(daemon.ledger, key=urgency)]
+        await engine.fetch_once(chosen, show)
+    last = history.last_request_id
+    views = [view(record, last(record.watched.key)) for record in sorted(engine.ledger, key=urgency)]
     match output:
         case "json":
             print(json.dumps([shown.as_json() for shown in views], indent=2))
         case "openmetrics":
             registry = CollectorRegistry()
-            registry.register(daemon.collector)
+            registry.register(FactorCollector(factor_samples(config), lambda: engine.ledger))
             render: Callable[[CollectorRegistry], bytes] = generate_latest
             sys.stdout.write(render(registry).decode())
         case _:

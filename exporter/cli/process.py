@@ -83,5 +83,5 @@ async def _start(daemon: Daemon) -> None:
     try:
         await daemon.start()
     except ListenError:
-        await daemon.poller.drain(0)
+        await daemon.engine.poller.drain(0)
         raise

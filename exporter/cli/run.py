@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from exporter.config import Config
     from exporter.config.kinds import Flag
     from exporter.config.tree import Key
+    from exporter.logs.output import LogOutput
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
         config = load_config(arguments)
         settings = config.settings
         confidential = Confidential(config)
-        configure(level=settings.log.level, style=settings.log.format, redact=confidential.redactor)
+        output = configure(level=settings.log.level, style=settings.log.format, redact=confidential.redactor)
         for warning in config.warnings:
             log.warning("%s", warning)
-        run_to_end(_daemon(config, confidential, functools.partial(load_config, arguments)))
+        run_to_end(_daemon(config, confidential, output, functools.partial(load_config, arguments)))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
@@ -82,5 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _daemon(config: Config, confidential: Confidential, load: Callable[[], Config]) -> None:
-    await serve(Daemon(config, confidential=confidential, load=load, trim=trim_memory), freeze_gc)
+async def _daemon(
+    config: Config, confidential: Confidential, output: LogOutput, load: Callable[[], Config]
+) -> None:
+    daemon = Daemon(config, confidential=confidential, log_output=output, load=load, trim=trim_memory)
+    await serve(daemon, freeze_gc)

@@ -1,44 +1,65 @@
-"""The life of an exporter: it starts, ticks, reloads, drains and stops what the engine is made of."""
+"""The daemon: an engine, the jobs that drive it and the servers that show it, from start to stop."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from typing import TYPE_CHECKING
 
-from exporter import __version__
+from exporter import __revision__, __version__
 from exporter.config import ConfigError, ErrorDetail
 from exporter.daemon.engine import Engine
 from exporter.daemon.jobs import Jobs
-from exporter.daemon.reload import Reloader
-from exporter.logs.output import fields
+from exporter.daemon.parts import factor_samples, same_samples
+from exporter.daemon.readiness import Readiness
+from exporter.daemon.reload import ConfigStatus, Reloader
+from exporter.daemon.view import DaemonView, EngineGauges
+from exporter.exposition.factors import FactorExposition
+from exporter.exposition.telemetry import Telemetry
+from exporter.logs.events import EventLog
+from exporter.logs.folding import FullLogger
+from exporter.logs.output import fields, set_level
 from exporter.state.keeper import StateKeeper
 from exporter.web.health import health_application
+from exporter.web.history import History
 from exporter.web.routes import make_application
 from exporter.web.server.sockets import HEALTH_ADDRESS, ListenError, WebServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
+    import random
+    from collections.abc import Callable
 
-    from exporter.config import Config
+    import httpx
+
+    from exporter.config import AccountSettings, Config
     from exporter.config.settings import WebSettings
+    from exporter.daemon.parts import Confidential
+    from exporter.logs.output import LogOutput
+    from exporter.polling.clock import Clock
     from exporter.polling.roster import Difference
-    from exporter.watched import WatchedFactor
 
-log = logging.getLogger(__name__)
+log = FullLogger(logging.getLogger(__name__))
 
-HEARTBEAT_SECONDS = 15.0
-_SWEEP_SECONDS = 0.02
 _LAST_SAVE_SECONDS = 5.0
 _TRIM_SECONDS = 60.0
 
+# What only a restart changes: the sockets, the paths of the server, and what the ledger starts from.
+_FIXED = (
+    "web.listen_address",
+    "web.telemetry_path",
+    "web.health_listen_address",
+    "sharding",
+    "state",
+)
 
-class Daemon(Engine):
-    """One exporter: polls what its configuration lists and serves what it knows, from its start to its end.
 
-    Takes what an :class:`Engine` takes, and ``load``, which reads the configuration anew for a reload; without it
-    there is none. ``trim`` is called each minute, for what concerns the whole process.
+class Daemon:
+    """One exporter: polls what its configuration lists and serves what it knows.
+
+    ``load`` reads the configuration again for a reload; without it there are no reloads. ``trim`` is called every
+    minute to release memory of the process. ``log_output`` is the log whose collapsed lines this daemon flushes.
+    The other parameters are those of an :class:`Engine`.
     """
 
     def __init__(
@@ -47,180 +68,194 @@ class Daemon(Engine):
         *,
         load: Callable[[], Config] | None = None,
         trim: Callable[[], None] | None = None,
-        **parts: Any,
+        log_output: LogOutput | None = None,
+        confidential: Confidential | None = None,
+        transport: Callable[[AccountSettings], httpx.AsyncBaseTransport] | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
     ) -> None:
-        super().__init__(config, **parts)
+        self.engine = engine = Engine(config, confidential=confidential, transport=transport, clock=clock, rng=rng)
+        self.config_status = ConfigStatus(engine.clock.wall())
+        self.telemetry = Telemetry(
+            EngineGauges(engine, self.config_status),
+            version=__version__,
+            revision=__revision__,
+            shard=config.shard,
+        )
+        self.factors = FactorExposition(factor_samples(config))
+        self.history = History(engine.clock.wall())
+        self._events = EventLog(engine.clock.steady, service_size=engine.service_size, stretch=engine.stretch)
+        engine.observers.add(self.telemetry, self.factors, self.history, self._events)
+        self._log_output = log_output
         self._trim = trim
-        self._trimmed = self.clock.steady()
-        self.draining = False
-        self._started: float | None = None
-        self._was_ready = False
+        self._trimmed = engine.clock.steady()
         self._stop = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._stop_now = asyncio.Event()
         self._reloadable = load is not None
-        self._reloads = Reloader(self, load or _no_load)
+        self.reloader = Reloader(
+            config, load=load or _no_load, apply=self._apply, status=self.config_status, clock=engine.clock
+        )
         file = config.settings.state.file
-        self._state = (
-            None if file is None else StateKeeper(file, self.ledger, self.clock, self.discovery.gone_since)
+        self.state = (
+            None if file is None else StateKeeper(file, engine.ledger, engine.clock, engine.discovery.gone_since)
         )
         self.jobs = Jobs(
-            dispatch=self.poller.dispatch,
-            discovery=self.discovery.dispatch,
+            dispatch=engine.poller.dispatch,
+            discovery=engine.discovery.dispatch,
             watch=self._watch_files,
-            housekeeping=self._housekeeping,
+            housekeeping=self.housekeeping,
             run_lost=self.telemetry.run_lost,
             loop_lagged=self.telemetry.loop_lagged,
-            clock=self.clock,
+            clock=engine.clock,
+        )
+        self.readiness = Readiness(engine)
+        self.view = DaemonView(
+            engine,
+            registry=self.telemetry.registry,
+            factors=self.factors,
+            history=self.history,
+            readiness=self.readiness,
+            config_status=self.config_status,
+            reload=self.reload,
         )
         path = config.settings.web.telemetry_path
-        application = make_application(self, telemetry_path=path)
+        application = make_application(self.view, telemetry_path=path)
         self.server = WebServer(application, config=config.web, telemetry_path=path)
-        self.health = WebServer(health_application(self), key=HEALTH_ADDRESS)
+        self.health_server = WebServer(health_application(self.view), key=HEALTH_ADDRESS)
 
-    # Life
+    # Start and stop
 
     async def start(self) -> None:
-        """Listen, then begin to poll; raises :class:`ListenError`."""
-        await self._listen(self.config.settings.web)
-        self._started = self.clock.steady()
-        self.begin(self._state.load() if self._state else None)
+        """Listen, then start polling; raises :class:`ListenError`."""
+        engine = self.engine
+        await self.listen(engine.config.settings.web)
+        self.readiness.start()
+        engine.begin(self.state.load() if self.state else None)
         self.jobs.start()
         for address in self.server.addresses:
             log.info("listening", extra=fields(address=address))
-        for address in self.health.addresses:
+        for address in self.health_server.addresses:
             log.info("listening for health checks", extra=fields(address=address))
         log.info(
             "polling",
             extra=fields(
                 version=__version__,
-                accounts=len(self.poller.accounts),
-                factors=len(self.ledger),
-                entities=len(self.discovery),
-                config_sha256=self.config.sha256[:12],
+                accounts=len(engine.poller.accounts),
+                factors=len(engine.ledger),
+                entities=len(engine.discovery),
+                config_sha256=engine.config.sha256[:12],
             ),
         )
 
-    async def _listen(self, settings: WebSettings) -> None:
+    async def listen(self, settings: WebSettings) -> None:
+        """Open the sockets, all or none; raises :class:`ListenError`."""
         await self.server.start(settings.listen_address)
         if settings.health_listen_address is None:
             return
         try:
-            await self.health.start([settings.health_listen_address])
+            await self.health_server.start([settings.health_listen_address])
         except ListenError:
             await self.server.stop()
             raise
 
-    def adopt(self, config: Config) -> Difference:
-        """Put a configuration in force, its web config with it."""
-        difference = super().adopt(config)
-        self.server.use(config.web)
-        return difference
-
     def request_stop(self) -> None:
-        """Ask :meth:`run` to end; asked twice, requests under way get no more time."""
+        """Make :meth:`run` end; a second request ends the wait for requests in flight."""
         if self._stop.is_set():
-            self._hurry.set()
+            self._stop_now.set()
         self._stop.set()
 
-    def request_reload(self) -> None:
-        """Begin to read the configuration anew; what comes of it is in the log."""
-        if not self._reloadable:
-            log.warning("not reloaded: this exporter's configuration is in no file")
-        elif not self.draining:
-            self.spawn(self._reload_quietly())
-
-    async def reload(self) -> Difference:
-        """Read the configuration anew and put it in force; raises ConfigError where it is refused."""
-        return await self._reloads.reload()
-
-    async def _reload_quietly(self) -> None:
-        try:
-            await self.reload()
-        except ConfigError:
-            return  # told
-
     async def run(self) -> None:
-        """Serve until asked to stop, then drain and close; expects :meth:`start` before."""
+        """Serve until a stop is requested, then drain and close; expects :meth:`start` before."""
         await self._stop.wait()
         await self.stop()
 
     async def stop(self) -> None:
-        """Start no new attempt, give those under way ``shutdown_timeout``, then close everything."""
-        self.draining = True
+        """Start no new attempt, give those in flight ``shutdown_timeout``, then close everything."""
+        engine = self.engine
+        timeout = engine.config.settings.polling.shutdown_timeout
+        self.readiness.draining = True
         await self.jobs.stop()
-        for task in self._background:
-            task.cancel()
-        log.info("stopping", extra=fields(shutdown_timeout_seconds=self.config.settings.polling.shutdown_timeout))
-        drained = asyncio.create_task(self.poller.drain(self.config.settings.polling.shutdown_timeout))
-        hurried = asyncio.create_task(self._hurry.wait())
-        await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
+        engine.background.cancel()
+        log.info("stopping", extra=fields(shutdown_timeout_seconds=timeout))
+        drained = asyncio.create_task(engine.poller.drain(timeout))
+        stop_now = asyncio.create_task(self._stop_now.wait())
+        await asyncio.wait((drained, stop_now), return_when=asyncio.FIRST_COMPLETED)
         if not drained.done():
-            await self.poller.drain(0)
-        hurried.cancel()
-        await asyncio.wait((hurried,))
+            await engine.poller.drain(0)
+        stop_now.cancel()
+        await asyncio.wait((stop_now,))
         await drained
-        if self._state is not None:
-            await asyncio.wait((asyncio.create_task(self._state.save()),), timeout=_LAST_SAVE_SECONDS)
-        await asyncio.gather(*self._background, return_exceptions=True)
+        if self.state is not None:
+            await asyncio.wait((asyncio.create_task(self.state.save()),), timeout=_LAST_SAVE_SECONDS)
+        await engine.background.wait()
         await self.server.stop()
-        await self.health.stop()
-        self.recorder.flush(at_the_end=True)
+        await self.health_server.stop()
+        self.flush_log(at_the_end=True)
         log.info("stopped")
 
-    async def sweep(self, factors: Iterable[WatchedFactor], progress: Callable[[int], None]) -> None:
-        """Fetch each of these factors once, paused ones apart; ``progress`` is told how many are still to come.
+    # Jobs
 
-        Ends early for an account whose credentials are refused: its other factors stay unknown.
-        """
-        watched = list(factors)
-        self.poller.watch(watched)
-        due = self.clock.steady()
-        for factor in watched:
-            if not factor.paused:
-                self.poller.accounts[factor.key.account].offer(factor.key, due)
-        accounts = self.poller.accounts.values()
-        try:
-            while waiting := [a for a in accounts if a.busy and a.credentials_valid is not False]:
-                for account in waiting:
-                    account.dispatch()
-                progress(self.poller.first_fetches_pending)
-                await asyncio.sleep(_SWEEP_SECONDS)
-            progress(0)
-        finally:
-            await self.poller.drain(0)
-
-    async def _housekeeping(self) -> None:
-        self.housekeeping()
-        now = self.clock.steady()
+    async def housekeeping(self) -> None:
+        """Do what is due every few seconds: clients, budgets, the log's counts, memory and state."""
+        self.engine.housekeeping()
+        self.flush_log()
+        now = self.engine.clock.steady()
         if self._trim is not None and now - self._trimmed >= _TRIM_SECONDS:
             self._trimmed = now
             self._trim()
-        if self._state is not None:
-            await self._state.save_if_due()
+        if self.state is not None:
+            await self.state.save_if_due()
 
-    # Files
+    def flush_log(self, *, at_the_end: bool = False) -> None:
+        """Log the counts of collapsed lines: those of five minutes, or all of them."""
+        self._events.flush(at_the_end=at_the_end)
+        if self._log_output is not None:
+            self._log_output.flush(at_the_end=at_the_end)
 
     async def _watch_files(self) -> None:
-        await self.passwords.look()
+        await self.engine.passwords.reread_all()
         if self._reloadable:
-            await self._reloads.look()
+            await self.reloader.reload_if_changed()
 
-    # Health
+    # Reload
 
-    def healthy(self) -> bool:
-        """Return whether the scheduler ticks: never tied to the API's health."""
-        return self.clock.steady() - self.poller.last_dispatch.steady <= HEARTBEAT_SECONDS
+    def request_reload(self) -> None:
+        """Start a reload; the log has its result."""
+        if not self._reloadable:
+            log.warning("reload ignored", extra=fields(detail="the configuration was not read from a file"))
+        elif not self.readiness.draining:
+            self.engine.background.spawn(self._reload_and_log())
 
-    def ready(self) -> bool:
-        """Return whether each first look has ended or been held, or an interval has passed since the start."""
-        if self.draining or self._started is None:
-            return False
-        if not self._was_ready:  # what a reload adds doesn't make it start again
-            waited = self.clock.steady() - self._started
-            looked = self.poller.first_fetches_pending == 0 and self.discovery.first_listings_pending == 0
-            self._was_ready = looked or waited >= self.config.settings.polling.interval
-        return self._was_ready
+    async def reload(self) -> Difference:
+        """Read the configuration again and apply it; raises ConfigError where it is refused."""
+        return await self.reloader.reload()
+
+    async def _reload_and_log(self) -> None:
+        try:
+            await self.reload()
+        except ConfigError:
+            return  # logged
+
+    def _apply(self, config: Config) -> Difference:
+        """Apply a configuration to the engine, then to what shows it; raises ConfigError, with nothing changed."""
+        old = self.engine.config
+        difference = self.engine.apply(config)
+        if not same_samples(old, config):
+            self.factors.render_as(factor_samples(config), self.engine.ledger)
+        self.server.use(config.web)
+        fixed = [name for name in _FIXED if _setting(old, name) != _setting(config, name)]
+        if fixed:
+            log.warning("restart needed for changed keys", extra=fields(keys=", ".join(fixed)))
+        if old.settings.log.level != config.settings.log.level:
+            set_level(config.settings.log.level)
+        if self._log_output is not None:
+            self._log_output.set_style(config.settings.log.format)
+        return difference
+
+
+def _setting(config: Config, name: str) -> object:
+    return functools.reduce(getattr, name.split("."), config.settings)
 
 
 def _no_load() -> Config:
-    raise ConfigError([ErrorDetail("configuration", "is in no file, so it can't be read anew")])
+    raise ConfigError([ErrorDetail("configuration", "was not read from a file, so it can't be reloaded")])

@@ -1,4 +1,4 @@
-"""The scheduler's handful of jobs: APScheduler owns their time, and every run that is lost is counted."""
+"""The scheduler's few jobs: APScheduler decides when they run, and every lost run is counted."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.base import STATE_RUNNING
 from apscheduler.triggers.interval import IntervalTrigger
 
+from exporter.exposition.catalogue import LostRun, SchedulerTask
 from exporter.logs.output import fields
 
 if TYPE_CHECKING:
@@ -27,15 +28,19 @@ DISPATCH_SECONDS = 1
 WATCH_SECONDS = 5
 HOUSEKEEPING_SECONDS = 10
 _STEP_SECONDS = 2.0
-_LOST = {EVENT_JOB_MISSED: "missed", EVENT_JOB_MAX_INSTANCES: "refused", EVENT_JOB_ERROR: "failed"}
+_LOST = {
+    EVENT_JOB_MISSED: LostRun.MISSED,
+    EVENT_JOB_MAX_INSTANCES: LostRun.REFUSED,
+    EVENT_JOB_ERROR: LostRun.FAILED,
+}
 
 
 class Jobs:
-    """Calls ``dispatch`` and ``discovery`` each second, ``watch`` each 5 s and ``housekeeping`` each 10 s.
+    """Runs ``dispatch`` and ``discovery`` every second, ``watch`` every 5 s and ``housekeeping`` every 10 s.
 
-    Late runs are made up once; while a run goes on, the next ones are refused. APScheduler plans by the wall
-    clock: where that steps, the jobs are planned anew, so that a step back doesn't silence the exporter.
-    ``loop_lagged`` is told each second how late the event loop was, in seconds.
+    Late runs are made up once; while a run is in progress, the next ones are refused. APScheduler plans by the
+    wall clock: when that steps, the jobs are planned again, so that a step back doesn't silence the exporter.
+    ``loop_lagged`` is called every second with how late the event loop was, in seconds.
     """
 
     def __init__(
@@ -45,7 +50,7 @@ class Jobs:
         discovery: Task,
         watch: Task,
         housekeeping: Task,
-        run_lost: Callable[[str, str], None],
+        run_lost: Callable[[SchedulerTask, LostRun], None],
         loop_lagged: Callable[[float], None],
         clock: Clock,
     ) -> None:
@@ -60,14 +65,14 @@ class Jobs:
         )
         self._scheduler.add_listener(self._lost, EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES | EVENT_JOB_ERROR)
         tasks = (
-            ("dispatch", dispatch, DISPATCH_SECONDS),
-            ("discovery", discovery, DISPATCH_SECONDS),
-            ("watch", watch, WATCH_SECONDS),
-            ("housekeeping", housekeeping, HOUSEKEEPING_SECONDS),
+            (SchedulerTask.DISPATCH, dispatch, DISPATCH_SECONDS),
+            (SchedulerTask.DISCOVERY, discovery, DISPATCH_SECONDS),
+            (SchedulerTask.WATCH, watch, WATCH_SECONDS),
+            (SchedulerTask.HOUSEKEEPING, housekeeping, HOUSEKEEPING_SECONDS),
         )
         for name, task, seconds in tasks:
             self._scheduler.add_job(
-                self._run_of(task), IntervalTrigger(seconds=seconds, timezone=UTC), id=name, name=name
+                self._run_of(task), IntervalTrigger(seconds=seconds, timezone=UTC), id=name.value, name=name.value
             )
         self._running: dict[asyncio.Task[Any], asyncio.Future[None]] = {}
         self._beat: asyncio.TimerHandle | None = None
@@ -75,7 +80,7 @@ class Jobs:
         self._difference = 0.0
 
     def start(self) -> None:
-        """Begin to call."""
+        """Run each job now, and then at its interval."""
         self._difference = self._clock.wall() - self._clock.steady()
         self._scheduler.start()
         for job in self._scheduler.get_jobs():
@@ -83,15 +88,15 @@ class Jobs:
         self._plan_beat()
 
     async def stop(self) -> None:
-        """Call nothing any more, and end what still runs."""
+        """Start no more runs, and cancel those in progress."""
         if self._beat is not None:
             self._beat.cancel()
         if self._scheduler.state != STATE_RUNNING:
             return
-        self._scheduler.pause()  # now: the shutdown waits for its turn, and would cancel a run begun before
-        await asyncio.sleep(0)  # for the runs that were handed out to begin
-        for going in self._running.values():
-            going.cancel()
+        self._scheduler.pause()  # at once: shutdown comes later, and would cancel a run started before
+        await asyncio.sleep(0)  # lets the submitted runs start
+        for run in self._running.values():
+            run.cancel()
         if self._running:
             await asyncio.wait(list(self._running))
         self._scheduler.shutdown(wait=False)
@@ -100,17 +105,17 @@ class Jobs:
         """Return the task as a coroutine function: APScheduler would run a plain one in a thread."""
 
         async def run() -> None:
-            begun = task()
+            awaitable = task()
             outer = asyncio.current_task()
-            if begun is None or outer is None:
+            if awaitable is None or outer is None:
                 return
-            going = self._running[outer] = asyncio.ensure_future(begun)
+            inner = self._running[outer] = asyncio.ensure_future(awaitable)
             try:
-                await asyncio.wait((going,))
+                await asyncio.wait((inner,))
             finally:
                 del self._running[outer]
-            if not going.cancelled():  # at the end, as above: no fault of the run
-                going.result()
+            if not inner.cancelled():  # by stop(): not a failure of the run
+                inner.result()
 
         return run
 
@@ -120,16 +125,16 @@ class Jobs:
 
     def _measure(self) -> None:
         late = max(0.0, self._loop.time() - self._expected)
-        self._plan_beat()  # first: whatever fails here, there is a next time
+        self._plan_beat()  # first, so that a failure below doesn't end the measuring
         self._loop_lagged(late)
         difference = self._clock.wall() - self._clock.steady()
         if abs(difference - self._difference) > _STEP_SECONDS:
-            log.warning("the wall clock stepped", extra=fields(seconds=difference - self._difference))
+            log.warning("wall clock stepped", extra=fields(seconds=difference - self._difference))
             self._difference = difference
             for job in self._scheduler.get_jobs():
                 job.modify(next_run_time=datetime.now(UTC))
 
     def _lost(self, event: Any) -> None:
         reason = _LOST[event.code]
-        self._run_lost(event.job_id, reason)
-        log.warning("a run of the scheduler was lost", extra=fields(task=event.job_id, reason=reason))
+        self._run_lost(SchedulerTask(event.job_id), reason)
+        log.warning("scheduler run lost", extra=fields(task=event.job_id, reason=reason))

@@ -1,4 +1,4 @@
-"""From a configuration to the parts that a daemon, or a command for one occasion, is made of."""
+"""Builds the parts of an engine, or of a command, from a configuration, and compares two configurations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class ShippedTransports:
-    """Makes the transports of accounts as they are shipped; what they trust in common is read once."""
+    """Makes the transports that accounts use by default; the system's certificate authorities are read once."""
 
     def __init__(self) -> None:
         self._context: ssl.SSLContext | None = None
@@ -50,7 +50,7 @@ class ShippedTransports:
 
 
 def shipped_transport(account: AccountSettings) -> httpx.AsyncBaseTransport:
-    """Return the transport of one account as it is shipped."""
+    """Return the default transport of one account."""
     return ShippedTransports()(account)
 
 
@@ -62,8 +62,8 @@ def client_of(
 ) -> VerifyClient:
     """Return the client of one account; raises ConfigError where its proxy or its certificates can't be used.
 
-    ``password`` is asked at each request; without it, the account's source of this configuration is. Must be
-    called with an event loop running.
+    ``password`` is called at every request; by default it reads the account's source in this configuration. Must
+    be called with an event loop running.
     """
     account = config.settings.accounts[name]
     source = config.passwords[name]
@@ -80,7 +80,7 @@ def client_of(
 
 
 def same_connection(old: Config, new: Config, name: str) -> bool:
-    """Return whether an account's client serves under both configurations."""
+    """Return whether an account can keep its client under the new configuration."""
     before, after = old.settings.accounts.get(name), new.settings.accounts[name]
     return (
         before is not None
@@ -94,7 +94,7 @@ _OF_A_CLIENT = ("base_url", "user", "max_concurrency", "proxy_url", "ca_file")
 
 
 def same_credentials(old: Config, new: Config, name: str) -> bool:
-    """Return whether an account asks the same API as the same user with the same password."""
+    """Return whether an account uses the same API as the same user with the same password."""
     before, after = old.settings.accounts[name], new.settings.accounts[name]
     return (before.base_url, before.user, old.passwords[name].current) == (
         after.base_url,
@@ -104,7 +104,7 @@ def same_credentials(old: Config, new: Config, name: str) -> bool:
 
 
 def ledger_policy(config: Config) -> LedgerPolicy:
-    """Return the ledger's rules."""
+    """Return the policy of the ledger."""
     polling = config.settings.polling
     return LedgerPolicy(
         unverified_interval_seconds=polling.unverified_interval,
@@ -127,18 +127,18 @@ def account_policy(config: Config, name: str, *, one_shot: bool = False) -> Acco
 
 
 def discovery_policy(config: Config) -> DiscoveryPolicy:
-    """Return what discovery goes by."""
+    """Return the policy of discovery."""
     polling = config.settings.polling
     return DiscoveryPolicy(polling.discovery_interval, polling.forget_after)
 
 
 def factor_samples(config: Config) -> FactorSamples:
-    """Return what the samples of a factor are."""
+    """Return the families and labels of a factor's samples."""
     return FactorSamples(shown_families(config.settings.metrics.factor_families), _identity_label(config))
 
 
 def same_samples(old: Config, new: Config) -> bool:
-    """Return whether factors are shown alike under both configurations."""
+    """Return whether factors have the same samples under both configurations."""
     return (old.settings.metrics, old.identity_key) == (new.settings.metrics, new.identity_key)
 
 
@@ -153,9 +153,10 @@ def _identity_label(config: Config) -> Callable[[WatchedFactor], str]:
 
 
 class Confidential:
-    """What no output may show, of the configuration in force and of the one before it; passwords of all.
+    """The secrets and identities that no output may show.
 
-    What was under way when a configuration was replaced may still be told of.
+    Identities are those of the applied configuration and the one before it, as a fetch in flight during a reload
+    may still be logged; passwords are those of all configurations.
     """
 
     def __init__(self, config: Config) -> None:
@@ -165,7 +166,7 @@ class Confidential:
         self.add(config)
 
     def add(self, config: Config) -> None:
-        """Take in a configuration."""
+        """Add the secrets and identities of a configuration."""
         self._config = config
         identities = sorted(
             {*(factor.identity for factor in config.factors), *(of.key.identity for of in config.entities)}
@@ -186,7 +187,7 @@ class Confidential:
 
 
 class _Either:
-    """Whether one of several sorted lists holds a text: a twelfth of a set's memory, and seldom asked."""
+    """Whether one of several sorted lists holds a text: needs a twelfth of a set's memory, and is rarely used."""
 
     def __init__(self, lists: tuple[Sequence[str], ...]) -> None:
         self._lists = lists
@@ -204,5 +205,5 @@ def _holds(ordered: Sequence[str], text: str) -> bool:
 
 
 def redactor_of(config: Config) -> Redactor:
-    """Return what takes a configuration's secrets and identities out of the log."""
+    """Return what removes a configuration's secrets and identities from the log."""
     return Confidential(config).redactor

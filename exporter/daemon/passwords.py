@@ -17,9 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class PasswordWatcher:
-    """Reads the accounts' password files again, and tells once of each change and of each trouble.
+    """Reads the accounts' password files again, and logs each change and each problem once.
 
-    ``passwords`` gives those in force, by account; ``changed`` is called with the account of a new password.
+    ``passwords`` returns the sources that are in use, by account; ``changed`` is called with the account of a new
+    password.
     """
 
     def __init__(
@@ -29,17 +30,17 @@ class PasswordWatcher:
         self._changed = changed
         self._problems: dict[str, str | None] = {}
 
-    async def look(self) -> None:
-        """Read every file, in a thread: one may lie on a share that hangs."""
+    async def reread_all(self) -> None:
+        """Read every file, in a thread: one may be on a share that hangs."""
         passwords = self._passwords()
-        found = await in_daemon_thread(
+        changed = await in_daemon_thread(
             lambda: [name for name, source in passwords.items() if source.reread()], name="password-watch"
         )
-        if passwords is not self._passwords():  # a reload came between, with passwords of its own
+        if passwords is not self._passwords():  # a reload replaced them meanwhile
             return
         for name, source in passwords.items():
-            self._tell(name, source, changed=name in found)
-            if name in found:
+            self._log(name, source, changed=name in changed)
+            if name in changed:
                 self._changed(name)
 
     def reread(self, name: str) -> bool:
@@ -48,16 +49,16 @@ class PasswordWatcher:
         if source is None:
             return False
         changed = source.reread()
-        self._tell(name, source, changed=changed)
+        self._log(name, source, changed=changed)
         return changed
 
-    def _tell(self, name: str, source: PasswordSource, *, changed: bool) -> None:
+    def _log(self, name: str, source: PasswordSource, *, changed: bool) -> None:
         if changed:
-            log.info("password file changed: the new password is used from now on", extra=fields(account=name))
+            log.info("password file changed", extra=fields(account=name, file=source.path))
         if source.problem != self._problems.get(name):
             self._problems[name] = source.problem
             if source.problem:
                 log.error(
-                    "password file can't be read again: the password read before stays in use",
+                    "password file not read and previous password kept",
                     extra=fields(account=name, file=source.path, problem=source.problem),
                 )

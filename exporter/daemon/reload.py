@@ -1,12 +1,14 @@
-"""Hot reload: a new configuration is read beside the old one, and takes its place only when it is whole."""
+"""Hot reload: a changed configuration is read and validated first, then applied as a whole or refused."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.config import ConfigError, current_fingerprint
+from exporter.logs.folding import FullLogger
 from exporter.logs.output import fields
 from exporter.threads import in_daemon_thread
 
@@ -14,42 +16,50 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.config import Config
-    from exporter.daemon.engine import Engine
+    from exporter.polling.clock import Clock
     from exporter.polling.roster import Difference
 
-log = logging.getLogger(__name__)
+log = FullLogger(logging.getLogger(__name__))
 
 RETRY_SECONDS = 60.0
 _ERROR_LINES = 20
 
 
-class ContentWatch:
-    """Tells when files that are looked at again and again have a new content that is worth reading.
+@dataclass(slots=True)
+class ConfigStatus:
+    """When the applied configuration was loaded, in wall seconds, and whether the last reload succeeded."""
 
-    A content is taken when two looks in a row agree on it, so that a file isn't read while it is written. One
-    that was refused is tried again each minute, as its detail may lie in a file that is named in it. Times are
-    seconds of one monotonic clock.
+    loaded_seconds: float
+    successful: bool = True
+
+
+class ContentWatch:
+    """Decides whether files that are read again and again have new content worth loading.
+
+    Content counts when two readings in a row agree, so that a file is not loaded while it is written. Refused
+    content is tried again every minute, as its error may be in a file that it names. Times are seconds of one
+    monotonic clock.
     """
 
-    def __init__(self, in_force: str) -> None:
-        self._in_force = in_force
-        self._seen = in_force
+    def __init__(self, applied: str) -> None:
+        self._applied = applied
+        self._seen = applied
         self._refused = ""
         self._refused_at = 0.0
 
-    def look(self, digest: str, now: float) -> bool:
-        """Take what the files hold now; return whether to read them."""
-        steady = digest == self._seen
+    def changed(self, digest: str, now: float) -> bool:
+        """Take the digest of what the files hold now; return whether to load them."""
+        settled = digest == self._seen
         self._seen = digest
-        if not steady:
+        if not settled:
             return False
-        if digest == self._in_force:  # put back after a refusal: read it, so that the refusal is over
+        if digest == self._applied:  # restored after a refusal: load it, so that the refusal ends
             return bool(self._refused)
         return digest != self._refused or now - self._refused_at >= RETRY_SECONDS
 
-    def taken(self, digest: str) -> None:
-        """Note that this content is in force."""
-        self._in_force = digest
+    def applied(self, digest: str) -> None:
+        """Note that this content is applied."""
+        self._applied = digest
         self._refused = ""
 
     def refused(self, now: float) -> None:
@@ -58,48 +68,59 @@ class ContentWatch:
 
 
 class Reloader:
-    """Reads the configuration anew with ``load``, in a thread, and hands it to the engine when it is good.
+    """Reads the configuration again with ``load``, in a thread, and hands a valid one to ``apply``.
 
-    Both may raise :class:`ConfigError` to refuse it, and then nothing has changed.
+    Both may raise :class:`ConfigError` to refuse it, and then nothing has changed. The result goes to ``status``.
     """
 
-    def __init__(self, engine: Engine, load: Callable[[], Config]) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        config: Config,
+        *,
+        load: Callable[[], Config],
+        apply: Callable[[Config], Difference],
+        status: ConfigStatus,
+        clock: Clock,
+    ) -> None:
+        self._config = config
         self._load = load
-        self._watch = ContentWatch(engine.config.fingerprint)
-        self._one = asyncio.Lock()
-        self._told: list[str] = []
+        self._apply = apply
+        self._status = status
+        self._clock = clock
+        self._watch = ContentWatch(config.fingerprint)
+        self._lock = asyncio.Lock()
+        self._logged_errors: list[str] = []
 
-    async def look(self) -> None:
-        """Reload where a file's content changed; called now and then."""
-        config = self._engine.config
+    async def reload_if_changed(self) -> None:
+        """Reload where the content of a file changed; called regularly."""
+        config = self._config
         digest = await in_daemon_thread(lambda: current_fingerprint(config), name="config-watch")
-        if config is self._engine.config and self._watch.look(digest, self._engine.clock.steady()):
-            log.debug("the content of the configuration changed")
+        if config is self._config and self._watch.changed(digest, self._clock.steady()):
+            log.debug("configuration files changed")
             try:
-                await self.reload(asked=False)
+                await self.reload(requested=False)
             except ConfigError:
-                return  # told
+                return  # logged
 
-    async def reload(self, *, asked: bool = True) -> Difference:
-        """Read the configuration and put it in force; raises ConfigError with every detail where it is refused.
+    async def reload(self, *, requested: bool = True) -> Difference:
+        """Read the configuration and apply it; raises ConfigError with every error where it is refused.
 
-        Not ``asked`` for, a refusal for the same errors as before is not logged again.
+        The same errors as before are logged again only for a ``requested`` reload.
         """
-        engine = self._engine
-        async with self._one:
-            known = {str(warning) for warning in engine.config.warnings}
+        async with self._lock:
+            known = {str(warning) for warning in self._config.warnings}
             try:
                 config = await in_daemon_thread(self._load, name="config-load")
-                difference = engine.adopt(config)
+                difference = self._apply(config)
             except ConfigError as error:
-                engine.config_good = False
-                self._watch.refused(engine.clock.steady())
-                self._tell(error, asked=asked)
+                self._status.successful = False
+                self._watch.refused(self._clock.steady())
+                self._log_errors(error, requested=requested)
                 raise
-            engine.config_good, engine.config_loaded_seconds = True, engine.clock.wall()
-            self._watch.taken(config.fingerprint)
-            self._told = []
+            self._config = config
+            self._status.successful, self._status.loaded_seconds = True, self._clock.wall()
+            self._watch.applied(config.fingerprint)
+            self._logged_errors = []
         for warning in config.warnings:
             if str(warning) not in known:
                 log.warning("%s", warning)
@@ -109,13 +130,16 @@ class Reloader:
         )
         return difference
 
-    def _tell(self, error: ConfigError, *, asked: bool) -> None:
+    def _log_errors(self, error: ConfigError, *, requested: bool) -> None:
         errors = [str(detail) for detail in error.errors]
-        if errors == self._told and not asked:
+        if errors == self._logged_errors and not requested:
             return
-        self._told = errors
-        log.error("configuration refused: the one in force stays", extra=fields(errors=len(errors)))
+        self._logged_errors = errors
+        log.error("configuration refused", extra=fields(errors=len(errors)))
         for detail in errors[:_ERROR_LINES]:
             log.error("%s", detail)
         if len(errors) > _ERROR_LINES:
-            log.error("and %d more; the command check tells them all", len(errors) - _ERROR_LINES)
+            log.error(
+                "more configuration errors not logged",
+                extra=fields(errors=len(errors) - _ERROR_LINES, hint="run the check command to list all"),
+            )

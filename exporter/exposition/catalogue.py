@@ -29,6 +29,23 @@ class MetricType(StrEnum):
     HISTOGRAM = "histogram"
 
 
+class SchedulerTask(StrEnum):
+    """What the scheduler runs: the values of the label ``task``."""
+
+    DISPATCH = "dispatch"
+    DISCOVERY = "discovery"
+    WATCH = "watch"
+    HOUSEKEEPING = "housekeeping"
+
+
+class LostRun(StrEnum):
+    """Why a scheduler run was lost: the values of the label ``reason`` beside ``task``."""
+
+    MISSED = "missed"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """One metric family: name in the text format, type, HELP text, label names, and histogram buckets."""

@@ -17,11 +17,13 @@ from prometheus_client.utils import floatToGoString
 
 from exporter.exposition.catalogue import FACTOR_FAMILIES, FACTOR_INFO, FactorFamily
 from exporter.exposition.pieces import Column
+from exporter.polling.observer import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from exporter.polling.record import FactorRecord
+    from exporter.polling.record import FactorRecord, StatusChange
+    from exporter.verify.outcome import Outcome
     from exporter.watched import FactorKey, WatchedFactor
 
 BLOCK_FACTORS = 24  # per chunk: with more, a scrape collects fewer chunks, but a change rewrites a larger one
@@ -164,14 +166,17 @@ class _FamilyLines(Column):
         self._present[block] = present | bit if line else present & ~bit
 
 
-class FactorExposition:
-    """The rendered lines of every watched factor.
+class FactorExposition(Observer):
+    """The rendered lines of every watched factor, rendered again at every event that may change them.
 
     Data is kept in lists indexed by a factor's number instead of one object per factor, which the garbage collector
     would have to traverse.
     """
 
     def __init__(self, samples: FactorSamples) -> None:
+        self._begin(samples)
+
+    def _begin(self, samples: FactorSamples) -> None:
         self.samples = samples
         self._headers = {
             False: [Column(_header(family, openmetrics=False)) for family in samples.families],
@@ -186,6 +191,12 @@ class FactorExposition:
         self._factor_types: list[str] = []
         self._entity_sids: list[str] = []
         self._values = array("d")  # one per family; meaningless without a line
+
+    def render_as(self, samples: FactorSamples, records: Iterable[FactorRecord]) -> None:
+        """Render these records with other samples, and drop all lines of before."""
+        self._begin(samples)
+        for record in records:
+            self.update(record)
 
     def update(self, record: FactorRecord) -> None:
         """Render the lines of a factor that changed; a new factor is added."""
@@ -223,6 +234,16 @@ class FactorExposition:
         self._keys[number] = self._watched[number] = None
         self._factor_types[number] = self._entity_sids[number] = ""
         self._free.append(number)
+
+    watched = revised = withdrawn = interval_changed = update
+
+    def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
+        """Render what a fetch changed."""
+        self.update(record)
+
+    def forgotten(self, record: FactorRecord) -> None:
+        """Drop a factor's lines."""
+        self.remove(record.watched.key)
 
     def _number(self, key: FactorKey) -> int:
         if self._free:

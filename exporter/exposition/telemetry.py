@@ -18,19 +18,18 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 
 from exporter.exposition import catalogue
-from exporter.exposition.catalogue import STATUS_PAIRS, Family
+from exporter.exposition.catalogue import STATUS_PAIRS, Family, LostRun, SchedulerTask
+from exporter.polling.observer import Observer
 from exporter.polling.record import STATUSES
-from exporter.verify.outcome import Operation, Reason
+from exporter.verify.outcome import Failure, Operation, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping
 
-    from exporter.polling.record import StatusChange
+    from exporter.polling.clients import RotationReason
+    from exporter.polling.record import FactorRecord, StatusChange
     from exporter.verify.outcome import Attempt, Outcome
-    from exporter.watched import FactorKey
-
-TASKS = ("dispatch", "discovery", "watch", "housekeeping")
-LOST = ("missed", "refused", "failed")
+    from exporter.watched import WatchedEntity
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class OwnRegistry(CollectorRegistry):
             yield metric
 
 
-class Telemetry:
+class Telemetry(Observer):
     """Counts events; ``registry`` has the counters, the gauges read from ``source`` and those of the process."""
 
     def __init__(
@@ -109,8 +108,8 @@ class Telemetry:
         self._loop_lag = self._histogram(catalogue.LOOP_LAG)
         self._runs_lost = self._counter(catalogue.RUNS_LOST)
         self._known: set[tuple[str, str] | str] = set()
-        for task in TASKS:
-            for reason in LOST:
+        for task in SchedulerTask:
+            for reason in LostRun:
                 self._runs_lost.labels(task, reason)
         self.registry.register(_Gauges(source, version=version, revision=revision, shard=shard))
         ProcessCollector(registry=self.registry)
@@ -122,6 +121,25 @@ class Telemetry:
 
     def _histogram(self, family: Family) -> Histogram:
         return Histogram(family.name, family.help, family.labels, buckets=family.buckets, registry=self.registry)
+
+    def config_applied(
+        self,
+        accounts: Collection[str],
+        services: Collection[tuple[str, str]],
+        entities: Collection[tuple[str, str, str]],
+    ) -> None:
+        """Start the counters of what is watched now at 0, and remove those of what no longer is."""
+        self.retain(accounts, services)
+        for account in accounts:
+            self.know_account(account)
+        for account, service_sid, _ in sorted(entities):
+            self.know_entities(account, service_sid)
+
+    def watched(self, record: FactorRecord) -> None:
+        """Start the counters of a factor's account and service at 0."""
+        key = record.watched.key
+        self.know_account(key.account)
+        self.know_service(key.account, key.service_sid)
 
     def know_account(self, account: str) -> None:
         """Start the counters of an account at 0."""
@@ -172,9 +190,9 @@ class Telemetry:
         self._request_duration.labels(account, Operation.LIST)
         self._server_duration.labels(account, Operation.LIST)
 
-    def listing_failed(self, account: str, service_sid: str) -> None:
-        """Count a failed listing of an entity's factors."""
-        self._entity_failures.labels(account, service_sid).inc()
+    def listing_failed(self, entity: WatchedEntity, failure: Failure) -> None:
+        """Count a failed listing."""
+        self._entity_failures.labels(entity.key.account, entity.key.service_sid).inc()
 
     def attempted(self, account: str, operation: Operation, attempt: Attempt) -> None:
         """Count a request; its request ID becomes the exemplar of its duration."""
@@ -188,15 +206,16 @@ class Telemetry:
         """Count a retry."""
         self._retries.labels(account).inc()
 
-    def client_rotated(self, account: str) -> None:
+    def client_rotated(self, account: str, why: RotationReason) -> None:
         """Count a rotation: the replacement of an account's HTTP client."""
         self._rotations.labels(account).inc()
 
-    def fetched(self, key: FactorKey, outcome: Outcome, reason: Reason | None, change: StatusChange | None) -> None:
+    def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
         """Count a fetch and, if there is one, its failure and its change of status."""
+        key = record.watched.key
         self._fetches.labels(key.account, key.service_sid).inc()
-        if reason is not None:
-            self._fetch_failures.labels(key.account, key.service_sid, reason).inc()
+        if isinstance(outcome.result, Failure):
+            self._fetch_failures.labels(key.account, key.service_sid, outcome.result.reason).inc()
         if change is not None:
             self._status_changes.labels(key.account, key.service_sid, change.before, change.after).inc()
 
@@ -208,8 +227,8 @@ class Telemetry:
         """Observe the delay of an event loop callback."""
         self._loop_lag.observe(seconds)
 
-    def run_lost(self, task: str, reason: str) -> None:
-        """Count a scheduled task run that was missed, refused or failed; see ``TASKS`` and ``LOST``."""
+    def run_lost(self, task: SchedulerTask, reason: LostRun) -> None:
+        """Count a scheduled task run that was missed, refused or failed."""
         self._runs_lost.labels(task, reason).inc()
 
 

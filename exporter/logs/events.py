@@ -1,14 +1,15 @@
-"""What polling writes to the log: an event in full when it is news, a count while it goes on, a line at its end."""
+"""The log lines of polling: an event in full when it is new, a count while it lasts, a line at its end."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
 
-from exporter.logs.folding import Folding
-from exporter.logs.mass_not_found import ServiceWatch
+from exporter.logs.folding import Folding, FullLogger
+from exporter.logs.mass_not_found import MassNotFoundDetector
 from exporter.logs.output import fields
 from exporter.polling.clients import RotationReason
+from exporter.polling.observer import Observer
 from exporter.verify.outcome import Answer, Failure, Status
 
 if TYPE_CHECKING:
@@ -18,22 +19,23 @@ if TYPE_CHECKING:
     from exporter.verify.outcome import Outcome, Reason
     from exporter.watched import EntityKey, FactorKey, WatchedEntity
 
-log = logging.getLogger(__name__)
+log = FullLogger(logging.getLogger(__name__))  # collapsed here already
 
-_JAMS = {
-    RotationReason.STUCK: "a request did not end in its time",
-    RotationReason.SILENT: "no request was answered any more",
+_ROTATIONS = {
+    RotationReason.STUCK: "a request did not end in time",
+    RotationReason.SILENT: "no request was answered",
 }
 FULL_LINES = 5
 _UNBOUNDED = 1 << 30  # the keys are accounts and entities, and as few as are configured
 
 
-class EventLog:
-    """Writes status changes, failures and pauses.
+class EventLog(Observer):
+    """Logs status changes, failures and pauses.
 
-    Failures of one account for one reason are one episode: the first five factors are written in full in each
-    five minutes, the rest as a count, and the end of the episode with a line. ``steady`` gives seconds,
-    ``service_size`` the number of factors of an account's service, ``stretch`` that of an account's intervals.
+    Failures of one account for one reason are one episode. In every five minutes the first five factors are
+    logged in full and the rest as a count; the end of the episode is logged too. ``steady`` gives seconds,
+    ``service_size`` the number of factors of an account's service, ``stretch`` the factor by which an account's
+    intervals are stretched.
     """
 
     def __init__(
@@ -46,16 +48,16 @@ class EventLog:
         self._steady = steady
         self._service_size = service_size
         self._stretch = stretch
-        self._services: dict[tuple[str, str], ServiceWatch] = {}
+        self._services: dict[tuple[str, str], MassNotFoundDetector] = {}
         self._failures: Folding[tuple[str, Reason]] = Folding(steady, full_lines=FULL_LINES, most=_UNBOUNDED)
         self._members: dict[tuple[str, Reason], set[FactorKey]] = {}
         self._failing: dict[FactorKey, Reason] = {}
         self._withdrawn: Folding[str] = Folding(steady, full_lines=FULL_LINES, most=_UNBOUNDED)
         self._pauses: Folding[str] = Folding(steady, most=_UNBOUNDED)
-        self._walks: Folding[EntityKey] = Folding(steady, most=_UNBOUNDED)
+        self._listings: Folding[EntityKey] = Folding(steady, most=_UNBOUNDED)
 
     def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
-        """Write what a fetch brought, if it is news."""
+        """Log the result of a fetch, if it is new."""
         key = record.watched.key
         match outcome.result:
             case Failure() as failure:
@@ -66,7 +68,7 @@ class EventLog:
                 if key in self._failing:
                     self._recovered(key)
                 if status is Status.NOT_FOUND:
-                    self._lost(record)
+                    self._check_not_found(record)
                 else:
                     self._found(key)
         if change is not None:
@@ -75,24 +77,24 @@ class EventLog:
                 level, "status changed", extra=fields(**_who(record), **{"from": change.before, "to": change.after})
             )
 
-    def _lost(self, record: FactorRecord) -> None:
-        """Write, where a whole service seems gone, that it is hardly its factors' doing."""
+    def _check_not_found(self, record: FactorRecord) -> None:
+        """Log that most factors of a service are not found: then its SID or its account is wrong."""
         key = record.watched.key
-        service = self._services.setdefault((key.account, key.service_sid), ServiceWatch())
+        service = self._services.setdefault((key.account, key.service_sid), MassNotFoundDetector())
         if key in service:
             return
         interval = record.watched.interval_seconds * self._stretch(key.account)
-        told = service.lost(key, self._steady(), interval, self._service_size(key.account, key.service_sid))
-        if told is not None:
+        found = service.not_found(key, self._steady(), interval, self._service_size(key.account, key.service_sid))
+        if found is not None:
             log.error(
-                "more than half of a service's factors are not found: the service or the account may be wrong",
+                "most factors of a service not found",
                 extra=fields(
                     account=key.account,
                     service_sid=key.service_sid,
-                    not_found=told.not_found,
-                    factors=told.factors,
-                    within_seconds=told.within_seconds,
-                    hint="check service_sid, and that the account is the one which the service belongs to",
+                    not_found=found.not_found,
+                    factors=found.factors,
+                    within_seconds=found.within_seconds,
+                    hint="check service_sid, and that the service belongs to the account",
                 ),
             )
 
@@ -105,15 +107,15 @@ class EventLog:
 
     def _failed(self, record: FactorRecord, failure: Failure, outcome: Outcome) -> None:
         key = record.watched.key
-        trouble = (key.account, failure.reason)
-        members = self._members.setdefault(trouble, set())
-        news = key not in members
+        episode = (key.account, failure.reason)
+        members = self._members.setdefault(episode, set())
+        new = key not in members
         members.add(key)
         self._failing[key] = failure.reason
-        line = self._failures.happened(trouble, news=news)
+        line = self._failures.happened(episode, new=new)
         if line.again:
             log.warning(
-                "fetches still fail",
+                "fetches still failing",
                 extra=fields(
                     account=key.account,
                     reason=failure.reason,
@@ -140,72 +142,79 @@ class EventLog:
 
     def _recovered(self, key: FactorKey) -> None:
         reason = self._failing.pop(key)
-        trouble = (key.account, reason)
-        members = self._members[trouble]
+        episode = (key.account, reason)
+        members = self._members[episode]
         members.discard(key)
         if not members:
-            del self._members[trouble]
+            del self._members[episode]
             log.info(
-                "no fetch fails so any more",
-                extra=fields(account=key.account, reason=reason, failed=self._failures.over(trouble)),
+                "fetches recovered",
+                extra=fields(account=key.account, reason=reason, failed=self._failures.over(episode)),
             )
 
-    def forgotten(self, key: FactorKey) -> None:
-        """Take note that a factor is no longer watched."""
+    def revised(self, record: FactorRecord) -> None:
+        """End a paused factor's part in an episode."""
+        if record.watched.paused:
+            self.forgotten(record)
+
+    def forgotten(self, record: FactorRecord) -> None:
+        """End a factor's part in an episode."""
+        key = record.watched.key
         if key in self._failing:
             self._recovered(key)
         self._found(key)
 
     def flush(self, *, at_the_end: bool = False) -> None:
-        """Write the counts of what was folded for five minutes, or all of them; called now and then."""
-        for (account, reason), folded, _ in self._failures.overdue(all_of_them=at_the_end):
+        """Log the counts of the events collapsed for five minutes, or of all collapsed events; called regularly."""
+        for (account, reason), collapsed, _ in self._failures.overdue(all_of_them=at_the_end):
             factors = len(self._members.get((account, reason), ()))
             log.warning(
-                "fetches still fail", extra=fields(account=account, reason=reason, factors=factors, fetches=folded)
+                "fetches still failing",
+                extra=fields(account=account, reason=reason, factors=factors, fetches=collapsed),
             )
         self._flush_withdrawn(at_the_end=at_the_end)
         for account, _, total in self._pauses.quiet():
-            log.info("not rate limited for five minutes", extra=fields(account=account, pauses=total))
-        for account, folded, _ in self._pauses.overdue(all_of_them=at_the_end):
-            log.warning("rate limited more times", extra=fields(account=account, pauses=folded))
-        for entity, folded, _ in self._walks.overdue(all_of_them=at_the_end):
+            log.info("no longer rate limited", extra=fields(account=account, pauses=total))
+        for account, collapsed, _ in self._pauses.overdue(all_of_them=at_the_end):
+            log.warning("still rate limited", extra=fields(account=account, pauses=collapsed))
+        for entity, collapsed, _ in self._listings.overdue(all_of_them=at_the_end):
             log.warning(
-                "an entity's factors can't be listed",
-                extra=fields(account=entity.account, service_sid=entity.service_sid, walks=folded),
+                "listings still failing",
+                extra=fields(account=entity.account, service_sid=entity.service_sid, listings=collapsed),
             )
 
     def _flush_withdrawn(self, *, at_the_end: bool = False) -> None:
-        for _, folded, _ in self._withdrawn.overdue(all_of_them=at_the_end):
-            log.warning("more statuses were withdrawn", extra=fields(factors=folded))
+        for _, collapsed, _ in self._withdrawn.overdue(all_of_them=at_the_end):
+            log.warning("more stale statuses withdrawn", extra=fields(factors=collapsed))
 
     def withdrawn(self, record: FactorRecord) -> None:
-        """Write that a status became stale."""
+        """Log that a status became stale."""
         self._flush_withdrawn()
-        if self._withdrawn.happened("", news=True).times:
-            log.warning("status withdrawn: no definite answer for too long", extra=fields(**_who(record)))
+        if self._withdrawn.happened("", new=True).times:
+            log.warning("stale status withdrawn", extra=fields(**_who(record)))
 
     def listing_failed(self, entity: WatchedEntity, failure: Failure) -> None:
-        """Write that an entity's factors can't be listed: in full at first, then each five minutes."""
-        line = self._walks.happened(entity.key)
+        """Log a failed listing: the first one, then every five minutes."""
+        line = self._listings.happened(entity.key)
         if not line.times:
             return
         log.warning(
-            "an entity's factors can't be listed",
+            "listings still failing" if line.again else "listing failed",
             extra=fields(
                 account=entity.key.account,
                 service_sid=entity.key.service_sid,
                 entity=entity.name,
                 reason=failure.reason,
                 detail=failure.detail,
-                walks=line.times,
+                listings=line.times,
             ),
         )
 
     def listed(self, entity: WatchedEntity, found: int) -> None:
-        """Write that an entity's factors can be listed again."""
-        if failed := self._walks.over(entity.key):
+        """Log the first listing that succeeds after failures."""
+        if failed := self._listings.over(entity.key):
             log.info(
-                "an entity's factors can be listed again",
+                "listings recovered",
                 extra=fields(
                     account=entity.key.account,
                     service_sid=entity.key.service_sid,
@@ -216,32 +225,32 @@ class EventLog:
             )
 
     def entity_forgotten(self, entity: WatchedEntity) -> None:
-        """Take note that an entity is no longer watched: what its walks failed at is over without a line."""
-        self._walks.over(entity.key)
+        """Forget the failed listings of an entity that is no longer watched, without a line."""
+        self._listings.over(entity.key)
 
     def credentials_refused(self, account: str, failure: Failure) -> None:
-        """Write that an account is paused for its credentials: loud, once."""
+        """Log, as an error, that an account pauses for its credentials."""
         log.error(
-            "credentials refused: the account is paused and nothing of it is fetched",
+            "account paused for refused credentials",
             extra=fields(
                 account=account,
                 reason=failure.reason,
                 detail=failure.detail,
-                hint="correct username, password or the key's rights; a changed password_file is tried at once",
+                hint="fix username, password or the key's permissions; a changed password_file is tried at once",
             ),
         )
 
     def credentials_accepted(self, account: str) -> None:
-        """Write that an account's pause for its credentials has ended."""
-        log.warning("credentials accepted: the account's pause has ended", extra=fields(account=account))
+        """Log that an account's pause for its credentials ended."""
+        log.warning("account resumed", extra=fields(account=account))
 
     def rate_limited(self, account: str, pause_seconds: float, concurrency_limit: int) -> None:
-        """Write that the API asked an account to slow down; what follows within five minutes is counted."""
+        """Log that a 429 pauses an account; further ones within five minutes are counted."""
         line = self._pauses.happened(account)
         if not line.times:
             return
         log.warning(
-            "rate limited: the account pauses",
+            "still rate limited" if line.again else "rate limited",
             extra=fields(
                 account=account,
                 pause_seconds=pause_seconds,
@@ -251,18 +260,18 @@ class EventLog:
         )
 
     def client_rotated(self, account: str, why: RotationReason) -> None:
-        """Write that a jammed client was replaced by a fresh one."""
-        log.warning("the HTTP client was replaced: it was jammed", extra=fields(account=account, why=_JAMS[why]))
+        """Log that a stuck client was replaced."""
+        log.warning("stuck HTTP client replaced", extra=fields(account=account, detail=_ROTATIONS[why]))
 
     def over_budget(self, account: str, stretch: float, demand: float, budget: float) -> None:
-        """Write that an account's intervals are stretched, or no longer."""
-        told = fields(
+        """Log that an account's intervals are stretched, or no longer."""
+        details = fields(
             account=account, stretch=stretch, demand_requests_per_second=demand, budget_requests_per_second=budget
         )
         if stretch > 1:
-            log.warning("over budget: the account's intervals are stretched", extra=told)
+            log.warning("account over budget", extra=details)
         else:
-            log.info("within budget: the account's intervals hold again", extra=told)
+            log.info("account within budget", extra=details)
 
 
 def _who(record: FactorRecord) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""The log: one line an event, logfmt or JSON, on standard error, with secrets and identities taken out.
+"""The log: one line per event, logfmt or JSON, on standard error, without secrets and identities.
 
-An event is a message and fields (``extra={"fields": {...}}``). Whatever a library logs passes the same
-formatter, at every level.
+An event is a message and fields (``extra={"fields": {...}}``). What libraries log passes the same formatter, at
+every level.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 REDACTED = "[redacted]"
 _IDENTITY_IN_PATH = re.compile(r"(/Entities/)[^/\s?#\"'<>]+", re.IGNORECASE)
 _AUTHORIZATION = re.compile(r"\b(Basic|Bearer)\s+[A-Za-z0-9+/=._~-]+")
-# What stands for one character in an address or a repr is no part of the word behind it.
+# An escape of one character, in an address or a repr, is not part of the word that follows it.
 _WORD = re.compile(r"%[0-9A-Fa-f]{2}|\\(?:[abfnrtv]|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4})|[A-Za-z0-9-]+")
 _BARE = re.compile(r"[A-Za-z0-9_./:%+@-]+")
 _MAX_VALUE = 2000
@@ -37,10 +37,10 @@ def fields(**values: object) -> dict[str, dict[str, object]]:
 
 
 class Redactor:
-    """Takes secrets and identities out of a text.
+    """Removes secrets and identities from a text.
 
-    ``secrets`` and ``identities`` are asked at each use, so that a reload or a rotated password needs no call
-    here. An identity is found as a whole word, and behind ``/Entities/`` even where it is not known.
+    ``secrets`` and ``identities`` are called at every use, so a reload or a rotated password needs no call here.
+    An identity is removed where it is a whole word, and after ``/Entities/`` even if it is not known.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class Redactor:
         self._identities = identities
 
     def __call__(self, text: str) -> str:
-        """Return the text without what it must not show."""
+        """Return the text without secrets and identities."""
         forms = {form for secret in self._secrets() if secret for form in _forms(secret)}
-        for form in sorted(forms, key=len, reverse=True):  # one may be the beginning of another
+        for form in sorted(forms, key=len, reverse=True):  # one may be the start of another
             text = text.replace(form, REDACTED)
         text = _IDENTITY_IN_PATH.sub(rf"\1{REDACTED}", text)
         text = _AUTHORIZATION.sub(rf"\1 {REDACTED}", text)
@@ -84,7 +84,7 @@ class EventFormatter(logging.Formatter):
         self._json = style == "json"
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; what is in it never breaks it."""
+        """Return the record as one line, whatever its values contain."""
         event: dict[str, Any] = {
             "ts": datetime.fromtimestamp(record.created, UTC)
             .isoformat(timespec="milliseconds")
@@ -109,8 +109,8 @@ class EventFormatter(logging.Formatter):
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except Exception:  # noqa: BLE001 - the formatter tells of it
-        return f"a message that can't be written, from {record.pathname}:{record.lineno}"
+    except Exception:  # noqa: BLE001 - one bad logging call must not break the log
+        return f"log message not formatted, from {record.pathname}:{record.lineno}"
 
 
 def _is_plain(value: object) -> bool:
@@ -132,6 +132,37 @@ def _logfmt_value(value: object) -> str:
 _OURS = "exporter"
 
 
+class LogOutput:
+    """One stream of log lines, with their style and the collapsing of repeated ones.
+
+    ``style`` is ``logfmt`` or ``json``; ``steady`` gives seconds of a monotonic clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        style: str,
+        redact: Redactor,
+        stream: TextIO | None = None,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._formatter = EventFormatter(style, redact)
+        self._repeats = RepeatFilter(steady)
+        self.handler = logging.StreamHandler(stream or sys.stderr)
+        self.handler.setFormatter(self._formatter)
+        self.handler.addFilter(self._repeats)
+
+    def set_style(self, style: str) -> None:
+        """Write lines in this style from now on."""
+        self._formatter.set_style(style)
+
+    def flush(self, *, at_the_end: bool = False) -> None:
+        """Write the counts of the lines collapsed for five minutes, or of all collapsed lines; called regularly."""
+        for record in self._repeats.due(at_the_end=at_the_end):
+            if logging.getLogger(record.name).isEnabledFor(record.levelno):
+                self.handler.handle(record)
+
+
 def configure(
     *,
     level: str,
@@ -139,38 +170,19 @@ def configure(
     redact: Redactor,
     stream: TextIO | None = None,
     steady: Callable[[], float] = time.monotonic,
-) -> None:
-    """Send every log record of the process to one stream, in this style, and what is repeated folded.
+) -> LogOutput:
+    """Send every log record of the process to one stream, and return that output.
 
-    Libraries are heard from ``warning`` on, and from ``debug`` on only when our own level is debug. ``steady``
-    gives seconds of a monotonic clock.
+    Libraries log from ``warning`` on, and from ``debug`` on only when our own level is debug.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(EventFormatter(style, redact))
-    handler.addFilter(RepeatFilter(steady))
+    output = LogOutput(style=style, redact=redact, stream=stream, steady=steady)
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
-    root.addHandler(handler)
+    root.addHandler(output.handler)
     set_level(level)
     logging.captureWarnings(True)
-
-
-def flush_repeats(*, at_the_end: bool = False) -> None:
-    """Write the counts of what was folded for five minutes, or all of them; called now and then."""
-    for handler in logging.getLogger().handlers:
-        for repeats in handler.filters:
-            if isinstance(repeats, RepeatFilter):
-                for record in repeats.due(at_the_end=at_the_end):
-                    if logging.getLogger(record.name).isEnabledFor(record.levelno):
-                        handler.handle(record)
-
-
-def set_style(style: str) -> None:
-    """Change how lines are written, ``logfmt`` or ``json``, on the streams that :func:`configure` set."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler.formatter, EventFormatter):
-            handler.formatter.set_style(style)
+    return output
 
 
 def set_level(level: str) -> None:

@@ -1,66 +1,108 @@
-"""What the poller tells those who count, render and log; instrumentation stays out of its logic."""
+"""The events of polling, and whoever gets them: polling itself counts, renders and logs nothing."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from exporter.polling.clients import RotationReason
     from exporter.polling.record import FactorRecord, StatusChange
     from exporter.verify.outcome import Attempt, Failure, Operation, Outcome
     from exporter.watched import WatchedEntity
 
 
-class Observer(Protocol):
-    """Told of everything that happens while polling, in the order it happens."""
+class Observer:
+    """Gets every event in the order it happens; ignores those that its class doesn't override."""
+
+    def config_applied(
+        self,
+        accounts: Collection[str],
+        services: Collection[tuple[str, str]],
+        entities: Collection[tuple[str, str, str]],
+    ) -> None:
+        """A configuration was applied: these accounts, services and entities are watched from now on.
+
+        A service is (account, service SID), an entity is (account, service SID, name).
+        """
 
     def watched(self, record: FactorRecord) -> None:
-        """Called when a factor begins to be watched."""
+        """A factor is watched from now on."""
 
     def revised(self, record: FactorRecord) -> None:
-        """Called when a watched factor's name, labels, interval, pause or entity changed."""
+        """A watched factor's name, labels, interval, pause or entity changed."""
 
     def forgotten(self, record: FactorRecord) -> None:
-        """Called when a factor is no longer watched."""
+        """A factor is no longer watched."""
 
     def attempted(self, account: str, operation: Operation, attempt: Attempt) -> None:
-        """Called after each request."""
+        """A request ended."""
 
     def retried(self, account: str) -> None:
-        """Called when a fetch begins another attempt."""
+        """A fetch starts another attempt."""
 
     def started(self, lag_seconds: float) -> None:
-        """Called when a due fetch starts, with how late it is."""
+        """A due fetch started, this late."""
 
     def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
-        """Called after each fetch, once the ledger knows of it."""
+        """A fetch ended, and the ledger has its outcome."""
 
     def withdrawn(self, record: FactorRecord) -> None:
-        """Called when a status became stale."""
+        """A status became stale."""
 
     def interval_changed(self, record: FactorRecord) -> None:
-        """Called when the interval in force changed without a fetch."""
+        """The interval in effect changed without a fetch."""
 
     def listed(self, entity: WatchedEntity, found: int) -> None:
-        """Called after an entity's factors were listed whole."""
+        """A listing of an entity's factors ended with all of them."""
 
     def listing_failed(self, entity: WatchedEntity, failure: Failure) -> None:
-        """Called after a list of an entity's factors failed."""
+        """A listing of an entity's factors failed."""
 
     def entity_forgotten(self, entity: WatchedEntity) -> None:
-        """Called when an entity is no longer watched, after its factors are forgotten."""
+        """An entity is no longer watched; its factors were forgotten before."""
 
     def credentials_refused(self, account: str, failure: Failure) -> None:
-        """Called when a refusal is confirmed and the account pauses."""
+        """Refused credentials are confirmed, and the account pauses."""
 
     def credentials_accepted(self, account: str) -> None:
-        """Called when a pause for credentials ends."""
+        """A pause for refused credentials ended."""
 
     def rate_limited(self, account: str, pause_seconds: float, concurrency_limit: int) -> None:
-        """Called when a 429 pauses the account."""
+        """A 429 pauses the account."""
 
     def over_budget(self, account: str, stretch: float, demand: float, budget: float) -> None:
-        """Called when an account's intervals are stretched anew; 1 means no longer."""
+        """An account's intervals are stretched by another factor; 1 means not any longer."""
 
     def client_rotated(self, account: str, why: RotationReason) -> None:
-        """Called when an account's client was jammed and a fresh one took its place."""
+        """A stuck client was replaced by a fresh one."""
+
+
+EVENTS = tuple(name for name in vars(Observer) if not name.startswith("_"))
+
+
+class Tee(Observer):
+    """Passes each event to those of its observers whose class overrides it, in the order they were added."""
+
+    def __init__(self) -> None:
+        self._observers: list[Observer] = []
+
+    def add(self, *observers: Observer) -> None:
+        """Pass events to these observers too, after the others."""
+        self._observers += observers
+        for event in EVENTS:
+            receivers = [
+                getattr(observer, event)
+                for observer in self._observers
+                if getattr(type(observer), event) is not getattr(Observer, event)
+            ]
+            setattr(self, event, _to_each(receivers))
+
+
+def _to_each(receivers: list[Callable[..., None]]) -> Callable[..., None]:
+    def pass_on(*event: object) -> None:
+        for receive in receivers:
+            receive(*event)
+
+    return pass_on

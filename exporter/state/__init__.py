@@ -1,1 +1,1 @@
-"""The state file: knowledge that outlives a restart, with its real age."""
+"""The state file: what is known of the factors survives a restart, with its real age."""

@@ -1,7 +1,7 @@
-"""The state file: what is known of the factors, so that a restart doesn't begin with nothing.
+"""The state file: what is known of the factors, so that a restart doesn't start from nothing.
 
-Lines of JSON: a header, a line for each factor, and the SHA-256 of all of that. A file is written beside the old
-one and takes its place when it is whole; one that is not whole, not ours or of a later version is refused.
+Lines of JSON: a header, one line per factor, and the SHA-256 of all of them. A new file is written next to the old
+one and replaces it when complete; an incomplete, foreign or incompatible file is refused.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ LARGEST_BYTES = 1 << 30
 _MODE = 0o600
 _ABANDONED_SECONDS = 600.0
 _CHUNK_LINES = 1000
+_REPLACED = "the next save writes a new one"
 
 
 class StateFileError(Exception):
-    """A state file that can't be used; the message names it, the problem and the hint.
+    """An unusable state file; the message names it, the problem and a hint.
 
-    A ``foreign`` one is somebody else's, and not to be written over.
+    A ``foreign`` file is not a state file of this exporter, and must not be overwritten.
     """
 
     def __init__(self, path: Path, problem: str, hint: str, *, foreign: bool = False) -> None:
@@ -44,8 +45,8 @@ class StateFileError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
-    """What a state file held: by key, when it was saved (wall seconds), and how many lines could not be used."""
+class SavedState:
+    """The content of a state file: snapshots by key, when it was saved (wall seconds), and the unusable lines."""
 
     snapshots: Mapping[FactorKey, FactorSnapshot] = field(repr=False)
     saved_seconds: float
@@ -53,7 +54,7 @@ class Remembered:
 
 
 def write(path: Path, saved_seconds: float, snapshots: Iterable[tuple[FactorKey, FactorSnapshot]]) -> int:
-    """Write the file whole or not at all; return its size in bytes. Raises StateFileError.
+    """Write the file atomically; return its size in bytes. Raises StateFileError.
 
     May run in a thread. A symlink is followed: its target is replaced, not the link.
     """
@@ -68,7 +69,7 @@ def write(path: Path, saved_seconds: float, snapshots: Iterable[tuple[FactorKey,
             beside.unlink()
         problem = error.strerror or type(error).__name__
         raise StateFileError(
-            path, f"can't be written ({problem})", "let its directory be writable, with room"
+            path, f"not writable ({problem})", "make its directory writable, with free space"
         ) from None
     return size
 
@@ -103,7 +104,7 @@ def _line(value: object) -> bytes:
 
 
 def _sync(directory: Path) -> None:
-    """Let the new name survive a loss of power."""
+    """Make the new name survive a power loss."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -111,10 +112,10 @@ def _sync(directory: Path) -> None:
         os.close(descriptor)
 
 
-def read(path: Path, now_wall: float) -> Remembered | None:
-    """Return what the file holds, ``None`` where there is none; raises StateFileError for one that can't be used.
+def read(path: Path, now_wall: float) -> SavedState | None:
+    """Return what the file holds, ``None`` if there is none; raises StateFileError for an unusable one.
 
-    What is not believable (a time in the future) is left out and counted.
+    Implausible lines, such as one with a time in the future, are skipped and counted.
     """
     if not os.path.lexists(path):
         return None
@@ -131,7 +132,7 @@ def read(path: Path, now_wall: float) -> Remembered | None:
             skipped += 1
         else:
             snapshots[entry[0]] = entry[1]
-    return Remembered(snapshots, saved_seconds, skipped)
+    return SavedState(snapshots, saved_seconds, skipped)
 
 
 def _checked(path: Path, content: bytes) -> tuple[list[bytes], float]:
@@ -143,17 +144,16 @@ def _checked(path: Path, content: bytes) -> tuple[list[bytes], float]:
         header = None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise StateFileError(
-            path, "is no state file of this exporter", "name another file in state.file", foreign=True
+            path, "not a state file of this exporter", "name another file in state.file", foreign=True
         )
     if header.get("version") != VERSION:
-        hint = "it is passed over, and written anew in this version's form"
-        raise StateFileError(path, "was written by another version", hint)
+        raise StateFileError(path, "written by another version", _REPLACED)
     head, _, tail = content[:-1].rpartition(b"\n")
     if not content.endswith(b"\n") or tail != hashlib.sha256(head + b"\n").hexdigest().encode():
-        raise StateFileError(path, "is cut short or was changed", "it is passed over, and written anew")
+        raise StateFileError(path, "truncated or modified", _REPLACED)
     saved = header.get("saved")
     if not isinstance(saved, int | float) or isinstance(saved, bool):
-        raise StateFileError(path, "is cut short or was changed", "it is passed over, and written anew")
+        raise StateFileError(path, "truncated or modified", _REPLACED)
     return head.split(b"\n")[1:], float(saved)
 
 
@@ -168,15 +168,15 @@ def _entry(line: bytes) -> tuple[FactorKey, FactorSnapshot] | None:
     return None if snapshot is None else (FactorKey(*value[:3]), snapshot)
 
 
-def sweep(path: Path, now_wall: float | None = None) -> int:
-    """Remove what writers that were killed left beside the file; return how many there were.
+def remove_abandoned(path: Path, now_wall: float | None = None) -> int:
+    """Remove the temporary files of killed writers; return how many there were.
 
-    The file of a process that lives is left alone, unless it is ten minutes old: the number may be another's now.
+    The file of a living process is kept, unless it is ten minutes old: the process ID may have been reused.
     """
     target = Path(os.path.realpath(path))
     ours = re.compile(re.escape(f".{target.name}.") + r"(\d+)\.[0-9a-f]{8}\.tmp")
     now = time.time() if now_wall is None else now_wall
-    swept = 0
+    removed = 0
     with contextlib.suppress(OSError):
         for beside in target.parent.iterdir():
             found = ours.fullmatch(beside.name)
@@ -185,8 +185,8 @@ def sweep(path: Path, now_wall: float | None = None) -> int:
             with contextlib.suppress(OSError):
                 if not _lives(int(found[1])) or now - beside.stat().st_mtime > _ABANDONED_SECONDS:
                     beside.unlink()
-                    swept += 1
-    return swept
+                    removed += 1
+    return removed
 
 
 def _lives(process: int) -> bool:

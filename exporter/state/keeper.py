@@ -1,4 +1,4 @@
-"""Warm restarts: knowledge is saved now and then and at the end, and taken up at the start."""
+"""Warm restarts: state is saved every minute and on exit, and restored on start-up."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _SLICE_FACTORS = 500
 
 
 class StateKeeper:
-    """Saves what the ledger knows to a file, and reads it at the start.
+    """Saves what the ledger knows to a file, and restores it on start-up.
 
-    ``gone_since`` tells since when (wall seconds) a factor is missing from its entity. A file that can't be used
-    is told of and put aside; one that is somebody else's is left alone, and nothing is saved.
+    ``gone_since`` returns since when (wall seconds) a factor is missing from its entity. An unusable file is
+    logged and renamed; a foreign one is left alone, and no state is saved.
     """
 
     def __init__(
@@ -49,60 +49,60 @@ class StateKeeper:
         self._problem = ""
         self._foreign = False
         self._writing = threading.Lock()
-        self._begun = 0
-        self._written = 0
+        self._last_save = 0
+        self._last_written = 0
 
     def load(self) -> Mapping[FactorKey, FactorSnapshot]:
-        """Return what was known when the file was saved; nothing where it can't be used."""
-        statefile.sweep(self._path)
+        """Return what was known when the file was saved; nothing if it is missing or unusable."""
+        statefile.remove_abandoned(self._path)
         now = self._clock.wall()
         if not os.access(self._path.parent, os.W_OK | os.X_OK):
-            self._problem = f"{shown_path(self._path.parent)} is no directory that can be written to"
-            log.error("state will not be saved: %s", self._problem)
+            self._problem = f"{shown_path(self._path.parent)} is not a writable directory"
+            log.error("state not saved", extra=fields(problem=self._problem))
         try:
-            remembered = statefile.read(self._path, now)
+            saved = statefile.read(self._path, now)
         except StateFileError as error:
             self._foreign = error.foreign
-            log.warning("state not taken up, so this is a fresh start: %s", error)
+            log.warning("state not restored", extra=fields(problem=str(error)))
             if error.foreign:
-                log.warning("and no state is saved, so that nothing of others is lost")
+                log.warning("state saving disabled", extra=fields(problem=str(error)))
             else:
-                self._put_aside()
+                self._keep_refused()
             return {}
-        if remembered is None:
-            log.info("no state to take up: the file is written for the first time", extra=fields(file=self._path))
+        if saved is None:
+            log.info("no saved state", extra=fields(file=self._path))
             return {}
         log.info(
-            "state taken up",
+            "state restored",
             extra=fields(
-                factors=len(remembered.snapshots),
-                age_seconds=round(max(0.0, now - remembered.saved_seconds)),
-                left_out=remembered.skipped,
+                factors=len(saved.snapshots),
+                age_seconds=round(max(0.0, now - saved.saved_seconds)),
+                skipped=saved.skipped,
             ),
         )
-        return remembered.snapshots
+        return saved.snapshots
 
-    def _put_aside(self) -> None:
-        aside = self._path.with_name(f"{self._path.name}.refused")
+    def _keep_refused(self) -> None:
+        refused = self._path.with_name(f"{self._path.name}.refused")
         try:
-            self._path.rename(aside)
+            self._path.rename(refused)
         except OSError:
-            return  # the first save tells
-        log.warning("the refused state file is kept", extra=fields(file=aside))
+            return  # the first save will report it
+        log.warning("unusable state file kept", extra=fields(file=refused))
 
     async def save_if_due(self) -> None:
-        """Save where a minute has passed since the last time; called now and then."""
+        """Save if a minute has passed since the last save; called regularly."""
         if self._clock.steady() - self._saved >= SAVE_SECONDS:
             await self.save()
 
     async def save(self) -> None:
-        """Save what is known now; a failure is told once, and changes nothing else."""
+        """Save what is known now; a failure is logged once and has no other effect."""
         if self._foreign:
             return
         self._saved = self._clock.steady()
-        self._begun = number = self._begun + 1
-        snapshots = await self._remember()
-        saved_seconds, began = self._clock.wall(), time.perf_counter()
+        self._last_save = number = self._last_save + 1
+        snapshots = await self._snapshots()
+        saved_seconds, started = self._clock.wall(), time.perf_counter()
         try:
             size = await in_daemon_thread(
                 lambda: self._write(number, saved_seconds, snapshots), name="state-writer"
@@ -110,24 +110,24 @@ class StateKeeper:
         except StateFileError as error:
             if str(error) != self._problem:
                 self._problem = str(error)
-                log.error("state not saved: %s", error)
+                log.error("state not saved", extra=fields(problem=self._problem))
             return
         if self._problem:
             self._problem = ""
-            log.info("state is saved again")
-        seconds = round(time.perf_counter() - began, 3)
+            log.info("state saved again")
+        seconds = round(time.perf_counter() - started, 3)
         log.debug("state saved", extra=fields(factors=len(snapshots), bytes=size, seconds=seconds))
 
     def _write(self, number: int, saved_seconds: float, snapshots: list[tuple[FactorKey, FactorSnapshot]]) -> int:
-        """Write in a thread; one that nobody waits for any more doesn't undo what a later one wrote."""
+        """Write the file, in a thread; an abandoned write never replaces a later one."""
         with self._writing:
-            if number < self._written:
+            if number < self._last_written:
                 return 0
-            self._written = number
+            self._last_written = number
             return statefile.write(self._path, saved_seconds, snapshots)
 
-    async def _remember(self) -> list[tuple[FactorKey, FactorSnapshot]]:
-        """Return what is known of each factor; in slices, as there may be a hundred thousand."""
+    async def _snapshots(self) -> list[tuple[FactorKey, FactorSnapshot]]:
+        """Return a snapshot of each factor; in slices, so that 100,000 of them don't block the event loop."""
         snapshots: list[tuple[FactorKey, FactorSnapshot]] = []
         for number, record in enumerate(list(self._ledger)):
             key = record.watched.key

@@ -11,11 +11,13 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.polling.observer import Observer
 from exporter.verify.outcome import Failure, Reason, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from exporter.polling.record import FactorRecord, StatusChange
     from exporter.verify.outcome import Outcome
     from exporter.watched import FactorKey
 
@@ -70,7 +72,7 @@ class Fetches(NamedTuple):
     older_failures: list[Fetch]
 
 
-class History:
+class History(Observer):
     """Keeps the last fetches of every factor, since ``since_seconds`` (wall time)."""
 
     def __init__(self, since_seconds: float) -> None:
@@ -81,6 +83,15 @@ class History:
     def depth(self) -> Depth:
         """How much is kept per factor now; a longer history is cut at the factor's next fetch."""
         return FULL if len(self._packed) <= FULL_FACTORS else SHORT
+
+    def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
+        """Keep a fetch that has ended."""
+        if record.last_seconds is not None:
+            self.add(record.watched.key, outcome, record.last_seconds)
+
+    def forgotten(self, record: FactorRecord) -> None:
+        """Drop the fetches of a factor that is no longer watched."""
+        self.forget(record.watched.key)
 
     def add(self, key: FactorKey, outcome: Outcome, ended_seconds: float) -> None:
         """Add a fetch."""

@@ -130,7 +130,7 @@ async def test_the_exporter_answers_probes(
         text = text.replace(f'":{port["containerPort"]}"', '"127.0.0.1:0"')
     path.write_text(text, encoding="utf-8")
     async with running(path) as exporter, aiohttp.ClientSession() as session:
-        addresses = {"metrics": exporter.daemon.server.addresses, "health": exporter.daemon.health.addresses}
+        addresses = {"metrics": exporter.daemon.server.addresses, "health": exporter.daemon.health_server.addresses}
         assert {name for name, opened in addresses.items() if opened} == {port["name"] for port in ports}
         for probe in probes(rendered):
             url = addresses[probe["httpGet"]["port"]][0] + probe["httpGet"]["path"]

@@ -43,8 +43,8 @@ def settings_of(call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> Ca
     seen: list[Settings] = []
 
     async def serve(daemon: Daemon, _started: object) -> None:
-        seen.append(daemon.config.settings)
-        await daemon.poller.drain(0)
+        seen.append(daemon.engine.config.settings)
+        await daemon.engine.poller.drain(0)
 
     monkeypatch.setattr(run_command, "serve", serve)
 
@@ -185,7 +185,7 @@ def test_a_proxy_that_can_t_be_used_is_one_line(
 
 def test_notices_go_to_the_log(call: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def serve(daemon: Daemon, _started: object) -> None:
-        await daemon.poller.drain(0)
+        await daemon.engine.poller.drain(0)
         raise ListenError("made up")
 
     monkeypatch.setattr(run_command, "serve", serve)

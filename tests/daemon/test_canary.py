@@ -146,7 +146,7 @@ async def test_neither_password_nor_identity_is_found_anywhere(
         async with running(config, clock=clock) as exporter:
             texts = [(await exporter.scrape()).text]
             clock.leap(30)
-            ledger = exporter.daemon.ledger
+            ledger = exporter.daemon.engine.ledger
             fetched = len(entries) - 1  # the third of the refused account is held
             await becomes(lambda: sum(record.last_seconds is not None for record in ledger) >= fetched)
             page = await exporter.scrape()
@@ -183,10 +183,17 @@ def logged_too(formatter: logging.Formatter) -> io.StringIO:
 
 def texts_of_daemon(daemon: Daemon) -> Iterator[str]:
     """Yield what Python makes of a daemon's parts."""
-    parts: list[object] = [daemon, daemon.poller, daemon.ledger, daemon.telemetry, daemon.factors, daemon.recorder]
-    for record in daemon.ledger:
+    parts: list[object] = [
+        daemon,
+        daemon.engine.poller,
+        daemon.engine.ledger,
+        daemon.telemetry,
+        daemon.factors,
+        daemon.engine.observers,
+    ]
+    for record in daemon.engine.ledger:
         parts += [record, record.watched, record.failure]
-    for account in daemon.poller.accounts.values():
+    for account in daemon.engine.poller.accounts.values():
         parts += [
             account,
             account.throttle,

@@ -37,7 +37,7 @@ async def test_ticks_that_fail_are_no_heartbeat(path: Path, monkeypatch: pytest.
     async with running(path, clock=clock) as exporter:
         await exporter.shows(lambda page: (page.value(LAG + "_count") or 0) > 2)
         with monkeypatch.context() as patch:
-            patch.setattr(exporter.daemon._schedule, "pop_due", broken)
+            patch.setattr(exporter.daemon.engine.schedule, "pop_due", broken)
             lost = await exporter.shows(lambda page: (page.value(LOST, task="dispatch", reason="failed") or 0) > 2)
             clock.leap(15.1)
             later = await exporter.shows(
@@ -55,7 +55,7 @@ async def test_a_task_that_hangs_is_counted_and_is_nobody_elses_end(
     monkeypatch.setattr("exporter.daemon.jobs.WATCH_SECONDS", 0.1)
     hangs = asyncio.Event()
     async with running(path) as exporter:
-        monkeypatch.setattr(exporter.daemon.passwords, "look", hangs.wait)
+        monkeypatch.setattr(exporter.daemon.engine.passwords, "reread_all", hangs.wait)
         lost = await exporter.shows(lambda page: (page.value(LOST, task="watch", reason="refused") or 0) > 2)
         after = await exporter.shows(lambda page: (page.value(TICK) or 0) > (lost.value(TICK) or 0))
         assert after.total(LOST, task="dispatch") == 0
@@ -81,9 +81,9 @@ async def test_now_and_then_what_concerns_the_whole_process_is_done(path: Path) 
     clock = LeapingClock()
     tidied: list[float] = []
     async with running(path, clock=clock, trim=lambda: tidied.append(clock.steady())) as exporter:
-        await exporter.daemon._housekeeping()
+        await exporter.daemon.housekeeping()
         assert tidied == []
         clock.leap(60)
         for _ in range(2):
-            await exporter.daemon._housekeeping()
+            await exporter.daemon.housekeeping()
         assert len(tidied) == 1

@@ -76,7 +76,7 @@ async def test_twenty_lives_leave_nothing_behind(
         clock = LeapingClock()
         async with running(path, clock=clock) as exporter:
             clock.leap(30)
-            await becomes(lambda: exporter.daemon.poller.first_fetches_pending == 0)
+            await becomes(lambda: exporter.daemon.engine.poller.first_fetches_pending == 0)
             await exporter.scrape()
 
     def left() -> tuple[int, int, int]:
@@ -106,7 +106,7 @@ async def test_a_daemon_that_never_started_leaves_nothing_behind(simulator: Simu
     )
     before = asyncio.all_tasks()
     daemon = Daemon(load(path, environ={}, flags={}))
-    assert not daemon.ready()
+    assert not daemon.readiness.ready()
     await daemon.stop()
     assert asyncio.all_tasks() == before
     assert simulator.calls.total == 0

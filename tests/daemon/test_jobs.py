@@ -94,7 +94,7 @@ async def test_runs_that_fail_are_counted_and_do_not_end_it(bench: Bench, caplog
     bench.fails = False
     ran = bench.runs["dispatch"]
     await becomes(lambda: bench.runs["dispatch"] >= ran + 2)
-    assert "a run of the scheduler was lost" in caplog.text
+    assert "scheduler run lost" in caplog.text
     assert {reason for _, reason in bench.lost} == {"failed"}
 
 
@@ -171,7 +171,7 @@ async def test_a_step_of_the_wall_clock_plans_the_jobs_anew(
     assert bench.runs == ran, "they would be silent for an hour"
     bench.wall_offset = seconds
     await becomes(lambda: all(bench.runs[name] >= ran[name] + 2 for name in ran))
-    assert caplog.text.count("the wall clock stepped") == 1
+    assert caplog.text.count("wall clock stepped") == 1
     assert bench.lost == {}
 
 

@@ -79,14 +79,14 @@ async def test_an_outage_is_told_and_survived(
             assert last_verified is not None
             assert last_verified > (stale.factor("last_verified_timestamp_seconds", name) or 0)
         assert back.total("twilio_verify_factor_status_changes_total") == 0
-        assert exporter.daemon.healthy()
+        assert exporter.daemon.readiness.healthy()
 
     def lines(message: str) -> int:
         return log.getvalue().count(f' msg="{message}" ')
 
-    assert lines("fetch failed") == 2, "the first failure of each factor is news, the others are not"
-    assert lines("status withdrawn: no definite answer for too long") == 2
-    assert lines("no fetch fails so any more") == 1
+    assert lines("fetch failed") == 2, "the first failure of each factor is new, the others are not"
+    assert lines("stale status withdrawn") == 2
+    assert lines("fetches recovered") == 1
     assert "Traceback" not in log.getvalue()
 
 

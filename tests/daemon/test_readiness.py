@@ -62,7 +62,7 @@ async def test_a_pause_for_credentials_holds_nobody_unready(simulator: Simulator
         assert await exporter.status("/-/ready") == 503
         clock.leap(30)
         page = await exporter.shows(lambda page: page.value("twilio_verify_credentials_valid") == 0)
-        await becomes(lambda: exporter.daemon.poller.first_fetches_pending == 0)
+        await becomes(lambda: exporter.daemon.engine.poller.first_fetches_pending == 0)
         assert await exporter.status("/-/ready") == 200
         assert await exporter.status("/-/healthy") == 200
         page = await exporter.scrape()
@@ -102,7 +102,7 @@ async def test_a_scheduler_that_stands_still_is_unhealthy_and_claims_nothing_for
         page = await exporter.shows(lambda page: page.factor("verified", "watched") == 1)
         await exporter.daemon.jobs.stop()
         assert await exporter.get("/-/healthy") == (200, "healthy\n")
-        ticked = exporter.daemon.poller.last_dispatch
+        ticked = exporter.daemon.engine.poller.last_dispatch
         clock.leap(14 - (clock.steady() - ticked.steady))
         assert await exporter.status("/-/healthy") == 200
         page = await exporter.scrape()

@@ -66,7 +66,7 @@ async def test_a_wrong_password_pauses_the_account_until_its_file_is_corrected(
         assert page.failures()["auth"] == refused, "what is held is no failure"
         loud = [line for line in log.getvalue().splitlines() if " level=error " in line]
         assert len(loud) == 1, loud
-        assert "credentials refused" in loud[0]
+        assert "account paused for refused credentials" in loud[0]
         assert "account=main" in loud[0]
 
         password.write_text(simulator.password)
@@ -142,7 +142,7 @@ async def test_a_password_file_that_vanishes_is_told_once_and_harms_nobody(
         calls = simulator.calls.by_code
         await becomes(lambda: calls["fetch", "200"] >= 1)
         [line] = [line for line in log.getvalue().splitlines() if " level=error " in line]
-        assert "password file can't be read again" in line
+        assert "password file not read and previous password kept" in line
         assert f"file={password}" in line
 
         simulator.password = "the-new-password"

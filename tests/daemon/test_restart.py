@@ -108,7 +108,7 @@ async def test_a_damaged_file_is_refused_and_kept_aside(
     async with running(world) as exporter:
         page = await exporter.scrape()
         assert page.counts()["verified"] <= 10  # what was looked at since
-        assert "fresh start" in caplog.text
+        assert "state not restored" in caplog.text
         assert world.with_name("state.jsonl.refused").read_bytes() == bad
     assert file.read_bytes().startswith(b'{"format":"verify-factor-exporter state"')
 
@@ -120,8 +120,9 @@ async def test_somebody_elses_file_is_left_alone(
     file.write_text("my notes\n")
     await first_run(world)
     assert file.read_text() == "my notes\n"
-    assert "no state file of this exporter" in caplog.text
-    assert "no state is saved" in caplog.text
+    problems = {line.getMessage(): str(getattr(line, "fields", {}).get("problem")) for line in caplog.records}
+    assert "not a state file of this exporter" in problems["state not restored"]
+    assert "not a state file of this exporter" in problems["state saving disabled"]
 
 
 async def test_it_is_saved_while_it_runs(
@@ -148,10 +149,10 @@ async def test_a_file_that_cannot_be_written_is_told_once(
     content = world.read_text().replace('"state.jsonl"', '"nowhere/state.jsonl"')  # noqa: ASYNC240  a test's file
     world.write_text(content)  # noqa: ASYNC240  a test's file
     async with running(world) as exporter:
-        assert "state will not be saved" in caplog.text
-        await exporter.daemon._state.save()  # type: ignore[union-attr]  # configured with a state file
-        await exporter.daemon._state.save()  # type: ignore[union-attr]  # configured with a state file
-        assert caplog.text.count("state not saved") == 1
+        assert caplog.text.count("state not saved") == 1, "the directory is missing"
+        await exporter.daemon.state.save()  # type: ignore[union-attr]  # configured with a state file
+        await exporter.daemon.state.save()  # type: ignore[union-attr]  # configured with a state file
+        assert caplog.text.count("state not saved") == 2, "the write failed, logged once"
         (tmp_path / "nowhere").mkdir()
-        await exporter.daemon._state.save()  # type: ignore[union-attr]  # configured with a state file
+        await exporter.daemon.state.save()  # type: ignore[union-attr]  # configured with a state file
         assert (tmp_path / "nowhere" / "state.jsonl").exists()

@@ -102,5 +102,5 @@ async def test_a_jammed_transport_is_replaced(
             assert [one.closed for one in transports] == [True, False]
     finally:
         await daemon.stop()
-    assert log.getvalue().count("the HTTP client was replaced") == 1
+    assert log.getvalue().count("stuck HTTP client replaced") == 1
     assert "Traceback" not in log.getvalue()

@@ -106,15 +106,15 @@ async def test_asked_twice_it_waits_no_longer(simulator: Simulator, tmp_path: Pa
     running = asyncio.create_task(daemon.run())
     await becomes(lambda: simulator.calls.in_flight == 1)
     daemon.request_stop()
-    await becomes(lambda: daemon.draining)
-    assert not daemon.ready()
+    await becomes(lambda: daemon.readiness.draining)
+    assert not daemon.readiness.ready()
     done, _ = await asyncio.wait((running,), timeout=0.3)
     assert not done, "the request has its time"
     daemon.request_stop()
     async with asyncio.timeout(SLACK_SECONDS):
         await running
     assert simulator.calls.total == 1
-    [record] = daemon.ledger
+    [record] = daemon.engine.ledger
     assert record.last_seconds is None, "its answer is dropped: it was no failure"
 
 

@@ -13,10 +13,12 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.exposition.catalogue import OWN_FAMILIES, MetricType
-from exporter.exposition.telemetry import LOST, TASKS, Telemetry
-from exporter.polling.record import StatusChange
+from exporter.exposition.catalogue import OWN_FAMILIES, LostRun, MetricType, SchedulerTask
+from exporter.exposition.telemetry import Telemetry
+from exporter.polling.clients import RotationReason
+from exporter.polling.record import FactorRecord, StatusChange
 from exporter.verify.outcome import Answer, Attempt, Failure, Operation, Outcome, Reason, Status
+from exporter.watched import WatchedFactor
 from tests.support.factor_cases import SERVICE_SID, key_of
 from tests.support.gauge_source import FixedGauges, account_gauges
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 P = "twilio_verify_"
+RECORD = FactorRecord(WatchedFactor(key_of(0), "factor-0", "identity", 300.0))
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -128,7 +131,7 @@ def test_unknown_services_and_accounts_have_no_series(source: FixedGauges) -> No
 
 
 def test_adding_an_account_or_service_twice_changes_nothing(telemetry: Telemetry) -> None:
-    telemetry.fetched(key_of(0), Outcome(Answer(Status.VERIFIED), 0.1), None, None)
+    telemetry.fetched(RECORD, Outcome(Answer(Status.VERIFIED), 0.1), None)
     telemetry.retried("main")
     before = shown(telemetry)
     telemetry.know_account("main")
@@ -154,7 +157,7 @@ OF_FETCH = {"account": "main", "operation": "fetch"}
 
 def test_a_successful_fetch(telemetry: Telemetry) -> None:
     outcome = Outcome(Answer(Status.VERIFIED), 0.1)
-    assert moved(telemetry, lambda: telemetry.fetched(key_of(0), outcome, None, None)) == {
+    assert moved(telemetry, lambda: telemetry.fetched(RECORD, outcome, None)) == {
         at("fetches_total", **OF_SERVICE): 1
     }
 
@@ -162,7 +165,7 @@ def test_a_successful_fetch(telemetry: Telemetry) -> None:
 @pytest.mark.parametrize("reason", Reason)
 def test_a_failed_fetch(telemetry: Telemetry, reason: Reason) -> None:
     outcome = Outcome(Failure(reason), 0.1)
-    assert moved(telemetry, lambda: telemetry.fetched(key_of(0), outcome, reason, None)) == {
+    assert moved(telemetry, lambda: telemetry.fetched(RECORD, outcome, None)) == {
         at("fetches_total", **OF_SERVICE): 1,
         at("fetch_failures_total", **OF_SERVICE, reason=reason.value): 1,
     }
@@ -172,7 +175,7 @@ def test_a_failed_fetch(telemetry: Telemetry, reason: Reason) -> None:
 def test_a_change_of_status(telemetry: Telemetry, before: Status, after: Status) -> None:
     outcome, change = Outcome(Answer(after), 0.1), StatusChange(before, after)
     labels = {**OF_SERVICE, "from": before.value, "to": after.value}
-    assert moved(telemetry, lambda: telemetry.fetched(key_of(0), outcome, None, change)) == {
+    assert moved(telemetry, lambda: telemetry.fetched(RECORD, outcome, change)) == {
         at("fetches_total", **OF_SERVICE): 1,
         at("factor_status_changes_total", **labels): 1,
     }
@@ -215,7 +218,7 @@ def test_a_retry(telemetry: Telemetry) -> None:
 
 
 def test_a_client_rotation(telemetry: Telemetry) -> None:
-    change = moved(telemetry, lambda: telemetry.client_rotated("main"))
+    change = moved(telemetry, lambda: telemetry.client_rotated("main", RotationReason.STUCK))
     assert change == {at("api_client_rotations_total", account="main"): 1}
 
 
@@ -236,9 +239,9 @@ def test_event_loop_lag(telemetry: Telemetry) -> None:
     assert at("exporter_event_loop_lag_seconds_bucket", le="0.1") not in change
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("reason", LOST)
-def test_a_lost_run(telemetry: Telemetry, task: str, reason: str) -> None:
+@pytest.mark.parametrize("task", SchedulerTask)
+@pytest.mark.parametrize("reason", LostRun)
+def test_a_lost_run(telemetry: Telemetry, task: SchedulerTask, reason: LostRun) -> None:
     assert moved(telemetry, lambda: telemetry.run_lost(task, reason)) == {
         at("exporter_scheduler_runs_lost_total", task=task, reason=reason): 1
     }
@@ -349,7 +352,7 @@ def test_both_formats_hold_the_same_series(telemetry: Telemetry) -> None:
 
 def test_a_scrape_has_exactly_the_families_of_the_catalogue(source: FixedGauges, telemetry: Telemetry) -> None:
     telemetry.attempted("main", Operation.FETCH, Attempt(Answer(Status.VERIFIED), 0.2, 200, REQUEST_ID, 0.1))
-    telemetry.fetched(key_of(0), Outcome(Failure(Reason.DNS), 0.1), Reason.DNS, None)
+    telemetry.fetched(RECORD, Outcome(Failure(Reason.DNS), 0.1), None)
     telemetry.know_entities("main", SERVICE_SID)
     source.entity_factors = {("main", SERVICE_SID, "team"): {"verified": 1}}
     families = {family.name: family for family in read_openmetrics(telemetry) if family.name.startswith(P)}

@@ -201,8 +201,8 @@ async def test_a_keyboard_is_enough(opened: Browser, tmp_path: Path) -> None:
 @pytest.mark.parametrize("theme", THEMES)
 async def test_nothing_keeps_anybody_out(opened: Browser, tmp_path: Path, theme: str) -> None:
     async with world(tmp_path, "all") as running:
-        accounts = running.daemon.poller.accounts
-        accounts["main"]._refusals.guard.pause(running.daemon.clock.steady())
+        accounts = running.daemon.engine.poller.accounts
+        accounts["main"]._refusals.guard.pause(running.daemon.engine.clock.steady())
         for path in ("/", factor_path("held"), factor_path("never-tried"), factor_path("hald"), "/?q=nobody"):
             async with visit(opened, running.url + path, color_scheme=theme) as visited:
                 assert await soundness(visited.page) == [], path
@@ -337,7 +337,7 @@ def recount(running: ServedExporter) -> None:
                 code=0 if result is TIMEOUT else 503 if failed else 404 if result is NOT_FOUND else 200,
             )
     running.daemon.history.since_seconds -= 4 * 86400
-    running.daemon.poller.accounts["main"]._refusals.guard.heard(200)
+    running.daemon.engine.poller.accounts["main"]._refusals.guard.heard(200)
 
 
 def slim(picture: Path) -> None:
@@ -362,7 +362,7 @@ async def test_the_pictures_of_the_documentation(opened: Browser, tmp_path: Path
     factors.append(paused | {"factor_sid": "YF" + "e" * 32})
     async with serving(tmp_path, factors) as running:
         recount(running)
-        running.daemon.poller.dispatch()
+        running.daemon.engine.poller.dispatch()
         for name, (path, width, theme) in PICTURES.items():
             url = running.url + path.format(service=SERVICE_SID)
             async with visit(opened, url, width=width, height=844, color_scheme=theme) as visited:

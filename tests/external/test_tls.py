@@ -134,7 +134,7 @@ async def rotate(running: ServedExporter, certificates: Certificates, server: Pr
     for number in range(ROTATIONS):
         certificates.issue("server", "localhost", "127.0.0.1")
         for _ in range(2):
-            await running.daemon._reloads.look()
+            await running.daemon.reloader.reload_if_changed()
         shown.add((await handshake(running.url, context)).getpeercert(binary_form=True))
         for connection in list(running.daemon.server.connections):
             if connection.stage is Stage.IDLE:

@@ -12,7 +12,7 @@ import yaml
 from exporter.cli.plan import exposition_size
 from exporter.config import Config, load
 from exporter.config.values import parse_duration
-from exporter.daemon.engine import Engine
+from exporter.daemon.daemon import Daemon
 from exporter.exposition import catalogue
 from exporter.verify.outcome import Attempt, Failure, Operation, Reason
 from tools.stack import __main__ as stack
@@ -158,17 +158,17 @@ def rows_of_limits() -> list[tuple[int, int, float, int, float]]:
 
 def own_samples(config: Config) -> int:
     """Return the samples of the exporter's own metrics when all that can be counted was counted."""
-    engine = Engine(config)
-    engine.telemetry.know_account("main")
+    daemon = Daemon(config)
+    daemon.telemetry.know_account("main")
     for _, service_sid in {(watched.key.account, watched.key.service_sid) for watched in config.factors}:
-        engine.telemetry.know_service("main", service_sid)
+        daemon.telemetry.know_service("main", service_sid)
     for operation in Operation:
         for code in (None, 200, 400, 401, 403, 404, 429, 500, 502, 503, 504):
             answer = Failure(Reason.SERVER_ERROR, "made up")
-            engine.telemetry.attempted("main", operation, Attempt(answer, 0.2, code, "RQ", 0.1))
+            daemon.telemetry.attempted("main", operation, Attempt(answer, 0.2, code, "RQ", 0.1))
     for watched in config.factors:
-        engine.ledger.watch(watched)
-    text = bytes(engine.exposition(openmetrics=False)).decode()
+        daemon.engine.ledger.watch(watched)
+    text = bytes(daemon.view.exposition(openmetrics=False)).decode()
     per_factor = {family.name for family in catalogue.FACTOR_FAMILIES}
     names = [line.partition("{")[0].partition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
     return sum(name not in per_factor for name in names)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import pytest
 
-from exporter.daemon.recorder import Recorder
 from exporter.logs.events import FULL_LINES, EventLog
 from exporter.logs.folding import REPEAT_SECONDS
 from exporter.polling.clients import RotationReason
@@ -65,7 +63,7 @@ def record(number: int, account: str = "main") -> FactorRecord:
     return FactorRecord(WatchedFactor(key, f"factor-{number}", "identity-0001", 60.0))
 
 
-def test_the_first_failure_of_a_factor_is_told_by_its_name_however_late(story: Story) -> None:
+def test_the_first_failure_of_a_factor_is_logged_by_its_name_however_late(story: Story) -> None:
     story.fails(1, Reason.BAD_REQUEST)
     story.now += 900
     story.fails(2, Reason.BAD_REQUEST)
@@ -75,16 +73,14 @@ def test_the_first_failure_of_a_factor_is_told_by_its_name_however_late(story: S
     ]
 
 
-def test_the_trouble_of_a_factor_ends_when_it_is_paused(story: Story) -> None:
+def test_the_failures_of_a_factor_end_when_it_is_paused(story: Story) -> None:
     known = record(1)
-    exposition, history = mock.Mock(), mock.Mock()
-    recorder = Recorder(mock.Mock(), exposition, story.events, history)
     story.fails(1)
-    recorder.revised(known)
+    story.events.revised(known)
     assert len(story.told()) == 1
     known.watched = replace(known.watched, paused=True)
-    recorder.revised(known)
-    assert [message for message, _ in story.told()] == ["no fetch fails so any more"]
+    story.events.revised(known)
+    assert [message for message, _ in story.told()] == ["fetches recovered"]
 
 
 def test_the_first_five_are_written_in_full_and_the_rest_counted(story: Story) -> None:
@@ -104,7 +100,7 @@ def test_the_first_five_are_written_in_full_and_the_rest_counted(story: Story) -
     assert [fields["factor"] for _, fields in told] == [f"factor-{number}" for number in range(FULL_LINES)]
 
 
-def test_what_goes_on_is_told_as_a_count_each_five_minutes(story: Story) -> None:
+def test_repeated_failures_are_logged_as_a_count_every_five_minutes(story: Story) -> None:
     for _ in range(int(REPEAT_SECONDS / 60)):
         for number in range(20):
             story.fails(number)
@@ -112,7 +108,7 @@ def test_what_goes_on_is_told_as_a_count_each_five_minutes(story: Story) -> None
     story.told()
     story.fails(0)
     [(message, fields)] = story.told()
-    assert message == "fetches still fail"
+    assert message == "fetches still failing"
     assert fields == {
         "account": "main",
         "reason": Reason.TIMEOUT,
@@ -126,7 +122,7 @@ def test_what_goes_on_is_told_as_a_count_each_five_minutes(story: Story) -> None
     story.now += 1
     story.fails(2)
     [(message, fields)] = story.told()
-    assert (message, fields["fetches"]) == ("fetches still fail", 2)
+    assert (message, fields["fetches"]) == ("fetches still failing", 2)
 
 
 def test_a_factor_that_joins_after_a_count_is_written_in_full(story: Story) -> None:
@@ -150,9 +146,7 @@ def test_the_last_recovery_ends_it_with_one_line(story: Story) -> None:
         story.answers(number)
     assert story.told() == []
     story.answers(7)
-    assert story.told() == [
-        ("no fetch fails so any more", {"account": "main", "reason": Reason.TIMEOUT, "failed": 16})
-    ]
+    assert story.told() == [("fetches recovered", {"account": "main", "reason": Reason.TIMEOUT, "failed": 16})]
     story.answers(7)
     assert story.told() == []
     story.fails(3)
@@ -171,11 +165,9 @@ def test_a_factor_that_fails_for_another_reason_moves(story: Story) -> None:
         ("fetch failed", Reason.DNS),
     ]
     story.answers(2)
-    assert [(m, f["reason"]) for m, f in story.told()] == [("no fetch fails so any more", Reason.TIMEOUT)]
+    assert [(m, f["reason"]) for m, f in story.told()] == [("fetches recovered", Reason.TIMEOUT)]
     story.answers(1)
-    assert [(m, f["reason"], f["failed"]) for m, f in story.told()] == [
-        ("no fetch fails so any more", Reason.DNS, 1)
-    ]
+    assert [(m, f["reason"], f["failed"]) for m, f in story.told()] == [("fetches recovered", Reason.DNS, 1)]
 
 
 def test_reasons_and_accounts_are_told_apart(story: Story) -> None:
@@ -192,14 +184,14 @@ def test_reasons_and_accounts_are_told_apart(story: Story) -> None:
     }
 
 
-def test_a_factor_that_is_no_longer_watched_holds_no_trouble_open(story: Story) -> None:
+def test_a_factor_that_is_no_longer_watched_holds_no_episode_open(story: Story) -> None:
     story.fails(1)
     story.fails(2)
     story.answers(1)
     story.told()
-    story.events.forgotten(record(2).watched.key)
-    assert [message for message, _ in story.told()] == ["no fetch fails so any more"]
-    story.events.forgotten(record(2).watched.key)
+    story.events.forgotten(record(2))
+    assert [message for message, _ in story.told()] == ["fetches recovered"]
+    story.events.forgotten(record(2))
     assert story.told() == []
 
 
@@ -213,7 +205,7 @@ def test_repetition_is_there_at_debug(story: Story) -> None:
     ("after", "level"),
     [(Status.VERIFIED, "INFO"), (Status.UNVERIFIED, "WARNING"), (Status.NOT_FOUND, "WARNING")],
 )
-def test_each_change_is_told(story: Story, caplog: pytest.LogCaptureFixture, after: Status, level: str) -> None:
+def test_every_change_is_logged(story: Story, caplog: pytest.LogCaptureFixture, after: Status, level: str) -> None:
     before = Status.UNVERIFIED if after is Status.VERIFIED else Status.VERIFIED
     story.answers(1, StatusChange(before, after))
     assert [line.levelname for line in caplog.records] == [level]
@@ -231,24 +223,24 @@ def test_withdrawn_statuses_are_counted_beyond_five(story: Story) -> None:
     story.now += REPEAT_SECONDS
     story.events.withdrawn(record(20))
     assert [(message, fields.get("factors")) for message, fields in story.told()] == [
-        ("more statuses were withdrawn", 7),
-        ("status withdrawn: no definite answer for too long", None),
+        ("more stale statuses withdrawn", 7),
+        ("stale status withdrawn", None),
     ]
 
 
-def test_pauses_and_budgets_are_told(story: Story) -> None:
+def test_pauses_and_budgets_are_logged(story: Story) -> None:
     story.events.credentials_refused("main", Failure(Reason.AUTH, "HTTP 401"))
     story.events.credentials_accepted("main")
     story.events.rate_limited("main", 5.0, 2)
     story.events.over_budget("main", 2.5, 25.0, 10.0)
     story.events.over_budget("main", 1.0, 9.0, 10.0)
     told = story.told()
-    assert [message.split(":")[0] for message, _ in told] == [
-        "credentials refused",
-        "credentials accepted",
+    assert [message for message, _ in told] == [
+        "account paused for refused credentials",
+        "account resumed",
         "rate limited",
-        "over budget",
-        "within budget",
+        "account over budget",
+        "account within budget",
     ]
     assert all(fields["account"] == "main" for _, fields in told)
     assert "password_file" in told[0][1]["hint"]
@@ -256,26 +248,26 @@ def test_pauses_and_budgets_are_told(story: Story) -> None:
     assert told[3][1]["stretch"] == 2.5
 
 
-def test_pauses_are_counted_while_they_go_on_and_their_end_is_told(story: Story) -> None:
+def test_repeated_pauses_are_counted_and_their_end_is_logged(story: Story) -> None:
     for _ in range(44):
         story.events.rate_limited("main", 1.0, 2)
     story.events.flush()
-    assert [message for message, _ in story.told()] == ["rate limited: the account pauses"]
+    assert [message for message, _ in story.told()] == ["rate limited"]
     story.now += REPEAT_SECONDS - 1
     story.events.rate_limited("main", 1.0, 2)
     story.now += 1
     story.events.flush()
     story.events.flush()
-    assert story.told() == [("rate limited more times", {"account": "main", "pauses": 44})]
+    assert story.told() == [("still rate limited", {"account": "main", "pauses": 44})]
     story.now += REPEAT_SECONDS
     story.events.flush()
     story.events.flush()
-    assert story.told() == [("not rate limited for five minutes", {"account": "main", "pauses": 45})]
+    assert story.told() == [("no longer rate limited", {"account": "main", "pauses": 45})]
     story.events.rate_limited("main", 1.0, 2)
-    assert [message for message, _ in story.told()] == ["rate limited: the account pauses"], "news again"
+    assert [message for message, _ in story.told()] == ["rate limited"], "news again"
 
 
-def test_what_is_folded_is_told_at_the_end(story: Story) -> None:
+def test_what_is_collapsed_is_logged_at_the_end(story: Story) -> None:
     entity = WatchedEntity(EntityKey("main", SERVICE, "identity-0001"), "ops", 60.0)
     for number in range(8):
         story.fails(number)
@@ -288,16 +280,16 @@ def test_what_is_folded_is_told_at_the_end(story: Story) -> None:
     story.events.flush(at_the_end=True)
     service = {"account": "main", "service_sid": SERVICE}
     assert story.told() == [
-        ("fetches still fail", {"account": "main", "reason": Reason.TIMEOUT, "factors": 8, "fetches": 3}),
-        ("more statuses were withdrawn", {"factors": 3}),
-        ("rate limited more times", {"account": "main", "pauses": 7}),
-        ("an entity's factors can't be listed", {**service, "walks": 7}),
+        ("fetches still failing", {"account": "main", "reason": Reason.TIMEOUT, "factors": 8, "fetches": 3}),
+        ("more stale statuses withdrawn", {"factors": 3}),
+        ("still rate limited", {"account": "main", "pauses": 7}),
+        ("listings still failing", {**service, "listings": 7}),
     ]
     story.events.flush(at_the_end=True)
     assert story.told() == []
 
 
-def test_an_entity_that_is_no_longer_watched_is_told_no_more(story: Story) -> None:
+def test_an_entity_that_is_no_longer_watched_is_not_logged_again(story: Story) -> None:
     entity = WatchedEntity(EntityKey("main", SERVICE, "identity-0001"), "ops", 60.0)
     for _ in range(3):
         story.events.listing_failed(entity, Failure(Reason.TIMEOUT, "in words"))
@@ -306,7 +298,7 @@ def test_an_entity_that_is_no_longer_watched_is_told_no_more(story: Story) -> No
     story.events.flush(at_the_end=True)
     assert story.told() == []
     story.events.listing_failed(entity, Failure(Reason.TIMEOUT, "in words"))
-    assert [message for message, _ in story.told()] == ["an entity's factors can't be listed"], "news again"
+    assert [message for message, _ in story.told()] == ["listing failed"], "news again"
 
 
 def test_what_goes_on_too_seldom_to_be_told_by_the_next_is_told_all_the_same(story: Story) -> None:
@@ -317,7 +309,7 @@ def test_what_goes_on_too_seldom_to_be_told_by_the_next_is_told_all_the_same(sto
     story.now += REPEAT_SECONDS
     story.events.flush()
     [(message, fields)] = story.told()
-    assert (message, fields["fetches"], fields["factors"]) == ("fetches still fail", 1, 1)
+    assert (message, fields["fetches"], fields["factors"]) == ("fetches still failing", 1, 1)
 
 
 @pytest.mark.parametrize("why", list(RotationReason))
@@ -388,11 +380,11 @@ def test_a_factor_that_is_no_longer_watched_is_not_lost(story: Story) -> None:
     story.size = 20
     story.loses(*range(10))
     for number in range(10):
-        story.events.forgotten(record(number).watched.key)
+        story.events.forgotten(record(number))
     story.loses(*range(10, 20))
     assert story.told() == []
     for number in range(10, 20):
-        story.events.forgotten(record(number).watched.key)
+        story.events.forgotten(record(number))
     assert story.events._services == {}
 
 

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.logs.folding import REPEAT_SECONDS, Folding, Line
-from exporter.logs.output import Redactor, configure, fields, flush_repeats
+from exporter.daemon import daemon, reload
+from exporter.logs import events
+from exporter.logs.folding import REPEAT_SECONDS, Folding, FullLogger, Line
+from exporter.logs.output import LogOutput, Redactor, configure, fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +34,8 @@ class Time:
 class Book:
     """A log with a clock of its own, and what was written since the last look."""
 
-    def __init__(self, stream: io.StringIO, time: Time) -> None:
+    def __init__(self, output: LogOutput, stream: io.StringIO, time: Time) -> None:
+        self.output = output
         self.time = time
         self._stream = stream
 
@@ -49,8 +52,8 @@ def book() -> Iterator[Book]:
     root, ours = logging.getLogger(), logging.getLogger("exporter")
     before = root.handlers[:], root.level, ours.level
     time, stream = Time(), io.StringIO()
-    configure(level="info", style="json", redact=Redactor(), stream=stream, steady=time)
-    yield Book(stream, time)
+    output = configure(level="info", style="json", redact=Redactor(), stream=stream, steady=time)
+    yield Book(output, stream, time)
     logging.captureWarnings(False)
     root.handlers[:] = before[0]
     root.setLevel(before[1])
@@ -65,28 +68,28 @@ def test_the_first_is_in_full_and_the_rest_a_count(book: Book) -> None:
         book.time.now = float(second)
         library.warning("disk %s", "full", extra=fields(device="sda"))
         if second % 10 == 0:
-            flush_repeats()
+            book.output.flush()
     told = book.written()
     assert [line.get("repeated") for line in told] == [None, 300]
     assert {(line["level"], line["msg"], line["device"]) for line in told} == {("warning", "disk full", "sda")}
 
 
-def test_what_stopped_is_counted_and_its_end_told_once(book: Book) -> None:
+def test_what_stopped_is_counted_and_its_end_logged_once(book: Book) -> None:
     for _ in range(4):
         library.error("broken pipe")
     book.written()
     book.time.now = REPEAT_SECONDS - 1
-    flush_repeats()
+    book.output.flush()
     assert book.written() == []
     book.time.now = REPEAT_SECONDS
-    flush_repeats()
-    flush_repeats()
+    book.output.flush()
+    book.output.flush()
     assert book.written() == [
         {"level": "error", "msg": "broken pipe", "repeated": 3},
         {
             "level": "info",
-            "msg": "not repeated for five minutes",
-            "what": "broken pipe",
+            "msg": "log message not repeated for five minutes",
+            "stopped": "broken pipe",
             "from": "some.library",
             "times": 4,
         },
@@ -98,11 +101,11 @@ def test_what_stopped_is_counted_and_its_end_told_once(book: Book) -> None:
 def test_what_happened_once_has_no_second_line(book: Book) -> None:
     library.warning("once")
     book.time.now = REPEAT_SECONDS
-    flush_repeats()
+    book.output.flush()
     assert [line["msg"] for line in book.written()] == ["once"]
 
 
-def test_different_things_are_told_apart(book: Book) -> None:
+def test_different_events_are_not_collapsed_together(book: Book) -> None:
     for _ in range(2):
         library.warning("a %d", 1)
         library.warning("a %d", 2)
@@ -116,41 +119,56 @@ def test_different_things_are_told_apart(book: Book) -> None:
     assert len(book.written()) == 6
 
 
-@pytest.mark.parametrize("name", ["exporter.logs.events", "exporter.daemon.reload", "exporter.daemon.daemon"])
-def test_what_is_folded_already_or_was_asked_for_is_always_written(book: Book, name: str) -> None:
+@pytest.mark.parametrize("log", [events.log, reload.log, daemon.log], ids=lambda log: log.logger.name)
+def test_what_is_collapsed_already_or_was_requested_is_always_written(book: Book, log: FullLogger) -> None:
     for _ in range(3):
-        logging.getLogger(name).warning("asked for")
-    assert len(book.written()) == 3
+        log.warning("requested", extra=fields(account="x"))
+    assert [line["account"] for line in book.written()] == ["x", "x", "x"]
 
 
-def test_at_level_debug_nothing_is_folded(book: Book) -> None:
+def test_two_outputs_collapse_and_flush_apart(book: Book) -> None:
+    stream = io.StringIO()
+    other = LogOutput(style="json", redact=Redactor(), stream=stream, steady=book.time)
+    for _ in range(3):
+        record = library.makeRecord(library.name, logging.WARNING, "", 0, "again", (), None)
+        other.handler.handle(record)
+    book.output.flush(at_the_end=True)
+    assert book.written() == [], "what another one collapsed"
+    library.warning("again")
+    assert len(book.written()) == 1, "new here, whatever another output has written"
+    other.flush(at_the_end=True)
+    assert [json.loads(line).get("repeated") for line in stream.getvalue().splitlines()] == [None, 2]
+    assert book.written() == []
+
+
+def test_at_level_debug_nothing_is_collapsed(book: Book) -> None:
     logging.getLogger("exporter").setLevel(logging.DEBUG)
     for _ in range(3):
         library.warning("again")
     assert len(book.written()) == 3
 
 
-def test_information_is_never_folded(book: Book) -> None:
+def test_information_is_never_collapsed(book: Book) -> None:
     for _ in range(3):
         logging.getLogger("exporter.polling").info("so it is")
     assert len(book.written()) == 3
 
 
-def test_at_the_end_all_that_was_folded_is_told(book: Book) -> None:
+def test_at_the_end_all_counts_are_logged(book: Book) -> None:
     for _ in range(3):
         library.warning("again")
-    flush_repeats(at_the_end=True)
-    flush_repeats(at_the_end=True)
+    book.output.flush(at_the_end=True)
+    book.output.flush(at_the_end=True)
     assert [line.get("repeated") for line in book.written()] == [None, 2]
 
 
-def test_a_message_whose_arguments_do_not_fit_is_folded_too(book: Book) -> None:
+def test_a_message_whose_arguments_do_not_fit_is_collapsed_too(book: Book) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler for handler in root.handlers if handler.filters]  # pytest's own raises
     for _ in range(3):
         library.warning("%s %s", "one")
     [line] = book.written()
-    assert line["msg"].startswith("a message that can't be written")
+    assert line["msg"].startswith("log message not formatted")
 
 
 def test_a_level_that_is_not_heard_has_no_end_either(book: Book) -> None:
@@ -158,7 +176,7 @@ def test_a_level_that_is_not_heard_has_no_end_either(book: Book) -> None:
         library.error("broken")
     logging.getLogger("exporter").setLevel(logging.ERROR)
     book.time.now = REPEAT_SECONDS
-    flush_repeats()
+    book.output.flush()
     assert [line["level"] for line in book.written()] == ["error", "error"]
 
 
@@ -173,37 +191,37 @@ def test_no_more_keys_are_known_than_allowed_and_no_count_is_lost() -> None:
         folding.happened(key)
     assert len(folding) == 10
     told = list(folding.overdue(all_of_them=True))
-    assert len(told) == 20, "those given up are kept to the same number"
-    assert {count.folded for count in told} == {1}
+    assert len(told) == 20, "those dropped are kept to the same number"
+    assert {count.collapsed for count in told} == {1}
     assert list(folding.overdue(all_of_them=True)) == []
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.floats(0, 400), st.booleans()), max_size=80))
-def test_each_event_is_written_in_full_or_counted_once(events: list[tuple[int, bool, float, bool]]) -> None:
+def test_every_event_is_written_in_full_or_counted_once(happened: list[tuple[int, bool, float, bool]]) -> None:
     time = Time()
     folding: Folding[int] = Folding(time, full_lines=2)
     told = dict.fromkeys(range(4), 0)
-    for key, news, wait, flush in events:
+    for key, news, wait, flush in happened:
         time.now += wait
-        line = folding.happened(key, news=news)
+        line = folding.happened(key, new=news)
         assert line.again or line in (Line(0), Line(1))
         told[key] += line.times
         if flush:
             for count in folding.overdue():
-                told[count.key] += count.folded
+                told[count.key] += count.collapsed
     for count in folding.overdue(all_of_them=True):
-        told[count.key] += count.folded
-    assert told == {key: sum(event[0] == key for event in events) for key in range(4)}
+        told[count.key] += count.collapsed
+    assert told == {key: sum(event[0] == key for event in happened) for key in range(4)}
 
 
-def test_a_count_never_stands_for_what_is_news() -> None:
+def test_a_count_never_stands_for_what_is_new() -> None:
     time = Time()
     folding: Folding[str] = Folding(time)
-    assert folding.happened("a", news=True) == Line(1)
-    assert folding.happened("a", news=False) == Line(0)
+    assert folding.happened("a", new=True) == Line(1)
+    assert folding.happened("a", new=False) == Line(0)
     time.now = REPEAT_SECONDS + 100
-    assert folding.happened("a", news=True) == Line(1)
-    assert [count.folded for count in folding.overdue(all_of_them=True)] == [1]
+    assert folding.happened("a", new=True) == Line(1)
+    assert [count.collapsed for count in folding.overdue(all_of_them=True)] == [1]
 
 
 def test_those_who_are_quiet_are_forgotten() -> None:

@@ -9,18 +9,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from exporter.logs.mass_not_found import FEWEST_FACTORS, MassNotFound, ServiceWatch
+from exporter.logs.mass_not_found import FEWEST_FACTORS, MassNotFound, MassNotFoundDetector
 from tests.support.factors import key
 
 
-def told(watch: ServiceWatch, numbers: range, *, now: float = 1000.0, of: int = 20) -> list[MassNotFound]:
+def told(watch: MassNotFoundDetector, numbers: range, *, now: float = 1000.0, of: int = 20) -> list[MassNotFound]:
     """Return what is told when these factors turn 404 at once."""
-    found = (watch.lost(key(number), now, 300.0, of) for number in numbers)
+    found = (watch.not_found(key(number), now, 300.0, of) for number in numbers)
     return [one for one in found if one is not None]
 
 
 def test_more_than_half_is_told_once() -> None:
-    watch = ServiceWatch()
+    watch = MassNotFoundDetector()
     assert told(watch, range(10)) == []
     assert told(watch, range(10, 11)) == [MassNotFound(11, 20, 300.0)]
     assert told(watch, range(11, 20)) == []
@@ -28,38 +28,38 @@ def test_more_than_half_is_told_once() -> None:
 
 @pytest.mark.parametrize(("of", "lines"), [(9, 0), (10, 1)])
 def test_a_small_service_is_not_judged(of: int, lines: int) -> None:
-    assert len(told(ServiceWatch(), range(of), of=of)) == lines
+    assert len(told(MassNotFoundDetector(), range(of), of=of)) == lines
 
 
 def test_the_same_factor_counts_once() -> None:
-    watch = ServiceWatch()
+    watch = MassNotFoundDetector()
     for _ in range(30):
         assert told(watch, range(10)) == []
     assert len(watch) == 10
 
 
 def test_what_turned_before_the_interval_does_not_count() -> None:
-    watch = ServiceWatch()
+    watch = MassNotFoundDetector()
     assert told(watch, range(10), now=1000.0) == []
     assert told(watch, range(10, 20), now=1300.0) == [], "ten within the interval, of twenty"
     assert told(watch, range(20, 21), now=1300.0, of=21) == [MassNotFound(11, 21, 300.0)]
 
 
 def test_just_within_the_interval_counts() -> None:
-    watch = ServiceWatch()
+    watch = MassNotFoundDetector()
     assert told(watch, range(10), now=1000.0) == []
     assert told(watch, range(10, 11), now=1299.9) == [MassNotFound(11, 20, 300.0)]
 
 
 def test_the_longest_interval_of_those_that_turned_counts() -> None:
-    watch = ServiceWatch()
-    watch.lost(key(0), 1000.0, 3600.0, 20)
+    watch = MassNotFoundDetector()
+    watch.not_found(key(0), 1000.0, 3600.0, 20)
     told(watch, range(1, 10), now=1000.0)
     assert told(watch, range(10, 11), now=4000.0) == [MassNotFound(11, 20, 3600.0)]
 
 
 def test_it_is_told_again_only_after_less_than_half_were_lost() -> None:
-    watch = ServiceWatch()
+    watch = MassNotFoundDetector()
     assert len(told(watch, range(11))) == 1
     watch.found(key(0), 20)
     assert told(watch, range(1)) == [], "ten of twenty are half"
@@ -69,7 +69,7 @@ def test_it_is_told_again_only_after_less_than_half_were_lost() -> None:
 
 
 def test_found_factors_do_not_count() -> None:
-    watch = ServiceWatch()
+    watch = MassNotFoundDetector()
     told(watch, range(10))
     for number in range(10):
         watch.found(key(number), 20)
@@ -79,17 +79,17 @@ def test_found_factors_do_not_count() -> None:
 
 
 def test_a_hundred_thousand_cost_what_they_weigh() -> None:
-    watch, lines = ServiceWatch(), 0
+    watch, lines = MassNotFoundDetector(), 0
     keys = [key(number) for number in range(100_000)]
     for turn in range(3):
         for number, one in enumerate(keys):
-            lines += watch.lost(one, 1000.0 * turn + number / 1000, 300.0, len(keys)) is not None
+            lines += watch.not_found(one, 1000.0 * turn + number / 1000, 300.0, len(keys)) is not None
         assert len(watch) == len(keys)
         for one in keys:
             watch.found(one, len(keys))
     assert lines == 3
     assert len(watch) == 0
-    assert len(watch._turned) <= len(keys)
+    assert len(watch._recent) <= len(keys)
 
 
 class AnySequence(RuleBasedStateMachine):
@@ -101,7 +101,7 @@ class AnySequence(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.watch = ServiceWatch()
+        self.watch = MassNotFoundDetector()
         self.turned: dict[int, float] = {}
         self.told = False
 
@@ -115,7 +115,7 @@ class AnySequence(RuleBasedStateMachine):
             self.turned.setdefault(number, self.now)
             lately = sum(at > self.now - self.INTERVAL for at in self.turned.values())
             news = key(number) not in self.watch
-            told = self.watch.lost(key(number), self.now, self.INTERVAL, self.FACTORS)
+            told = self.watch.not_found(key(number), self.now, self.INTERVAL, self.FACTORS)
             due = news and not self.told and 2 * lately > self.FACTORS >= FEWEST_FACTORS
             assert told == (MassNotFound(lately, self.FACTORS, self.INTERVAL) if due else None)
             self.told |= due

@@ -106,7 +106,7 @@ def _log(seen: Seen) -> Iterator[str]:
     told = [line for line in failed if any(f'"{words}"' in line for words in row.detail.split("|"))]
     if len(failed) != 1 or failed != told or f" reason={row.result} " not in failed[0]:
         yield f"the log says {failed}"
-    refused = sum('msg="credentials refused' in line and "level=error" in line for line in seen.log)
+    refused = sum('msg="account paused for' in line and "level=error" in line for line in seen.log)
     if refused != (row.paused and row.result.refused):
         yield f"a refusal was told {refused} times"
     pauses = [line for line in seen.log if 'msg="rate limited' in line]

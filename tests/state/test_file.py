@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from exporter.polling.snapshot import FactorSnapshot
 from exporter.state import file as statefile
-from exporter.state.file import StateFileError, read, sweep, write
+from exporter.state.file import StateFileError, read, remove_abandoned, write
 from exporter.verify.outcome import Status
 from exporter.watched import FactorKey
 from tests.support.factors import key
@@ -98,14 +98,14 @@ def sealed(*lines: object, version: int = 1, **header: object) -> bytes:
 @pytest.mark.parametrize(
     ("content", "problem", "foreign"),
     [
-        (b"", "is no state file of this exporter; name another file in state.file", True),
-        (b"[polling]\ninterval = '5m'\n", "is no state file of this exporter", True),
-        (b'{"format": "another"}\n', "is no state file of this exporter", True),
-        (b"[" * 5000, "is no state file of this exporter", True),
-        (sealed(version=2), "was written by another version", False),
-        (sealed()[:-1], "is cut short or was changed", False),
-        (sealed(saved="now"), "is cut short or was changed", False),
-        (sealed(saved=True), "is cut short or was changed", False),
+        (b"", "not a state file of this exporter; name another file in state.file", True),
+        (b"[polling]\ninterval = '5m'\n", "not a state file of this exporter", True),
+        (b'{"format": "another"}\n', "not a state file of this exporter", True),
+        (b"[" * 5000, "not a state file of this exporter", True),
+        (sealed(version=2), "written by another version", False),
+        (sealed()[:-1], "truncated or modified", False),
+        (sealed(saved="now"), "truncated or modified", False),
+        (sealed(saved=True), "truncated or modified", False),
     ],
 )
 def test_refusals(path: Path, content: bytes, problem: str, foreign: bool) -> None:
@@ -168,9 +168,7 @@ def test_a_write_that_fails_leaves_the_old_file(path: Path, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         if call == "fsync":
             patch.setattr(os, "fsync", fail)
-        with pytest.raises(
-            StateFileError, match=r"can't be written \(No space left on device\); let its directory"
-        ):
+        with pytest.raises(StateFileError, match=r"not writable \(No space left on device\); make its directory"):
             write(path, NOW, known())
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
@@ -200,12 +198,12 @@ def test_what_killed_writers_left_is_swept(path: Path) -> None:
     others = [path.with_name(name) for name in (".other.1.0123abcd.tmp", f".{path.name}.tmp", "state.jsonl.1.tmp")]
     for one in (*left, *others):
         one.touch()
-    assert sweep(path) == 1
+    assert remove_abandoned(path) == 1
     assert not left[0].exists()
     assert left[1].exists()
-    assert sweep(path, time.time() + 601) == 1
+    assert remove_abandoned(path, time.time() + 601) == 1
     assert {one.name for one in path.parent.iterdir()} == {path.name, *(one.name for one in others)}
 
 
 def test_nothing_to_sweep_where_there_is_no_directory(tmp_path: Path) -> None:
-    assert sweep(tmp_path / "nowhere" / "state") == 0
+    assert remove_abandoned(tmp_path / "nowhere" / "state") == 0

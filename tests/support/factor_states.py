@@ -69,5 +69,5 @@ async def world(folder: Path, state: str) -> AsyncIterator[ServedExporter]:
         for name in STATES[state]:
             if name in results:
                 running.apply(name, *results[name], ago_seconds=4000 if name == "stale" else 0)
-        running.daemon.poller.dispatch()
+        running.daemon.engine.poller.dispatch()
         yield running

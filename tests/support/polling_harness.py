@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from exporter.polling.account import AccountPolicy, AccountPoller
 from exporter.polling.ledger import Ledger, LedgerPolicy
+from exporter.polling.observer import Observer
 from exporter.polling.poller import Poller
 from exporter.polling.schedule import Schedule
 from exporter.verify.outcome import Answer, Attempt, FactorPage, Failure, Outcome, Reason, Status
@@ -181,7 +182,7 @@ class Ended:
 
 
 @dataclass
-class Diary:
+class Diary(Observer):
     """An observer that writes down all that it is told, with the loop's time."""
 
     fetches: list[Ended] = field(default_factory=list)

@@ -58,7 +58,7 @@ class ServedExporter:
         self.daemon = daemon
         self.url = daemon.server.addresses[0]
         self._session = session
-        self._description = Description(daemon.config.settings.web.telemetry_path)
+        self._description = Description(daemon.engine.config.settings.web.telemetry_path)
 
     async def request(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Reply:
         """Send one request, and check the answer against its description; in header names _ stands for -."""
@@ -74,7 +74,7 @@ class ServedExporter:
 
     def key(self, name: str) -> FactorKey:
         """Return the key of a factor."""
-        return next(record.watched.key for record in self.daemon.ledger if record.watched.name == name)
+        return next(record.watched.key for record in self.daemon.engine.ledger if record.watched.name == name)
 
     def apply(self, name: str, *results: Answer | Failure, **details: float) -> None:
         """Apply the results of fetches of a factor, in order."""
@@ -90,13 +90,13 @@ class ServedExporter:
         code: float = 200,
     ) -> None:
         """Apply the results of fetches of a factor, in order; code 0 stands for no response."""
-        now = self.daemon.clock.moment()
-        record = self.daemon.ledger[key]
+        now = self.daemon.engine.clock.moment()
+        record = self.daemon.engine.ledger[key]
         for result in results:
             outcome = Outcome(result, duration_seconds, int(attempts), int(code) or None, REQUEST_ID)
             then = Moment(now.wall - ago_seconds, now.steady - ago_seconds)
-            change = self.daemon.ledger.apply(key, outcome, then)
-            self.daemon.recorder.fetched(record, outcome, change)
+            change = self.daemon.engine.ledger.apply(key, outcome, then)
+            self.daemon.engine.observers.fetched(record, outcome, change)
 
 
 def entries(*names: str, **keys: object) -> list[dict[str, object]]:
@@ -140,8 +140,8 @@ async def serving(
     path = write_config(folder / "config.toml", names, factors, polling=polling, **tables)
     read = functools.partial(load, path, environ={}, flags={})
     daemon = Daemon(read(), load=read, clock=clock, transport=nobody)
-    await daemon.server.start(daemon.config.settings.web.listen_address)
-    daemon.roster.list(daemon.config.factors)
+    await daemon.server.start(daemon.engine.config.settings.web.listen_address)
+    daemon.engine.roster.list(daemon.engine.config.factors)
     try:
         async with aiohttp.ClientSession(
             auto_decompress=False,
@@ -150,5 +150,5 @@ async def serving(
         ) as session:
             yield ServedExporter(daemon, session)
     finally:
-        await daemon.poller.drain(0)
+        await daemon.engine.poller.drain(0)
         await daemon.server.stop()

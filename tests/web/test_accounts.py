@@ -66,7 +66,7 @@ async def test_an_account_has_every_field_and_no_secret(tmp_path: Path) -> None:
 async def test_a_pause_for_a_429_is_shown_with_its_end(tmp_path: Path) -> None:
     clock = LeapingClock()
     async with serving(tmp_path, entries("one"), clock=clock) as running:
-        throttle = running.daemon.poller.accounts["main"].throttle
+        throttle = running.daemon.engine.poller.accounts["main"].throttle
         now = clock.moment()
         throttle.rate_limited(now.steady, started=now.steady, pause_seconds=60.0)
         [paused] = (await accounts(running))["accounts"]
@@ -83,7 +83,7 @@ async def test_a_pause_for_credentials_is_shown_with_its_next_probe(tmp_path: Pa
     clock = LeapingClock()
     async with serving(tmp_path, entries("one"), clock=clock) as running:
         now = clock.moment()
-        running.daemon.poller.accounts["main"]._refusals._pause(Failure(Reason.AUTH))
+        running.daemon.engine.poller.accounts["main"]._refusals._pause(Failure(Reason.AUTH))
         [paused] = (await accounts(running))["accounts"]
 
     assert (paused["paused"], paused["paused_for"], paused["paused_until_seconds"]) == (True, "credentials", None)

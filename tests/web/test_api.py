@@ -29,7 +29,7 @@ async def test_a_factor_has_every_field(tmp_path: Path) -> None:
     async with serving(tmp_path, entries("payments", labels={"team": "payments"}, interval="2m")) as running:
         running.apply("payments", VERIFIED, ago_seconds=20)
         running.apply("payments", Failure(Reason.SERVER_ERROR, "HTTP 503"), duration_seconds=1.5, attempts=3)
-        record = running.daemon.ledger[running.key("payments")]
+        record = running.daemon.engine.ledger[running.key("payments")]
         document = await factors(running)
 
     assert record.answered_seconds is not None

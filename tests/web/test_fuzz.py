@@ -64,7 +64,7 @@ async def test_a_fuzzer_finds_no_violation(
             web=OPEN,
         )
         async with running(path) as exporter:
-            await becomes(exporter.daemon.ready)
+            await becomes(exporter.daemon.readiness.ready)
             _, description = await exporter.get("/api/v1/openapi.json")
             (tmp_path / "openapi.json").write_text(description, encoding="utf-8")
             status, report = await fuzz(exporter.url, tmp_path)
@@ -73,6 +73,6 @@ async def test_a_fuzzer_finds_no_violation(
             assert f"Tested: {count}" in report, report
             [generated] = re.findall(r"(\d+) generated", report)
             assert int(generated) > 10 * count, report
-            assert exporter.daemon.healthy()
-            assert exporter.daemon.poller.accounts["main"].throttle.in_flight <= len(names)
+            assert exporter.daemon.readiness.healthy()
+            assert exporter.daemon.engine.poller.accounts["main"].throttle.in_flight <= len(names)
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []

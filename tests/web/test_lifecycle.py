@@ -89,7 +89,7 @@ async def test_a_reload_may_disable_these_paths(tmp_path: Path) -> None:
 
 async def test_no_reload_while_stopping(tmp_path: Path) -> None:
     async with serving(tmp_path, web=OPEN) as running:
-        running.daemon.draining = True
+        running.daemon.readiness.draining = True
         assert (await running.request("/-/reload", "POST")).status == 503
 
 

@@ -132,7 +132,7 @@ async def test_an_exposition_beyond_a_mebibyte_comes_whole(running: ServedExport
         WatchedFactor(FactorKey("main", SERVICE_SID, f"YF{number:032x}"), f"factor-{number}", "identity-1", 300.0)
         for number in range(100, 2100)
     ]
-    running.daemon.poller.watch(many)
+    running.daemon.engine.poller.watch(many)
     for watched in many:
         running.apply_to(watched.key, VERIFIED)
 

@@ -71,9 +71,11 @@ async def test_responses_of_every_kind_are_as_described(tmp_path: Path) -> None:
             assert (await running.request("/api/v1/factors")).status == 200
         for refused in (False, True):
             if refused:
-                account = running.daemon.poller.accounts["main"]
-                account._refusals.guard.pause(running.daemon.clock.steady())
-                running.daemon.poller.accounts["other"].throttle.paused_until = running.daemon.clock.steady() + 60
+                account = running.daemon.engine.poller.accounts["main"]
+                account._refusals.guard.pause(running.daemon.engine.clock.steady())
+                running.daemon.engine.poller.accounts["other"].throttle.paused_until = (
+                    running.daemon.engine.clock.steady() + 60
+                )
             assert (await running.request("/api/v1/accounts")).status == 200
         for name in "abcdef":
             account_name = "other" if name == "f" else "main"

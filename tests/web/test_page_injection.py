@@ -111,12 +111,12 @@ def test_strange_texts_break_neither_pages_nor_exposition_nor_logs(
 async def _tell(running: ServedExporter, name: str, label: str, failure: Failure, request_id: str) -> None:
     """Give the one factor these texts, and read all that is shown of it."""
     daemon = running.daemon
-    [record] = daemon.ledger
+    [record] = daemon.engine.ledger
     watched = WatchedFactor(record.watched.key, name, "identity-1", 300.0, labels=(("team", label),))
-    daemon.poller.revise([watched])
+    daemon.engine.poller.revise([watched])
     for outcome in (Outcome(failure, 0.2, 1, 200, request_id), Outcome(VERIFIED, 0.2, 1, 200, request_id)):
-        change = daemon.ledger.apply(watched.key, outcome, daemon.clock.moment())
-        daemon.recorder.fetched(record, outcome, change)
+        change = daemon.engine.ledger.apply(watched.key, outcome, daemon.engine.clock.moment())
+        daemon.engine.observers.fetched(record, outcome, change)
     for query in ("", "?sort=factor"):
         reply = await running.request(f"/{query}")
         page = Page(reply.text)

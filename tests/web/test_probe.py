@@ -62,7 +62,7 @@ async def world(simulator: Simulator, tmp_path: Path) -> AsyncIterator[World]:
     clock = LeapingClock()
     async with running(path, clock=clock) as exporter:
         clock.leap(30)
-        await becomes(lambda: all(record.last_seconds for record in exporter.daemon.ledger))
+        await becomes(lambda: all(record.last_seconds for record in exporter.daemon.engine.ledger))
         clock.leap(11)
         yield World(exporter, simulator, factors)
 
@@ -121,7 +121,7 @@ async def test_a_client_that_disconnects_does_not_cancel_the_fetch(world: World)
     world.simulator.faults.add(Fault(FaultKind.LATENCY, seconds=0.5))
     before = world.calls
     pending = asyncio.create_task(world.probe())
-    account = world.exporter.daemon.poller.accounts["main"]
+    account = world.exporter.daemon.engine.poller.accounts["main"]
     await becomes(lambda: account.throttle.in_flight == 1)
     pending.cancel()
     await asyncio.gather(pending, return_exceptions=True)
@@ -166,7 +166,7 @@ async def test_several_factors_of_a_name_are_listed(tmp_path: Path) -> None:
     name = "on call & more"
     watched = [*entries(name), *entries(name, account="other"), *entries(name, service_sid=other)]
     async with serving(tmp_path, watched, accounts=("main", "other"), web=OPEN) as served:
-        for key in [record.watched.key for record in served.daemon.ledger]:
+        for key in [record.watched.key for record in served.daemon.engine.ledger]:
             served.apply_to(key, VERIFIED)
         reply = await served.request("/probe?factor=on%20call%20%26%20more")
         assert reply.status == 400
@@ -234,7 +234,7 @@ async def test_a_factor_that_the_watchlist_pauses_claims_nothing(tmp_path: Path)
 async def test_too_many_probes_get_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exporter.web.probe.MOST_WAITING", 5)
     async with serving(tmp_path, entries("one"), web=OPEN) as served:
-        account = served.daemon.poller.accounts["main"]
+        account = served.daemon.engine.poller.accounts["main"]
         account.in_flight_keys.add(served.key("one"))  # a fetch that does not end
         pending = [asyncio.create_task(served.request("/probe?factor=one")) for _ in range(15)]
         await becomes(lambda: sum(task.done() for task in pending) == 10)
@@ -242,12 +242,12 @@ async def test_too_many_probes_get_503(tmp_path: Path, monkeypatch: pytest.Monke
         account.in_flight_keys.discard(served.key("one"))
         statuses = [(await task).status for task in pending]
         assert (statuses.count(200), statuses.count(503)) == (5, 10)
-        assert served.daemon.ledger[served.key("one")].status is Status.VERIFIED
+        assert served.daemon.engine.ledger[served.key("one")].status is Status.VERIFIED
 
 
 async def test_nothing_is_fetched_while_the_exporter_stops(tmp_path: Path) -> None:
     async with serving(tmp_path, entries("one"), web=OPEN) as served:
-        served.daemon.poller.accounts["main"].stop()
+        served.daemon.engine.poller.accounts["main"].stop()
         reply = await served.request("/probe?factor=one")
         assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
         assert reply.text == "not fetched: the exporter is stopping, or the account was removed\n"
@@ -256,11 +256,11 @@ async def test_nothing_is_fetched_while_the_exporter_stops(tmp_path: Path) -> No
 async def test_a_factor_removed_meanwhile_is_404(tmp_path: Path) -> None:
     async with serving(tmp_path, entries("one", "two"), web=OPEN) as served:
         daemon, key = served.daemon, served.key("one")
-        daemon.poller.accounts["main"].in_flight_keys.add(key)
+        daemon.engine.poller.accounts["main"].in_flight_keys.add(key)
         pending = asyncio.create_task(served.request("/probe?factor=one"))
-        await becomes(lambda: daemon.poller.accounts["main"].in_flight_keys._ends.get(key) is not None)
-        daemon.roster.list([watched for watched in daemon.config.factors if watched.name == "two"])
-        daemon.poller.accounts["main"].in_flight_keys.discard(key)
+        await becomes(lambda: daemon.engine.poller.accounts["main"].in_flight_keys._ends.get(key) is not None)
+        daemon.engine.roster.list([watched for watched in daemon.engine.config.factors if watched.name == "two"])
+        daemon.engine.poller.accounts["main"].in_flight_keys.discard(key)
         reply = await pending
         assert (reply.status, reply.text) == (404, "factor: no longer watched\n")
         assert (await served.request("/probe?factor=one")).status == 404

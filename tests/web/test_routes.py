@@ -74,7 +74,7 @@ async def test_an_internal_error_shows_no_traceback(
     def broken() -> bool:
         raise RuntimeError("a made-up error")
 
-    monkeypatch.setattr(running.daemon, "healthy", broken)
+    monkeypatch.setattr(running.daemon.readiness, "healthy", broken)
     with caplog.at_level(logging.ERROR):
         reply = await running.request("/-/healthy", Accept=accept)
 
@@ -113,7 +113,7 @@ async def test_health_depends_on_the_scheduler(running: ServedExporter, clock: L
     late = await running.request("/-/healthy")
     clock.leap(2)
     silent = await running.request("/-/healthy")
-    running.daemon.poller.dispatch()
+    running.daemon.engine.poller.dispatch()
     again = await running.request("/-/healthy")
 
     assert [(reply.status, reply.text) for reply in (first, late, silent, again)] == [
@@ -125,11 +125,11 @@ async def test_health_depends_on_the_scheduler(running: ServedExporter, clock: L
 
 
 async def test_readiness_depends_on_the_first_fetches(running: ServedExporter, clock: LeapingClock) -> None:
-    running.daemon._started = running.daemon.clock.steady()
+    running.daemon.readiness.start()
     starting = await running.request("/-/ready")
     clock.leap(300)
     ready = await running.request("/-/ready")
-    running.daemon.draining = True
+    running.daemon.readiness.draining = True
     stopping = await running.request("/-/ready")
 
     assert [(reply.status, reply.text) for reply in (starting, ready, stopping)] == [

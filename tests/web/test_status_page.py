@@ -88,14 +88,14 @@ async def test_the_next_check_is_shown(tmp_path: Path) -> None:
     async with serving(tmp_path, entries("factor", interval="1h"), clock=clock) as running:
         key = running.key("factor")
         planned = await page_of(running)
-        due = running.daemon._schedule.waiting(key)
+        due = running.daemon.engine.schedule.waiting(key)
         assert due is not None
         clock.leap(due - clock.steady() + 0.5)
         overdue = await page_of(running)
-        assert [popped for popped, _ in running.daemon._schedule.pop_due(clock.steady())] == [key]
+        assert [popped for popped, _ in running.daemon.engine.schedule.pop_due(clock.steady())] == [key]
         in_flight_keys = await page_of(running)
-        running.daemon._schedule.put_back(key, clock.steady(), 3600.0)
-        running.daemon.poller.accounts["main"]._refusals.guard.pause(clock.steady())
+        running.daemon.engine.schedule.put_back(key, clock.steady(), 3600.0)
+        running.daemon.engine.poller.accounts["main"]._refusals.guard.pause(clock.steady())
         held = await page_of(running)
 
     assert re.fullmatch(r"now|in \d+ s", planned.row("factor")[NEXT])
@@ -142,8 +142,8 @@ async def test_ages_are_in_the_largest_sensible_unit(tmp_path: Path, ago_seconds
 
 async def test_a_clock_that_steps_back_gives_no_negative_age(tmp_path: Path) -> None:
     async with serving(tmp_path, entries("factor"), clock=stopped()) as running:
-        now = running.daemon.clock.moment()
-        running.daemon.ledger[running.key("factor")].last_seconds = now.wall + 60
+        now = running.daemon.engine.clock.moment()
+        running.daemon.engine.ledger[running.key("factor")].last_seconds = now.wall + 60
         page = await page_of(running)
 
     assert page.row("factor")[LAST] == "0 s ago"
@@ -152,8 +152,8 @@ async def test_a_clock_that_steps_back_gives_no_negative_age(tmp_path: Path) -> 
 async def test_accounts_show_budget_pause_and_hint(tmp_path: Path) -> None:
     names = ("fresh", "main", "refused", "slowed", "stretched")
     async with serving(tmp_path, entries("factor"), accounts=names, clock=stopped()) as running:
-        accounts = running.daemon.poller.accounts
-        now = running.daemon.clock.steady()
+        accounts = running.daemon.engine.poller.accounts
+        now = running.daemon.engine.clock.steady()
         accounts["main"]._refusals.guard.heard(200)
         accounts["refused"]._refusals.guard.pause(now)
         accounts["slowed"]._refusals.guard.heard(429)

@@ -29,8 +29,9 @@ from exporter.exposition.catalogue import (
     FACTORS,
     SERVICE_LABELS,
     Family,
+    LostRun,
+    SchedulerTask,
 )
-from exporter.exposition.telemetry import LOST, TASKS
 from exporter.polling.record import STATUSES
 from exporter.verify.outcome import Operation, Reason
 
@@ -157,8 +158,8 @@ def render() -> str:
         CLOSING.format(
             statuses=_names(STATUSES),
             operations=_names(Operation),
-            tasks=_names(TASKS),
-            lost=_names(LOST),
+            tasks=_names(SchedulerTask),
+            lost=_names(LostRun),
             reasons="\n".join(f"| `{reason}` | {_REASONS[reason]} |" for reason in Reason),
         )
     )

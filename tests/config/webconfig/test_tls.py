@@ -173,7 +173,7 @@ async def test_a_new_certificate_is_shown_to_new_connections(folder: Path, certi
             (folder / "server.crt").write_bytes((certificates.folder / "other.crt").read_bytes())
             (folder / "server.key").write_bytes((certificates.folder / "other.key").read_bytes())
             for _ in range(2):  # two looks have to agree
-                await served.daemon._reloads.look()
+                await served.daemon.reloader.reload_if_changed()
             after = (await handshake(served.url, context)).getpeercert(binary_form=True)
             assert after != before
             async with kept.get(f"{served.url}/metrics") as again:
@@ -185,7 +185,7 @@ async def test_a_bad_new_file_leaves_the_old_one_in_force(folder: Path, caplog: 
         context = client_context(folder)
         (folder / "web.yml").write_text("tls_config: {}\n")
         for _ in range(5):
-            await served.daemon._reloads.look()
+            await served.daemon.reloader.reload_if_changed()
         assert (await get(f"{served.url}/metrics", context))[0] == 200
         told = [record.getMessage() for record in caplog.records if "tls_config" in record.getMessage()]
         assert told == [f'{folder}/web.yml: line 1: tls_config: unknown field; did you mean "tls_server_config"?']
@@ -193,7 +193,7 @@ async def test_a_bad_new_file_leaves_the_old_one_in_force(folder: Path, caplog: 
         assert "twilio_verify_exporter_config_last_reload_successful 0.0" in text
         (folder / "web.yml").write_text(PAIR)
         for _ in range(2):
-            await served.daemon._reloads.look()
+            await served.daemon.reloader.reload_if_changed()
         status, text = await get(f"{served.url}/metrics", context)
         assert (status, "twilio_verify_exporter_config_last_reload_successful 1.0" in text) == (200, True)
 
@@ -204,11 +204,11 @@ async def test_half_a_new_pair_leaves_the_old_one_in_force(folder: Path, certifi
         before = (await handshake(served.url, context)).getpeercert(binary_form=True)
         (folder / "server.crt").write_bytes((certificates.folder / "other.crt").read_bytes())
         for _ in range(3):
-            await served.daemon._reloads.look()
+            await served.daemon.reloader.reload_if_changed()
         assert (await handshake(served.url, context)).getpeercert(binary_form=True) == before
         (folder / "server.key").write_bytes((certificates.folder / "other.key").read_bytes())
         for _ in range(2):
-            await served.daemon._reloads.look()
+            await served.daemon.reloader.reload_if_changed()
         assert (await handshake(served.url, context)).getpeercert(binary_form=True) != before
 
 
@@ -233,7 +233,7 @@ async def test_health_has_an_address_of_its_own(folder: Path, call_beside: Calla
     web = {"config_file": "web.yml", "health_listen_address": "127.0.0.1:0"}
     config = write_config(folder / "config.toml", {"main": account}, web=web)
     async with running(config) as site:
-        [health] = site.daemon.health.addresses
+        [health] = site.daemon.health_server.addresses
         assert health.startswith("http://127.0.0.1:")
         assert site.url.startswith("https://127.0.0.1:")
 

@@ -212,7 +212,9 @@ def _forget_names(exporter: Exporter, rows: Sequence[Row]) -> None:
     daemon = exporter.daemon
     for row in rows:
         if row.made_by is Upset.NO_NAME:
-            daemon.poller.accounts[row.account].replace_client(daemon._client(daemon.config, row.account))
+            daemon.engine.poller.accounts[row.account].replace_client(
+                daemon.engine.new_client(daemon.engine.config, row.account)
+            )
 
 
 async def _hint(world: _World, rows: Sequence[Row]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from exporter.polling.snapshot import FactorSnapshot
 from exporter.state import file as statefile
-from exporter.state.file import StateFileError, read, sweep, write
+from exporter.state.file import StateFileError, read, remove_abandoned, write
 from exporter.verify.outcome import Status
 from exporter.watched import FactorKey
 
@@ -69,7 +69,7 @@ def kills(times: int, seed: int = 1) -> Kills:
             kill(path, newest + 1, rng.uniform(0.0, _LATEST_SECONDS))
             seen.times += 1
             seen.while_writing += len(list(path.parent.iterdir())) > 1
-            seen.swept += sweep(path)
+            seen.swept += remove_abandoned(path)
             if len(list(path.parent.iterdir())) != 1:
                 seen.faults.append("something is left beside the file")
             try:

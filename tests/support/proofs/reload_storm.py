@@ -93,7 +93,7 @@ async def storm(times: int, *, scrapers: int = 2) -> Storm:
             names = variants.write(0)
             assert names is not None
             async with running(Path(folder) / "config.toml") as exporter:
-                await becomes(lambda: exporter.daemon.poller.first_fetches_pending < FACTORS)
+                await becomes(lambda: exporter.daemon.engine.poller.first_fetches_pending < FACTORS)
                 before = await settled()
                 await _reload_under_scrapes(exporter, variants, names, seen, times, scrapers)
                 assert variants.write(0) is not None

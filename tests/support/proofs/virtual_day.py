@@ -116,26 +116,26 @@ class Witness:
     """Sees every look at a factor begin, and that none is left out for longer than its interval."""
 
     def __init__(self, daemon: Daemon, seen: Seen) -> None:
-        self._daemon = daemon
+        self._engine = daemon.engine
         self._seen = seen
         self._asked: dict[Any, tuple[float, float]] = {}
-        self._started = daemon.poller.accounts["main"]._start  # seen where a due look takes its slot
-        daemon.poller.accounts["main"]._queue._start = self.start
+        self._started = daemon.engine.poller.accounts["main"]._start  # seen where a due look takes its slot
+        daemon.engine.poller.accounts["main"]._queue._start = self.start
 
     def start(self, key: Any, lag_seconds: float) -> None:
-        now = self._daemon.clock.steady()
+        now = self._engine.clock.steady()
         if key in self._asked:
             before, interval = self._asked[key]
-            if now - before > max(interval, self._daemon.ledger[key].interval_seconds) + LONGEST_LOOK_SECONDS:
+            if now - before > max(interval, self._engine.ledger[key].interval_seconds) + LONGEST_LOOK_SECONDS:
                 self._seen.missed += 1
-        self._asked[key] = now, self._daemon.ledger[key].interval_seconds
+        self._asked[key] = now, self._engine.ledger[key].interval_seconds
         self._seen.late_seconds = max(self._seen.late_seconds, lag_seconds)
         self._started(key, lag_seconds)
 
     def end(self) -> None:
         """Count the factors that nobody asked for any more."""
-        now = self._daemon.clock.steady()
-        for record in self._daemon.ledger:
+        now = self._engine.clock.steady()
+        for record in self._engine.ledger:
             before, _ = self._asked.get(record.watched.key, (0.0, 0.0))
             if now - before > record.interval_seconds + LONGEST_LOOK_SECONDS:
                 self._seen.missed += 1
@@ -146,26 +146,27 @@ async def live_through(day: Day, config: Config, api: ApiInMemory, rng: random.R
     loop, seen, began = asyncio.get_running_loop(), Seen(), time.monotonic()
     daemon = Daemon(config, transport=lambda _account: api, clock=virtual_clock(), rng=rng)
     witness = Witness(daemon, seen)
-    daemon.roster.list(config.factors)
+    daemon.engine.roster.list(config.factors)
     sids = [watched.key.factor_sid for watched in config.factors]
     for second in range(round(day.hours * 3600)):
-        daemon.poller.dispatch()
+        daemon.engine.poller.dispatch()
         if second % 10 == 0:
-            daemon.housekeeping()
+            daemon.engine.housekeeping()
+            daemon.flush_log()
         if second % 20 == 0:
             sid = rng.choice(sids)
             if api.verified.pop(sid, None) is None or rng.random() < 0.8:
                 api.verified[sid] = rng.random() < 0.8
         if second % 900 == 0:
-            check(Scrape(bytes(daemon.exposition(openmetrics=False)).decode()), seen)
+            check(Scrape(bytes(daemon.view.exposition(openmetrics=False)).decode()), seen)
         if second == round(day.warm_up_hours * 3600):
             seen.memory_warm = resident_bytes()
         await asyncio.sleep(max(0.0, second + 1 - loop.time()))
     seen.memory_end = resident_bytes()
     witness.end()
-    while daemon.poller.accounts["main"].busy:  # noqa: ASYNC110 - in virtual time: what is due comes to its end
+    while daemon.engine.poller.accounts["main"].busy:  # noqa: ASYNC110 - in virtual time: what is due comes to its end
         await asyncio.sleep(1)
-    await daemon.poller.drain(0)
+    await daemon.engine.poller.drain(0)
     compare(daemon, api, seen)
     seen.seconds = round(time.monotonic() - began, 1)
     return seen
@@ -183,7 +184,7 @@ def check(page: Scrape, seen: Seen) -> None:
 
 def compare(daemon: Daemon, api: ApiInMemory, seen: Seen) -> None:
     """See that every counter equals what the API counted itself."""
-    page = Scrape(bytes(daemon.exposition(openmetrics=False)).decode())
+    page = Scrape(bytes(daemon.view.exposition(openmetrics=False)).decode())
     check(page, seen)
     counted = {
         sample.labels["code"]: int(sample.value) for sample in page.samples("twilio_verify_api_requests_total")

@@ -344,11 +344,11 @@ async def test_a_health_address_in_use_is_named_in_the_error(tmp_path: Path) -> 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         async with serving(tmp_path) as running:
-            settings = running.daemon.config.settings.web
+            settings = running.daemon.engine.config.settings.web
             health = settings.model_copy(update={"health_listen_address": ListenAddress("127.0.0.1", port)})
             await running.daemon.server.stop()
             with pytest.raises(ListenError, match=r"set another with web\.health_listen_address") as refused:
-                await running.daemon._listen(health)
+                await running.daemon.listen(health)
             assert refused.value.key == HEALTH_ADDRESS
             assert running.daemon.server.addresses == []
 

@@ -1,0 +1,43 @@
+"""Whether the exporter is alive, ready and stopping: what Kubernetes probes and the pages go by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exporter.daemon.engine import Engine
+
+HEARTBEAT_SECONDS = 15.0
+
+
+class Readiness:
+    """The answers to health checks, from the start of an engine to its end."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._started: float | None = None
+        self._was_ready = False
+        self.draining = False
+
+    def start(self) -> None:
+        """Note that the exporter listens."""
+        self._started = self._engine.clock.steady()
+
+    def healthy(self) -> bool:
+        """Return whether the scheduler runs; the state of the API never matters."""
+        engine = self._engine
+        return engine.clock.steady() - engine.poller.last_dispatch.steady <= HEARTBEAT_SECONDS
+
+    def ready(self) -> bool:
+        """Return whether every first fetch and listing ended or was held, or an interval passed since the start.
+
+        What a reload adds does not make a ready exporter unready.
+        """
+        if self.draining or self._started is None:
+            return False
+        if not self._was_ready:
+            engine = self._engine
+            waited = engine.clock.steady() - self._started
+            fetched = engine.poller.first_fetches_pending == 0 and engine.discovery.first_listings_pending == 0
+            self._was_ready = fetched or waited >= engine.config.settings.polling.interval
+        return self._was_ready

@@ -1,0 +1,170 @@
+"""What others see of a running exporter: the gauges of a scrape, and the web application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.exposition.page import exposition, exposition_of
+from exporter.exposition.telemetry import AccountGauges, ConfigGauges
+from exporter.polling.probe import ProbeResult, probe
+from exporter.web.views import account_views
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from prometheus_client import CollectorRegistry
+
+    from exporter.config import Config
+    from exporter.daemon.engine import Engine
+    from exporter.daemon.readiness import Readiness
+    from exporter.daemon.reload import ConfigStatus
+    from exporter.exposition.factors import FactorExposition
+    from exporter.exposition.pieces import Snapshot
+    from exporter.polling.roster import Difference
+    from exporter.watched import FactorKey
+    from exporter.web.history import History
+    from exporter.web.views import AccountView
+
+
+class EngineGauges:
+    """The source of the gauges (:class:`~exporter.exposition.telemetry.GaugeSource`)."""
+
+    def __init__(self, engine: Engine, config_status: ConfigStatus) -> None:
+        self._engine = engine
+        self._config_status = config_status
+
+    def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
+        """Return the number of factors by (account, service SID) and status."""
+        return self._engine.ledger.counts
+
+    def entity_counts(self) -> Mapping[tuple[str, str, str], Mapping[str, int]]:
+        """Return the number of factors by (account, service SID, entity) and status."""
+        return self._engine.ledger.entity_counts
+
+    def entities(self) -> int:
+        """Return the number of watched entities."""
+        return len(self._engine.discovery)
+
+    def accounts(self) -> Mapping[str, AccountGauges]:
+        """Return the gauges of each account."""
+        return {
+            name: AccountGauges(
+                in_flight=account.throttle.in_flight,
+                concurrency_limit=account.throttle.limit,
+                paused=account.pause is not None,
+                demand_requests_per_second=account.demand_requests_per_second,
+                budget_requests_per_second=account.throttle.budget_requests_per_second,
+                credentials_valid=account.credentials_valid,
+            )
+            for name, account in self._engine.poller.accounts.items()
+        }
+
+    def config_gauges(self) -> ConfigGauges:
+        """Return what is known of the configuration."""
+        return ConfigGauges(
+            successful=self._config_status.successful,
+            loaded_seconds=self._config_status.loaded_seconds,
+            sha256=self._engine.config.sha256,
+        )
+
+    def last_tick_seconds(self) -> float:
+        """Return the wall time of the last dispatch."""
+        return self._engine.poller.last_dispatch.wall
+
+    def queue_length(self) -> int:
+        """Return the number of factors that are due and wait for a slot."""
+        return self._engine.poller.queue_length
+
+
+class DaemonView:
+    """A daemon as the web application sees it (:class:`~exporter.web.exporter_view.ExporterView`)."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        registry: CollectorRegistry,
+        factors: FactorExposition,
+        history: History,
+        readiness: Readiness,
+        config_status: ConfigStatus,
+        reload: Callable[[], Awaitable[Difference]],
+    ) -> None:
+        self._engine = engine
+        self._registry = registry
+        self._readiness = readiness
+        self._config_status = config_status
+        self._reload = reload
+        self.ledger = engine.ledger
+        self.names = engine.names
+        self.clock = engine.clock
+        self.factors = factors
+        self.history = history
+
+    @property
+    def config(self) -> Config:
+        """The configuration that is applied."""
+        return self._engine.config
+
+    @property
+    def config_loaded_seconds(self) -> float:
+        """When the configuration was applied, in wall time."""
+        return self._config_status.loaded_seconds
+
+    @property
+    def draining(self) -> bool:
+        """Whether the exporter is stopping."""
+        return self._readiness.draining
+
+    def healthy(self) -> bool:
+        """Return whether the scheduler runs."""
+        return self._readiness.healthy()
+
+    def ready(self) -> bool:
+        """Return whether every factor's first fetch has ended."""
+        return self._readiness.ready()
+
+    def withdraw_stale(self) -> None:
+        """Withdraw every status that is stale by now: the next dispatch may be late."""
+        self._engine.poller.withdraw_stale()
+
+    def exposition(self, *, openmetrics: bool) -> Snapshot:
+        """Return a scrape of this moment, whatever the scheduler does."""
+        self.withdraw_stale()
+        return exposition(self.factors, self._registry, openmetrics=openmetrics)
+
+    def factor_exposition(self, key: FactorKey, *, openmetrics: bool) -> bytes | None:
+        """Return what a scrape shows of one factor, ``None`` where it isn't watched."""
+        self.withdraw_stale()
+        record = self.ledger.get(key)
+        return None if record is None else exposition_of(self.factors.samples, record, openmetrics=openmetrics)
+
+    def account_views(self) -> list[AccountView]:
+        """Return what is shown of each account."""
+        return account_views(self._engine.poller.accounts, self.ledger.counts, self.clock.moment())
+
+    def next_fetch_seconds(self, key: FactorKey) -> float | None:
+        """Return when a factor is fetched next, in wall time; ``None`` while it is queued, in flight or paused."""
+        due = self._engine.schedule.waiting(key)
+        return None if due is None else round(due + self.clock.wall() - self.clock.steady(), 3)
+
+    def pause_seconds(self, account: str) -> float:
+        """Return how long an account's pause may last: until its end, or until the next probe of credentials."""
+        poller = self._engine.poller.accounts.get(account)
+        pause = poller.pause if poller is not None else None
+        return 0.0 if pause is None else pause.seconds_left(self.clock.steady())
+
+    async def probe(self, key: FactorKey, within_seconds: float) -> ProbeResult:
+        """Fetch a factor now, or wait for the fetch in flight."""
+        account = self._engine.poller.accounts[key.account]
+        return await probe(
+            key, account=account, ledger=self.ledger, clock=self.clock, within_seconds=within_seconds
+        )
+
+    async def reload(self) -> Difference:
+        """Read the configuration again and apply it; raises ConfigError where it is refused."""
+        return await self._reload()
+
+    def redact(self, text: str) -> str:
+        """Return a text without secrets and identities."""
+        return self._engine.confidential.redactor(text)
