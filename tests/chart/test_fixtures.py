@@ -72,6 +72,7 @@ def test_helm_3_renders_the_same(fixture: Case, rendering: Rendering, helm_3: He
     assert by_name(helm_3.template(fixture.values).objects) == by_name(rendering(fixture, NEWEST).objects)
 
 
+@pytest.mark.slow
 def test_helm_3_refuses_the_same(helm_3: Helm) -> None:
     assert [str(fixture) for fixture in INVALID if helm_3.try_template(fixture.values).returncode == 0] == []
 

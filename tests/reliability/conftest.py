@@ -19,5 +19,5 @@ def seen() -> Mapping[str, Seen]:
     late = [row for row in ROWS if row.result is Reason.TIMEOUT]
     lateness = asyncio.run(run(late, attempt_timeout=SHORT))
     failures = asyncio.run(run([row for row in ROWS if row not in late]))
-    pauses = asyncio.run(run(RATE_LIMITS, max_attempts=1, jitter=Longest))
+    pauses = asyncio.run(run(RATE_LIMITS, max_attempts=1, jitter=Longest, still=True))
     return lateness | failures | pauses

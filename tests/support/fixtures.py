@@ -119,7 +119,7 @@ def newer_program() -> Program:
     def find(variable: str) -> str:
         path = os.environ.get(variable, "")
         if not path:
-            pytest.skip(f"{variable} names no program (a newer version, beside the one of the system)")
+            pytest.skip(f"{variable} names no program: .ci/run gets one, newer than the system's, from Debian")
         assert os.access(path, os.X_OK), f"{variable}={path} can't be run"
         return path
 

@@ -62,10 +62,17 @@ class LeapingClock(Clock):
 
     def __init__(self, start_seconds: float = 1_800_000_000.0) -> None:
         self._ahead_seconds = 0.0
+        self._stopped_at: float | None = None
         behind = start_seconds - time.monotonic()
-        super().__init__(
-            lambda: time.monotonic() + behind + self._ahead_seconds, lambda: time.monotonic() + self._ahead_seconds
-        )
+        super().__init__(lambda: self._now() + behind, self._now)
+
+    def _now(self) -> float:
+        now = time.monotonic() if self._stopped_at is None else self._stopped_at
+        return now + self._ahead_seconds
+
+    def stop(self) -> None:
+        """Stand still, but for leaps: a pause then lasts until the next leap, however slow the machine is."""
+        self._stopped_at = time.monotonic()
 
     def leap(self, seconds: float) -> None:
         """Let time pass at once; what waits for a timer of the event loop doesn't see it."""
