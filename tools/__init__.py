@@ -1,1 +1,5 @@
-"""Programs for those who work on the project; nothing of the exporter imports them."""
+"""Development tools; the exporter does not import them.
+
+reference/ generates the reference pages in docs/, stack/ runs ``make stack``, supply_chain/ audits and lists the
+locked dependencies.
+"""

@@ -17,7 +17,7 @@ from tests.support.processes import output_of
 from tests.support.programs.alertmanager import ACCOUNT, COMMON, SERVICE, Alert, alert, known_alerts, post
 from tests.support.running_exporter import becomes, until
 from tools.stack.programs import alertmanager
-from tools.stack.receiver import Page, receiving
+from tools.stack.receiver import Notification, receiving
 from tools.stack.shortened import receivers_at, shortened_routes
 
 if TYPE_CHECKING:
@@ -242,11 +242,11 @@ async def see_receivers(session: aiohttp.ClientSession, url: str) -> None:
 GROUP = ("alertname", "cluster", "namespace", "job", "account", "service_sid")
 
 
-def group_of(page: Page) -> tuple[str, ...]:
+def group_of(page: Notification) -> tuple[str, ...]:
     return page.receiver, *(page.message["groupLabels"].get(label, "") for label in GROUP)
 
 
-def pages_of(pages: list[Page], account: str) -> list[Page]:
+def pages_of(pages: list[Notification], account: str) -> list[Notification]:
     return [page for page in pages if page.message["groupLabels"].get("account") == account]
 
 
@@ -271,10 +271,10 @@ async def test_the_words_of_pager_and_chat(
         config = with_local_services(tmp_path, receiver.url)
         async with alertmanager(binary, config, tmp_path / "data") as server:
             await post(session, server.url, *many, one)
-            await becomes(lambda: len(receiver.pages) >= 2)
+            await becomes(lambda: len(receiver.notifications) >= 2)
             log = "".join(server.log)
 
-    messages = {page.receiver: page.message for page in receiver.pages}
+    messages = {page.receiver: page.message for page in receiver.notifications}
     assert set(messages) == {"pagerduty", "payments-slack-url"}
     see_the_page(messages["pagerduty"])
     see_the_chat(messages["payments-slack-url"])
@@ -308,11 +308,11 @@ def see_the_page(event: dict[str, Any]) -> None:
     assert payload["custom_details"]["team"] == "payments"
     what = payload["custom_details"]["what"]
     assert what.splitlines()[:2] == [
-        "• TwilioVerifyFactorMissing says so (gone-00)",
+        "• TwilioVerifyFactorMissing is firing (gone-00)",
         "It is about gone-00.",
     ]
     assert what.count("•") == 10
-    assert "… 30 in all" in what
+    assert "… 30 in total" in what
     assert event["links"] == [
         {"href": "https://runbooks.example/TwilioVerifyFactorMissing", "text": "Runbook"},
         {"href": "https://grafana.example/d/TwilioVerifyFactorMissing", "text": "Dashboard"},
@@ -326,7 +326,7 @@ def see_the_chat(message: dict[str, Any]) -> None:
     )
     assert attachment["title_link"] == "https://grafana.example/d/TwilioVerifyEnrolmentAbandoned"
     assert attachment["text"].strip().splitlines() == [
-        "• TwilioVerifyEnrolmentAbandoned says so (new-hire-totp)",
+        "• TwilioVerifyEnrolmentAbandoned is firing (new-hire-totp)",
         "It is about new-hire-totp.",
         "Runbook: https://runbooks.example/TwilioVerifyEnrolmentAbandoned",
         "Dashboard: https://grafana.example/d/TwilioVerifyEnrolmentAbandoned",

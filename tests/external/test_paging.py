@@ -27,7 +27,7 @@ from tests.external.test_alertmanager import binary_of as alertmanager_of
 from tests.support.programs.alertmanager import known_alerts
 from tests.support.running_exporter import Site, becomes, until
 from tools.stack.programs import LOOPBACK, Program, alertmanager, port_or_free, prometheus, running, stop
-from tools.stack.receiver import Page, Receiver, receiving
+from tools.stack.receiver import Notification, Receiver, receiving
 from tools.stack.shortened import job_of, receivers_at, scraping, shortened_routes, shortened_rules
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class ServedExporter:
             found = (await answer.json())["data"]["result"]
         return float(found[0]["value"][1]) if len(found) == 1 else None
 
-    async def firing(self, receiver: str, alertname: str) -> Page:
+    async def firing(self, receiver: str, alertname: str) -> Notification:
         """Wait for a page and return it."""
         await becomes(lambda: self.receiver.firing(receiver, alertname))
         return self.receiver.firing(receiver, alertname)[0]
@@ -238,7 +238,7 @@ async def see_a_restart_page_nobody(
     await until(scrapes, lambda count: count is not None and count >= 15)
 
     assert await place.states("TwilioVerifyFactorRegressed") == ["active"]
-    assert [page.firing for page in place.receiver.pages if page.receiver == "payments-pager"] == [True]
+    assert [page.firing for page in place.receiver.notifications if page.receiver == "payments-pager"] == [True]
 
 
 async def see_one_page_for_the_api(place: ServedExporter) -> None:

@@ -86,12 +86,12 @@ async def test_the_page_of_a_factor_is_told_in_the_terminal(program: Program) ->
     program("prometheus", install="apt-get install prometheus")
     program("prometheus-alertmanager", install="apt-get install prometheus-alertmanager")
     async with started("--times", "60", *FREE_PORTS) as stack, aiohttp.ClientSession() as session:
-        await stack.says("Ctrl-C ends it all")
+        await stack.says("Press Ctrl-C to stop")
         addresses = re.findall(r"^[a-z ]+  (http://127\.0\.0\.1:\S+)$", stack.text, re.MULTILINE)
         for address in addresses:
             async with session.get(address) as answer:
                 assert answer.status == 200, address
-        unverify, verify, outage, hint = (
+        unverify, verify, outage, recovery = (
             line.strip() for line in re.findall(r"^  curl .*", stack.text, re.MULTILINE)
         )
         assert await curl(session, unverify) == 200
@@ -99,7 +99,7 @@ async def test_the_page_of_a_factor_is_told_in_the_terminal(program: Program) ->
         assert await curl(session, verify) == 200
         await stack.says(r"payments-pager: resolved TwilioVerifyFactorRegressed payments-oncall-push")
         assert await curl(session, outage) == 201
-        assert await curl(session, hint) == 200
+        assert await curl(session, recovery) == 200
 
         stack.process.send_signal(signal.SIGINT)
         assert await stack.ended() == 0, stack.text

@@ -1,4 +1,4 @@
-"""compose.yaml and the provisioning, by what can be seen without Docker: paths, flags, ports, names."""
+"""compose.yaml and the provisioning files, as far as they can be checked without Docker."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SCRAPES = yaml.safe_load((GRAFANA / "prometheus" / "prometheus.yaml").read_text(
 (PROVIDER,) = yaml.safe_load(
     (GRAFANA / "provisioning" / "dashboards" / "verify-factor-exporter.yaml").read_text(encoding="utf-8")
 )["providers"]
-# Listened on by the images as they are: their own documentation's ports.
+# The documented default ports of the images.
 PORTS = {"exporter": 10069, "prometheus": 9090, "alertmanager": 9093, "grafana": 3000}
 
 
 def mounts(service: str) -> dict[PurePosixPath, Path]:
-    """Return the folders of the repository that a service sees, by their place in it."""
+    """Return the mounted folders of the repository, by their path in the container."""
     found = {}
     for volume in SERVICES[service].get("volumes", ()):
         source, target, *options = volume.split(":")
@@ -44,28 +44,28 @@ def mounts(service: str) -> dict[PurePosixPath, Path]:
 
 
 def on_disk(service: str, inside: str) -> Path:
-    """Return the file of the repository that a service sees at a path."""
+    """Return the file of the repository at a path in the container."""
     path = PurePosixPath(inside)
     for target, source in mounts(service).items():
         if path.is_relative_to(target):
             return source / path.relative_to(target)
-    raise AssertionError(f"{service} has nothing of the repository at {inside}")
+    raise AssertionError(f"{service} has no file of the repository at {inside}")
 
 
 def flag(service: str, name: str) -> str:
-    """Return the value of a flag of a service's command."""
+    """Return the value of a flag in the command of a service."""
     (value,) = (word.partition("=")[2] for word in SERVICES[service]["command"] if word.startswith(f"{name}="))
     return str(value)
 
 
-def test_the_four_are_there_and_each_mount_exists() -> None:
+def test_the_services_and_their_mounts_exist() -> None:
     assert set(SERVICES) == set(PORTS)
     for service in SERVICES:
         for source in mounts(service).values():
             assert source.is_dir(), source
 
 
-def test_ports_are_published_on_loopback_alone() -> None:
+def test_ports_are_published_on_loopback_only() -> None:
     published = [port for service in SERVICES.values() for port in service.get("ports", ())]
     assert sorted(published) == sorted(f"127.0.0.1:{port}:{port}" for port in PORTS.values())
     assert [name for name, service in SERVICES.items() if service.get("network_mode") != "service:exporter"] == [
@@ -78,7 +78,7 @@ def test_images_are_pinned_by_version(service: str) -> None:
     assert re.fullmatch(r"docker\.io/[a-z]+/[a-z]+:v?\d+\.\d+\.\d+", SERVICES[service]["image"])
 
 
-def test_the_exporter_is_the_demo_on_its_port() -> None:
+def test_the_exporter_runs_the_demo_on_its_port() -> None:
     command, *flags = SERVICES["exporter"]["command"]
     parser = argparse.ArgumentParser()
     demo.add_arguments(parser)
@@ -89,7 +89,7 @@ def test_the_exporter_is_the_demo_on_its_port() -> None:
     assert SERVICES["exporter"]["tmpfs"] == ["/tmp"]  # noqa: S108  the demo writes its configuration there
 
 
-def test_prometheus_finds_its_configuration_its_rules_and_the_others() -> None:
+def test_prometheus_finds_configuration_rules_and_targets() -> None:
     config = flag("prometheus", "--config.file")
     assert on_disk("prometheus", config) == GRAFANA / "prometheus" / "prometheus.yaml"
     for name in SCRAPES["rule_files"]:
@@ -100,7 +100,7 @@ def test_prometheus_finds_its_configuration_its_rules_and_the_others() -> None:
     assert pager["static_configs"] == [{"targets": [f"localhost:{PORTS['alertmanager']}"]}]
 
 
-def test_alertmanager_finds_its_configuration_and_its_words() -> None:
+def test_alertmanager_finds_configuration_and_templates() -> None:
     config = flag("alertmanager", "--config.file")
     path = on_disk("alertmanager", config)
     assert path == GRAFANA / "alertmanager" / "alertmanager.yaml"
@@ -108,7 +108,7 @@ def test_alertmanager_finds_its_configuration_and_its_words() -> None:
         assert on_disk("alertmanager", str(PurePosixPath(config).parent / name)).is_file()
 
 
-def test_grafana_finds_its_data_source_and_the_dashboards() -> None:
+def test_grafana_finds_data_source_and_dashboards() -> None:
     assert mounts("grafana")[PurePosixPath("/etc/grafana/provisioning")] == GRAFANA / "provisioning"
     assert on_disk("grafana", PROVIDER["options"]["path"]) == GRAFANA / "dashboards"
     home = on_disk("grafana", SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
@@ -119,12 +119,12 @@ def test_grafana_finds_its_data_source_and_the_dashboards() -> None:
     )
 
 
-def test_a_reader_of_grafana_needs_no_password_and_may_change_nothing() -> None:
+def test_grafana_is_read_only_without_a_password() -> None:
     environment = SERVICES["grafana"]["environment"]
     assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
     assert (PROVIDER["allowUiUpdates"], PROVIDER["disableDeletion"], SOURCE["editable"]) == (False, True, False)
 
 
-def test_the_job_is_the_one_of_the_rules() -> None:
+def test_the_job_name_matches_the_rules() -> None:
     text = (GRAFANA / "prometheus" / "prometheus.yaml").read_text(encoding="utf-8")
     assert job_of(text) == "verify-factor-exporter"

@@ -1,4 +1,4 @@
-"""The examples agree with the rules, and the numbers of the page with the program."""
+"""The example files match the rules, and the numbers in docs/prometheus.md match the exporter."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ ALERTS = {
     for rule in group["rules"]
     if "alert" in rule
 }
-UNITS = {"KB": 1024, "MB": 1024**2, "GB": 1024**3}  # as Prometheus reads them
+UNITS = {"KB": 1024, "MB": 1024**2, "GB": 1024**3}  # as Prometheus parses them
 
 
 def matchers() -> Iterator[str]:
-    """Yield the matchers of the example's routes and of its inhibition rules."""
+    """Yield the matchers of the routes and inhibition rules."""
 
     def of(route: dict[str, Any]) -> Iterator[str]:
         yield from route.get("matchers", ())
@@ -49,9 +49,9 @@ def matchers() -> Iterator[str]:
         yield from (*rule["source_matchers"], *rule["target_matchers"])
 
 
-def test_each_alert_that_a_matcher_names_is_among_the_rules() -> None:
+def test_matchers_name_existing_alerts() -> None:
     patterns = [found[1] for text in matchers() if (found := re.fullmatch(r'alertname=~?"(.+)"', text))]
-    # TwilioVerify(A|B) names A and B; .+ names all.
+    # TwilioVerify(A|B) names A and B; .+ matches all.
     named = {
         f"TwilioVerify{name}"
         for pattern in patterns
@@ -62,7 +62,7 @@ def test_each_alert_that_a_matcher_names_is_among_the_rules() -> None:
     assert named - ALERTS.keys() == set()
 
 
-def test_each_severity_is_routed_by_what_it_asks_of_people() -> None:
+def test_every_severity_is_routed() -> None:
     named = {found[1] for text in matchers() if (found := re.fullmatch(r'severity="(.+)"', text))}
     severities = {alert["labels"]["severity"] for alert in ALERTS.values()}
 
@@ -72,39 +72,39 @@ def test_each_severity_is_routed_by_what_it_asks_of_people() -> None:
     ]
 
 
-def test_what_waits_for_its_cause_waits_long_enough() -> None:
+def test_symptoms_wait_long_enough_for_their_cause() -> None:
     (symptoms,) = (route for route in ROUTES["route"]["routes"] if "DataStale" in route["matchers"][0])
     matcher = symptoms["matchers"][0]
     (causes,) = (rule["source_matchers"] for rule in ROUTES["inhibit_rules"] if matcher in rule["target_matchers"])
     slowest = max(map(fires_after, alternatives(causes[0])))
 
-    # In a young exporter a sign may be true at once, and its cause only when the shortest range of its query is
-    # full of failures. A minute more: Prometheus evaluates, and Alertmanager waits for others of the cause's group.
+    # After a start, a symptom may be true immediately, but its cause only when the shortest range of its query is
+    # full of failures. Another minute covers rule evaluation and the group_wait of the cause.
     shortest = min(map(parse_duration, re.findall(r"\[(\w+)\]", ALERTS["TwilioVerifyAPIDown"]["expr"])))
     soonest = min(map(fires_after, alternatives(matcher)))
     assert soonest + parse_duration(symptoms["group_wait"]) >= shortest + slowest + 60
 
 
-def test_releases_in_several_namespaces_are_kept_apart() -> None:
-    """Messages name one namespace, and a cause silences within its own: but for the one that has no target."""
+def test_releases_in_different_namespaces_are_independent() -> None:
+    """Notifications have one namespace, and causes inhibit only within theirs, except the one without a target."""
     without = [rule["source_matchers"] for rule in ROUTES["inhibit_rules"] if "namespace" not in rule["equal"]]
     assert "namespace" in ROUTES["route"]["group_by"]
     assert without == [['alertname="TwilioVerifyExporterAbsent"']]
 
 
 def alternatives(matcher: str) -> list[str]:
-    """Return the alerts that a matcher of several names."""
+    """Return the alerts that a matcher with alternatives names."""
     found = re.fullmatch(r'alertname=~"TwilioVerify\(([A-Za-z|]+)\)"', matcher)
     assert found, matcher
     return [f"TwilioVerify{name}" for name in found[1].split("|")]
 
 
 def fires_after(alert: str) -> float:
-    """Return the seconds for which an alert's query must hold until it fires."""
+    """Return the ``for`` duration of an alert in seconds."""
     return parse_duration(ALERTS[alert].get("for", "0s"))
 
 
-def test_the_examples_and_the_rules_agree_on_the_job_and_the_files() -> None:
+def test_examples_and_rules_agree_on_job_and_files() -> None:
     assert f'job="{job_of(SCRAPES)}"' in ALERTS["TwilioVerifyExporterAbsent"]["expr"]
     loaded = [GRAFANA / "prometheus" / name for name in yaml.safe_load(SCRAPES)["rule_files"]]
     by_choice = [GRAFANA / "prometheus" / name for name in re.findall(r"# - (\S+\.rules\.yaml)", SCRAPES)]
@@ -112,12 +112,12 @@ def test_the_examples_and_the_rules_agree_on_the_job_and_the_files() -> None:
     assert [(GRAFANA / "alertmanager" / name).is_file() for name in ROUTES["templates"]] == [True]
 
 
-def test_the_page_shows_the_job_as_it_is_shipped() -> None:
+def test_the_page_shows_the_example_job() -> None:
     (block,) = re.findall(r"```yaml\n(scrape_configs:.*?)```", PAGE, re.DOTALL)
     assert yaml.safe_load(block)["scrape_configs"] == yaml.safe_load(SCRAPES)["scrape_configs"]
 
 
-def test_each_file_that_the_page_names_is_there() -> None:
+def test_files_named_on_the_page_exist() -> None:
     (table,) = re.findall(r"\| file \| content \|\n(.*?)\n\n", PAGE, re.DOTALL)
     names = [name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
     assert len(names) >= 6
@@ -125,7 +125,7 @@ def test_each_file_that_the_page_names_is_there() -> None:
 
 
 def watchlist(folder: Path, factors: int, services: int = 1) -> Config:
-    """Return a configuration with so many factors: names of 40 characters, and one label."""
+    """Return a configuration with this many factors, with names of 40 characters and one label."""
     rows = ["service_sid,identity,factor_sid,name,labels.team"]
     rows += [
         f"VA{number % services:032x},user-{number:08},YF{number:032x},{number:06}-{'n' * 33},payments-oncall"
@@ -142,7 +142,7 @@ def watchlist(folder: Path, factors: int, services: int = 1) -> Config:
 
 
 def rows_of_limits() -> list[tuple[int, int, float, int, float]]:
-    """Return the rows of the page's table: factors, samples, bytes, and both limits."""
+    """Return the rows of the page's table: factors, samples, bytes, sample limit, size limit in bytes."""
     found = re.findall(r"^\| ([\d,]+) \| ([\d,]+) \| ([\d.]+) MB \| (\d+) \| (\d+)([KMG]B) \|$", PAGE, re.MULTILINE)
     return [
         (
@@ -157,7 +157,7 @@ def rows_of_limits() -> list[tuple[int, int, float, int, float]]:
 
 
 def own_samples(config: Config) -> int:
-    """Return the samples of the exporter's own metrics when all that can be counted was counted."""
+    """Return the number of the exporter's own samples when every counter has been used."""
     daemon = Daemon(config)
     daemon.telemetry.know_account("main")
     for _, service_sid in {(watched.key.account, watched.key.service_sid) for watched in config.factors}:
@@ -174,7 +174,7 @@ def own_samples(config: Config) -> int:
     return sum(name not in per_factor for name in names)
 
 
-async def test_the_limits_leave_room_and_are_limits(tmp_path: Path) -> None:
+async def test_the_documented_limits_are_reasonable(tmp_path: Path) -> None:
     one = watchlist(tmp_path, 1000)
     samples, size = exposition_size(one)
     own = own_samples(one)
@@ -182,10 +182,10 @@ async def test_the_limits_leave_room_and_are_limits(tmp_path: Path) -> None:
     rows = rows_of_limits()
 
     assert [row[0] for row in rows] == [100, 1_000, 10_000, 100_000]
-    for factors, told_samples, told_bytes, sample_limit, byte_limit in rows:
+    for factors, documented_samples, documented_bytes, sample_limit, byte_limit in rows:
         scale = factors / 1000
-        assert told_samples == samples * scale
-        assert told_bytes == pytest.approx(size * scale, rel=0.1)
+        assert documented_samples == samples * scale
+        assert documented_bytes == pytest.approx(size * scale, rel=0.1)
         assert samples * scale * 1.2 + own <= sample_limit <= samples * scale * 3
         assert size * scale * 1.5 <= byte_limit <= size * scale * 5
     (per_factor,) = re.findall(r"A factor has (\d+) samples", PAGE)
@@ -195,5 +195,5 @@ async def test_the_limits_leave_room_and_are_limits(tmp_path: Path) -> None:
     assert more == int(each)
 
 
-def test_the_stack_reads_metrics_of_the_catalogue() -> None:
+def test_the_stack_uses_metrics_of_the_catalogue() -> None:
     assert {stack._INFO, stack._LAST_VERIFIED} <= {family.name for family in catalogue.FACTOR_FAMILIES}

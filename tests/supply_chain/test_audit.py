@@ -28,7 +28,7 @@ def test_nothing_is_known() -> None:
     verdict, words = judge(report(HTTPX, CORE), "", WANTED)
 
     assert verdict is Verdict.CLEAN
-    assert words == "no vulnerability is known in the 2 packages of the lock"
+    assert words == "no known vulnerabilities in the 2 packages of the lock"
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_something_is_known(vulnerability: dict[str, Any], hint: str) -> None:
         (report(CORE), "", "1 of 2 packages, such as: no answer for some"),
         (report(), "", "2 of 2 packages"),
         ("", "WARNING:…\nERROR:pip_audit._cli:Failed to connect", "ERROR:pip_audit._cli:Failed to connect"),
-        ("<html>", "", "pip-audit said nothing"),
-        ("[]", "", "pip-audit said nothing"),
+        ("<html>", "", "pip-audit had no output"),
+        ("[]", "", "pip-audit had no output"),
     ],
 )
 def test_no_answer_is_not_a_good_one(said: str, complaints: str, reason: str) -> None:
@@ -78,4 +78,4 @@ def test_the_lock_names_what_pyproject_asks_for() -> None:
 
     assert {"aiohttp", "uvloop", "isal"} <= {package.name for package in packages}
     assert "colorama" not in {package.name for package in packages}, "it is for Windows alone"
-    assert all(package.sha256 and package.asked_by for package in packages)
+    assert all(package.sha256 and package.required_by for package in packages)

@@ -1,4 +1,4 @@
-"""The shipped files are changed by rule, and in nothing but waits and addresses."""
+"""The shortened files differ from the examples only in waits and addresses."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def without(holder: dict[str, Any], *keys: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
-def test_rules_wait_less_and_are_else_the_same(path: Path) -> None:
-    shipped = yaml.safe_load(path.read_text(encoding="utf-8"))
-    hasty = yaml.safe_load(shortened_rules(path.read_text(encoding="utf-8"), 60))
+def test_rules_differ_only_in_waits(path: Path) -> None:
+    original = yaml.safe_load(path.read_text(encoding="utf-8"))
+    shortened = yaml.safe_load(shortened_rules(path.read_text(encoding="utf-8"), 60))
 
-    assert len(hasty["groups"]) == len(shipped["groups"])
-    for group, before in zip(hasty["groups"], shipped["groups"], strict=True):
+    assert len(shortened["groups"]) == len(original["groups"])
+    for group, before in zip(shortened["groups"], original["groups"], strict=True):
         assert group["interval"] == "1s"
         assert [without(rule, *RULE_WAITS) for rule in group["rules"]] == [
             without(rule, *RULE_WAITS) for rule in before["rules"]
@@ -37,7 +37,7 @@ def test_rules_wait_less_and_are_else_the_same(path: Path) -> None:
         ]
 
 
-def test_a_wait_is_divided() -> None:
+def test_waits_are_divided() -> None:
     rules = (
         "groups: [{name: n, rules: [{alert: A, expr: up, for: 2m, keep_firing_for: 1h30m}, {alert: B, expr: up}]}]"
     )
@@ -49,7 +49,7 @@ def test_a_wait_is_divided() -> None:
     ]
 
 
-def test_a_wait_is_never_rounded_to_none() -> None:
+def test_waits_are_never_rounded_to_zero() -> None:
     (group,) = yaml.safe_load(
         shortened_rules(
             "groups: [{name: n, rules: [{alert: A, expr: up, for: 1s}, {alert: B, expr: up, for: 0s}]}]", 60
@@ -59,57 +59,57 @@ def test_a_wait_is_never_rounded_to_none() -> None:
     assert [rule["for"] for rule in group["rules"]] == ["100ms", "0s"]
 
 
-def test_routes_wait_less_at_every_depth() -> None:
-    shipped, hasty = yaml.safe_load(ROUTES), yaml.safe_load(shortened_routes(ROUTES, 60))
+def test_routes_differ_only_in_waits() -> None:
+    original, shortened = yaml.safe_load(ROUTES), yaml.safe_load(shortened_routes(ROUTES, 60))
     waits = ("group_wait", "group_interval", "repeat_interval")
 
     def bare(route: dict[str, Any]) -> dict[str, Any]:
         return without(route, "routes", *waits) | {"routes": [bare(child) for child in route.get("routes", ())]}
 
-    assert bare(hasty["route"]) == bare(shipped["route"])
-    assert without(hasty, "route") == without(shipped, "route")
-    assert {key: hasty["route"][key] for key in waits} == {
+    assert bare(shortened["route"]) == bare(original["route"])
+    assert without(shortened, "route") == without(original, "route")
+    assert {key: shortened["route"][key] for key in waits} == {
         "group_wait": "500ms",
         "group_interval": "5000ms",
         "repeat_interval": "720000ms",
     }
-    (payments,) = (route for route in hasty["route"]["routes"] if route["matchers"] == ['team="payments"'])
+    (payments,) = (route for route in shortened["route"]["routes"] if route["matchers"] == ['team="payments"'])
     assert payments["routes"][0]["repeat_interval"] == "240000ms"
 
 
-def test_a_first_wait_that_outlasts_a_query_can_stay() -> None:
-    def first_waits(text: str) -> list[str]:
+def test_a_group_wait_that_outlasts_a_query_can_be_kept() -> None:
+    def group_waits(text: str) -> list[str]:
         route = yaml.safe_load(text)["route"]
         return [each["group_wait"] for each in (route, *route["routes"]) if "group_wait" in each]
 
-    assert first_waits(ROUTES) == ["30s", "0s", "10m"]
-    assert first_waits(shortened_routes(ROUTES, 60)) == ["500ms", "0s", "10000ms"]
-    assert first_waits(shortened_routes(ROUTES, 60, outlast_queries=True)) == ["500ms", "0s", "10m"]
+    assert group_waits(ROUTES) == ["30s", "0s", "10m"]
+    assert group_waits(shortened_routes(ROUTES, 60)) == ["500ms", "0s", "10000ms"]
+    assert group_waits(shortened_routes(ROUTES, 60, outlast_queries=True)) == ["500ms", "0s", "10m"]
 
 
-def test_each_receiver_becomes_a_webhook_of_its_name() -> None:
+def test_receivers_become_webhooks_by_name() -> None:
     config = yaml.safe_load(receivers_at(ROUTES, GRAFANA / "alertmanager", "http://127.0.0.1:1"))
-    shipped = yaml.safe_load(ROUTES)
+    original = yaml.safe_load(ROUTES)
 
     assert config["receivers"] == [
         {
             "name": receiver["name"],
             "webhook_configs": [{"url": f"http://127.0.0.1:1/{receiver['name']}", "send_resolved": True}],
         }
-        for receiver in shipped["receivers"]
+        for receiver in original["receivers"]
     ]
     assert [Path(name).is_file() for name in config["templates"]] == [True]
-    assert without(config, "receivers", "templates") == without(shipped, "receivers", "templates")
+    assert without(config, "receivers", "templates") == without(original, "receivers", "templates")
 
 
-def test_a_scrape_goes_elsewhere_under_the_same_limits() -> None:
-    (shipped,) = yaml.safe_load(SCRAPES)["scrape_configs"]
+def test_scrapes_use_other_targets_with_the_same_limits() -> None:
+    (original,) = yaml.safe_load(SCRAPES)["scrape_configs"]
     targets = {job_of(SCRAPES): ["127.0.0.1:1", "127.0.0.1:2"], "other": ["127.0.0.1:3"]}
     text = scraping(SCRAPES, targets=targets, alertmanager="127.0.0.1:4", rules=Path("/rules.yaml"), every="1s")
     config = yaml.safe_load(text)
 
     assert config["scrape_configs"] == [
-        shipped | {"job_name": job, "static_configs": [{"targets": addresses}]}
+        original | {"job_name": job, "static_configs": [{"targets": addresses}]}
         for job, addresses in targets.items()
     ]
     assert config["rule_files"] == ["/rules.yaml"]

@@ -1,6 +1,6 @@
-"""``make stack``: simulator, exporter, Prometheus and Alertmanager on loopback, and each page in your terminal.
+"""Run the demo with Prometheus and Alertmanager on loopback, and print every notification (``make stack``).
 
-All comes from this machine's packages and from the files that are shipped: scrape configuration, rules, routes.
+Uses the programs installed on this machine and the repository's scrape configuration, rules and routes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tools.stack.shortened import job_of, receivers_at, scraping, shortened_rout
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from tools.stack.receiver import Page
+    from tools.stack.receiver import Notification
 
 GRAFANA = Path(__file__).parents[2] / "grafana"
 RULES = GRAFANA / "rules" / "verify-factor-exporter.rules.yaml"
@@ -46,15 +46,19 @@ _ROUTES = GRAFANA / "alertmanager" / "alertmanager.yaml"
 _INFO = "twilio_verify_factor_info"
 _LAST_VERIFIED = "twilio_verify_factor_last_verified_timestamp_seconds"
 _SIMULATOR = "simulator "
-_EXAMPLE = "payments-oncall-push"  # of the demo, steady until somebody changes it
-_ALERT_PAGES = ("/alerts", "/classic/alerts", "/api/v1/alerts")  # Debian's Prometheus has the old pages, or none
+_EXAMPLE = "payments-oncall-push"  # a factor of the demo that does not change by itself
+_ALERT_PAGES = (
+    "/alerts",
+    "/classic/alerts",
+    "/api/v1/alerts",
+)  # Debian's Prometheus has only the classic pages, or none
 _FACTORS_SECONDS = 60.0
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where the parts listen (a free port where one is taken), and how many times shorter all waits are."""
+    """The ports (a free one is used if a port is taken), and the factor by which waits are shortened."""
 
     exporter: int
     prometheus: int
@@ -64,7 +68,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The parts as they run, by their addresses, and the SID of a factor to play with."""
+    """The URLs of the running programs, and the SID of the example factor."""
 
     exporter: str
     simulator: str
@@ -74,7 +78,7 @@ class Stack:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run until SIGINT or SIGTERM and return 0; 1 after telling what is missing or has ended."""
+    """Run until SIGINT or SIGTERM and return 0; return 1 if a program is missing or exits, after reporting it."""
     options = _read(arguments)
     try:
         binaries = _found(PROMETHEUS, ALERTMANAGER)
@@ -94,7 +98,7 @@ def _read(arguments: list[str] | None) -> Options:
         type=float,
         default=20.0,
         metavar="N",
-        help="alerts and messages wait this many times shorter than shipped; 1 as shipped (default: %(default)g)",
+        help="divide the waits of alerts and notifications by this number (default: %(default)g)",
     )
     given = parser.parse_args(arguments)
     if given.times < 1:
@@ -103,7 +107,7 @@ def _read(arguments: list[str] | None) -> Options:
 
 
 def _found(*tools: Tool) -> list[str]:
-    """Return the paths of the programs; the error names all that are missing, each with its install line."""
+    """Return the paths of the programs; raises ProgramError with an install command for each missing one."""
     paths, missing = [], []
     for tool in tools:
         try:
@@ -133,7 +137,9 @@ async def _run(binaries: list[str], options: Options) -> None:
 
 async def _serve(folder: Path, binaries: list[str], options: Options) -> None:
     async with receiving() as receiver, contextlib.AsyncExitStack() as parts:
-        receiver.on_page.append(lambda page: print("\n".join(_words(page)), flush=True))
+        receiver.on_notification.append(
+            lambda notification: print("\n".join(_notification(notification)), flush=True)
+        )
         routes = folder / "alertmanager.yaml"
         text = shortened_routes(_ROUTES.read_text(encoding="utf-8"), options.times, outlast_queries=True)
         routes.write_text(receivers_at(text, _ROUTES.parent, receiver.url), encoding="utf-8")
@@ -149,7 +155,7 @@ async def _serve(folder: Path, binaries: list[str], options: Options) -> None:
         simulator = next(line.split()[1] for line in demo.log if line.startswith(_SIMULATOR)).rstrip("/")
         alerts = await _first_page(server.url, _ALERT_PAGES)
         stack = Stack(demo.url, simulator, alerts, pager.url, await _factor_sid(demo.url))
-        print("\n".join(_told(stack, options.times)), flush=True)
+        print("\n".join(_instructions(stack, options.times)), flush=True)
         await _first_to_end((demo, pager, server))
 
 
@@ -165,12 +171,12 @@ def _prometheus_files(folder: Path, target: str, pager: str, times: float) -> Pa
     rules = folder / RULES.name
     text = RULES.read_text(encoding="utf-8")
     rules.write_text(shortened_rules(text, times) if times > 1 else text, encoding="utf-8")
-    shipped = _SCRAPES.read_text(encoding="utf-8")
+    original = _SCRAPES.read_text(encoding="utf-8")
     config = folder / "prometheus.yaml"
     config.write_text(
         scraping(
-            shipped,
-            targets={job_of(shipped): [target]},
+            original,
+            targets={job_of(original): [target]},
             alertmanager=pager,
             rules=rules,
             every="1s" if times > 1 else "30s",
@@ -181,7 +187,7 @@ def _prometheus_files(folder: Path, target: str, pager: str, times: float) -> Pa
 
 
 async def _first_page(url: str, paths: Iterable[str]) -> str:
-    """Return the address of the first of these pages that is there, else the root."""
+    """Return the URL of the first of these pages that exists, or the root."""
     async with aiohttp.ClientSession(url) as session:
         for path in paths:
             async with session.get(path) as answer:
@@ -191,7 +197,7 @@ async def _first_page(url: str, paths: Iterable[str]) -> str:
 
 
 async def _factor_sid(url: str) -> str:
-    """Return the SID of the factor to play with, once the exporter has seen it verified: then it can fall back."""
+    """Return the SID of the example factor once the exporter has seen it verified, so that it can regress."""
     loop = asyncio.get_running_loop()
     latest = loop.time() + _FACTORS_SECONDS
     async with aiohttp.ClientSession(url) as session:
@@ -206,12 +212,12 @@ async def _factor_sid(url: str) -> str:
             }
             if _LAST_VERIFIED in labels:
                 return labels[_INFO]["factor_sid"]
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
     raise ProgramError(f"the exporter at {url} has not seen {_EXAMPLE} verified after {_FACTORS_SECONDS:g} s")
 
 
 async def _first_to_end(programs: Iterable[Program]) -> None:
-    """Wait until one of the programs ends by itself, and raise that."""
+    """Wait until a program exits by itself, and raise that as an error."""
     endings = [asyncio.create_task(program.ended()) for program in programs]
     try:
         done, _ = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
@@ -221,40 +227,43 @@ async def _first_to_end(programs: Iterable[Program]) -> None:
     raise next(iter(done)).result()
 
 
-def _told(stack: Stack, times: float) -> Iterable[str]:
+def _instructions(stack: Stack, times: float) -> Iterable[str]:
     yield f"status page   {stack.exporter}/"
     yield f"metrics       {stack.exporter}/metrics"
     yield f"prometheus    {stack.alerts}"
     yield f"alertmanager  {stack.alertmanager}/"
     yield f"simulator     {stack.simulator}/"
-    yield f"(Where that has no pages, as Debian's: amtool --alertmanager.url={stack.alertmanager} alert)"
+    yield f"(If Alertmanager has no web pages, as in Debian: amtool --alertmanager.url={stack.alertmanager} alert)"
     yield ""
     if times > 1:
-        yield f"Alerts and messages wait {times:g} times shorter than shipped (--times), but for signs that wait"
-        yield "for an alert on their cause: stale data, failing calls. Each page is told here."
+        yield f"Waits of alerts and notifications are divided by {times:g} (--times), except for symptoms"
+        yield "(stale data, failed fetches), which wait for the alert about their cause. Notifications appear here."
     else:
-        yield "Alerts and messages wait as long as is shipped. Each page is told here."
-    yield "Factors of the demo change by themselves; docs/simulator.md has more to try."
+        yield "Alerts and notifications wait as long as configured. Notifications appear here."
+    yield "The demo's factors change by themselves; docs/simulator.md describes more experiments."
     yield ""
     factor = f"{stack.simulator}/simulator/factors/{stack.factor_sid}"
-    yield f"{_EXAMPLE} falls back to unverified, which pages the team payments, and is verified again:"
+    yield f"Make {_EXAMPLE} unverified, which pages the team payments, and verified again:"
     yield f"""  curl -X PUT -d '{{"status": "unverified"}}' {factor}"""
     yield f"""  curl -X PUT -d '{{"status": "verified"}}' {factor}"""
-    yield "The API is down, which is one page (after some five minutes: so far does its query look back), and up:"
+    yield "Take the API down, which pages once after about five minutes (the range of the query), and up again:"
     yield f"""  curl -X POST -d '{{"kind": "status", "status": 503}}' {stack.simulator}/simulator/faults"""
     yield f"  curl -X DELETE {stack.simulator}/simulator/faults"
     yield ""
-    yield "Ctrl-C ends it all."
+    yield "Press Ctrl-C to stop."
 
 
-def _words(page: Page) -> Iterable[str]:
-    labels = page.message["commonLabels"]
-    clock = time.strftime("%H:%M:%S", time.localtime(page.at_seconds))
-    count = f", {len(page.alerts)} alerts" if len(page.alerts) > 1 else ""
-    what = labels.get("severity", "") if page.firing else "resolved"
-    yield f"{clock}  {page.receiver}: {what} {page.alertname} {labels.get('factor', '')}".rstrip() + count
-    if page.firing:
-        annotations = page.alerts[0]["annotations"]
+def _notification(notification: Notification) -> Iterable[str]:
+    labels = notification.message["commonLabels"]
+    clock = time.strftime("%H:%M:%S", time.localtime(notification.at_seconds))
+    count = f", {len(notification.alerts)} alerts" if len(notification.alerts) > 1 else ""
+    what = labels.get("severity", "") if notification.firing else "resolved"
+    yield (
+        f"{clock}  {notification.receiver}: {what} {notification.alertname} {labels.get('factor', '')}".rstrip()
+        + count
+    )
+    if notification.firing:
+        annotations = notification.alerts[0]["annotations"]
         yield f"          {annotations['description']}"
         yield f"          {annotations['runbook_url']}"
 

@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager as processes on loopback, from the packages of this machine."""
+"""Running this machine's Prometheus and Alertmanager as processes on loopback."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
-START_SECONDS = 60.0  # on a machine with much else to do
+START_SECONDS = 60.0  # generous, for busy machines
 _STOP_SECONDS = 20.0
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 _LOG_LINES = 200
 
 
 class ProgramError(Exception):
-    """A program is missing, or ended by itself; the message says which, and what to do."""
+    """A program is missing or exited by itself; the message says which, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A program under the names that it has in Debian and elsewhere, and how to get it."""
+    """A program: its names in Debian and elsewhere, and its install command."""
 
     names: tuple[str, ...]
     install: str
 
     def find(self) -> str:
-        """Return the path of the program; raises :class:`ProgramError`, with the install line."""
+        """Return the path of the program; raises :class:`ProgramError` with the install command."""
         for name in self.names:
             if path := shutil.which(name):
                 return path
         raise ProgramError(f"{self.names[0]} is not installed: {self.install}")
 
 
-# Debian's packages start a service of their own, on the usual ports, unless they are told not to.
+# RUNLEVEL=1 keeps Debian's packages from starting services on the default ports.
 PROMETHEUS = Tool(("prometheus",), "RUNLEVEL=1 apt-get install --no-install-recommends prometheus")
 ALERTMANAGER = Tool(
     ("prometheus-alertmanager", "alertmanager"),
@@ -52,7 +52,7 @@ ALERTMANAGER = Tool(
 
 @dataclass(slots=True)
 class Program:
-    """A program that runs; ``log`` is the end of what it wrote."""
+    """A running program; ``log`` contains the last lines of its output."""
 
     name: str
     url: str
@@ -66,17 +66,17 @@ class Program:
         return self.url.removeprefix("http://")
 
     async def ended(self) -> ProgramError:
-        """Wait until it ends by itself and return that as an error."""
+        """Wait until the program exits and return that as an error."""
         status = await self.process.wait()
         await self.close()
         return ProgramError(f"{self.name} ended with status {status}:\n{''.join(self.log)}")
 
     def open(self) -> None:
-        """Begin to keep what it writes."""
+        """Start reading its output."""
         self._reading = asyncio.create_task(self._read())
 
     async def close(self) -> None:
-        """Wait until all that it wrote is kept; it has ended by then."""
+        """Wait for the rest of its output, after it has exited."""
         if self._reading is not None:
             await self._reading
 
@@ -87,7 +87,7 @@ class Program:
 
 
 def port_or_free(wanted: int = 0) -> int:
-    """Return a port of loopback: the one that is wanted, or a free one where that is taken."""
+    """Return the wanted port on loopback, or a free one if it is taken."""
     with contextlib.suppress(OSError), socket.create_server((LOOPBACK, wanted)) as listening:
         port: int = listening.getsockname()[1]
         return port
@@ -96,7 +96,7 @@ def port_or_free(wanted: int = 0) -> int:
 
 @contextlib.asynccontextmanager
 async def running(name: str, command: Sequence[str], url: str, ready: str) -> AsyncIterator[Program]:
-    """Run a program until the end of the block; it has answered at the path ``ready`` when the block begins."""
+    """Run a program for the duration of the block, which starts when the path ``ready`` returns 200."""
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
@@ -114,7 +114,7 @@ async def running(name: str, command: Sequence[str], url: str, ready: str) -> As
 
 
 async def stop(process: asyncio.subprocess.Process) -> None:
-    """Ask a process to end; kill it when it takes too long."""
+    """Terminate a process; kill it if it takes too long."""
     if process.returncode is None:
         process.terminate()
     try:
@@ -136,9 +136,9 @@ async def _answers(program: Program, url: str) -> None:
                 async with session.get(url) as answer:
                     if answer.status == 200:
                         return
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
     raise ProgramError(
-        f"{program.name} does not answer at {url} after {START_SECONDS:g} s:\n{''.join(program.log)}"
+        f"{program.name} did not answer at {url} within {START_SECONDS:g} s:\n{''.join(program.log)}"
     )
 
 
@@ -148,8 +148,8 @@ async def prometheus(
 ) -> AsyncIterator[Program]:
     """Run a Prometheus with this configuration.
 
-    It sends an alert that goes on firing each ``resend_delay``. What fires in its first seconds, before it has
-    looked for Alertmanagers, is sent only then.
+    It sends firing alerts again every ``resend_delay``. Alerts that fire in the first seconds, before it has
+    discovered the Alertmanager, are only sent then.
     """
     address = f"{LOOPBACK}:{port_or_free(port)}"
     command = (
@@ -165,7 +165,7 @@ async def prometheus(
 
 @contextlib.asynccontextmanager
 async def alertmanager(binary: str, config: Path, data: Path, port: int = 0) -> AsyncIterator[Program]:
-    """Run an Alertmanager with this configuration, alone: without a cluster."""
+    """Run an Alertmanager with this configuration, without clustering."""
     address = f"{LOOPBACK}:{port_or_free(port)}"
     command = (
         binary,

@@ -1,4 +1,4 @@
-"""A receiver of Alertmanager's webhooks: who was told of what, and when."""
+"""A webhook receiver for Alertmanager that records every notification."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _LARGEST_BYTES = 64 * 2**20  # thousands of alerts with their annotations
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """One message of Alertmanager: its receiver, what it says, and the Unix time it came at."""
+class Notification:
+    """A notification from Alertmanager: its receiver, its content, and the Unix time of its arrival."""
 
     receiver: str
     message: dict[str, Any]
@@ -27,12 +27,12 @@ class Page:
 
     @property
     def firing(self) -> bool:
-        """Whether it tells of trouble, and not of its end."""
+        """Whether it reports firing alerts, not resolved ones."""
         return bool(self.message["status"] == "firing")
 
     @property
     def alertname(self) -> str:
-        """The alert that it is about; a group has one."""
+        """The name of its alerts; a group has one."""
         return str(self.message["groupLabels"].get("alertname", ""))
 
     @property
@@ -44,31 +44,33 @@ class Page:
 
 @dataclass(slots=True)
 class Receiver:
-    """Takes what is sent to ``url`` and a receiver's name, and keeps it."""
+    """Records notifications that are sent to ``url`` plus a receiver's name."""
 
     url: str = ""
-    pages: list[Page] = field(default_factory=list)
-    on_page: list[Callable[[Page], None]] = field(default_factory=list)
+    notifications: list[Notification] = field(default_factory=list)
+    on_notification: list[Callable[[Notification], None]] = field(default_factory=list)
 
-    def firing(self, receiver: str | None = None, alertname: str | None = None) -> list[Page]:
-        """Return the messages of trouble, all or those of a receiver and of an alert."""
+    def firing(self, receiver: str | None = None, alertname: str | None = None) -> list[Notification]:
+        """Return the firing notifications, optionally only those of a receiver or an alert."""
         return [
-            page
-            for page in self.pages
-            if page.firing and receiver in (None, page.receiver) and alertname in (None, page.alertname)
+            notification
+            for notification in self.notifications
+            if notification.firing
+            and receiver in (None, notification.receiver)
+            and alertname in (None, notification.alertname)
         ]
 
     async def _take(self, request: web.Request) -> web.Response:
-        page = Page(request.match_info["receiver"], await request.json(), time.time())
-        self.pages.append(page)
-        for tell in self.on_page:
-            tell(page)
-        return web.Response(text="ok")  # what Slack says, too
+        notification = Notification(request.match_info["receiver"], await request.json(), time.time())
+        self.notifications.append(notification)
+        for callback in self.on_notification:
+            callback(notification)
+        return web.Response(text="ok")  # like Slack
 
 
 @contextlib.asynccontextmanager
 async def receiving() -> AsyncIterator[Receiver]:
-    """Listen on a free port of loopback until the end of the block."""
+    """Listen on a free loopback port for the duration of the block."""
     receiver = Receiver()
     app = web.Application(client_max_size=_LARGEST_BYTES)
     app.router.add_post("/{receiver}", receiver._take)  # noqa: SLF001  its own

@@ -1,4 +1,4 @@
-"""The shipped files, changed by rule to be tried on one machine: shorter waits, other addresses, nothing else."""
+"""The example files with shorter waits and other addresses, for trying them on one machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# What makes an alert or a message wait. The ranges of queries are left alone: they need that many samples.
+# The waits of alerts and notifications. Query ranges stay unchanged, because they need enough samples.
 _RULE_WAITS = ("for", "keep_firing_for")
 _ROUTE_WAITS = ("group_wait", "group_interval", "repeat_interval")
 _SHORTEST_MILLISECONDS = 100
@@ -22,7 +22,7 @@ SHORTEST_GROUP_SECONDS = 1
 
 
 def shortened_rules(text: str, times: float) -> str:
-    """Return a rules file whose alerts wait so many times shorter, each group evaluated every second."""
+    """Return a rules file with the waits of alerts divided by ``times`` and groups evaluated every second."""
     rules: dict[str, Any] = yaml.safe_load(text)
     for group in rules["groups"]:
         group["interval"] = f"{SHORTEST_GROUP_SECONDS}s"
@@ -32,10 +32,10 @@ def shortened_rules(text: str, times: float) -> str:
 
 
 def shortened_routes(text: str, times: float, *, outlast_queries: bool = False) -> str:
-    """Return an Alertmanager configuration whose messages wait so many times shorter.
+    """Return an Alertmanager configuration with the waits of notifications divided by ``times``.
 
-    A first wait of minutes is there to outlast the range of a query, and ranges are not shortened: with
-    ``outlast_queries`` it stays. Where the trouble is older than the oldest sample, it need not.
+    A group_wait of minutes exists to outlast the range of a query, and ranges are not shortened: with
+    ``outlast_queries`` it stays unchanged. That is unnecessary if the problem is older than the oldest sample.
     """
     config: dict[str, Any] = yaml.safe_load(text)
     for route in _routes(config["route"]):
@@ -45,9 +45,9 @@ def shortened_routes(text: str, times: float, *, outlast_queries: bool = False) 
 
 
 def receivers_at(text: str, folder: Path, url: str) -> str:
-    """Return an Alertmanager configuration each of whose receivers is a webhook at ``url``, named in its path.
+    """Return an Alertmanager configuration whose receivers are webhooks at ``url``, with their names as paths.
 
-    ``folder`` is where the file came from: its templates stay the same.
+    ``folder`` is the folder of the original file, for its templates.
     """
     config: dict[str, Any] = yaml.safe_load(text)
     config["templates"] = [str(folder / name) for name in config.get("templates", ())]
@@ -62,27 +62,27 @@ def receivers_at(text: str, folder: Path, url: str) -> str:
 
 
 def scraping(text: str, *, targets: dict[str, list[str]], alertmanager: str, rules: Path, every: str) -> str:
-    """Return a Prometheus configuration that scrapes these targets, by job, as its one job is told to.
+    """Return a Prometheus configuration that scrapes these targets, by job, with the settings of its only job.
 
-    ``alertmanager`` is host:port, ``rules`` the file it evaluates, ``every`` the interval of scrapes.
+    ``alertmanager`` is host:port, ``rules`` the rules file, ``every`` the scrape and evaluation interval.
     """
     config: dict[str, Any] = yaml.safe_load(text)
-    (shipped,) = config["scrape_configs"]
+    (original,) = config["scrape_configs"]
     config["global"] |= {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every}
     config["rule_files"] = [str(rules)]
     (alertmanagers,) = config["alerting"]["alertmanagers"]
     alertmanagers["static_configs"] = [{"targets": [alertmanager]}]
     config["scrape_configs"] = [
-        shipped | {"job_name": job, "static_configs": [{"targets": addresses}]}
+        original | {"job_name": job, "static_configs": [{"targets": addresses}]}
         for job, addresses in targets.items()
     ]
     return _text(config)
 
 
 def job_of(text: str) -> str:
-    """Return the name of the one job of a Prometheus configuration."""
-    (shipped,) = yaml.safe_load(text)["scrape_configs"]
-    name: str = shipped["job_name"]
+    """Return the name of the only job in a Prometheus configuration."""
+    (original,) = yaml.safe_load(text)["scrape_configs"]
+    name: str = original["job_name"]
     return name
 
 

@@ -1,7 +1,7 @@
-"""Are vulnerabilities known in what is locked? ``python -m tools.supply_chain.audit`` asks pip-audit.
+"""Check the locked packages for known vulnerabilities with pip-audit: ``python -m tools.supply_chain.audit``.
 
-Exit status: 0 nothing is known, 1 something is, 75 no answer for every package. pip-audit itself ends well when its
-source knows none of the packages, or when a mirror stands in its place; that would be a clean bill for nothing.
+Exit status: 0 no known vulnerability, 1 vulnerable, 75 not every package was audited. pip-audit itself succeeds if
+its source knows none of the packages, for example behind a mirror; this tool reports that as not audited.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _TIMEOUT_SECONDS = 300
 
 
 class Verdict(IntEnum):
-    """What an audit found; its value is the exit status."""
+    """The result of an audit; its value is the exit status."""
 
     CLEAN = 0
     VULNERABLE = 1
     NOT_AUDITED = 75
 
 
-def judge(report: str, complaints: str, wanted: set[str]) -> tuple[Verdict, str]:
-    """Return the verdict on pip-audit's JSON report and its reasons, given the packages that must be in it."""
+def judge(report: str, stderr: str, wanted: set[str]) -> tuple[Verdict, str]:
+    """Return the verdict on pip-audit's JSON report, and a message, given the packages that it must contain."""
     try:
         entries: list[dict[str, Any]] = json.loads(report)["dependencies"]
     except (ValueError, KeyError, TypeError):
-        last = (complaints.strip().splitlines() or ["pip-audit said nothing"])[-1]
+        last = (stderr.strip().splitlines() or ["pip-audit had no output"])[-1]
         return Verdict.NOT_AUDITED, f"NOT AUDITED: {last}"
     known = [
         f"{entry['name']} {entry['version']}: {vulnerability['id']}, {_hint(vulnerability)}"
@@ -47,11 +47,11 @@ def judge(report: str, complaints: str, wanted: set[str]) -> tuple[Verdict, str]
     if missing := wanted - answered:
         reason = next((entry["skip_reason"] for entry in entries if "skip_reason" in entry), "no answer for some")
         return Verdict.NOT_AUDITED, f"NOT AUDITED: {len(missing)} of {len(wanted)} packages, such as: {reason}"
-    return Verdict.CLEAN, f"no vulnerability is known in the {len(wanted)} packages of the lock"
+    return Verdict.CLEAN, f"no known vulnerabilities in the {len(wanted)} packages of the lock"
 
 
 def audit(lock: Path = LOCK) -> tuple[Verdict, str]:
-    """Ask pip-audit about each package of a lock."""
+    """Run pip-audit on a lock."""
     command = ("pip_audit", "--disable-pip", "--require-hashes", "--progress-spinner", "off", "--timeout", "15")
     try:
         done = subprocess.run(
@@ -72,6 +72,6 @@ def _hint(vulnerability: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    verdict, words = audit()
-    print(words, file=sys.stdout if verdict is Verdict.CLEAN else sys.stderr)
+    verdict, message = audit()
+    print(message, file=sys.stdout if verdict is Verdict.CLEAN else sys.stderr)
     sys.exit(verdict)

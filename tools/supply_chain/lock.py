@@ -1,4 +1,4 @@
-"""What a lock names."""
+"""Parsing of lock files."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _VIA = re.compile(r"# +(?:via )?(?!via$)([a-z0-9][a-z0-9.-]*)(?: \(pyproject\.to
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """A locked package: its archives' SHA-256 sums, and the names of those that ask for it."""
+    """A locked package: the SHA-256 sums of its archives, and the packages that require it."""
 
     name: str
     version: str
     sha256: tuple[str, ...]
-    asked_by: tuple[str, ...]
+    required_by: tuple[str, ...]
 
 
 def locked(lock: Path, environment: Mapping[str, str]) -> list[Locked]:
-    """Return the packages of a lock that belong on an environment, given as variables of PEP 508."""
+    """Return the packages of a lock that apply to an environment, given as PEP 508 variables."""
     return [found for block in _blocks(lock.read_text()) if (found := _package(block, environment))]
 
 
 def _blocks(text: str) -> Iterator[list[str]]:
-    """Yield the lines of each package: its name and version, its hashes, and the comment who asks for it."""
+    """Yield the lines of each package: name and version, hashes, and the comment with its dependents."""
     block: list[str] = []
     for line in text.splitlines():
         if line[:1].isalnum() and block:
@@ -53,5 +53,5 @@ def _package(block: list[str], environment: Mapping[str, str]) -> Locked | None:
         name=canonicalize_name(requirement.name),
         version=pin.version,
         sha256=tuple(sorted(re.findall(r"--hash=sha256:([0-9a-f]{64})", text))),
-        asked_by=tuple(found[1] for line in block if (found := _VIA.match(line.strip()))),
+        required_by=tuple(found[1] for line in block if (found := _VIA.match(line.strip()))),
     )

@@ -1,7 +1,6 @@
-"""The bill of materials of the image: ``python -m tools.supply_chain.sbom`` writes it, in CycloneDX 1.6.
+"""Write the image's software bill of materials in CycloneDX 1.6: ``python -m tools.supply_chain.sbom``.
 
-It is made of requirements.lock and pyproject.toml alone, without a time or a random number: the same source makes
-the same bytes, wherever and whenever.
+It depends only on requirements.lock and pyproject.toml, without times or random numbers, so it is reproducible.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "verify-factor-exporter/sbom")
 
 
 def sbom(project: Path = PROJECT) -> str:
-    """Return the bill of materials as JSON."""
+    """Return the SBOM as JSON."""
     about = tomllib.loads((project / "pyproject.toml").read_text())["project"]
     lock = project / "requirements.lock"
     packages = locked(lock, LINUX)
@@ -48,18 +47,18 @@ def sbom(project: Path = PROJECT) -> str:
     bom.metadata.component = root
     for name, component in {root.name: root, **components}.items():
         bom.register_dependency(
-            component, [components[package.name] for package in packages if name in package.asked_by]
+            component, [components[package.name] for package in packages if name in package.required_by]
         )
-    told = json.loads(JsonV1Dot6(bom).output_as_string())
-    del told["metadata"]["timestamp"]
-    return json.dumps(told, indent=2, sort_keys=True) + "\n"
+    document = json.loads(JsonV1Dot6(bom).output_as_string())
+    del document["metadata"]["timestamp"]
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 
 def _component(package: Locked) -> Component:
     archives = ExternalReference(
         type=ExternalReferenceType.DISTRIBUTION,
         url=XsUri(f"https://pypi.org/project/{package.name}/{package.version}/#files"),
-        comment="the sums of all archives of this version; one of them is installed",
+        comment="hashes of all archives of this version; one of them is installed",
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=digest) for digest in package.sha256],
     )
     return Component(
