@@ -46,7 +46,7 @@ FACTOR_FIELDS: Mapping[str, str] = {
     "labels": "The labels from the watchlist.",
     "status": "The last known status; `unknown` before the first answer, and when the last answer is too old.",
     "paused": "Whether the watchlist pauses the factor: it is listed, but not polled.",
-    "up": "Whether the last fetch got a definite answer; null before the first one.",
+    "up": "Whether the last fetch got a definite answer; null before the first fetch.",
     "interval_seconds": "The interval in effect.",
     "last_success_seconds": f"When the last definite answer was received, in {_TIME}.",
     "last_verified_seconds": f"When the API last reported the factor as verified, in {_TIME}.",

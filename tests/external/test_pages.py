@@ -1,4 +1,4 @@
-"""The pages in a real browser: they renew themselves, need no mouse, fit a phone, and no name breaks them."""
+"""The pages in a real browser: they refresh, work with a keyboard, fit a phone, and no name breaks them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def fits(page: Page) -> None:
     assert wide[0] <= wide[1], wide
 
 
-async def soundness(page: Page) -> list[Any]:
+async def violations(page: Page) -> list[Any]:
     """Return what axe finds wrong with a page."""
     results = await Axe().run(page)
     return [(found["id"], [node["html"] for node in found["nodes"]]) for found in results.response["violations"]]
@@ -82,7 +82,7 @@ async def test_every_factor_is_shown_with_its_state_in_words(opened: Browser, tm
     assert set(rows) == set(STATES["all"])
 
 
-async def test_a_flip_is_shown_without_a_reload_and_everything_stays_in_place(
+async def test_a_change_is_shown_without_a_reload_and_everything_stays_in_place(
     opened: Browser, tmp_path: Path
 ) -> None:
     many = [f"factor-{number:02d}" for number in range(60)]
@@ -112,7 +112,7 @@ async def test_a_flip_is_shown_without_a_reload_and_everything_stays_in_place(
             assert before is not None
 
 
-async def test_what_is_typed_stays_while_the_page_renews_itself(opened: Browser, tmp_path: Path) -> None:
+async def test_typed_text_stays_while_the_page_refreshes(opened: Browser, tmp_path: Path) -> None:
     async with serving(tmp_path, entries("factor")) as running, visit(opened, f"{running.url}/") as visited:
         page = visited.page
         await page.locator("#q").press_sequentially("fact")
@@ -123,7 +123,7 @@ async def test_what_is_typed_stays_while_the_page_renews_itself(opened: Browser,
         assert await page.input_value("#q") == "facxt"
 
 
-async def test_it_says_when_it_is_no_longer_renewed(opened: Browser, tmp_path: Path) -> None:
+async def test_it_says_when_it_is_no_longer_refreshed(opened: Browser, tmp_path: Path) -> None:
     async with serving(tmp_path, entries("factor")) as running:
         running.apply("factor", VERIFIED)
         async with visit(opened, f"{running.url}/") as visited:
@@ -136,12 +136,12 @@ async def test_it_says_when_it_is_no_longer_renewed(opened: Browser, tmp_path: P
             )
             await visited.page.unroute_all()
             await expect(outdated).to_be_hidden()
-            # What the browser itself says of the 503 is no fault of the page.
+            # The browser logs the 503 itself.
             assert all("503" in line for line in visited.console)
             visited.console.clear()
 
 
-async def test_filter_and_sort_live_in_the_address(opened: Browser, tmp_path: Path) -> None:
+async def test_filter_and_sort_are_in_the_url(opened: Browser, tmp_path: Path) -> None:
     async with world(tmp_path, "all") as running, visit(opened, f"{running.url}/") as visited:
         page = visited.page
         await page.get_by_label("State", exact=True).select_option("needs attention")
@@ -199,23 +199,23 @@ async def test_a_keyboard_is_enough(opened: Browser, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("theme", THEMES)
-async def test_nothing_keeps_anybody_out(opened: Browser, tmp_path: Path, theme: str) -> None:
+async def test_the_pages_are_accessible(opened: Browser, tmp_path: Path, theme: str) -> None:
     async with world(tmp_path, "all") as running:
         accounts = running.daemon.engine.poller.accounts
         accounts["main"]._refusals.guard.pause(running.daemon.engine.clock.steady())
         for path in ("/", factor_path("held"), factor_path("never-tried"), factor_path("hald"), "/?q=nobody"):
             async with visit(opened, running.url + path, color_scheme=theme) as visited:
-                assert await soundness(visited.page) == [], path
-                visited.console.clear()  # of a page that is 404 the browser says so
+                assert await violations(visited.page) == [], path
+                visited.console.clear()  # the browser logs a page that is 404
 
 
-async def test_by_night_it_is_dark(opened: Browser, tmp_path: Path) -> None:
+async def test_a_dark_theme(opened: Browser, tmp_path: Path) -> None:
     shades = {}
     async with world(tmp_path, "all") as running:
         for theme in THEMES:
             async with visit(opened, f"{running.url}/", color_scheme=theme) as visited:
-                told = await visited.page.evaluate("getComputedStyle(document.body).backgroundColor")
-                shades[theme] = sum(int(part) for part in told.removeprefix("rgb(").removesuffix(")").split(","))
+                shade = await visited.page.evaluate("getComputedStyle(document.body).backgroundColor")
+                shades[theme] = sum(int(part) for part in shade.removeprefix("rgb(").removesuffix(")").split(","))
 
     assert shades["light"] > 700
     assert shades["dark"] < 100
@@ -231,7 +231,7 @@ async def test_it_fits_every_width(opened: Browser, tmp_path: Path, width: int) 
                     await expect(visited.page.get_by_text(text).first).to_be_visible()
 
 
-async def test_without_javascript_it_is_whole(opened: Browser, tmp_path: Path) -> None:
+async def test_it_works_without_javascript(opened: Browser, tmp_path: Path) -> None:
     async with (
         world(tmp_path, "all") as running,
         visit(opened, f"{running.url}/", java_script_enabled=False) as visited,
@@ -245,7 +245,7 @@ async def test_without_javascript_it_is_whole(opened: Browser, tmp_path: Path) -
         await expect(page.get_by_role("button", name="Copy")).to_have_count(0)
 
 
-async def test_no_name_runs_and_no_name_breaks_the_layout(opened: Browser, tmp_path: Path) -> None:
+async def test_no_name_is_executed_or_breaks_the_layout(opened: Browser, tmp_path: Path) -> None:
     factors = [factor | {"labels": {"team": name}} for factor, name in zip(entries(*HOSTILE), HOSTILE, strict=True)]
     async with serving(tmp_path, factors) as running:
         for name in HOSTILE:
@@ -267,7 +267,7 @@ async def test_no_name_runs_and_no_name_breaks_the_layout(opened: Browser, tmp_p
                 await fits(visited.page)
 
 
-async def test_a_query_is_copied_whole(opened: Browser, tmp_path: Path) -> None:
+async def test_a_query_is_copied_completely(opened: Browser, tmp_path: Path) -> None:
     async with (
         world(tmp_path, "an-odd-name") as running,
         visit(opened, f"{running.url}/", permissions=["clipboard-read", "clipboard-write"]) as visited,
@@ -282,18 +282,18 @@ async def test_a_query_is_copied_whole(opened: Browser, tmp_path: Path) -> None:
         assert 'factor="Zoë\'s \\"factor\\" \\\\ <b>日本語</b>"' in shown
 
 
-async def test_on_paper_times_are_absolute_and_nothing_is_to_be_pressed(opened: Browser, tmp_path: Path) -> None:
+async def test_printed_pages_have_absolute_times_and_no_controls(opened: Browser, tmp_path: Path) -> None:
     async with world(tmp_path, "all") as running, visit(opened, f"{running.url}/", color_scheme="dark") as visited:
         await visited.page.emulate_media(media="print")
         paper = await visited.page.evaluate("getComputedStyle(document.body).backgroundColor")
-        told = await visited.page.evaluate(
+        content = await visited.page.evaluate(
             "getComputedStyle(document.querySelector('#rows time'), '::after').content"
         )
         await expect(visited.page.locator("#filter")).to_be_hidden()
         pdf = await visited.page.pdf()
 
     assert paper == "rgb(255, 255, 255)"
-    assert "datetime" in told or "20" in told
+    assert "datetime" in content or "20" in content
     assert pdf.startswith(b"%PDF")
 
 
@@ -304,7 +304,7 @@ PICTURES = {
     "factor-light": ("/factors/main/{service}/legacy-gateway-totp", 1280, "light"),
     "factor-dark": ("/factors/main/{service}/legacy-gateway-totp", 1280, "dark"),
 }
-TOLD: dict[str, tuple[str, Sequence[Answer | Failure]]] = {
+RESULTS: dict[str, tuple[str, Sequence[Answer | Failure]]] = {
     "payments-oncall-push": ("payments", [VERIFIED] * 12),
     "new-hire-totp": ("people", [UNVERIFIED] * 3),
     "contractor-push": ("people", [VERIFIED] * 4 + [NOT_FOUND] * 3),
@@ -322,9 +322,9 @@ TOLD: dict[str, tuple[str, Sequence[Answer | Failure]]] = {
 }
 
 
-def recount(running: ServedExporter) -> None:
-    """Tell a night's story: what each factor's fetches brought, five minutes apart."""
-    for number, (name, (_, results)) in enumerate(TOLD.items()):
+def apply_results(running: ServedExporter) -> None:
+    """Apply the results of each factor's fetches, five minutes apart."""
+    for number, (name, (_, results)) in enumerate(RESULTS.items()):
         for place, result in enumerate(results):
             failed = isinstance(result, Failure)
             quick = 0.14 + 0.05 * ((place * 7 + number * 3) % 8)
@@ -340,8 +340,8 @@ def recount(running: ServedExporter) -> None:
     running.daemon.engine.poller.accounts["main"]._refusals.guard.heard(200)
 
 
-def slim(picture: Path) -> None:
-    """Write a picture anew with as many colours as a page has, and its text's edges."""
+def reduce_colours(picture: Path) -> None:
+    """Write a picture again with 256 colours, enough for a page and its text."""
     with Image.open(picture) as image:
         image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(picture, optimize=True)
 
@@ -356,18 +356,19 @@ def pictures(tmp_path: Path) -> Path:
 
 async def test_the_pictures_of_the_documentation(opened: Browser, tmp_path: Path, pictures: Path) -> None:
     factors = [
-        factor | {"labels": {"team": team}} for factor, (team, _) in zip(entries(*TOLD), TOLD.values(), strict=True)
+        factor | {"labels": {"team": team}}
+        for factor, (team, _) in zip(entries(*RESULTS), RESULTS.values(), strict=True)
     ]
     paused = entries("retired-tablet-totp", paused=True, labels={"team": "logistics"})[0]
     factors.append(paused | {"factor_sid": "YF" + "e" * 32})
     async with serving(tmp_path, factors) as running:
-        recount(running)
+        apply_results(running)
         running.daemon.engine.poller.dispatch()
         for name, (path, width, theme) in PICTURES.items():
             url = running.url + path.format(service=SERVICE_SID)
             async with visit(opened, url, width=width, height=844, color_scheme=theme) as visited:
                 await visited.page.screenshot(path=pictures / f"{name}.png", full_page=width > 600)
-                await asyncio.to_thread(slim, pictures / f"{name}.png")
+                await asyncio.to_thread(reduce_colours, pictures / f"{name}.png")
 
     sizes = await asyncio.to_thread(lambda: {name: (pictures / f"{name}.png").stat().st_size for name in PICTURES})
     assert all(10_000 < size < 150_000 for size in sizes.values()), sizes

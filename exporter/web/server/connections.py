@@ -193,7 +193,7 @@ class Connections:
     ) -> None:
         """Serve an accepted socket; at the limit of connections, close the one that has waited longest."""
         if len(self._open) >= self.limits.connections and not self.close_longest_waiting():
-            self.warn("connections refused: too many, all of them busy", limit=self.limits.connections)
+            self.warn("connection refused, all are busy", limit=self.limits.connections)
             accepted.close()
             return
         connection = make()
@@ -233,7 +233,7 @@ class Connections:
             victim = max(self._open, key=Connection.slow_for)
             if victim.slow_for() < SLOW_SECONDS:
                 return False
-        self.warn("too many connections: closed the one that waited longest", limit=self.limits.connections)
+        self.warn("longest waiting connection closed at the limit", limit=self.limits.connections)
         self._close(victim)
         return True
 
@@ -260,7 +260,7 @@ class Connections:
             return True
         if is_allowed(transport.get_extra_info("peercert"), names):
             return True
-        self.warn("client refused: its certificate matches none of client_allowed_sans")
+        self.warn("client refused, certificate not in client_allowed_sans")
         return False
 
     @staticmethod

@@ -133,7 +133,7 @@ class Gate:
         return True
 
     def _too_many(self, what: str, limit: int) -> web.Response:
-        self._connections.warn(f"{what} refused: too many at once", limit=limit)
+        self._connections.warn(f"{what} refused at the limit", limit=limit)
         return _refusal(503, f"too many {what} at once: the limit is {limit}; try again", Retry_After="1")
 
     async def _put_headers(self, _request: web.Request, response: web.StreamResponse) -> None:

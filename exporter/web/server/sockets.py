@@ -148,7 +148,9 @@ class WebServer:
                 if error.errno not in _NO_ROOM:
                     log.debug("connection not accepted", extra=fields(reason=error.strerror))
                     return
-                self.connections.warn("connections wait: the limit of open files is reached (ulimit -n)")
+                self.connections.warn(
+                    "file descriptor limit reached", hint="raise the limit of open files (ulimit -n)"
+                )
                 self.connections.close_longest_waiting()
                 loop = asyncio.get_running_loop()
                 loop.remove_reader(opened)

@@ -90,7 +90,7 @@ async function refresh() {
     refreshed = new Date();
     outdated.hidden = true;
   } catch (error) {
-    const why = error.message.startsWith("the exporter") ? error.message : "the exporter does not answer";
+    const why = error.message.startsWith("the exporter") ? error.message : "the exporter is unreachable";
     const text = `Not refreshed since ${refreshed.toISOString().slice(11, 19)} UTC: ${why}. The values below are from that time.`;
     if (outdated.textContent !== text) outdated.textContent = text;
     outdated.hidden = false;
