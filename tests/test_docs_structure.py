@@ -1,7 +1,8 @@
-"""Links between pages, and the files and packages that the contributor pages name, exist."""
+"""Links lead somewhere; files, packages and their order are as the pages for contributors say."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / ".github").rglob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+PACKAGE = ROOT / "exporter"
 PLACEHOLDER = "NAME"
 
 
@@ -57,13 +59,45 @@ def test_every_file_that_is_named_exists() -> None:
     ] == []
 
 
-def test_the_table_of_packages_has_every_package() -> None:
+def packages() -> list[str]:
+    """Return the packages of the architecture page's table, in its order."""
     _, _, section = ARCHITECTURE.read_text(encoding="utf-8").partition("\n## Packages\n")
-    listed = {
-        name
-        for cell in re.findall(r"^\| (`[^|]+) \|", section.partition("\n## ")[0], re.MULTILINE)
-        for name in re.findall(r"`(\w+)`", cell)
+    cells = re.findall(r"^\| (`[^|]+) \|", section.partition("\n## ")[0], re.MULTILINE)
+    return [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+
+
+def test_the_table_of_packages_has_every_package() -> None:
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert set(packages()) == folders | {
+        path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")
     }
-    package = ROOT / "exporter"
-    packages = {path.parent.name for path in package.glob("*/__init__.py")}
-    assert listed == packages | {path.stem for path in package.glob("*.py") if not path.stem.startswith("__")}
+
+
+def imported(path: Path) -> set[str]:
+    """Return the packages that a module imports from, also within functions and for annotations."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found.update(name.split(".")[1] for name in names if name.startswith("exporter."))
+    return found & set(packages())
+
+
+def test_packages_import_from_those_before_them_in_the_table_alone() -> None:
+    order = packages()
+    upward = [
+        f"{path.relative_to(ROOT)} imports from {other}"
+        for place, name in enumerate(order)
+        for path in (
+            [PACKAGE / f"{name}.py"] if (PACKAGE / f"{name}.py").exists() else (PACKAGE / name).rglob("*.py")
+        )
+        for other in sorted(imported(path) - {name})
+        if other not in order[:place] and not (name == "cli" and other == "simulator")
+    ]
+    assert upward == []
+    assert imported(PACKAGE / "daemon" / "daemon.py") >= {"config", "web"}
