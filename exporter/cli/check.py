@@ -1,4 +1,4 @@
-"""``check``: validate the configuration and its watchlist, and with ``--live`` each account's credentials."""
+"""``check``: validate the configuration and its watchlist, and with ``--live`` the credentials of every account."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     add_config_arguments(parser)
     parser.add_argument(
-        "--live", action="store_true", help="also make one authenticated call an account, for its first factor"
+        "--live",
+        action="store_true",
+        help="also make one authenticated request per account, for its first factor or entity",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Tell every detail with its place, or what a good configuration holds; return the exit status."""
+    """Print every error with its place, or a summary of a valid configuration; return the exit status."""
     config = validate(arguments)
     if config is None:
         return 1
@@ -37,24 +39,24 @@ def run(arguments: argparse.Namespace) -> int:
     factors = _counted(len(config.factors), "factor")
     entities = f", {_counted(len(config.entities), 'entity')}" if config.entities else ""
     sys.stdout.write(f"{config.path} is valid: {accounts}, {factors}{entities}\n")
-    return int(arguments.live and not call_accounts(config))
+    return int(arguments.live and not check_accounts(config))
 
 
 def validate(arguments: argparse.Namespace) -> Config | None:
-    """Load the configuration and print its warnings; print its errors and return None when it has any."""
+    """Load the configuration and print its warnings; if it has errors, print them and return None."""
     try:
         config = load_config(arguments)
     except ConfigError as error:
-        for detail in error.errors:
-            sys.stderr.write(f"{detail}\n")
+        for found in error.errors:
+            sys.stderr.write(f"{found}\n")
         return None
     for warning in config.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     return config
 
 
-def call_accounts(config: Config) -> bool:
-    """Ask for each account's first polled factor or entity, print what came of it; return whether all answered."""
+def check_accounts(config: Config) -> bool:
+    """Fetch the first factor or entity of every account and print the result; return whether none failed."""
     configure(level="error", style="logfmt", redact=redactor_of(config))
     first: dict[str, WatchedFactor | WatchedEntity] = {}
     for watched in config.factors:
@@ -69,18 +71,18 @@ def call_accounts(config: Config) -> bool:
         return False
     for name in config.settings.accounts:
         if name not in attempts:
-            sys.stderr.write(
-                f"warning: {name}: not checked, as nothing of it is fetched; list a factor or an entity\n"
-            )
+            text = "not checked, because it has no factor or entity to fetch"
+            sys.stderr.write(f"warning: {name}: {text}\n")
             continue
         attempt = attempts[name]
         if isinstance(attempt.result, Failure):
             sys.stderr.write(f"{name}: {_failed(attempt.result)}\n")
         else:
-            unknown = isinstance(attempt.result, Answer) and attempt.result.status is Status.NOT_FOUND
-            missing = f"; it knows no {first[name].name}" if unknown else ""
+            missing = ""
+            if isinstance(attempt.result, Answer) and attempt.result.status is Status.NOT_FOUND:
+                missing = f", but there is no factor {first[name].name}; check service_sid, identity and factor_sid"
             milliseconds = f"{attempt.duration_seconds * 1000:.0f} ms"
-            sys.stdout.write(f"{name}: answered, HTTP {attempt.code} in {milliseconds}{missing}\n")
+            sys.stdout.write(f"{name}: credentials work: HTTP {attempt.code} in {milliseconds}{missing}\n")
     return not any(isinstance(attempt.result, Failure) for attempt in attempts.values())
 
 

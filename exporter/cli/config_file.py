@@ -1,4 +1,7 @@
-"""The configuration as every command gets it: ``--config.file``, the environment, and the command's flags."""
+"""Loads a command's configuration from ``--config.file``, the environment variables and its flags.
+
+A module of its own because several commands share it.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,9 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(arguments: argparse.Namespace) -> Config:
-    """Load the configuration that a command line asks for; raises ConfigError.
+    """Load the configuration for a command line; raises ConfigError.
 
-    ``arguments.overrides``, where a command sets it, holds the values of its flags by dotted key.
+    A command may set ``arguments.overrides`` to the values of its flags by dotted key.
     """
     return load(
         Path(arguments.config_file),

@@ -1,6 +1,6 @@
-"""The settings tree: every key of the configuration, with its kind, its default and its meaning.
+"""The settings: every key of the configuration, with its kind, default and description.
 
-File, environment, flags and docs/configuration.md are all read off this one tree.
+File, environment variables, flags and docs/configuration.md are all derived from these models.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class WebSettings(_Table):
     listen_address: Annotated[kinds.ListenAddresses, Flag("--web.listen-address", "ADDRESS", repeatable=True)] = (
         Field(
             (ListenAddress(None, DEFAULT_PORT),),
-            description="Where to listen: `:10069` is every address, IPv4 and IPv6. A list is allowed, "
-            "and the flag may be repeated.",
+            description="Address to listen on, or a list of addresses; `:10069` is every IPv4 and IPv6 address. "
+            "The flag may be repeated.",
         )
     )
     telemetry_path: Annotated[kinds.TelemetryPath, Flag("--web.telemetry-path", "PATH")] = Field(
@@ -45,17 +45,17 @@ class WebSettings(_Table):
     )
     health_listen_address: kinds.OptionalListenAddress = Field(
         None,
-        description="Second address that serves `/-/healthy` and `/-/ready` only, "
-        "for probes where the first one asks for a client certificate.",
+        description="Second address, which serves only `/-/healthy` and `/-/ready`: for health probes where "
+        "the main address requires a client certificate.",
     )
     config_file: Annotated[kinds.OptionalPath, Flag("--web.config.file", "FILE")] = Field(
         None,
-        description="Web config file (TLS, passwords, headers) in the format of Prometheus' exporter-toolkit. "
+        description="Web config file (TLS, passwords, headers) in the format of Prometheus's exporter-toolkit. "
         "See [web-config.md](web-config.md).",
     )
-    enable_lifecycle: kinds.Switch = Field(False, description="Answer `POST /-/reload` and `PUT /-/log-level`.")
+    enable_lifecycle: kinds.Switch = Field(False, description="Enable `POST /-/reload` and `PUT /-/log-level`.")
     enable_probe: kinds.Switch = Field(
-        False, description="Answer `GET /probe`, which fetches one watched factor at once."
+        False, description="Enable `GET /probe`, which fetches one watched factor on demand."
     )
 
 
@@ -63,47 +63,49 @@ class LogSettings(_Table):
     """The exporter's own log."""
 
     level: Annotated[kinds.Level, Flag("--log.level", "LEVEL")] = Field(
-        LogLevel.INFO, description="Least severe level that is logged: `debug`, `info`, `warning` or `error`."
+        LogLevel.INFO, description="Minimum level of logged messages: `debug`, `info`, `warning` or `error`."
     )
     format: Annotated[kinds.Format, Flag("--log.format", "FORMAT")] = Field(
-        LogFormat.LOGFMT, description="How a line is written: `logfmt` or `json`."
+        LogFormat.LOGFMT, description="Format of log lines: `logfmt` or `json`."
     )
 
 
 class PollingSettings(_Table):
-    """How often the API is asked, and for how long an answer holds."""
+    """How often the API is polled, and how long an answer is valid."""
 
     interval: kinds.Interval = Field(
-        300.0, description="Time between two fetches of a factor. An entry of the watchlist may set its own."
+        300.0, description="Time between two fetches of a factor. A watchlist entry may override it."
     )
     unverified_interval: kinds.Interval = Field(
         60.0,
-        description="Time between two fetches of an unverified factor while `unverified_window` lasts; "
-        "never longer than the factor's `interval`.",
+        description="Time between two fetches of a factor during its `unverified_window`; "
+        "at most the factor's `interval`.",
     )
     unverified_window: kinds.Duration = Field(
-        3600.0, description="How long after it was first seen unverified a factor is fetched that often."
+        3600.0, description="How long `unverified_interval` applies after a factor was first seen unverified."
     )
     not_found_interval: kinds.Interval = Field(
         900.0,
-        description="Time between two fetches of a factor that the API doesn't know, or whose answer "
-        "can't be used; never shorter than the factor's `interval`.",
+        description="Time between two fetches of a factor that the API doesn't find, or whose response "
+        "can't be used; at least the factor's `interval`.",
     )
     discovery_interval: kinds.Interval = Field(
         900.0, description="Time between two listings of an entity's factors."
     )
     forget_after: kinds.Duration = Field(
-        86400.0, description="How long a discovered factor that is gone stays in the metrics, as not found."
+        86400.0,
+        description="How long a discovered factor that no longer exists stays in the metrics, as not found.",
     )
     timeout: kinds.Timeout = Field(
-        10.0, description="Time for one attempt as a whole, from connecting to the last byte of the answer."
+        10.0, description="Time limit for one attempt, from connecting to the last byte of the response."
     )
-    max_attempts: kinds.CountFromOne = Field(3, description="Attempts a fetch makes before it counts as failed.")
+    max_attempts: kinds.CountFromOne = Field(3, description="Attempts per fetch, the first one included.")
     stale_after: kinds.CountFromTwo = Field(
-        3, description="Intervals without a definite answer after which a status is withdrawn; at least 2."
+        3,
+        description="Number of intervals without a definite answer after which a status is withdrawn; at least 2.",
     )
     shutdown_timeout: kinds.Duration = Field(
-        8.0, description="How long requests under way may take to finish once the exporter is told to stop."
+        8.0, description="Time that in-flight requests have to finish when the exporter shuts down."
     )
 
 
@@ -112,85 +114,80 @@ class AccountSettings(_Table):
 
     account_sid: kinds.AccountSid = Field(description="Account SID: AC and 32 hex digits.")
     username: kinds.Username = Field(
-        None, description="User name of the requests: the SID of an API key (SK…). Default: the Account SID."
+        None, description="User name for authentication: the SID of an API key (SK…). Default: the Account SID."
     )
     password: kinds.Password = Field(
-        None, repr=False, description="API key secret or auth token itself. Prefer `password_file`."
+        None, repr=False, description="API key secret or auth token. Prefer `password_file`."
     )
     password_file: kinds.OptionalPath = Field(
         None,
-        description="File that holds the API key secret or auth token; one line break at its end is ignored. "
+        description="File that contains the API key secret or auth token; one trailing line break is ignored. "
         "Exactly one of `password` and `password_file` must be set.",
     )
     base_url: kinds.BaseUrl = Field(
         "https://verify.twilio.com",
-        description="Address of the Verify API: https, or http on this machine (a simulator).",
+        description="URL of the Verify API: https, or http on this machine (a simulator).",
     )
-    max_concurrency: kinds.CountFromOne = Field(4, description="Requests under way at one time, at most.")
-    requests_per_second: kinds.Rate = Field(10.0, description="Requests begun in a second, at most.")
+    max_concurrency: kinds.CountFromOne = Field(4, description="Maximum number of requests in flight.")
+    requests_per_second: kinds.Rate = Field(10.0, description="Maximum number of requests per second.")
     proxy_url: kinds.ProxyUrl = Field(
         None,
         repr=False,
-        description="HTTP proxy to reach the API through; else `HTTPS_PROXY` and `NO_PROXY` apply.",
+        description="HTTP proxy for requests to the API. Default: `HTTPS_PROXY` and `NO_PROXY` apply.",
     )
     ca_file: kinds.OptionalPath = Field(
-        None, description="PEM file with the certificate authorities to trust instead of the usual ones."
+        None, description="PEM file with the certificate authorities to trust instead of the default ones."
     )
 
     @property
     def user(self) -> str:
-        """The user name in force: an API key's SID, or the account's."""
+        """The user name for authentication: an API key's SID, or else the Account SID."""
         return self.username or self.account_sid
 
 
 class FactorEntry(_Table):
-    """One factor to watch; here or in a file of the watchlist."""
+    """One factor to watch; here or in a watchlist file."""
 
     name: kinds.OptionalName = Field(
         None,
         repr=False,
-        description="Name on every metric, page and log line, so never a person's; 1 to 128 characters, "
+        description="Name shown in metrics, pages and log lines, so never a person's name; 1 to 128 characters, "
         "unique within account and service. Default: the factor SID.",
     )
-    account: kinds.OptionalAccount = Field(
-        None, description="Name of the account's table. Default: the only account."
-    )
+    account: kinds.OptionalAccount = Field(None, description="Name of the account. Default: the only account.")
     service_sid: kinds.ServiceSid = Field(description="Verify Service SID: VA and 32 hex digits.")
     identity: kinds.Identity = Field(
         repr=False,
-        description='Identity of the entity that the factor belongs to: 8 to 64 letters, digits and "-". '
+        description='Identity of the entity that owns the factor: 8 to 64 letters, digits and "-". '
         "Treated as personal data.",
     )
     factor_sid: kinds.FactorSid = Field(description="Factor SID: YF and 32 hex digits.")
     interval: kinds.OptionalInterval = Field(
         None, description="Time between two fetches. Default: `polling.interval`."
     )
-    paused: kinds.Switch = Field(False, description="Listed but not fetched; only its info metric is shown.")
-    labels: kinds.Labels = Field({}, repr=False, description="Labels on every series of this factor.")
+    paused: kinds.Switch = Field(False, description="Don't fetch the factor; show only its info metric.")
+    labels: kinds.Labels = Field({}, repr=False, description="Labels for every series of this factor.")
 
 
 class EntityEntry(_Table):
     """One entity whose factors are all watched."""
 
-    name: kinds.Name = Field(
-        repr=False, description="Name that the names of its factors begin with; never a person's."
-    )
-    account: kinds.OptionalAccount = Field(
-        None, description="Name of the account's table. Default: the only account."
-    )
+    name: kinds.Name = Field(repr=False, description="Prefix of the names of its factors; never a person's name.")
+    account: kinds.OptionalAccount = Field(None, description="Name of the account. Default: the only account.")
     service_sid: kinds.ServiceSid = Field(description="Verify Service SID: VA and 32 hex digits.")
     identity: kinds.Identity = Field(
-        repr=False, description='The entity\'s identity: 8 to 64 letters, digits and "-".'
+        repr=False, description='Identity of the entity: 8 to 64 letters, digits and "-".'
     )
-    labels: kinds.Labels = Field({}, repr=False, description="Labels on every series of the entity's factors.")
+    labels: kinds.Labels = Field({}, repr=False, description="Labels for every series of the entity's factors.")
 
 
 class WatchlistSettings(_Table):
-    """Files that list more factors to watch."""
+    """Files that list more factors and entities to watch."""
 
     files: kinds.FilePatterns = Field(
         (),
-        description="TOML and CSV files, relative to this file; `*`, `?`, `[…]` and `**` make a pattern.",
+        description="TOML and CSV files, relative to the configuration file; patterns may use `*`, `?`, `[…]` "
+        "and `**`.",
     )
 
 
@@ -199,25 +196,24 @@ class MetricsSettings(_Table):
 
     identity: kinds.IdentityChoice = Field(
         IdentityLabel.NONE,
-        description="The identity on `twilio_verify_factor_info`: `none`, `hmac` (hex HMAC-SHA256) or `plain`.",
+        description="The `identity` label of `twilio_verify_factor_info`: `none`, `hmac` (hex HMAC-SHA256) "
+        "or `plain`.",
     )
     identity_key_file: kinds.OptionalPath = Field(
         None,
-        description="Key for `hmac`: a file of at least 32 bytes; one line break at its end is ignored.",
+        description="File that contains the key for `hmac`: at least 32 bytes; one trailing line break is ignored.",
     )
     factor_families: kinds.FamilyPatterns = Field(
         ("*",),
-        description="Which per-factor metrics are shown: short names such as `verified`, or patterns; "
-        "`[]` shows aggregates only.",
+        description="Per-factor metrics to expose: short names such as `verified`, or patterns; "
+        "`[]` exposes aggregates only.",
     )
 
 
 class StateSettings(_Table):
-    """What outlives a restart."""
+    """State that survives a restart."""
 
-    file: kinds.OptionalPath = Field(
-        None, description="File that keeps what is known of the factors, with its age."
-    )
+    file: kinds.OptionalPath = Field(None, description="File that saves the status of every factor, with its age.")
 
 
 class ShardingSettings(_Table):
@@ -225,8 +221,8 @@ class ShardingSettings(_Table):
 
     shard: Annotated[kinds.Shard, Flag("--shard", "I/N")] = Field(
         "0/1",
-        description="This process's part of the watchlist: ordinal/count, the first is 0; "
-        "`auto/4` takes the ordinal of four from the pod's name.",
+        description="This process's part of the watchlist, as ordinal/count, starting at 0; "
+        "`auto/4` takes the ordinal from the pod's name.",
     )
 
 

@@ -48,7 +48,7 @@ async def test_an_account_that_is_answered(call_beside: Check, simulator: Simula
     assert (ran.status, ran.err) == (0, "")
     valid, answered = ran.out.splitlines()
     assert valid == f"{path} is valid: 1 account, 3 factors"
-    assert re.fullmatch(r"main: answered, HTTP 200 in [0-9]+ ms", answered)
+    assert re.fullmatch(r"main: credentials work: HTTP 200 in [0-9]+ ms", answered)
     assert dict(simulator.calls.by_factor) == {first.sid: 1}
 
 
@@ -60,7 +60,9 @@ async def test_a_factor_that_is_gone_is_an_answer_too(
     ran = await call_beside("check", "--live", "--config.file", write(tmp_path, simulator, entry("gone", gone)))
 
     assert (ran.status, ran.err) == (0, "")
-    assert re.fullmatch(r"main: answered, HTTP 404 in [0-9]+ ms; it knows no gone", ran.out.splitlines()[1])
+    assert re.fullmatch(
+        r"main: credentials work: HTTP 404 in [0-9]+ ms, but there is no factor gone; .*", ran.out.splitlines()[1]
+    )
 
 
 async def test_a_wrong_password(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
@@ -150,9 +152,9 @@ async def test_each_account_has_its_line_and_one_failure_is_enough(
     assert ran.status == 1
     assert [line.partition(":")[0] for line in ran.out.splitlines()[1:]] == ["good"]
     assert ran.err.splitlines() == [
-        "warning: empty: not checked, as nothing of it is fetched; list a factor or an entity",
+        "warning: empty: not checked, because it has no factor or entity to fetch",
         "refused: refused: HTTP 401, Twilio error 20003; check the account's username and password",
-        "warning: paused: not checked, as nothing of it is fetched; list a factor or an entity",
+        "warning: paused: not checked, because it has no factor or entity to fetch",
     ]
 
 
@@ -162,7 +164,7 @@ async def test_an_account_without_factors_is_no_failure(
     ran = await call_beside("check", "--live", "--config.file", write(tmp_path, simulator))
 
     assert ran.status == 0
-    assert "warning: main: not checked, as nothing of it is fetched; list a factor or an entity\n" in ran.err
+    assert "warning: main: not checked, because it has no factor or entity to fetch\n" in ran.err
 
 
 async def test_a_bad_configuration_is_told_without_a_call(

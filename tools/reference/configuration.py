@@ -1,4 +1,4 @@
-"""The reference of all settings, docs/configuration.md, written from the settings tree.
+"""The configuration reference, docs/configuration.md, generated from the settings tree.
 
 ``python -m tools.reference.configuration > docs/configuration.md``
 """
@@ -22,44 +22,44 @@ INTRODUCTION = """\
 # Configuration
 
 The exporter reads one TOML file, `config.toml` unless `--config.file` names another. `verify-factor-exporter
-check` tells every fault of a configuration at once, each with its place, without calling the API.
-[config.example.toml](../config.example.toml) has every key with its default.
+check` reports every error of a configuration at once, each with its location, without calling the API.
+[config.example.toml](../config.example.toml) lists every key with its default.
 
-## Layers
+## Precedence
 
-A value comes from the first of these that sets it:
+A value comes from the first of these sources that sets it:
 
 1. a flag, such as `--log.level debug`;
-2. an environment variable: `VERIFY_EXPORTER_`, then the key in capitals with `__` for each dot, such as
+2. an environment variable: `VERIFY_EXPORTER_`, then the key in upper case with `__` for every dot, such as
    `VERIFY_EXPORTER_POLLING__INTERVAL=2m`;
 3. the configuration file;
 4. the default.
 
-The key of an account holds the account's name: `VERIFY_EXPORTER_ACCOUNTS__MAIN__PASSWORD_FILE` belongs to
-`[accounts.main]`; a hyphen in the name is written `_`. Lists (`factors`, `entities`, `watchlist.files`,
-`metrics.factor_families`, several listen addresses) come from files only. Upper and lower case make no
-difference in a variable's name.
+The variable of an account's key contains the account's name: `VERIFY_EXPORTER_ACCOUNTS__MAIN__PASSWORD_FILE` sets
+`password_file` of `[accounts.main]`. A hyphen in the name becomes `_`. Variable names are case-insensitive. Lists
+(`factors`, `entities`, `watchlist.files`, `metrics.factor_families`, several listen addresses) can be set in files
+only.
 
-A misspelt key or variable is never passed over: the exporter refuses to start, and suggests the one that was
-probably meant. The variables that Kubernetes sets in every pod for a service called `verify-exporter`
-(`VERIFY_EXPORTER_SERVICE_HOST`, `VERIFY_EXPORTER_PORT_10069_TCP` and their like) are not taken for settings.
+Misspelt keys and variables are never ignored: the exporter refuses to start and suggests the most similar name. The
+variables that Kubernetes sets in every pod for a service named `verify-exporter` (such as
+`VERIFY_EXPORTER_SERVICE_HOST` and `VERIFY_EXPORTER_PORT_10069_TCP`) are not settings and are ignored.
 
 ## Values
 
 | kind | form |
 |---|---|
-| duration | Whole numbers with their units (`d`, `h`, `m`, `s`, `ms`), from the largest to the smallest and \
-without repetition: `"30s"`, `"1h30m"`. The unit is never left out. Intervals are `1s` or longer. |
-| SID | Two letters and 32 hex digits, compared without case: {sids}. |
-| identity | 8 to 64 letters, digits and `-`. Never shown in messages. |
+| duration | Whole numbers with units (`d`, `h`, `m`, `s`, `ms`), largest unit first, each at most once: \
+`"30s"`, `"1h30m"`. The unit is required. Intervals are at least `1s`. |
+| SID | Two letters and 32 hex digits, case-insensitive: {sids}. |
+| identity | 8 to 64 letters, digits and `-`. Messages never show it. |
 | account name | Lower-case letters and digits, joined by single `-` or `_`. |
-| name | 1 to 128 characters, none of them for control or text direction; not `.` or `..`. |
-| address | `:{port}` (every address, IPv4 and IPv6), `127.0.0.1:{port}`, `[::1]:{port}`, `host:{port}`; port 0 \
-lets the system choose. |
-| path | A relative one is taken from the directory of the file it stands in; from a flag or a variable, from the \
-working directory. `""` is none. |
+| name | 1 to 128 characters without control and text-direction characters; not `.` or `..`. |
+| address | `:{port}` (every IPv4 and IPv6 address), `127.0.0.1:{port}`, `[::1]:{port}`, `host:{port}`; with \
+port 0, the system chooses one. |
+| path | A relative path is relative to the directory of the file that contains it; in a flag or a variable, to \
+the working directory. `""` means none. |
 | URL | `https://…`; the API may be `http://` on this machine only. |
-| secret | Without white space at its ends and without line breaks. |
+| secret | No white space at either end, and no line breaks. |
 
 ## Keys
 """
@@ -67,13 +67,13 @@ working directory. `""` is none. |
 CLOSING = """\
 ## Watchlist files
 
-`watchlist.files` names TOML and CSV files, by path or by pattern. A path must exist; a pattern without a match is
-only warned of. Hidden files match no pattern.
+`watchlist.files` names TOML and CSV files, by path or by pattern. A path must exist; a pattern without a match only
+causes a warning. Hidden files match no pattern.
 
-A TOML file holds `[[factors]]` and `[[entities]]` and nothing else. A CSV file is UTF-8 with commas between the
-columns and text in double quotes where needed (RFC 4180). Its first line names the columns, in any order:
-`service_sid`, `identity` and `factor_sid`, and as needed `name`, `account`, `interval`, `paused` (`true` or
-`false`) and `labels.NAME`, one for each label. An empty cell means not given.
+A TOML file contains only `[[factors]]` and `[[entities]]`. A CSV file is encoded in UTF-8, with commas between
+columns and double quotes around text where needed (RFC 4180). Its first line names the columns, in any order:
+`service_sid`, `identity` and `factor_sid`, and optionally `name`, `account`, `interval`, `paused` (`true` or
+`false`) and one column `labels.NAME` per label. An empty cell counts as not set.
 
 ```csv
 service_sid,identity,factor_sid,name,labels.team
@@ -81,24 +81,24 @@ VA00000000000000000000000000000001,00000000-0000-4000-8000-000000000001,YF000000
 oncall-push,payments
 ```
 
-A factor (account, service SID and factor SID) may be listed once, and a name may be used once within an account
-and service; the message names both places.
+A factor (account, service SID and factor SID) may be listed only once, and a name must be unique within an
+account and service; the error names both places.
 
 ## Labels
 
-A label's name has letters, digits and `_`, and doesn't begin with a digit. A label with an empty value is left
-out.
+A label name consists of letters, digits and `_`, and doesn't start with a digit. A label with an empty value is
+omitted.
 
-Reserved, and refused, are names that begin with `__` or `exported_`, and these:
+Names that start with `__` or `exported_` are reserved and refused, and so are these:
 {reserved}.
 
-Warned of, since a scrape configuration on Kubernetes usually sets them itself:
+These cause a warning, because a scrape configuration on Kubernetes usually sets them itself:
 {overwritten}.
 
 ## Secrets
 
-Prefer `password_file`: the file is read again when it changes, so a password can be replaced without a restart.
-No message, log line, metric or page shows a password, and no message or log line an identity.
+Prefer `password_file`: the file is read again when it changes, so a password can be rotated without a restart. No
+message, log line, metric or page shows a password, and no message or log line shows an identity.
 """
 
 _ENTRY = "*(files only)*"
@@ -115,7 +115,7 @@ def render() -> str:
 
 
 def default_text(key: Key) -> str:
-    """Return a key's default as it is written in TOML; a dash when there is none to write."""
+    """Return a key's default in TOML, or a dash where it has none."""
     if key.required:
         return "required"
     if key.default is None and not key.kind.optional:
@@ -124,7 +124,7 @@ def default_text(key: Key) -> str:
 
 
 def heading(table: Table) -> str:
-    """Return a table's name as it is written in TOML, with NAME for a chosen name."""
+    """Return a table's heading in TOML, with NAME for a chosen name."""
     path = ".".join("NAME" if part == NAMED else part for part in table.path if part != LISTED)
     return f"[[{path}]]" if LISTED in table.path else f"[{path}]"
 
