@@ -57,7 +57,7 @@ NOW = Section(
                 ),
                 one_value(
                     "Last answer",
-                    "Time of the last definite answer, which is the age of the status.",
+                    "Time since the last definite answer, which is the age of the status.",
                     f"1000 * {per_factor(FACTOR_LAST_SUCCESS)}",
                     unit="dateTimeFromNow",
                     none="none yet",

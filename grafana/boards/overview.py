@@ -136,7 +136,7 @@ ATTENTION = Section(
                 ),
                 one_value(
                     "Unverified",
-                    "Factors whose last known status is unverified. No data: no status is known.",
+                    "Factors that are unverified. No data: no status is known.",
                     _UNVERIFIED,
                     meanings=NONE,
                     steps=((1, WARN),),

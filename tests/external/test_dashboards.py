@@ -31,9 +31,12 @@ pytestmark = pytest.mark.external
 RANGE_SECONDS = 120
 IDENTITY = "0f6d7c5e-night-shift"
 EMPTY = {
-    ("twilio-verify-exporter", "Retries and fresh clients", "B"): "a client jams by a fault of the network's that"
-    " can't be had on request; the increase of none is not drawn",
-    ("twilio-verify-exporter", "Lost runs of the scheduler", "A"): "the scheduler loses no run while all is well",
+    (
+        "twilio-verify-exporter",
+        "Retries and client rotations",
+        "B",
+    ): "clients are only replaced after network faults that this test can't cause; no increase is not drawn",
+    ("twilio-verify-exporter", "Lost scheduler runs", "A"): "the scheduler loses no runs in normal operation",
 }
 CONFIG = """
 global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
@@ -42,7 +45,7 @@ scrape_configs:
   - job_name: verify-factor-exporter
     static_configs: [{{targets: ["{address}"]}}]
 """
-# The shipped alerts wait for minutes; these two stand for them: one fires at once, one is about to.
+# The real alerts wait for minutes; these replace them: one fires immediately, one stays pending.
 RULES = """
 groups:
   - name: stand-ins

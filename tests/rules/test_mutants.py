@@ -40,11 +40,11 @@ def test_the_groups_are_those_of_the_cases() -> None:
 def promtool_tests(mutant: Mutant, rule: dict[str, Any], cases: tuple[Case, ...], path: Path) -> Iterator[str]:
     """Yield the tests that may detect a mutant, the quickest and likeliest first."""
     if "record" in rule:
-        direct = [case for case in cases if any(sample.record == mutant.of for sample in case.samples)]
+        direct = [case for case in cases if any(sample.record == mutant.rule_name for sample in case.samples)]
         yield from firing_documents([path], direct)
         yield from firing_documents([path], [case for case in cases if case not in direct])
         return
-    alert_cases = [case for case in cases if PREFIX + case.alert == mutant.of]
+    alert_cases = [case for case in cases if PREFIX + case.alert == mutant.rule_name]
     if mutant.rule["annotations"] != rule["annotations"] or mutant.rule["labels"] != rule["labels"]:
         yield from annotation_documents([path], alert_cases)
     else:
@@ -78,7 +78,7 @@ def test_no_mutant_survives(program: Program, tmp_path: Path, group: str, share:
     mine = all_mutants[share :: len([each for each in SHARES if each[0] == group])]
     assert len(mine) >= 4
     survivors = [
-        f"{mutant.of}: {mutant.what}"
+        f"{mutant.rule_name}: {mutant.what}"
         for rule, mutant in mine
         if not killed(promtool, tmp_path, mutant, rules, rule)
     ]

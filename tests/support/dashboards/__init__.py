@@ -1,1 +1,1 @@
-"""The dashboards, taken apart."""
+"""Reading and linting the dashboard files."""

@@ -82,12 +82,12 @@ class Pod(Site):
 
     async def execute(self, argv: list[str]) -> tuple[int | None, str]:
         """Run another command in the container, like a container engine; return its exit status and output."""
-        status, said, _ = await output_of(
+        status, output, _ = await output_of(
             *("nsenter", "--target", str(self.pid), "--mount", "--pid", "--root"),
             *_confined(self.image, argv),
             stderr=asyncio.subprocess.STDOUT,
         )
-        return status, said.decode().strip()
+        return status, output.decode().strip()
 
     async def terminate(self) -> int | None:
         """Send SIGTERM and return the exit status."""

@@ -1,1 +1,1 @@
-"""Cases for the alert rules."""
+"""promtool test cases for the alert rules, and mutants of the rules."""

@@ -40,7 +40,7 @@ _FUNCTIONS = {
 class Mutant:
     """A rule with one deliberate mistake."""
 
-    of: str
+    rule_name: str
     what: str
     rule: dict[str, Any]
 
@@ -79,15 +79,15 @@ def _expressions(node: promql.Expr) -> Iterator[tuple[str, str]]:
         case promql.NumberLiteral():
             yield from ((f"{node} → {other:g}", f"{other:.12g}") for other in _other_numbers(node.val))
         case promql.BinaryExpr():
-            yield from _of_binary(node)
+            yield from _binary_mutants(node)
         case promql.AggregateExpr():
-            yield from _of_aggregation(node)
+            yield from _aggregation_mutants(node)
         case promql.Call():
-            yield from _of_call(node)
+            yield from _call_mutants(node)
         case promql.MatrixSelector():
-            yield from _of_range(node)
+            yield from _range_mutants(node)
         case promql.VectorSelector():
-            yield from _of_selector(node)
+            yield from _selector_mutants(node)
         case _:
             raise TypeError(f"no mutants of {type(node).__name__} are known: {node}")
 
@@ -101,7 +101,7 @@ def _other_numbers(number: float) -> Iterator[float]:
         yield from (number * 0.9, number * 1.1)
 
 
-def _of_binary(node: promql.BinaryExpr) -> Iterator[tuple[str, str]]:
+def _binary_mutants(node: promql.BinaryExpr) -> Iterator[tuple[str, str]]:
     left, right = f"({node.lhs})", f"({node.rhs})"
     operator = str(node.op)
     modifier = str(node.modifier or "").strip()
@@ -130,7 +130,7 @@ def _scalar(node: promql.Expr) -> bool:
     return isinstance(node, promql.NumberLiteral) or str(node) == "time()"
 
 
-def _of_aggregation(node: promql.AggregateExpr) -> Iterator[tuple[str, str]]:
+def _aggregation_mutants(node: promql.AggregateExpr) -> Iterator[tuple[str, str]]:
     operator, labels = str(node.op), list(node.modifier.labels if node.modifier else ())
 
     def text(operator: str, labels: list[str], inner: str) -> str:
@@ -154,7 +154,7 @@ def _kept(node: promql.AggregateExpr, labels: list[str]) -> Iterator[str]:
         yield default[len(str(node)) % len(default)]
 
 
-def _of_call(node: promql.Call) -> Iterator[tuple[str, str]]:
+def _call_mutants(node: promql.Call) -> Iterator[tuple[str, str]]:
     function = node.func.name
     if not node.args or function == "vector":  # only its presence matters
         return
@@ -170,7 +170,7 @@ def _of_call(node: promql.Call) -> Iterator[tuple[str, str]]:
         yield f"present: {node}", str(argument)
 
 
-def _of_range(node: promql.MatrixSelector) -> Iterator[tuple[str, str]]:
+def _range_mutants(node: promql.MatrixSelector) -> Iterator[tuple[str, str]]:
     for what, inner in _expressions(node.vector_selector):
         yield what, f"{inner}[{_duration(node.range)}]"
     for other in (node.range / 2, node.range * 2):
@@ -181,7 +181,7 @@ def _duration(delta: timedelta) -> str:
     return f"{int(delta.total_seconds())}s"
 
 
-def _of_selector(node: promql.VectorSelector) -> Iterator[tuple[str, str]]:
+def _selector_mutants(node: promql.VectorSelector) -> Iterator[tuple[str, str]]:
     matchers = node.matchers.matchers
     for left_out in matchers:
         kept = ", ".join(str(each) for each in matchers if each is not left_out)
