@@ -37,7 +37,7 @@ def states(record: FactorRecord) -> tuple[str, ...]:
 
 
 def needs_attention(record: FactorRecord) -> bool:
-    """Return whether a factor is anything but verified, or its last fetch failed; a paused one never is."""
+    """Return whether a factor is polled and is not verified, or its last fetch failed."""
     return not record.watched.paused and (record.status is not Status.VERIFIED or record.up is False)
 
 
@@ -72,8 +72,8 @@ def path_of(record: FactorRecord) -> str:
 class LastFailure:
     """Why a factor's latest failed fetch failed, and what to do about it.
 
-    ``current`` says that the last fetch is that failed one; ``since_seconds`` is when the first of an unbroken run
-    of failures ended, ``None`` where that was before this process started.
+    ``current`` says that the last fetch is that one; ``since_seconds`` is when the first of the current run of
+    failures ended, ``None`` where that was before this process started.
     """
 
     detail: str

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.simulator import FactorType, Simulator
-from tests.support.raw_client import ask, basic, fetch_path, get, list_path, open_to, parse, settled
+from tests.support.raw_client import basic, fetch_path, get, list_path, open_to, parse, send_request, settled
 
 if TYPE_CHECKING:
     from tests.simulator.conftest import Clock
@@ -278,7 +278,7 @@ async def test_calls_are_counted(simulator: Simulator, clock: Clock) -> None:
 
 async def test_a_client_that_disconnects_is_counted_as_none(simulator: Simulator) -> None:
     simulator.latency_seconds = 60
-    connection = await ask(simulator, fetch_path(simulator.add_factor()))
+    connection = await send_request(simulator, fetch_path(simulator.add_factor()))
     await settled(lambda: simulator.calls.in_flight)
     connection.leave()
     await settled(lambda: not simulator.calls.in_flight)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.simulator import Endpoint, Fault, FaultKind, Simulator
-from tests.support.raw_client import ask, fetch_path, get, list_path, parse, settled
+from tests.support.raw_client import fetch_path, get, list_path, parse, send_request, settled
 
 if TYPE_CHECKING:
     from exporter.simulator import SimulatedFactor
@@ -161,7 +161,7 @@ async def test_a_connection_that_is_cut(
     simulator: Simulator, factor: SimulatedFactor, kind: FaultKind, ending: str
 ) -> None:
     simulator.faults.add(Fault(kind))
-    connection = await ask(simulator, fetch_path(factor))
+    connection = await send_request(simulator, fetch_path(factor))
 
     assert await connection.end() == ending
     head, separator, body = connection.received.partition(b"\r\n\r\n")
@@ -191,7 +191,7 @@ async def test_a_connection_that_stalls_until_the_client_leaves(
     simulator: Simulator, factor: SimulatedFactor, kind: FaultKind, until: bytes, never: bytes
 ) -> None:
     simulator.faults.add(Fault(kind))
-    connection = await ask(simulator, fetch_path(factor))
+    connection = await send_request(simulator, fetch_path(factor))
     await connection.until(until)
     await settled(lambda: simulator.calls.by_code)
     await asyncio.sleep(0.02)
@@ -207,7 +207,7 @@ async def test_a_connection_that_stalls_until_the_client_leaves(
 
 async def test_a_stall_may_end_with_a_close(simulator: Simulator, factor: SimulatedFactor) -> None:
     simulator.faults.add(Fault(FaultKind.STALL_IN_HEADERS, seconds=0.01))
-    connection = await ask(simulator, fetch_path(factor))
+    connection = await send_request(simulator, fetch_path(factor))
 
     assert await connection.end() == "closed"
     assert b"\r\n\r\n" not in connection.received
@@ -222,7 +222,7 @@ async def test_a_body_of_any_bytes(simulator: Simulator, factor: SimulatedFactor
 
 async def test_a_body_that_goes_on(simulator: Simulator, factor: SimulatedFactor) -> None:
     simulator.faults.add(Fault(FaultKind.EXTRA_BODY))
-    connection = await ask(simulator, fetch_path(factor))
+    connection = await send_request(simulator, fetch_path(factor))
     await connection.end()
 
     head, _, body = connection.received.partition(b"\r\n\r\n")
@@ -234,7 +234,7 @@ async def test_a_body_that_goes_on(simulator: Simulator, factor: SimulatedFactor
 
 async def test_a_dribble_comes_to_its_end(simulator: Simulator, factor: SimulatedFactor) -> None:
     simulator.faults.add(Fault(FaultKind.DRIBBLE, seconds=0))
-    connection = await ask(simulator, fetch_path(factor))
+    connection = await send_request(simulator, fetch_path(factor))
 
     assert await connection.end() == "closed"
     assert parse(connection.received).json["sid"] == factor.sid
@@ -243,7 +243,7 @@ async def test_a_dribble_comes_to_its_end(simulator: Simulator, factor: Simulate
 
 async def test_a_dribble_that_is_left_is_cut(simulator: Simulator, factor: SimulatedFactor) -> None:
     simulator.faults.add(Fault(FaultKind.DRIBBLE))
-    connection = await ask(simulator, fetch_path(factor))
+    connection = await send_request(simulator, fetch_path(factor))
     await connection.until(b"\r\n\r\n")
     connection.leave()
     await settled(lambda: not simulator.calls.in_flight)

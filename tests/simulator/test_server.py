@@ -12,7 +12,7 @@ import trustme
 
 from exporter.simulator import Action, FactorStatus, Fault, FaultKind, Script, Simulator, Step, server
 from tests.support.processes import PATIENCE_SECONDS
-from tests.support.raw_client import Connection, ask, fetch_path, get, open_to, settled
+from tests.support.raw_client import Connection, fetch_path, get, open_to, send_request, settled
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -108,11 +108,11 @@ async def test_it_speaks_tls_and_stops_at_once_with_a_stalled_client() -> None:
     assert (await get(simulator, fetch_path(factor), tls=client_side)).status == 200
 
     simulator.faults.add(Fault(FaultKind.STALL_IN_BODY))
-    stalled = await ask(simulator, fetch_path(factor), tls=client_side)
+    stalled = await send_request(simulator, fetch_path(factor), tls=client_side)
     await stalled.until(b'{"sid"')
     simulator.faults.clear()
     simulator.faults.add(Fault(FaultKind.RESET_IN_BODY))
-    cut = await ask(simulator, fetch_path(factor), tls=client_side)
+    cut = await send_request(simulator, fetch_path(factor), tls=client_side)
     assert await cut.end() == "reset"
     async with asyncio.timeout(PATIENCE_SECONDS):
         await simulator.stop()
@@ -137,7 +137,7 @@ async def _never(_: object) -> web.StreamResponse:
 async def test_a_stop_ends_idle_and_stalled_connections_at_once(simulator: Simulator) -> None:
     path = fetch_path(simulator.add_factor())
     simulator.faults.add(Fault(FaultKind.STALL_BEFORE_HEADERS, times=20))
-    stalled = [await ask(simulator, path) for _ in range(20)]
+    stalled = [await send_request(simulator, path) for _ in range(20)]
     idle = await open_to(simulator)
     await settled(lambda: simulator.calls.in_flight == 20)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -152,7 +152,7 @@ async def test_a_stop_ends_idle_and_stalled_connections_at_once(simulator: Simul
 async def test_a_stop_ends_a_connection_whose_client_does_not_read(simulator: Simulator) -> None:
     simulator.faults.add(Fault(FaultKind.HUGE_BODY))
     path = fetch_path(simulator.add_factor())
-    connection = await ask(simulator, path)
+    connection = await send_request(simulator, path)
     assert connection.transport is not None
     connection.transport.pause_reading()
     await settled(lambda: simulator.calls.by_code)

@@ -27,7 +27,7 @@ class Description:
         }
 
     def operation(self, method: str, path: str) -> Mapping[str, Any] | None:
-        """Return how a request is described; ``None`` where its path is."""
+        """Return the description of a request, ``None`` for a path that is not described."""
         for pattern, operations in self._paths.items():
             if pattern.fullmatch(path):
                 found: Mapping[str, Any] = operations.get(method.lower(), {"responses": {"405": {}}})

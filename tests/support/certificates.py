@@ -1,4 +1,4 @@
-"""Certificates for tests: an authority, pairs for servers and for clients, and what isn't quite one."""
+"""Certificates for tests: an authority, pairs for servers and clients, and invalid files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ CLIENT_NAME = "prometheus.example"
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """A folder with ``server``, ``other``, ``client``, ``stranger`` (.crt and .key), ``ca.crt`` and bad ones."""
+    """A folder with ``server``, ``other``, ``client``, ``stranger`` (.crt and .key), ``ca.crt`` and bad files."""
 
     folder: Path
     authority: trustme.CA
 
     @classmethod
     def make(cls, folder: Path) -> Self:
-        """Make them all."""
+        """Create all files."""
         authority, foreign = trustme.CA(), trustme.CA()
         made = cls(folder, authority)
         authority.cert_pem.write_to_path(folder / "ca.crt")
@@ -48,11 +48,11 @@ class Certificates:
         return made
 
     def issue(self, name: str, *names: str) -> None:
-        """Make a pair for these names, NAME.crt and NAME.key."""
+        """Create NAME.crt and NAME.key for these host names."""
         write_pair(self.folder, name, self.authority.issue_cert(*names))
 
     def copy_to(self, folder: Path) -> None:
-        """Put them all into another folder."""
+        """Copy all files into another folder."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""A page as a browser without scripts reads it."""
+"""A parsed HTML page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _VOID = {"meta", "link", "input", "br", "hr", "img"}
 
 
 class Page(HTMLParser):
-    """Rows of texts, the texts of parts with an id, tags and attributes."""
+    """The rows of its tables, the text of every element with an id, its tags and attributes."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -54,12 +54,12 @@ class Page(HTMLParser):
         return " ".join(self.words)
 
     def row(self, begins: str) -> list[str]:
-        """Return the cells of the row whose first cell begins so."""
+        """Return the cells of the row whose first cell begins with this text."""
         [row] = [row for row in self.rows if row[0].startswith(begins)]
         return row
 
     def links(self, begins: str) -> list[str]:
-        """Return the addresses of the links that begin so."""
+        """Return the links that begin with this text."""
         return [value for name, value in self.attributes if name == "href" and value.startswith(begins)]
 
     @property
@@ -72,7 +72,7 @@ class Page(HTMLParser):
 
 
 async def page_of(running: ServedExporter, path: str = "/", *, status: int = 200) -> Page:
-    """Ask for a page."""
+    """Request a page and parse it."""
     reply = await running.request(path)
     assert reply.status == status
     assert reply.headers["Content-Type"] == "text/html; charset=utf-8"

@@ -1,4 +1,4 @@
-"""A daemon behind a web config file, and clients of it."""
+"""An exporter served with a web configuration file, and HTTPS clients."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MUTUAL = f"{PAIR}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_fil
 
 @contextlib.asynccontextmanager
 async def behind(folder: Path, text: str, **web: object) -> AsyncIterator[ServedExporter]:
-    """Serve a daemon with this web config file, which stands in a folder with certificates."""
+    """Serve an exporter with this web configuration file, in a folder with certificates."""
     (folder / "web.yml").write_text(text, encoding="utf-8")
     async with serving(folder, web={"config_file": "web.yml", **web}) as running:
         yield running
 
 
 def client_context(folder: Path, pair: str = "", version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
-    """Return what a client trusts, and the certificate that it shows."""
+    """Return a client's TLS context: the authority it trusts and its own certificate."""
     context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
     if version is not None:
         context.minimum_version = context.maximum_version = version
@@ -41,7 +41,7 @@ def client_context(folder: Path, pair: str = "", version: ssl.TLSVersion | None 
 
 
 async def get(url: str, context: ssl.SSLContext | bool = True, **headers: str) -> tuple[int, str]:
-    """Ask once, on a connection of its own."""
+    """Send one request on a new connection."""
     timeout = aiohttp.ClientTimeout(PATIENCE_SECONDS)
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     async with (
@@ -52,7 +52,7 @@ async def get(url: str, context: ssl.SSLContext | bool = True, **headers: str) -
 
 
 async def handshake(url: str, context: ssl.SSLContext) -> ssl.SSLObject:
-    """Return what a handshake agreed on; raises what went wrong."""
+    """Return the negotiated TLS session; raises the error of a failed handshake."""
     host, _, port = url.removeprefix("https://").rpartition(":")
     async with asyncio.timeout(PATIENCE_SECONDS):
         _reader, writer = await asyncio.open_connection(host, int(port), ssl=context)

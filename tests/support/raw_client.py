@@ -1,4 +1,4 @@
-"""A client that hides nothing: what bytes arrive, and how the connection ends."""
+"""An HTTP client that shows the received bytes and how the connection ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def list_path(factor: SimulatedFactor) -> str:
 
 
 class Connection(asyncio.Protocol):
-    """All that has arrived, and how it ended: ``closed`` or ``reset``."""
+    """The received bytes, and how the connection ended: ``closed`` or ``reset``."""
 
     def __init__(self) -> None:
         self.received = b""
@@ -47,7 +47,7 @@ class Connection(asyncio.Protocol):
         self._news.set()
 
     async def until(self, expected: bytes) -> bytes:
-        """Wait until these bytes have arrived, and return all that has."""
+        """Wait until these bytes are received, and return everything received."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while expected not in self.received:
                 assert self.ending is None, self.received
@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
         return self.received
 
     async def end(self) -> str:
-        """Wait for the end and return how it came."""
+        """Wait for the end of the connection, and return how it ended."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while self.ending is None:
                 self._news.clear()
@@ -64,14 +64,14 @@ class Connection(asyncio.Protocol):
         return self.ending
 
     def leave(self) -> None:
-        """Go away as a client does whose patience has ended."""
+        """Abort the connection, as a client does after its timeout."""
         assert self.transport is not None
         self.transport.abort()
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole HTTP answer."""
+    """A complete HTTP response."""
 
     status: int
     headers: dict[str, str]
@@ -87,7 +87,7 @@ def basic(username: str, password: str) -> str:
 
 
 async def open_to(simulator: Simulator, tls: ssl.SSLContext | None = None) -> Connection:
-    """Open a connection and say nothing yet."""
+    """Open a connection without sending anything."""
     address = urlsplit(simulator.base_url)
     assert address.hostname is not None
     assert address.port is not None
@@ -98,13 +98,13 @@ async def open_to(simulator: Simulator, tls: ssl.SSLContext | None = None) -> Co
 
 
 async def settled(condition: Callable[[], object]) -> None:
-    """Wait until a count of the simulator is as it must become."""
+    """Wait until a counter of the simulator has the expected value."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():  # noqa: ASYNC110  counts have no event to wait for
             await asyncio.sleep(0.001)
 
 
-async def ask(
+async def send_request(
     simulator: Simulator,
     path: str,
     *,
@@ -113,7 +113,7 @@ async def ask(
     body: bytes = b"",
     tls: ssl.SSLContext | None = None,
 ) -> Connection:
-    """Open a connection and send one request; authorised unless told otherwise."""
+    """Open a connection and send one request; with credentials by default."""
     connection = await open_to(simulator, tls)
     if authorization is None:
         authorization = basic(simulator.username, simulator.password)
@@ -136,10 +136,10 @@ async def get(
     body: bytes = b"",
     tls: ssl.SSLContext | None = None,
 ) -> Reply:
-    """Send one request and return its whole answer."""
+    """Send one request and return the complete response."""
     if document is not None:
         body = json.dumps(document).encode()
-    connection = await ask(simulator, path, method=method, authorization=authorization, body=body, tls=tls)
+    connection = await send_request(simulator, path, method=method, authorization=authorization, body=body, tls=tls)
     assert await connection.end() == "closed"
     return parse(connection.received)
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def log_level() -> Iterator[None]:
-    """Levels of the log may be changed: all is as before after the test."""
+    """Let a test change log levels, and restore them after it."""
     root, ours = logging.getLogger(), logging.getLogger("exporter")
     before = root.level, ours.level
     yield

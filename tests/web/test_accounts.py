@@ -1,4 +1,4 @@
-"""``/api/v1/accounts``: what each account may spend, spends, and is held by."""
+"""``/api/v1/accounts``: budget, use and pause of every account."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A factor's page: its last fetches, failures for longer, a plot that is also words, and queries to copy."""
+"""A factor's page: its last fetches, older failures, the plot and its description, and the queries."""
 
 from __future__ import annotations
 

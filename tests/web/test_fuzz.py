@@ -1,4 +1,4 @@
-"""A fuzzer that reads the API's description finds no fault with what is answered."""
+"""A fuzzer driven by the OpenAPI description finds no response that violates it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ OPEN = {"enable_lifecycle": True, "enable_probe": True}
 
 
 async def fuzz(url: str, folder: Path) -> tuple[int, str]:
-    """Run the fuzzer on an exporter, by the description in a folder; return its exit status and its report."""
-    # In a process of its own: its plugins, warnings and examples are no concern of these tests.
+    """Run the fuzzer against an exporter with the description in a folder; return its exit status and report."""
+    # In a separate process, so that its plugins and warnings do not affect these tests.
     status, report, _ = await output_of(
         sys.executable,
         "-m",

@@ -1,4 +1,4 @@
-"""The last fetches of each factor: what is kept, for how long, and in how few bytes."""
+"""The last fetches of each factor: what is kept, for how long, and in how many bytes."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_with_many_factors_less_is_kept_per_factor(monkeypatch: pytest.MonkeyPat
 
 
 def test_with_a_hundred_thousand_factors_one_takes_about_200_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    factors = 4000  # as many as tell; the rule is that of a hundred thousand
+    factors = 4000  # enough to measure; the depth is that of 100,000
     monkeypatch.setattr(history, "FULL_FACTORS", 0)
     keys = [KEY._replace(factor_sid=f"YF{number:032x}") for number in range(factors)]
     kept = History(0.0)

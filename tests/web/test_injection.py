@@ -1,4 +1,4 @@
-"""What names, labels, answers and errors hold breaks neither the exposition nor the API."""
+"""No content of names, labels, answers or errors breaks the exposition or the API."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ EVIL = (
     "../../etc/passwd",
     "\0\x1b[31m\r\n",
 )
-TEXTS = st.text(st.characters(codec="utf-8"), max_size=200)  # what UTF-8 can hold
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=200)  # all that UTF-8 can encode
 
 
 def is_a_name(text: str) -> bool:
@@ -100,7 +100,7 @@ async def test_evil_names_labels_and_errors_are_served_as_they_are(tmp_path: Pat
             EVIL[number % len(EVIL)] for number in range(len(NAMES)) if number % 2
         }
         for number, name in enumerate(NAMES):
-            if number % 2 == 0:  # answered a moment ago
+            if number % 2 == 0:  # a fresh answer
                 reply = await running.request(f"/probe?{urlencode({'factor': name})}")
                 assert reply.status == 200
                 assert Scrape(reply.text).factor("verified", name) == 1

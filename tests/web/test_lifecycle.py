@@ -1,4 +1,4 @@
-"""``POST /-/reload`` and ``PUT /-/log-level``: closed by default, and what they answer when they are open."""
+"""``POST /-/reload`` and ``PUT /-/log-level``: disabled by default, and their responses when enabled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/metrics`` over a real socket: format, encoding, length, and that it never fails."""
+"""``/metrics`` over a real socket: format, encoding, length, and robustness."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def running(tmp_path: Path) -> AsyncIterator[ServedExporter]:
 
 
 def steady(body: bytes) -> bytes:
-    """Return the factors' lines: those that don't change from one scrape to the next here."""
+    """Return the lines of factors, which do not change between two scrapes here."""
     return body.partition(b"# HELP twilio_verify_factor_status_changes")[0]
 
 

@@ -1,4 +1,4 @@
-"""The description of the API: complete, valid, and true of every answer that a test of the web room gets."""
+"""The OpenAPI description is complete, valid, and matches every response in these tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tools.reference.api import render
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGES = ("/", "/factors/", "/static/")  # for people
+PAGES = ("/", "/factors/", "/static/")  # HTML and its files
 
 
 def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Whatever stands in names, labels, error texts and request ids: neither pages nor exposition nor logs break."""
+"""No content of names, labels, errors or request IDs breaks pages, exposition or logs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PROBES = (
     "javascript:alert(1)",
 )
 STRANGE = st.text(st.characters(codec="utf-8"), min_size=1, max_size=128).filter(lambda text: text.strip())
-ANYTHING = st.text(max_size=300)  # halves of surrogate pairs included
+ANYTHING = st.text(max_size=300)  # including lone surrogates
 
 
 async def test_markup_in_names_labels_and_details_stays_text(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_strange_texts_break_neither_pages_nor_exposition_nor_logs(
 
 
 async def _tell(running: ServedExporter, name: str, label: str, failure: Failure, request_id: str) -> None:
-    """Give the one factor these texts, and read all that is shown of it."""
+    """Set these texts on the one factor, and read every place that shows them."""
     daemon = running.daemon
     [record] = daemon.engine.ledger
     watched = WatchedFactor(record.watched.key, name, "identity-1", 300.0, labels=(("team", label),))

@@ -1,4 +1,4 @@
-"""``/probe``: one factor, fetched at once, against an API on a real socket."""
+"""``/probe``: one factor fetched on demand, against an API on a real socket."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ async def test_too_many_probes_get_503(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("exporter.web.probe.MOST_WAITING", 5)
     async with serving(tmp_path, entries("one"), web=OPEN) as served:
         account = served.daemon.engine.poller.accounts["main"]
-        account.in_flight_keys.add(served.key("one"))  # a fetch that does not end
+        account.in_flight_keys.add(served.key("one"))  # a fetch that never ends
         pending = [asyncio.create_task(served.request("/probe?factor=one")) for _ in range(15)]
         await becomes(lambda: sum(task.done() for task in pending) == 10)
         served.apply("one", VERIFIED)

@@ -1,4 +1,4 @@
-"""What holds for every path: methods, headers, errors; and the two health pages."""
+"""What all paths have in common: methods, headers, errors; and the health paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/config``: the configuration in force, each key on a list or redacted, and a document whatever is in it."""
+"""``/config``: the applied configuration, every key shown or redacted, always valid TOML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filter, search, sort and pages of the status page: on the server, and kept in the address."""
+"""Filter, search, sort order and paging of the status page, all in its URL."""
 
 from __future__ import annotations
 

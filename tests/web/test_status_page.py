@@ -1,4 +1,4 @@
-"""The status page: what is wrong first, every state in words, and no need of JavaScript."""
+"""The status page: problems first, every state in words, usable without JavaScript."""
 
 from __future__ import annotations
 

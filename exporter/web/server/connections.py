@@ -193,7 +193,7 @@ class Connections:
     ) -> None:
         """Serve an accepted socket; at the limit of connections, close the one that has waited longest."""
         if len(self._open) >= self.limits.connections and not self.close_longest_waiting():
-            self.warn("connection refused, all are busy", limit=self.limits.connections)
+            self.warn("connection refused because all are busy", limit=self.limits.connections)
             accepted.close()
             return
         connection = make()
@@ -260,7 +260,7 @@ class Connections:
             return True
         if is_allowed(transport.get_extra_info("peercert"), names):
             return True
-        self.warn("client refused, certificate not in client_allowed_sans")
+        self.warn("client certificate not in client_allowed_sans")
         return False
 
     @staticmethod

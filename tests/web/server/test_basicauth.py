@@ -1,4 +1,4 @@
-"""Basic authentication: who comes in, what it costs, and what is kept."""
+"""Basic authentication: which passwords are accepted, what a check costs, and what is cached."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Counted:
-    """bcrypt that counts, and remembers which hashes it was checked about."""
+    """A bcrypt check that records the hashes it is called with."""
 
     def __init__(self) -> None:
         self.checked: list[bytes] = []
@@ -67,7 +67,7 @@ async def test_only_the_right_password_of_a_known_user_is_accepted() -> None:
 def test_parsing_the_authorization_header() -> None:
     assert credentials("basic  YTpiOmM= ") == ("a", b"b:c")
     assert credentials(f"Basic {base64.b64encode(b'no colon').decode()}") is None
-    assert credentials("Basic /zp4") is None  # a name that is no UTF-8
+    assert credentials("Basic /zp4") is None  # the name is not UTF-8
 
 
 async def test_an_unknown_user_takes_as_long_as_a_known_one() -> None:
@@ -75,7 +75,7 @@ async def test_an_unknown_user_takes_as_long_as_a_known_one() -> None:
     doors = auth(check, a=HASHED, b=HASHED.replace("$04$", "$06$"))
     assert not await doors.allows(header("nobody", "x"))
     [stranger] = check.checked
-    assert stranger[:7] == b"$2b$06$"  # the dearest of the users'
+    assert stranger[:7] == b"$2b$06$"  # the highest cost of all users
     assert len(stranger) == len(HASHED)
 
 
@@ -112,7 +112,7 @@ async def test_guesses_evict_no_good_result() -> None:
     assert await doors.allows(header("prometheus", PASSWORD))
     assert not await doors.allows(header("prometheus", f"guess {MOST_KEPT}"))
     assert len(check.checked) == checked
-    assert not await doors.allows(header("prometheus", "guess 0"))  # the oldest is forgotten
+    assert not await doors.allows(header("prometheus", "guess 0"))  # the oldest is evicted
     assert len(check.checked) == checked + 1
     assert sum(map(len, doors._kept.values())) <= 2 * MOST_KEPT
 

@@ -48,7 +48,7 @@ async def test_beyond_the_rate_a_request_is_refused_and_health_is_not(folder: Pa
         assert [(await running.request("/metrics")).status for _ in range(4)] == [200, 200, 200, 429]
         assert (await running.request("/metrics")).headers["Retry-After"] == "1"
         assert (await running.request("/-/healthy")).status == 200
-        await running.daemon.reload()  # the same limit goes on
+        await running.daemon.reload()  # the unchanged limit keeps its tokens
         assert (await running.request("/metrics")).status == 429
         (folder / "web.yml").write_text("rate_limit:\n  interval: 0\n")
         await running.daemon.reload()
@@ -56,7 +56,7 @@ async def test_beyond_the_rate_a_request_is_refused_and_health_is_not(folder: Pa
 
 
 class Slow:
-    """An application whose pages are answered when the test says so."""
+    """An application that responds when the test allows it."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()

@@ -1,4 +1,4 @@
-"""What a client can take: time, bytes and connections; over real sockets."""
+"""Limits of clients: time, bytes and connections; over real sockets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OPEN_AT_ONCE = 1000
 
 
 class Pages:
-    """An application with a page for each way to take long."""
+    """An application with a page for every way to be slow."""
 
     def __init__(self) -> None:
         self.ended: list[str] = []
@@ -70,7 +70,7 @@ class Pages:
 
 
 class Client:
-    """A connection on which a test says what it likes."""
+    """A connection over which a test sends any bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -80,7 +80,7 @@ class Client:
         self.writer.write(data)
 
     async def rest(self) -> bytes:
-        """Return what comes until the connection is closed."""
+        """Return all data until the connection is closed."""
         found = b""
         async with asyncio.timeout(PATIENCE_SECONDS):
             with contextlib.suppress(ConnectionError):
@@ -89,7 +89,7 @@ class Client:
         return found
 
     async def answer(self) -> bytes:
-        """Return the head of an answer."""
+        """Return the head of a response."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await self.reader.readuntil(b"\r\n\r\n")
 
@@ -193,7 +193,7 @@ async def test_a_client_that_requests_a_page_and_reads_nothing(
 ) -> None:
     monkeypatch.setattr("exporter.web.server.gate.SLOW_SECONDS", patience)
     async with served(replace(BRISK, requests=2, send_seconds=600.0), monkeypatch) as site:
-        for _ in range(2):  # aiohttp sends the answer when its handler has returned
+        for _ in range(2):  # aiohttp sends the response after its handler returns
             (await site.connect(receive_bytes=4096)).send(b"GET /whole HTTP/1.1\r\n" + HOST + b"\r\n")
         await becomes(lambda: sum(one.slow_for() >= 0.2 for one in site.server.connections) == 2)
         client = await site.connect()
@@ -277,7 +277,7 @@ async def test_beyond_the_limit_the_longest_waiting_connection_is_closed() -> No
         newest = await site.connect()
         newest.send(b"GET / HTTP/1.0\r\n\r\n")
         assert (await newest.rest()).endswith(b"hello")
-        assert await silent[0].rest() == b""  # the first that never requests
+        assert await silent[0].rest() == b""  # the oldest connection without a request
         served_once.send(b"GET / HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
         assert (await served_once.rest()).endswith(b"hello")
 

@@ -1,4 +1,4 @@
-"""Whatever bytes a client sends: no error of the server's own, no hang, nothing that stays."""
+"""Arbitrary bytes from a client cause no internal error, no hang and no leak."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ conversation = st.lists(st.one_of(request, request, request, pieces), min_size=1
 
 
 class Errors(logging.Handler):
-    """Keeps what is logged as an error."""
+    """Records what is logged as an error."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -110,7 +110,7 @@ class Beside:
         self._address = host, int(port)
 
     def talk(self, *sent: bytes) -> bytes:
-        """Send these on one connection; return what comes until there is silence."""
+        """Send bytes on one connection; return what is received until nothing more comes."""
         found = b""
         with socket.create_connection(self._address, timeout=PATIENCE_SECONDS) as connection:
             try:
@@ -127,7 +127,7 @@ class Beside:
         return found
 
     def request(self) -> bytes:
-        """Return the answer to a usual scrape."""
+        """Return the response to an ordinary scrape."""
         with socket.create_connection(self._address, timeout=PATIENCE_SECONDS) as connection:
             connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             found = b""
@@ -204,7 +204,7 @@ def test_no_connection_is_left(beside: Beside) -> None:
 
 
 def settled(beside: Beside) -> tuple[int, int, int]:
-    """Return what is open once no connection is."""
+    """Return what is open when there is no connection."""
     latest = time.monotonic() + PATIENCE_SECONDS
     while (found := beside.open_things())[0] > 0:
         assert time.monotonic() < latest, found

@@ -1,4 +1,4 @@
-"""Listening: every address or none, and errors that name the address and the hint."""
+"""Listening on every address or none, and errors with the address and a hint."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ async def test_other_errors_of_the_system(
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 70])
 async def test_a_name_without_an_address(server: WebServer, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    if len(host) < 64:  # a longer label is refused before anybody is asked
+    if len(host) < 64:  # a longer label is refused before it is resolved
         unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         monkeypatch.setattr(socket, "getaddrinfo", _fails(unknown))
     with pytest.raises(ListenError) as refused:
