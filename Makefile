@@ -1,4 +1,4 @@
-# make demo, make test: a fresh machine needs Python ≥ 3.11 (with venv) and nothing else.
+# make demo and make test need only Python ≥ 3.11 with venv.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,59 +10,59 @@ LISTEN ?= 127.0.0.1:10069
 .DEFAULT_GOAL := help
 .PHONY: help demo stack test test-all lint format bench soak docs pictures image sbom audit lock lowest clean
 
-help:  ## what can be made
+help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "$(PYTHON) is no Python 3.11 or newer that runs; name one: make PYTHON=python3.13 …" >&2; exit 1; }
+	  echo "$(PYTHON) is not a working Python 3.11 or newer; set another one: make PYTHON=python3.13 …" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "$(PYTHON) has no venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
-# The environments are remade when their lock changes.
+# An environment is updated when its lock changes.
 $(VENV)/.runtime: requirements.lock | $(VENV)/bin/python
-	@echo "installing what the exporter needs into $(VENV) …"
+	@echo "installing the exporter's dependencies into $(VENV) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock | $(VENV)/bin/python
-	@echo "installing what its tests need into $(VENV) …"
+	@echo "installing the development dependencies into $(VENV) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
 	@touch $@ $(VENV)/.runtime
 
-demo: $(VENV)/.runtime  ## simulator and exporter together; no account needed (LISTEN=host:port)
+demo: $(VENV)/.runtime  ## run the simulator and the exporter together; no account needed (LISTEN=host:port)
 	@exec $(BIN)/python -m exporter demo --web.listen-address $(LISTEN)
 
-stack: $(VENV)/.runtime  ## the demo with Prometheus and Alertmanager, from this machine's packages (STACK="--times 1")
+stack: $(VENV)/.runtime  ## run the demo with the installed Prometheus and Alertmanager (STACK="--times 1")
 	@exec $(BIN)/python -m tools.stack $(STACK)
 
-# Workers cost more than they save on a single file, and a file that is named runs whole, slow tests included.
+# For a single file, workers cost more than they save. Its slow tests are run as well.
 WORKERS := -n $(JOBS) --dist worksteal
 NAMED := $(foreach path,$(T),$(firstword $(subst ::, ,$(path))))
 ONLY_FILES := $(if $(filter-out %.py,$(NAMED)),,yes)
 
-test: $(VENV)/.dev  ## the quick tests, no coverage (T=tests/polling: a folder; T=tests/polling/test_queue.py: a file, all of it)
+test: $(VENV)/.dev  ## run the quick tests (T=FOLDER), or all tests of one file (T=FILE)
 	$(BIN)/python -m pytest -q $(if $(ONLY_FILES),,$(WORKERS) -m "not slow and not external") $(T) $(PYTEST)
 
-test-all: $(VENV)/.dev  ## every test, the slow ones and those that need Debian's programs too; branch coverage
+test-all: $(VENV)/.dev  ## run every test, including slow and external ones, with branch coverage
 	$(BIN)/python -m pytest -q $(WORKERS) --cov --cov-report=term $(PYTEST)
 
-lint: $(VENV)/.dev  ## ruff and mypy
+lint: $(VENV)/.dev  ## run ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-format: $(VENV)/.dev  ## let ruff write the code's form
+format: $(VENV)/.dev  ## format the code with ruff
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.dev  ## ratios, measured side by side in one run (half an hour); into docs/performance.md
+bench: $(VENV)/.dev  ## run the benchmarks (half an hour) and write docs/performance.md
 	$(BIN)/python -m benchmarks
 
-soak: $(VENV)/.dev  ## the long proofs at full size (half an hour); their numbers go into docs/reliability.md
+soak: $(VENV)/.dev  ## run the long tests at full size (half an hour) and update docs/reliability.md
 	$(BIN)/python -m tests.soak $(SOAK)
 
-docs: $(VENV)/.dev  ## write the generated pages of docs/ anew
+docs: $(VENV)/.dev  ## regenerate docs, rules, dashboards and the chart's generated files
 	$(BIN)/python -m tools.reference.metrics > docs/metrics.md
 	$(BIN)/python -m tools.reference.configuration > docs/configuration.md
 	$(BIN)/python -m tools.reference.web_config > docs/web-config.md
@@ -72,38 +72,38 @@ docs: $(VENV)/.dev  ## write the generated pages of docs/ anew
 	$(BIN)/python -m helm.generate
 	$(BIN)/python -m tests.reliability
 
-pictures: $(VENV)/.dev  ## the screenshots of the documentation; needs Chromium
+pictures: $(VENV)/.dev  ## take the screenshots for the documentation; needs Chromium
 	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/external/test_pages.py -k pictures
 
 ENGINE ?= docker
 IMAGE ?= verify-factor-exporter
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 
-image:  ## the container image (ENGINE=docker|podman|buildah IMAGE=name:tag PYTHON_IMAGE=base@sha256:…)
+image:  ## build the container image (ENGINE=docker|podman|buildah IMAGE=name:tag PYTHON_IMAGE=base@sha256:…)
 	$(ENGINE) build --tag $(IMAGE) --build-arg REVISION=$(REVISION) $(PYTHON_IMAGE:%=--build-arg PYTHON_IMAGE=%) \
 	  $(SOURCE:%=--label org.opencontainers.image.source=%) .
 
-sbom: $(VENV)/.dev  ## the image's bill of materials, dist/sbom.cdx.json
+sbom: $(VENV)/.dev  ## write the image's bill of materials to dist/sbom.cdx.json
 	@mkdir -p dist
 	$(BIN)/python -m tools.supply_chain.sbom > dist/sbom.cdx.json
 
-audit: $(VENV)/.dev  ## known vulnerabilities of what is locked; fails where nobody can be asked
+audit: $(VENV)/.dev  ## check the locked dependencies for known vulnerabilities
 	@$(BIN)/python -m tools.supply_chain.audit
 
-# What only the CDK around Helm's binary asks for; --no-deps leaves it out when the lock is installed.
+# Needed only by the CDK that wraps Helm's binary; not locked, and --no-deps keeps it from being installed.
 CDK := aws-cdk-lib aws-cdk-asset-awscli-v1 aws-cdk-asset-node-proxy-agent-v6 aws-cdk-cloud-assembly-schema \
   constructs jsii publication typeguard
 COMPILE := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-header pyproject.toml
 
-lock: $(VENV)/.dev  ## lock the newest dependencies, with hashes
+lock: $(VENV)/.dev  ## lock the newest versions of the dependencies, with hashes
 	$(COMPILE) -o requirements.lock
 	$(COMPILE) -c requirements.lock --group dev $(CDK:%=--no-emit-package %) -o requirements-dev.lock
 
-lowest: $(VENV)/.dev  ## the tests on the oldest dependencies that pyproject.toml allows
+lowest: $(VENV)/.dev  ## run the tests with the oldest versions that pyproject.toml allows
 	$(BIN)/uv venv -q --clear --python $(BIN)/python $(VENV)-lowest
 	$(BIN)/uv pip install -q --python $(VENV)-lowest/bin/python --resolution lowest-direct --group dev -r pyproject.toml
 	$(VENV)-lowest/bin/python -m pytest -q -p no:cacheprovider $(PYTEST)
 
-clean:  ## remove what was made
+clean:  ## remove environments, caches and build output
 	rm -rf $(VENV) $(VENV)-lowest .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
