@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.polling.schedule import FIRST_FETCH_SECONDS, next_slot, phase
+from exporter.polling.schedule import FIRST_FETCH_SECONDS, due_after, phase
 from exporter.simulator import Simulator
 from exporter.watched import FactorKey
 
@@ -152,9 +152,9 @@ def judge(
     """Return the lags of a factor's fetches with slots between start and end, and the number of missed ones."""
     lags: list[float] = []
     missed = 0
-    slot = next_slot(start, interval_seconds, phase(key))
+    slot = due_after(start, interval_seconds, phase(key))
     while slot < end:
-        following = next_slot(slot, interval_seconds, phase(key))
+        following = due_after(slot, interval_seconds, phase(key))
         arrived = next((time for time in arrivals if slot <= time < following), None)
         if arrived is None:
             missed += 1

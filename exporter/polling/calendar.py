@@ -1,7 +1,7 @@
-"""Keys by the second that they are due in: a key costs a place in a list, and no object of its own.
+"""Keys by the second in which they are due: a key takes a place in a list, and no object of its own.
 
-A hundred thousand small tuples, each made anew with every fetch, are what the garbage collector would walk again
-and again while the event loop waits.
+Otherwise the garbage collector would traverse a hundred thousand small tuples again and again, as every fetch makes
+a new one, while the event loop waits.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ K = TypeVar("K", bound="tuple[str, ...]")
 
 
 class Calendar(Generic[K]):
-    """Says which keys are due; ``due_of`` tells a key's time, ``None`` where it has none.
+    """Returns the keys that are due; ``due_of`` returns a key's time, ``None`` where it has none.
 
-    The owner keeps the times. A place that a key left for another time is passed over when it comes up; ``places``
-    counts these too.
+    The owner keeps the times. A place that a key left for another time is ignored when it comes up; ``places``
+    counts these, too.
     """
 
     def __init__(self, due_of: Callable[[K], float | None]) -> None:
@@ -30,7 +30,7 @@ class Calendar(Generic[K]):
         self.places = 0
 
     def put(self, key: K, due: float) -> None:
-        """Give a key a place at the time that is its own from now on."""
+        """Give a key a place at its new time."""
         second = math.floor(due)
         keys = self._seconds.get(second)
         if keys is None:
@@ -41,7 +41,7 @@ class Calendar(Generic[K]):
         self.places += 1
 
     def take(self, now: float) -> Iterator[tuple[K, float]]:
-        """Yield what is due at ``now``, earliest first, and its time; the owner takes that time from it at once."""
+        """Yield the keys due at ``now`` and their times, earliest first; the owner must clear a time at once."""
         while self._order and self._order[0] <= now:
             second = heapq.heappop(self._order)
             keys = self._seconds.pop(second)
@@ -57,14 +57,14 @@ class Calendar(Generic[K]):
                 for due, key in left:
                     if self._due_of(key) == due:
                         yield key, due
-            finally:  # nothing is lost where the one who asks stops half-way
+            finally:  # nothing is lost where the caller stops early
                 for due, key in left:
                     self.put(key, due)
             if second + 1 > now:
                 return
 
     def rebuild(self, keys: Iterable[K]) -> None:
-        """Drop the places that were left; ``keys`` are all there are."""
+        """Drop the abandoned places; ``keys`` are all keys."""
         self._seconds, self._order, self.places = {}, [], 0
         for key in keys:
             if (due := self._due_of(key)) is not None:

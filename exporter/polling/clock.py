@@ -1,4 +1,4 @@
-"""The two clocks of the daemon: wall time for output, a steady one for ages and due times."""
+"""The two clocks of polling: wall time for output, a steady one for ages and due times."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 
 
 class Moment(NamedTuple):
-    """One moment by two clocks: ``wall`` seconds since the epoch for output, ``steady`` ones for ages."""
+    """One moment on two clocks: ``wall`` seconds since the epoch for output, ``steady`` seconds for ages."""
 
     wall: float
     steady: float
 
 
 class Clock:
-    """Wall time, and a monotonic clock that agreed with it when this object was made.
+    """Wall time, and a monotonic clock that equalled it when this object was made.
 
-    Phases are places in steady time, so that they survive a restart, and a step of the wall clock moves none.
+    Phases are places in steady time: they survive a restart, and a step of the wall clock moves none.
     """
 
     def __init__(
@@ -36,5 +36,5 @@ class Clock:
         return self._monotonic() + self._offset
 
     def moment(self) -> Moment:
-        """Return this moment by both clocks, wall time to the millisecond."""
+        """Return the current moment on both clocks, wall time to the millisecond."""
         return Moment(round(self.wall(), 3), self.steady())

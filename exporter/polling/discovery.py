@@ -73,7 +73,7 @@ class Discovery:
 
     @property
     def first_listings_pending(self) -> int:
-        """Entities whose first walk has neither ended nor is held by a pause of their account."""
+        """Entities whose first listing has neither ended nor is delayed by a pause of their account."""
         return sum(
             not entity.listed and self._accounts[key.account].pause is None
             for key, entity in self._entities.items()
@@ -174,7 +174,7 @@ class Discovery:
         """Return all factors of an entity, or why they are not known; ``None`` where polling stops."""
         found: set[FactorKey] = set()
         url: str | None = None
-        seen: set[str | None] = set()
+        read: set[str | None] = set()
         for _ in range(MAX_PAGES):
             page = await account.request_page(watched, url)
             if page is None:
@@ -184,11 +184,11 @@ class Discovery:
                     return failure
                 case FactorPage(factor_sids, next_url):
                     found |= {FactorKey(watched.key.account, watched.key.service_sid, sid) for sid in factor_sids}
-                    seen.add(url)
+                    read.add(url)
                     url = next_url
             if url is None:
                 return found
-            if url in seen:
+            if url in read:
                 break
         return _NO_END
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LedgerPolicy:
-    """The polling settings that the ledger's rules need; seconds."""
+    """The settings of the ledger: intervals by status, and staleness; seconds."""
 
     unverified_interval_seconds: float = 60.0
     unverified_window_seconds: float = 3600.0
@@ -39,8 +39,8 @@ class Ledger:
         self._entity_counts: dict[tuple[str, str, str], Counter[str]] = {}
         self._stale: Calendar[FactorKey] = Calendar(self._stale_queued)
         self._stretch: dict[str, float] = {}
-        self._asked: dict[str, Counter[float]] = {}  # of each account: its polled factors by interval in force
-        self.revision = 0  # another one whenever a factor is added, removed or renamed
+        self._demand: dict[str, Counter[float]] = {}  # by account: its polled factors by interval in effect
+        self.revision = 0  # changes whenever a factor is added, removed or renamed
 
     def __len__(self) -> int:
         return len(self._records)
@@ -56,14 +56,14 @@ class Ledger:
         return self._records[key]
 
     def watch(self, watched: WatchedFactor) -> FactorRecord:
-        """Begin to know of a factor: never tried, never answered."""
+        """Add a factor: never fetched, never answered."""
         if watched.key in self._records:
             raise ValueError("the factor is watched already")
         record = FactorRecord(watched)
         record.interval_seconds = watched.interval_seconds * self._stretch.get(watched.key.account, 1.0)
         self._records[watched.key] = record
         self._count(record, 1)
-        self._ask(record, 1)
+        self._count_demand(record, 1)
         self.revision += 1
         return record
 
@@ -71,18 +71,18 @@ class Ledger:
         """Drop all that is known of a factor; return what was known."""
         record = self._records.pop(key)
         self._count(record, -1)
-        self._ask(record, -1)
+        self._count_demand(record, -1)
         self.revision += 1
         return record
 
     def revise(self, watched: WatchedFactor, now: Moment) -> FactorRecord:
-        """Take a watched factor's new name, labels, interval or pause; what is known of it stays."""
+        """Change a watched factor's name, labels, interval or pause; what is known of it stays."""
         record = self._records[watched.key]
         self._count(record, -1)
-        self._ask(record, -1)
+        self._count_demand(record, -1)
         record.watched = watched
         self.revision += 1
-        self._ask(record, 1)
+        self._count_demand(record, 1)
         self._count(record, 1)
         self._adapt(record, now)
         return record
@@ -95,43 +95,43 @@ class Ledger:
         self._count(record, 1)
 
     def apply_policy(self, policy: LedgerPolicy, now: Moment) -> list[FactorKey]:
-        """Take new rules; return the factors whose interval in force changed."""
+        """Apply new settings; return the factors whose interval in effect changed."""
         if policy == self._policy:
             return []
         self._policy = policy
         return [key for key, record in self._records.items() if self._adapt(record, now)]
 
     def _adapt(self, record: FactorRecord, now: Moment) -> bool:
-        """Apply the rules to a record anew; return whether its interval in force changed."""
+        """Apply the settings to a record again; return whether its interval in effect changed."""
         changed = self._set_interval(record, self._interval(record, now))
         if record.stale_at is not None:
             self._renew(record)
         return changed
 
     def _set_interval(self, record: FactorRecord, seconds: float) -> bool:
-        """Put an interval in force; return whether it is another one."""
+        """Set the interval in effect; return whether it changed."""
         if seconds == record.interval_seconds:
             return False
-        self._ask(record, -1)
+        self._count_demand(record, -1)
         record.interval_seconds = seconds
-        self._ask(record, 1)
+        self._count_demand(record, 1)
         return True
 
-    def _ask(self, record: FactorRecord, by: int) -> None:
-        """Count what a factor asks for by its interval in force, or with -1 no longer."""
+    def _count_demand(self, record: FactorRecord, by: int) -> None:
+        """Count a factor by its interval in effect, or with -1 take it out."""
         if not record.watched.paused:
-            asked = self._asked.setdefault(record.watched.key.account, Counter())
-            asked[record.interval_seconds] += by
-            if not asked[record.interval_seconds]:
-                del asked[record.interval_seconds]
+            counts = self._demand.setdefault(record.watched.key.account, Counter())
+            counts[record.interval_seconds] += by
+            if not counts[record.interval_seconds]:
+                del counts[record.interval_seconds]
 
     def restore(self, key: FactorKey, snapshot: FactorSnapshot, now: Moment) -> None:
-        """Take what was known of a factor before a restart, with its real age.
+        """Restore what was known of a factor before a restart, with its real age.
 
-        A status that is stale by now is not claimed.
+        A status that is stale by now is not shown.
         """
         record = self._records[key]
-        steady = now.steady - now.wall  # what a wall time is off by
+        steady = now.steady - now.wall  # from wall to steady time
         record.up, record.failures, record.slowed = snapshot.up, snapshot.failures, snapshot.slowed
         record.duration_seconds = snapshot.duration_seconds
         record.last_verified_seconds = snapshot.last_verified_seconds
@@ -161,7 +161,7 @@ class Ledger:
         self._entity_counts.setdefault((account, service_sid, entity), Counter())
 
     def retain(self, services: Container[tuple[str, str]], entities: Container[tuple[str, str, str]]) -> None:
-        """Count no other services and entities than these any more."""
+        """Count these services and entities only."""
         self._counts = {service: counts for service, counts in self._counts.items() if service in services}
         self._entity_counts = {
             entity: counts for entity, counts in self._entity_counts.items() if entity in entities
@@ -178,14 +178,14 @@ class Ledger:
             entity[UNKNOWN if paused else record.status or UNKNOWN] += by
 
     def apply(self, key: FactorKey, outcome: Outcome, now: Moment) -> StatusChange | None:
-        """Take the outcome of a fetch; return the change of status if there was one.
+        """Apply the outcome of a fetch; return the change of status if there was one.
 
         The outcome of a factor that is no longer watched is dropped.
         """
         record = self._records.get(key)
         if record is None:
             return None
-        # Not the outcome itself: with 100,000 factors that alone is twenty megabytes.
+        # Not the outcome itself: with 100,000 factors that alone would be 20 MB.
         record.attempts = outcome.attempts
         record.last_seconds, record.last_steady = now
         record.failure = one_of_alike(outcome.result) if isinstance(outcome.result, Failure) else None
@@ -235,14 +235,14 @@ class Ledger:
     def _renew(self, record: FactorRecord) -> None:
         """Set when the last answer becomes stale."""
         record.stale_at = self._stale_at(record)
-        # One place a factor: a later time is found when the earlier one comes up.
+        # One place per factor: a later time is found when the earlier one comes up.
         if record.stale_queued is None or record.stale_at < record.stale_queued:
             self._queue_stale(record, record.stale_at)
 
     def _queue_stale(self, record: FactorRecord, stale_at: float) -> None:
         record.stale_queued = stale_at
         self._stale.put(record.watched.key, stale_at)
-        if self._stale.places > 2 * len(self._records):  # places that were given up
+        if self._stale.places > 2 * len(self._records):  # abandoned places
             self._stale.rebuild(self._records)
 
     def _stale_queued(self, key: FactorKey) -> float | None:
@@ -251,7 +251,7 @@ class Ledger:
 
     @property
     def stale_places(self) -> int:
-        """How many places the times take at which answers become stale, those that were left included."""
+        """How many calendar places the times of staleness take, abandoned ones included."""
         return self._stale.places
 
     def _set_status(self, record: FactorRecord, status: Status | None) -> None:
@@ -260,7 +260,7 @@ class Ledger:
         self._count(record, 1)
 
     def expire(self, steady: float) -> list[FactorKey]:
-        """Withdraw every status that is stale at ``steady``; return the factors that a claim was withdrawn of."""
+        """Withdraw every status that is stale at ``steady``; return the factors whose shown status that was."""
         withdrawn: list[FactorKey] = []
         for key, _ in self._stale.take(steady):
             record = self._records[key]
@@ -275,12 +275,12 @@ class Ledger:
                 record.status_since_seconds = record.answered_seconds + record.stale_at - record.answered_steady
                 record.status_change_seen = True
             record.created_seconds = record.updated_seconds = record.stale_at = None
-            if not record.watched.paused:  # else nothing was claimed
+            if not record.watched.paused:  # else nothing was shown
                 withdrawn.append(key)
         return withdrawn
 
     def _interval(self, record: FactorRecord, now: Moment) -> float:
-        """Return the interval in force: by status, by failure, and stretched where the account is over budget."""
+        """Return the interval in effect: by status, by failure, and stretched where the account is over budget."""
         policy, base = self._policy, record.watched.interval_seconds
         if record.slowed or record.last_status is Status.NOT_FOUND:
             seconds = max(base, policy.not_found_interval_seconds)
@@ -302,9 +302,9 @@ class Ledger:
     def stretch(
         self, account: str, factor: float, now: Moment, among: Iterable[FactorKey] | None = None
     ) -> list[FactorKey]:
-        """Multiply the intervals of an account; return the factors whose interval in force changed.
+        """Multiply the intervals of an account; return the factors whose interval in effect changed.
 
-        It concerns every answer from now on, and at once those ``among`` its factors, by default all.
+        It applies to every later outcome, and at once to the factors ``among``, by default all.
         """
         self._stretch[account] = factor
         changed: list[FactorKey] = []
@@ -317,13 +317,13 @@ class Ledger:
         return changed
 
     def drop_account(self, account: str) -> None:
-        """Forget what is known of an account that has no factor any more."""
+        """Forget the stretch and the demand of an account that has no factors left."""
         self._stretch.pop(account, None)
-        self._asked.pop(account, None)
+        self._demand.pop(account, None)
 
     def demand(self, account: str) -> float:
-        """Return the requests a second that the unstretched intervals of an account ask."""
-        total = sum(factors / seconds for seconds, factors in self._asked.get(account, {}).items())
+        """Return the requests per second that the unstretched intervals of an account need."""
+        total = sum(factors / seconds for seconds, factors in self._demand.get(account, {}).items())
         return total * self._stretch.get(account, 1.0)
 
     @property

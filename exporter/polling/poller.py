@@ -1,4 +1,4 @@
-"""Ticks to fetches: pops what is due and hands it to its account; keeps budgets, staleness and the heartbeat."""
+"""Dispatches what is due to the accounts; checks budgets, staleness and clients for all of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STRETCHED_AT_ONCE = 500
 class Poller:
     """The polling of every account of one daemon.
 
-    ``other_demand`` tells what an account is asked for beside its factors, in requests a second.
+    ``other_demand`` returns the requests per second that an account needs beyond its factors.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class Poller:
         self._clock = clock
         self._other_demand = other_demand
         self.last_dispatch = clock.moment()
-        self._stretching: dict[str, Iterator[FactorKey]] = {}  # the factors that a new stretch has yet to reach
+        self._stretching: dict[str, Iterator[FactorKey]] = {}  # the factors without the new stretch yet
 
     def watch(
         self, factors: Iterable[WatchedFactor], snapshots: Mapping[FactorKey, FactorSnapshot] | None = None
     ) -> None:
-        """Begin to look at these factors, their first looks spread within the budget of their account.
+        """Start to watch these factors; their first fetches are spread within the budget of their account.
 
-        One whose status is known from ``snapshots``, and not stale, keeps its regular turn.
+        A factor whose status is known from ``snapshots``, and not stale, is fetched at its regular due time.
         """
         now = self._clock.moment()
         new: list[FactorKey] = []
@@ -70,7 +70,7 @@ class Poller:
         self._begin(new)
 
     def revise(self, factors: Iterable[WatchedFactor]) -> None:
-        """Take new names, labels, intervals or pauses of watched factors; state and phase stay."""
+        """Change names, labels, intervals or pauses of watched factors; state and phase stay."""
         now = self._clock.moment()
         begun: list[FactorKey] = []
         for watched in factors:
@@ -83,14 +83,14 @@ class Poller:
             elif before.paused:
                 begun.append(key)
             else:
-                # Where the identity is another, what was known may be of another's factor: look soon.
+                # With another identity, the status may be of a different factor: fetch soon.
                 soon = record.interval_seconds if watched.identity == before.identity else MINIMUM_INTERVAL_SECONDS
                 self._schedule.bring_forward(key, now.steady, soon)
             self._observer.revised(record)
         self._begin(begun)
 
     def forget(self, keys: Iterable[FactorKey]) -> None:
-        """Stop looking at these factors; an answer that is under way for one of them is dropped."""
+        """Stop watching these factors; the outcomes of fetches in flight are dropped."""
         for key in keys:
             record = self._ledger.forget(key)
             self._schedule.remove(key)
@@ -98,12 +98,12 @@ class Poller:
             self._observer.forgotten(record)
 
     def apply_policy(self, policy: LedgerPolicy) -> None:
-        """Take new rules of the ledger, for all factors."""
+        """Apply new settings of the ledger to all factors."""
         now = self._clock.moment()
         self._intervals_changed(self._ledger.apply_policy(policy, now), now)
 
     def _begin(self, keys: Iterable[FactorKey]) -> None:
-        """Plan the first looks of factors that are newly polled."""
+        """Plan the first fetches of factors that are newly polled."""
         by_account: dict[str, list[FactorKey]] = {}
         for key in keys:
             by_account.setdefault(key.account, []).append(key)
@@ -112,16 +112,16 @@ class Poller:
         for name, members in by_account.items():
             account = self.accounts[name]
             demand = account.demand_requests_per_second / account.stretch
-            unseen = [key for key in members if self._ledger[key].status is None]
-            spread = first_fetch_spread(len(unseen), demand, _spendable(account))
-            account.expect_first_fetches(unseen)
+            unknown = [key for key in members if self._ledger[key].status is None]
+            spread = first_fetch_spread(len(unknown), demand, _budget(account))
+            account.expect_first_fetches(unknown)
             for key in members:
                 record = self._ledger[key]
                 within = spread if record.status is None else math.inf
                 self._schedule.add(key, now, record.interval_seconds, within)
 
     def dispatch(self) -> None:
-        """Withdraw what is stale, and start what is due; called each second."""
+        """Withdraw what is stale, and start what is due; runs every second."""
         now = self._clock.moment()
         self.withdraw_stale()
         for key, due in self._schedule.pop_due(now.steady):
@@ -131,18 +131,18 @@ class Poller:
         self.last_dispatch = now
 
     def withdraw_stale(self) -> None:
-        """Withdraw every status that is stale by now; also called by a scrape, whatever became of the ticks."""
+        """Withdraw every status that is stale by now; a scrape calls it, too, as a dispatch may be late."""
         for key in self._ledger.expire(self._clock.steady()):
             self._observer.withdrawn(self._ledger[key])
 
     def check_budgets(self) -> None:
-        """Stretch the intervals of each account that asks more than its budget, and tell of each change."""
+        """Stretch the intervals of every account that is over its budget, and report every change."""
         for account in self.accounts.values():
             if account.name in self._stretching:
                 continue
             demand = self._ledger.demand(account.name) + self._other_demand(account.name)
             account.demand_requests_per_second = demand
-            budget = _spendable(account)
+            budget = _budget(account)
             stretch = next_stretch(account.stretch, demand / budget)
             if stretch == account.stretch:
                 continue
@@ -152,7 +152,7 @@ class Poller:
             self._observer.over_budget(account.name, stretch, demand, budget)
 
     def _stretch_some(self, account: str, stretch: float) -> None:
-        """Stretch the next intervals of an account: of many thousands some at a time, so that the loop goes on."""
+        """Stretch some of the intervals of an account, and the next ones later: the event loop must not stall."""
         if account not in self._stretching:  # it was removed
             return
         now = self._clock.moment()
@@ -164,7 +164,7 @@ class Poller:
             del self._stretching[account]
 
     def drop_account(self, name: str) -> AccountPoller:
-        """Stop an account that is no longer configured, and forget what was known of it; return it."""
+        """Stop an account that is no longer configured, and forget its budget; return it."""
         account = self.accounts.pop(name)
         account.stop(dropping=True)
         self._stretching.pop(name, None)
@@ -172,14 +172,14 @@ class Poller:
         return account
 
     def check_clients(self) -> None:
-        """Replace the clients that are jammed."""
+        """Cancel stuck requests, and rotate the clients that are stuck or silent; runs every 10 s."""
         for account in self.accounts.values():
             account.check_client()
 
     def _intervals_changed(self, keys: Iterable[FactorKey], now: Moment) -> None:
         for key in keys:
             record = self._ledger[key]
-            # A look that was planned at a longer interval would be missed for that long.
+            # A fetch planned at a longer interval would be late.
             self._schedule.bring_forward(key, now.steady, record.interval_seconds)
             self._observer.interval_changed(record)
 
@@ -190,25 +190,25 @@ class Poller:
 
     @property
     def first_fetches_pending(self) -> int:
-        """Factors whose first look has neither ended nor been held by a pause."""
+        """Factors whose first fetch has neither ended nor been delayed by a pause."""
         return sum(account.first_fetches_pending for account in self.accounts.values())
 
     async def drain(self, timeout_seconds: float) -> None:
-        """Start no new attempt, give those under way ``timeout_seconds``, then drop them."""
+        """Start no new attempt, give those in flight ``timeout_seconds``, then drop them."""
         for account in self.accounts.values():
             account.stop()
         await asyncio.gather(*(account.finish(timeout_seconds) for account in self.accounts.values()))
 
 
-def _spendable(account: AccountPoller) -> float:
+def _budget(account: AccountPoller) -> float:
     """Return an account's budget; before its latency is measured, only the configured rate counts."""
     throttle = account.throttle
     return throttle.requests_per_second if throttle.latency_seconds is None else throttle.budget_requests_per_second
 
 
 def next_stretch(current: float, load: float) -> float:
-    """Return by how much intervals stretch at ``load`` (demand / budget); small movements change nothing."""
+    """Return by how much intervals stretch at ``load`` (demand / budget); small changes have no effect."""
     if load <= 1:
-        return current if load > 1 - _STRETCH_TOLERANCE else 1.0  # near the border: stay rather than flap
+        return current if load > 1 - _STRETCH_TOLERANCE else 1.0  # hysteresis
     wanted = load * _STRETCH_HEADROOM
     return current if load <= current <= wanted * (1 + _STRETCH_TOLERANCE) else wanted

@@ -1,4 +1,4 @@
-"""A look that somebody asks for and waits for: at once, within the account's budget, and never twice at a time."""
+"""A probe: an on-demand fetch to wait for, at once, within the account's budget, one per factor at a time."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ FRESH_SECONDS = 10.0
 
 
 class ProbeResult(StrEnum):
-    """What became of a look that was asked for."""
+    """How a probe ended."""
 
     KNOWN = "known"
-    """The ledger knows: a fetch ended, well or badly, or an answer is younger than ten seconds."""
+    """The ledger is up to date: a fetch ended, with whatever outcome, or an answer is younger than 10 s."""
 
     PAUSED = "paused"
     """The account is paused."""
 
     TIMED_OUT = "timed_out"
-    """No fetch ended in time; one that is under way goes on."""
+    """No fetch ended in time; one in flight goes on."""
 
     NOT_POLLED = "not_polled"
-    """The factor is not fetched: no longer watched, or paused in the watchlist."""
+    """The factor is no longer watched, or paused in the watchlist."""
 
     STOPPED = "stopped"
-    """The exporter stops, or the account was removed."""
+    """The exporter is stopping, or the account was removed."""
 
 
 async def probe(
     key: FactorKey, *, account: AccountPoller, ledger: Ledger, clock: Clock, within_seconds: float
 ) -> ProbeResult:
-    """Fetch a factor now, or wait for the fetch that is under way.
+    """Fetch a factor now, or wait for its fetch in flight.
 
-    One whose request could not begin in time isn't made; one that began goes on, whoever waits for it.
+    A fetch that could not start in time is not made; one that started goes on even if nobody waits for it.
     """
-    asked = clock.steady()
-    deadline = asked + within_seconds
+    began = clock.steady()
+    deadline = began + within_seconds
     while True:
         record, now = ledger.get(key), clock.steady()
         if record is None or record.watched.paused:
             return ProbeResult.NOT_POLLED
-        if record.last_seconds is not None and record.last_steady > asked:
+        if record.last_seconds is not None and record.last_steady > began:
             return ProbeResult.KNOWN
         if account.stopping:
             return ProbeResult.STOPPED

@@ -1,4 +1,4 @@
-"""What is watched, and why: the factors that are listed, and those found in entities."""
+"""Which factors are watched: those listed in the watchlist, and those found in entities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Names:
-    """Finds watched factors by name; its index is made at the first question after the watchlist changed."""
+    """Finds watched factors by name; the index is rebuilt at the first search after the watchlist changed."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -45,20 +45,20 @@ _Name = tuple[str, str, str]
 
 
 class Difference(NamedTuple):
-    """How many factors a change of the roster added, removed and changed."""
+    """The numbers of factors that a change of the roster added, removed and changed."""
 
     added: int = 0
     removed: int = 0
     changed: int = 0
 
     def plus(self, other: Difference) -> Difference:
-        """Return what both changes did together."""
+        """Return the sum of both."""
         return Difference(self.added + other.added, self.removed + other.removed, self.changed + other.changed)
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFactor:
-    """A factor that was found in a watched entity; it takes name and labels from there."""
+    """A factor that was found in a watched entity; its name and labels come from there."""
 
     key: FactorKey
     entity: str
@@ -68,14 +68,14 @@ class FoundFactor:
 
     @property
     def short_name(self) -> _Name:
-        """Account, service and the name the factor has unless another one has it too."""
+        """Account, service, and the factor's name unless another one has it, too."""
         return self.key.account, self.key.service_sid, f"{self.entity}-{self.key.factor_sid[-_SHORT_DIGITS:]}"
 
 
 class Roster:
-    """Keeps the poller's factors in step with what is listed and what was found.
+    """Has the poller watch the factors that are listed and those that were found.
 
-    A factor both listed and found is the listed one, and counts in its entity all the same.
+    A factor that is both takes its settings from the watchlist, and counts in its entity as well.
     """
 
     def __init__(self, poller: Poller, ledger: Ledger) -> None:
@@ -87,7 +87,7 @@ class Roster:
         self._short_names: dict[_Name, set[FactorKey]] = {}
 
     def found(self, key: FactorKey) -> FoundFactor | None:
-        """Return a factor as it was found, ``None`` if it was not."""
+        """Return a factor as it was found, ``None`` where it was not found."""
         return self._found.get(key)
 
     def listed(self, key: FactorKey) -> bool:
@@ -97,7 +97,7 @@ class Roster:
     def list(
         self, factors: Iterable[WatchedFactor], snapshots: Mapping[FactorKey, FactorSnapshot] | None = None
     ) -> Difference:
-        """Watch these factors, and of those listed before only these."""
+        """Watch these factors; those listed before and not now are listed no longer."""
         before = self._listed.keys()
         self._listed = {watched.key: watched for watched in factors}
         self._listed_names = None
@@ -106,7 +106,7 @@ class Roster:
     def find(
         self, factors: Iterable[FoundFactor], snapshots: Mapping[FactorKey, FactorSnapshot] | None = None
     ) -> Difference:
-        """Watch factors that were found, beside all others; one that is known takes its new entity and labels."""
+        """Watch these found factors as well; a known one gets its new entity and labels."""
         touched: dict[FactorKey, None] = {}
         for factor in factors:
             if (before := self._found.get(factor.key)) is not None:
@@ -118,7 +118,7 @@ class Roster:
         return self._settle(touched, snapshots)
 
     def lose(self, keys: Iterable[FactorKey]) -> Difference:
-        """Watch factors that were found no longer, unless they are listed."""
+        """Stop watching these found factors, unless they are listed."""
         touched: dict[FactorKey, None] = {}
         for key in keys:
             if (factor := self._found.pop(key, None)) is not None:
@@ -127,7 +127,7 @@ class Roster:
         return self._settle(touched)
 
     def _unname(self, factor: FoundFactor) -> dict[FactorKey, None]:
-        """Free a factor's short name; return those that have it too, and may now be the only one."""
+        """Free a factor's short name; return the others that have it, of which one may now be the only one."""
         namesakes = self._short_names[factor.short_name]
         namesakes.discard(factor.key)
         if not namesakes:
@@ -137,7 +137,7 @@ class Roster:
     def _settle(
         self, keys: Iterable[FactorKey], snapshots: Mapping[FactorKey, FactorSnapshot] | None = None
     ) -> Difference:
-        """Bring what the poller watches in step, for these factors."""
+        """Update what the poller watches, for these factors."""
         removed: list[FactorKey] = []
         changed: list[WatchedFactor] = []
         added: list[WatchedFactor] = []
@@ -176,7 +176,7 @@ class Roster:
         return self._listed_names
 
     def _name(self, factor: FoundFactor) -> str:
-        """Return the short name, or the long one where the short one is another factor's too."""
+        """Return the short name, or the long one where another factor has the short one, too."""
         short, listed = factor.short_name, self._names_listed()
         if short not in listed and len(self._short_names[short]) == 1:
             return short[2]

@@ -1,7 +1,7 @@
 """When each factor is due. Pure: a calendar of due times; the clock is passed in.
 
-A factor's place in its interval (its phase) is a hash of its key. The load is therefore flat, a restart does
-not bunch it, and the cadence never drifts: slots are multiples of the interval, moved by the phase.
+A factor's place in its interval (its phase) is a hash of its key. The load is therefore flat, a restart causes
+no burst, and the cadence never drifts: due times are multiples of the interval, shifted by the phase.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ def phase(key: tuple[str, str, str]) -> float:
     return int.from_bytes(digest, "big") / 2**48  # few enough bits for a float: never rounded up to 1
 
 
-def next_slot(after: float, interval_seconds: float, fraction: float) -> float:
-    """Return the first slot later than ``after`` of a factor with this interval and phase, in seconds."""
-    turn = math.floor(after / interval_seconds - fraction) + 1
-    slot = (turn + fraction) * interval_seconds
-    while slot <= after:  # rounding, for clocks far from zero
-        turn += 1
-        slot = (turn + fraction) * interval_seconds
-    return slot
+def due_after(after: float, interval_seconds: float, fraction: float) -> float:
+    """Return the first due time later than ``after`` of a factor with this interval and phase, in seconds."""
+    number = math.floor(after / interval_seconds - fraction) + 1
+    due = (number + fraction) * interval_seconds
+    while due <= after:  # rounding, for clocks far from zero
+        number += 1
+        due = (number + fraction) * interval_seconds
+    return due
 
 
 def first_fetch_spread(count: int, demand: float, budget: float) -> float:
-    """Return the seconds over which ``count`` first looks are spread so that an account's budget holds.
+    """Return the seconds over which ``count`` first fetches are spread so that an account stays within its budget.
 
-    ``demand`` is what the regular intervals ask, ``budget`` what the account may spend, both in requests a
-    second. Infinite where the regular looks alone need the whole budget: first looks then take their turn.
+    ``demand`` is what the regular fetches need, ``budget`` what the account may use, both in requests per second.
+    Infinite where the regular fetches need the whole budget: first fetches then wait for their regular due time.
     """
     spare = budget - demand
     if spare <= 0:
@@ -55,7 +55,7 @@ class Schedule(Generic[K]):
     """
 
     def __init__(self) -> None:
-        self._due: dict[K, float | None] = {}  # None while a look is under way or waits for its turn
+        self._due: dict[K, float | None] = {}  # None while a fetch is queued or in flight
         self._calendar: Calendar[K] = Calendar(self._due.get)
 
     def __len__(self) -> int:
@@ -66,14 +66,14 @@ class Schedule(Generic[K]):
 
     def add(self, key: K, now: float, interval_seconds: float, spread_seconds: float) -> float:
         """Watch a factor; return its first due time, within ``min(interval, spread)`` from now."""
-        wait = next_slot(now, interval_seconds, phase(key)) - now
+        wait = due_after(now, interval_seconds, phase(key)) - now
         if spread_seconds < interval_seconds:
-            # The order of the regular slots, compressed: the second look comes at the regular one.
+            # The order of the regular due times, compressed: the second fetch is at the regular time.
             wait *= spread_seconds / interval_seconds
         return self._put(key, now + wait)
 
     def remove(self, key: K) -> None:
-        """Stop watching a factor, due or under way."""
+        """Stop watching a factor, whether waiting, queued or in flight."""
         self._due.pop(key, None)
 
     def pop_due(self, now: float) -> Iterator[tuple[K, float]]:
@@ -83,34 +83,34 @@ class Schedule(Generic[K]):
             yield key, due
 
     def put_back(self, key: K, now: float, interval_seconds: float) -> None:
-        """Give a factor whose look is over its next slot after ``now``; ignored for one no longer watched."""
+        """Plan the next due time after ``now`` of a factor whose fetch has ended; ignored for unwatched ones."""
         if key in self._due:
-            self._put(key, next_slot(now, interval_seconds, phase(key)))
+            self._put(key, due_after(now, interval_seconds, phase(key)))
 
     def bring_forward(self, key: K, now: float, interval_seconds: float) -> None:
-        """Make a waiting factor due at its next slot after ``now`` where that is earlier than it was."""
+        """Make a waiting factor due at its next time after ``now`` where that is earlier than before."""
         due = self._due.get(key)
         if due is not None:
-            slot = next_slot(now, interval_seconds, phase(key))
-            if slot < due:
-                self._put(key, slot)
+            earlier = due_after(now, interval_seconds, phase(key))
+            if earlier < due:
+                self._put(key, earlier)
 
     def next_due(self, key: K, after: float, interval_seconds: float) -> float:
-        """Return the slot after ``after`` that the factor would have at this interval."""
-        return next_slot(after, interval_seconds, phase(key))
+        """Return the due time after ``after`` that the factor would have at this interval."""
+        return due_after(after, interval_seconds, phase(key))
 
     def waiting(self, key: K) -> float | None:
-        """Return when the factor is next due, ``None`` while its look is under way or it isn't watched."""
+        """Return when the factor is next due, ``None`` while it is queued, in flight or not watched."""
         return self._due.get(key)
 
     @property
     def places(self) -> int:
-        """How many places the due times take, those that were left included."""
+        """How many calendar places the due times take, abandoned ones included."""
         return self._calendar.places
 
     def _put(self, key: K, due: float) -> float:
         self._due[key] = due
         self._calendar.put(key, due)
-        if self._calendar.places > 2 * len(self._due):  # places of factors that moved or are gone
+        if self._calendar.places > 2 * len(self._due):  # places of factors that moved or are no longer watched
             self._calendar.rebuild(self._due)
         return due

@@ -1,4 +1,4 @@
-"""What of a factor outlives a restart: what was observed, and when; no identity, name or label."""
+"""What is saved of a factor across restarts: what was observed, and when; no identity, name or label."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from exporter.polling.clock import Moment
     from exporter.polling.record import FactorRecord
 
-EARLIEST_SECONDS = 946_684_800.0  # 2000-01-01: a clock that was never set is not believed
+EARLIEST_SECONDS = 946_684_800.0  # 2000-01-01: before that, the clock was not set
 FUTURE_SECONDS = 5.0
 _LONGEST_TEXT = 64
 
@@ -24,9 +24,9 @@ _LONGEST_TEXT = 64
 class FactorSnapshot:
     """What was known of one factor. Times are wall time in seconds since the epoch, ``None`` where there is none.
 
-    A status that was ``withdrawn`` is remembered as the last one, and not claimed again without an answer.
-    ``entity`` is the name of the watched entity that the factor was found in, empty for one that was only listed;
-    ``gone_since_seconds`` is since when it was missing there.
+    A status that was ``withdrawn`` is kept as the last one, and not shown again without an answer. ``entity`` is
+    the name of the watched entity that the factor was found in, empty for one that was only listed;
+    ``gone_since_seconds`` is when it was first missing there.
     """
 
     status: Status | None = None
@@ -47,12 +47,12 @@ class FactorSnapshot:
     gone_since_seconds: float | None = None
 
     def as_fields(self) -> dict[str, Any]:
-        """Return plain values; what is not known is left out."""
+        """Return plain values without those that are not known."""
         return {name: value for name in _READ if (value := getattr(self, name)) != _DEFAULTS[name]}
 
     @classmethod
     def from_fields(cls, fields: object) -> FactorSnapshot | None:
-        """Return what :meth:`as_fields` wrote, ``None`` where anything in it has another type or can't be."""
+        """Return what :meth:`as_fields` wrote, ``None`` where a value has another type or is impossible."""
         if not isinstance(fields, dict) or not fields.keys() <= _READ.keys():
             return None
         try:
@@ -63,7 +63,7 @@ class FactorSnapshot:
         return snapshot if (snapshot.status is None) == (snapshot.answered_seconds is None) else None
 
     def believable(self, now_wall: float) -> bool:
-        """Return whether all of it lies in the past, and after the year 2000."""
+        """Return whether all times are in the past, and after the year 2000."""
         times = (
             self.answered_seconds,
             self.last_verified_seconds,
@@ -75,7 +75,7 @@ class FactorSnapshot:
 
 
 class _UnreadableError(ValueError):
-    """A value of another kind."""
+    """A value of another type, or an impossible one."""
 
 
 def _number(value: object) -> float:
@@ -138,7 +138,7 @@ _DEFAULTS = {field.name: field.default for field in dataclasses.fields(FactorSna
 def snapshot_of(
     record: FactorRecord, now: Moment, *, gone_since_seconds: float | None = None
 ) -> FactorSnapshot | None:
-    """Return what is worth remembering of a factor, ``None`` where nothing is known yet."""
+    """Return what is known of a factor in the form that is saved, ``None`` where nothing is known yet."""
     if record.last_seconds is None and record.answered_seconds is None and record.up is None:
         return None
     since = record.unverified_since

@@ -1,4 +1,4 @@
-"""What an account may spend: a rate, a concurrency that shrinks on 429, and a pause. Pure; time is passed in."""
+"""An account's budget: a rate, a concurrency that shrinks after a 429, and a pause. Pure; time is passed in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections import deque
 
 GROW_AFTER_SECONDS = 30.0
-CROWDED_TURNS = 9
+CROWDED_STEPS = 9
 ASSUMED_LATENCY_SECONDS = 0.3
 _LATENCY_SAMPLES = 20
 _LATENCY_WEIGHT = 0.05
@@ -16,9 +16,9 @@ class Throttle:
     """Decides when an account's next request may start.
 
     At most ``requests_per_second``, rounded up, start in any second, and no more than that rate in the long run
-    (below one: one start each 1/rate seconds). At most ``limit`` are under way at once; it halves on a 429 and
-    grows by one after each 30 s without one, or only at each tenth of these turns while Twilio's own count says
-    that others use up what the account may have under way (see :meth:`hinted`).
+    (below 1: one start every 1/rate seconds). At most ``limit`` are in flight; it halves after a 429 and grows by
+    one every 30 s without one, or every 300 s while Twilio's own count says that other programs use up the
+    account's concurrency (see :meth:`hinted`).
     All times are seconds of one monotonic clock.
     """
 
@@ -35,12 +35,12 @@ class Throttle:
         self._hinted_at = -math.inf
         self._crowded = False
         self._refused_at_hint: int | None = None
-        self._turns_passed = 0
+        self._steps_skipped = 0
         self._latency_seconds = ASSUMED_LATENCY_SECONDS
         self._latency_samples = 0
 
     def configure(self, *, requests_per_second: float, max_concurrency: int) -> None:
-        """Take another rate and concurrency; a concurrency that a 429 halved stays, where it is the lesser."""
+        """Change rate and concurrency; a concurrency that a 429 halved stays, unless the new one is smaller."""
         if self.limit == self.max_concurrency:
             self.limit = max_concurrency
         self.limit = min(self.limit, max_concurrency)
@@ -52,11 +52,11 @@ class Throttle:
         return math.ceil(self.requests_per_second) / self.requests_per_second
 
     def paused(self, now: float) -> bool:
-        """Whether a 429 holds the account at ``now``."""
+        """Return whether a 429 pauses the account at ``now``."""
         return now < self.paused_until
 
     def delay(self, now: float) -> float | None:
-        """Return the seconds until a request may start, 0 for now, ``None`` while every slot is taken."""
+        """Return the seconds until a request may start: 0 for now, ``None`` while every slot is taken."""
         self._grow(now)
         if self.in_flight >= self.limit:
             return None
@@ -71,9 +71,9 @@ class Throttle:
         self._starts.append(now)
 
     def end(self, duration_seconds: float | None) -> None:
-        """Count a request that was answered after ``duration_seconds``; ``None``: it never was.
+        """Count a request that was answered after ``duration_seconds``, ``None`` where it was not answered.
 
-        A request without an answer says nothing of the API's pace.
+        A request without an answer says nothing about the latency of the API.
         """
         self.in_flight -= 1
         if duration_seconds is None:
@@ -84,14 +84,14 @@ class Throttle:
         self._latency_seconds += weight * (duration_seconds - self._latency_seconds)
 
     def hinted(self, now: float, concurrent_requests: int | None) -> None:
-        """Take how many requests of the account Twilio saw at once with an answer, ``None`` where it did not say.
+        """Take Twilio's count of the account's concurrent requests from an answer, ``None`` where it sent none.
 
-        Only a hint. The count at a 429 is what was too much: while a later answer, not older than one turn to grow,
-        counts within one of that, and more than twice what is under way from here, the room is others', and
-        taking more of it would bring the next 429. Where Twilio doesn't count, nothing is different.
+        Only a hint. The count at a 429 was too high. While a later answer, at most 30 s old, counts as many or one
+        fewer, and more than twice the requests in flight here, other programs use the concurrency, and more
+        requests would bring the next 429. Without a count from Twilio this changes nothing.
         """
         self._hint, self._hinted_at = concurrent_requests, now
-        # The request that was just answered has ended here, and is in Twilio's count.
+        # The request that was just answered has ended here, but is in Twilio's count.
         self._crowded = (
             concurrent_requests is not None
             and self._refused_at_hint is not None
@@ -102,12 +102,12 @@ class Throttle:
     def rate_limited(self, now: float, *, started: float, pause_seconds: float) -> None:
         """Take a 429 to a request that began at ``started``: pause, and halve the concurrency.
 
-        The answers to requests that were under way together count as one: they tell of the same excess.
+        The 429s to requests that were in flight together halve it once: they have the same cause.
         """
         self.paused_until = max(self.paused_until, now + pause_seconds)
         self._calm_since = now
         self._refused_at_hint = self._hint if self._hinted_at == now else None
-        self._turns_passed = 0
+        self._steps_skipped = 0
         if started >= self._halved_at:
             self.limit = max(1, self.limit // 2)
             self._halved_at = now
@@ -116,10 +116,10 @@ class Throttle:
         while self.limit < self.max_concurrency and now - self._calm_since >= GROW_AFTER_SECONDS:
             self._calm_since += GROW_AFTER_SECONDS
             crowded = self._crowded and self._calm_since - self._hinted_at < GROW_AFTER_SECONDS
-            if crowded and self._turns_passed < CROWDED_TURNS:
-                self._turns_passed += 1
+            if crowded and self._steps_skipped < CROWDED_STEPS:
+                self._steps_skipped += 1
             else:
-                self._turns_passed = 0
+                self._steps_skipped = 0
                 self.limit += 1
 
     @property
@@ -129,7 +129,7 @@ class Throttle:
 
     @property
     def budget_requests_per_second(self) -> float:
-        """The lesser of the configured rate and what the slots carry at the measured latency (at first 0.3 s)."""
+        """The smaller of the configured rate and what the slots allow at the measured latency (at first 0.3 s)."""
         latency = self.latency_seconds
         if latency is None:
             latency = ASSUMED_LATENCY_SECONDS
@@ -137,5 +137,5 @@ class Throttle:
 
 
 def budget(requests_per_second: float, concurrency: int, latency_seconds: float) -> float:
-    """Return the requests a second that a rate, a concurrency and a latency in seconds leave together."""
+    """Return the requests per second that a rate, a concurrency and a latency in seconds allow together."""
     return min(requests_per_second, concurrency / max(latency_seconds, 0.001))

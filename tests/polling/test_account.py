@@ -85,7 +85,7 @@ async def test_an_answer_ends_the_attempts() -> None:
 
 @pytest.mark.parametrize(("max_attempts", "made"), [(1, 1), (2, 2), (5, 2)])
 @in_virtual_time
-async def test_an_unreadable_answer_is_asked_for_once_more(max_attempts: int, made: int) -> None:
+async def test_an_unreadable_answer_is_retried_once(max_attempts: int, made: int) -> None:
     rig = rig_of_one(*[Reason.DECODE] * 9, max_attempts=max_attempts)
     rig.offer(ONE)
     await asyncio.sleep(100)
@@ -94,7 +94,7 @@ async def test_an_unreadable_answer_is_asked_for_once_more(max_attempts: int, ma
 
 
 @in_virtual_time
-async def test_each_reason_says_whether_another_attempt_follows() -> None:
+async def test_every_reason_says_whether_another_attempt_follows() -> None:
     rig = rig_of_one(Reason.TIMEOUT, Reason.DECODE, Status.VERIFIED, max_attempts=5)
     rig.offer(ONE)
     await asyncio.sleep(100)
@@ -179,7 +179,7 @@ async def test_a_patient_account_retries_past_the_next_due_time() -> None:
 
 
 @in_virtual_time
-async def test_a_look_that_outlasts_its_interval_leaves_no_turn_behind() -> None:
+async def test_a_fetch_longer_than_its_interval_leaves_nothing_in_the_queue() -> None:
     rig = rig_of_one(Reply(latency=170), interval=60.0)
     await rig.run(600)
     asked = rig.client.asked(ONE)
@@ -242,7 +242,7 @@ async def test_the_lag_is_the_wait_for_a_slot() -> None:
 
 
 @in_virtual_time
-async def test_first_looks_are_counted_until_they_end() -> None:
+async def test_first_fetches_are_counted_until_they_end() -> None:
     rig = Rig([*factors(4), factor(9, paused=True)])
     assert rig.account.first_fetches_pending == 4
     busy = [rig.account.busy]
@@ -299,7 +299,7 @@ async def test_the_answer_for_a_factor_removed_meanwhile_is_dropped() -> None:
 
 
 @in_virtual_time
-async def test_a_factor_removed_as_its_look_begins_costs_no_slot() -> None:
+async def test_a_factor_removed_as_its_fetch_starts_costs_no_slot() -> None:
     rig = Rig(factors(2))
     rig.offer(key(0), key(1))
     rig.forget(key(0))
@@ -309,7 +309,7 @@ async def test_a_factor_removed_as_its_look_begins_costs_no_slot() -> None:
 
 
 @in_virtual_time
-async def test_a_factor_removed_while_it_waits_for_a_slot_is_not_asked_for() -> None:
+async def test_a_factor_removed_while_it_waits_for_a_slot_is_not_fetched() -> None:
     rig = Rig(factors(3), concurrency=1)
     rig.offer(key(0), key(1), key(2))
     rig.forget(key(1))
@@ -319,7 +319,7 @@ async def test_a_factor_removed_while_it_waits_for_a_slot_is_not_asked_for() -> 
 
 
 @in_virtual_time
-async def test_a_factor_watched_again_keeps_clear_of_its_old_look() -> None:
+async def test_a_factor_watched_again_is_independent_of_its_old_fetch() -> None:
     rig = rig_of_one(Reply(Status.UNVERIFIED, latency=20))
     rig.offer(ONE)
     await asyncio.sleep(1)
@@ -338,7 +338,7 @@ async def test_a_factor_watched_again_keeps_clear_of_its_old_look() -> None:
 
 
 @in_virtual_time
-async def test_a_factor_watched_again_is_not_asked_for_beside_its_old_look() -> None:
+async def test_a_factor_watched_again_is_not_fetched_while_its_old_fetch_is_in_flight() -> None:
     rig = rig_of_one(Reply(Status.UNVERIFIED, latency=50), interval=60.0)
     rig.offer(ONE)
     await asyncio.sleep(1)

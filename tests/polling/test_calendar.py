@@ -79,7 +79,7 @@ def test_one_that_is_put_off_while_others_are_taken_waits_for_its_new_time() -> 
     assert owner.take(9.0) == [(KEYS[0], 9.0)]
 
 
-def test_a_calendar_that_is_made_anew_while_it_is_asked_tells_all_the_same() -> None:
+def test_a_calendar_rebuilt_during_an_iteration_loses_nothing() -> None:
     owner = Owner()
     for key in KEYS:
         owner.put(key, 1.0)

@@ -41,7 +41,7 @@ class Password:
 
 
 @in_virtual_time
-async def test_an_answered_probe_ends_the_pause_and_the_held_looks_go() -> None:
+async def test_an_answered_probe_ends_the_pause_and_the_delayed_fetches_start() -> None:
     rig = await paused_rig(20)
     await rig.run(35)
     rig.client.rule = refuse(key(99))

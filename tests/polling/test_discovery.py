@@ -94,7 +94,7 @@ async def test_what_is_new_is_found_within_an_interval() -> None:
 
 
 @in_virtual_time
-async def test_what_is_gone_is_asked_for_once_stays_not_found_and_is_forgotten_in_time() -> None:
+async def test_a_missing_factor_is_fetched_once_stays_not_found_and_is_forgotten_in_time() -> None:
     bench = Bench()
     bench.listed["identity-of-team"] = [key(1), key(2)]
     await bench.run(100)
@@ -150,7 +150,7 @@ async def test_one_that_comes_back_is_not_gone() -> None:
     ],
 )
 @in_virtual_time
-async def test_a_failed_walk_changes_nothing(failure: Failure) -> None:
+async def test_a_failed_listing_changes_nothing(failure: Failure) -> None:
     bench = Bench()
     bench.listed["identity-of-team"] = [key(1)]
     await bench.run(100)
@@ -165,7 +165,7 @@ async def test_a_failed_walk_changes_nothing(failure: Failure) -> None:
 
 
 @in_virtual_time
-async def test_an_incomplete_walk_changes_nothing() -> None:
+async def test_an_incomplete_listing_changes_nothing() -> None:
     bench = Bench()
     bench.listed["identity-of-team"] = [key(1), key(2)]
     await bench.run(100)
@@ -234,7 +234,7 @@ async def test_entities_come_go_and_change_their_name() -> None:
 
 
 @in_virtual_time
-async def test_a_walk_under_way_for_an_entity_that_was_removed_is_dropped() -> None:
+async def test_a_listing_in_flight_for_a_removed_entity_is_dropped() -> None:
     bench = Bench()
 
     def removed_meanwhile(_entity: WatchedEntity, _url: str | None) -> FactorPage:
@@ -250,7 +250,7 @@ async def test_a_walk_under_way_for_an_entity_that_was_removed_is_dropped() -> N
 
 
 @in_virtual_time
-async def test_walks_keep_within_the_throttle_and_are_counted() -> None:
+async def test_listings_stay_within_the_throttle_and_are_counted() -> None:
     bench = Bench(entities=tuple(entity(f"e{n}", identity=f"identity-{n:06d}") for n in range(30)))
     bench.listed = {f"identity-{n:06d}": [key(n)] for n in range(30)}
     bench.rig.throttle.configure(requests_per_second=2, max_concurrency=1)
@@ -292,7 +292,7 @@ async def test_an_account_without_factors_pauses_and_recovers_by_listing() -> No
 
 
 @in_virtual_time
-async def test_a_stop_ends_a_walk_quietly() -> None:
+async def test_a_stop_ends_a_listing_quietly() -> None:
     bench = Bench()
     for _ in range(40):
         bench.discovery.dispatch()
@@ -304,7 +304,7 @@ async def test_a_stop_ends_a_walk_quietly() -> None:
 
 
 @in_virtual_time
-async def test_what_was_found_before_a_restart_is_shown_before_the_first_walk() -> None:
+async def test_what_was_found_before_a_restart_is_shown_before_the_first_listing() -> None:
     bench = Bench()
     bench.listed["identity-of-team"] = [key(1), key(2)]
     await bench.run(100)

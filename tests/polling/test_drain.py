@@ -34,14 +34,14 @@ async def drained(rig: Rig, seconds: float = 8.0) -> float:
 
 
 @in_virtual_time
-async def test_with_nothing_under_way_the_stop_takes_no_time() -> None:
+async def test_with_nothing_in_flight_the_stop_takes_no_time() -> None:
     rig = Rig(factors(5))
     assert await drained(rig) == 0
     assert rig.client.calls == []
 
 
 @in_virtual_time
-async def test_requests_under_way_may_finish_and_are_applied() -> None:
+async def test_requests_in_flight_may_finish_and_are_applied() -> None:
     rig = Rig(factors(10), concurrency=4)
     rig.client.rule = lambda _watched: Reply(Status.UNVERIFIED, latency=5)
     rig.offer(*(key(n) for n in range(10)))
@@ -143,7 +143,7 @@ async def test_a_refusal_after_the_stop_is_not_confirmed_and_pauses_nothing(coun
 
 
 @in_virtual_time
-async def test_a_confirmation_under_way_may_finish() -> None:
+async def test_a_confirmation_in_flight_may_finish() -> None:
     rig = Rig(factors(5))
     rig.client.will(key(0), Reason.FORBIDDEN)
     rig.client.rule = lambda _watched: Reply(latency=4)
@@ -217,7 +217,7 @@ async def test_a_pause_ends_with_the_stop_and_no_probe_follows() -> None:
 
 @pytest.mark.parametrize("latency", [4.0, 400.0])
 @in_virtual_time
-async def test_a_probe_under_way_gets_its_time(latency: float) -> None:
+async def test_a_probe_in_flight_gets_its_time(latency: float) -> None:
     rig = Rig(factors(3))
     rig.client.rule = lambda _watched: Reply(Reason.AUTH)
     rig.offer(key(0))

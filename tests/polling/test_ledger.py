@@ -175,7 +175,7 @@ def test_the_last_verified_time_outlives_everything_but_a_newer_one() -> None:
     assert world.record.last_verified_seconds == world.now
 
 
-def test_dates_are_what_the_last_answer_told() -> None:
+def test_dates_are_those_of_the_last_answer() -> None:
     world = Watched()
     world.take(TOLD)
     world.take(Answer(Status.VERIFIED, created_seconds=1e9), after=300)
@@ -243,7 +243,7 @@ def test_the_six_changes(before: Status, after: Status) -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), PAIRS)
-def test_a_change_is_told_across_failures_and_staleness(before: Status, after: Status) -> None:
+def test_a_change_is_reported_across_failures_and_staleness(before: Status, after: Status) -> None:
     world = Watched()
     world.take(before)
     assert world.take(Reason.TIMEOUT, after=60) is None

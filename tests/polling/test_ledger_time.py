@@ -19,13 +19,13 @@ PASSING = tuple(reason for reason in Reason if reason not in SLOWING)
 # Intervals in force
 
 
-def test_verified_is_looked_at_each_interval() -> None:
+def test_verified_is_fetched_every_interval() -> None:
     world = Watched()
     world.take(Status.VERIFIED)
     assert world.record.interval_seconds == 300
 
 
-def test_unverified_is_looked_at_more_often_for_its_window_only() -> None:
+def test_unverified_is_fetched_more_often_for_its_window_only() -> None:
     world = Watched()
     world.take(Status.UNVERIFIED)
     assert world.record.interval_seconds == 60
@@ -69,7 +69,7 @@ def test_unverified_never_slows_a_factor_down() -> None:
 
 
 @pytest.mark.parametrize(("interval", "in_force"), [(300.0, 900.0), (3_600.0, 3_600.0)])
-def test_not_found_is_looked_at_less_often(interval: float, in_force: float) -> None:
+def test_not_found_is_fetched_less_often(interval: float, in_force: float) -> None:
     world = Watched(interval=interval)
     world.take(Status.NOT_FOUND)
     assert world.record.interval_seconds == in_force

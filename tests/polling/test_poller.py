@@ -37,7 +37,7 @@ async def test_watching_tells_of_every_factor_and_polls_those_that_are_not_pause
     [(50, 300.0, 10.0, 30), (50, 20.0, 10.0, 20), (600, 300.0, 10.0, 75), (300, 60.0, 4.0, 80)],
 )
 @in_virtual_time
-async def test_first_looks_come_soon_and_within_the_budget(
+async def test_first_fetches_are_soon_and_within_the_budget(
     count: int, interval: float, rate: float, within: int
 ) -> None:
     rig = Rig(factors(count, interval=interval), rate=rate)
@@ -50,7 +50,7 @@ async def test_first_looks_come_soon_and_within_the_budget(
 
 
 @in_virtual_time
-async def test_first_looks_of_factors_watched_later_take_only_the_budget_that_is_left() -> None:
+async def test_first_fetches_of_factors_watched_later_take_only_the_budget_that_is_left() -> None:
     rig = Rig(factors(100, interval=60.0), rate=100, concurrency=2)
     rig.client.rule = lambda _watched: Reply(latency=0.5)  # two slots carry 4 a second
     await rig.run(120)
@@ -97,7 +97,7 @@ async def test_no_factor_is_fetched_before_it_is_due_and_none_is_skipped() -> No
 
 
 @in_virtual_time
-async def test_ticks_that_were_missed_cost_one_look_each() -> None:
+async def test_missed_dispatches_cost_one_fetch_per_factor() -> None:
     rig = Rig(factors(20, interval=10.0), concurrency=20)
     await rig.run(30)
     calls = len(rig.client.calls)
@@ -128,7 +128,7 @@ async def test_a_stale_status_is_withdrawn_by_a_tick_and_by_a_scrape() -> None:
 
 
 @in_virtual_time
-async def test_a_step_of_the_wall_clock_moves_no_look() -> None:
+async def test_a_step_of_the_wall_clock_moves_no_fetch() -> None:
     step = 0.0
     rig = Rig(factors(10, interval=20.0), wall=lambda: START + asyncio.get_running_loop().time() + step)
     await rig.run(100)
@@ -238,7 +238,7 @@ async def test_the_budget_counts_the_latency_once_it_is_measured() -> None:
 
 
 @in_virtual_time
-async def test_a_stretch_that_ends_brings_forward_the_looks_that_were_planned_with_it() -> None:
+async def test_a_stretch_that_ends_brings_forward_the_fetches_planned_with_it() -> None:
     rig = Rig(factors(200, interval=60.0), rate=50, concurrency=4, max_attempts=1)
     await rig.run(120, and_each=rig.poller.check_budgets)
     rig.client.rule = lambda _watched: Reply(latency=10.0)
@@ -293,7 +293,7 @@ async def test_an_account_without_factors_asks_nothing() -> None:
 
 
 @in_virtual_time
-async def test_the_look_after_the_first_is_at_the_regular_slot() -> None:
+async def test_the_fetch_after_the_first_is_at_the_regular_time() -> None:
     rig = Rig(factors(50, interval=100.0))
     slots = {n: rig.slot_after(key(n)) for n in range(50)}
     await rig.run(99)

@@ -24,7 +24,7 @@ async def ask(rig: Rig, asked: FactorKey, within: float = 30.0) -> ProbeResult:
 
 
 @in_virtual_time
-async def test_a_factor_is_fetched_now_and_has_had_its_turn() -> None:
+async def test_a_factor_is_fetched_now_and_not_again_when_due() -> None:
     rig = Rig(factors(2, interval=60.0))
     rig.client.will(key(0), Status.UNVERIFIED)
     assert await ask(rig, key(0)) is ProbeResult.KNOWN
@@ -60,7 +60,7 @@ async def test_a_failure_is_an_end_and_no_answer_that_would_do_for_ten_seconds()
 
 
 @in_virtual_time
-async def test_those_who_ask_while_a_fetch_is_under_way_wait_for_it() -> None:
+async def test_probes_during_a_fetch_wait_for_it() -> None:
     rig = Rig(factors(1, interval=3_600.0))
     rig.client.will(key(0), Reply(latency=5))
     rig.offer(key(0))
@@ -71,7 +71,7 @@ async def test_those_who_ask_while_a_fetch_is_under_way_wait_for_it() -> None:
 
 
 @in_virtual_time
-async def test_many_who_ask_at_once_share_one_fetch() -> None:
+async def test_many_probes_at_once_share_one_fetch() -> None:
     rig = Rig(factors(1, interval=3_600.0))
     assert set(await asyncio.gather(*(ask(rig, key(0)) for _ in range(20)))) == {ProbeResult.KNOWN}
     assert len(rig.client.calls) == 1
@@ -142,7 +142,7 @@ def test_probes_keep_to_the_budget_and_let_due_factors_through(rate: float) -> N
 
 
 @in_virtual_time
-async def test_a_paused_account_is_told_of_at_once_and_asked_for_nothing() -> None:
+async def test_a_paused_account_is_reported_at_once_and_sends_nothing() -> None:
     rig = await paused_rig()
     calls = len(rig.client.calls)
     before = rig.now
@@ -151,7 +151,7 @@ async def test_a_paused_account_is_told_of_at_once_and_asked_for_nothing() -> No
 
 
 @in_virtual_time
-async def test_a_pause_that_begins_meanwhile_is_told_of_in_time() -> None:
+async def test_a_pause_that_begins_meanwhile_is_reported_in_time() -> None:
     rig = Rig(factors(2, interval=3_600.0))
     rig.client.will(key(0), Reply(Reason.RATE_LIMITED, retry_after=100))
     assert await ask(rig, key(0), within=3.0) is ProbeResult.PAUSED
@@ -171,7 +171,7 @@ async def test_a_refusal_is_an_outcome() -> None:
 
 
 @in_virtual_time
-async def test_what_is_not_fetched_is_not_asked_for() -> None:
+async def test_what_is_not_polled_is_not_fetched() -> None:
     rig = Rig([factor(0), factor(1, paused=True)])
     assert await ask(rig, key(1)) is ProbeResult.NOT_POLLED
     assert await ask(rig, key(9)) is ProbeResult.NOT_POLLED

@@ -65,7 +65,7 @@ class Queue:
 
 
 @in_virtual_time
-async def test_urgent_calls_go_first_then_retries_then_due_factors() -> None:
+async def test_urgent_requests_go_first_then_retries_then_due_factors() -> None:
     queue = Queue()
     queue.offer(1, 2, 3)
     queue.requests.dispatch()
@@ -184,7 +184,7 @@ async def test_a_release_without_a_hold_forgives_no_lateness() -> None:
 
 
 @in_virtual_time
-async def test_a_turn_comes_after_the_wait() -> None:
+async def test_a_slot_comes_after_the_wait() -> None:
     queue = Queue(concurrency=10)
     task = await queue.ask("retry", wait=30)
     await asyncio.sleep(29.9)
@@ -195,7 +195,7 @@ async def test_a_turn_comes_after_the_wait() -> None:
 
 
 @in_virtual_time
-async def test_a_turn_is_refused_at_the_deadline_and_takes_no_slot() -> None:
+async def test_no_slot_is_taken_after_the_deadline() -> None:
     queue = Queue()
     queue.offer(1)
     queue.requests.dispatch()
@@ -252,7 +252,7 @@ async def test_quiet_comes_with_the_stop() -> None:
 
 
 @in_virtual_time
-async def test_after_the_stop_nothing_starts_and_who_waits_is_told() -> None:
+async def test_after_the_stop_nothing_starts_and_waits_end() -> None:
     queue = Queue(rate=1, concurrency=2)
     queue.offer(1, 2, 3)
     queue.requests.dispatch()
@@ -273,7 +273,7 @@ async def test_after_the_stop_nothing_starts_and_who_waits_is_told() -> None:
 # Rotation
 
 
-def test_the_turn_goes_round_and_passes_over_who_is_busy() -> None:
+def test_round_robin_skips_what_is_busy() -> None:
     keys = [key(n) for n in range(3)]
     assert [round_robin(keys, turn, ()) for turn in range(5)] == [keys[n] for n in (0, 1, 2, 0, 1)]
     assert round_robin(keys, 1, {keys[1]}) == keys[2]
@@ -283,7 +283,7 @@ def test_the_turn_goes_round_and_passes_over_who_is_busy() -> None:
 
 
 @in_virtual_time
-async def test_a_burst_leaves_in_parts_with_a_turn_for_all_else_between_them() -> None:
+async def test_a_burst_is_sent_in_pieces_with_other_work_in_between() -> None:
     queue = Queue(concurrency=100)
     queue.offer(*range(40))
     seen: list[int] = []

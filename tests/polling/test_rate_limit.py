@@ -110,7 +110,7 @@ async def test_the_concurrency_halves_once_for_a_burst_and_once_more_for_the_nex
 
 
 @in_virtual_time
-async def test_the_concurrency_grows_again_by_one_each_calm_half_minute() -> None:
+async def test_the_concurrency_grows_again_by_one_every_calm_half_minute() -> None:
     rig = Rig(factors(100, interval=60.0), concurrency=8)
     await rig.run(65)
     rig.client.will(rig.client.calls[0].key, limited(1))
@@ -149,7 +149,7 @@ async def test_a_pause_beyond_the_next_due_time_ends_the_fetch_at_once() -> None
 
 
 @in_virtual_time
-async def test_held_looks_are_neither_fetch_nor_failure_and_staleness_runs_on() -> None:
+async def test_fetches_that_a_429_delays_are_no_failures_and_staleness_runs_on() -> None:
     rig = Rig(factors(20, interval=60.0))
     await rig.run(65)
     assert rig.account.first_fetches_pending == 0
@@ -179,7 +179,7 @@ async def test_held_looks_are_neither_fetch_nor_failure_and_staleness_runs_on() 
 
 
 @in_virtual_time
-async def test_first_looks_held_by_a_pause_no_longer_count_as_to_come() -> None:
+async def test_first_fetches_delayed_by_a_pause_no_longer_count_as_pending() -> None:
     rig = Rig(factors(20))
     rig.client.rule = lambda _watched: limited(120)
     await rig.run(40)
@@ -189,7 +189,7 @@ async def test_first_looks_held_by_a_pause_no_longer_count_as_to_come() -> None:
 
 
 @in_virtual_time
-async def test_a_first_look_whose_request_is_under_way_in_a_pause_is_still_to_come() -> None:
+async def test_a_first_fetch_in_flight_in_a_pause_is_still_pending() -> None:
     rig = Rig(factors(2, interval=3_600.0))
     rig.client.will(key(0), limited(120))
     rig.client.will(key(1), Reply(latency=8))

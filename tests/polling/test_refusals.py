@@ -53,7 +53,7 @@ async def test_a_refusal_of_one_factor_costs_one_call_and_stops_nobody(reason: R
 
 
 @in_virtual_time
-async def test_a_factor_refused_at_each_look_is_asked_at_the_slow_interval() -> None:
+async def test_a_factor_refused_at_every_fetch_has_the_slow_interval() -> None:
     rig = Rig(factors(10, interval=60.0))
     rig.client.rule = refuse(key(3))
     await rig.run(3 * 3_600)
@@ -100,7 +100,7 @@ async def test_the_other_factor_is_preferably_one_that_answers_and_of_another_se
 
 
 @in_virtual_time
-async def test_paused_factors_bear_no_witness() -> None:
+async def test_paused_factors_do_not_confirm() -> None:
     rig = Rig([factor(1), factor(2, paused=True)])
     rig.client.rule = refuse(key(1))
     rig.offer(key(1))
@@ -170,7 +170,7 @@ async def test_a_confirmation_answered_200_or_404_shows_that_the_factor_is_alone
 
 
 @in_virtual_time
-async def test_who_is_asked_at_this_moment_can_confirm_after_it() -> None:
+async def test_a_factor_in_flight_can_confirm_afterwards() -> None:
     rig = Rig(factors(2))
     rig.client.will(key(0), Reason.FORBIDDEN)
     rig.client.will(key(1), Reply(latency=4))
@@ -300,7 +300,7 @@ async def test_probes_rotate_over_all_factors() -> None:
 
 
 @in_virtual_time
-async def test_held_looks_of_a_pause_are_neither_fetch_nor_failure_and_staleness_runs_on() -> None:
+async def test_fetches_that_a_pause_delays_are_no_failures_and_staleness_runs_on() -> None:
     rig = Rig(factors(20, interval=60.0))
     await rig.run(65)
     rig.client.rule = refuse(reason=Reason.AUTH)

@@ -108,7 +108,7 @@ async def test_what_is_listed_wins_and_counts_in_its_entity() -> None:
 
 
 @in_virtual_time
-async def test_listed_and_found_in_turn_what_is_known_stays() -> None:
+async def test_listed_then_found_what_is_known_stays() -> None:
     rig, roster = rig_of(factor(1))
     await rig.run(40)
     record = rig.ledger[key(1)]
@@ -174,7 +174,7 @@ async def test_a_factor_of_which_nothing_is_known_is_not_missed() -> None:
 
 
 @in_virtual_time
-async def test_a_paused_factor_is_not_asked_for_and_begins_anew_later() -> None:
+async def test_a_paused_factor_is_not_fetched_and_starts_again_later() -> None:
     rig, roster = rig_of(factor(1, interval=30))
     await rig.run(40)
     asked = len(rig.client.asked(key(1)))
@@ -188,7 +188,7 @@ async def test_a_paused_factor_is_not_asked_for_and_begins_anew_later() -> None:
 
 
 @in_virtual_time
-async def test_a_pause_that_began_while_it_was_asked_for() -> None:
+async def test_a_pause_that_began_during_a_fetch() -> None:
     rig, roster = rig_of(factor(1))
     rig.client.will(key(1), Reply(Status.VERIFIED, latency=5.0))
     rig.offer(key(1))

@@ -138,7 +138,7 @@ async def test_a_request_that_is_only_late_is_let_be() -> None:
 
 
 @in_virtual_time
-async def test_one_look_is_not_enough() -> None:
+async def test_one_check_is_not_enough() -> None:
     """After a standstill of the process every request is late, and ends in the next moment."""
     rig = Bench(factors(1))
     rig.client.will(rig.keys[0], Reply(latency=25.0))
@@ -163,7 +163,7 @@ async def test_without_a_fresh_client_stuck_requests_are_given_up_all_the_same()
 
 
 @in_virtual_time
-async def test_a_client_that_keeps_jamming_is_replaced_each_five_minutes_and_costs_no_slot() -> None:
+async def test_a_client_that_keeps_getting_stuck_is_replaced_every_five_minutes_and_costs_no_slot() -> None:
     rig = Bench(factors(40), max_attempts=1)
     stuck(rig.client, endures=10**6)
     rig.prepare = lambda client: stuck(client, endures=10**6)
@@ -220,7 +220,7 @@ async def test_a_longer_bound_holds_for_the_requests_of_the_client_that_has_it()
 
 
 @in_virtual_time
-async def test_a_stuck_witness_does_not_hold_the_account_for_ever() -> None:
+async def test_a_stuck_confirmation_does_not_pause_the_account_forever() -> None:
     rig = Bench(factors(3))
     rig.client.will(rig.keys[0], Reason.AUTH)
     for other in rig.keys[1:]:
@@ -276,7 +276,7 @@ async def silence(rig: Bench, seconds: int) -> None:
 
 
 @in_virtual_time
-async def test_a_client_that_brings_no_answers_is_replaced_and_what_is_under_way_may_end() -> None:
+async def test_a_client_that_brings_no_answers_is_replaced_and_requests_in_flight_may_end() -> None:
     rig = Bench(factors(8))
     rig.client.rule = lambda _watched: SILENCE
     await silence(rig, 120)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from exporter.polling.schedule import FIRST_FETCH_SECONDS, Schedule, first_fetch_spread, next_slot, phase
+from exporter.polling.schedule import FIRST_FETCH_SECONDS, Schedule, due_after, first_fetch_spread, phase
 from exporter.watched import FactorKey
 from tests.support.factors import key
 from tests.support.virtual_time import START
@@ -29,39 +29,39 @@ fractions = st.integers(0, 2**48 - 1).map(lambda n: n / 2**48)
 @relaxed
 @given(after=moments, interval=intervals, fraction=fractions)
 def test_the_next_slot_is_the_first_after_a_moment(after: float, interval: float, fraction: float) -> None:
-    slot = next_slot(after, interval, fraction)
+    slot = due_after(after, interval, fraction)
     assert after < slot <= after + interval + ROUNDING
 
 
 @relaxed
 @given(after=moments, interval=intervals, fraction=fractions)
 def test_slots_lie_on_the_grid_of_the_phase(after: float, interval: float, fraction: float) -> None:
-    turns = next_slot(after, interval, fraction) / interval - fraction
+    turns = due_after(after, interval, fraction) / interval - fraction
     assert abs(turns - round(turns)) * interval < ROUNDING
 
 
 @settings(max_examples=30, deadline=None)
 @given(interval=intervals, fraction=fractions, start=moments)
 def test_from_slot_to_slot_is_one_interval(interval: float, fraction: float, start: float) -> None:
-    slot = next_slot(start, interval, fraction)
+    slot = due_after(start, interval, fraction)
     for _ in range(20):
-        after, slot = slot, next_slot(slot, interval, fraction)
+        after, slot = slot, due_after(slot, interval, fraction)
         assert slot - after == pytest.approx(interval, abs=ROUNDING)
 
 
-def test_the_cadence_does_not_drift_over_ten_thousand_turns() -> None:
+def test_the_cadence_does_not_drift_over_ten_thousand_fetches() -> None:
     fraction = phase(key(1))
-    first = slot = next_slot(START, 300.0, fraction)
+    first = slot = due_after(START, 300.0, fraction)
     for turn in range(1, 10_001):
         late = slot + (turn * 7_919 % 1_000) / 1_000  # ticks and answers come up to a second late
-        slot = next_slot(late, 300.0, fraction)
+        slot = due_after(late, 300.0, fraction)
     assert slot == pytest.approx(first + 10_000 * 300.0, abs=ROUNDING)
 
 
-def test_a_look_that_ends_just_before_its_next_slot_does_not_skip_it() -> None:
-    slot = next_slot(START, 60.0, 0.25)
-    assert next_slot(slot - 0.001, 60.0, 0.25) == slot
-    assert next_slot(slot, 60.0, 0.25) == slot + 60
+def test_a_fetch_that_ends_just_before_the_next_due_time_does_not_skip_it() -> None:
+    slot = due_after(START, 60.0, 0.25)
+    assert due_after(slot - 0.001, 60.0, 0.25) == slot
+    assert due_after(slot, 60.0, 0.25) == slot + 60
 
 
 # Phases
@@ -90,28 +90,28 @@ def test_a_phase_is_less_than_one(parts: tuple[str, str, str]) -> None:
 
 @relaxed
 @given(now=moments, interval=intervals, spread=st.one_of(st.just(math.inf), st.floats(1, 90_000)))
-def test_a_first_look_comes_within_the_interval_and_the_spread(now: float, interval: float, spread: float) -> None:
+def test_a_first_fetch_is_within_the_interval_and_the_spread(now: float, interval: float, spread: float) -> None:
     due = Schedule[FactorKey]().add(key(1), now, interval, spread)
     assert now <= due <= now + min(interval, spread) + ROUNDING
 
 
 @relaxed
 @given(now=moments, interval=intervals, spread=st.floats(1, 90_000))
-def test_the_look_after_the_first_is_the_regular_one(now: float, interval: float, spread: float) -> None:
+def test_the_fetch_after_the_first_is_the_regular_one(now: float, interval: float, spread: float) -> None:
     schedule: Schedule[FactorKey] = Schedule()
     due = schedule.add(key(1), now, interval, spread)
     schedule.put_back(key(1), due, interval)
     second = schedule.waiting(key(1))
     assert second is not None
     assert second - due <= interval + ROUNDING
-    assert second == next_slot(due, interval, phase(key(1)))
+    assert second == due_after(due, interval, phase(key(1)))
 
 
 @pytest.mark.parametrize(
     ("count", "interval", "budget"),
     [(100, 300.0, 10.0), (1_000, 60.0, 50.0), (5_000, 300.0, 50.0), (20_000, 300.0, 100.0), (2_000, 20.0, 150.0)],
 )
-def test_first_looks_and_the_regular_ones_after_them_keep_within_the_budget(
+def test_first_fetches_and_the_regular_ones_after_them_stay_within_the_budget(
     count: int, interval: float, budget: float
 ) -> None:
     schedule: Schedule[FactorKey] = Schedule()
@@ -132,7 +132,7 @@ def test_first_looks_and_the_regular_ones_after_them_keep_within_the_budget(
     assert sum(starts[second] for second in range(1, int(seconds) + 1)) <= budget * seconds
 
 
-def test_the_spread_of_first_looks() -> None:
+def test_first_fetches_are_spread() -> None:
     assert first_fetch_spread(10, demand=1, budget=10) == FIRST_FETCH_SECONDS  # few: no need to hurry
     assert first_fetch_spread(900, demand=1, budget=10) == 100  # many: as fast as the spare budget allows
     assert first_fetch_spread(10, demand=10, budget=10) == math.inf  # no spare budget: at the regular slots
@@ -171,7 +171,7 @@ def test_a_factor_removed_while_it_waits_is_never_due() -> None:
     assert list(schedule.pop_due(START + 1_000)) == []
 
 
-def test_a_factor_removed_while_its_look_is_under_way_is_not_put_back() -> None:
+def test_a_factor_removed_while_in_flight_is_not_put_back() -> None:
     schedule: Schedule[FactorKey] = Schedule()
     schedule.add(key(1), START, 60.0, math.inf)
     assert len(list(schedule.pop_due(START + 60))) == 1

@@ -85,7 +85,7 @@ def test_slots() -> None:
     assert of.delay(0.1) == 0.0
 
 
-def test_a_full_house_is_told_before_the_rate_and_the_pause() -> None:
+def test_full_concurrency_is_reported_before_the_rate_and_the_pause() -> None:
     of = throttle(rate=1.0, concurrency=1)
     of.begin(0.0)
     of.rate_limited(0.0, started=0.0, pause_seconds=60.0)
@@ -130,7 +130,7 @@ def test_the_429_of_a_request_that_began_after_the_last_one_halves_again_down_to
     assert limits == [4, 2, 1, 1, 1]
 
 
-def test_calm_brings_one_slot_back_each_half_minute() -> None:
+def test_calm_brings_one_slot_back_every_half_minute() -> None:
     of = throttle(concurrency=8)
     of.rate_limited(1000.0, started=999.0, pause_seconds=1.0)
     grown = []
@@ -140,7 +140,7 @@ def test_calm_brings_one_slot_back_each_half_minute() -> None:
     assert grown == [4, 5, 5, 6, 7, 8, 8, 8]
 
 
-def test_slots_come_back_all_the_same_when_nobody_asked_for_long() -> None:
+def test_slots_come_back_after_a_long_time_without_requests() -> None:
     of = throttle(concurrency=8)
     of.rate_limited(1000.0, started=999.0, pause_seconds=1.0)
     of.delay(1075.0)

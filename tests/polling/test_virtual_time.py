@@ -39,7 +39,7 @@ async def test_timers_fire_in_order_and_at_their_time() -> None:
     assert fired == [("early", 0.5), ("middle", 1.0), ("late", 2.5)]
 
 
-def test_a_deadlock_is_told() -> None:
+def test_a_deadlock_is_reported() -> None:
     async def wait_for_ever() -> None:
         await asyncio.sleep(5)
         await asyncio.Event().wait()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from exporter.polling.throttle import CROWDED_TURNS, GROW_AFTER_SECONDS, Throttle
+from exporter.polling.throttle import CROWDED_STEPS, GROW_AFTER_SECONDS, Throttle
 from exporter.verify.answers import parse_concurrent_requests
 
 # Reading
@@ -141,7 +141,7 @@ class TwoAlike(RuleBasedStateMachine):
         assert 1 <= self.told.limit <= self.plain.limit <= self.concurrency
         assert self.told.paused_until == self.plain.paused_until
         turns = (self.now - self.calm_since) // GROW_AFTER_SECONDS
-        assert self.told.limit >= min(self.concurrency, turns // (CROWDED_TURNS + 1))
+        assert self.told.limit >= min(self.concurrency, turns // (CROWDED_STEPS + 1))
 
 
 TwoAlike.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @in_virtual_time
-async def test_probes_and_confirmations_never_meet_a_regular_look_of_the_same_factor() -> None:
+async def test_probes_and_confirmations_never_overlap_a_regular_fetch_of_the_same_factor() -> None:
     rig = Rig(factors(12, services=2, interval=20.0), concurrency=3)
     flaky = itertools.cycle([Status.VERIFIED] * 7 + [Reason.FORBIDDEN, Reason.AUTH, Reason.TIMEOUT, Reason.AUTH])
     rig.client.rule = lambda _watched: Reply(next(flaky), latency=4.0)
@@ -35,7 +35,7 @@ async def test_probes_and_confirmations_never_meet_a_regular_look_of_the_same_fa
 
 
 @in_virtual_time
-async def test_a_factor_chosen_out_of_turn_has_had_its_turn() -> None:
+async def test_an_on_demand_fetch_replaces_the_due_one() -> None:
     rig = Rig(factors(2, interval=60.0), concurrency=1)
     rig.client.will(key(0), Reply(Reason.FORBIDDEN, latency=2))
     rig.offer(key(0))
@@ -50,7 +50,7 @@ async def test_a_factor_chosen_out_of_turn_has_had_its_turn() -> None:
 
 
 @in_virtual_time
-async def test_a_factor_that_falls_due_while_it_is_asked_out_of_turn_is_put_back() -> None:
+async def test_a_factor_that_falls_due_during_its_on_demand_fetch_is_put_back() -> None:
     rig = Rig(factors(2, interval=60.0), concurrency=4)
     rig.client.will(key(0), Reason.FORBIDDEN)
     rig.client.will(key(1), Reply(latency=5))
@@ -64,7 +64,7 @@ async def test_a_factor_that_falls_due_while_it_is_asked_out_of_turn_is_put_back
 
 
 @in_virtual_time
-async def test_what_an_urgent_look_learns_moves_the_next_regular_one() -> None:
+async def test_the_outcome_of_an_urgent_fetch_moves_the_next_regular_one() -> None:
     rig = Rig(factors(2, interval=86_400.0))
     rig.client.will(key(0), Reason.FORBIDDEN)
     rig.client.will(key(1), Status.UNVERIFIED)
