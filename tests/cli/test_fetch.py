@@ -433,3 +433,23 @@ def read_to_end(descriptor: int) -> bytes:
         while piece := os.read(descriptor, 4096):
             shown += piece
     return shown
+
+
+MODULES_OF_A_FETCH = """
+import sys
+from exporter.cli import main
+status = main(sys.argv[1:])
+print(*sorted(sys.modules), file=sys.stderr)
+sys.exit(status)
+"""
+
+
+async def test_a_fetch_needs_no_web_server_scheduler_or_templates(simulator: Simulator, tmp_path: Path) -> None:
+    path = write(tmp_path, simulator, entry("watched", simulator.add_factor()))
+    status, out, err = await output_of(
+        sys.executable, "-c", MODULES_OF_A_FETCH, "fetch", "--config.file", path, "--output", "json"
+    )
+    assert (status, json.loads(out)[0]["status"]) == (0, "verified"), err
+    modules = err.decode().split()
+    assert "exporter.daemon.engine" in modules
+    assert set(modules) & {"aiohttp.web", "apscheduler", "jinja2"} == set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import io
 import logging
 import threading
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from exporter.config import load
 from exporter.daemon.daemon import Daemon
+from exporter.logs.output import LogOutput, Redactor
 from exporter.simulator import FactorStatus, Simulator
 from tests.support.config_files import account_of, entry, write_config
 from tests.support.running_exporter import LeapingClock, becomes, running
@@ -58,6 +60,23 @@ async def test_two_daemons_in_one_process_share_nothing(simulator: Simulator, tm
         before = (await one.scrape()).total("twilio_verify_fetches_total")
         await one.shows(lambda page: page.total("twilio_verify_fetches_total") > before)
         assert await one.status("/-/healthy") == 200
+
+
+async def test_two_daemons_in_one_process_flush_their_own_log_lines(
+    simulator: Simulator, tmp_path: Path, log_restored: None
+) -> None:
+    path = write_config(tmp_path / "config.toml", {"main": account_of(simulator)}, [])
+    streams = io.StringIO(), io.StringIO()
+    outputs = [LogOutput(style="logfmt", redact=Redactor(), stream=stream) for stream in streams]
+    one, two = (Daemon(load(path, environ={}, flags={}), log_output=output) for output in outputs)
+    logging.getLogger().handlers[:] = [output.handler for output in outputs]
+    for _ in range(3):
+        logging.getLogger("some.library").warning("disk full")
+    assert [stream.getvalue().count("disk full") for stream in streams] == [1, 1]
+    await one.stop()
+    assert [stream.getvalue().count('msg="disk full" repeated=2') for stream in streams] == [1, 0]
+    await two.stop()
+    assert [stream.getvalue().count('msg="disk full" repeated=2') for stream in streams] == [1, 1]
 
 
 @pytest.mark.slow
