@@ -13,7 +13,7 @@ from exporter.config import ConfigError
 from exporter.config.tree import settings_tree
 from exporter.daemon.daemon import Daemon
 from exporter.daemon.parts import Confidential
-from exporter.logs.output import configure
+from exporter.logs.output import configure, fields
 from exporter.web.server.sockets import ListenError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         confidential = Confidential(config)
         output = configure(level=settings.log.level, style=settings.log.format, redact=confidential.redactor)
         for warning in config.warnings:
-            log.warning("%s", warning)
+            log.warning("configuration warning", extra=fields(warning=str(warning)))
         run_to_end(_daemon(config, confidential, output, functools.partial(load_config, arguments)))
     except ConfigError as error:
         print(error, file=sys.stderr)

@@ -123,7 +123,7 @@ class Reloader:
             self._logged_errors = []
         for warning in config.warnings:
             if str(warning) not in known:
-                log.warning("%s", warning)
+                log.warning("configuration warning", extra=fields(warning=str(warning)))
         log.info(
             "configuration reloaded",
             extra=fields(**difference._asdict(), config_sha256=config.sha256[:12]),
@@ -137,7 +137,7 @@ class Reloader:
         self._logged_errors = errors
         log.error("configuration refused", extra=fields(errors=len(errors)))
         for detail in errors[:_ERROR_LINES]:
-            log.error("%s", detail)
+            log.error("configuration error", extra=fields(error=detail))
         if len(errors) > _ERROR_LINES:
             log.error(
                 "more configuration errors not logged",

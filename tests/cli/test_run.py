@@ -183,7 +183,7 @@ def test_a_proxy_that_can_t_be_used_is_one_line(
     assert (ran.status, ran.err) == (status, f"accounts.main: proxy_url or HTTPS_PROXY {problem}\n")
 
 
-def test_notices_go_to_the_log(call: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warnings_are_logged(call: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def serve(daemon: Daemon, _started: object) -> None:
         await daemon.engine.poller.drain(0)
         raise ListenError("made up")
@@ -194,8 +194,9 @@ def test_notices_go_to_the_log(call: Callable[..., Ran], tmp_path: Path, monkeyp
 
     assert ran.status == 1
     warning, refused = ran.err.splitlines()
-    assert json.loads(warning)["level"] == "warning"
-    assert "the watchlist is empty, so nothing is fetched" in json.loads(warning)["msg"]
+    event = json.loads(warning)
+    assert (event["level"], event["msg"]) == ("warning", "configuration warning")
+    assert "the watchlist is empty, so nothing is fetched" in event["warning"]
     assert refused == "web.listen_address: made up"
 
 

@@ -58,7 +58,7 @@ def of_entity(page: Scrape, name: str = "ops") -> dict[str, float]:
 
 
 async def begun(exporter: Exporter, clock: LeapingClock) -> None:
-    """Let the first walk and then the first looks fall due."""
+    """Let the first listing and then the first fetches fall due."""
     clock.leap(31)
     await exporter.shows(lambda page: page.total("twilio_verify_api_requests_total", operation="list") > 0)
     await exporter.shows(lambda page: sum(of_entity(page).values()) > 0)

@@ -1,4 +1,4 @@
-"""What tells that the exporter itself stands still: none of it may freeze with what it watches."""
+"""The signs that the exporter itself has stopped: none of them may stop with what it watches."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ INTERVAL_SECONDS = 0.05
 
 
 class Bench:
-    """A jobs, its runs, and what it reported."""
+    """The jobs, their runs, and what they reported."""
 
     def __init__(self) -> None:
         self.runs: Counter[str] = Counter()
@@ -122,7 +122,7 @@ async def test_a_run_that_is_refused_is_counted(bench: Bench) -> None:
     await becomes(lambda: bench.runs["dispatch"] >= ran + 3)
 
 
-async def test_a_run_that_goes_on_has_the_next_ones_refused_and_the_other_tasks_go_on(bench: Bench) -> None:
+async def test_while_a_run_is_in_progress_its_next_runs_are_refused_and_other_tasks_run(bench: Bench) -> None:
     bench.sticks = True
     bench.keeper.start()
     await becomes(lambda: bench.lost["watch", "refused"] >= 2 and bench.runs["dispatch"] >= 4)
@@ -133,7 +133,7 @@ async def test_a_run_that_goes_on_has_the_next_ones_refused_and_the_other_tasks_
     assert set(bench.lost) == {("watch", "refused")}
 
 
-async def test_a_run_that_goes_on_is_ended_at_the_stop(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_run_in_progress_is_cancelled_at_the_stop(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     before = asyncio.all_tasks()
     bench.sticks = True
     bench.keeper.start()
@@ -158,7 +158,7 @@ async def test_late_runs_are_made_up_once(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("seconds", [-3600.0, 3600.0], ids=["back", "forward"])
-async def test_a_step_of_the_wall_clock_plans_the_jobs_anew(
+async def test_a_step_of_the_wall_clock_plans_the_jobs_again(
     bench: Bench, seconds: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.keeper.start()
@@ -215,7 +215,7 @@ async def test_stopped_before_it_started_is_fine(bench: Bench) -> None:
     assert bench.runs == {}
 
 
-async def test_the_lag_is_measured_on_though_it_could_not_be_told_once(bench: Bench) -> None:
+async def test_the_lag_is_still_measured_after_it_could_not_be_reported(bench: Bench) -> None:
     def fail(_seconds: float) -> None:
         raise LookupError
 

@@ -22,7 +22,7 @@ CLAIMS = ("verified", "exists", "created_timestamp_seconds", "updated_timestamp_
 
 
 @pytest.mark.slow
-async def test_an_outage_is_told_and_survived(
+async def test_an_outage_is_reported_and_survived(
     simulator: Simulator, tmp_path: Path, logged: Callable[..., io.StringIO]
 ) -> None:
     log = logged()
@@ -91,7 +91,7 @@ async def test_an_outage_is_told_and_survived(
 
 
 @pytest.mark.usefixtures("brisk")
-async def test_the_first_look_of_an_outage_claims_nothing(simulator: Simulator, tmp_path: Path) -> None:
+async def test_a_first_fetch_in_an_outage_claims_no_status(simulator: Simulator, tmp_path: Path) -> None:
     entries = [entry("never", simulator.add_factor())]
     path = write_config(tmp_path / "config.toml", {"main": account_of(simulator)}, entries)
     await simulator.stop()

@@ -60,7 +60,7 @@ async def test_https_proxy_is_ignored_for_a_loopback_that_no_proxy_covers(
 @pytest.mark.parametrize(
     ("no_proxy", "asked"), [("", True), ("elsewhere.invalid", True), ("no-such-host.invalid", False)]
 )
-async def test_https_proxy_is_asked_for_any_other_host(
+async def test_https_proxy_is_used_for_any_other_host(
     no_proxy: str,
     asked: bool,
     no_such_host: str,

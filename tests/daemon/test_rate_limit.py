@@ -1,4 +1,4 @@
-"""The API asks for a pause."""
+"""The API answers 429."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.usefixtures("brisk")
-async def test_ready_once_every_first_look_has_ended(simulator: Simulator, tmp_path: Path) -> None:
+async def test_ready_once_every_first_fetch_has_ended(simulator: Simulator, tmp_path: Path) -> None:
     slow = simulator.add_factor()
     gone = simulator.add_factor()
     simulator.delete(gone.sid)
@@ -71,7 +71,7 @@ async def test_a_pause_for_credentials_holds_nobody_unready(simulator: Simulator
 
 
 @pytest.mark.usefixtures("brisk")
-async def test_ready_after_an_interval_whatever_the_first_looks_do(simulator: Simulator, tmp_path: Path) -> None:
+async def test_ready_after_an_interval_whatever_the_first_fetches_do(simulator: Simulator, tmp_path: Path) -> None:
     simulator.faults.add(Fault(FaultKind.STALL_BEFORE_HEADERS))
     entries = [entry("stalls", simulator.add_factor())]
     path = write_config(

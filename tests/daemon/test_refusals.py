@@ -60,7 +60,7 @@ async def test_a_wrong_password_pauses_the_account_until_its_file_is_corrected(
         assert page.counts()["unknown"] == FACTORS
         refused = simulator.calls.by_code["fetch", "401"]
         assert 1 <= refused <= 8 + 2, (
-            "those under way together, one that starts as the first ends, one that confirms"
+            "those in flight together, one that starts as the first ends, one that confirms"
         )
         assert simulator.calls.total == refused
         assert page.failures()["auth"] == refused, "what is held is no failure"
@@ -84,10 +84,10 @@ async def test_a_wrong_password_pauses_the_account_until_its_file_is_corrected(
 
 
 @pytest.mark.usefixtures("brisk")
-async def test_a_rotation_under_way_harms_no_factor(
+async def test_a_rotation_in_progress_fails_no_fetch(
     simulator: Simulator, tmp_path: Path, logged: Callable[..., io.StringIO]
 ) -> None:
-    """Requests that were sent with the old password are asked again with the new one."""
+    """Requests sent with the old password are sent again with the new one."""
     log = logged()
     names = [f"factor-{number}" for number in range(4)]
     factors = [simulator.add_factor() for _ in names]
@@ -122,7 +122,7 @@ async def test_a_rotation_under_way_harms_no_factor(
 
 
 @pytest.mark.usefixtures("brisk")
-async def test_a_password_file_that_vanishes_is_told_once_and_harms_nobody(
+async def test_a_password_file_that_vanishes_is_logged_once_and_fails_no_fetch(
     simulator: Simulator, tmp_path: Path, logged: Callable[..., io.StringIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("exporter.daemon.jobs.WATCH_SECONDS", 0.1)

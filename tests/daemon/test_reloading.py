@@ -1,4 +1,4 @@
-"""When files that are looked at again and again are worth reading; pure, with time passed in."""
+"""When files that are read again and again have content worth loading; pure, with time passed in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_the_content_in_force_is_not_read_again() -> None:
     assert not any(watch.changed("a", now) for now in range(0, 1000, 5))
 
 
-def test_a_new_content_is_read_when_two_looks_agree() -> None:
+def test_new_content_is_loaded_when_two_readings_agree() -> None:
     watch = ContentWatch("a")
     assert not watch.changed("b", 0)
     assert watch.changed("b", 5)
@@ -47,7 +47,7 @@ def test_a_third_content_is_read_at_once_after_a_refusal() -> None:
     assert watch.changed("c", 15)
 
 
-def test_the_old_content_put_back_ends_a_refusal() -> None:
+def test_restoring_the_old_content_ends_a_refusal() -> None:
     watch = ContentWatch("a")
     watch.changed("b", 0)
     watch.changed("b", 5)
@@ -61,11 +61,11 @@ def test_the_old_content_put_back_ends_a_refusal() -> None:
 @given(st.lists(st.sampled_from("abc"), max_size=40), st.sets(st.sampled_from("bc")))
 def test_what_is_read_was_seen_twice_in_a_row(contents: list[str], bad: set[str]) -> None:
     watch, in_force, before = ContentWatch("a"), "a", "a"
-    for look, content in enumerate(contents):
-        if watch.changed(content, look * 5.0):
+    for number, content in enumerate(contents):
+        if watch.changed(content, number * 5.0):
             assert content == before
             if content in bad:
-                watch.refused(look * 5.0)
+                watch.refused(number * 5.0)
             else:
                 watch.applied(content)
                 in_force = content

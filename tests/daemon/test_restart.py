@@ -20,7 +20,7 @@ COUNT = 60
 
 @pytest.fixture
 def world(simulator: Simulator, tmp_path: Path) -> Path:
-    """A configuration of factors that are looked at each ten minutes, with a state file."""
+    """A configuration of factors that are fetched every ten minutes, with a state file."""
     factors = [simulator.add_factor() for _ in range(COUNT)]
     simulator.set_status(factors[1].sid, "unverified")
     simulator.set_status(factors[2].sid, "deleted")
@@ -34,7 +34,7 @@ def world(simulator: Simulator, tmp_path: Path) -> Path:
 
 
 async def first_run(path: Path) -> tuple[str, float]:
-    """Let an exporter look at every factor once and stop; return its last page and when it stopped."""
+    """Let an exporter fetch every factor once and stop; return its last page and when it stopped."""
     clock = LeapingClock()
     async with running(path, clock=clock) as exporter:
         clock.leap(31)
@@ -143,7 +143,7 @@ async def test_it_is_saved_while_it_runs(
         assert len(file.read_text().splitlines()) == COUNT + 2
 
 
-async def test_a_file_that_cannot_be_written_is_told_once(
+async def test_a_file_that_cannot_be_written_is_logged_once(
     simulator: Simulator, tmp_path: Path, world: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     content = world.read_text().replace('"state.jsonl"', '"nowhere/state.jsonl"')  # noqa: ASYNC240  a test's file

@@ -1,4 +1,4 @@
-"""The end: SIGTERM and SIGINT to a process with requests under way."""
+"""The end: SIGTERM and SIGINT to a process with requests in flight."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_it_answers_scrapes_while_it_drains(simulator: Simulator, tmp_path
 
 
 @pytest.mark.usefixtures("brisk")
-async def test_asked_twice_it_waits_no_longer(simulator: Simulator, tmp_path: Path) -> None:
+async def test_a_second_signal_ends_the_wait(simulator: Simulator, tmp_path: Path) -> None:
     simulator.faults.add(Fault(FaultKind.STALL_BEFORE_HEADERS))
     path = write_config(
         tmp_path / "config.toml",
@@ -118,7 +118,7 @@ async def test_asked_twice_it_waits_no_longer(simulator: Simulator, tmp_path: Pa
     assert record.last_seconds is None, "its answer is dropped: it was no failure"
 
 
-async def test_nothing_under_way_ends_at_once(simulator: Simulator, tmp_path: Path) -> None:
+async def test_without_requests_in_flight_it_ends_at_once(simulator: Simulator, tmp_path: Path) -> None:
     path = write_config(
         tmp_path / "config.toml",
         {"main": account_of(simulator)},

@@ -1,4 +1,4 @@
-"""What polling writes to the log: news in full, repetition as a count, the end of trouble as a line."""
+"""What polling writes to the log: new events in full, repeated ones as a count, and their end."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_a_factor_that_fails_for_another_reason_moves(story: Story) -> None:
     assert [(m, f["reason"], f["failed"]) for m, f in story.told()] == [("fetches recovered", Reason.DNS, 1)]
 
 
-def test_reasons_and_accounts_are_told_apart(story: Story) -> None:
+def test_reasons_and_accounts_are_collapsed_separately(story: Story) -> None:
     for number in range(10):
         story.fails(number)
         story.fails(100 + number, Reason.DNS)
@@ -301,7 +301,7 @@ def test_an_entity_that_is_no_longer_watched_is_not_logged_again(story: Story) -
     assert [message for message, _ in story.told()] == ["listing failed"], "news again"
 
 
-def test_what_goes_on_too_seldom_to_be_told_by_the_next_is_told_all_the_same(story: Story) -> None:
+def test_a_count_is_logged_even_without_a_next_event(story: Story) -> None:
     story.fails(1)
     story.now += 10
     story.fails(1)

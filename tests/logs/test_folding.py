@@ -32,7 +32,7 @@ class Time:
 
 
 class Book:
-    """A log with a clock of its own, and what was written since the last look."""
+    """A log with a clock of its own, and what was written since the last reading."""
 
     def __init__(self, output: LogOutput, stream: io.StringIO, time: Time) -> None:
         self.output = output

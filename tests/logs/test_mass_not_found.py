@@ -1,4 +1,4 @@
-"""A service whose factors turn 404 together is told of once."""
+"""A service whose factors turn 404 together is reported once."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.support.factors import key
 
 
 def told(watch: MassNotFoundDetector, numbers: range, *, now: float = 1000.0, of: int = 20) -> list[MassNotFound]:
-    """Return what is told when these factors turn 404 at once."""
+    """Return what is reported when these factors turn 404 at once."""
     found = (watch.not_found(key(number), now, 300.0, of) for number in numbers)
     return [one for one in found if one is not None]
 
 
-def test_more_than_half_is_told_once() -> None:
+def test_more_than_half_is_reported_once() -> None:
     watch = MassNotFoundDetector()
     assert told(watch, range(10)) == []
     assert told(watch, range(10, 11)) == [MassNotFound(11, 20, 300.0)]
@@ -58,7 +58,7 @@ def test_the_longest_interval_of_those_that_turned_counts() -> None:
     assert told(watch, range(10, 11), now=4000.0) == [MassNotFound(11, 20, 3600.0)]
 
 
-def test_it_is_told_again_only_after_less_than_half_were_lost() -> None:
+def test_it_is_reported_again_only_after_less_than_half_were_lost() -> None:
     watch = MassNotFoundDetector()
     assert len(told(watch, range(11))) == 1
     watch.found(key(0), 20)

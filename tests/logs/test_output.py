@@ -170,7 +170,7 @@ def test_an_identity_is_in_no_line_where_it_stands_as_a_word(identity: str, befo
 
 @given(identity=st.text(st.characters(exclude_characters="/?#\"'<>", exclude_categories=("Z", "C")), min_size=1))
 def test_what_stands_behind_entities_is_never_shown(identity: str) -> None:
-    """Nobody has told the log of this identity."""
+    """The log doesn't know this identity."""
     assert Redactor()(f"GET /v2/Entities/{identity}/Factors") == f"GET /v2/Entities/{REDACTED}/Factors"
     assert Redactor()(f"/entities/{identity}?x") == f"/entities/{REDACTED}?x"
 
@@ -188,7 +188,7 @@ def test_credentials_in_a_header_are_not_shown() -> None:
     )
 
 
-def test_secrets_and_identities_are_asked_at_each_use() -> None:
+def test_secrets_and_identities_are_read_at_every_use() -> None:
     secrets, identities = ["first-password"], {"first-identity"}
     redact = Redactor(lambda: secrets, lambda: identities)
     assert redact("first-password first-identity") == f"{REDACTED} {REDACTED}"
