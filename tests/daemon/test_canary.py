@@ -131,7 +131,7 @@ async def test_neither_password_nor_identity_is_found_anywhere(
             tmp_path / "config.toml",
             accounts_of(simulator, unseen, no_such_host),
             entries,
-            polling={"timeout": "2s", "max_attempts": 1, "interval": "10s"},
+            polling={"timeout": "5s", "max_attempts": 1, "interval": "10s"},
             web={"enable_probe": True},
         )
         config = load(path, environ={}, flags={})

@@ -13,6 +13,7 @@ from exporter.config import load
 from exporter.daemon.daemon import Daemon
 from exporter.simulator import Fault, FaultKind
 from tests.support.config_files import account_of, entry, write_config
+from tests.support.processes import PATIENCE_SECONDS
 from tests.support.running_exporter import Process, becomes, until
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 SHUTDOWN_SECONDS = 1.0
-SLACK_SECONDS = 4.0
+LONG = "1h"  # a test that waited for it would fail by its patience
 
 
 async def test_a_signal_ends_it_in_time_though_a_request_stalls(simulator: Simulator, tmp_path: Path) -> None:
@@ -35,7 +36,7 @@ async def test_a_signal_ends_it_in_time_though_a_request_stalls(simulator: Simul
             tmp_path / f"{number.name}.toml",
             {"main": account_of(simulator)},
             [entry("stalls", stalls), entry("fine", fine)],
-            polling={"timeout": "30s", "shutdown_timeout": "1s"},
+            polling={"timeout": LONG, "shutdown_timeout": "1s"},
         )
         async with Process.run(path) as exporter:
             await exporter.shows(lambda page: page.factor("verified", "fine") == 1)
@@ -47,8 +48,6 @@ async def test_a_signal_ends_it_in_time_though_a_request_stalls(simulator: Simul
             assert "Traceback" not in exporter.log
             assert "level=error" not in exporter.log
             assert exporter.log.splitlines()[-1].endswith("msg=stopped")
-        late = [call for call in simulator.calls.log if call.time > signalled + 0.5]
-        assert not [call for call in late if call.factor_sid in (stalls.sid, fine.sid)]
         assert simulator.calls.by_factor[stalls.sid] == 1
 
     await asyncio.gather(ends(signal.SIGTERM), ends(signal.SIGINT))
@@ -58,24 +57,22 @@ async def test_it_answers_scrapes_while_it_drains(simulator: Simulator, tmp_path
     """A request that ends in time still counts; a second signal ends the wait for the other."""
     stalls, slow = simulator.add_factor(), simulator.add_factor()
     simulator.faults.add(Fault(FaultKind.STALL_BEFORE_HEADERS, factor_sid=stalls.sid))
-    simulator.faults.add(Fault(FaultKind.LATENCY, seconds=3.0, factor_sid=slow.sid))
+    simulator.faults.add(Fault(FaultKind.LATENCY, seconds=10.0, factor_sid=slow.sid))
     entries = [entry("stalls", stalls), entry("slow", slow)]
     entries += [entry(f"fine-{number}", simulator.add_factor()) for number in range(4)]
     path = write_config(
         tmp_path / "config.toml",
         {"main": account_of(simulator)},
         entries,
-        polling={"timeout": "30s", "shutdown_timeout": "20s"},
+        polling={"timeout": LONG, "shutdown_timeout": LONG},
     )
     async with Process.run(path) as exporter:
         await becomes(lambda: simulator.calls.by_factor.keys() >= {stalls.sid, slow.sid})
         exporter.signal(signal.SIGTERM)
         await until(lambda: exporter.get("/-/ready"), lambda got: got == (503, "not ready: stopping\n"))
-        await asyncio.sleep(0.5)  # for what was sent before the signal
+        page = await exporter.shows(lambda page: page.value("twilio_verify_api_in_flight") == 2)
         called = simulator.calls.total
-        page = await exporter.scrape()
         assert page.factor("up", "slow") is None
-        assert page.value("twilio_verify_api_in_flight") == 2
 
         page = await exporter.shows(lambda page: page.factor("verified", "slow") == 1)
         assert page.value("twilio_verify_api_in_flight") == 1
@@ -99,7 +96,7 @@ async def test_a_second_signal_ends_the_wait(simulator: Simulator, tmp_path: Pat
         tmp_path / "config.toml",
         {"main": account_of(simulator)},
         [entry("stalls", simulator.add_factor())],
-        polling={"timeout": "30s", "shutdown_timeout": "20s"},
+        polling={"timeout": LONG, "shutdown_timeout": LONG},
     )
     daemon = Daemon(load(path, environ={}, flags={}))
     await daemon.start()
@@ -111,7 +108,7 @@ async def test_a_second_signal_ends_the_wait(simulator: Simulator, tmp_path: Pat
     done, _ = await asyncio.wait((running,), timeout=0.3)
     assert not done, "the request has its time"
     daemon.request_stop()
-    async with asyncio.timeout(SLACK_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await running
     assert simulator.calls.total == 1
     [record] = daemon.engine.ledger
@@ -123,7 +120,7 @@ async def test_without_requests_in_flight_it_ends_at_once(simulator: Simulator, 
         tmp_path / "config.toml",
         {"main": account_of(simulator)},
         [entry("fine", simulator.add_factor())],
-        polling={"shutdown_timeout": "20s"},
+        polling={"shutdown_timeout": LONG},
     )
     async with Process.run(path, "--log.level", "debug", environ={"PYTHONASYNCIODEBUG": "1"}) as exporter:
         await exporter.shows(lambda page: page.factor("verified", "fine") == 1)

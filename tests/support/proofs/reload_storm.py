@@ -57,8 +57,11 @@ class Variants:
         services = ["VA" + digit * 32 for digit in "12"]
         self._factors = [simulator.add_factor(service_sid=services[n % 2]) for n in range(FACTORS)]
 
-    def write(self, number: int) -> set[str] | None:
-        """Write the next configuration; return the names in it, ``None`` for one that is bad."""
+    def write(self, number: int, *, still: bool = False) -> set[str] | None:
+        """Write the next configuration; return the names in it, ``None`` for one that is bad.
+
+        With ``still`` every factor is paused, so that no fetch is in flight while tasks are counted.
+        """
         if number % 10 == 9:
             self._path.write_text("[polling]\ninterval = 7\n", encoding="utf-8")
             return None
@@ -73,7 +76,7 @@ class Variants:
                 account="second" if "second" in accounts and n % 4 == 1 else "main",
                 labels={"round": str(number % 3)} if n % 2 else {},
                 interval="1s" if n % 3 else "2s",
-                paused=n == 7 and number % 2 == 1,
+                paused=still or (n == 7 and number % 2 == 1),
             )
             for n in chosen
         ]
@@ -94,9 +97,12 @@ async def storm(times: int, *, scrapers: int = 2) -> Storm:
             assert names is not None
             async with running(Path(folder) / "config.toml") as exporter:
                 await becomes(lambda: exporter.daemon.engine.poller.first_fetches_pending < FACTORS)
+                assert variants.write(0, still=True) == names
+                await exporter.daemon.reload()
                 before = await settled()
                 await _reload_under_scrapes(exporter, variants, names, seen, times, scrapers)
-                assert variants.write(0) is not None
+                await becomes(lambda: simulator.calls.total > FACTORS)  # fetches go on
+                assert variants.write(0, still=True) == names
                 await exporter.daemon.reload()
                 after = await settled(before)
             seen.leaked = {name: max(0, after[name] - before[name]) for name in ("tasks", "descriptors", "threads")}
