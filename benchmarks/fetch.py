@@ -16,10 +16,10 @@ import httpx
 from benchmarks.report import table
 from exporter.simulator import Simulator
 from exporter.verify.client import VerifyClient
-from exporter.verify.http1 import LeanTransport
+from exporter.verify.http1 import Http1Transport
 from exporter.verify.outcome import Answer
 from exporter.verify.transport import BoundedTransport
-from exporter.verify.transports import library_transport, usual_authorities
+from exporter.verify.transports import aiohttp_transport, usual_authorities
 from exporter.watched import FactorKey, WatchedFactor
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ async def _measure(pipe: Connection, requests: int, rounds: int) -> str:
         )
 
     transports: dict[str, Callable[[], httpx.AsyncBaseTransport]] = {
-        "shipped: lean": lambda: LeanTransport(base_url=base_url, max_connections=CONCURRENCY, context=None),
-        "library: httpx over aiohttp": lambda: library_transport(
+        "shipped: lean": lambda: Http1Transport(base_url=base_url, max_connections=CONCURRENCY, context=None),
+        "library: httpx over aiohttp": lambda: aiohttp_transport(
             max_connections=CONCURRENCY, context=usual_authorities()
         ),
         "stock: httpx over httpcore": lambda: httpx.AsyncHTTPTransport(

@@ -16,7 +16,7 @@ from exporter.cli.process import freeze_gc, run_to_end, serve
 from exporter.config import load
 from exporter.daemon.daemon import Daemon
 from exporter.daemon.parts import shipped_transport
-from exporter.verify.transports import library_transport
+from exporter.verify.transports import aiohttp_transport
 
 if TYPE_CHECKING:
     import httpx
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def _library(account: AccountSettings) -> httpx.AsyncBaseTransport:
     context = ssl.create_default_context(cafile=account.ca_file)
-    return library_transport(max_connections=account.max_concurrency, context=context)
+    return aiohttp_transport(max_connections=account.max_concurrency, context=context)
 
 
 async def _run(path: Path, transport: str) -> None:

@@ -1,1 +1,6 @@
-"""The Verify API as this exporter uses it: what is asked, what is answered, and what an account may spend."""
+"""The Verify API client of the exporter: one request at a time, without retries.
+
+``client`` sends a request; ``answers`` says what a response means (a 404 is ``not_found``, a 401 an ``auth``
+failure); ``outcome`` has the statuses, reasons and hints; ``transport`` limits an attempt and determines the reason
+of a failure; ``transports`` selects between ``http1``, the exporter's own transport, and aiohttp's for proxies.
+"""

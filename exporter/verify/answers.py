@@ -1,4 +1,8 @@
-"""From an HTTP answer to a result: the contract's table of answers as pure functions."""
+"""What a response of the Verify API means: the one place that interprets HTTP status codes, bodies and headers.
+
+Pure functions that never raise, except :func:`parse_json`. :func:`interpret` is for Fetch Factor (a 404 means
+``not_found``), :func:`interpret_page` for List Factors (a 404 is a failure).
+"""
 
 from __future__ import annotations
 
@@ -19,97 +23,35 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 20
 MAX_PAGES = 50
-
-_FACTOR_SID = re.compile(r"YF[0-9a-f]{32}", re.IGNORECASE)
-
-
-def interpret_page(code: int, body: bytes, asked: str) -> FactorPage | Failure:
-    """Return what an HTTP answer to List Factors says; never raises.
-
-    ``asked`` is the address that was asked for. An entity that the API doesn't know is a failure: it says
-    nothing of any factor.
-    """
-    if code == 404:
-        return Failure(Reason.BAD_REQUEST, f"{describe_error(code, body)}: no such service or entity")
-    if code != 200:
-        return Failure(reason_of_code(code), describe_error(code, body))
-    try:
-        document = parse_json(body)
-    except (ValueError, RecursionError):
-        return Failure(Reason.DECODE, "HTTP 200, but the body is not JSON")
-    listed = document.get("factors") if isinstance(document, dict) else None
-    if not isinstance(listed, list):
-        return Failure(Reason.DECODE, "HTTP 200, but the body is not a list of factors")
-    sids = tuple(_sid_of(entry) for entry in listed)
-    if "" in sids:
-        return Failure(Reason.DECODE, "HTTP 200, but a factor of the list has no factor SID")
-    meta = document.get("meta")
-    following = meta.get("next_page_url") if isinstance(meta, dict) else None
-    if following is None:
-        return FactorPage(sids)
-    address = _same_collection(asked, following)
-    if address is None:
-        return Failure(Reason.DECODE, "HTTP 200, but the next page is said to be at another address")
-    return FactorPage(sids, address)
-
-
-def _sid_of(entry: Any) -> str:
-    """Return the SID of a listed factor, an empty string where it has none."""
-    sid = entry.get("sid") if isinstance(entry, dict) else None
-    return canonical_sid(sid) if isinstance(sid, str) and _FACTOR_SID.fullmatch(sid) else ""
-
-
-def _same_collection(asked: str, following: Any) -> str | None:
-    """Return the next page's address where it is of the same list: credentials go nowhere else."""
-    try:
-        first, second = httpx.URL(asked), httpx.URL(following)
-    except (httpx.InvalidURL, TypeError):
-        return None
-    parts = ("scheme", "host", "port", "path")
-    same = all(getattr(first, part) == getattr(second, part) for part in parts)
-    return str(second) if same and not second.userinfo else None
-
-
 RETRY_AFTER_CAP_SECONDS = 300.0
 RETRY_AFTER_FLOOR_SECONDS = 1.0
 
-_FACTOR_SID = re.compile(r"YF[0-9a-fA-F]{32}", re.IGNORECASE)
+# The API's statuses; "not_found" is the exporter's own word for a 404.
+_STATUSES = {"verified": Status.VERIFIED, "unverified": Status.UNVERIFIED}
+_FACTOR_SID = re.compile(r"YF[0-9a-f]{32}", re.IGNORECASE)
 _ENTITY_SID = re.compile(r"YE[0-9a-fA-F]{32}")
 _FACTOR_TYPE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# "not_found" is our own word for a 404, no status of the API.
-_STATUSES = {"verified": Status.VERIFIED, "unverified": Status.UNVERIFIED}
 _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 _COUNT = re.compile(r"[1-9][0-9]{0,5}")
 _ERROR_BODY_BYTES = 65536
-_LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()  # beyond, no calendar shows it
+_LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()  # the last one that datetime supports
 _UNREADABLE_DATE = (ValueError, TypeError, IndexError, OverflowError)
 
 
-def interpret(code: int, body: bytes, factor_sid: str) -> Answer | Failure:
-    """Return what an HTTP answer to Fetch Factor says of the factor ``factor_sid``.
+# Fetch Factor
 
-    The HTTP status decides; a body is believed only with a 200. Never raises.
+
+def interpret(code: int, body: bytes, factor_sid: str) -> Answer | Failure:
+    """Return what a response to Fetch Factor says about the factor ``factor_sid``.
+
+    The HTTP status decides; only the body of a 200 is read for a status.
     """
     if code == 200:
         return _interpret_factor(body, factor_sid)
     if code == 404:
         return Answer(Status.NOT_FOUND)
     return Failure(reason_of_code(code), describe_error(code, body))
-
-
-def reason_of_code(code: int) -> Reason:
-    """Return why an answer with this HTTP status, neither 200 nor 404, is a failure."""
-    match code:
-        case 401:
-            return Reason.AUTH
-        case 403:
-            return Reason.FORBIDDEN
-        case 429:
-            return Reason.RATE_LIMITED
-    if 200 <= code < 300:
-        return Reason.DECODE
-    return Reason.SERVER_ERROR if code >= 500 else Reason.BAD_REQUEST
 
 
 def _interpret_factor(body: bytes, factor_sid: str) -> Answer | Failure:
@@ -134,16 +76,104 @@ def _interpret_factor(body: bytes, factor_sid: str) -> Answer | Failure:
     )
 
 
+# List Factors
+
+
+def interpret_page(code: int, body: bytes, requested_url: str) -> FactorPage | Failure:
+    """Return the page of factors in a response to List Factors, or why there is none.
+
+    ``requested_url`` is the URL of this page. A 404 is a failure here: an unknown service or entity says nothing
+    about any factor.
+    """
+    if code == 404:
+        return Failure(Reason.BAD_REQUEST, f"{describe_error(code, body)}: no such service or entity")
+    if code != 200:
+        return Failure(reason_of_code(code), describe_error(code, body))
+    try:
+        document = parse_json(body)
+    except (ValueError, RecursionError):
+        return Failure(Reason.DECODE, "HTTP 200, but the body is not JSON")
+    listed = document.get("factors") if isinstance(document, dict) else None
+    if not isinstance(listed, list):
+        return Failure(Reason.DECODE, "HTTP 200, but the body is not a list of factors")
+    sids = tuple(_sid_of(entry) for entry in listed)
+    if "" in sids:
+        return Failure(Reason.DECODE, "HTTP 200, but a listed factor has no valid SID")
+    meta = document.get("meta")
+    following = meta.get("next_page_url") if isinstance(meta, dict) else None
+    if following is None:
+        return FactorPage(sids)
+    address = _same_collection(requested_url, following)
+    if address is None:
+        return Failure(Reason.DECODE, "HTTP 200, but the link to the next page leads elsewhere")
+    return FactorPage(sids, address)
+
+
+def _sid_of(entry: Any) -> str:
+    """Return the SID of a listed factor, or an empty string."""
+    sid = entry.get("sid") if isinstance(entry, dict) else None
+    return canonical_sid(sid) if isinstance(sid, str) and _FACTOR_SID.fullmatch(sid) else ""
+
+
+def _same_collection(requested_url: str, following: Any) -> str | None:
+    """Return the URL of the next page if it is one of the same list; credentials are sent nowhere else."""
+    try:
+        first, second = httpx.URL(requested_url), httpx.URL(following)
+    except (httpx.InvalidURL, TypeError):
+        return None
+    parts = ("scheme", "host", "port", "path")
+    same = all(getattr(first, part) == getattr(second, part) for part in parts)
+    return str(second) if same and not second.userinfo else None
+
+
+# Failures, for both
+
+
+def reason_of_code(code: int) -> Reason:
+    """Return the reason of a failure with this HTTP status, which is neither 200 nor 404."""
+    match code:
+        case 401:
+            return Reason.AUTH
+        case 403:
+            return Reason.FORBIDDEN
+        case 429:
+            return Reason.RATE_LIMITED
+    if 200 <= code < 300:
+        return Reason.DECODE
+    return Reason.SERVER_ERROR if code >= 500 else Reason.BAD_REQUEST
+
+
+def describe_error(code: int, body: bytes) -> str:
+    """Return an error response in words: HTTP status and Twilio's error code.
+
+    The API's own message is left out: it repeats the request's path, which contains the identity.
+    """
+    number = None
+    if len(body) <= _ERROR_BODY_BYTES:
+        try:
+            payload = parse_json(body)
+        except (ValueError, RecursionError):
+            payload = None
+        if isinstance(payload, dict):
+            number = payload.get("code")
+    if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 1_000_000:
+        return f"HTTP {code}, Twilio error {number}"
+    return f"HTTP {code}"
+
+
+# Bodies
+
+
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-# Python's own reading takes NaN, lone surrogates and UTF-16, none of which is JSON (RFC 8259 §8.1).
+# Python's decoder also accepts NaN and, given bytes, UTF-16 and lone surrogates; JSON has none (RFC 8259 §8.1).
 _JSON = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def parse_json(body: bytes) -> Any:
-    """Return a JSON document; raises ValueError, or RecursionError for one that is nested too deeply."""
+    """Return a parsed JSON document; raises ValueError, or RecursionError if it is nested too deeply."""
     return _JSON.decode(body.decode("utf-8-sig"))
 
 
@@ -156,9 +186,9 @@ def _matching(value: Any, pattern: re.Pattern[str]) -> str:
 
 
 def parse_timestamp(value: Any) -> float | None:
-    """Return an API date in seconds since the epoch, or ``None`` where it is missing or unreadable.
+    """Return an API date in seconds since the epoch, or ``None`` if it is missing or invalid.
 
-    ISO 8601 with ``Z``, an offset or none (read as UTC), or RFC 2822, as Twilio's older APIs write it.
+    Accepts ISO 8601 with ``Z``, an offset or neither (read as UTC), and RFC 2822, as in Twilio's older APIs.
     """
     if not isinstance(value, str) or len(value) > 64 or ("-" not in value[:11] and "," not in value[:5]):
         return None
@@ -175,8 +205,11 @@ def parse_timestamp(value: Any) -> float | None:
     return seconds if 0 < seconds <= _LAST_SECOND else None
 
 
+# Headers
+
+
 def parse_retry_after(value: str | None, now_seconds: float) -> float | None:
-    """Return the pause that a ``Retry-After`` header asks for, between 1 s and 5 min, ``None`` where unreadable.
+    """Return the wait that a ``Retry-After`` header requests, limited to 1 s to 5 min; ``None`` if invalid.
 
     Seconds or an HTTP date (RFC 9110 §10.2.3); ``now_seconds`` is wall time.
     """
@@ -197,7 +230,7 @@ def parse_retry_after(value: str | None, now_seconds: float) -> float | None:
 
 
 def parse_server_duration(headers: Mapping[str, str]) -> float | None:
-    """Return Twilio's own duration of the request in seconds, if the answer told one."""
+    """Return the duration in seconds that Twilio measured (``Twilio-Request-Duration``), ``None`` if invalid."""
     text = headers.get("twilio-request-duration", "").strip()
     if not _DECIMAL.fullmatch(text):
         return None
@@ -206,32 +239,14 @@ def parse_server_duration(headers: Mapping[str, str]) -> float | None:
 
 
 def parse_concurrent_requests(headers: Mapping[str, str]) -> int | None:
-    """Return how many requests of the account Twilio says it saw at once, ``None`` where that can't be read.
+    """Return the account's number of concurrent requests that Twilio saw, ``None`` if invalid.
 
-    ``Twilio-Concurrent-Requests``; the answered request is among them, so that 0 is none.
+    ``Twilio-Concurrent-Requests`` includes the request itself, so 0 is invalid.
     """
     text = headers.get("twilio-concurrent-requests", "").strip()
     return int(text) if _COUNT.fullmatch(text) else None
 
 
 def parse_request_id(headers: Mapping[str, str]) -> str:
-    """Return the answer's ``Twilio-Request-Id``, or an empty string where it is missing or oddly formed."""
+    """Return the ``Twilio-Request-Id``, or an empty string if it is missing or invalid."""
     return _matching(headers.get("twilio-request-id", "").strip(), _REQUEST_ID)
-
-
-def describe_error(code: int, body: bytes) -> str:
-    """Return an error answer in words: HTTP status and Twilio's error code.
-
-    The API's own message is left out: it repeats the request's path, and with it the identity.
-    """
-    number = None
-    if len(body) <= _ERROR_BODY_BYTES:
-        try:
-            payload = parse_json(body)
-        except (ValueError, RecursionError):
-            payload = None
-        if isinstance(payload, dict):
-            number = payload.get("code")
-    if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 1_000_000:
-        return f"HTTP {code}, Twilio error {number}"
-    return f"HTTP {code}"

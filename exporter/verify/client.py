@@ -1,4 +1,4 @@
-"""The Verify client of one account: asks for a factor or a list, once, and tells what came of it."""
+"""The Verify API client of one account: one call sends one request and returns an :class:`Attempt`."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ USER_AGENT = (
 
 
 class VerifyClient:
-    """Calls the Verify API with one account's credentials.
+    """Sends requests to the Verify API with one account's credentials.
 
-    ``password`` is asked for at each request, so that a changed password file is used at once. The transport
-    is expected to raise :class:`AttemptError`; any other error counts as ``internal`` and is logged without
-    its message, which may hold the request's path.
+    ``password`` is called for every request, so that a changed password file takes effect immediately. The
+    transport should raise only :class:`AttemptError`; any other error becomes ``internal`` and is logged without
+    its message, which may contain the request's path.
     """
 
     def __init__(
@@ -62,13 +62,12 @@ class VerifyClient:
         self._password = password
         self._monotonic = monotonic
         self._wall = wall
-        # httpx's own client would add cookies, redirects, hooks and a time-out for each phase: nothing of it is
-        # wanted here, and it costs as much again as the request.
+        # Not httpx's client: its cookies, redirects, hooks and timeouts per phase are unwanted and double the cost.
         self._transport = transport
-        self._headers = httpx.Headers()  # their repr hides what authorizes
+        self._headers = httpx.Headers()  # its repr hides the Authorization header
 
     def _with_credentials(self) -> httpx.Headers:
-        """Return the headers of a request, made anew only where the password changed."""
+        """Return the headers of a request, built again only when the password changes."""
         credentials = b64encode(f"{self._username}:{self._password()}".encode()).decode()
         if self._headers.get("Authorization") != f"Basic {credentials}":
             self._headers = httpx.Headers(
@@ -83,29 +82,29 @@ class VerifyClient:
         return self._headers
 
     def _factors_path(self, service_sid: str, identity: str) -> str:
-        """Return the path of an entity's factors; it holds the identity and is not for any output."""
+        """Return the path of an entity's factors; it contains the identity and must not be logged."""
         return f"{self._root}{quote(service_sid, safe='')}/Entities/{quote(identity, safe='')}/Factors"
 
     async def fetch_factor(self, watched: WatchedFactor) -> Attempt:
-        """Ask for one factor, once. Never raises but for cancellation."""
+        """Send one Fetch Factor request. Raises nothing except on cancellation."""
         key = watched.key
         path = f"{self._factors_path(key.service_sid, watched.identity)}/{quote(key.factor_sid, safe='')}"
-        return await self._ask(path, lambda code, body: interpret(code, body, key.factor_sid))
+        return await self._attempt(path, lambda code, body: interpret(code, body, key.factor_sid))
 
     async def list_factors(self, entity: WatchedEntity, page_url: str | None = None) -> Attempt:
-        """Ask for one page of an entity's factors, once; the first one, or where the page before said.
+        """Send one List Factors request, for the first page or the one at ``page_url``.
 
-        Never raises but for cancellation.
+        Raises nothing except on cancellation.
         """
         if page_url is None:
             path = f"{self._factors_path(entity.key.service_sid, entity.key.identity)}?PageSize={PAGE_SIZE}"
         else:
             path = httpx.URL(page_url).raw_path.decode()
         url = str(self._origin.copy_with(raw_path=path.encode()))
-        return await self._ask(path, lambda code, body: interpret_page(code, body, url))
+        return await self._attempt(path, lambda code, body: interpret_page(code, body, url))
 
-    async def _ask(
-        self, path: str, interpret_answer: Callable[[int, bytes], Answer | FactorPage | Failure]
+    async def _attempt(
+        self, path: str, interpret_response: Callable[[int, bytes], Answer | FactorPage | Failure]
     ) -> Attempt:
         started = self._monotonic()
         result: Answer | FactorPage | Failure
@@ -120,7 +119,7 @@ class VerifyClient:
                 log.error("%s in %s", type(cause).__name__, _place_of(cause))
         else:
             duration = self._since(started)
-            result = interpret_answer(answer.status_code, answer.content)
+            result = interpret_response(answer.status_code, answer.content)
         if answer is None:
             return Attempt(result, duration)
         return Attempt(
@@ -139,20 +138,20 @@ class VerifyClient:
             return await self._transport.handle_async_request(request)
         except AttemptError:
             raise
-        except Exception as error:  # whatever went wrong is this fetch's failure, not the daemon's end
+        except Exception as error:  # an unexpected error fails this attempt, not the daemon
             raise unexpected(error) from error
 
     def _since(self, started: float) -> float:
-        """Return the seconds since ``started``, to the microsecond."""
+        """Return the seconds since ``started``, rounded to microseconds."""
         return round(self._monotonic() - started, 6)
 
     async def aclose(self) -> None:
-        """Close every connection; requests under way fail at once."""
+        """Close all connections; requests in flight fail immediately."""
         await self._transport.aclose()
 
 
 def _place_of(error: BaseException) -> str:
-    """Return file and line where an error was raised; its message is left out, it may hold a path."""
+    """Return the file and line where an error was raised; its message may contain the request's path."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,7 +1,7 @@
-"""The lean transport: HTTP/1.1 over asyncio's sockets and llhttp, without what a general client must be ready for.
+"""The exporter's own HTTP/1.1 transport, on asyncio's sockets and llhttp.
 
-It does GETs to one origin, one at a time on each connection, and nothing else: no redirects, cookies, proxies or
-retries. Under httpx's interface, so that any other transport can take its place.
+It sends GET requests to one origin, one at a time per connection; it has no redirects, cookies, proxies or retries.
+It implements httpx's interface, so any other transport can replace it.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from exporter.verify.transport import (
 )
 
 if TYPE_CHECKING:
-    Answered = tuple[int, list[tuple[bytes, bytes]], bytes | BodyError]
+    Received = tuple[int, list[tuple[bytes, bytes]], bytes | BodyError]
 
 MAX_HEAD_BYTES = 1 << 16
 _SECOND_ADDRESS_AFTER_SECONDS = 0.25  # RFC 8305 §5
 _PORTS = {"http": 80, "https": 443}
 
 
-class LeanTransport(httpx.AsyncBaseTransport):
-    """Sends requests to one origin over at most ``max_connections`` connections.
+class Http1Transport(httpx.AsyncBaseTransport):
+    """Sends GET requests to one origin over at most ``max_connections`` connections.
 
-    An idle connection is kept for 90 s; one is used again only where nothing came on it that was not asked for
-    (RFC 9112 §9.2). What ends a request early closes its connection. Raises :class:`AttemptError`, and of opening a
-    connection what the socket and TLS raise.
+    An idle connection is kept for 90 s, and reused only if nothing was received on it meanwhile (RFC 9112 §9.2). A
+    request that ends early closes its connection. Raises :class:`AttemptError`, and the errors of sockets and TLS
+    when a connection is opened.
     """
 
     def __init__(
@@ -55,24 +55,24 @@ class LeanTransport(httpx.AsyncBaseTransport):
     ) -> None:
         url = httpx.URL(base_url)
         self._origin = _origin(url)
-        self._known: httpx.URL | None = None  # of a request before: it is the origin
-        self._headers: httpx.Headers | None = None  # of a request before, and
-        self._lines = b""  # what they are on the wire
+        self._seen_url: httpx.URL | None = None  # of a previous request: known to have the right origin
+        self._headers: httpx.Headers | None = None  # of a previous request, and
+        self._lines = b""  # their encoded form
         self._context = context if url.scheme == "https" else None
         self._max_body_bytes = max_body_bytes
         self._resolver = DaemonThreadResolver()
-        self._room = asyncio.Semaphore(max_connections)
+        self._slots = asyncio.Semaphore(max_connections)
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a GET and return its answer, body and all."""
+        """Send a GET request and return the complete response."""
         head = self._head(request)
-        async with self._room:
-            connection = self._kept() or await self._connect()
+        async with self._slots:
+            connection = self._reusable_connection() or await self._connect()
             self._busy.add(connection)
             try:
-                code, headers, body = await connection.ask(head, self._max_body_bytes)
+                code, headers, body = await connection.request(head, self._max_body_bytes)
             finally:
                 self._busy.discard(connection)
                 if connection.reusable:
@@ -83,21 +83,21 @@ class LeanTransport(httpx.AsyncBaseTransport):
         return whole(request, code, headers, body)
 
     def _head(self, request: httpx.Request) -> bytes:
-        """Return the request as it goes over the wire; raises :class:`ValueError` for one to another origin."""
+        """Return the encoded request; raises :class:`ValueError` if it is not a GET to the origin."""
         target, address = (
             (request.target, request.origin) if isinstance(request, Get) else (request.url.raw_path, request.url)
         )
-        if address is not self._known:
+        if address is not self._seen_url:
             if request.method != "GET" or _origin(address) != self._origin:
-                raise ValueError("the lean transport does GETs to the origin that it was made for")
-            self._known = address
+                raise ValueError("the http1 transport only sends GET requests to its own origin")
+            self._seen_url = address
         if request.headers is not self._headers:
             self._headers = request.headers
             self._lines = b"".join(b"%b: %b\r\n" % pair for pair in request.headers.raw) + b"\r\n"
         return b"GET %b HTTP/1.1\r\n%b" % (target, self._lines)
 
-    def _kept(self) -> _Connection | None:
-        """Return the connection that was used last, if it can be used again."""
+    def _reusable_connection(self) -> _Connection | None:
+        """Return the most recently used idle connection that is still reusable, or ``None``."""
         oldest = asyncio.get_running_loop().time() - IDLE_CONNECTION_SECONDS
         while self._idle:
             connection = self._idle.pop()
@@ -123,14 +123,14 @@ class LeanTransport(httpx.AsyncBaseTransport):
         return connection
 
     async def aclose(self) -> None:
-        """Close every connection; a request under way fails."""
+        """Close all connections; requests in flight fail."""
         for connection in (*self._idle, *self._busy):
             connection.close()
         self._idle.clear()
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: one request at a time."""
+    """One connection, for one request at a time."""
 
     _transport: asyncio.Transport
 
@@ -139,12 +139,12 @@ class _Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self._exchange: _Exchange | None = None
 
-    async def ask(self, head: bytes, max_body_bytes: int) -> Answered:
-        """Send a request and return code, headers and body of its answer."""
+    async def request(self, head: bytes, max_body_bytes: int) -> Received:
+        """Send a request and return the status code, headers and body of the response."""
         exchange = self._exchange = _Exchange(max_body_bytes)
         self._transport.write(head)
         try:
-            answered = await exchange.answer
+            received = await exchange.answer
             self.reusable &= exchange.leaves_reusable
         except BaseException:
             self.reusable = False
@@ -152,100 +152,100 @@ class _Connection(asyncio.Protocol):
         finally:
             self._exchange = None
             exchange.end()
-        return answered
+        return received
 
     def close(self) -> None:
-        """Close at once: nothing that is still to come is wanted."""
+        """Close immediately, discarding data in transit."""
         self.reusable = False
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the socket."""
-        self._transport = transport  # type: ignore[assignment]  # a Transport, as the protocol is no datagrams'
+        """Store the asyncio transport."""
+        self._transport = transport  # type: ignore[assignment]  # a Transport, as this is not a datagram protocol
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came."""
+        """Parse received data."""
         if self._exchange is None or self._exchange.answer.done():
-            self.close()  # not asked for: it would be taken for the next answer
+            self.close()  # unrequested data would be taken for the next response
         else:
             self._exchange.feed(data)
 
     def eof_received(self) -> None:
-        """See the other side close; what is still under way ends with the connection."""
+        """Mark the connection as not reusable; a response in flight ends with the connection."""
         self.reusable = False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """End what is under way."""
+        """End the exchange in progress."""
         self.reusable = False
         if self._exchange is not None and not self._exchange.answer.done():
             self._exchange.closed(error)
 
 
 class _Exchange:
-    """One answer as it is parsed; ``leaves_reusable`` says whether another one may follow on its connection."""
+    """One response being parsed; ``leaves_reusable`` says whether its connection can be reused."""
 
     def __init__(self, max_body_bytes: int) -> None:
-        self.answer: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
         self.leaves_reusable = True
         self._parser = httptools.HttpResponseParser(self)
         self._max_body_bytes = max_body_bytes
         self._idle_bytes = 0
         self._head_bytes = 0
-        self._code = 0  # until the head of the answer is whole, and it is no interim one
+        self._code = 0  # until the headers of the final response are complete
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: Body | None = None
-        self._whole: Answered | None = None
+        self._whole: Received | None = None
         self._framed = False
 
     def feed(self, data: bytes) -> None:
-        """Take what came."""
+        """Parse received data."""
         self._idle_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail("the answer is not HTTP")  # even one that was whole before: more came than it announced
-        # Since the last piece of a body: a status line, interim answers, chunk extensions or trailers without end.
+            self._fail("the response is not HTTP")  # even if it was complete: more data came than announced
+        # Bytes since the last body data: an endless status line, interim responses, chunk extensions or trailers.
         if self._whole is None and self._idle_bytes > 2 * MAX_HEAD_BYTES:
-            self._fail("the answer is not HTTP")
+            self._fail("the response is not HTTP")
         if self._whole is not None and not self.answer.done():
             self.answer.set_result(self._whole)
 
     def closed(self, error: Exception | None) -> None:
-        """Take the end of the connection."""
-        if isinstance(error, ssl.SSLError):  # in TLS 1.3 a refused client certificate is told behind the handshake
+        """Handle the end of the connection."""
+        if isinstance(error, ssl.SSLError):  # TLS 1.3 reports a refused client certificate after the handshake
             self.answer.set_exception(failure_of(error))
         elif isinstance(error, OSError) and error.errno and error.errno > 0:
             self._fail(os.strerror(error.errno).lower())
         elif not self._code:
-            self._fail("closed before the answer was whole")
+            self._fail("closed before the response was complete")
         elif self._framed or error is not None:
-            self._fail("the body is cut short")
-        else:  # the end of the connection is the end of the body
+            self._fail("the body is incomplete")
+        else:  # the body ends with the connection
             self._finish()
             if self._whole is not None:
                 self.answer.set_result(self._whole)
 
     def end(self) -> None:
-        """Let go of the parser, which holds on to this."""
+        """Drop the parser, which refers to this object."""
         del self._parser
 
-    # What the parser calls
+    # Callbacks of the parser
 
     def on_message_begin(self) -> None:
-        """See an answer begin; a second one was not asked for, and which of them is meant nobody can tell."""
+        """Fail on a second response: nothing tells which of them belongs to the request."""
         if self._whole is not None:
-            self._fail("the answer is not HTTP")
+            self._fail("the response is not HTTP")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; what comes behind a body is none (RFC 9110 §6.5.1)."""
+        """Collect a header; trailers after the body are ignored (RFC 9110 §6.5.1)."""
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > MAX_HEAD_BYTES:
-            self._fail("the answer is not HTTP")
+            self._fail("the response is not HTTP")
         elif not self._code:
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Take the head of an answer, and see how its body comes."""
+        """Note the status code, and how the body is framed and encoded."""
         code = self._parser.get_status_code()
         if code < 200 or self._code:
             return
@@ -263,7 +263,7 @@ class _Exchange:
             self._unusable(error)
 
     def on_body(self, chunk: bytes) -> None:
-        """Take a piece of the body."""
+        """Collect body data."""
         self._idle_bytes = 0
         if self._body is None:
             return
@@ -273,7 +273,7 @@ class _Exchange:
             self._unusable(error)
 
     def on_message_complete(self) -> None:
-        """Take the end of an answer; of an interim one (1xx) only that the real one is still to come."""
+        """Finish the response; after an interim one (1xx) wait for the final one."""
         if not self._code:
             self._headers.clear()
             return
@@ -290,7 +290,7 @@ class _Exchange:
         self._body = None
 
     def _unusable(self, error: BodyError) -> None:
-        """Answer without the body; what is left of it is not waited for."""
+        """Return the response with an error as its body, without waiting for the rest."""
         self.leaves_reusable = False
         self._body = None
         self._whole = (self._code, self._headers, error)

@@ -1,4 +1,4 @@
-"""What a look at a factor can end in; the closed lists that metrics, logs and pages share."""
+"""Statuses, reasons, hints and outcomes: the closed lists and values that metrics, logs and pages share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 
 class Status(StrEnum):
-    """What the API last said of a factor; ``NOT_FOUND`` is an answer (404), not a failure."""
+    """A known status of a factor; ``NOT_FOUND`` is a definite answer (404), not a failure."""
 
     VERIFIED = "verified"
     UNVERIFIED = "unverified"
@@ -34,17 +34,36 @@ class Reason(StrEnum):
 
     @property
     def refused(self) -> bool:
-        """Whether the API refused the credentials, which may concern the whole account."""
+        """Whether the API refused the credentials, which may affect the whole account."""
         return self in (Reason.AUTH, Reason.FORBIDDEN)
 
     @property
     def needs_a_change(self) -> bool:
-        """Whether asking again soon is pointless: the same request gets the same answer."""
+        """Whether a retry is pointless, because the same request would get the same response."""
         return self in (Reason.BAD_REQUEST, Reason.DECODE, Reason.UNKNOWN_STATUS)
 
 
+HINTS = MappingProxyType(
+    {
+        Reason.TIMEOUT: "the API is slow or unreachable; check the network, or raise polling.timeout",
+        Reason.CONNECT: "check the network, the firewall and the proxy",
+        Reason.DNS: "check base_url and the DNS servers",
+        Reason.TLS: "check ca_file, any proxy that intercepts TLS, and this machine's clock",
+        Reason.AUTH: "check the account's username and password",
+        Reason.FORBIDDEN: "give the API key permission to read Verify factors",
+        Reason.RATE_LIMITED: "lower requests_per_second or max_concurrency, or use longer intervals",
+        Reason.BAD_REQUEST: "check service_sid, identity and factor_sid",
+        Reason.SERVER_ERROR: "Twilio's API has a problem; check Twilio's status page",
+        Reason.DECODE: "something other than the Verify API may have answered; check base_url and the proxy",
+        Reason.UNKNOWN_STATUS: "this version does not know the status that the API returned; upgrade the exporter",
+        Reason.INTERNAL: "this is a bug in the exporter; check its log and report it",
+    }
+)
+"""The hint for each reason: what to do about the failure, with the configuration keys involved."""
+
+
 class Operation(StrEnum):
-    """Which call of the API; the values of the label ``operation``."""
+    """What a request does; the values of the label ``operation``."""
 
     FETCH = "fetch"
     LIST = "list"
@@ -52,10 +71,10 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A definite answer: a known status, and what the API told beside it.
+    """A definite answer: a known status, with other fields of the response.
 
-    Timestamps are seconds since the epoch, ``None`` where missing or unreadable; ``factor_type`` and
-    ``entity_sid`` are empty where the answer did not tell them.
+    Timestamps are seconds since the epoch, ``None`` if missing or invalid; ``factor_type`` and ``entity_sid`` are
+    empty if missing or invalid.
     """
 
     status: Status
@@ -67,7 +86,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """No definite answer; ``detail`` is for people and holds neither identity nor secret."""
+    """Why there is no definite answer; ``detail`` is for people and contains neither identity nor secret."""
 
     reason: Reason
     detail: str = ""
@@ -75,25 +94,25 @@ class Failure:
 
 @lru_cache(maxsize=256)
 def one_of_alike(failure: Failure) -> Failure:
-    """Return the same object for failures that are alike: in an outage every factor keeps one."""
+    """Return one shared object for equal failures, which saves memory when an outage affects every factor."""
     return failure
 
 
 @dataclass(frozen=True, slots=True)
 class FactorPage:
-    """One page of an entity's factors: their SIDs, and the address of the next page if there is one."""
+    """One page of an entity's factors: their SIDs, and the URL of the next page if there is one."""
 
     factor_sids: tuple[str, ...]
-    next_url: str | None = field(default=None, repr=False)  # holds the identity
+    next_url: str | None = field(default=None, repr=False)  # contains the identity
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One request and what came of it.
+    """One request and its result.
 
-    ``code`` is the HTTP status or ``None`` where none arrived; ``server_duration_seconds`` is Twilio's own
-    figure (``Twilio-Request-Duration``); ``retry_after_seconds`` is a readable ``Retry-After``, bounded;
-    ``concurrent_requests`` is how many requests of the account Twilio saw at once, this one among them.
+    ``code`` is the HTTP status, ``None`` if none arrived; ``server_duration_seconds`` is Twilio's own measurement
+    (``Twilio-Request-Duration``); ``retry_after_seconds`` is a valid ``Retry-After``, limited;
+    ``concurrent_requests`` is the number of the account's requests that Twilio saw at once, including this one.
     """
 
     result: Answer | FactorPage | Failure
@@ -107,10 +126,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a fetch (one or more attempts) ended in.
+    """How a fetch ended, after one or more attempts.
 
-    ``duration_seconds`` runs from the first attempt's start to the end, pauses between attempts included, the
-    wait for a slot not. ``alone`` marks a refusal that concerns this factor and not its account.
+    ``duration_seconds`` runs from the start of the first attempt to the end of the last; it includes backoff and
+    excludes waits for a slot. ``alone`` marks refused credentials that affect this factor only, not its account.
     """
 
     result: Answer | Failure
@@ -119,22 +138,3 @@ class Outcome:
     code: int | None = None
     request_id: str = ""
     alone: bool = False
-
-
-HINTS = MappingProxyType(
-    {
-        Reason.TIMEOUT: "the API is slow or out of reach; see polling.timeout and the network",
-        Reason.CONNECT: "check the network, the firewall and the proxy",
-        Reason.DNS: "check base_url and the name servers",
-        Reason.TLS: "check ca_file, a proxy that opens TLS, and this machine's clock",
-        Reason.AUTH: "check the account's username and password",
-        Reason.FORBIDDEN: "give the API key permission to read Verify factors",
-        Reason.RATE_LIMITED: "lower requests_per_second or max_concurrency, or lengthen intervals",
-        Reason.BAD_REQUEST: "check service_sid, identity and factor_sid",
-        Reason.SERVER_ERROR: "Twilio's side; see its status page",
-        Reason.DECODE: "something other than the API answered; check base_url and the proxy",
-        Reason.UNKNOWN_STATUS: "the API answered a status that this version doesn't know; look for a newer one",
-        Reason.INTERNAL: "a fault of the exporter; see its log and report it",
-    }
-)
-"""Reason of a failure → its hint, which names the keys of the configuration that bear on it."""

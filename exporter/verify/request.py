@@ -1,4 +1,8 @@
-"""A request as the client makes it by the hundred a second: what all have in common is shared, not copied."""
+"""The GET request of the client, which shares its headers instead of copying them.
+
+Separate because both sides of the transport use it: the client creates it, and the http1 transport recognizes it to
+avoid building a URL.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,11 @@ import httpx
 
 
 class Get(httpx.Request):
-    """A GET of a path of one origin, for any of httpx's transports.
+    """A GET request to one origin, usable with any httpx transport.
 
-    ``headers`` are shared by every request with the same credentials and must name the host; ``target`` is the path
-    with its query as it goes over the wire. The address is parsed for whoever asks for it: that and the copies are
-    most of what a request of httpx's own costs.
+    ``headers`` are shared by all requests with the same credentials and must include Host; ``target`` is the
+    encoded path with its query. The URL is built only on access: building it and copying headers make up most of
+    the cost of a plain ``httpx.Request``.
     """
 
     def __init__(self, origin: httpx.URL, target: bytes, headers: httpx.Headers) -> None:
@@ -23,19 +27,19 @@ class Get(httpx.Request):
         self._origin = origin
 
     def __repr__(self) -> str:
-        return "<Get>"  # its address holds the identity
+        return "<Get>"  # its URL contains the identity
 
     @property
     def url(self) -> httpx.URL:  # type: ignore[override]  # httpx sets it in a constructor that isn't called
-        """The whole address; it holds the identity and is not for any output."""
+        """The complete URL; it contains the identity and must not be logged."""
         return self._origin.copy_with(raw_path=self.target)
 
     @property
     def origin(self) -> httpx.URL:
-        """The address without path."""
+        """The URL without a path."""
         return self._origin
 
 
-# The transport bounds the whole attempt: a time-out for each phase would end a slow one early.
+# BoundedTransport limits the attempt as a whole; timeouts per phase could end a slow one early.
 _UNBOUNDED = httpx.Timeout(None).as_dict()
 _NO_BODY = httpx.ByteStream(b"")

@@ -1,6 +1,7 @@
-"""Name resolution in threads of its own.
+"""Name resolution in daemon threads, for both transports.
 
-The system's resolver blocks, for tens of seconds when no name server answers.
+The system's resolver blocks for tens of seconds when no DNS server answers, which must delay neither other work nor
+the exit of the process.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ if TYPE_CHECKING:
 
 
 class DaemonThreadResolver(AbstractResolver):
-    """Asks the system's resolver in one daemon thread a question; raises :class:`socket.gaierror` as it does."""
+    """Runs the system's resolver in one daemon thread per query; raises its :class:`socket.gaierror`."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Return the addresses of a host; link-local IPv6 ones with their zone."""
+        """Return the addresses of a host; link-local IPv6 addresses include their zone."""
 
-        def ask() -> Found:
+        def query() -> Found:
             try:
                 return [*socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)]
             except UnicodeError:
                 raise socket.gaierror(socket.EAI_NONAME, "not a host name") from None
 
-        return [_result(host, found) for found in await in_daemon_thread(ask, name="resolver")]
+        return [_result(host, found) for found in await in_daemon_thread(query, name="resolver")]
 
     async def close(self) -> None:
-        """Leave threads to end with the process: nobody waits for them."""
+        """Do nothing: the threads end by themselves or with the process."""
 
 
 def _result(host: str, found: tuple[Any, ...]) -> ResolveResult:

@@ -1,9 +1,9 @@
-"""The one seam to the network: an httpx transport that bounds an attempt as a whole and names its failure.
+"""The boundary to the network: limits every attempt in time and size, and determines the reason of a failure.
 
-Library clients time the phases of a request, so that a body that dribbles in is never late, and map most
-failures to one class. Here the clock runs from the first byte asked to the last byte read, and the reason
-comes from the chain of causes. Nothing outside this module cancels a request, but one
-that outlived its bound.
+Libraries time the phases of a request, so a slowly trickling body never times out, and they map most failures to
+one class. Here one timeout covers the attempt from connecting to the last byte, and the reason comes from the
+chain of causes. Nothing outside this module cancels a request, except the watchdog for requests that exceed their
+timeout.
 """
 
 from __future__ import annotations
@@ -24,59 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MAX_BODY_BYTES = 1 << 20
-
-
-class BodyError(Exception):
-    """A body that can't be used, in words."""
-
-
-class Body:
-    """Takes the pieces of a body in turn; raises :class:`BodyError` as soon as it can't be used.
-
-    ``encoding`` is the header ``Content-Encoding``; a compressed body is never inflated far beyond ``max_bytes``.
-    """
-
-    def __init__(self, encoding: str, max_bytes: int = MAX_BODY_BYTES) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = bytearray()
-        self._fed = False
-        match encoding.strip().lower():
-            case "" | "identity":
-                self._inflate = None
-            case "gzip" | "x-gzip" | "deflate":
-                self._inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-            case _:
-                raise BodyError("the body has a content encoding that was not asked for")
-
-    def feed(self, chunk: bytes) -> None:
-        """Take the next piece."""
-        if self._inflate is not None:
-            chunk = self._inflated(self._inflate, chunk)
-        self._bytes += chunk
-        if len(self._bytes) > self._max_bytes:
-            raise BodyError(f"the body is larger than {self._max_bytes} bytes")
-
-    def _inflated(self, inflate: zlib._Decompress, chunk: bytes) -> bytes:
-        self._fed = True
-        try:
-            inflated = inflate.decompress(chunk, self._max_bytes + 1 - len(self._bytes))
-        except zlib.error:
-            raise BodyError("the body can't be decompressed") from None
-        # zlib keeps all that follows the end of the stream: without this, a body without end would be kept.
-        if inflate.unused_data:
-            raise BodyError("the compressed body goes on after its end")
-        return inflated
-
-    def finish(self) -> bytes:
-        """Return the body, whole."""
-        if self._inflate is not None and self._fed and not self._inflate.eof:
-            raise BodyError("the compressed body is cut short")
-        return bytes(self._bytes)
-
-
 IDLE_CONNECTION_SECONDS = 90.0
 READ = "exporter.body"
-"""The extension of a response whose body :func:`whole` has read; nothing is left to do for it."""
+"""The extension of a response whose body :func:`whole` has read already."""
 
 _DETAILS = {
     Reason.TIMEOUT: "no complete answer in time",
@@ -84,15 +34,13 @@ _DETAILS = {
     Reason.DNS: "the host name could not be resolved",
     Reason.TLS: "the TLS handshake failed",
 }
-
-
 _CLOSED = "the connection failed: closed by the exporter"
 
 
 class AttemptError(httpx.TransportError):
-    """An attempt that brought no usable answer: its reason, and the detail in words.
+    """A failed attempt: its reason, and the detail in words.
 
-    ``answer`` holds status and headers where they did arrive and only the body is of no use.
+    ``answer`` is the response, without body, if status and headers arrived and only the body is unusable.
     """
 
     def __init__(self, reason: Reason, detail: str, answer: httpx.Response | None = None) -> None:
@@ -103,11 +51,11 @@ class AttemptError(httpx.TransportError):
 
 
 class BoundedTransport(httpx.AsyncBaseTransport):
-    """Bounds each attempt in time and size, whatever transport does the work below it.
+    """Limits every attempt in time and size; ``inner`` does the work.
 
-    Raises :class:`AttemptError` for every attempt without a usable answer, and returns the others with their
-    body read and decompressed. Only the body of a 200 is believed: that of any other answer is left empty
-    where it is too large or can't be decompressed.
+    Returns responses with their body read and decompressed, and raises :class:`AttemptError` for every failed
+    attempt. An unusable body (too large, or not decompressible) fails an attempt only with status 200; with any
+    other status the body is left empty.
     """
 
     def __init__(
@@ -124,7 +72,7 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request and return its answer whole."""
+        """Send one request and return the complete response."""
         if self._closed:
             raise AttemptError(Reason.CONNECT, _CLOSED)
         clock = asyncio.timeout(self._timeout_seconds)
@@ -135,7 +83,7 @@ class BoundedTransport(httpx.AsyncBaseTransport):
                 if READ in response.extensions:
                     return response
                 try:
-                    return await self._answer(request, response)
+                    return await self._read_response(request, response)
                 finally:
                     await response.aclose()
         except AttemptError:
@@ -147,7 +95,7 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         finally:
             self._clocks.discard(clock)
 
-    async def _answer(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
+    async def _read_response(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
         body: bytes | BodyError
         try:
             body = await self._read(response)
@@ -163,7 +111,7 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         return body.finish()
 
     async def aclose(self) -> None:
-        """Close every connection; requests under way fail at once, whatever they wait for."""
+        """Close all connections; requests in flight fail immediately, whatever they wait for."""
         self._closed = True
         now = asyncio.get_running_loop().time()
         for clock in self._clocks:
@@ -172,8 +120,59 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
+# Bodies
+
+
+class BodyError(Exception):
+    """Why a body is unusable, in words."""
+
+
+class Body:
+    """Collects and decompresses a body; raises :class:`BodyError` as soon as the body is unusable.
+
+    ``encoding`` is the value of ``Content-Encoding``; decompression stops shortly after ``max_bytes``.
+    """
+
+    def __init__(self, encoding: str, max_bytes: int = MAX_BODY_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = bytearray()
+        self._fed = False
+        match encoding.strip().lower():
+            case "" | "identity":
+                self._inflate = None
+            case "gzip" | "x-gzip" | "deflate":
+                self._inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+            case _:
+                raise BodyError("the body has an unsupported content encoding")
+
+    def feed(self, chunk: bytes) -> None:
+        """Add the next chunk."""
+        if self._inflate is not None:
+            chunk = self._inflated(self._inflate, chunk)
+        self._bytes += chunk
+        if len(self._bytes) > self._max_bytes:
+            raise BodyError(f"the body is larger than {self._max_bytes} bytes")
+
+    def _inflated(self, inflate: zlib._Decompress, chunk: bytes) -> bytes:
+        self._fed = True
+        try:
+            inflated = inflate.decompress(chunk, self._max_bytes + 1 - len(self._bytes))
+        except zlib.error:
+            raise BodyError("the body can't be decompressed") from None
+        # zlib keeps all data after the end of the stream, so an endless body would fill the memory.
+        if inflate.unused_data:
+            raise BodyError("the compressed body has trailing data")
+        return inflated
+
+    def finish(self) -> bytes:
+        """Return the complete body."""
+        if self._inflate is not None and self._fed and not self._inflate.eof:
+            raise BodyError("the compressed body is incomplete")
+        return bytes(self._bytes)
+
+
 class _Whole(httpx.Response):
-    """An answer whose body has been read: httpx's own would take it for a stream, and read it once more."""
+    """A response whose body is read already; ``httpx.Response`` would read its stream again."""
 
     def __init__(self, code: int, headers: list[tuple[bytes, bytes]], body: bytes, request: httpx.Request) -> None:
         stream = httpx.ByteStream(body)
@@ -182,14 +181,14 @@ class _Whole(httpx.Response):
         self._content = body
 
 
-# The body is already read; and of a redirect httpx would build the next request, whether it is followed or not.
+# The body is decoded already, and for a location httpx builds the next request even if it isn't followed.
 _DROPPED = frozenset((b"content-encoding", b"content-length", b"transfer-encoding", b"location"))
 
 
 def whole(
     request: httpx.Request, code: int, headers: Iterable[tuple[bytes, bytes]], body: bytes | BodyError
 ) -> httpx.Response:
-    """Return an answer with its body read; raises :class:`AttemptError` for a 200 whose body can't be used."""
+    """Return a response with its body read; raises :class:`AttemptError` for a 200 with an unusable body."""
     kept = [(name, value) for name, value in headers if name.lower() not in _DROPPED]
     if not isinstance(body, BodyError):
         return _Whole(code, kept, body, request)
@@ -199,8 +198,11 @@ def whole(
     return answer
 
 
+# Reasons of failures
+
+
 def failure_of(error: BaseException) -> AttemptError:
-    """Return the reason of a failed attempt, read from the whole chain of causes."""
+    """Return the failure of an attempt, with the reason from the whole chain of causes."""
     reason = _reason_of(error)
     match reason:
         case Reason.INTERNAL:
@@ -217,12 +219,12 @@ def failure_of(error: BaseException) -> AttemptError:
 
 
 def unexpected(error: BaseException) -> AttemptError:
-    """Return the failure for an error that nothing outside explains; its message is left out."""
+    """Return the failure for an unexpected error; its message may contain private data and is left out."""
     return AttemptError(Reason.INTERNAL, f"an unexpected error in the exporter ({type(error).__name__})")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and its causes, outermost first; the groups of happy eyeballs are listed too."""
+    """Yield an error and its causes, outermost first, including the members of exception groups."""
     pending, seen = [error], set[int]()
     while pending:
         current = pending.pop(0)
@@ -239,7 +241,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _reason_of(error: BaseException) -> Reason:
     chain = list(_chain(error))
-    # The most telling cause wins, wherever in the chain it stands.
+    # The first row that matches any error in the chain wins: the most specific ones come first.
     for kinds, reason in _REASONS:
         if any(isinstance(link, kinds) for link in chain):
             return reason
@@ -261,7 +263,7 @@ _REASONS: tuple[tuple[tuple[type[BaseException], ...], Reason], ...] = (
         ),
         Reason.CONNECT,
     ),
-    # Last: httpx-aiohttp calls a connection that was refused or closed a ConnectTimeout.
+    # Last: httpx-aiohttp raises ConnectTimeout for refused and closed connections, too.
     ((httpx.TimeoutException,), Reason.TIMEOUT),
     ((httpx.NetworkError, httpx.ProtocolError, httpx.ProxyError), Reason.CONNECT),
 )
@@ -276,7 +278,7 @@ def _dns_words(error: BaseException) -> str:
 
 def _tls_words(error: BaseException) -> str:
     for link in _chain(error):
-        # Those that OpenSSL did not raise itself have neither attribute.
+        # Errors that OpenSSL did not raise itself have neither attribute.
         if isinstance(link, ssl.SSLError) and (message := getattr(link, "verify_message", "")):
             return f": {message}"
         if isinstance(link, ssl.SSLError) and (code := getattr(link, "reason", "")):
@@ -288,15 +290,15 @@ def _connect_words(error: BaseException) -> str:
     for link in _chain(error):
         match link:
             case aiohttp.ClientProxyConnectionError():
-                return ": the proxy can't be reached"
+                return ": the proxy is unreachable"
             case aiohttp.ClientHttpProxyError():
-                return f": the proxy answered {link.status}"
+                return f": the proxy returned HTTP {link.status}"
             case aiohttp.ClientResponseError() | aiohttp.http_exceptions.HttpProcessingError():
-                return ": the answer is not HTTP"
+                return ": the response is not HTTP"
             case aiohttp.ServerDisconnectedError() | ConnectionResetError():
-                return ": closed before the answer was whole"
+                return ": closed before the response was complete"
             case aiohttp.ClientPayloadError() | EOFError():
-                return ": the body is cut short"
+                return ": the body is incomplete"
             case OSError() if link.errno and link.errno > 0:
-                return f": {os.strerror(link.errno).lower()}"  # not its own text: that repeats the address
+                return f": {os.strerror(link.errno).lower()}"  # its own text repeats the address
     return ""

@@ -1,4 +1,4 @@
-"""The transport that is shipped: the lean one, or where there is a proxy the library's."""
+"""Selects the transport of an account: the exporter's own HTTP/1.1 transport, or aiohttp's if there is a proxy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from exporter.verify.http1 import LeanTransport
+from exporter.verify.http1 import Http1Transport
 from exporter.verify.resolver import DaemonThreadResolver
 from exporter.verify.transport import IDLE_CONNECTION_SECONDS
 from exporter.watched import is_loopback
@@ -24,21 +24,52 @@ if TYPE_CHECKING:
     from aiohttp.tracing import Trace
 
 
-def proxy_of(base_url: str, proxy_url: str = "") -> httpx.Proxy | None:
-    """Return the proxy to ``base_url``: at ``proxy_url``, or that of HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+def transport_to(
+    *,
+    base_url: str,
+    max_connections: int,
+    ca_file: Path | None = None,
+    proxy_url: str = "",
+    context: ssl.SSLContext | None = None,
+) -> httpx.AsyncBaseTransport:
+    """Return the transport to ``base_url``: http1 if there is no proxy, at a third of the CPU of aiohttp's.
 
-    Raises :class:`ValueError` for one that is neither http nor https.
+    ``context`` can be the result of :func:`usual_authorities`, to share it; ``ca_file`` takes precedence.
+    Raises :class:`OSError` if ``ca_file`` can't be loaded, :class:`ValueError` if the proxy is neither http nor
+    https.
+    """
+    if ca_file is not None:
+        context = ssl.create_default_context(cafile=str(ca_file))
+    trusted = context or usual_authorities()
+    proxy = proxy_of(base_url, proxy_url)
+    if proxy is None:
+        return Http1Transport(base_url=base_url, max_connections=max_connections, context=trusted)
+    return aiohttp_transport(max_connections=max_connections, context=trusted, proxy=proxy)
+
+
+def usual_authorities() -> ssl.SSLContext:
+    """Return a context that trusts the default certificate authorities; creating one takes 30 to 50 ms."""
+    return httpx.create_ssl_context()
+
+
+# Proxies
+
+
+def proxy_of(base_url: str, proxy_url: str = "") -> httpx.Proxy | None:
+    """Return the proxy for ``base_url``: ``proxy_url``, else the one from HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+
+    Raises :class:`ValueError` if its scheme is neither http nor https.
     """
     address = proxy_url or _environment_proxy(base_url)
     return _proxy(address) if address else None
 
 
 def _proxy(address: str) -> httpx.Proxy:
-    """Return the proxy at an address; its credentials go as a header, the one way that aiohttp keeps."""
+    """Return the proxy at an address, with its credentials as a header, the only form that aiohttp keeps."""
     try:
         url = httpx.URL(address if "://" in address else f"http://{address}")
     except httpx.InvalidURL:
-        raise ValueError("proxy_url or HTTPS_PROXY is not an address; write it as http://host:port") from None
+        raise ValueError("proxy_url or HTTPS_PROXY is not a URL; write it as http://host:port") from None
     if url.scheme not in ("http", "https"):
         raise ValueError(f"proxy_url or HTTPS_PROXY names a {url.scheme} proxy; only http and https are supported")
     proxy = httpx.Proxy(url)
@@ -49,9 +80,9 @@ def _proxy(address: str) -> httpx.Proxy:
 
 
 def _environment_proxy(base_url: str) -> str:
-    """Return the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name for ``base_url``, or an empty string.
+    """Return the proxy for ``base_url`` from HTTPS_PROXY, HTTP_PROXY and NO_PROXY, or an empty string.
 
-    A loopback address is never asked of a proxy from the environment, as in Go: it would be the proxy's own.
+    Loopback addresses are never requested through a proxy from the environment, as in Go.
     """
     url = httpx.URL(base_url)
     if is_loopback(url.host) or proxy_bypass(url.host) or proxy_bypass(url.netloc.decode()):
@@ -59,22 +90,25 @@ def _environment_proxy(base_url: str) -> str:
     return getproxies().get(url.scheme, "")
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Sockets that are used again only where nothing came that was not asked for (RFC 9112 §9.2).
+# The aiohttp transport
 
-    aiohttp keeps what comes on an idle connection as the answer to the next request, and then each further answer
-    as that to the request after (its issue 13656). The method has no public name; a test sends such an answer.
+
+class _Connector(aiohttp.TCPConnector):
+    """Reuses a connection only if nothing was received while it was idle (RFC 9112 §9.2).
+
+    aiohttp takes data received on an idle connection as the response to the next request, which shifts all later
+    responses (aiohttp issue 13656). The method has no public name; a test sends such a response.
     """
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         for protocol, _since in self._conns.get(key, ()):
             if protocol.should_close:
-                protocol.close()  # what is closed is not given out
+                protocol.close()  # the pool skips closed connections
         return await super()._get(key, traces)
 
 
 class _Response(aiohttp.ClientResponse):
-    """An answer without its reason phrase: httpx-aiohttp fails for one that isn't UTF-8, and nobody reads it."""
+    """A response without its reason phrase: it is unused, and httpx-aiohttp fails if it isn't UTF-8."""
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         await super().start(connection)
@@ -82,13 +116,13 @@ class _Response(aiohttp.ClientResponse):
         return self
 
 
-def library_transport(
+def aiohttp_transport(
     *, max_connections: int, context: ssl.SSLContext, proxy: httpx.Proxy | None = None
 ) -> httpx.AsyncBaseTransport:
-    """Return aiohttp's sockets under httpx's interface.
+    """Return a transport that uses aiohttp's connections.
 
-    It survives a cancelled request and costs a fraction of httpx's stock pool. Idle connections are kept for
-    90 s, so that a burst finds those of the one before.
+    Unlike httpx's default transport it survives cancelled requests, and it costs a fraction of the CPU. Idle
+    connections are kept for 90 s, so that a burst of fetches can reuse those of the previous one.
     """
 
     def session() -> aiohttp.ClientSession:
@@ -105,37 +139,9 @@ def library_transport(
             timeout=aiohttp.ClientTimeout(total=None),
             trust_env=False,
         )
-        # aiohttp repeats an idempotent request once when a connection breaks; retries have one owner here.
-        # The switch has no public name; a test counts the requests on the wire.
+        # aiohttp retries an idempotent request once when a connection breaks; here only a fetch retries.
+        # The setting has no public name; a test counts the requests on the wire.
         opened._retry_connection = False  # noqa: SLF001  see above
         return opened
 
     return AiohttpTransport(verify=context, proxy=proxy, client=session)
-
-
-def transport_to(
-    *,
-    base_url: str,
-    max_connections: int,
-    ca_file: Path | None = None,
-    proxy_url: str = "",
-    context: ssl.SSLContext | None = None,
-) -> httpx.AsyncBaseTransport:
-    """Return the transport to ``base_url``; without a proxy it is the lean one, at a third of the library's CPU.
-
-    ``context`` is that of :func:`usual_authorities`, made once for several; a ``ca_file`` takes its place.
-    Raises :class:`OSError` where ``ca_file`` can't be loaded, :class:`ValueError` for a proxy that is neither http
-    nor https.
-    """
-    if ca_file is not None:
-        context = ssl.create_default_context(cafile=str(ca_file))
-    trusted = context or usual_authorities()
-    proxy = proxy_of(base_url, proxy_url)
-    if proxy is None:
-        return LeanTransport(base_url=base_url, max_connections=max_connections, context=trusted)
-    return library_transport(max_connections=max_connections, context=trusted, proxy=proxy)
-
-
-def usual_authorities() -> ssl.SSLContext:
-    """Return a context that trusts the usual certificate authorities; making one takes 30 to 50 ms."""
-    return httpx.create_ssl_context()

@@ -87,22 +87,25 @@ async def test_a_wrong_password(call_beside: Check, simulator: Simulator, tmp_pa
             Fault(status=429, retry_after=60),
             (
                 "failed: HTTP 429, Twilio error 20429; lower requests_per_second or max_concurrency, "
-                "or lengthen intervals"
+                "or use longer intervals"
             ),
         ),
-        (Fault(status=503), "failed: HTTP 503, Twilio error 20503; Twilio's side; see its status page"),
+        (
+            Fault(status=503),
+            "failed: HTTP 503, Twilio error 20503; Twilio's API has a problem; check Twilio's status page",
+        ),
         (
             Fault(FaultKind.HTML),
             (
                 "failed: HTTP 200, but the body is not JSON; "
-                "something other than the API answered; check base_url and the proxy"
+                "something other than the Verify API may have answered; check base_url and the proxy"
             ),
         ),
         (
             Fault(FaultKind.STALL_IN_BODY),
             (
-                "failed: no complete answer in time; the API is slow or out of reach; "
-                "see polling.timeout and the network"
+                "failed: no complete answer in time; the API is slow or unreachable; "
+                "check the network, or raise polling.timeout"
             ),
         ),
     ],

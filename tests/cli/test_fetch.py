@@ -90,7 +90,10 @@ async def test_a_table_has_what_is_wrong_first(call_beside: Fetch, simulator: Si
     assert found["new"][:3] == ["main", "unverified", "totp"]
     assert found["gone"][:2] == ["main", "not_found"]
     assert found["failing"][:2] == ["main", "undetermined"]
-    assert found["failing"][-1] == "HTTP 503, Twilio error 20503; Twilio's side; see its status page"
+    assert (
+        found["failing"][-1]
+        == "HTTP 503, Twilio error 20503; Twilio's API has a problem; check Twilio's status page"
+    )
     assert simulator.calls.total == 4
 
 

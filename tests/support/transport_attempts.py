@@ -1,4 +1,4 @@
-"""Attempts on real sockets, through the shipped transport or the library's, and what is expected of them."""
+"""Attempts on real sockets through either transport, and their expected results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.verify.client import VerifyClient
 from exporter.verify.outcome import Answer, Attempt, Failure, Reason, Status
 from exporter.verify.transport import BoundedTransport
-from exporter.verify.transports import library_transport, proxy_of, transport_to, usual_authorities
+from exporter.verify.transports import aiohttp_transport, proxy_of, transport_to, usual_authorities
 from tests.support.misbehaving_servers import FACTOR, Wire, answer, says
 from tests.support.requests import IDENTITY, PASSWORD, USERNAME
 
@@ -34,11 +34,11 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 SHORT_BODY = answer(FACTOR[:20], length=len(FACTOR))
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
-CLOSED = "the connection failed: closed before the answer was whole"
+CLOSED = "the connection failed: closed before the response was complete"
 RESET = "the connection failed: connection reset by peer"
-CUT_SHORT = "the connection failed: the body is cut short"
-RESET_IN_BODY = f"{RESET}|{CUT_SHORT}"  # whichever the socket tells first
-NOT_HTTP = "the connection failed: the answer is not HTTP"
+CUT_SHORT = "the connection failed: the body is incomplete"
+RESET_IN_BODY = f"{RESET}|{CUT_SHORT}"  # whichever the socket reports first
+NOT_HTTP = "the connection failed: the response is not HTTP"
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,16 @@ class Authority:
         return context
 
 
-def library_to(
+def aiohttp_transport_to(
     *, base_url: str, max_connections: int, ca_file: Path | None = None, proxy_url: str = ""
 ) -> httpx.AsyncBaseTransport:
-    """Return the library's transport, for what the shipped one is told."""
+    """Return the aiohttp transport, with the parameters of :func:`transport_to`."""
     context = ssl.create_default_context(cafile=ca_file) if ca_file else usual_authorities()
-    return library_transport(max_connections=max_connections, context=context, proxy=proxy_of(base_url, proxy_url))
+    return aiohttp_transport(max_connections=max_connections, context=context, proxy=proxy_of(base_url, proxy_url))
 
 
-TRANSPORTS = {"shipped": transport_to, "library": library_to}
-made = "shipped"  # the fixture each_transport changes it
+TRANSPORTS = {"default": transport_to, "aiohttp": aiohttp_transport_to}
+made = "default"  # the fixture each_transport changes it
 
 
 def transport_of(**options: Any) -> httpx.AsyncBaseTransport:
@@ -76,7 +76,7 @@ def transport_of(**options: Any) -> httpx.AsyncBaseTransport:
 async def client_of(
     base_url: str, *, timeout_seconds: float = AMPLE_SECONDS, max_connections: int = 1, **options: Any
 ) -> AsyncIterator[VerifyClient]:
-    """Yield a client as the daemon builds it; its pool is of one connection, so that a jam shows at once."""
+    """Yield a client as the daemon builds it, with one connection, so that a stuck one shows at once."""
     transport = transport_of(base_url=base_url, max_connections=max_connections, **options)
     client = VerifyClient(
         base_url=base_url,

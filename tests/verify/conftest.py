@@ -30,7 +30,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-@pytest.fixture(params=["shipped", "library"])
+@pytest.fixture(params=["default", "aiohttp"])
 def each_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a test with each of the two transports."""
     monkeypatch.setattr(attempts, "made", request.param)

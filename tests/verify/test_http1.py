@@ -1,4 +1,4 @@
-"""What the lean transport must see for itself: where an answer ends, and what is none of it."""
+"""The http1 transport: where a response ends, and what does not belong to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from exporter.verify.http1 import LeanTransport
+from exporter.verify.http1 import Http1Transport
 from exporter.verify.outcome import Reason
 from exporter.verify.request import Get
 from tests.support.misbehaving_servers import FACTOR, Wire, answer, says, then_repeats
@@ -98,14 +98,14 @@ async def test_a_client_certificate_that_is_missing(watched: WatchedFactor, auth
     assert "certificate required" in result.detail
 
 
-async def test_it_asks_its_own_origin_alone() -> None:
-    transport = LeanTransport(base_url="https://verify.example", max_connections=1, context=None)
+async def test_it_sends_requests_to_its_own_origin_only() -> None:
+    transport = Http1Transport(base_url="https://verify.example", max_connections=1, context=None)
     for request in (
         httpx.Request("GET", "https://elsewhere.example/"),
         httpx.Request("GET", "http://verify.example/"),
         httpx.Request("POST", "https://verify.example/"),
     ):
-        with pytest.raises(ValueError, match="to the origin that it was made for"):
+        with pytest.raises(ValueError, match="only sends GET requests to its own origin"):
             await transport.handle_async_request(request)
 
 

@@ -62,7 +62,7 @@ def test_the_next_page() -> None:
 )
 def test_credentials_go_nowhere_else(following: Any) -> None:
     page = interpret_page(200, body({"sid": SIDS[0]}, next_page_url=following), ASKED)
-    assert page == Failure(Reason.DECODE, "HTTP 200, but the next page is said to be at another address")
+    assert page == Failure(Reason.DECODE, "HTTP 200, but the link to the next page leads elsewhere")
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_credentials_go_nowhere_else(following: Any) -> None:
         (200, b"[" * 100_000, Reason.DECODE, "HTTP 200, but the body is not JSON"),
         (200, b"[]", Reason.DECODE, "HTTP 200, but the body is not a list of factors"),
         (200, b'{"factors": null}', Reason.DECODE, "HTTP 200, but the body is not a list of factors"),
-        (200, body({}), Reason.DECODE, "HTTP 200, but a factor of the list has no factor SID"),
-        (200, body(None), Reason.DECODE, "HTTP 200, but a factor of the list has no factor SID"),
-        (200, body({"sid": "YF1"}), Reason.DECODE, "HTTP 200, but a factor of the list has no factor SID"),
+        (200, body({}), Reason.DECODE, "HTTP 200, but a listed factor has no valid SID"),
+        (200, body(None), Reason.DECODE, "HTTP 200, but a listed factor has no valid SID"),
+        (200, body({"sid": "YF1"}), Reason.DECODE, "HTTP 200, but a listed factor has no valid SID"),
     ],
 )
 def test_what_is_no_page(code: int, content: bytes, reason: Reason, detail: str) -> None:

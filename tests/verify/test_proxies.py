@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.verify.http1 import LeanTransport
+from exporter.verify.http1 import Http1Transport
 from exporter.verify.outcome import Failure, Reason
 from exporter.verify.transports import proxy_of, transport_to
 from tests.support.misbehaving_servers import Proxy, Wire
@@ -76,7 +76,7 @@ def test_no_proxy(monkeypatch: pytest.MonkeyPatch, no_proxy: str) -> None:
 def test_loopback_is_never_asked_of_the_environments_proxy(monkeypatch: pytest.MonkeyPatch, base_url: str) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
     assert proxy_of(base_url) is None
-    assert isinstance(transport_to(base_url=base_url, max_connections=1), LeanTransport)
+    assert isinstance(transport_to(base_url=base_url, max_connections=1), Http1Transport)
 
 
 async def test_http_proxy_is_for_http(watched: WatchedFactor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,9 +114,9 @@ def test_a_proxy_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch, add
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        ("407 Proxy Authentication Required", "the proxy answered 407"),
-        ("403 Forbidden", "the proxy answered 403"),
-        ("502 Bad Gateway", "the proxy answered 502"),
+        ("407 Proxy Authentication Required", "the proxy returned HTTP 407"),
+        ("403 Forbidden", "the proxy returned HTTP 403"),
+        ("502 Bad Gateway", "the proxy returned HTTP 502"),
     ],
 )
 async def test_a_proxy_that_refuses(
@@ -136,7 +136,7 @@ async def test_a_proxy_that_cannot_be_reached(watched: WatchedFactor) -> None:
     proxy = Wire(WELL)
     async with client_of(TARGET, proxy_url=url_of(proxy)) as client:
         assert failure(await client.fetch_factor(watched)) == Failure(
-            Reason.CONNECT, "the connection failed: the proxy can't be reached"
+            Reason.CONNECT, "the connection failed: the proxy is unreachable"
         )
     await proxy.__aexit__()
 

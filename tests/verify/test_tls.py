@@ -1,4 +1,4 @@
-"""TLS on real sockets: whom the shipped transport trusts, and what it says of whom it doesn't."""
+"""TLS on real sockets: which certificates are trusted, and how failures are reported."""
 
 from __future__ import annotations
 

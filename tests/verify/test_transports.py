@@ -1,20 +1,20 @@
-"""Which transport is shipped, and what the library's is made of."""
+"""Which transport is selected, and how the aiohttp transport is set up."""
 
 from __future__ import annotations
 
 import aiohttp
 from httpx_aiohttp import AiohttpTransport
 
-from exporter.verify.http1 import LeanTransport
+from exporter.verify.http1 import Http1Transport
 from exporter.verify.transport import IDLE_CONNECTION_SECONDS
-from exporter.verify.transports import library_transport, transport_to, usual_authorities
+from exporter.verify.transports import aiohttp_transport, transport_to, usual_authorities
 
 
-def test_the_lean_transport_is_the_shipped_one() -> None:
-    assert type(transport_to(base_url="https://verify.twilio.com", max_connections=3)) is LeanTransport
+def test_http1_is_the_default() -> None:
+    assert type(transport_to(base_url="https://verify.twilio.com", max_connections=3)) is Http1Transport
 
 
-def test_through_a_proxy_the_librarys_is() -> None:
+def test_aiohttp_is_selected_for_a_proxy() -> None:
     transport = transport_to(
         base_url="https://verify.twilio.com", max_connections=3, proxy_url="http://proxy.example:3128"
     )
@@ -23,8 +23,8 @@ def test_through_a_proxy_the_librarys_is() -> None:
     assert transport.proxy.url == "http://proxy.example:3128"
 
 
-async def test_the_session_below_the_librarys() -> None:
-    transport = library_transport(max_connections=3, context=usual_authorities())
+async def test_the_session_of_the_aiohttp_transport() -> None:
+    transport = aiohttp_transport(max_connections=3, context=usual_authorities())
     assert isinstance(transport, AiohttpTransport)
     session = transport.get_client()
     try:

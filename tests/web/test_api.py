@@ -57,7 +57,7 @@ async def test_a_factor_has_every_field(tmp_path: Path) -> None:
                 "failures": 1,
                 "last_failure": "HTTP 503",
                 "last_failure_reason": "server_error",
-                "hint": "Twilio's side; see its status page",
+                "hint": "Twilio's API has a problem; check Twilio's status page",
             }
         ],
     }

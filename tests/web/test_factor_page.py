@@ -45,7 +45,7 @@ async def test_it_shows_the_last_fetches_newest_first(tmp_path: Path) -> None:
     assert page.parts["lead"].startswith("✓ verified ! failing the API reports the factor as verified (for 3 min")
     assert page.parts["notice"] == (
         "! no complete answer in time , 100 s ago . "
-        "What to do: the API is slow or out of reach; see polling.timeout and the network"
+        "What to do: the API is slow or unreachable; check the network, or raise polling.timeout"
     )
     assert page.rows[0] == ["Ended", "Outcome", "HTTP status", "Duration", "Attempts", "Request ID"]
     assert [row[1:] for row in page.rows[1:]] == [

@@ -65,7 +65,10 @@ async def test_every_state_is_shown_in_words_and_problems_come_first(states: Ser
     assert page.row("held")[STATE:NEXT] == ["✓ verified ! failing", "4 min or longer", "0 s ago"]
     assert page.row("held")[LATENCY:] == [
         "31.2 s",
-        "no complete answer in time 0 s ago the API is slow or out of reach; see polling.timeout and the network",
+        (
+            "no complete answer in time 0 s ago "
+            "the API is slow or unreachable; check the network, or raise polling.timeout"
+        ),
     ]
     assert page.row("failing")[STATE] == "? unknown ! failing"
     assert page.row("failing")[FAILURE] == (

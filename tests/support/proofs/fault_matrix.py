@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 2  # polling.max_attempts of the run
 
-CLOSED = "the connection failed: closed before the answer was whole"
+CLOSED = "the connection failed: closed before the response was complete"
 RESET = "the connection failed: connection reset by peer"
-CUT_SHORT = "the connection failed: the body is cut short"
-NOT_HTTP = "the connection failed: the answer is not HTTP"
+CUT_SHORT = "the connection failed: the body is incomplete"
+NOT_HTTP = "the connection failed: the response is not HTTP"
 LATE = "no complete answer in time"
 
 
