@@ -93,6 +93,10 @@ def test_the_verify_client_and_the_pure_parts_know_no_exposition(room: str) -> N
     assert [arrow for arrow in arrows(room) if inside(arrow[1], "exposition")] == []
 
 
+def test_the_engine_knows_no_server() -> None:
+    assert [name for name in imports("exporter.daemon.engine") if inside(name, "web", "state", "logs")] == []
+
+
 def test_only_commands_know_the_daemon() -> None:
     importers = {module for module in MODULES if "exporter.daemon.daemon" in imports(module)}
     assert importers

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-_LOOK_SECONDS = 0.03
+_POLL_SECONDS = 0.03
 _LISTENING = re.compile(r"msg=listening address=(\S+)")
 
 
@@ -41,7 +41,7 @@ async def until(ask: Callable[[], Awaitable[T]], holds: Callable[[T], object]) -
         if holds(answer):
             return answer
         assert not overdue, f"not within {PATIENCE_SECONDS} s; the last answer was:\n{answer}"
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 async def becomes(holds: Callable[[], object]) -> None:

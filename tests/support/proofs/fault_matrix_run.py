@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 HOUR_SECONDS = 3600.0
 AMPLE = "60s"  # both sides share a loop, which a bomb keeps busy: nothing else is to be late
-SHORT = "1500ms"  # where being late is what is looked at
+SHORT = "1500ms"  # for the rows about late answers
 STEADY = ("last_success_timestamp_seconds", "last_verified_timestamp_seconds", "created_timestamp_seconds")
 
 
@@ -161,7 +161,7 @@ async def run(
                 struck = await _until(exporter, rows, lambda page, row: _is_struck(page, before, row))
                 await asyncio.sleep(0.3)  # for whatever else would happen
                 struck = await exporter.scrape()
-                told = lines()[quiet:]
+                logged = lines()[quiet:]
                 if attempt_timeout != AMPLE:
                     _config(world, rows, max_attempts, AMPLE)
                     await exporter.daemon.reload()
@@ -172,7 +172,7 @@ async def run(
         for factor in world.factors.values():
             assert factor.identity not in everything
         assert world.shared.password not in everything
-    return {row.name: Seen(row, before, struck, after, _lines_of(told, row)) for row in rows}
+    return {row.name: Seen(row, before, struck, after, _lines_of(logged, row)) for row in rows}
 
 
 def _lines_of(lines: list[str], row: Row) -> list[str]:

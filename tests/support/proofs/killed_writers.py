@@ -59,7 +59,7 @@ def kill(path: Path, first: int, wait_seconds: float) -> None:
 
 
 def kills(times: int, seed: int = 1) -> Kills:
-    """Kill so many writers and look at what each leaves."""
+    """Kill this many writers and check what each leaves."""
     rng, seen = random.Random(seed), Kills()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state"

@@ -86,7 +86,7 @@ class Variants:
 
 
 async def storm(times: int, *, scrapers: int = 2) -> Storm:
-    """Reload this many times, and look at every scrape meanwhile."""
+    """Reload this many times, and check every scrape meanwhile."""
     seen = Storm()
     with tempfile.TemporaryDirectory() as folder:
         async with Simulator(seed=1, call_log_size=10) as simulator:
@@ -114,15 +114,15 @@ async def storm(times: int, *, scrapers: int = 2) -> Storm:
 async def _reload_under_scrapes(
     exporter: Exporter, variants: Variants, names: set[str], seen: Storm, times: int, scrapers: int
 ) -> None:
-    in_force = [names]  # the names of each configuration, in turn
+    applied = [names]  # the names of each configuration, in order
     ended = asyncio.Event()
 
     async def scrape(openmetrics: bool) -> None:
         while not ended.is_set():
-            since = max(0, len(in_force) - 2)  # the newest may be about to take over
+            since = max(0, len(applied) - 2)  # the newest may be about to take over
             page = await exporter.scrape(openmetrics=openmetrics)
             seen.scrapes += 1
-            for fault in faults_of(page, in_force[since:]):
+            for fault in faults_of(page, applied[since:]):
                 seen.note(fault)
 
     watching = [asyncio.create_task(scrape(bool(n % 2))) for n in range(scrapers)]
@@ -130,7 +130,7 @@ async def _reload_under_scrapes(
         for number in range(1, times + 1):
             wanted = variants.write(number)
             if wanted is not None:
-                in_force.append(wanted)
+                applied.append(wanted)
             try:
                 await exporter.daemon.reload()
                 seen.reloads += 1
@@ -162,8 +162,8 @@ async def settled(before: dict[str, int] | None = None) -> dict[str, int]:
     """Return the tasks, descriptors and threads that stay while all else comes and goes.
 
     Both ends of every connection are in this process: one task and two descriptors each. They are counted apart,
-    as a pool may keep one more or one less idle. Where there is more than ``before`` it goes on for longer: a look
-    that waits for its next attempt is a task, too, and each moment may have one of these.
+    as a pool may keep one more or one less idle. Where there is more than ``before`` it waits for longer: a fetch
+    that waits for its retry is a task, too, and there may be one at any moment.
     """
 
     def counts() -> dict[str, int]:

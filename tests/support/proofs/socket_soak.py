@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is asked: how many factors, how often, for how long."""
+    """The size of a run: how many factors, how often, for how long."""
 
     factors: int = 2000
     interval_seconds: float = 20.0
@@ -136,7 +136,7 @@ async def observe(
 
 
 async def settled(exporter: Process, simulator: Simulator, patience_seconds: float) -> None:
-    """Wait until the paused configuration is in force and nothing is under way on either side."""
+    """Wait until the paused configuration is applied and nothing is in flight on either side."""
     await until(exporter.scrape, lambda page: page.value("twilio_verify_exporter_watchlist_factors") == 0)
     loop = asyncio.get_running_loop()
     before, quiet_since = -1, loop.time()
@@ -163,7 +163,7 @@ def compare(page: Scrape, simulator: Simulator, seen: Seen) -> None:
     if seen.fetches + seen.retries != seen.requests:
         seen.faults.append(f"{seen.fetches} fetches and {seen.retries} retries are not {seen.requests} requests")
     if page.value("twilio_verify_api_in_flight") != 0:
-        seen.faults.append("requests are said to be under way")
+        seen.faults.append("requests are reported in flight")
 
 
 def main() -> None:

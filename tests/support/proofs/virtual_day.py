@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 SERVICES = tuple("VA" + digit * 32 for digit in "12345")
 TIMEOUT_SECONDS = 10.0
-LONGEST_LOOK_SECONDS = 3 * TIMEOUT_SECONDS + 3.0  # three attempts and the pauses between them
+LONGEST_FETCH_SECONDS = 3 * TIMEOUT_SECONDS + 3.0  # three attempts and the pauses between them
 _TICK_SECONDS = 2.0
 _DATE = "2026-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What is asked: how many factors, for how long, and the share of requests that go wrong."""
+    """The size of a run: how many factors, for how long, and the share of requests that go wrong."""
 
     factors: int = 2000
     hours: float = 24.0
@@ -68,7 +68,7 @@ class Seen:
 
 
 class ApiInMemory(httpx.AsyncBaseTransport):
-    """The Verify API behind httpx's transport interface: counts each request and how it was answered."""
+    """The Verify API behind httpx's transport interface: counts requests by their result."""
 
     def __init__(self, rng: random.Random, faults: float) -> None:
         self.by_code: Counter[str] = Counter()
@@ -113,31 +113,31 @@ _FAULTS = ("timeout", "reset", "html", 500, 502, 503, 503)
 
 
 class Witness:
-    """Sees every look at a factor begin, and that none is left out for longer than its interval."""
+    """Sees every fetch start, and that no factor goes without one for longer than its interval."""
 
     def __init__(self, daemon: Daemon, seen: Seen) -> None:
         self._engine = daemon.engine
         self._seen = seen
-        self._asked: dict[Any, tuple[float, float]] = {}
-        self._started = daemon.engine.poller.accounts["main"]._start  # seen where a due look takes its slot
+        self._fetched: dict[Any, tuple[float, float]] = {}
+        self._started = daemon.engine.poller.accounts["main"]._start  # called when a due fetch takes its slot
         daemon.engine.poller.accounts["main"]._queue._start = self.start
 
     def start(self, key: Any, lag_seconds: float) -> None:
         now = self._engine.clock.steady()
-        if key in self._asked:
-            before, interval = self._asked[key]
-            if now - before > max(interval, self._engine.ledger[key].interval_seconds) + LONGEST_LOOK_SECONDS:
+        if key in self._fetched:
+            before, interval = self._fetched[key]
+            if now - before > max(interval, self._engine.ledger[key].interval_seconds) + LONGEST_FETCH_SECONDS:
                 self._seen.missed += 1
-        self._asked[key] = now, self._engine.ledger[key].interval_seconds
+        self._fetched[key] = now, self._engine.ledger[key].interval_seconds
         self._seen.late_seconds = max(self._seen.late_seconds, lag_seconds)
         self._started(key, lag_seconds)
 
     def end(self) -> None:
-        """Count the factors that nobody asked for any more."""
+        """Count the factors that are no longer fetched."""
         now = self._engine.clock.steady()
         for record in self._engine.ledger:
-            before, _ = self._asked.get(record.watched.key, (0.0, 0.0))
-            if now - before > record.interval_seconds + LONGEST_LOOK_SECONDS:
+            before, _ = self._fetched.get(record.watched.key, (0.0, 0.0))
+            if now - before > record.interval_seconds + LONGEST_FETCH_SECONDS:
                 self._seen.missed += 1
 
 
