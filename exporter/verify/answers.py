@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from exporter.verify.outcome import Answer, FactorPage, Failure, Reason, Status
-from exporter.watched import canonical_sid
+from exporter.watched import canonical_sid, is_sid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,8 +28,7 @@ RETRY_AFTER_FLOOR_SECONDS = 1.0
 
 # The API's statuses; "not_found" is the exporter's own word for a 404.
 _STATUSES = {"verified": Status.VERIFIED, "unverified": Status.UNVERIFIED}
-_FACTOR_SID = re.compile(r"YF[0-9a-f]{32}", re.IGNORECASE)
-_ENTITY_SID = re.compile(r"YE[0-9a-fA-F]{32}")
+_FACTOR, _ENTITY = ("YF",), ("YE",)
 _FACTOR_TYPE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
@@ -62,7 +61,7 @@ def _interpret_factor(body: bytes, factor_sid: str) -> Answer | Failure:
     if not isinstance(payload, dict):
         return Failure(Reason.DECODE, "HTTP 200, but the body is not a JSON object")
     sid = payload.get("sid")
-    if isinstance(sid, str) and _FACTOR_SID.fullmatch(sid) and sid.lower() != factor_sid.lower():
+    if isinstance(sid, str) and is_sid(sid, _FACTOR) and sid.lower() != factor_sid.lower():
         return Failure(Reason.DECODE, "HTTP 200, but the body is another factor's")
     status = _STATUSES.get(_text(payload.get("status")))
     if status is None:
@@ -72,7 +71,7 @@ def _interpret_factor(body: bytes, factor_sid: str) -> Answer | Failure:
         created_seconds=parse_timestamp(payload.get("date_created")),
         updated_seconds=parse_timestamp(payload.get("date_updated")),
         factor_type=_matching(payload.get("factor_type"), _FACTOR_TYPE),
-        entity_sid=_matching(payload.get("entity_sid"), _ENTITY_SID),
+        entity_sid=_sid(payload.get("entity_sid"), _ENTITY),
     )
 
 
@@ -112,7 +111,7 @@ def interpret_page(code: int, body: bytes, requested_url: str) -> FactorPage | F
 def _sid_of(entry: Any) -> str:
     """Return the SID of a listed factor, or an empty string."""
     sid = entry.get("sid") if isinstance(entry, dict) else None
-    return canonical_sid(sid) if isinstance(sid, str) and _FACTOR_SID.fullmatch(sid) else ""
+    return canonical_sid(sid) if isinstance(sid, str) and is_sid(sid, _FACTOR) else ""
 
 
 def _same_collection(requested_url: str, following: Any) -> str | None:
@@ -179,6 +178,10 @@ def parse_json(body: bytes) -> Any:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _sid(value: Any, prefixes: tuple[str, ...]) -> str:
+    return value if isinstance(value, str) and is_sid(value, prefixes) else ""
 
 
 def _matching(value: Any, pattern: re.Pattern[str]) -> str:
