@@ -32,7 +32,7 @@ class Refusing(Protocol):
     """Loads a configuration that is refused."""
 
     def __call__(self, text: str, **options: Any) -> list[str]:
-        """Return the errors' texts, with the directory left out."""
+        """Return the errors' texts, without the directory."""
 
 
 @pytest.fixture

@@ -48,18 +48,20 @@ def texts_of(config: Config) -> Iterator[str]:
         yield "\n".join(map(str, listed))
 
 
-def everything_told(path: Path, environ: dict[str, str], flags: dict[str, str]) -> str:
+def everything_printed(path: Path, environ: dict[str, str], flags: dict[str, str]) -> str:
     try:
         return "\n".join(texts_of(load(path, environ=environ, flags=flags)))
     except ConfigError as error:
-        told = [str(error), repr(error), repr(error.errors), *map(str, error.errors)]
-        return "\n".join([*told, *traceback.format_exception(error)])
+        printed = [str(error), repr(error), repr(error.errors), *map(str, error.errors)]
+        return "\n".join([*printed, *traceback.format_exception(error)])
 
 
-def assert_untold(path: Path, environ: dict[str, str] | None = None, flags: dict[str, str] | None = None) -> None:
-    told = everything_told(path, environ or {}, flags or {})
-    assert CANARY not in told.lower()
-    assert str(DIGITS) not in told
+def assert_not_printed(
+    path: Path, environ: dict[str, str] | None = None, flags: dict[str, str] | None = None
+) -> None:
+    printed = everything_printed(path, environ or {}, flags or {})
+    assert CANARY not in printed.lower()
+    assert str(DIGITS) not in printed
 
 
 @pytest.mark.parametrize("key", PASSWORD_KEYS)
@@ -71,16 +73,16 @@ def assert_untold(path: Path, environ: dict[str, str] | None = None, flags: dict
 )
 def test_a_secret_at_any_key_of_an_account(key: str, value: str, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(account("main", **{key: value}))
-    assert_untold(tmp_path / "config.toml")
+    assert_not_printed(tmp_path / "config.toml")
 
 
 @pytest.mark.parametrize("value", [CANARY, f"{CANARY}9", f"x{CANARY}=", CANARY.upper()])
 def test_a_secret_in_the_place_of_its_file(value: str, tmp_path: Path) -> None:
     text = f'[accounts.main]\naccount_sid = "{ACCOUNT_SID}"\n'
     (tmp_path / "config.toml").write_text(f'{text}password_file = "{value}"\n')
-    assert_untold(tmp_path / "config.toml")
+    assert_not_printed(tmp_path / "config.toml")
     (tmp_path / "config.toml").write_text(text)
-    assert_untold(tmp_path / "config.toml", {"VERIFY_EXPORTER_ACCOUNTS__MAIN__PASSWORD_FILE": value})
+    assert_not_printed(tmp_path / "config.toml", {"VERIFY_EXPORTER_ACCOUNTS__MAIN__PASSWORD_FILE": value})
 
 
 @pytest.mark.parametrize("key", SHOWN_KEYS)
@@ -95,10 +97,10 @@ def test_an_identity_in_the_place_of_what_is_shown(key: str, value: str, tmp_pat
     assert CANARY not in str(refused.value)
     path.write_text(account() + factor(1, **{key: value}))
     try:
-        told = "\n".join(map(str, load(path, environ={}, flags={}).warnings))
+        printed = "\n".join(map(str, load(path, environ={}, flags={}).warnings))
     except ConfigError as error:
-        told = str(error)
-    assert CANARY not in told
+        printed = str(error)
+    assert CANARY not in printed
 
 
 @pytest.mark.parametrize("key", FACTOR_KEYS)
@@ -111,10 +113,10 @@ def test_an_identity_at_any_key_of_a_factor(key: str, value: str, tmp_path: Path
     listed = factor(1, **{key: value}) + factor(2, name='"x"', **{key: value})
     for content in (account() + listed, account() + account("other") + listed, listed):
         (tmp_path / "config.toml").write_text(content)
-        assert_untold(tmp_path / "config.toml")
+        assert_not_printed(tmp_path / "config.toml")
     (tmp_path / "config.toml").write_text(account() + '[watchlist]\nfiles = ["w.toml"]\n')
     (tmp_path / "w.toml").write_text(listed)
-    assert_untold(tmp_path / "config.toml")
+    assert_not_printed(tmp_path / "config.toml")
 
 
 @pytest.mark.parametrize(
@@ -136,10 +138,10 @@ def test_an_identity_at_any_key_of_a_factor(key: str, value: str, tmp_path: Path
 )
 def test_a_secret_in_a_line_that_is_no_toml(line: str, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(f"[accounts.main]\n{line}\n")
-    assert_untold(tmp_path / "config.toml")
+    assert_not_printed(tmp_path / "config.toml")
     (tmp_path / "config.toml").write_text(account() + '[watchlist]\nfiles = ["w.toml"]\n')
     (tmp_path / "w.toml").write_text(f"[[factors]]\n{line}\n")
-    assert_untold(tmp_path / "config.toml")
+    assert_not_printed(tmp_path / "config.toml")
 
 
 @pytest.mark.parametrize("column", range(len(COLUMNS) + 2))
@@ -155,7 +157,7 @@ def test_an_identity_in_any_cell(column: int, cell: str, tmp_path: Path) -> None
     row = ",".join(cells)
     for content in (f"{header}\n{row}\n{row}\n", f"{row}\n", row.replace(",", ";"), row.replace(",", "\t")):
         (tmp_path / "w.csv").write_text(content)
-        assert_untold(tmp_path / "config.toml")
+        assert_not_printed(tmp_path / "config.toml")
 
 
 @pytest.mark.parametrize("column", range(5))
@@ -164,14 +166,14 @@ def test_an_identity_in_the_header(column: int, tmp_path: Path) -> None:
     cells = [*HEADER.split(","), "name"]
     cells[column : column + 1] = [CANARY]
     (tmp_path / "w.csv").write_text(",".join(cells) + "\n")
-    assert_untold(tmp_path / "config.toml")
+    assert_not_printed(tmp_path / "config.toml")
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(account() + '[watchlist]\nfiles = ["w.csv", "w.toml"]\n')
     for name in ("w.csv", "w.toml"):
         (tmp_path / name).write_bytes(HEADER.encode() + b"\n" + CANARY.encode() + b"\xff")
-    assert_untold(tmp_path / "config.toml")
+    assert_not_printed(tmp_path / "config.toml")
 
 
 @pytest.mark.parametrize("key", [name.upper() for name in PASSWORD_KEYS] + ["PASSWROD", "MAX_CONCURRENCY"])
@@ -180,9 +182,9 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 )
 def test_a_secret_in_a_variable_or_a_flag(key: str, text: str, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(account())
-    assert_untold(tmp_path / "config.toml", {f"VERIFY_EXPORTER_ACCOUNTS__MAIN__{key}": text})
-    assert_untold(tmp_path / "config.toml", {"VERIFY_EXPORTER_FACTORS": text, "VERIFY_EXPORTER_QUUX": text})
-    assert_untold(tmp_path / "config.toml", flags={f"accounts.main.{key.lower()}": text})
+    assert_not_printed(tmp_path / "config.toml", {f"VERIFY_EXPORTER_ACCOUNTS__MAIN__{key}": text})
+    assert_not_printed(tmp_path / "config.toml", {"VERIFY_EXPORTER_FACTORS": text, "VERIFY_EXPORTER_QUUX": text})
+    assert_not_printed(tmp_path / "config.toml", flags={f"accounts.main.{key.lower()}": text})
 
 
 @pytest.mark.parametrize("content", [CANARY, f"{CANARY}\n\n", f" {CANARY}", f"{CANARY}\x00", f"{CANARY}\udcff"])
@@ -194,7 +196,7 @@ def test_the_content_of_a_secret_file(content: str, tmp_path: Path) -> None:
         if key == "identity_key_file":
             text += '[metrics]\nidentity = "hmac"\nidentity_key_file = "secret"\n'
         (tmp_path / "config.toml").write_text(text)
-        assert_untold(tmp_path / "config.toml")
+        assert_not_printed(tmp_path / "config.toml")
 
 
 def test_an_identity_that_is_a_name_draws_warnings_that_dont_tell_it(load_text: Loading) -> None:
@@ -233,4 +235,4 @@ def test_a_configuration_mangled_anywhere(tmp_path: Path, data: st.DataObject) -
     )
     if mangled.count(CANARY) == 2:
         (tmp_path / "config.toml").write_text(mangled)
-        assert_untold(tmp_path / "config.toml")
+        assert_not_printed(tmp_path / "config.toml")

@@ -78,7 +78,7 @@ def test_columns_may_stand_in_any_order_and_empty_cells_are_not_given(load_text:
     assert second.labels == (("team", 'a, "b"'),)
 
 
-def test_a_fault_after_a_broken_row_is_still_told(errors_of: Refusing) -> None:
+def test_an_error_after_a_broken_row_is_still_reported(errors_of: Refusing) -> None:
     text = f'{HEADER}\n"{SERVICE}"x,a,b\n{row(1)}{row(1)}'
     assert errors_of(account() + FILES, w_dot_csv=text) == [
         'w.csv: line 2, column 1: has text after its closing quote; double every quote inside quoted text ("")',
@@ -94,7 +94,7 @@ def test_the_column_of_an_odd_quote(errors_of: Refusing) -> None:
     ]
 
 
-def test_a_bad_header_alone_doesnt_keep_faults_of_rows_back(errors_of: Refusing) -> None:
+def test_errors_of_rows_are_reported_beside_a_bad_header(errors_of: Refusing) -> None:
     text = f"{HEADER},colour\n{row(1, 'red')}VA1,{IDENTITY},{factor_sid(2)},blue\n"
     assert [detail.split(";")[0] for detail in errors_of(account() + FILES, w_dot_csv=text)] == [
         "w.csv: line 1, column 4: unknown column",

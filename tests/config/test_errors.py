@@ -1,4 +1,4 @@
-"""Faults and warnings as a reader sees them."""
+"""Errors and warnings as a reader sees them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from exporter.config.errors import (
 )
 
 
-def test_a_fault_tells_where_what_and_what_to_do() -> None:
+def test_an_error_says_where_what_and_what_to_do() -> None:
     assert (
         str(ErrorDetail("config.toml: web", "is a string", "write [web]"))
         == "config.toml: web: is a string; write [web]"
@@ -28,7 +28,7 @@ def test_a_fault_tells_where_what_and_what_to_do() -> None:
     assert str(ConfigWarning("config.toml", "is empty")) == "config.toml: is empty"
 
 
-def test_a_refusal_has_a_line_for_each_fault() -> None:
+def test_a_refusal_has_one_line_per_error() -> None:
     error = ConfigError([ErrorDetail("a", "b"), ErrorDetail("c", "d", "e")])
     assert str(error) == "a: b\nc: d; e"
     assert error.errors == (ErrorDetail("a", "b"), ErrorDetail("c", "d", "e"))
@@ -48,7 +48,7 @@ def test_an_escaped_value_keeps_what_can_be_read() -> None:
     assert escape("é€", 60) == "é€"
 
 
-def test_only_what_can_be_no_secret_is_quoted_by_default() -> None:
+def test_a_value_that_may_be_a_secret_is_not_quoted_by_default() -> None:
     assert str(InvalidValueError("VX12", "is wrong")) == '"VX12" is wrong'
     assert str(InvalidValueError("x" * 20, "is wrong")) == "the value (20 characters) is wrong"
     assert str(InvalidValueError("x" * 20, "is wrong", harmless=True)) == f'"{"x" * 20}" is wrong'

@@ -1,7 +1,7 @@
-"""Good and bad configurations, and what ``check`` says of each; see the directory ``examples``.
+"""Good and bad configurations, and what ``check`` prints for each; see the directory ``examples``.
 
 An example is a directory with config.toml, files it names, environment variables in environ.txt, and what is
-printed in expected.txt: faults or warnings, then the summary.
+printed in expected.txt: errors or warnings, then the summary.
 """
 
 from __future__ import annotations

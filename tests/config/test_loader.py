@@ -1,4 +1,4 @@
-"""A whole configuration: what it holds once loaded, and that every detail is told at once."""
+"""A whole configuration: what it holds once loaded, and that all errors are reported at once."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_any_text_is_toml_or_refused_on_one_line(text: str) -> None:
     assert str(detail).isprintable()
 
 
-def test_every_fault_is_told_at_once(errors_of: Refusing) -> None:
+def test_all_errors_are_reported_at_once(errors_of: Refusing) -> None:
     text = (
         'colour = 1\n[polling]\ninterval = "soon"\n'
         + account("main", username='"x"', ca_file='"nowhere"')
@@ -218,7 +218,7 @@ def test_every_fault_is_told_at_once(errors_of: Refusing) -> None:
     ]
 
 
-def test_families_are_judged_when_they_are_known(load_text: Loading, errors_of: Refusing) -> None:
+def test_families_are_checked_when_they_are_known(load_text: Loading, errors_of: Refusing) -> None:
     text = '[metrics]\nfactor_families = ["verified", "*_seconds", "exist"]\n'
     assert load_text(text).settings.metrics.factor_families == ("verified", "*_seconds", "exist")
     known = ("verified", "exists", "interval_seconds")
@@ -249,7 +249,7 @@ def test_authorities_in_pem(load_text: Loading) -> None:
     assert ca_file.read_bytes() == authority
 
 
-def test_a_password_file_that_could_not_be_parsed_as_a_path_is_no_second_fault(errors_of: Refusing) -> None:
+def test_an_invalid_path_of_a_password_file_is_one_error(errors_of: Refusing) -> None:
     text = f'[accounts.main]\naccount_sid = "{ACCOUNT_SID}"\npassword_file = " x"\n'
     assert errors_of(text) == ["config.toml: accounts.main.password_file: has white space around it; remove it"]
 
@@ -286,7 +286,7 @@ def test_patterns_match_files_that_are_not_hidden_and_each_once(tmp_path: Path) 
     assert [warning.place for warning in warnings] == ["files[4]"]
 
 
-def test_a_default_spelt_out_is_not_refused(load_text: Loading) -> None:
+def test_an_explicit_default_is_accepted(load_text: Loading) -> None:
     text = (
         '[web]\nconfig_file = ""\nhealth_listen_address = ""\nenable_probe = false\n'
         'enable_lifecycle = false\n[polling]\ndiscovery_interval = "900s"\nforget_after = "1d"\n'
@@ -329,7 +329,7 @@ def test_an_entity_and_its_name_are_listed_once(load_text: Loading, errors_of: R
     assert [warning.place.rpartition("/")[2] for warning in warnings] == ["config.toml: entities[0].name"]
 
 
-def test_settings_alone_are_the_defaults_whatever_the_environment_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_without_sources_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEB", '{"telemetry_path": "/x"}')
     assert Settings() == Settings.from_sources()
     assert Settings().web.telemetry_path == "/metrics"

@@ -65,7 +65,7 @@ def test_the_user_name_is_the_account_unless_an_api_key_is_given(load_text: Load
     assert load_text(account()).settings.accounts["main"].user == ACCOUNT_SID
 
 
-def test_an_account_with_a_hyphen_is_spelt_with_an_underscore(load_text: Loading, errors_of: Refusing) -> None:
+def test_an_account_with_a_hyphen_is_written_with_an_underscore(load_text: Loading, errors_of: Refusing) -> None:
     environ = {"VERIFY_EXPORTER_ACCOUNTS__EU_WEST__MAX_CONCURRENCY": "9"}
     assert load_text(account("eu-west"), environ=environ).settings.accounts["eu-west"].max_concurrency == 9
     both = account("eu-west") + account("eu_west")
@@ -163,7 +163,7 @@ LINKS = {
 
 
 @pytest.mark.parametrize("name", LINKS)
-def test_link_variables_are_not_ours(name: str) -> None:
+def test_link_variables_are_ignored(name: str) -> None:
     assert is_link_variable(name, LINKS[name])
     assert not EnvironmentSource(settings_tree(), {name: LINKS[name]}, ()).errors
 

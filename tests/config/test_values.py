@@ -1,4 +1,4 @@
-"""The parsers of single values: what they take, what they say of the rest, and that they raise nothing else."""
+"""The parsers of single values: what they accept, their error messages, and that they raise nothing else."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_writing_durations(seconds: float, text: str) -> None:
         ("40000d", '"40000d" is longer than 36500d'),
     ],
 )
-def test_what_is_said_of_durations(value: object, message: str) -> None:
+def test_errors_of_durations(value: object, message: str) -> None:
     with pytest.raises(ValueError) as raised:
         values.parse_duration(value)
     assert str(raised.value) == message

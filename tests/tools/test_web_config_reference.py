@@ -35,6 +35,6 @@ def test_the_example_is_a_good_file(folder: Path) -> None:
     assert (config.rate.interval_seconds, config.rate.burst) == (0.1, 50)
 
 
-def test_every_limit_is_told() -> None:
+def test_every_limit_is_listed() -> None:
     for limit in fields(Limits):
         assert limit.metadata["meaning"] in render()

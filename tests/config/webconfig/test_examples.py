@@ -1,6 +1,6 @@
-"""Good and bad web config files, and what ``check`` says of each; see the directory ``examples``.
+"""Good and bad web config files, and what ``check`` prints for each; see the directory ``examples``.
 
-A line ``#: …`` at the top of an example is one line of what is said; HERE is its folder.
+A line ``#: …`` at the top of an example is one line of the output; HERE is its folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def examples(sort: str) -> list[str]:
 
 
 def check(call: Callable[..., Ran], folder: Path, example: Path) -> tuple[Ran, str]:
-    """Let ``check`` judge a configuration with this web config file; return what it ought to say of it."""
+    """Run ``check`` on a configuration with this web config file; return what it should print."""
     text = example.read_text(encoding="utf-8")
     (folder / "web.yml").write_text(text, encoding="utf-8")
     account = {"account_sid": ACCOUNT_SID, "password": "made-up"}
@@ -39,7 +39,7 @@ def check(call: Callable[..., Ran], folder: Path, example: Path) -> tuple[Ran, s
 
 
 def spoken(ran: Ran, folder: Path) -> str:
-    """Return what was said of the web config file."""
+    """Return the output about the web config file."""
     text = ran.err.replace(str(folder / "config.toml"), "config.toml").replace(str(folder), "HERE")
     return "".join(line for line in text.splitlines(keepends=True) if "the watchlist is empty" not in line)
 

@@ -1,4 +1,4 @@
-"""Reading a web config file: whatever it holds, there is a web config or there are faults without a secret."""
+"""Reading a web config file: whatever it holds, there is a web config, or there are errors without a secret."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ USUAL = settings(
 )
 
 
-def judged(folder: Path, content: bytes) -> WebConfig | list[str]:
+def read_text(folder: Path, content: bytes) -> WebConfig | list[str]:
     (folder / "web.yml").write_bytes(content)
     found = read(folder / "web.yml", FileReader())
-    return found if isinstance(found, WebConfig) else [str(fault) for fault in found]
+    return found if isinstance(found, WebConfig) else [str(error) for error in found]
 
 
 @USUAL
 @given(DOCUMENTS)
 def test_any_document_is_taken_or_refused(folder: Path, document: object) -> None:
-    found = judged(folder, yaml.safe_dump(document, allow_unicode=True).encode())
+    found = read_text(folder, yaml.safe_dump(document, allow_unicode=True).encode())
     if isinstance(found, list):
         assert found
         assert all(line.startswith(f"{folder}/web.yml: line ") for line in found)
@@ -61,7 +61,7 @@ def test_any_document_is_taken_or_refused(folder: Path, document: object) -> Non
 @USUAL
 @given(st.binary(max_size=200))
 def test_any_bytes_are_taken_or_refused(folder: Path, content: bytes) -> None:
-    assert judged(folder, content)
+    assert read_text(folder, content)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_any_bytes_are_taken_or_refused(folder: Path, content: bytes) -> None:
     ],
 )
 def test_what_may_be_a_secret_is_not_quoted(folder: Path, text: str) -> None:
-    found = judged(folder, text.encode())
+    found = read_text(folder, text.encode())
     assert isinstance(found, list)
     assert SECRET not in "\n".join(found)
 
@@ -88,15 +88,15 @@ def test_a_document_without_end() -> None:
 
 
 def test_a_merge_without_end(folder: Path) -> None:
-    found = judged(folder, b"rate_limit: &again\n  <<: *again\n")
+    found = read_text(folder, b"rate_limit: &again\n  <<: *again\n")
     assert found == [f"{folder}/web.yml: line 1: rate_limit: merges a value that is not a mapping; remove the <<"]
 
 
-def test_what_openssl_lacks_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_openssl_lacks_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(tls.CURVES, "X25519", "no-such-curve")
     text = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n  curve_preferences: [X25519]\n"
     problem = "uses cipher suites or a curve that this system's OpenSSL doesn't support; choose others"
-    assert judged(folder, text.encode()) == [f"{folder}/web.yml: line 2: tls_server_config: {problem}"]
+    assert read_text(folder, text.encode()) == [f"{folder}/web.yml: line 2: tls_server_config: {problem}"]
 
 
 def test_the_file_itself_must_be_a_usual_one(folder: Path) -> None:
@@ -112,7 +112,7 @@ def test_the_file_itself_must_be_a_usual_one(folder: Path) -> None:
     [("1s", 1.0), ("1h2m3s", 3723.0), ("1.5s", 1.5), (".5m", 30.0), ("250ms", 0.25), ("+2us", 2e-6), ("3µs", 3e-6)],
 )
 def test_an_interval_is_a_duration_of_go(folder: Path, text: str, seconds: float) -> None:
-    found = judged(folder, f"rate_limit: {{interval: {text}, burst: 1}}".encode())
+    found = read_text(folder, f"rate_limit: {{interval: {text}, burst: 1}}".encode())
     assert isinstance(found, WebConfig)
     assert found.rate is not None
     assert found.rate.interval_seconds == pytest.approx(seconds)
@@ -120,6 +120,6 @@ def test_an_interval_is_a_duration_of_go(folder: Path, text: str, seconds: float
 
 @pytest.mark.parametrize("text", ["0", "0s", '""', "~"])
 def test_an_interval_of_nothing_is_no_limit(folder: Path, text: str) -> None:
-    found = judged(folder, f"rate_limit: {{interval: {text}}}".encode())
+    found = read_text(folder, f"rate_limit: {{interval: {text}}}".encode())
     assert isinstance(found, WebConfig)
     assert found.rate is None

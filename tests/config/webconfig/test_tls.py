@@ -180,15 +180,17 @@ async def test_a_new_certificate_is_shown_to_new_connections(folder: Path, certi
                 assert again.status == 200
 
 
-async def test_a_bad_new_file_leaves_the_old_one_in_force(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_invalid_new_file_leaves_the_old_one_in_effect(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with behind(folder, PAIR) as served:
         context = client_context(folder)
         (folder / "web.yml").write_text("tls_config: {}\n")
         for _ in range(5):
             await served.daemon.reloader.reload_if_changed()
         assert (await get(f"{served.url}/metrics", context))[0] == 200
-        told = [record.getMessage() for record in caplog.records if "tls_config" in record.getMessage()]
-        assert told == [f'{folder}/web.yml: line 1: tls_config: unknown field; did you mean "tls_server_config"?']
+        logged = [record.getMessage() for record in caplog.records if "tls_config" in record.getMessage()]
+        assert logged == [f'{folder}/web.yml: line 1: tls_config: unknown field; did you mean "tls_server_config"?']
         status, text = await get(f"{served.url}/metrics", context)
         assert "twilio_verify_exporter_config_last_reload_successful 0.0" in text
         (folder / "web.yml").write_text(PAIR)
