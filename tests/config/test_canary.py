@@ -56,9 +56,7 @@ def everything_printed(path: Path, environ: dict[str, str], flags: dict[str, str
         return "\n".join([*printed, *traceback.format_exception(error)])
 
 
-def assert_not_printed(
-    path: Path, environ: dict[str, str] | None = None, flags: dict[str, str] | None = None
-) -> None:
+def assert_hidden(path: Path, environ: dict[str, str] | None = None, flags: dict[str, str] | None = None) -> None:
     printed = everything_printed(path, environ or {}, flags or {})
     assert CANARY not in printed.lower()
     assert str(DIGITS) not in printed
@@ -73,16 +71,16 @@ def assert_not_printed(
 )
 def test_a_secret_at_any_key_of_an_account(key: str, value: str, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(account("main", **{key: value}))
-    assert_not_printed(tmp_path / "config.toml")
+    assert_hidden(tmp_path / "config.toml")
 
 
 @pytest.mark.parametrize("value", [CANARY, f"{CANARY}9", f"x{CANARY}=", CANARY.upper()])
 def test_a_secret_in_the_place_of_its_file(value: str, tmp_path: Path) -> None:
     text = f'[accounts.main]\naccount_sid = "{ACCOUNT_SID}"\n'
     (tmp_path / "config.toml").write_text(f'{text}password_file = "{value}"\n')
-    assert_not_printed(tmp_path / "config.toml")
+    assert_hidden(tmp_path / "config.toml")
     (tmp_path / "config.toml").write_text(text)
-    assert_not_printed(tmp_path / "config.toml", {"VERIFY_EXPORTER_ACCOUNTS__MAIN__PASSWORD_FILE": value})
+    assert_hidden(tmp_path / "config.toml", {"VERIFY_EXPORTER_ACCOUNTS__MAIN__PASSWORD_FILE": value})
 
 
 @pytest.mark.parametrize("key", SHOWN_KEYS)
@@ -113,10 +111,10 @@ def test_an_identity_at_any_key_of_a_factor(key: str, value: str, tmp_path: Path
     listed = factor(1, **{key: value}) + factor(2, name='"x"', **{key: value})
     for content in (account() + listed, account() + account("other") + listed, listed):
         (tmp_path / "config.toml").write_text(content)
-        assert_not_printed(tmp_path / "config.toml")
+        assert_hidden(tmp_path / "config.toml")
     (tmp_path / "config.toml").write_text(account() + '[watchlist]\nfiles = ["w.toml"]\n')
     (tmp_path / "w.toml").write_text(listed)
-    assert_not_printed(tmp_path / "config.toml")
+    assert_hidden(tmp_path / "config.toml")
 
 
 @pytest.mark.parametrize(
@@ -138,10 +136,10 @@ def test_an_identity_at_any_key_of_a_factor(key: str, value: str, tmp_path: Path
 )
 def test_a_secret_in_a_line_that_is_no_toml(line: str, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(f"[accounts.main]\n{line}\n")
-    assert_not_printed(tmp_path / "config.toml")
+    assert_hidden(tmp_path / "config.toml")
     (tmp_path / "config.toml").write_text(account() + '[watchlist]\nfiles = ["w.toml"]\n')
     (tmp_path / "w.toml").write_text(f"[[factors]]\n{line}\n")
-    assert_not_printed(tmp_path / "config.toml")
+    assert_hidden(tmp_path / "config.toml")
 
 
 @pytest.mark.parametrize("column", range(len(COLUMNS) + 2))
@@ -157,7 +155,7 @@ def test_an_identity_in_any_cell(column: int, cell: str, tmp_path: Path) -> None
     row = ",".join(cells)
     for content in (f"{header}\n{row}\n{row}\n", f"{row}\n", row.replace(",", ";"), row.replace(",", "\t")):
         (tmp_path / "w.csv").write_text(content)
-        assert_not_printed(tmp_path / "config.toml")
+        assert_hidden(tmp_path / "config.toml")
 
 
 @pytest.mark.parametrize("column", range(5))
@@ -166,14 +164,14 @@ def test_an_identity_in_the_header(column: int, tmp_path: Path) -> None:
     cells = [*HEADER.split(","), "name"]
     cells[column : column + 1] = [CANARY]
     (tmp_path / "w.csv").write_text(",".join(cells) + "\n")
-    assert_not_printed(tmp_path / "config.toml")
+    assert_hidden(tmp_path / "config.toml")
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(account() + '[watchlist]\nfiles = ["w.csv", "w.toml"]\n')
     for name in ("w.csv", "w.toml"):
         (tmp_path / name).write_bytes(HEADER.encode() + b"\n" + CANARY.encode() + b"\xff")
-    assert_not_printed(tmp_path / "config.toml")
+    assert_hidden(tmp_path / "config.toml")
 
 
 @pytest.mark.parametrize("key", [name.upper() for name in PASSWORD_KEYS] + ["PASSWROD", "MAX_CONCURRENCY"])
@@ -182,9 +180,9 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 )
 def test_a_secret_in_a_variable_or_a_flag(key: str, text: str, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(account())
-    assert_not_printed(tmp_path / "config.toml", {f"VERIFY_EXPORTER_ACCOUNTS__MAIN__{key}": text})
-    assert_not_printed(tmp_path / "config.toml", {"VERIFY_EXPORTER_FACTORS": text, "VERIFY_EXPORTER_QUUX": text})
-    assert_not_printed(tmp_path / "config.toml", flags={f"accounts.main.{key.lower()}": text})
+    assert_hidden(tmp_path / "config.toml", {f"VERIFY_EXPORTER_ACCOUNTS__MAIN__{key}": text})
+    assert_hidden(tmp_path / "config.toml", {"VERIFY_EXPORTER_FACTORS": text, "VERIFY_EXPORTER_QUUX": text})
+    assert_hidden(tmp_path / "config.toml", flags={f"accounts.main.{key.lower()}": text})
 
 
 @pytest.mark.parametrize("content", [CANARY, f"{CANARY}\n\n", f" {CANARY}", f"{CANARY}\x00", f"{CANARY}\udcff"])
@@ -196,7 +194,7 @@ def test_the_content_of_a_secret_file(content: str, tmp_path: Path) -> None:
         if key == "identity_key_file":
             text += '[metrics]\nidentity = "hmac"\nidentity_key_file = "secret"\n'
         (tmp_path / "config.toml").write_text(text)
-        assert_not_printed(tmp_path / "config.toml")
+        assert_hidden(tmp_path / "config.toml")
 
 
 def test_an_identity_that_is_a_name_draws_warnings_that_dont_tell_it(load_text: Loading) -> None:
@@ -235,4 +233,4 @@ def test_a_configuration_mangled_anywhere(tmp_path: Path, data: st.DataObject) -
     )
     if mangled.count(CANARY) == 2:
         (tmp_path / "config.toml").write_text(mangled)
-        assert_not_printed(tmp_path / "config.toml")
+        assert_hidden(tmp_path / "config.toml")

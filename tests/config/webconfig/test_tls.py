@@ -180,9 +180,7 @@ async def test_a_new_certificate_is_shown_to_new_connections(folder: Path, certi
                 assert again.status == 200
 
 
-async def test_an_invalid_new_file_leaves_the_old_one_in_effect(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_invalid_new_file_is_not_applied(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with behind(folder, PAIR) as served:
         context = client_context(folder)
         (folder / "web.yml").write_text("tls_config: {}\n")
