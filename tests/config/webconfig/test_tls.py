@@ -187,7 +187,8 @@ async def test_an_invalid_new_file_is_not_applied(folder: Path, caplog: pytest.L
         for _ in range(5):
             await served.daemon.reloader.reload_if_changed()
         assert (await get(f"{served.url}/metrics", context))[0] == 200
-        logged = [record.getMessage() for record in caplog.records if "tls_config" in record.getMessage()]
+        found = [record for record in caplog.records if record.getMessage() == "configuration error"]
+        logged = [record.__dict__["fields"]["error"] for record in found]
         assert logged == [f'{folder}/web.yml: line 1: tls_config: unknown field; did you mean "tls_server_config"?']
         status, text = await get(f"{served.url}/metrics", context)
         assert "twilio_verify_exporter_config_last_reload_successful 0.0" in text
