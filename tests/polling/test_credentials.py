@@ -9,8 +9,8 @@ import pytest
 
 from exporter.verify.outcome import Reason, Status
 from tests.support.factors import factors, key
-from tests.support.polling_harness import LATENCY, Reply, Rig
-from tests.support.refusing_api import paused_rig, refuse
+from tests.support.polling_harness import LATENCY, PollingHarness, Reply
+from tests.support.refusing_api import paused_harness, refuse
 from tests.support.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
@@ -42,23 +42,23 @@ class Password:
 
 @in_virtual_time
 async def test_an_answered_probe_ends_the_pause_and_the_delayed_fetches_start() -> None:
-    rig = await paused_rig(20)
-    await rig.run(35)
-    rig.client.rule = refuse(key(99))
-    await rig.run(50)
-    assert rig.account.pause
-    lags = len(rig.diary.lags)
-    await rig.run(20)
-    (accepted,) = rig.diary.acceptances
+    env = await paused_harness(20)
+    await env.run(35)
+    env.client.rule = refuse(key(99))
+    await env.run(50)
+    assert env.account.pause
+    lags = len(env.observed.lags)
+    await env.run(20)
+    (accepted,) = env.observed.acceptances
     assert accepted == pytest.approx(2 * LATENCY + 30 + LATENCY + 60 + LATENCY, abs=0.01)
-    assert not rig.account.pause
-    assert rig.account.credentials_valid is True
-    assert all(record.status is Status.VERIFIED for record in rig.ledger)
-    assert max(lag for _, lag in rig.diary.lags[lags:]) < 2
-    calls = len(rig.client.calls)
-    await rig.run(600)
-    assert len(rig.diary.acceptances) == len(rig.diary.refusals) == 1
-    assert len(rig.client.calls) - calls == pytest.approx(200, abs=20)  # no probe beside the regular looks
+    assert not env.account.pause
+    assert env.account.credentials_valid is True
+    assert all(record.status is Status.VERIFIED for record in env.ledger)
+    assert max(lag for _, lag in env.observed.lags[lags:]) < 2
+    calls = len(env.client.calls)
+    await env.run(600)
+    assert len(env.observed.acceptances) == len(env.observed.refusals) == 1
+    assert len(env.client.calls) - calls == pytest.approx(200, abs=20)  # no probe beside the regular looks
 
 
 @pytest.mark.parametrize(
@@ -75,100 +75,100 @@ async def test_an_answered_probe_ends_the_pause_and_the_delayed_fetches_start() 
 )
 @in_virtual_time
 async def test_a_pause_ends_with_a_200_or_404_only(result: Status | Reason, ends: bool) -> None:
-    rig = await paused_rig()
-    rig.client.rule = lambda _watched: Reply(result, retry_after=1)
+    env = await paused_harness()
+    env.client.rule = lambda _watched: Reply(result, retry_after=1)
     await asyncio.sleep(32)
-    assert (rig.account.pause is None) is ends
-    assert rig.account.credentials_valid is ends
-    assert len(rig.client.calls) == 3  # a probe is one call, whatever comes of it
-    rig.client.rule = refuse(key(99))
+    assert (env.account.pause is None) is ends
+    assert env.account.credentials_valid is ends
+    assert len(env.client.calls) == 3  # a probe is one call, whatever comes of it
+    env.client.rule = refuse(key(99))
     await asyncio.sleep(60)
-    assert not rig.account.pause
+    assert not env.account.pause
 
 
 @in_virtual_time
 async def test_a_second_pause_begins_with_the_shortest_wait() -> None:
-    rig = await paused_rig()
+    env = await paused_harness()
     await asyncio.sleep(200)
-    rig.client.rule = refuse(key(99))
+    env.client.rule = refuse(key(99))
     await asyncio.sleep(30)
-    assert rig.account.credentials_valid is True
-    rig.client.rule = refuse(reason=Reason.FORBIDDEN)
-    rig.offer(key(0))
-    calls = len(rig.client.calls)
+    assert env.account.credentials_valid is True
+    env.client.rule = refuse(reason=Reason.FORBIDDEN)
+    env.offer(key(0))
+    calls = len(env.client.calls)
     await asyncio.sleep(60)
-    began = rig.diary.refusals[1][0]
-    assert [call.began for call in rig.client.calls[calls + 2 :]] == pytest.approx([began + 30])
-    assert [reason for _, reason in rig.diary.refusals] == [Reason.AUTH, Reason.FORBIDDEN]
+    began = env.observed.refusals[1][0]
+    assert [call.began for call in env.client.calls[calls + 2 :]] == pytest.approx([began + 30])
+    assert [reason for _, reason in env.observed.refusals] == [Reason.AUTH, Reason.FORBIDDEN]
 
 
 @in_virtual_time
 async def test_new_credentials_end_the_pause_at_once() -> None:
-    rig = await paused_rig()
+    env = await paused_harness()
     await asyncio.sleep(500)
-    calls, began = len(rig.client.calls), rig.now
-    rig.client.rule = refuse(key(99))
-    rig.account.credentials_changed()
+    calls, began = len(env.client.calls), env.now
+    env.client.rule = refuse(key(99))
+    env.account.credentials_changed()
     await asyncio.sleep(1)
-    assert [call.began for call in rig.client.calls[calls:]] == pytest.approx([began])
-    assert rig.diary.acceptances == pytest.approx([began + LATENCY])
-    assert not rig.account.pause
+    assert [call.began for call in env.client.calls[calls:]] == pytest.approx([began])
+    assert env.observed.acceptances == pytest.approx([began + LATENCY])
+    assert not env.account.pause
     await asyncio.sleep(2_000)
-    assert len(rig.client.calls) == calls + 1  # the probe that was planned is planned no more
+    assert len(env.client.calls) == calls + 1  # the probe that was planned is planned no more
 
 
 @in_virtual_time
 async def test_new_credentials_that_are_refused_too_begin_with_the_shortest_wait() -> None:
-    rig = await paused_rig()
+    env = await paused_harness()
     await asyncio.sleep(500)
-    calls, began = len(rig.client.calls), rig.now
-    rig.account.credentials_changed()
+    calls, began = len(env.client.calls), env.now
+    env.account.credentials_changed()
     await asyncio.sleep(100)
-    assert [call.began - began for call in rig.client.calls[calls:]] == pytest.approx(
+    assert [call.began - began for call in env.client.calls[calls:]] == pytest.approx(
         [0, 30 + LATENCY, 90 + 2 * LATENCY]
     )
-    assert len(rig.diary.refusals) == 1
+    assert len(env.observed.refusals) == 1
 
 
 @in_virtual_time
 async def test_new_credentials_outside_a_pause_cost_no_call() -> None:
-    rig = Rig(factors(3))
-    rig.account.credentials_changed()
+    env = PollingHarness(factors(3))
+    env.account.credentials_changed()
     await asyncio.sleep(100)
-    assert rig.client.calls == []
+    assert env.client.calls == []
 
 
 @in_virtual_time
 async def test_new_credentials_while_a_probe_is_under_way_end_the_pause_with_it() -> None:
-    rig = await paused_rig()
-    rig.client.rule = lambda _watched: Reply(Reason.FORBIDDEN, latency=8)
+    env = await paused_harness()
+    env.client.rule = lambda _watched: Reply(Reason.FORBIDDEN, latency=8)
     await asyncio.sleep(32)
-    assert rig.client.open == 1
-    calls = len(rig.client.calls)
-    rig.client.rule = refuse(key(99))
-    rig.account.credentials_changed()
+    assert env.client.open == 1
+    calls = len(env.client.calls)
+    env.client.rule = refuse(key(99))
+    env.account.credentials_changed()
     await asyncio.sleep(8)
-    assert rig.account.credentials_valid is True
+    assert env.account.credentials_valid is True
     await asyncio.sleep(2_000)
-    assert len(rig.client.calls) == calls + 1
-    assert len(rig.diary.acceptances) == 1
+    assert len(env.client.calls) == calls + 1
+    assert len(env.observed.acceptances) == 1
 
 
 @in_virtual_time
 async def test_a_probe_answered_just_as_the_credentials_change_is_the_last_one() -> None:
-    rig = await paused_rig()
-    rig.client.rule = refuse(key(99))
-    real = rig.client.fetch_factor
+    env = await paused_harness()
+    env.client.rule = refuse(key(99))
+    real = env.client.fetch_factor
 
     async def fetch(watched: WatchedFactor) -> Attempt:
         attempt = await real(watched)
-        rig.account.credentials_changed()
+        env.account.credentials_changed()
         return attempt
 
-    rig.client.fetch_factor = fetch  # type: ignore[method-assign]  # a stand-in for this test
+    env.client.fetch_factor = fetch  # type: ignore[method-assign]  # a stand-in for this test
     await asyncio.sleep(1_000)
-    assert len(rig.client.calls) == 3
-    assert len(rig.diary.acceptances) == 1
+    assert len(env.client.calls) == 3
+    assert len(env.observed.acceptances) == 1
 
 
 # Changed passwords
@@ -177,92 +177,92 @@ async def test_a_probe_answered_just_as_the_credentials_change_is_the_last_one()
 @in_virtual_time
 async def test_a_changed_password_is_used_at_once_and_nothing_failed() -> None:
     password = Password()
-    rig = Rig(factors(5), reread=password.reread)
-    rig.client.rule = password.rule
+    env = PollingHarness(factors(5), reread=password.reread)
+    env.client.rule = password.rule
     password.file = "new"
-    rig.offer(key(0))
+    env.offer(key(0))
     await asyncio.sleep(5)
-    assert rig.client.asked(key(0)) == pytest.approx([0, LATENCY])
-    assert len(rig.client.calls) == 2
-    (ended,) = rig.diary.fetches
+    assert env.client.requested_at(key(0)) == pytest.approx([0, LATENCY])
+    assert len(env.client.calls) == 2
+    (ended,) = env.observed.fetches
     assert (ended.what, ended.outcome.attempts) == (Status.VERIFIED, 2)
     assert ended.outcome.duration_seconds == pytest.approx(2 * LATENCY)
-    assert rig.diary.refusals == []
-    assert rig.account.credentials_valid is True
+    assert env.observed.refusals == []
+    assert env.account.credentials_valid is True
     assert password.rereads == 1
 
 
 @in_virtual_time
 async def test_requests_under_way_when_the_password_changes_all_get_another_attempt() -> None:
     password = Password()
-    rig = Rig(factors(8), concurrency=8, reread=password.reread)
-    rig.client.rule = password.rule
+    env = PollingHarness(factors(8), concurrency=8, reread=password.reread)
+    env.client.rule = password.rule
     password.file = "new"
-    rig.offer(*(key(n) for n in range(8)))
+    env.offer(*(key(n) for n in range(8)))
     await asyncio.sleep(5)
-    assert [ended.what for ended in rig.diary.fetches] == [Status.VERIFIED] * 8
-    assert len(rig.client.calls) == 16
-    assert rig.diary.refusals == []
+    assert [ended.what for ended in env.observed.fetches] == [Status.VERIFIED] * 8
+    assert len(env.client.calls) == 16
+    assert env.observed.refusals == []
 
 
 @in_virtual_time
 async def test_a_change_noticed_while_requests_are_under_way_counts_for_them() -> None:
     password = Password()
-    rig = Rig(factors(4), reread=password.reread)
-    rig.client.rule = password.rule
-    rig.offer(*(key(n) for n in range(4)))
+    env = PollingHarness(factors(4), reread=password.reread)
+    env.client.rule = password.rule
+    env.offer(*(key(n) for n in range(4)))
     await asyncio.sleep(LATENCY / 2)
     password.file = "new"
     assert password.reread()
-    rig.account.credentials_changed()
+    env.account.credentials_changed()
     await asyncio.sleep(5)
-    assert [ended.what for ended in rig.diary.fetches] == [Status.VERIFIED] * 4
-    assert rig.diary.refusals == []
+    assert [ended.what for ended in env.observed.fetches] == [Status.VERIFIED] * 4
+    assert env.observed.refusals == []
 
 
 @in_virtual_time
 async def test_a_change_noticed_by_the_confirmation_clears_the_suspect() -> None:
     password = Password()
-    rig = Rig(factors(2), reread=password.reread)
-    rig.client.rule = password.rule
-    rig.offer(key(0))
+    env = PollingHarness(factors(2), reread=password.reread)
+    env.client.rule = password.rule
+    env.offer(key(0))
     await asyncio.sleep(1.5 * LATENCY)
-    assert len(rig.client.calls) == 2  # the confirmation is under way, with the old password
+    assert len(env.client.calls) == 2  # the confirmation is under way, with the old password
     password.file = "new"
     await asyncio.sleep(5)
-    assert [(ended.what, ended.outcome.alone) for ended in rig.diary.fetches] == [(Status.VERIFIED, False)] * 2
-    assert rig.diary.refusals == []
+    assert [(ended.what, ended.outcome.alone) for ended in env.observed.fetches] == [(Status.VERIFIED, False)] * 2
+    assert env.observed.refusals == []
 
 
 @in_virtual_time
 async def test_a_changed_password_that_is_wrong_too_pauses_the_account() -> None:
     password = Password(good="another")
-    rig = Rig(factors(5), reread=password.reread)
-    rig.client.rule = password.rule
+    env = PollingHarness(factors(5), reread=password.reread)
+    env.client.rule = password.rule
     password.file = "new"
-    rig.offer(key(0))
+    env.offer(key(0))
     await asyncio.sleep(5)
-    assert rig.client.asked(key(0)) == pytest.approx([0, LATENCY])
-    assert len(rig.client.calls) == 3  # and the confirmation
-    assert len(rig.diary.refusals) == 1
+    assert env.client.requested_at(key(0)) == pytest.approx([0, LATENCY])
+    assert len(env.client.calls) == 3  # and the confirmation
+    assert len(env.observed.refusals) == 1
 
 
 @in_virtual_time
 async def test_a_password_that_changes_all_the_time_is_tried_twice_a_fetch() -> None:
-    rig = Rig(factors(1), reread=lambda: True)
-    rig.client.rule = refuse(reason=Reason.AUTH)
-    rig.offer(key(0))
+    env = PollingHarness(factors(1), reread=lambda: True)
+    env.client.rule = refuse(reason=Reason.AUTH)
+    env.offer(key(0))
     await asyncio.sleep(5)
-    assert len(rig.client.calls) == 2
-    assert rig.last(key(0)).what is Reason.AUTH
+    assert len(env.client.calls) == 2
+    assert env.last(key(0)).what is Reason.AUTH
 
 
 @in_virtual_time
 async def test_a_403_asks_no_password_file() -> None:
     password = Password()
-    rig = Rig(factors(3), reread=password.reread)
-    rig.client.rule = refuse()
-    rig.offer(key(0))
+    env = PollingHarness(factors(3), reread=password.reread)
+    env.client.rule = refuse()
+    env.offer(key(0))
     await asyncio.sleep(1)
     assert password.rereads == 0
 
@@ -270,31 +270,31 @@ async def test_a_403_asks_no_password_file() -> None:
 @in_virtual_time
 async def test_a_pause_ends_by_itself_when_a_probe_finds_the_changed_password() -> None:
     password = Password()
-    rig = Rig(factors(5), reread=password.reread)
-    rig.client.rule = password.rule
-    rig.offer(key(0))
+    env = PollingHarness(factors(5), reread=password.reread)
+    env.client.rule = password.rule
+    env.offer(key(0))
     await asyncio.sleep(5)
-    assert rig.account.pause
+    assert env.account.pause
     password.file = "new"
     await asyncio.sleep(30)
-    assert rig.account.credentials_valid is True
-    assert rig.client.calls[-1].began == pytest.approx(2 * LATENCY + 30 + LATENCY)
-    calls = len(rig.client.calls)
+    assert env.account.credentials_valid is True
+    assert env.client.calls[-1].began == pytest.approx(2 * LATENCY + 30 + LATENCY)
+    calls = len(env.client.calls)
     await asyncio.sleep(2_000)
-    assert len(rig.client.calls) == calls
+    assert len(env.client.calls) == calls
 
 
 @in_virtual_time
 async def test_a_pause_ends_at_once_when_a_late_refusal_finds_the_changed_password() -> None:
     password = Password()
-    rig = Rig(factors(5, interval=3_600.0), reread=password.reread)
-    rig.client.rule = password.rule
-    rig.client.will(key(4), Reply(Reason.AUTH, latency=6))
-    rig.offer(key(0), key(4))
+    env = PollingHarness(factors(5, interval=3_600.0), reread=password.reread)
+    env.client.rule = password.rule
+    env.client.will(key(4), Reply(Reason.AUTH, latency=6))
+    env.offer(key(0), key(4))
     await asyncio.sleep(5)
-    assert rig.account.pause
+    assert env.account.pause
     password.file = "new"
     await asyncio.sleep(2)
-    assert rig.account.credentials_valid is True
-    assert rig.diary.acceptances == pytest.approx([6 + LATENCY])
-    assert rig.last(key(4)).what is Status.VERIFIED
+    assert env.account.credentials_valid is True
+    assert env.observed.acceptances == pytest.approx([6 + LATENCY])
+    assert env.last(key(4)).what is Status.VERIFIED

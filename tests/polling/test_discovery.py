@@ -14,7 +14,7 @@ from exporter.verify.answers import MAX_PAGES
 from exporter.verify.outcome import FactorPage, Failure, Operation, Reason, Status
 from exporter.watched import EntityKey, WatchedEntity
 from tests.support.factors import SERVICES, factor, key
-from tests.support.polling_harness import Reply, Rig
+from tests.support.polling_harness import PollingHarness, Reply
 from tests.support.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
@@ -31,21 +31,21 @@ def entity(name: str = "team", *, identity: str = "identity-of-team", account: s
 
 
 class Bench:
-    """A rig with discovery; ``lists`` holds the factors that the API lists for each entity."""
+    """A env with discovery; ``lists`` holds the factors that the API lists for each entity."""
 
     def __init__(self, *listed: WatchedFactor, entities: tuple[WatchedEntity, ...] = ()) -> None:
-        self.rig = Rig([factor(99, paused=True)])
-        self.roster = Roster(self.rig.poller, self.rig.ledger)
+        self.env = PollingHarness([factor(99, paused=True)])
+        self.roster = Roster(self.env.poller, self.env.ledger)
         self.roster.list([factor(99, paused=True), *listed])
         self.listed: dict[str, list[FactorKey] | Failure] = {}
         self.discovery = Discovery(
             DiscoveryPolicy(INTERVAL, FORGET),
-            accounts=self.rig.accounts,
+            accounts=self.env.accounts,
             roster=self.roster,
-            observer=self.rig.diary,
-            clock=self.rig.clock,
+            observer=self.env.observed,
+            clock=self.env.clock,
         )
-        self.rig.client.lists = self._page
+        self.env.client.lists = self._page
         self.discovery.watch(entities or (entity(),))
 
     def _page(self, watched: WatchedEntity, _url: str | None) -> FactorPage | Failure:
@@ -53,14 +53,14 @@ class Bench:
         return listed if isinstance(listed, Failure) else FactorPage(tuple(k.factor_sid for k in listed))
 
     async def run(self, seconds: float) -> None:
-        await self.rig.run(seconds, and_each=self.discovery.dispatch)
+        await self.env.run(seconds, and_each=self.discovery.dispatch)
 
     @property
     def watched(self) -> set[FactorKey]:
-        return {record.watched.key for record in self.rig.ledger} - {key(99)}
+        return {record.watched.key for record in self.env.ledger} - {key(99)}
 
     def status(self, number: int) -> Status | None:
-        return self.rig.ledger[key(number)].status
+        return self.env.ledger[key(number)].status
 
 
 @in_virtual_time
@@ -73,11 +73,11 @@ async def test_every_factor_of_an_entity_is_watched_within_half_a_minute() -> No
     assert bench.discovery.first_listings_pending == 0
     await bench.run(31)
     assert (bench.status(1), bench.status(2)) == (Status.VERIFIED, Status.VERIFIED)
-    record = bench.rig.ledger[key(1)]
+    record = bench.env.ledger[key(1)]
     assert record.watched.identity == "identity-of-team"
     assert record.watched.labels == (("team", "team"),)
     assert record.entity == "team"
-    assert bench.rig.ledger.entity_counts["main", SERVICES[0], "team"]["verified"] == 2
+    assert bench.env.ledger.entity_counts["main", SERVICES[0], "team"]["verified"] == 2
 
 
 @in_virtual_time
@@ -88,9 +88,9 @@ async def test_what_is_new_is_found_within_an_interval() -> None:
     bench.listed["identity-of-team"] = [key(1), key(2)]
     await bench.run(INTERVAL + 2)
     assert bench.watched == {key(1), key(2)}
-    walks = [at for at, name, _ in bench.rig.client.listings]
-    assert len(walks) in (2, 3)
-    assert INTERVAL - 2 <= walks[-1] - walks[0] <= 2 * INTERVAL
+    listings = [at for at, name, _ in bench.env.client.listings]
+    assert len(listings) in (2, 3)
+    assert INTERVAL - 2 <= listings[-1] - listings[0] <= 2 * INTERVAL
 
 
 @in_virtual_time
@@ -99,7 +99,7 @@ async def test_a_missing_factor_is_fetched_once_stays_not_found_and_is_forgotten
     bench.listed["identity-of-team"] = [key(1), key(2)]
     await bench.run(100)
     bench.listed["identity-of-team"] = [key(1)]
-    bench.rig.client.rule = lambda watched: Reply(Status.NOT_FOUND if watched.key == key(2) else Status.VERIFIED)
+    bench.env.client.rule = lambda watched: Reply(Status.NOT_FOUND if watched.key == key(2) else Status.VERIFIED)
     await bench.run(INTERVAL + 2)
     assert bench.status(2) is Status.NOT_FOUND
     since = bench.discovery.gone_since(key(2))
@@ -110,7 +110,7 @@ async def test_a_missing_factor_is_fetched_once_stays_not_found_and_is_forgotten
     await bench.run(INTERVAL + 10)
     assert bench.watched == {key(1)}
     assert bench.discovery.gone_since(key(2)) is None
-    assert bench.rig.diary.forgotten_names[-1].startswith("team-")
+    assert bench.env.observed.forgotten_names[-1].startswith("team-")
 
 
 @in_virtual_time
@@ -130,11 +130,11 @@ async def test_one_that_comes_back_is_not_gone() -> None:
     bench.listed["identity-of-team"] = [key(1)]
     await bench.run(100)
     bench.listed["identity-of-team"] = []
-    bench.rig.client.rule = lambda _watched: Reply(Status.NOT_FOUND)
+    bench.env.client.rule = lambda _watched: Reply(Status.NOT_FOUND)
     await bench.run(INTERVAL + 2)
     assert bench.discovery.gone_since(key(1)) is not None
     bench.listed["identity-of-team"] = [key(1)]
-    bench.rig.client.rule = lambda _watched: Reply(Status.VERIFIED)
+    bench.env.client.rule = lambda _watched: Reply(Status.VERIFIED)
     await bench.run(FORGET + INTERVAL)
     assert bench.status(1) is Status.VERIFIED
     assert bench.discovery.gone_since(key(1)) is None
@@ -155,13 +155,13 @@ async def test_a_failed_listing_changes_nothing(failure: Failure) -> None:
     bench.listed["identity-of-team"] = [key(1)]
     await bench.run(100)
     bench.listed["identity-of-team"] = failure
-    before = len(bench.rig.diary.walks)
+    before = len(bench.env.observed.listings)
     await bench.run(FORGET + 2 * INTERVAL)
     assert bench.status(1) is Status.VERIFIED
-    walks = [what for _, _, what in bench.rig.diary.walks]
-    assert set(walks[:before]) == {1}
-    assert walks[before:] == [failure] * len(walks[before:])
-    assert len(walks) >= 5
+    listings = [what for _, _, what in bench.env.observed.listings]
+    assert set(listings[:before]) == {1}
+    assert listings[before:] == [failure] * len(listings[before:])
+    assert len(listings) >= 5
 
 
 @in_virtual_time
@@ -170,12 +170,12 @@ async def test_an_incomplete_listing_changes_nothing() -> None:
     bench.listed["identity-of-team"] = [key(1), key(2)]
     await bench.run(100)
     broken = Failure(Reason.SERVER_ERROR, "HTTP 503")
-    bench.rig.client.lists = lambda _entity, url: (
+    bench.env.client.lists = lambda _entity, url: (
         broken if url else FactorPage((key(1).factor_sid,), "https://next")
     )
     await bench.run(INTERVAL + 60)
     assert bench.watched == {key(1), key(2)}
-    assert bench.rig.diary.walks[-1][2] == broken
+    assert bench.env.observed.listings[-1][2] == broken
     assert bench.discovery.gone_since(key(2)) is None
 
 
@@ -183,10 +183,10 @@ async def test_an_incomplete_listing_changes_nothing() -> None:
 async def test_a_list_without_end_is_given_up() -> None:
     bench = Bench()
     numbers = iter(range(10_000))
-    bench.rig.client.lists = lambda _entity, _url: FactorPage((), f"https://next/{next(numbers)}")
+    bench.env.client.lists = lambda _entity, _url: FactorPage((), f"https://next/{next(numbers)}")
     await bench.run(60)
-    assert len(bench.rig.client.listings) == MAX_PAGES * len(bench.rig.diary.walks)
-    failure = bench.rig.diary.walks[-1][2]
+    assert len(bench.env.client.listings) == MAX_PAGES * len(bench.env.observed.listings)
+    failure = bench.env.observed.listings[-1][2]
     assert isinstance(failure, Failure)
     assert failure.reason is Reason.DECODE
 
@@ -194,9 +194,9 @@ async def test_a_list_without_end_is_given_up() -> None:
 @in_virtual_time
 async def test_a_list_that_leads_back_to_itself_is_given_up() -> None:
     bench = Bench()
-    bench.rig.client.lists = lambda _entity, _url: FactorPage((key(1).factor_sid,), "https://next")
+    bench.env.client.lists = lambda _entity, _url: FactorPage((key(1).factor_sid,), "https://next")
     await bench.run(60)
-    assert len(bench.rig.client.listings) == 2 * len(bench.rig.diary.walks) > 0
+    assert len(bench.env.client.listings) == 2 * len(bench.env.observed.listings) > 0
     assert bench.watched == set()
 
 
@@ -205,13 +205,13 @@ async def test_what_is_listed_is_never_lost() -> None:
     bench = Bench(factor(1))
     bench.listed["identity-of-team"] = [key(1)]
     await bench.run(100)
-    assert bench.rig.ledger[key(1)].watched == factor(1)
-    assert bench.rig.ledger[key(1)].entity == "team"
+    assert bench.env.ledger[key(1)].watched == factor(1)
+    assert bench.env.ledger[key(1)].entity == "team"
     bench.listed["identity-of-team"] = []
-    bench.rig.client.rule = lambda _watched: Reply(Status.NOT_FOUND)
+    bench.env.client.rule = lambda _watched: Reply(Status.NOT_FOUND)
     await bench.run(FORGET + 3 * INTERVAL)
     assert bench.status(1) is Status.NOT_FOUND
-    assert bench.rig.ledger[key(1)].entity == ""
+    assert bench.env.ledger[key(1)].entity == ""
 
 
 @in_virtual_time
@@ -221,16 +221,16 @@ async def test_entities_come_go_and_change_their_name() -> None:
     bench.listed = {"identity-of-team": [key(1)], "identity-of-crew": [key(2)]}
     await bench.run(100)
     assert len(bench.discovery) == 2
-    known = bench.rig.ledger[key(1)]
+    known = bench.env.ledger[key(1)]
     bench.discovery.watch([entity("renamed")])
     assert bench.watched == {key(1)}
     assert len(bench.discovery) == 1
-    assert bench.rig.ledger[key(1)] is known
+    assert bench.env.ledger[key(1)] is known
     assert known.watched.name == f"renamed-{key(1).factor_sid[-8:]}"
     assert known.entity == "renamed"
-    before = len(bench.rig.client.listings)
+    before = len(bench.env.client.listings)
     await bench.run(INTERVAL + 2)
-    assert {name for _, name, _ in bench.rig.client.listings[before:]} == {"renamed"}
+    assert {name for _, name, _ in bench.env.client.listings[before:]} == {"renamed"}
 
 
 @in_virtual_time
@@ -241,22 +241,22 @@ async def test_a_listing_in_flight_for_a_removed_entity_is_dropped() -> None:
         bench.discovery.watch([])
         return FactorPage((key(1).factor_sid,))
 
-    bench.rig.client.lists = removed_meanwhile
+    bench.env.client.lists = removed_meanwhile
     await bench.run(60)
-    assert len(bench.rig.client.listings) == 1
+    assert len(bench.env.client.listings) == 1
     assert bench.watched == set()
-    assert bench.rig.diary.walks == []
-    assert bench.rig.diary.forgotten_entities == [entity().name]
+    assert bench.env.observed.listings == []
+    assert bench.env.observed.forgotten_entities == [entity().name]
 
 
 @in_virtual_time
 async def test_listings_stay_within_the_throttle_and_are_counted() -> None:
     bench = Bench(entities=tuple(entity(f"e{n}", identity=f"identity-{n:06d}") for n in range(30)))
     bench.listed = {f"identity-{n:06d}": [key(n)] for n in range(30)}
-    bench.rig.throttle.configure(requests_per_second=2, max_concurrency=1)
+    bench.env.throttle.configure(requests_per_second=2, max_concurrency=1)
     await bench.run(60)
     assert len(bench.watched) == 30
-    moments = [at for at, _, _ in bench.rig.client.listings] + [call.began for call in bench.rig.client.calls]
+    moments = [at for at, _, _ in bench.env.client.listings] + [call.began for call in bench.env.client.calls]
     assert max(sum(at <= moment < at + 0.999 for moment in moments) for at in moments) <= 2
     assert bench.discovery.listings_per_second("main") == pytest.approx(30 / INTERVAL)
 
@@ -266,10 +266,10 @@ async def test_a_refused_list_while_factors_are_answered_stops_nobody() -> None:
     bench = Bench(factor(1))
     bench.listed["identity-of-team"] = Failure(Reason.FORBIDDEN, "HTTP 403")
     await bench.run(100)
-    assert bench.rig.account.credentials_valid is True
+    assert bench.env.account.credentials_valid is True
     assert bench.status(1) is Status.VERIFIED
-    assert bench.rig.diary.walks[0][2] == Failure(Reason.FORBIDDEN, "HTTP 403")
-    assert bench.rig.diary.refusals == []
+    assert bench.env.observed.listings[0][2] == Failure(Reason.FORBIDDEN, "HTTP 403")
+    assert bench.env.observed.refusals == []
 
 
 @in_virtual_time
@@ -277,15 +277,15 @@ async def test_an_account_without_factors_pauses_and_recovers_by_listing() -> No
     bench = Bench()
     bench.listed["identity-of-team"] = Failure(Reason.AUTH, "HTTP 401")
     await bench.run(60)
-    assert bench.rig.account.credentials_valid is False
-    assert bench.rig.account.pause
+    assert bench.env.account.credentials_valid is False
+    assert bench.env.account.pause
     assert bench.discovery.first_listings_pending == 0
-    asked = len(bench.rig.client.listings)
+    asked = len(bench.env.client.listings)
     await bench.run(200)
-    assert asked < len(bench.rig.client.listings) <= asked + 4, "probes alone"
+    assert asked < len(bench.env.client.listings) <= asked + 4, "probes alone"
     bench.listed["identity-of-team"] = [key(1)]
     await bench.run(700)
-    valid: bool | None = bench.rig.account.credentials_valid
+    valid: bool | None = bench.env.account.credentials_valid
     assert valid is True
     await bench.run(INTERVAL)
     assert bench.watched == {key(1)}
@@ -296,11 +296,11 @@ async def test_a_stop_ends_a_listing_quietly() -> None:
     bench = Bench()
     for _ in range(40):
         bench.discovery.dispatch()
-        if bench.rig.client.listings:
+        if bench.env.client.listings:
             break
-        await bench.rig.run(1)
-    await bench.rig.poller.drain(5)
-    assert all(isinstance(found, int) for _, _, found in bench.rig.diary.walks)
+        await bench.env.run(1)
+    await bench.env.poller.drain(5)
+    assert all(isinstance(found, int) for _, _, found in bench.env.observed.listings)
 
 
 @in_virtual_time
@@ -309,11 +309,11 @@ async def test_what_was_found_before_a_restart_is_shown_before_the_first_listing
     bench.listed["identity-of-team"] = [key(1), key(2)]
     await bench.run(100)
     bench.listed["identity-of-team"] = [key(1)]
-    bench.rig.client.rule = lambda watched: Reply(Status.NOT_FOUND if watched.key == key(2) else Status.VERIFIED)
+    bench.env.client.rule = lambda watched: Reply(Status.NOT_FOUND if watched.key == key(2) else Status.VERIFIED)
     await bench.run(INTERVAL + 2)
-    now = bench.rig.clock.moment()
+    now = bench.env.clock.moment()
     snapshots: dict[FactorKey, FactorSnapshot] = {}
-    for record in bench.rig.ledger:
+    for record in bench.env.ledger:
         memory = snapshot_of(record, now, gone_since_seconds=bench.discovery.gone_since(record.watched.key))
         if memory is not None:
             snapshots[record.watched.key] = memory
@@ -322,7 +322,7 @@ async def test_what_was_found_before_a_restart_is_shown_before_the_first_listing
     after.discovery.restore(snapshots)
     assert after.watched == {key(1), key(2)}
     assert (after.status(1), after.status(2)) == (Status.VERIFIED, Status.NOT_FOUND)
-    assert after.rig.ledger[key(1)].entity == "team"
+    assert after.env.ledger[key(1)].entity == "team"
     assert after.discovery.gone_since(key(2)) == bench.discovery.gone_since(key(2))
     other = Bench(entities=(entity("another"),))
     other.discovery.restore(snapshots)
@@ -338,7 +338,7 @@ async def test_lists_are_counted_as_such() -> None:
     def attempted(_account: str, operation: Operation, _attempt: Attempt) -> None:
         operations.append(operation)
 
-    bench.rig.diary.attempted = attempted  # type: ignore[method-assign, assignment]  # a stand-in for this test
+    bench.env.observed.attempted = attempted  # type: ignore[method-assign, assignment]  # a stand-in for this test
     await bench.run(60)
     assert set(operations) == {Operation.LIST}
 
@@ -349,8 +349,8 @@ async def test_a_shorter_interval_counts_at_once() -> None:
     bench.discovery.policy = DiscoveryPolicy(86_400.0, FORGET)
     bench.discovery.watch([entity()])
     await bench.run(100)
-    before = len(bench.rig.client.listings)
+    before = len(bench.env.client.listings)
     bench.discovery.policy = DiscoveryPolicy(60.0, FORGET)
     bench.discovery.watch([entity()])
     await bench.run(121)
-    assert len(bench.rig.client.listings) >= before + 2
+    assert len(bench.env.client.listings) >= before + 2

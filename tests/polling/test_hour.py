@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.factors import factors
-from tests.support.polling_harness import Rig
+from tests.support.polling_harness import PollingHarness
 from tests.support.virtual_time import run_virtual
 
 if TYPE_CHECKING:
@@ -21,17 +21,17 @@ INTERVAL = 60.0
 WARM_UP = 120.0
 
 
-async def an_hour() -> Rig:
-    rig = Rig(factors(COUNT, services=3, interval=INTERVAL), rate=50, concurrency=4)
-    await rig.run(3_600, and_each=lambda: rig.poller.check_budgets() if round(rig.now) % 10 == 0 else None)
-    await rig.poller.drain(8)
-    return rig
+async def an_hour() -> PollingHarness:
+    env = PollingHarness(factors(COUNT, services=3, interval=INTERVAL), rate=50, concurrency=4)
+    await env.run(3_600, and_each=lambda: env.poller.check_budgets() if round(env.now) % 10 == 0 else None)
+    await env.poller.drain(8)
+    return env
 
 
 @pytest.mark.slow
 def test_an_hour_of_a_thousand_factors() -> None:
-    rig = run_virtual(an_hour())
-    calls = rig.client.calls
+    env = run_virtual(an_hour())
+    calls = env.client.calls
     asked: defaultdict[FactorKey, list[float]] = defaultdict(list)
     for call in calls:
         asked[call.key].append(call.began)
@@ -45,7 +45,7 @@ def test_an_hour_of_a_thousand_factors() -> None:
     cadence = [b - a for moments in asked.values() for a, b in itertools.pairwise(moments[1:])]
     assert min(cadence) >= INTERVAL - 2  # the first gap is shorter: first looks are hurried
 
-    lags = sorted(lag for _, lag in rig.diary.lags)
+    lags = sorted(lag for _, lag in env.observed.lags)
     assert len(lags) == len(calls)
     assert lags[math.ceil(0.99 * len(lags))] < 1.5
 
@@ -54,7 +54,7 @@ def test_an_hour_of_a_thousand_factors() -> None:
     mean = len(warm) / (3_600 - WARM_UP)
     assert abs(mean - COUNT / INTERVAL) < 0.1
     assert max(seconds.values()) <= 2.5 * mean
-    assert rig.client.most_in_a_second() <= 50
+    assert env.client.most_in_a_second() <= 50
 
     # What is due in one tick leaves together, as far as the slots go: few wake-ups, each for several requests.
     bursts = Counter(round(began, 3) for began in warm)
@@ -62,6 +62,6 @@ def test_an_hour_of_a_thousand_factors() -> None:
     on_the_tick = sum(count for began, count in bursts.items() if began % 1 < 0.002)
     assert on_the_tick >= 0.9 * 4 * (3_600 - WARM_UP)
 
-    assert rig.diary.budgets == []
-    assert len(rig.diary.fetches) == len(calls)
-    assert rig.throttle.in_flight == 0
+    assert env.observed.budgets == []
+    assert len(env.observed.fetches) == len(calls)
+    assert env.throttle.in_flight == 0

@@ -10,8 +10,8 @@ import pytest
 
 from exporter.verify.outcome import Reason, Status
 from tests.support.factors import factor, factors, key, outcome
-from tests.support.polling_harness import LATENCY, Reply, Rig
-from tests.support.refusing_api import REFUSALS, paused_rig, refuse
+from tests.support.polling_harness import LATENCY, PollingHarness, Reply
+from tests.support.refusing_api import REFUSALS, paused_harness, refuse
 from tests.support.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
@@ -25,188 +25,188 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("reason", REFUSALS)
 @in_virtual_time
 async def test_a_refusal_of_one_factor_costs_one_call_and_stops_nobody(reason: Reason) -> None:
-    rig = Rig(factors(40, services=4, interval=60.0))
-    await rig.run(65)
-    calls = len(rig.client.calls)
+    env = PollingHarness(factors(40, services=4, interval=60.0))
+    await env.run(65)
+    calls = len(env.client.calls)
     suspect = key(5, service=1)
-    rig.client.rule = refuse(suspect, reason=reason)
-    rig.offer(suspect)
+    env.client.rule = refuse(suspect, reason=reason)
+    env.offer(suspect)
     await asyncio.sleep(2 * LATENCY + 0.01)
-    asked = [call.key for call in rig.client.calls[calls:]]
+    asked = [call.key for call in env.client.calls[calls:]]
     assert asked[0] == suspect
     assert len(asked) == 2  # exactly one confirming call
     assert asked[1].service_sid != suspect.service_sid
-    ended = rig.last(suspect)
+    ended = env.last(suspect)
     assert (ended.what, ended.outcome.alone, ended.outcome.attempts) == (reason, True, 1)
-    assert rig.ledger[suspect].interval_seconds == 900
-    assert rig.ledger[suspect].status is Status.VERIFIED
-    assert rig.account.credentials_valid is True
-    begun = rig.now
-    await rig.run(600)
-    since = [ended for ended in rig.diary.fetches if ended.at > begun]
+    assert env.ledger[suspect].interval_seconds == 900
+    assert env.ledger[suspect].status is Status.VERIFIED
+    assert env.account.credentials_valid is True
+    begun = env.now
+    await env.run(600)
+    since = [ended for ended in env.observed.fetches if ended.at > begun]
     assert all(ended.what is Status.VERIFIED for ended in since if ended.key != suspect)
     for watched in factors(40, services=4):
         if watched.key != suspect:
             assert len([ended for ended in since if ended.key == watched.key]) in (10, 11)
-    assert rig.diary.refusals == []
-    assert len(rig.client.asked(suspect)) <= 4
+    assert env.observed.refusals == []
+    assert len(env.client.requested_at(suspect)) <= 4
 
 
 @in_virtual_time
 async def test_a_factor_refused_at_every_fetch_has_the_slow_interval() -> None:
-    rig = Rig(factors(10, interval=60.0))
-    rig.client.rule = refuse(key(3))
-    await rig.run(3 * 3_600)
-    asked = rig.client.asked(key(3))
+    env = PollingHarness(factors(10, interval=60.0))
+    env.client.rule = refuse(key(3))
+    await env.run(3 * 3_600)
+    asked = env.client.requested_at(key(3))
     assert [b - a for a, b in itertools.pairwise(asked)][1:] == pytest.approx([900] * (len(asked) - 2), abs=1.1)
     assert len(asked) in (12, 13, 14)
-    assert all(ended.outcome.alone for ended in rig.diary.of(key(3)))
-    rig.client.rule = refuse(key(99))
-    await rig.run(900)
-    assert rig.ledger[key(3)].interval_seconds == 60
-    assert rig.diary.refusals == []
+    assert all(ended.outcome.alone for ended in env.observed.of(key(3)))
+    env.client.rule = refuse(key(99))
+    await env.run(900)
+    assert env.ledger[key(3)].interval_seconds == 60
+    assert env.observed.refusals == []
 
 
-def choose(rig: Rig, suspect: FactorKey) -> FactorKey | None:
-    refusals: Refusals = rig.account._refusals
-    other = refusals._other_factor(rig.ledger[suspect])
+def choose(env: PollingHarness, suspect: FactorKey) -> FactorKey | None:
+    refusals: Refusals = env.account._refusals
+    other = refusals._other_factor(env.ledger[suspect])
     return None if other is None else other.watched.key
 
 
 @in_virtual_time
 async def test_the_other_factor_is_preferably_one_that_answers_and_of_another_service() -> None:
-    rig = Rig([*factors(3), factor(3, service=1), factor(4, service=1), factor(5, account="other")])
-    rig.account.in_flight_keys.add(key(0))
+    env = PollingHarness([*factors(3), factor(3, service=1), factor(4, service=1), factor(5, account="other")])
+    env.account.in_flight_keys.add(key(0))
     same, never, answers = key(1), key(3, service=1), key(4, service=1)
 
     def take(factor: FactorKey, *replies: Status | Reason) -> None:
         for reply in replies:
-            rig.ledger.apply(factor, outcome(reply), rig.clock.moment())
+            env.ledger.apply(factor, outcome(reply), env.clock.moment())
 
-    assert choose(rig, key(0)) == never  # nobody answered before: at least of another service
+    assert choose(env, key(0)) == never  # nobody answered before: at least of another service
     take(same, Status.VERIFIED)
-    assert choose(rig, key(0)) == same
+    assert choose(env, key(0)) == same
     take(answers, Status.NOT_FOUND)
-    assert choose(rig, key(0)) == answers
+    assert choose(env, key(0)) == answers
     take(answers, Reason.FORBIDDEN)
-    assert choose(rig, key(0)) == same  # the other one is itself refused now
+    assert choose(env, key(0)) == same  # the other one is itself refused now
     take(same, Reason.TIMEOUT)
-    assert choose(rig, key(0)) == answers
+    assert choose(env, key(0)) == answers
     for asked in (never, answers, same):
-        rig.account.in_flight_keys.add(asked)
-    assert choose(rig, key(0)) == key(2)
-    rig.account.in_flight_keys.add(key(2))
-    assert choose(rig, key(0)) is None
+        env.account.in_flight_keys.add(asked)
+    assert choose(env, key(0)) == key(2)
+    env.account.in_flight_keys.add(key(2))
+    assert choose(env, key(0)) is None
 
 
 @in_virtual_time
 async def test_paused_factors_do_not_confirm() -> None:
-    rig = Rig([factor(1), factor(2, paused=True)])
-    rig.client.rule = refuse(key(1))
-    rig.offer(key(1))
+    env = PollingHarness([factor(1), factor(2, paused=True)])
+    env.client.rule = refuse(key(1))
+    env.offer(key(1))
     await asyncio.sleep(1)
-    assert rig.account.credentials_valid is False  # as for an account of one factor
-    assert len(rig.client.calls) == 1
+    assert env.account.credentials_valid is False  # as for an account of one factor
+    assert len(env.client.calls) == 1
 
 
 @in_virtual_time
 async def test_several_refusals_under_way_share_one_verdict() -> None:
-    rig = Rig(factors(10, services=2), concurrency=4)
+    env = PollingHarness(factors(10, services=2), concurrency=4)
     refused = [key(n, service=n % 2) for n in range(3)]
-    rig.client.rule = refuse(*refused)
-    rig.offer(*refused)
+    env.client.rule = refuse(*refused)
+    env.offer(*refused)
     await asyncio.sleep(5)
-    assert len(rig.client.calls) == 4
-    assert [(ended.what, ended.outcome.alone) for ended in map(rig.last, refused)] == [(Reason.FORBIDDEN, True)] * 3
-    assert rig.last(rig.client.calls[3].key).what is Status.VERIFIED
-    assert rig.diary.refusals == []
+    assert len(env.client.calls) == 4
+    assert [(ended.what, ended.outcome.alone) for ended in map(env.last, refused)] == [(Reason.FORBIDDEN, True)] * 3
+    assert env.last(env.client.calls[3].key).what is Status.VERIFIED
+    assert env.observed.refusals == []
 
 
 @in_virtual_time
 async def test_the_account_holds_its_requests_until_the_verdict() -> None:
-    rig = Rig(factors(20), concurrency=2)
-    rig.client.rule = lambda watched: Reply(
+    env = PollingHarness(factors(20), concurrency=2)
+    env.client.rule = lambda watched: Reply(
         Reason.FORBIDDEN if watched.key == key(0) else Status.VERIFIED, latency=3.0
     )
-    rig.offer(key(0))
+    env.offer(key(0))
     await asyncio.sleep(3.01)
-    other = rig.client.calls[-1].key
-    rig.offer(*(key(n) for n in range(1, 20) if key(n) != other))
+    other = env.client.calls[-1].key
+    env.offer(*(key(n) for n in range(1, 20) if key(n) != other))
     await asyncio.sleep(2.9)
-    assert len(rig.client.calls) == 2
-    assert other in rig.account.in_flight_keys
+    assert len(env.client.calls) == 2
+    assert other in env.account.in_flight_keys
     await asyncio.sleep(0.2)
-    assert len(rig.client.calls) == 4
-    assert rig.diary.lags[1][1] == pytest.approx(0)  # time in a hold is no lateness
+    assert len(env.client.calls) == 4
+    assert env.observed.lags[1][1] == pytest.approx(0)  # time in a hold is no lateness
 
 
 @pytest.mark.parametrize("reason", [Reason.TIMEOUT, Reason.SERVER_ERROR, Reason.BAD_REQUEST, Reason.RATE_LIMITED])
 @in_virtual_time
 async def test_a_confirmation_without_an_answer_proves_nothing(reason: Reason) -> None:
-    rig = Rig(factors(2))
-    rig.client.rule = lambda watched: Reply(Reason.FORBIDDEN if watched.key == key(0) else reason, retry_after=1)
-    rig.offer(key(0))
+    env = PollingHarness(factors(2))
+    env.client.rule = lambda watched: Reply(Reason.FORBIDDEN if watched.key == key(0) else reason, retry_after=1)
+    env.offer(key(0))
     await asyncio.sleep(60)
-    ended = rig.last(key(0))
+    ended = env.last(key(0))
     assert (ended.what, ended.outcome.alone) == (Reason.FORBIDDEN, False)
-    assert rig.ledger[key(0)].interval_seconds == 300
-    assert rig.last(key(1)).what is reason
-    assert rig.diary.refusals == []
-    assert not rig.account.pause
-    rig.client.rule = refuse(key(99))
-    rig.offer(key(0), key(1))
+    assert env.ledger[key(0)].interval_seconds == 300
+    assert env.last(key(1)).what is reason
+    assert env.observed.refusals == []
+    assert not env.account.pause
+    env.client.rule = refuse(key(99))
+    env.offer(key(0), key(1))
     await asyncio.sleep(1)
-    assert [rig.last(key(n)).what for n in (0, 1)] == [Status.VERIFIED] * 2
+    assert [env.last(key(n)).what for n in (0, 1)] == [Status.VERIFIED] * 2
 
 
 @pytest.mark.parametrize("result", [Reason.DECODE, Reason.UNKNOWN_STATUS, Status.NOT_FOUND])
 @in_virtual_time
 async def test_a_confirmation_answered_200_or_404_shows_that_the_factor_is_alone(result: Status | Reason) -> None:
-    rig = Rig(factors(2))
-    rig.client.rule = lambda watched: Reply(Reason.FORBIDDEN if watched.key == key(0) else result)
-    rig.offer(key(0))
+    env = PollingHarness(factors(2))
+    env.client.rule = lambda watched: Reply(Reason.FORBIDDEN if watched.key == key(0) else result)
+    env.offer(key(0))
     await asyncio.sleep(60)
-    assert rig.last(key(0)).outcome.alone
+    assert env.last(key(0)).outcome.alone
 
 
 @in_virtual_time
 async def test_a_factor_in_flight_can_confirm_afterwards() -> None:
-    rig = Rig(factors(2))
-    rig.client.will(key(0), Reason.FORBIDDEN)
-    rig.client.will(key(1), Reply(latency=4))
-    rig.offer(key(0), key(1))
+    env = PollingHarness(factors(2))
+    env.client.will(key(0), Reason.FORBIDDEN)
+    env.client.will(key(1), Reply(latency=4))
+    env.offer(key(0), key(1))
     await asyncio.sleep(10)
-    assert rig.client.asked(key(1)) == pytest.approx([0, 4])
-    assert rig.last(key(0)).outcome.alone
-    assert rig.diary.refusals == []
+    assert env.client.requested_at(key(1)) == pytest.approx([0, 4])
+    assert env.last(key(0)).outcome.alone
+    assert env.observed.refusals == []
 
 
 @in_virtual_time
 async def test_a_factor_in_its_backoff_neither_confirms_nor_lets_the_account_pause() -> None:
-    rig = Rig(factors(2, interval=3_600.0))
-    rig.client.will(key(0), Reply(Reason.FORBIDDEN, latency=0.5))
-    rig.client.will(key(1), Reason.SERVER_ERROR)
-    rig.offer(key(0), key(1))
+    env = PollingHarness(factors(2, interval=3_600.0))
+    env.client.will(key(0), Reply(Reason.FORBIDDEN, latency=0.5))
+    env.client.will(key(1), Reason.SERVER_ERROR)
+    env.offer(key(0), key(1))
     await asyncio.sleep(10)
-    ended = rig.last(key(0))
+    ended = env.last(key(0))
     assert (ended.what, ended.outcome.alone) == (Reason.FORBIDDEN, False)
     assert ended.at == pytest.approx(0.5)
-    assert rig.diary.refusals == []
-    assert rig.client.asked(key(1)) == pytest.approx([0, 1 + LATENCY])  # and it wasn't held
+    assert env.observed.refusals == []
+    assert env.client.requested_at(key(1)) == pytest.approx([0, 1 + LATENCY])  # and it wasn't held
 
 
 @in_virtual_time
 async def test_a_suspect_that_was_cleared_confirms_no_later_refusal() -> None:
-    rig = Rig(factors(2, interval=3_600.0))
-    rig.client.will(key(0), Reason.FORBIDDEN, Reason.SERVER_ERROR)
-    rig.client.will(key(1), Status.VERIFIED, Reply(Reason.FORBIDDEN, latency=0.5))
-    rig.offer(key(0))
+    env = PollingHarness(factors(2, interval=3_600.0))
+    env.client.will(key(0), Reason.FORBIDDEN, Reason.SERVER_ERROR)
+    env.client.will(key(1), Status.VERIFIED, Reply(Reason.FORBIDDEN, latency=0.5))
+    env.offer(key(0))
     await asyncio.sleep(10)
-    assert rig.last(key(0)).outcome.alone
-    rig.offer(key(0), key(1))
+    assert env.last(key(0)).outcome.alone
+    env.offer(key(0), key(1))
     await asyncio.sleep(10)
-    assert rig.last(key(1)).what is Reason.FORBIDDEN
-    assert rig.diary.refusals == []
+    assert env.last(key(1)).what is Reason.FORBIDDEN
+    assert env.observed.refusals == []
 
 
 # The whole account's trouble
@@ -215,85 +215,85 @@ async def test_a_suspect_that_was_cleared_confirms_no_later_refusal() -> None:
 @pytest.mark.parametrize("reason", REFUSALS)
 @in_virtual_time
 async def test_an_account_of_one_factor_pauses_at_once(reason: Reason) -> None:
-    rig = Rig(factors(1))
-    rig.client.rule = refuse(reason=reason)
-    rig.offer(key(0))
+    env = PollingHarness(factors(1))
+    env.client.rule = refuse(reason=reason)
+    env.offer(key(0))
     await asyncio.sleep(1)
-    assert rig.diary.refusals == [(LATENCY, reason)]
-    assert rig.account.pause
-    assert rig.account.credentials_valid is False
-    ended = rig.last(key(0))
+    assert env.observed.refusals == [(LATENCY, reason)]
+    assert env.account.pause
+    assert env.account.credentials_valid is False
+    ended = env.last(key(0))
     assert (ended.what, ended.outcome.alone) == (reason, False)
-    assert rig.ledger[key(0)].interval_seconds == 300
-    assert len(rig.client.calls) == 1
+    assert env.ledger[key(0)].interval_seconds == 300
+    assert len(env.client.calls) == 1
 
 
 @in_virtual_time
 async def test_a_refusal_of_two_factors_pauses_the_account() -> None:
-    rig = Rig(factors(10, services=2))
-    rig.client.rule = refuse()
-    rig.offer(key(0))
+    env = PollingHarness(factors(10, services=2))
+    env.client.rule = refuse()
+    env.offer(key(0))
     await asyncio.sleep(1)
-    assert len(rig.client.calls) == 2
-    assert [(ended.what, ended.outcome.alone) for ended in rig.diary.fetches] == [(Reason.FORBIDDEN, False)] * 2
-    assert [reason for _, reason in rig.diary.refusals] == [Reason.FORBIDDEN]
+    assert len(env.client.calls) == 2
+    assert [(ended.what, ended.outcome.alone) for ended in env.observed.fetches] == [(Reason.FORBIDDEN, False)] * 2
+    assert [reason for _, reason in env.observed.refusals] == [Reason.FORBIDDEN]
 
 
 @pytest.mark.parametrize("apart", [0.0, 0.3])
 @in_virtual_time
 async def test_all_factors_refused_at_one_time_confirm_each_other(apart: float) -> None:
-    rig = Rig(factors(4), concurrency=4)
+    env = PollingHarness(factors(4), concurrency=4)
     for number in range(4):
-        rig.client.will(key(number), Reply(Reason.AUTH, latency=0.1 + number * apart))
-    rig.offer(*(key(n) for n in range(4)))
+        env.client.will(key(number), Reply(Reason.AUTH, latency=0.1 + number * apart))
+    env.offer(*(key(n) for n in range(4)))
     await asyncio.sleep(2)
-    assert len(rig.client.calls) == 4
-    assert len(rig.diary.refusals) == 1
-    assert rig.account.credentials_valid is False
+    assert len(env.client.calls) == 4
+    assert len(env.observed.refusals) == 1
+    assert env.account.credentials_valid is False
 
 
 @in_virtual_time
 async def test_ten_thousand_refused_factors_cost_few_calls_before_the_pause_and_few_in_it() -> None:
-    rig = Rig(factors(10_000, services=3, interval=300.0), rate=200, concurrency=4)
-    rig.client.rule = refuse(reason=Reason.AUTH)
+    env = PollingHarness(factors(10_000, services=3, interval=300.0), rate=200, concurrency=4)
+    env.client.rule = refuse(reason=Reason.AUTH)
     for _ in range(20):
-        await rig.run(1)
-        if rig.diary.refusals:
+        await env.run(1)
+        if env.observed.refusals:
             break
-    assert len(rig.client.calls) <= 5
-    before = len(rig.client.calls)
-    (pause,) = (at for at, _ in rig.diary.refusals)
-    await rig.run(3_600)
-    probes = [call.began - pause for call in rig.client.calls[before:]]
+    assert len(env.client.calls) <= 5
+    before = len(env.client.calls)
+    (pause,) = (at for at, _ in env.observed.refusals)
+    await env.run(3_600)
+    probes = [call.began - pause for call in env.client.calls[before:]]
     waits = [30, 60, 120, 240, 480, 600, 600, 600, 600]
     expected = list(itertools.accumulate(waits, lambda at, wait: at + wait + LATENCY))
     assert probes == pytest.approx([at for at in expected if at < 3_590], abs=0.01)
-    probed = [call.key for call in rig.client.calls[before:]]
+    probed = [call.key for call in env.client.calls[before:]]
     assert len(set(probed)) == len(probed)  # they rotate
-    assert len(rig.diary.refusals) == 1
-    assert rig.account.queue_length > 9_900
-    assert rig.account.first_fetches_pending == 0
-    assert len(rig.diary.fetches) == len(rig.client.calls)  # held looks are no fetches
+    assert len(env.observed.refusals) == 1
+    assert env.account.queue_length > 9_900
+    assert env.account.first_fetches_pending == 0
+    assert len(env.observed.fetches) == len(env.client.calls)  # held looks are no fetches
 
 
 @in_virtual_time
 async def test_a_refusal_that_arrives_in_the_pause_asks_nobody_else() -> None:
-    rig = Rig(factors(5))
-    rig.client.rule = refuse(reason=Reason.AUTH)
-    rig.client.will(key(4), Reply(Reason.AUTH, latency=6))
-    rig.offer(key(4), key(0))
+    env = PollingHarness(factors(5))
+    env.client.rule = refuse(reason=Reason.AUTH)
+    env.client.will(key(4), Reply(Reason.AUTH, latency=6))
+    env.offer(key(4), key(0))
     await asyncio.sleep(20)
-    assert len(rig.client.calls) == 3
-    ended = rig.last(key(4))
+    assert len(env.client.calls) == 3
+    ended = env.last(key(4))
     assert (ended.what, ended.outcome.alone) == (Reason.AUTH, False)
-    assert len(rig.diary.refusals) == 1
+    assert len(env.observed.refusals) == 1
 
 
 @in_virtual_time
 async def test_probes_rotate_over_all_factors() -> None:
-    rig = await paused_rig(3)
+    env = await paused_harness(3)
     await asyncio.sleep(3_600)
-    probed = [call.key for call in rig.client.calls[2:]]
+    probed = [call.key for call in env.client.calls[2:]]
     assert len(probed) >= 6
     assert {key(n) for n in range(3)} == set(probed[:3])
     assert probed[3:6] == probed[:3]
@@ -301,13 +301,13 @@ async def test_probes_rotate_over_all_factors() -> None:
 
 @in_virtual_time
 async def test_fetches_that_a_pause_delays_are_no_failures_and_staleness_runs_on() -> None:
-    rig = Rig(factors(20, interval=60.0))
-    await rig.run(65)
-    rig.client.rule = refuse(reason=Reason.AUTH)
-    await rig.run(10)
-    assert rig.account.credentials_valid is False
-    fetched = len(rig.diary.fetches)
-    await rig.run(300)
-    assert len(rig.diary.fetches) - fetched == len(rig.client.calls) - fetched <= 4  # the probes
-    assert len({factor for _, factor in rig.diary.withdrawals}) == 20
-    assert rig.account.queue_length >= 19
+    env = PollingHarness(factors(20, interval=60.0))
+    await env.run(65)
+    env.client.rule = refuse(reason=Reason.AUTH)
+    await env.run(10)
+    assert env.account.credentials_valid is False
+    fetched = len(env.observed.fetches)
+    await env.run(300)
+    assert len(env.observed.fetches) - fetched == len(env.client.calls) - fetched <= 4  # the probes
+    assert len({factor for _, factor in env.observed.withdrawals}) == 20
+    assert env.account.queue_length >= 19

@@ -16,7 +16,7 @@ from exporter.polling.roster import Difference, FoundFactor, Roster
 from exporter.verify.outcome import Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
 from tests.support.factors import SERVICES, factor, factors, key, outcome
-from tests.support.polling_harness import Reply, Rig
+from tests.support.polling_harness import PollingHarness, Reply
 from tests.support.virtual_time import in_virtual_time
 
 
@@ -24,102 +24,102 @@ def found(number: int, entity: str = "team", *, labels: tuple[tuple[str, str], .
     return FoundFactor(key(number), entity, f"identity-of-{entity}", 300.0, labels)
 
 
-def rig_of(*listed: WatchedFactor) -> tuple[Rig, Roster]:
-    rig = Rig([factor(99)])
-    roster = Roster(rig.poller, rig.ledger)
+def harness_of(*listed: WatchedFactor) -> tuple[PollingHarness, Roster]:
+    env = PollingHarness([factor(99)])
+    roster = Roster(env.poller, env.ledger)
     assert roster.list([factor(99), *listed]) == Difference(added=len(listed))
-    return rig, roster
+    return env, roster
 
 
-def names(rig: Rig) -> set[str]:
-    return {record.watched.name for record in rig.ledger} - {"factor-99"}
+def names(env: PollingHarness) -> set[str]:
+    return {record.watched.name for record in env.ledger} - {"factor-99"}
 
 
 @in_virtual_time
 async def test_a_list_tells_the_difference() -> None:
-    rig, roster = rig_of(factor(1), factor(2), factor(3))
+    env, roster = harness_of(factor(1), factor(2), factor(3))
     changed = replace(factor(2), name="two", labels=(("team", "ops"),))
     assert roster.list([factor(99), factor(1), changed, factor(4)]) == Difference(added=1, removed=1, changed=1)
-    assert names(rig) == {"factor-1", "two", "factor-4"}
-    assert rig.diary.revised_names == ["two"]
-    assert rig.diary.forgotten_names == ["factor-3"]
-    assert key(3) not in rig.schedule
+    assert names(env) == {"factor-1", "two", "factor-4"}
+    assert env.observed.revised_names == ["two"]
+    assert env.observed.forgotten_names == ["factor-3"]
+    assert key(3) not in env.schedule
     assert roster.list([factor(99), factor(1), changed, factor(4)]) == Difference()
 
 
 @in_virtual_time
 async def test_names_may_be_swapped() -> None:
-    rig, roster = rig_of(factor(1), factor(2))
+    env, roster = harness_of(factor(1), factor(2))
     swapped = [replace(factor(1), name="factor-2"), replace(factor(2), name="factor-1")]
     assert roster.list([factor(99), *swapped]) == Difference(changed=2)
-    assert rig.ledger[key(1)].watched.name == "factor-2"
-    assert rig.ledger[key(2)].watched.name == "factor-1"
+    assert env.ledger[key(1)].watched.name == "factor-2"
+    assert env.ledger[key(2)].watched.name == "factor-1"
 
 
 @in_virtual_time
 async def test_what_is_known_and_the_phase_stay_with_the_key() -> None:
-    rig, roster = rig_of(factor(1))
-    await rig.run(40)
-    rig.ledger.apply(key(1), outcome(Reason.TIMEOUT), rig.clock.moment())
-    record = rig.ledger[key(1)]
-    phase = rig.schedule.waiting(key(1))
+    env, roster = harness_of(factor(1))
+    await env.run(40)
+    env.ledger.apply(key(1), outcome(Reason.TIMEOUT), env.clock.moment())
+    record = env.ledger[key(1)]
+    phase = env.schedule.waiting(key(1))
     roster.list([factor(99), replace(factor(1), name="renamed", interval_seconds=600.0)])
-    assert rig.ledger[key(1)] is record
+    assert env.ledger[key(1)] is record
     assert (record.status, record.failures, record.up) == (Status.VERIFIED, 1, False)
     assert record.interval_seconds == 600
-    assert rig.schedule.waiting(key(1)) == phase
+    assert env.schedule.waiting(key(1)) == phase
 
 
 @in_virtual_time
 async def test_a_shorter_interval_is_kept_from_now_on() -> None:
-    rig, roster = rig_of(replace(factor(1), interval_seconds=86_400.0))
-    await rig.run(60)
-    asked = len(rig.client.asked(key(1)))
+    env, roster = harness_of(replace(factor(1), interval_seconds=86_400.0))
+    await env.run(60)
+    asked = len(env.client.requested_at(key(1)))
     assert asked == 1
     roster.list([factor(99), replace(factor(1), interval_seconds=30.0)])
-    await rig.run(61)
-    assert len(rig.client.asked(key(1))) >= asked + 2
+    await env.run(61)
+    assert len(env.client.requested_at(key(1))) >= asked + 2
 
 
 @in_virtual_time
 async def test_found_factors_are_named_after_their_entity() -> None:
-    rig, roster = rig_of()
+    env, roster = harness_of()
     labels = (("team", "ops"),)
     assert roster.find([found(1, labels=labels), found(2)]) == Difference(added=2)
-    assert names(rig) == {f"team-{key(1).factor_sid[-8:]}", f"team-{key(2).factor_sid[-8:]}"}
-    record = rig.ledger[key(1)]
+    assert names(env) == {f"team-{key(1).factor_sid[-8:]}", f"team-{key(2).factor_sid[-8:]}"}
+    record = env.ledger[key(1)]
     assert (record.watched.labels, record.entity, record.watched.identity) == (labels, "team", "identity-of-team")
     assert roster.find([found(1, labels=labels), found(2)]) == Difference()
-    assert rig.ledger.entity_counts["main", SERVICES[0], "team"]["unknown"] == 2
+    assert env.ledger.entity_counts["main", SERVICES[0], "team"]["unknown"] == 2
 
 
 @in_virtual_time
 async def test_what_is_listed_wins_and_counts_in_its_entity() -> None:
-    rig, roster = rig_of(factor(1))
+    env, roster = harness_of(factor(1))
     assert roster.find([found(1), found(2)]) == Difference(added=1)
-    assert rig.ledger[key(1)].watched == factor(1)
-    assert rig.ledger[key(1)].entity == "team"
-    counts = rig.ledger.entity_counts["main", SERVICES[0], "team"]
+    assert env.ledger[key(1)].watched == factor(1)
+    assert env.ledger[key(1)].entity == "team"
+    counts = env.ledger.entity_counts["main", SERVICES[0], "team"]
     assert sum(counts.values()) == 2
     assert roster.lose([key(1), key(2)]) == Difference(removed=1)
-    assert names(rig) == {"factor-1"}
-    assert rig.ledger[key(1)].entity == ""
+    assert names(env) == {"factor-1"}
+    assert env.ledger[key(1)].entity == ""
     assert sum(counts.values()) == 0
 
 
 @in_virtual_time
 async def test_listed_then_found_what_is_known_stays() -> None:
-    rig, roster = rig_of(factor(1))
-    await rig.run(40)
-    record = rig.ledger[key(1)]
+    env, roster = harness_of(factor(1))
+    await env.run(40)
+    record = env.ledger[key(1)]
     assert record.status is Status.VERIFIED
     roster.find([found(1)])
     assert roster.list([factor(99)]) == Difference(changed=1)
-    assert rig.ledger[key(1)] is record
+    assert env.ledger[key(1)] is record
     assert record.watched.name == f"team-{key(1).factor_sid[-8:]}"
     assert roster.list([factor(99), factor(1)]) == Difference(changed=1)
     assert roster.lose([key(1)]) == Difference()
-    assert rig.ledger[key(1)] is record
+    assert env.ledger[key(1)] is record
     assert record.watched == factor(1)
 
 
@@ -130,81 +130,81 @@ def twin(number: int, tail: str = "c0ffee00") -> FoundFactor:
 
 @in_virtual_time
 async def test_factors_of_the_same_short_name_show_their_whole_sid_until_one_is_left() -> None:
-    rig, roster = rig_of()
+    env, roster = harness_of()
     one, two = twin(1), twin(2)
     roster.find([one])
-    assert names(rig) == {"team-c0ffee00"}
+    assert names(env) == {"team-c0ffee00"}
     assert roster.find([two]) == Difference(added=1, changed=1)
-    assert names(rig) == {f"team-{one.key.factor_sid}", f"team-{two.key.factor_sid}"}
+    assert names(env) == {f"team-{one.key.factor_sid}", f"team-{two.key.factor_sid}"}
     assert roster.lose([one.key]) == Difference(removed=1, changed=1)
-    assert names(rig) == {"team-c0ffee00"}
+    assert names(env) == {"team-c0ffee00"}
 
 
 @in_virtual_time
 async def test_a_listed_name_is_never_taken() -> None:
     one = twin(1)
-    rig, roster = rig_of(replace(factor(5), name="team-c0ffee00"))
+    env, roster = harness_of(replace(factor(5), name="team-c0ffee00"))
     roster.find([one])
-    assert names(rig) == {"team-c0ffee00", f"team-{one.key.factor_sid}"}
+    assert names(env) == {"team-c0ffee00", f"team-{one.key.factor_sid}"}
     listed = [replace(factor(5), name="team-c0ffee00"), replace(factor(6), name=f"team-{one.key.factor_sid}")]
     roster.list([factor(99), *listed])
-    assert names(rig) == {"team-c0ffee00", f"team-{one.key.factor_sid}", f"team-{one.key.factor_sid}+"}
+    assert names(env) == {"team-c0ffee00", f"team-{one.key.factor_sid}", f"team-{one.key.factor_sid}+"}
     roster.list([factor(99)])
-    assert names(rig) == {"team-c0ffee00"}
+    assert names(env) == {"team-c0ffee00"}
 
 
 @in_virtual_time
 async def test_an_entity_that_is_renamed_renames_its_factors() -> None:
-    rig, roster = rig_of()
+    env, roster = harness_of()
     roster.find([found(1, "team")])
     assert roster.find([found(1, "crew")]) == Difference(changed=1)
-    assert names(rig) == {f"crew-{key(1).factor_sid[-8:]}"}
-    assert rig.ledger[key(1)].entity == "crew"
-    assert sum(rig.ledger.entity_counts["main", SERVICES[0], "team"].values()) == 0
+    assert names(env) == {f"crew-{key(1).factor_sid[-8:]}"}
+    assert env.ledger[key(1)].entity == "crew"
+    assert sum(env.ledger.entity_counts["main", SERVICES[0], "team"].values()) == 0
 
 
 @in_virtual_time
 async def test_a_factor_of_which_nothing_is_known_is_not_missed() -> None:
-    rig, roster = rig_of(factor(1))
+    env, roster = harness_of(factor(1))
     assert roster.lose([key(1), key(7)]) == Difference()
     assert roster.found(key(1)) is None
     assert roster.listed(key(1))
     assert not roster.listed(key(7))
-    assert names(rig) == {"factor-1"}
+    assert names(env) == {"factor-1"}
 
 
 @in_virtual_time
 async def test_a_paused_factor_is_not_fetched_and_starts_again_later() -> None:
-    rig, roster = rig_of(factor(1, interval=30))
-    await rig.run(40)
-    asked = len(rig.client.asked(key(1)))
+    env, roster = harness_of(factor(1, interval=30))
+    await env.run(40)
+    asked = len(env.client.requested_at(key(1)))
     roster.list([factor(99), factor(1, interval=30, paused=True)])
-    assert rig.ledger.counts["main", SERVICES[0]] == {"verified": 1, "unknown": 0}
-    await rig.run(100)
-    assert len(rig.client.asked(key(1))) == asked
+    assert env.ledger.counts["main", SERVICES[0]] == {"verified": 1, "unknown": 0}
+    await env.run(100)
+    assert len(env.client.requested_at(key(1))) == asked
     roster.list([factor(99), factor(1, interval=30)])
-    await rig.run(31)
-    assert len(rig.client.asked(key(1))) > asked
+    await env.run(31)
+    assert len(env.client.requested_at(key(1))) > asked
 
 
 @in_virtual_time
 async def test_a_pause_that_began_during_a_fetch() -> None:
-    rig, roster = rig_of(factor(1))
-    rig.client.will(key(1), Reply(Status.VERIFIED, latency=5.0))
-    rig.offer(key(1))
-    await rig.run(1)
-    assert rig.client.open == 1
+    env, roster = harness_of(factor(1))
+    env.client.will(key(1), Reply(Status.VERIFIED, latency=5.0))
+    env.offer(key(1))
+    await env.run(1)
+    assert env.client.open == 1
     roster.list([factor(99), factor(1, paused=True)])
-    await rig.run(600)
-    assert rig.client.asked(key(1)) == [0.0]
-    assert key(1) not in rig.schedule
+    await env.run(600)
+    assert env.client.requested_at(key(1)) == [0.0]
+    assert key(1) not in env.schedule
 
 
 @in_virtual_time
 async def test_many_factors_at_once() -> None:
-    rig, roster = rig_of(*factors(50))
+    env, roster = harness_of(*factors(50))
     assert roster.list([factor(99), *factors(40), *(factor(n) for n in range(60, 65))]) == Difference(5, 10, 0)
-    assert len(rig.ledger) == 46
+    assert len(env.ledger) == 46
 
 
 class RosterMachine(RuleBasedStateMachine):
@@ -290,12 +290,12 @@ TestRosterMachine.settings = settings(max_examples=60, stateful_step_count=30, d
 @pytest.mark.parametrize("seconds", [0.0, 100.0])
 @in_virtual_time
 async def test_a_budget_that_is_changed_counts_at_once(seconds: float) -> None:
-    rig = Rig(factors(200, interval=10), rate=100, concurrency=40)
-    await rig.run(30 + seconds)
-    before = len(rig.client.calls)
-    rig.account.apply_policy(AccountPolicy(requests_per_second=5, max_concurrency=2, max_attempts=1))
-    start = rig.now
-    await rig.run(60)
-    begun = [call.began for call in rig.client.calls[before:]]
+    env = PollingHarness(factors(200, interval=10), rate=100, concurrency=40)
+    await env.run(30 + seconds)
+    before = len(env.client.calls)
+    env.account.apply_policy(AccountPolicy(requests_per_second=5, max_concurrency=2, max_attempts=1))
+    start = env.now
+    await env.run(60)
+    begun = [call.began for call in env.client.calls[before:]]
     assert len(begun) <= 5 * 60 + 40
     assert max(sum(at <= moment < at + 0.999 for moment in begun) for at in (start + 2, start + 30)) <= 5

@@ -1,4 +1,4 @@
-"""A client that jams: its requests are given up, a fresh one takes its place, and no slot is lost."""
+"""A stuck or silent client: its requests are cancelled, a fresh client replaces it, and no slot is lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exporter.polling.account import AccountPolicy
 from exporter.polling.clients import RotationReason
 from exporter.verify.outcome import Reason, Status
 from tests.support.factors import factors
-from tests.support.polling_harness import Reply, Rig, ScriptedClient
+from tests.support.polling_harness import PollingHarness, Reply, ScriptedClient
 from tests.support.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ NEVER = Reply(latency=1e7)
 SILENCE = Reply(Reason.TIMEOUT, latency=8.3)
 
 
-class Bench(Rig):
-    """A rig whose account may have a fresh client; housekeeping comes each 10 s."""
+class Bench(PollingHarness):
+    """A env whose account may have a fresh client; housekeeping runs every 10 s."""
 
     def __init__(self, watched: list[WatchedFactor], *, concurrency: int = 4, max_attempts: int = 3) -> None:
         self.fresh: list[ScriptedClient] = []
@@ -51,19 +51,19 @@ class Bench(Rig):
         return client
 
     async def keep(self, seconds: int) -> None:
-        """Let time pass, with a tick each second and the house kept each ten."""
+        """Let time pass, with a dispatch every second and housekeeping every ten."""
         for _ in range(seconds // 10):
             await self.run(10)
             self.poller.check_clients()
 
-    def asks(self, key: FactorKey) -> list[tuple[float, float | None]]:
+    def requests(self, key: FactorKey) -> list[tuple[float, float | None]]:
         """Return begin and end of all requests for a factor, whatever client they went through."""
         calls = [call for client in (self.client, *self.fresh) for call in client.calls if call.key == key]
         return sorted((call.began, call.ended) for call in calls)
 
     @property
     def causes(self) -> list[RotationReason]:
-        return [why for _, why in self.diary.rotations]
+        return [why for _, why in self.observed.rotations]
 
 
 def stuck(client: ScriptedClient, *, endures: int = 0, deaf: bool = True) -> None:
@@ -78,261 +78,306 @@ def stuck(client: ScriptedClient, *, endures: int = 0, deaf: bool = True) -> Non
 @pytest.mark.parametrize("deaf", [False, True])
 @in_virtual_time
 async def test_a_request_without_end_fails_in_time_and_a_fresh_client_goes_on(deaf: bool) -> None:
-    rig = Bench(factors(1))
-    stuck(rig.client, deaf=deaf)
-    rig.offer(*rig.keys)
-    await rig.keep(60)
+    env = Bench(factors(1))
+    stuck(env.client, deaf=deaf)
+    env.offer(*env.keys)
+    await env.keep(60)
 
-    assert rig.causes == [RotationReason.STUCK]
-    assert rig.account.rotations == 1
-    assert rig.client.closed_at is not None
-    [(began, ended), (again, _)] = rig.asks(rig.keys[0])
+    assert env.causes == [RotationReason.STUCK]
+    assert env.account.rotations == 1
+    assert env.client.closed_at is not None
+    [(began, ended), (again, _)] = env.requests(env.keys[0])
     assert ended is not None
     assert TIMEOUT + 5 < ended - began <= TIMEOUT + 5 + 20.5
     assert again >= ended, "never two requests at once for a factor"
-    [first, _] = rig.diary.attempts
+    [first, _] = env.observed.attempts
     assert first.result.reason is Reason.TIMEOUT  # type: ignore[union-attr]  # an answer fails the test
     assert first.code is None
     assert first.duration_seconds == pytest.approx(ended - began)
-    assert rig.last(rig.keys[0]).what is Status.VERIFIED
-    assert rig.last(rig.keys[0]).outcome.attempts == 2
-    assert rig.throttle.in_flight == 0
-    assert not rig.account.busy
+    assert env.last(env.keys[0]).what is Status.VERIFIED
+    assert env.last(env.keys[0]).outcome.attempts == 2
+    assert env.throttle.in_flight == 0
+    assert not env.account.busy
 
 
 @in_virtual_time
 async def test_every_slot_comes_back_from_requests_that_endure_everything() -> None:
-    rig = Bench(factors(12), max_attempts=1)
-    stuck(rig.client, endures=4)
-    rig.offer(*rig.keys)
-    await rig.run(1)
-    assert rig.throttle.in_flight == rig.throttle.limit == 4
-    await rig.keep(60)
+    env = Bench(factors(12), max_attempts=1)
+    stuck(env.client, endures=4)
+    env.offer(*env.keys)
+    await env.run(1)
+    assert env.throttle.in_flight == env.throttle.limit == 4
+    await env.keep(60)
 
-    assert rig.client.open == 4, "they are still there"
-    assert rig.causes == [RotationReason.STUCK]
-    assert rig.throttle.in_flight == 0
-    outcomes = [rig.last(key).what for key in rig.keys]
+    assert env.client.open == 4, "they are still there"
+    assert env.causes == [RotationReason.STUCK]
+    assert env.throttle.in_flight == 0
+    outcomes = [env.last(key).what for key in env.keys]
     assert sorted(outcomes) == [Reason.TIMEOUT] * 4 + [Status.VERIFIED] * 8
-    assert len(rig.diary.fetches) == 12, "one outcome each"
-    for call in rig.client.calls:
-        assert rig.last(call.key).what is Reason.TIMEOUT
+    assert len(env.observed.fetches) == 12, "one outcome each"
+    for call in env.client.calls:
+        assert env.last(call.key).what is Reason.TIMEOUT
 
-    rig.client.endures = 0
-    for key in rig.keys:
-        rig.client._open.get(key, rig.loop.create_future()).cancel()  # now they do end
-    await rig.run(5)
-    assert rig.client.open == 0
-    assert rig.throttle.in_flight == 0, "and give back nothing twice"
-    assert len(rig.diary.fetches) == 12
+    env.client.endures = 0
+    for key in env.keys:
+        env.client._open.get(key, env.loop.create_future()).cancel()  # now they do end
+    await env.run(5)
+    assert env.client.open == 0
+    assert env.throttle.in_flight == 0, "and give back nothing twice"
+    assert len(env.observed.fetches) == 12
 
 
 @in_virtual_time
 async def test_a_request_that_is_only_late_is_let_be() -> None:
-    rig = Bench(factors(1))
-    rig.client.will(rig.keys[0], Reply(latency=TIMEOUT + 4.9))
-    rig.offer(*rig.keys)
-    await rig.keep(30)
-    assert rig.last(rig.keys[0]).what is Status.VERIFIED
-    assert rig.diary.rotations == []
+    env = Bench(factors(1))
+    env.client.will(env.keys[0], Reply(latency=TIMEOUT + 4.9))
+    env.offer(*env.keys)
+    await env.keep(30)
+    assert env.last(env.keys[0]).what is Status.VERIFIED
+    assert env.observed.rotations == []
 
 
 @in_virtual_time
 async def test_one_check_is_not_enough() -> None:
     """After a standstill of the process every request is late, and ends in the next moment."""
-    rig = Bench(factors(1))
-    rig.client.will(rig.keys[0], Reply(latency=25.0))
-    rig.offer(*rig.keys)
-    await rig.run(24)
-    rig.poller.check_clients()
-    await rig.keep(30)
-    assert rig.last(rig.keys[0]).what is Status.VERIFIED
-    assert rig.diary.rotations == []
+    env = Bench(factors(1))
+    env.client.will(env.keys[0], Reply(latency=25.0))
+    env.offer(*env.keys)
+    await env.run(24)
+    env.poller.check_clients()
+    await env.keep(30)
+    assert env.last(env.keys[0]).what is Status.VERIFIED
+    assert env.observed.rotations == []
 
 
 @in_virtual_time
 async def test_without_a_fresh_client_stuck_requests_are_given_up_all_the_same() -> None:
-    rig = Bench(factors(2), max_attempts=1)
-    rig.account._clients._new_client = None
-    stuck(rig.client)
-    rig.offer(*rig.keys)
-    await rig.keep(50)
-    assert [rig.last(key).what for key in rig.keys] == [Reason.TIMEOUT] * 2
-    assert rig.throttle.in_flight == 0
-    assert rig.diary.rotations == []
+    env = Bench(factors(2), max_attempts=1)
+    env.account._clients._new_client = None
+    stuck(env.client)
+    env.offer(*env.keys)
+    await env.keep(50)
+    assert [env.last(key).what for key in env.keys] == [Reason.TIMEOUT] * 2
+    assert env.throttle.in_flight == 0
+    assert env.observed.rotations == []
 
 
 @in_virtual_time
 async def test_a_client_that_keeps_getting_stuck_is_replaced_every_five_minutes_and_costs_no_slot() -> None:
-    rig = Bench(factors(40), max_attempts=1)
-    stuck(rig.client, endures=10**6)
-    rig.prepare = lambda client: stuck(client, endures=10**6)
+    env = Bench(factors(40), max_attempts=1)
+    stuck(env.client, endures=10**6)
+    env.prepare = lambda client: stuck(client, endures=10**6)
     for _ in range(6):
-        rig.offer(*rig.keys[: rig.throttle.limit])
-        await rig.keep(100)
-    moments = [at for at, _ in rig.diary.rotations]
-    assert rig.causes == [RotationReason.STUCK, RotationReason.STUCK]
+        env.offer(*env.keys[: env.throttle.limit])
+        await env.keep(100)
+    moments = [at for at, _ in env.observed.rotations]
+    assert env.causes == [RotationReason.STUCK, RotationReason.STUCK]
     assert moments[1] - moments[0] >= 300
-    for key in rig.keys:
-        rig.forget(key)
-    await rig.keep(60)
-    assert rig.throttle.in_flight == 0
-    assert {ended.what for ended in rig.diary.fetches} == {Reason.TIMEOUT}
-    for client in (rig.client, *rig.fresh):
+    for key in env.keys:
+        env.forget(key)
+    await env.keep(60)
+    assert env.throttle.in_flight == 0
+    assert {ended.what for ended in env.observed.fetches} == {Reason.TIMEOUT}
+    for client in (env.client, *env.fresh):
         client.endures = 0
 
 
 @in_virtual_time
 async def test_stuck_through_a_client_that_a_reload_replaced() -> None:
-    rig = Bench(factors(1))
-    stuck(rig.client, endures=1)
-    rig.offer(*rig.keys)
-    await rig.run(1)
+    env = Bench(factors(1))
+    stuck(env.client, endures=1)
+    env.offer(*env.keys)
+    await env.run(1)
     reloaded = ScriptedClient()
-    rig.account.replace_client(reloaded)
-    await rig.keep(10)
-    closed = [rig.client.closed_at]
-    await rig.keep(50)
-    closed.append(rig.client.closed_at)
+    env.account.replace_client(reloaded)
+    await env.keep(10)
+    closed = [env.client.closed_at]
+    await env.keep(50)
+    closed.append(env.client.closed_at)
     assert [at is None for at in closed] == [True, False]
-    assert rig.diary.rotations == [], "the client in use is not to blame"
-    assert [call.key for call in reloaded.calls] == rig.keys
-    assert rig.last(rig.keys[0]).what is Status.VERIFIED
-    assert rig.throttle.in_flight == 0
+    assert env.observed.rotations == [], "the client in use is not to blame"
+    assert [call.key for call in reloaded.calls] == env.keys
+    assert env.last(env.keys[0]).what is Status.VERIFIED
+    assert env.throttle.in_flight == 0
+
+
+@in_virtual_time
+async def test_an_answer_that_comes_after_the_cancellation_is_taken() -> None:
+    env = Bench(factors(1))
+    env.client.will(env.keys[0], Reply(latency=30.5))
+    env.client.endures, env.client.deaf = 1, True
+    env.offer(*env.keys)
+    await env.keep(50)
+    assert env.causes == [RotationReason.STUCK]
+    assert env.last(env.keys[0]).what is Status.VERIFIED
+    assert env.last(env.keys[0]).outcome.attempts == 1
+    assert env.throttle.in_flight == 0
+
+
+@in_virtual_time
+async def test_what_a_stuck_request_still_brings_during_its_retry_is_dropped() -> None:
+    env = Bench(factors(1))
+    stuck(env.client, endures=1)
+    env.prepare = lambda client: client.will(env.keys[0], Reply(Status.UNVERIFIED, latency=12.0))
+    env.offer(*env.keys)
+    await env.keep(30)
+    await env.until(lambda: bool(env.fresh[0].calls))
+    env.client._open[env.keys[0]].set_result(True)  # the first request is answered after all
+    await env.run(1)
+    assert (env.observed.fetches, env.throttle.in_flight) == ([], 1)
+    await env.run(12)
+    assert env.last(env.keys[0]).what is Status.UNVERIFIED
+    assert env.last(env.keys[0]).outcome.attempts == 2
+    assert (len(env.observed.fetches), env.throttle.in_flight) == (1, 0)
+
+
+@in_virtual_time
+async def test_a_request_stuck_at_another_api_ends_without_an_outcome() -> None:
+    env = Bench(factors(1, interval=3_600.0))
+    stuck(env.client, endures=1)
+    env.offer(*env.keys)
+    await env.run(1)
+    env.account.replace_client(ScriptedClient(), void=True)
+    await env.keep(50)
+    assert env.client.closed_at is not None
+    assert env.observed.fetches == []
+    assert env.throttle.in_flight == 0
+    assert not env.account.busy
+    assert env.schedule.waiting(env.keys[0]) is not None
 
 
 @in_virtual_time
 async def test_a_longer_bound_holds_for_the_requests_of_the_client_that_has_it() -> None:
-    rig = Bench(factors(2))
-    first, second = rig.keys
-    rig.client.will(first, Reply(latency=60.0))
-    rig.account.apply_policy(AccountPolicy(100, 4, timeout_seconds=120.0))
+    env = Bench(factors(2))
+    first, second = env.keys
+    env.client.will(first, Reply(latency=60.0))
+    env.account.apply_policy(AccountPolicy(100, 4, timeout_seconds=120.0))
     reloaded = ScriptedClient()
     reloaded.will(second, Reply(latency=100.0))
-    rig.offer(first)
-    await rig.run(1)
-    rig.account.replace_client(reloaded)
-    rig.offer(second)
-    await rig.keep(110)
-    assert rig.diary.attempts[0].code is None, "the old client's bound"
-    assert rig.last(second).outcome.duration_seconds == pytest.approx(100.0)
-    assert rig.diary.rotations == []
+    env.offer(first)
+    await env.run(1)
+    env.account.replace_client(reloaded)
+    env.offer(second)
+    await env.keep(110)
+    assert env.observed.attempts[0].code is None, "the old client's bound"
+    assert env.last(second).outcome.duration_seconds == pytest.approx(100.0)
+    assert env.observed.rotations == []
 
 
 @in_virtual_time
 async def test_a_stuck_confirmation_does_not_pause_the_account_forever() -> None:
-    rig = Bench(factors(3))
-    rig.client.will(rig.keys[0], Reason.AUTH)
-    for other in rig.keys[1:]:
-        rig.client.will(other, NEVER)
-    rig.client.deaf = True
-    rig.offer(rig.keys[0])
-    await rig.run(2)
-    assert rig.throttle.in_flight == 1, "the other factor that is asked"
-    await rig.keep(60)
-    assert rig.throttle.in_flight == 0
-    assert not rig.account.busy
-    rig.offer(*rig.keys)
-    await rig.run(5)
-    assert [rig.last(key).what for key in rig.keys] == [Status.VERIFIED] * 3
+    env = Bench(factors(3))
+    env.client.will(env.keys[0], Reason.AUTH)
+    for other in env.keys[1:]:
+        env.client.will(other, NEVER)
+    env.client.deaf = True
+    env.offer(env.keys[0])
+    await env.run(2)
+    assert env.throttle.in_flight == 1, "the other factor that is asked"
+    await env.keep(60)
+    assert env.throttle.in_flight == 0
+    assert not env.account.busy
+    env.offer(*env.keys)
+    await env.run(5)
+    assert [env.last(key).what for key in env.keys] == [Status.VERIFIED] * 3
 
 
 @in_virtual_time
 async def test_the_drain_ends_though_requests_and_clients_don_t() -> None:
-    rig = Bench(factors(4))
-    stuck(rig.client, endures=4)
-    rig.offer(*rig.keys)
-    await rig.run(1)
-    began = rig.now
-    await rig.poller.drain(8)
-    assert rig.now - began <= 8 + 3
-    assert rig.diary.fetches == []
-    rig.client.endures = 0
+    env = Bench(factors(4))
+    stuck(env.client, endures=4)
+    env.offer(*env.keys)
+    await env.run(1)
+    began = env.now
+    await env.poller.drain(8)
+    assert env.now - began <= 8 + 3
+    assert env.observed.fetches == []
+    env.client.endures = 0
 
 
 @in_virtual_time
 async def test_nothing_is_replaced_while_it_stops() -> None:
-    rig = Bench(factors(4))
-    stuck(rig.client)
-    rig.offer(*rig.keys)
-    await rig.run(60)
-    rig.account.stop()
-    await rig.keep(20)
-    assert rig.tried == 0
+    env = Bench(factors(4))
+    stuck(env.client)
+    env.offer(*env.keys)
+    await env.run(60)
+    env.account.stop()
+    await env.keep(20)
+    assert env.tried == 0
 
 
 # Silent
 
 
-def look_on(rig: Bench) -> Callable[[], None]:
+def keep_fetching(env: Bench) -> Callable[[], None]:
     """Return what makes all factors due over and over."""
-    return lambda: rig.offer(*(key for key in rig.keys if key not in rig.account.in_flight_keys))
+    return lambda: env.offer(*(key for key in env.keys if key not in env.account.in_flight_keys))
 
 
-async def silence(rig: Bench, seconds: int) -> None:
+async def silence(env: Bench, seconds: int) -> None:
     for _ in range(seconds // 10):
-        await rig.run(10, and_each=look_on(rig))
-        rig.poller.check_clients()
+        await env.run(10, and_each=keep_fetching(env))
+        env.poller.check_clients()
 
 
 @in_virtual_time
 async def test_a_client_that_brings_no_answers_is_replaced_and_requests_in_flight_may_end() -> None:
-    rig = Bench(factors(8))
-    rig.client.rule = lambda _watched: SILENCE
-    await silence(rig, 120)
-    assert rig.causes == [RotationReason.SILENT]
-    rotated, _ = rig.diary.rotations[0]
+    env = Bench(factors(8))
+    env.client.rule = lambda _watched: SILENCE
+    await silence(env, 120)
+    assert env.causes == [RotationReason.SILENT]
+    rotated, _ = env.observed.rotations[0]
     assert rotated >= 60
-    assert len([call for call in rig.client.calls if call.began >= rotated]) == 0
-    late = [call for call in rig.client.calls if call.ended is not None and call.ended > rotated]
-    assert late, "requests were under way"
+    assert len([call for call in env.client.calls if call.began >= rotated]) == 0
+    late = [call for call in env.client.calls if call.ended is not None and call.ended > rotated]
+    assert late, "requests were in flight"
     assert all(call.ended == pytest.approx(call.began + 8.3) for call in late), "and had their time"
-    assert rig.client.closed_at == pytest.approx(max(call.ended or 0 for call in late))
-    assert {rig.last(key).what for key in rig.keys} == {Status.VERIFIED}
+    assert env.client.closed_at == pytest.approx(max(call.ended or 0 for call in late))
+    assert {env.last(key).what for key in env.keys} == {Status.VERIFIED}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reason", [Reason.TIMEOUT, Reason.CONNECT, Reason.DNS, Reason.TLS, Reason.INTERNAL])
 @in_virtual_time
 async def test_an_outage_does_not_churn(reason: Reason) -> None:
-    rig = Bench(factors(8))
-    rig.client.rule = lambda _watched: Reply(reason, latency=0.01)
-    rig.prepare = lambda client: setattr(client, "rule", rig.client.rule)
-    await silence(rig, 1000)
-    moments = [at for at, _ in rig.diary.rotations]
+    env = Bench(factors(8))
+    env.client.rule = lambda _watched: Reply(reason, latency=0.01)
+    env.prepare = lambda client: setattr(client, "rule", env.client.rule)
+    await silence(env, 1000)
+    moments = [at for at, _ in env.observed.rotations]
     assert len(moments) == 4
     assert all(after - before >= 300 for before, after in itertools.pairwise(moments))
-    assert rig.throttle.in_flight <= rig.throttle.limit
+    assert env.throttle.in_flight <= env.throttle.limit
 
 
 @pytest.mark.parametrize("reason", [Reason.SERVER_ERROR, Reason.RATE_LIMITED, Reason.BAD_REQUEST, Reason.DECODE])
 @in_virtual_time
 async def test_answers_that_are_failures_are_answers(reason: Reason) -> None:
-    rig = Bench(factors(8))
-    rig.client.rule = lambda _watched: Reply(reason)
-    await silence(rig, 400)
-    assert rig.diary.rotations == []
+    env = Bench(factors(8))
+    env.client.rule = lambda _watched: Reply(reason)
+    await silence(env, 400)
+    assert env.observed.rotations == []
 
 
 @in_virtual_time
 async def test_one_answer_in_a_while_shows_that_the_client_works() -> None:
-    rig = Bench(factors(8))
-    rig.client.rule = lambda watched: Reply() if watched.key == rig.keys[0] else SILENCE
-    await silence(rig, 400)
-    assert rig.diary.rotations == []
+    env = Bench(factors(8))
+    env.client.rule = lambda watched: Reply() if watched.key == env.keys[0] else SILENCE
+    await silence(env, 400)
+    assert env.observed.rotations == []
 
 
 @in_virtual_time
 async def test_what_the_old_client_still_brings_says_nothing_of_the_fresh_one() -> None:
-    rig = Bench(factors(40), concurrency=20, max_attempts=1)
-    rig.client.rule = lambda _watched: SILENCE
-    await silence(rig, 70)
-    assert rig.causes == [RotationReason.SILENT]
-    rig.fresh[0].rule = lambda _watched: NEVER
-    assert rig.client.open == 20
-    await rig.run(12)
-    assert rig.client.open == 0
-    assert rig.account._clients.health._unanswered == 0
+    env = Bench(factors(40), concurrency=20, max_attempts=1)
+    env.client.rule = lambda _watched: SILENCE
+    await silence(env, 70)
+    assert env.causes == [RotationReason.SILENT]
+    env.fresh[0].rule = lambda _watched: NEVER
+    assert env.client.open == 20
+    await env.run(12)
+    assert env.client.open == 0
+    assert env.account._clients.health._unanswered == 0
 
 
 # A fresh client that can't be made
@@ -340,24 +385,24 @@ async def test_what_the_old_client_still_brings_says_nothing_of_the_fresh_one() 
 
 @in_virtual_time
 async def test_the_old_client_stays_where_no_fresh_one_can_be_made(caplog: pytest.LogCaptureFixture) -> None:
-    rig = Bench(factors(8))
-    rig.client.rule = lambda _watched: SILENCE
-    rig.broken = OSError("ca.pem: no such file")
-    await silence(rig, 1000)
-    assert rig.tried == 4, "no more often than a replacement"
-    assert rig.diary.rotations == []
-    assert rig.account.rotations == 0
-    assert rig.client.closed_at is None
+    env = Bench(factors(8))
+    env.client.rule = lambda _watched: SILENCE
+    env.broken = OSError("ca.pem: no such file")
+    await silence(env, 1000)
+    assert env.tried == 4, "no more often than a replacement"
+    assert env.observed.rotations == []
+    assert env.account.rotations == 0
+    assert env.client.closed_at is None
     [told] = [record.getMessage() for record in caplog.records]
     assert "main" in told
     assert "ca.pem: no such file" in told
     caplog.clear()
 
-    rig.broken = None
-    await silence(rig, 310)
-    assert rig.causes == [RotationReason.SILENT]
-    rig.broken = OSError("ca.pem: no such file")
-    rig.fresh[0].rule = rig.client.rule
-    await silence(rig, 310)
+    env.broken = None
+    await silence(env, 310)
+    assert env.causes == [RotationReason.SILENT]
+    env.broken = OSError("ca.pem: no such file")
+    env.fresh[0].rule = env.client.rule
+    await silence(env, 310)
     assert len(caplog.records) == 1, "it is news again"
     caplog.clear()

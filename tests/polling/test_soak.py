@@ -13,7 +13,7 @@ import pytest
 from exporter.polling.ledger import LedgerPolicy
 from exporter.verify.outcome import Answer, Reason, Status
 from tests.support.factors import factor
-from tests.support.polling_harness import Reply, Rig
+from tests.support.polling_harness import PollingHarness, Reply
 from tests.support.virtual_time import START, in_virtual_time
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ class Watch:
     then drains as soon as the API answers again.
     """
 
-    def __init__(self, rig: Rig, weather: Weather) -> None:
-        self.rig = rig
+    def __init__(self, env: PollingHarness, weather: Weather) -> None:
+        self.env = env
         self.weather = weather
         self.free_since = dict.fromkeys(ACCOUNTS, 0.0)
         self.drained_at = dict.fromkeys(ACCOUNTS, 0.0)
@@ -81,51 +81,51 @@ class Watch:
         self.checks = 0
 
     def each_second(self) -> None:
-        for name, account in self.rig.accounts.items():
+        for name, account in self.env.accounts.items():
             held = account.pause is not None or self.weather.slow.get(name, False)
             if held or account.queue_length > 0:
-                self.free_since[name] = self.rig.now
+                self.free_since[name] = self.env.now
             if held or account.queue_length == 0:
-                self.drained_at[name] = self.rig.now
-            assert self.rig.now - self.drained_at[name] <= 120
-        second = round(self.rig.now)
+                self.drained_at[name] = self.env.now
+            assert self.env.now - self.drained_at[name] <= 120
+        second = round(self.env.now)
         if second % 60 == 0:
             self.check()
         if second % 10 == 0:
-            self.rig.poller.check_budgets()
+            self.env.poller.check_budgets()
 
     def check(self) -> None:
         self.checks += 1
-        rig = self.rig
-        counts = [count for of in rig.ledger.counts.values() for count in of.values()]
+        env = self.env
+        counts = [count for of in env.ledger.counts.values() for count in of.values()]
         assert min(counts) >= 0
         assert sum(counts) == COUNT
-        for name, client in rig.clients.items():
-            account = rig.accounts[name]
+        for name, client in env.clients.items():
+            account = env.accounts[name]
             assert 1 <= account.throttle.limit <= account.throttle.max_concurrency
             assert account.throttle.in_flight <= account.throttle.max_concurrency
             for call in client.calls[self.seen[name] :]:
                 self.asked[call.key] = call.began
             self.seen[name] = len(client.calls)
-        for record in rig.ledger:
+        for record in env.ledger:
             if not record.watched.paused:
                 self.check_factor(record.watched.key)
-        assert rig.schedule.places <= 2 * COUNT
-        assert rig.ledger.stale_places <= 2 * (COUNT + PAUSED)
+        assert env.schedule.places <= 2 * COUNT
+        assert env.ledger.stale_places <= 2 * (COUNT + PAUSED)
 
     def check_factor(self, key: FactorKey) -> None:
-        rig, record, account = self.rig, self.rig.ledger[key], self.rig.accounts[key.account]
-        waits, queued = rig.schedule.waiting(key) is not None, key in account._queue
+        env, record, account = self.env, self.env.ledger[key], self.env.accounts[key.account]
+        waits, queued = env.schedule.waiting(key) is not None, key in account._queue
         asked = key in account.in_flight_keys
         assert waits or queued or asked, f"{record.watched.name} is forgotten"
         assert not (waits and queued), f"{record.watched.name} will be looked at twice"
-        if rig.now > 60:
+        if env.now > 60:
             looked = max(self.asked.get(key, 0.0), self.free_since[key.account])
-            assert rig.now - looked <= 2 * record.interval_seconds, record.watched.name
+            assert env.now - looked <= 2 * record.interval_seconds, record.watched.name
         if record.status is not None:
             assert record.answered_seconds is not None
             assert record.stale_at is not None
-            assert rig.clock.steady() < record.stale_at
+            assert env.clock.steady() < record.stale_at
         assert record.interval_seconds <= 900 * account.stretch
 
 
@@ -141,7 +141,7 @@ async def test_six_hours_of_faults(seed: int) -> None:
     ]
     watched += [factor(COUNT + n, service=n % 3, paused=True) for n in range(PAUSED)]
     step = 0.0
-    rig = Rig(
+    env = PollingHarness(
         watched,
         rate=RATE,
         ledger_policy=POLICY,
@@ -149,39 +149,39 @@ async def test_six_hours_of_faults(seed: int) -> None:
         reread=lambda: rng.random() < 0.02,
         wall=lambda: START + asyncio.get_running_loop().time() + step,
     )
-    for client in rig.clients.values():
+    for client in env.clients.values():
         client.rule = weather.reply
-    watch = Watch(rig, weather)
+    watch = Watch(env, weather)
     for minute in range(HOURS * 60):
         step = rng.choice([0.0, 0.0, 3_600.0, -3_600.0]) if minute % 30 == 0 else step
         weather.turn()
-        await rig.run(60, and_each=watch.each_second)
+        await env.run(60, and_each=watch.each_second)
     assert watch.checks == HOURS * 60
 
     # It was no fair weather.
-    diary = rig.diary
+    observed = env.observed
     assert set(weather.sent) == {*Reason, *Status}
-    assert diary.refusals
-    assert diary.acceptances
-    assert diary.rate_limits
-    assert diary.withdrawals
-    assert diary.retries
-    assert any(ended.outcome.alone for ended in diary.fetches)
-    assert {ended.change.after for ended in diary.fetches if ended.change} == set(Status)
-    for client in rig.clients.values():
+    assert observed.refusals
+    assert observed.acceptances
+    assert observed.rate_limits
+    assert observed.withdrawals
+    assert observed.retries
+    assert any(ended.outcome.alone for ended in observed.fetches)
+    assert {ended.change.after for ended in observed.fetches if ended.change} == set(Status)
+    for client in env.clients.values():
         assert client.most_in_a_second() <= RATE
 
     # And it clears up.
     weather.calm = True
-    await rig.run(1_800, and_each=watch.each_second)
-    assert not any(account.pause is not None for account in rig.accounts.values())
-    assert {record.status for record in rig.ledger if not record.watched.paused} == {Status.VERIFIED}
-    assert {record.up for record in rig.ledger if not record.watched.paused} == {True}
+    await env.run(1_800, and_each=watch.each_second)
+    assert not any(account.pause is not None for account in env.accounts.values())
+    assert {record.status for record in env.ledger if not record.watched.paused} == {Status.VERIFIED}
+    assert {record.up for record in env.ledger if not record.watched.paused} == {True}
     assert all(
         record.interval_seconds == record.watched.interval_seconds
-        for record in rig.ledger
+        for record in env.ledger
         if not record.watched.paused
     )
-    assert rig.poller.queue_length == 0
-    await rig.poller.drain(8)
+    assert env.poller.queue_length == 0
+    await env.poller.drain(8)
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -1,4 +1,4 @@
-"""Factors to watch and answers to give, by the shortest names."""
+"""Factors to watch and outcomes to apply, with short names."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def factor(
 def factors(
     count: int, *, account: str = "main", services: int = 1, interval: float = 300.0
 ) -> list[WatchedFactor]:
-    """Return this many factors, in turn of each service."""
+    """Return this many factors, distributed over the services."""
     return [factor(n, account=account, service=n % services, interval=interval) for n in range(count)]
 
 
 def code_of(result: Answer | Failure) -> int | None:
-    """Return the HTTP status that such a result comes with."""
+    """Return the HTTP status that a result comes with."""
     if isinstance(result, Answer):
         return 404 if result.status is Status.NOT_FOUND else 200
     return _CODES.get(result.reason)
@@ -61,7 +61,7 @@ def code_of(result: Answer | Failure) -> int | None:
 def outcome(
     result: Status | Reason | Answer, *, duration: float = 0.1, attempts: int = 1, alone: bool = False
 ) -> Outcome:
-    """Return an outcome by its status or its reason."""
+    """Return an outcome with a status, or a failure with a reason."""
     match result:
         case Status():
             full: Answer | Failure = Answer(result)

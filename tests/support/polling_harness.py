@@ -32,7 +32,7 @@ LATENCY = 0.05
 
 @dataclass(frozen=True)
 class Reply:
-    """What the scripted API answers: a status, an answer or a reason, after some seconds."""
+    """What the scripted API answers after ``latency`` seconds: a status, an answer or a failure's reason."""
 
     result: Status | Reason | Answer = Status.VERIFIED
     latency: float = LATENCY
@@ -58,7 +58,7 @@ class Reply:
 
 @dataclass
 class Call:
-    """One request; ``ended`` is ``None`` while it is under way."""
+    """One request; ``ended`` is ``None`` while it is in flight."""
 
     key: FactorKey
     began: float
@@ -66,10 +66,10 @@ class Call:
 
 
 class ScriptedClient:
-    """Answers as told: first what ``will`` queued for the factor, then what ``rule`` says.
+    """Answers with the replies that ``will`` queued for a factor, then with what ``rule`` returns.
 
-    Two requests at once for a factor, and one after ``forbid`` was called, are faults that fail the test.
-    A request ``endures`` so many cancellations before it ends; a ``deaf`` client closes without ending any.
+    Two requests for a factor in flight, and one after ``forbid`` was called, are faults that fail the test. A
+    request survives ``endures`` cancellations; a ``deaf`` client closes without ending its requests.
     """
 
     def __init__(self) -> None:
@@ -88,18 +88,18 @@ class ScriptedClient:
         self._open: dict[FactorKey, asyncio.Future[bool]] = {}
 
     def will(self, key: FactorKey, *replies: Reply | Status | Reason) -> None:
-        """Queue what the next requests for a factor are answered."""
+        """Queue the replies to the next requests for a factor."""
         self._next[key].extend(reply if isinstance(reply, Reply) else Reply(reply) for reply in replies)
 
     def forbid(self, why: str) -> None:
-        """Let no further request begin; an empty text allows them again."""
+        """Fail the test at the next request; an empty text allows requests again."""
         self.forbidden = why
 
     @property
     def open(self) -> int:
         return len(self._open)
 
-    def asked(self, key: FactorKey) -> list[float]:
+    def requested_at(self, key: FactorKey) -> list[float]:
         """Return when requests for a factor began."""
         return [call.began for call in self.calls if call.key == key]
 
@@ -146,7 +146,7 @@ class ScriptedClient:
                 self.endures -= 1
 
     async def list_factors(self, entity: WatchedEntity, page_url: str | None = None) -> Attempt:
-        """Answer as ``lists`` says; a call is kept in ``listings``."""
+        """Answer with what ``lists`` returns; every request is kept in ``listings``."""
         if self.forbidden:
             self.loop.fault(f"a list of {entity.name} at {self.loop.time():g} s: {self.forbidden}")
         self.listings.append((self.loop.time(), entity.name, page_url))
@@ -168,7 +168,7 @@ def _settle(future: asyncio.Future[bool], answered: bool) -> None:
 
 @dataclass
 class Ended:
-    """A fetch that ended, as the observer was told."""
+    """A fetch that ended, as the observer got it."""
 
     at: float
     key: FactorKey
@@ -182,8 +182,8 @@ class Ended:
 
 
 @dataclass
-class Diary(Observer):
-    """An observer that writes down all that it is told, with the loop's time."""
+class RecordingObserver(Observer):
+    """An observer that keeps all events, with the loop's time."""
 
     fetches: list[Ended] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
@@ -194,7 +194,7 @@ class Diary(Observer):
     forgotten_names: list[str] = field(default_factory=list)
     withdrawals: list[tuple[float, FactorKey]] = field(default_factory=list)
     intervals: list[tuple[float, FactorKey, float]] = field(default_factory=list)
-    walks: list[tuple[float, str, int | Failure]] = field(default_factory=list)
+    listings: list[tuple[float, str, int | Failure]] = field(default_factory=list)
     forgotten_entities: list[str] = field(default_factory=list)
     refusals: list[tuple[float, Reason]] = field(default_factory=list)
     acceptances: list[float] = field(default_factory=list)
@@ -238,10 +238,10 @@ class Diary(Observer):
         self.intervals.append((self._loop.time(), record.watched.key, record.interval_seconds))
 
     def listed(self, entity: WatchedEntity, found: int) -> None:
-        self.walks.append((self._loop.time(), entity.name, found))
+        self.listings.append((self._loop.time(), entity.name, found))
 
     def listing_failed(self, entity: WatchedEntity, failure: Failure) -> None:
-        self.walks.append((self._loop.time(), entity.name, failure))
+        self.listings.append((self._loop.time(), entity.name, failure))
 
     def entity_forgotten(self, entity: WatchedEntity) -> None:
         self.forgotten_entities.append(entity.name)
@@ -268,7 +268,7 @@ class Diary(Observer):
 
 
 class Jitter(random.Random):
-    """Full jitter at a fixed share of its range; the ranges that were asked for are kept."""
+    """Full jitter at a fixed share of its range; the requested ranges are kept."""
 
     def __init__(self, share: float = 1.0) -> None:
         super().__init__(0)
@@ -280,10 +280,10 @@ class Jitter(random.Random):
         return a + self.share * (b - a)
 
 
-class Rig:
+class PollingHarness:
     """A poller with the real ledger, schedule and throttle; each account has its own scripted client.
 
-    Nothing happens by itself: ``offer`` makes factors due, ``run`` lets time pass with a tick each second.
+    Nothing happens by itself: ``offer`` makes factors due, ``run`` lets time pass with a dispatch every second.
     """
 
     def __init__(
@@ -304,7 +304,7 @@ class Rig:
         watched = list(watched)
         self.loop = virtual_loop()
         self.clock = virtual_clock(wall)
-        self.diary = Diary()
+        self.observed = RecordingObserver()
         self.ledger = Ledger(ledger_policy or LedgerPolicy())
         self.schedule: Schedule[FactorKey] = Schedule()
         self.jitter = rng or Jitter()
@@ -317,7 +317,7 @@ class Rig:
                 client=client,
                 ledger=self.ledger,
                 schedule=self.schedule,
-                observer=self.diary,
+                observer=self.observed,
                 clock=self.clock,
                 rng=self.jitter,
                 reread_password=reread,
@@ -329,7 +329,7 @@ class Rig:
             accounts=self.accounts,
             ledger=self.ledger,
             schedule=self.schedule,
-            observer=self.diary,
+            observer=self.observed,
             clock=self.clock,
         )
         self.poller.watch(watched)
@@ -351,7 +351,7 @@ class Rig:
         return self.loop.time()
 
     def offer(self, *keys: FactorKey) -> None:
-        """Make factors due at this moment, as a tick does."""
+        """Make factors due now, as a dispatch does."""
         for key in keys:
             self.schedule._due[key] = None  # as if popped
             self.accounts[key.account].offer(key, self.clock.steady())
@@ -359,7 +359,7 @@ class Rig:
             account.dispatch()
 
     async def run(self, seconds: float, *, every: float = 1.0, and_each: Callable[[], None] | None = None) -> None:
-        """Let time pass with a tick each second."""
+        """Let time pass with a dispatch every second."""
         end = self.now + seconds
         while self.now < end - 1e-9:
             self.poller.dispatch()
@@ -368,20 +368,20 @@ class Rig:
             await asyncio.sleep(min(every, end - self.now))
 
     async def until(self, condition: Callable[[], bool], *, within: float = 60.0) -> None:
-        """Let time pass without a tick until something is so."""
+        """Let time pass without a dispatch until a condition holds."""
         for _ in range(round(within * 100)):
             if condition():
                 return
             await asyncio.sleep(0.01)
-        raise AssertionError(f"not so within {within:g} s")
+        raise AssertionError(f"condition not met within {within:g} s")
 
-    def slot_after(self, key: FactorKey) -> float:
-        """Return the factor's next regular slot, in the loop's seconds."""
+    def due_after(self, key: FactorKey) -> float:
+        """Return the factor's next regular due time, in the loop's seconds."""
         now = self.clock.steady()
         return self.schedule.next_due(key, now, self.ledger[key].interval_seconds) - now + self.now
 
     def last(self, key: FactorKey) -> Ended:
-        return self.diary.of(key)[-1]
+        return self.observed.of(key)[-1]
 
     def forget(self, key: FactorKey) -> None:
         """Stop watching a factor."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from exporter.verify.outcome import Reason, Status
 from tests.support.factors import factors, key
-from tests.support.polling_harness import Reply, Rig
+from tests.support.polling_harness import PollingHarness, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,10 +21,10 @@ def refuse(*refused: FactorKey, reason: Reason = Reason.FORBIDDEN) -> Callable[[
     return lambda watched: Reply(reason if not refused or watched.key in refused else Status.VERIFIED)
 
 
-async def paused_rig(count: int = 10, *, reason: Reason = Reason.AUTH, services: int = 1) -> Rig:
+async def paused_harness(count: int = 10, *, reason: Reason = Reason.AUTH, services: int = 1) -> PollingHarness:
     """Return polling whose account was just paused for its credentials."""
-    rig = Rig(factors(count, services=services, interval=60.0))
-    rig.client.rule = refuse(reason=reason)
-    rig.offer(key(0))
-    await rig.until(lambda: rig.account.credentials_valid is False)
-    return rig
+    env = PollingHarness(factors(count, services=services, interval=60.0))
+    env.client.rule = refuse(reason=reason)
+    env.offer(key(0))
+    await env.until(lambda: env.account.credentials_valid is False)
+    return env

@@ -1,4 +1,4 @@
-"""An event loop whose time is virtual: it jumps to the next timer when nothing is ready, so no test sleeps."""
+"""An event loop with virtual time: it jumps to the next timer when nothing is ready, so no test sleeps."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ START = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 
 
 class DeadlockError(AssertionError):
-    """Nothing is ready and nothing is planned: whoever waits now would wait for ever."""
+    """Nothing is ready and nothing is planned: the loop would wait forever."""
 
 
 class _Selector(selectors.DefaultSelector):
-    """Waits for nothing: what would be a wait is a jump of the loop's time."""
+    """Never waits: a wait becomes a jump of the loop's time."""
 
     def __init__(self, jump: Callable[[float | None], None]) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class _Selector(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop in virtual time, which begins at 0; ``faults`` holds what went wrong out of anyone's sight."""
+    """An event loop in virtual time, which starts at 0; ``faults`` holds errors that nothing else reported."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -91,7 +91,7 @@ def run_virtual(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _cancel_all(loop: VirtualLoop) -> None:
-    for _ in range(_ROUNDS):  # the end of one may be the begin of another
+    for _ in range(_ROUNDS):  # the end of one may start another
         if not (tasks := asyncio.all_tasks(loop)):
             return
         for task in tasks:

@@ -11,7 +11,7 @@ from exporter.polling.clock import Moment
 from exporter.verify.outcome import Failure, Reason
 from exporter.web.views import account_views
 from tests.support.factors import factors
-from tests.support.polling_harness import Reply, Rig
+from tests.support.polling_harness import PollingHarness, Reply
 from tests.support.running_exporter import LeapingClock
 from tests.support.served_exporter import ACCOUNT_SID, VERIFIED, entries, serving
 from tests.support.virtual_time import START, in_virtual_time
@@ -93,17 +93,17 @@ async def test_a_pause_for_credentials_is_shown_with_its_next_probe(tmp_path: Pa
 
 @in_virtual_time
 async def test_an_account_with_requests_in_flight() -> None:
-    rig = Rig(factors(30), concurrency=2)
-    rig.client.rule = lambda _watched: Reply(latency=0.5)
-    rig.offer(*(one.key for one in factors(30)))
-    await rig.run(6.2)
-    now = Moment(START + rig.now, rig.clock.steady())
-    [view] = account_views(rig.accounts, rig.ledger.counts, now)
+    env = PollingHarness(factors(30), concurrency=2)
+    env.client.rule = lambda _watched: Reply(latency=0.5)
+    env.offer(*(one.key for one in factors(30)))
+    await env.run(6.2)
+    now = Moment(START + env.now, env.clock.steady())
+    [view] = account_views(env.accounts, env.ledger.counts, now)
 
     assert view.factors == 30
     assert (view.in_flight, view.queue_length) == (2, 30 - 2 * 13)
     assert view.latency_seconds == pytest.approx(0.5)
     assert view.budget_requests_per_second == pytest.approx(4.0)
     assert view.credentials_valid is True
-    rig.account._clients.rotations = 3
-    assert account_views(rig.accounts, {}, now)[0].client_rotations == 3
+    env.account._clients.rotations = 3
+    assert account_views(env.accounts, {}, now)[0].client_rotations == 3
