@@ -173,7 +173,7 @@ FETCHES = Section(
                 graph(
                     "Failures in its service by reason",
                     "Failed fetches of all factors of the service. Not filtered by factor; the exporter's page of "
-                    "the factor shows the reason of each fetch.",
+                    "the factor shows the reasons.",
                     "short",
                     Query(f"{increase(FETCH_FAILURES, ('reason',))} > 0", "{{reason}}"),
                     bars=True,
