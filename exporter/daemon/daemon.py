@@ -130,7 +130,7 @@ class Daemon:
         engine = self.engine
         await self.listen(engine.config.settings.web)
         self.readiness.start()
-        engine.begin(self.state.load() if self.state else None)
+        engine.start(self.state.load() if self.state else None)
         self.jobs.start()
         for address in self.server.addresses:
             log.info("listening", extra=fields(address=address))

@@ -44,9 +44,9 @@ _FETCH_ONCE_POLL_SECONDS = 0.02
 
 
 class Engine:
-    """Everything that polls; ``observers`` gets each event of it.
+    """Everything that polls; ``observers`` gets every polling event.
 
-    Must be made with an event loop running, and starts nothing by itself: a daemon's jobs, or :meth:`fetch_once`,
+    Must be made with an event loop running. Fetches nothing by itself: a daemon's jobs, or :meth:`fetch_once`,
     drive it. ``transport`` makes an account's transport. A ``one_shot`` engine bounds no fetch by a next one.
     """
 
@@ -121,7 +121,7 @@ class Engine:
 
     # Polling
 
-    def begin(self, snapshots: Mapping[FactorKey, FactorSnapshot] | None = None) -> None:
+    def start(self, snapshots: Mapping[FactorKey, FactorSnapshot] | None = None) -> None:
         """Watch what the configuration lists, starting from what was known of it before."""
         self._retain()
         self.roster.list(self.config.factors, snapshots)

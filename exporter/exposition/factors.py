@@ -174,9 +174,9 @@ class FactorExposition(Observer):
     """
 
     def __init__(self, samples: FactorSamples) -> None:
-        self._begin(samples)
+        self._reset(samples)
 
-    def _begin(self, samples: FactorSamples) -> None:
+    def _reset(self, samples: FactorSamples) -> None:
         self.samples = samples
         self._headers = {
             False: [Column(_header(family, openmetrics=False)) for family in samples.families],
@@ -193,8 +193,8 @@ class FactorExposition(Observer):
         self._values = array("d")  # one per family; meaningless without a line
 
     def render_as(self, samples: FactorSamples, records: Iterable[FactorRecord]) -> None:
-        """Render these records with other samples, and drop all lines of before."""
-        self._begin(samples)
+        """Replace all lines by those of these records, with other samples."""
+        self._reset(samples)
         for record in records:
             self.update(record)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import logging
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ import pytest
 
 from exporter.config import ConfigError, load
 from exporter.daemon.daemon import Daemon
+from exporter.logs.output import LogOutput, Redactor, configure
 from exporter.polling.roster import Difference
 from exporter.simulator import Fault, FaultKind, Simulator
 from tests.support.config_files import account_of, entry, write_config
@@ -33,6 +36,13 @@ def of_factor(page: Scrape, name: str) -> list[str]:
 @pytest.fixture
 def quick_watch(monkeypatch: pytest.MonkeyPatch, brisk: None) -> None:
     monkeypatch.setattr("exporter.daemon.jobs.WATCH_SECONDS", 0.1)
+
+
+@pytest.fixture
+def logged_output(log_restored: None) -> tuple[LogOutput, io.StringIO]:
+    """The log of the process, as ``run`` configures it, and what it writes to."""
+    stream = io.StringIO()
+    return configure(level="info", style="logfmt", redact=Redactor(), stream=stream), stream
 
 
 @pytest.mark.slow
@@ -316,6 +326,19 @@ async def test_settings_take_effect_without_a_restart(
         finally:
             logging.getLogger("exporter").setLevel(logging.NOTSET)
             logging.getLogger().setLevel(logging.WARNING)
+
+
+async def test_a_reload_changes_the_style_of_the_log(
+    simulator: Simulator, tmp_path: Path, logged_output: tuple[LogOutput, io.StringIO]
+) -> None:
+    output, stream = logged_output
+    accounts = {"main": account_of(simulator)}
+    path = write_config(tmp_path / "config.toml", accounts)
+    async with running(path, log_output=output) as exporter:
+        write_config(path, accounts, log={"format": "json"})
+        await exporter.daemon.reload()
+        line = json.loads(stream.getvalue().splitlines()[-1])
+        assert line["msg"] == "configuration reloaded"
 
 
 async def test_a_reload_does_not_make_it_start_again(simulator: Simulator, tmp_path: Path, brisk: None) -> None:
