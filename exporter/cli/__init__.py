@@ -1,4 +1,8 @@
-"""The command line: one module a command, imported only when it is the one that runs."""
+"""The command line: one module per command (``cli/NAME.py``), imported only if it is the one to run.
+
+A new command needs a module with ``add_arguments`` and ``run``, and a line in ``COMMANDS``. Shared by commands:
+``config_file`` (loading the configuration), ``process`` (running a daemon until a signal), ``table`` (output).
+"""
 
 from __future__ import annotations
 
@@ -12,19 +16,19 @@ if TYPE_CHECKING:
 
 PROGRAM = "verify-factor-exporter"
 BAD_USAGE = 64
-"""Exit status for bad usage and configuration (EX_USAGE of sysexits.h), but for ``run`` and ``check``: 1."""
+"""Exit status for bad usage and configuration (EX_USAGE in sysexits.h); ``run`` and ``check`` exit with 1."""
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C for a command that doesn't end well by it: 128 + SIGINT, as a shell tells it."""
+"""Exit status of a command that Ctrl-C interrupts: 128 + SIGINT, as in shells."""
 
 COMMANDS = {
     "run": "poll the watched factors and serve their metrics",
     "check": "validate the configuration and the watchlist",
-    "plan": "tell what the configuration costs: requests, series, bytes and latency",
-    "fetch": "fetch each factor once and print what it is",
-    "simulate": "run the embedded Verify API simulator alone",
-    "demo": "run the simulator and the exporter together; no account needed",
-    "healthcheck": "ask a running exporter whether it is healthy",
+    "plan": "estimate what the configuration costs: request rate, series, scrape size and delay",
+    "fetch": "fetch every factor once and print its status",
+    "simulate": "run the embedded Verify API simulator on its own",
+    "demo": "run the simulator and the exporter together; no Twilio account needed",
+    "healthcheck": "check whether a running exporter is healthy",
     "version": "print the version",
 }
 
@@ -61,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name == named:
             importlib.import_module(f"exporter.cli.{name}").add_arguments(command)
     parsed, unknown = parser.parse_known_args(words)
-    if unknown:  # told by the command itself, which knows its exit status
+    if unknown:  # reported by the command's own parser, which has its exit status
         commands.choices[parsed.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         status: int = importlib.import_module(f"exporter.cli.{parsed.command}").run(parsed)

@@ -36,12 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="listen",
         metavar="ADDRESS",
         action="append",
-        help=f"address of the exporter (default: {_LISTEN[0]}); repeatable",
+        help=f"address of the exporter to listen on (default: {_LISTEN[0]}); repeatable",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT; return 0, or 64 after telling why it could not start."""
+    """Serve until SIGTERM or SIGINT; return 0, or 64 after reporting why it could not start."""
     try:
         asyncio.run(_demo(arguments.listen or _LISTEN))
     except (ConfigError, ListenError) as error:
@@ -73,10 +73,10 @@ async def _run(simulator: Simulator, config: Config, output: LogOutput, names: d
         print(f"metrics    {url}{config.settings.web.telemetry_path}")
         print(f"page       {url}/")
         print(f"simulator  {simulator.base_url}/")
-        print("Factors change while you watch, each change with a line here. Ctrl-C ends it.", flush=True)
+        print("Some factors change over time; every change is printed here. Press Ctrl-C to stop.", flush=True)
 
-    def tell(factor: SimulatedFactor, old: str, new: str, _now: float) -> None:
+    def report(factor: SimulatedFactor, old: str, new: str, _now: float) -> None:
         print(f"{time.strftime('%H:%M:%S')}  {names.get(factor.sid, factor.sid)}: {old} → {new}", flush=True)
 
-    simulator.on_change.append(tell)
+    simulator.on_change.append(report)
     await serve(daemon, started)

@@ -1,4 +1,4 @@
-"""``fetch``: look at each factor once and print what it is."""
+"""``fetch``: fetch every factor once and print its status."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from exporter.cli import BAD_USAGE
 from exporter.cli.config_file import add_config_arguments, load_config
+from exporter.cli.table import aligned
 from exporter.config import ConfigError
 from exporter.config.errors import did_you_mean
 from exporter.daemon.engine import Engine
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from exporter.config import Config
     from exporter.watched import WatchedFactor
 
-_SHORTEST_TOLD_SECONDS = 0.5
+_SHORTEST_REPORTED_SECONDS = 0.5
 
 ALL_VERIFIED, SOME_NOT_VERIFIED, SOME_UNDETERMINED = 0, 1, 2
 
@@ -40,16 +41,19 @@ ALL_VERIFIED, SOME_NOT_VERIFIED, SOME_UNDETERMINED = 0, 1, 2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     add_config_arguments(parser)
-    parser.add_argument("names", metavar="NAME", nargs="*", help="factors to fetch; all of them if none is named")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="names of the factors to fetch (default: all)")
     parser.add_argument(
-        "--output", choices=("table", "json", "openmetrics"), default="table", help="how to print (default: table)"
+        "--output",
+        choices=("table", "json", "openmetrics"),
+        default="table",
+        help="output format (default: %(default)s)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print each factor; return 0 if all are verified, 1 if some are not, 2 if some could not be determined.
+    """Print every factor; return 0 if all are verified, 1 if some are not, 2 if a status could not be determined.
 
-    Paused factors are shown and not fetched; one that is asked for by name could not be determined.
+    Paused factors are shown but not fetched; if named on the command line, they count as undetermined.
     """
     try:
         config = load_config(arguments)
@@ -60,11 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
     for warning in config.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if config.entities and not arguments.names:
-        print("warning: the factors of watched entities are not fetched, only those listed", file=sys.stderr)
+        print(
+            "warning: only factors listed in the watchlist are fetched, not those of watched entities",
+            file=sys.stderr,
+        )
     chosen, unknown = _choose(config, arguments.names)
     for name in unknown:
         hint = did_you_mean(name, {watched.name for watched in config.factors})
-        print(f'"{name}" is no watched factor{f"; {hint}" if hint else ""}', file=sys.stderr)
+        print(f'no watched factor is named "{name}"{f"; {hint}" if hint else ""}', file=sys.stderr)
     if unknown:
         return BAD_USAGE
     configure(level="error", style="logfmt", redact=redactor_of(config))
@@ -115,18 +122,18 @@ async def _fetch(config: Config, chosen: Sequence[WatchedFactor], output: str) -
 
 
 class Pauses:
-    """Tells of each pause for a 429 once, however often it is prolonged; of one that is soon over, not at all."""
+    """Reports every pause after a 429 once, even if it is extended; very short pauses are not reported."""
 
     def __init__(self) -> None:
-        self._told_until: dict[str, float] = {}
+        self._reported_until: dict[str, float] = {}
 
     def begun(self, now: float, paused_until: Mapping[str, float]) -> Iterator[str]:
-        """Yield a line for each account whose pause has begun since the last look; times are steady seconds."""
+        """Yield a line for every account whose pause has begun since the last call; times are steady seconds."""
         for name, until in paused_until.items():
-            if now < self._told_until.get(name, -math.inf):
-                self._told_until[name] = until
-            elif until - now >= _SHORTEST_TOLD_SECONDS:
-                self._told_until[name] = until
+            if now < self._reported_until.get(name, -math.inf):
+                self._reported_until[name] = until
+            elif until - now >= _SHORTEST_REPORTED_SECONDS:
+                self._reported_until[name] = until
                 yield f"{name}: rate limited by the API (HTTP 429); waiting {math.ceil(until - now)} s"
 
 
@@ -141,22 +148,20 @@ def _status(views: Iterable[FactorView]) -> int:
 
 
 def _table(views: Sequence[FactorView]) -> Iterable[str]:
-    rows = [("FACTOR", "ACCOUNT", "STATUS", "TYPE", "TOOK", "REMARK")]
+    rows = [("FACTOR", "ACCOUNT", "STATUS", "TYPE", "DURATION", "DETAILS")]
     for shown in views:
-        took = (
+        duration = (
             ""
             if shown.last_fetch_duration_seconds is None
             else f"{shown.last_fetch_duration_seconds * 1000:.0f} ms"
         )
-        status, remark = _state(shown)
-        rows.append((_printable(shown.factor), shown.account, status, shown.factor_type, took, remark))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
+        status, details = _state(shown)
+        rows.append((_printable(shown.factor), shown.account, status, shown.factor_type, duration, details))
+    return (f"{line}\n" for line in aligned(rows))
 
 
 def _state(shown: FactorView) -> tuple[str, str]:
-    """Return a factor's status in a word, and what there is to say of it."""
+    """Return a factor's status in one word, and details if it is not simply fetched."""
     if shown.paused:
         return "paused", "not fetched: paused in the watchlist"
     if shown.up:

@@ -1,4 +1,4 @@
-"""``healthcheck``: asks a running exporter whether it is healthy; imports little, for a probe that runs often."""
+"""``healthcheck``: check whether a running exporter is healthy; imports little, because probes run often."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="config_file",
         metavar="FILE",
         default=None,
-        help="configuration file (default: config.toml, if there is one)",
+        help="configuration file (default: config.toml, if it exists)",
     )
-    parser.add_argument("--url", metavar="URL", help="address of the exporter; else from the configuration")
+    parser.add_argument("--url", metavar="URL", help="address of the exporter (default: from the configuration)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Return 0 if the exporter says that it is healthy, else 1 after one line on standard error."""
+    """Return 0 if the exporter is healthy, else 1 after one line on standard error."""
     named = arguments.config_file
     if named is not None and not arguments.url and not os.access(named, os.R_OK):
         print(f"{named}: can't be read; correct --config.file, or name the exporter with --url", file=sys.stderr)
         return 1
     url = arguments.url or configured_url(Path(named or "config.toml"), variables(os.environ))
-    problem = ask(url, verify=bool(arguments.url))
+    problem = check_health(url, verify=bool(arguments.url))
     if problem:
         print(f"{url}: {problem}", file=sys.stderr)
         return 1
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the keys of ``[web]`` that the environment sets; upper and lower case make no difference in a name."""
+    """Return the keys of ``[web]`` that the environment sets; names are case-insensitive."""
     found: dict[str, str] = {}
     for name in sorted(environ):
         key = name.upper().removeprefix(_VARIABLES).lower()
@@ -62,9 +62,9 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def configured_url(config_file: Path, environment: Mapping[str, str]) -> str:
-    """Return the exporter's address by the environment, else by the configuration file, else the default.
+    """Return the exporter's URL from the environment, the configuration file or the default, in this order.
 
-    The address for probes goes before the usual one.
+    A separate address for probes takes precedence.
     """
     try:
         table = tomllib.loads(config_file.read_text(encoding="utf-8"))["web"]
@@ -92,8 +92,8 @@ def _url(scheme: str, address: object) -> str:
 
 
 def speaks_tls(web_file: Path) -> bool:
-    """Return whether a web config file asks for TLS."""
-    import yaml  # noqa: PLC0415 - only where there is such a file
+    """Return whether a web config file enables TLS."""
+    import yaml  # noqa: PLC0415  only if there is such a file
 
     try:
         document = yaml.safe_load(web_file.read_text(encoding="utf-8"))
@@ -102,19 +102,19 @@ def speaks_tls(web_file: Path) -> bool:
     return isinstance(document, dict) and bool(document.get("tls_server_config"))
 
 
-def ask(url: str, timeout_seconds: float = _TIMEOUT_SECONDS, *, verify: bool = True) -> str:
-    """Return what is wrong with the exporter at ``url``, empty if it is healthy.
+def check_health(url: str, timeout_seconds: float = _TIMEOUT_SECONDS, *, verify: bool = True) -> str:
+    """Return what is wrong with the exporter at ``url``, or an empty string if it is healthy.
 
-    Not to ``verify`` its certificate is for an address that the configuration names: it is this machine's, which a
-    certificate seldom names, and the request holds nothing secret.
+    The certificate need not be verified (``verify=False``) for a local address from the configuration: certificates
+    rarely include it, and the request contains no secret.
     """
     try:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            return "not an address such as http://127.0.0.1:10069"
+            return "not a URL such as http://127.0.0.1:10069"
         connection = _connection(parts, timeout_seconds, verify=verify)
     except ValueError:
-        return "not an address such as http://127.0.0.1:10069"
+        return "not a URL such as http://127.0.0.1:10069"
     try:
         connection.request("GET", f"{parts.path.rstrip('/')}/-/healthy")
         answer = connection.getresponse()
@@ -125,12 +125,12 @@ def ask(url: str, timeout_seconds: float = _TIMEOUT_SECONDS, *, verify: bool = T
         return _tls_problem(error)
     except (OSError, http.client.HTTPException, UnicodeError) as error:
         if parts.scheme == "https" and isinstance(error, ConnectionError) and error.errno != errno.ECONNREFUSED:
-            return "it closed the connection; where it asks for client certificates, set web.health_listen_address"
-        return f"no exporter answers there ({getattr(error, 'strerror', None) or type(error).__name__})"
+            return "it closed the connection; if it requires client certificates, set web.health_listen_address"
+        return f"no exporter responds there ({getattr(error, 'strerror', None) or type(error).__name__})"
     finally:
         connection.close()
     if answer.status == http.client.OK:
-        return "" if text == "healthy" else "something other than the exporter answers there"
+        return "" if text == "healthy" else "something other than the exporter responds there"
     return text if text.startswith("not healthy") and text.isprintable() else f"HTTP {answer.status}"
 
 
@@ -149,4 +149,4 @@ def _tls_problem(error: ssl.SSLError) -> str:
     reason = error.reason or type(error).__name__
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({error.verify_message.rstrip('.')})"
-    return f"no exporter answers there with TLS ({reason.lower().replace('_', ' ')})"
+    return f"no exporter responds there with TLS ({reason.lower().replace('_', ' ')})"

@@ -1,4 +1,4 @@
-"""``plan``: what a configuration costs, before it runs."""
+"""``plan``: estimate what a configuration costs, without running it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from exporter.cli import BAD_USAGE
 from exporter.cli.config_file import add_config_arguments, load_config
+from exporter.cli.table import aligned
 from exporter.config import ConfigError
 from exporter.config.values import format_duration
 from exporter.daemon.jobs import DISPATCH_SECONDS
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
     from exporter.watched import WatchedFactor
 
 WITHIN_BUDGET, OVER_BUDGET = 0, 1
-_NOW = Moment(1.7953979497e9, 0.0)  # any moment with as many digits as those of today
+_NOW = Moment(1.7953979497e9, 0.0)  # any time with as many digits as the present
 
 
 @dataclass(frozen=True, slots=True)
 class AccountPlan:
-    """What one account's factors ask of it; requests a second, and seconds."""
+    """The demand of one account's factors; rates are requests per second."""
 
     name: str
     factors: int
@@ -46,7 +47,7 @@ class AccountPlan:
 
     @property
     def stretch(self) -> float:
-        """By how much the intervals stretch when all factors are verified."""
+        """The stretch of the intervals when all factors are verified."""
         return next_stretch(1.0, self.steady / self.budget)
 
 
@@ -73,7 +74,7 @@ def _seconds(text: str) -> float:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the plan; return 0, or 1 where an account is over its budget even with every factor verified."""
+    """Print the plan; return 0, or 1 if an account is over its budget even with all factors verified."""
     try:
         config = load_config(arguments)
     except ConfigError as error:
@@ -86,19 +87,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def account_plans(config: Config, latency_seconds: float) -> list[AccountPlan]:
-    """Return what each account's factors ask, all verified and all unverified, beside its budget."""
+    """Return each account's demand with all factors verified and with all unverified, and its budget."""
     polling = config.settings.polling
     plans: list[AccountPlan] = []
     for name, account in config.settings.accounts.items():
         polled = [watched for watched in config.factors if watched.key.account == name and not watched.paused]
         intervals = [watched.interval_seconds for watched in polled]
-        walks = sum(entity.key.account == name for entity in config.entities) / polling.discovery_interval
+        listings = sum(entity.key.account == name for entity in config.entities) / polling.discovery_interval
         plans.append(
             AccountPlan(
                 name=name,
                 factors=len(polled),
-                steady=walks + sum(1 / interval for interval in intervals),
-                worst=walks + sum(1 / min(interval, polling.unverified_interval) for interval in intervals),
+                steady=listings + sum(1 / interval for interval in intervals),
+                worst=listings + sum(1 / min(interval, polling.unverified_interval) for interval in intervals),
                 budget=budget(account.requests_per_second, account.max_concurrency, latency_seconds),
                 longest_interval_seconds=max(intervals, default=0.0),
             )
@@ -107,7 +108,7 @@ def account_plans(config: Config, latency_seconds: float) -> list[AccountPlan]:
 
 
 def exposition_size(config: Config) -> tuple[int, int]:
-    """Return the series and the bytes of a scrape's factor lines, with every factor verified."""
+    """Return the number of series and of bytes that the factors add to a scrape, with all of them verified."""
     ledger = Ledger(LedgerPolicy())
     exposition = FactorExposition(FactorSamples(shown_families(config.settings.metrics.factor_families)))
     answer = Outcome(Answer(Status.VERIFIED, 1.7953979e9, 1.7953979e9, "passkeys", "YE" + "0" * 32), 0.123456)
@@ -127,31 +128,29 @@ def _report(config: Config, plans: Sequence[AccountPlan], latency_seconds: float
     for plan in plans:
         verdict = "within budget"
         if plan.steady > plan.budget:
-            verdict = f"over budget: intervals stretch {plan.stretch:.2f} times"
+            verdict = f"over budget: intervals are stretched by a factor of {plan.stretch:.2f}"
         elif plan.worst > plan.budget:
-            verdict = "within budget; over it while all are unverified, when intervals stretch"
+            verdict = "within budget; over budget, with stretched intervals, while all are unverified"
         rates = (f"{rate:.2f}/s" for rate in (plan.steady, plan.worst, plan.budget))
         rows.append((plan.name, f"{plan.factors:,}", *rates, verdict))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from aligned(rows)
     yield ""
     if config.entities:
         every = format_duration(polling.discovery_interval)
-        yield f"entities:           {len(config.entities):,}, each listed every {every}; their factors come on top"
+        yield f"entities:           {len(config.entities):,}, listed every {every}; their factors are not included"
         yield ""
-    yield "steady: all factors verified; worst: all unverified. Budget: the lesser of requests_per_second and"
-    yield f"max_concurrency at {latency_seconds:g} s a request (--latency)."
+    yield "STEADY: all factors verified. WORST: all unverified. BUDGET: the smaller of requests_per_second and"
+    yield f"what max_concurrency allows at {latency_seconds:g} s per request (--latency)."
     yield ""
     series, size = exposition_size(config)
     yield f"factor series:      {series:,} in {_services(config.factors)}"
-    yield f"bytes a scrape:     {size:,} for the factors, before compression"
+    yield f"bytes per scrape:   {size:,} for the factors, before compression"
     slowest = max((plan.longest_interval_seconds * plan.stretch for plan in plans), default=0.0)
     if slowest:
         soon = slowest + DISPATCH_SECONDS + latency_seconds
         late = slowest + DISPATCH_SECONDS + longest_fetch_seconds(polling.max_attempts, polling.timeout)
-        yield f"a change shows in:  at most {_rounded(soon)} while the API answers at once,"
-        yield f"                    at most {_rounded(late)} where a fetch needs all its attempts"
+        yield f"change visible in:  at most {_rounded(soon)} if the first attempt succeeds,"
+        yield f"                    at most {_rounded(late)} if a fetch needs all its attempts"
 
 
 def _services(factors: Iterable[WatchedFactor]) -> str:

@@ -1,4 +1,4 @@
-"""Running a daemon until a signal asks it to stop; shared by ``run`` and ``demo``."""
+"""Runs a daemon until a signal stops it; shared by ``run`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 try:
     import uvloop
-except ImportError:  # another platform or another Python: the standard loop does the same, at a higher cost
+except ImportError:  # no uvloop for this platform or Python: asyncio's own loop works, too, at a higher cost
     uvloop = None  # type: ignore[assignment]  # a module, or none
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 
-_GARBAGE_THRESHOLDS = (10_000, 20, 50)  # a burst of fetches holds some thousands of objects for a moment
+_GARBAGE_THRESHOLDS = (10_000, 20, 50)  # a burst of fetches briefly creates thousands of objects
 
 
 def freeze_gc() -> None:
-    """Take what the process has made so far out of the garbage collector's rounds.
+    """Exclude all present objects from garbage collection.
 
-    A watchlist of 100,000 factors is a million objects that live on, and each full round would walk them all.
+    A watchlist of 100,000 factors is a million permanent objects, which every full collection would traverse.
     """
     gc.collect()
     trim_memory()
@@ -40,16 +40,16 @@ def freeze_gc() -> None:
 
 
 def trim_memory() -> None:
-    """Give the system what the C library keeps of freed memory: a twentieth, with lines that change all the time.
+    """Return freed memory from the C library to the system: about 5 % when lines change all the time.
 
-    Takes some milliseconds where 100,000 factors are watched.
+    Takes a few milliseconds with 100,000 factors.
     """
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library than glibc
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # a C library other than glibc
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def run_to_end(main: Coroutine[object, object, None]) -> None:
-    """Run a coroutine to its end, on uvloop where there is one: a fetch costs a third less CPU there."""
+    """Run a coroutine to its end, on uvloop if installed, where a fetch costs a third less CPU."""
     with asyncio.Runner(loop_factory=None if uvloop is None else uvloop.new_event_loop) as runner:
         runner.run(main)
 
@@ -62,9 +62,9 @@ def nothing() -> None:
 
 
 async def serve(daemon: Daemon, started: Callable[[], None] = nothing) -> None:
-    """Run a daemon until SIGTERM or SIGINT; a second signal ends the wait for requests under way.
+    """Run a daemon until SIGTERM or SIGINT; a second signal ends the wait for requests in flight.
 
-    SIGHUP asks it to reload. ``started`` is called as soon as it listens; raises :class:`ListenError` else.
+    SIGHUP reloads the configuration. ``started`` is called once it listens. Raises :class:`ListenError`.
     """
     loop = asyncio.get_running_loop()
     for number in _ENDING:

@@ -1,4 +1,4 @@
-"""``run``: the daemon."""
+"""``run``: run the exporter as a daemon."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's flags; each lies over the configuration file's key of the same meaning."""
+    """Add the command's flags; each overrides the configuration key of the same meaning."""
     add_config_arguments(parser)
     for key, flag in _flags():
         parser.add_argument(
@@ -48,14 +48,14 @@ def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _flags() -> Iterator[tuple[Key, Flag]]:
-    """Yield each key of the settings tree that has a flag."""
+    """Yield every key of the settings tree that has a flag."""
     for key in settings_tree().leaves():
         if key.flag is not None:
             yield key, key.flag
 
 
 def _purpose(key: Key, flag: Flag) -> str:
-    """Return what a flag's help says: its key's meaning."""
+    """Return a flag's help text: the meaning of its key."""
     first, _, rest = key.summary.replace("`", "").partition(" ")
     words = f"{first if first.isupper() else first.lower()} {rest}"
     if flag.repeatable:
@@ -64,7 +64,7 @@ def _purpose(key: Key, flag: Flag) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT; return 0, or 1 after telling why it could not start."""
+    """Serve until SIGTERM or SIGINT; return 0, or 1 after reporting why it could not start."""
     arguments.overrides = overrides(arguments)
     try:
         config = load_config(arguments)

@@ -1,4 +1,4 @@
-"""``version``: what this is and what it runs on."""
+"""``version``: print the versions of the exporter, Python and the platform."""
 
 from __future__ import annotations
 

@@ -26,7 +26,9 @@ def write(folder: Path, simulator: Simulator, *factors: dict[str, object], **acc
     return str(write_config(folder / "config.toml", accounts, factors, polling={"timeout": "400ms"}))
 
 
-async def test_without_the_flag_nobody_is_called(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
+async def test_without_the_flag_no_request_is_sent(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
     path = write(tmp_path, simulator, entry("good", simulator.add_factor()))
     ran = await call_beside("check", "--config.file", path)
 
@@ -34,7 +36,7 @@ async def test_without_the_flag_nobody_is_called(call_beside: Check, simulator: 
     assert simulator.calls.total == 0
 
 
-async def test_an_account_that_is_answered(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
+async def test_an_account_with_valid_credentials(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
     idle, first = simulator.add_factor(), simulator.add_factor(status="unverified")
     path = write(
         tmp_path,
@@ -52,9 +54,7 @@ async def test_an_account_that_is_answered(call_beside: Check, simulator: Simula
     assert dict(simulator.calls.by_factor) == {first.sid: 1}
 
 
-async def test_a_factor_that_is_gone_is_an_answer_too(
-    call_beside: Check, simulator: Simulator, tmp_path: Path
-) -> None:
+async def test_a_404_is_a_definite_answer(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
     gone = simulator.add_factor()
     simulator.delete(gone.sid)
     ran = await call_beside("check", "--live", "--config.file", write(tmp_path, simulator, entry("gone", gone)))
@@ -110,7 +110,7 @@ async def test_a_wrong_password(call_beside: Check, simulator: Simulator, tmp_pa
         ),
     ],
 )
-async def test_what_else_may_come_is_told_in_words(
+async def test_other_failures_are_reported_with_their_hint(
     call_beside: Check, simulator: Simulator, tmp_path: Path, fault: Fault, words: str
 ) -> None:
     simulator.faults.add(fault)
@@ -121,7 +121,7 @@ async def test_what_else_may_come_is_told_in_words(
     assert simulator.calls.total == 1
 
 
-async def test_nobody_listens(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
+async def test_nothing_listens(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
     factor = simulator.add_factor()
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
@@ -170,7 +170,7 @@ async def test_an_account_without_factors_is_no_failure(
     assert "warning: main: not checked, because it has no factor or entity to fetch\n" in ran.err
 
 
-async def test_a_bad_configuration_is_told_without_a_call(
+async def test_a_bad_configuration_is_reported_without_a_request(
     call_beside: Check, simulator: Simulator, tmp_path: Path
 ) -> None:
     path = write(tmp_path, simulator, entry("first", simulator.add_factor()), max_concurrency=0)

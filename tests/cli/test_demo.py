@@ -82,7 +82,7 @@ def read(url: str) -> str:
     return text
 
 
-def test_each_change_has_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_change_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.time()
     # A simulator whose minute passes in a second.
     hurried = functools.partial(Simulator, clock=lambda: began + 60 * (time.time() - began))
@@ -137,7 +137,7 @@ def test_a_port_in_use_is_one_line(call: Callable[..., Ran]) -> None:
     )
 
 
-def test_an_address_that_is_none_is_one_line(call: Callable[..., Ran]) -> None:
+def test_an_invalid_address_is_one_line(call: Callable[..., Ran]) -> None:
     ran = call("demo", "--web.listen-address", "nowhere")
 
     assert (ran.status, ran.out) == (64, "")

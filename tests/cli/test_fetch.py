@@ -63,7 +63,7 @@ def rows(table: str) -> dict[str, list[str]]:
     return {line[0]: line[1:] for line in lines}
 
 
-async def test_a_table_has_what_is_wrong_first(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
+async def test_the_table_shows_problems_first(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
     gone = simulator.add_factor()
     simulator.delete(gone.sid)
     failing = simulator.add_factor()
@@ -82,7 +82,7 @@ async def test_a_table_has_what_is_wrong_first(call_beside: Fetch, simulator: Si
     assert ran.err == ""
     lines = ran.out.splitlines()
     assert [line.split()[0] for line in lines] == ["FACTOR", "gone", "new", "failing", "good"]
-    assert lines[0].split() == ["FACTOR", "ACCOUNT", "STATUS", "TYPE", "TOOK", "REMARK"]
+    assert lines[0].split() == ["FACTOR", "ACCOUNT", "STATUS", "TYPE", "DURATION", "DETAILS"]
     assert not any(line != line.rstrip() for line in lines)
     found = rows(ran.out)
     assert found["good"][:3] == ["main", "verified", "push"]
@@ -175,7 +175,7 @@ async def test_the_configuration_chooses_the_families(
     ]
 
 
-async def test_only_those_named_are_fetched(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
+async def test_only_named_factors_are_fetched(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
     names = ("one", "two", "three")
     path = write(tmp_path, simulator, *(entry(name, simulator.add_factor()) for name in names))
     ran = await call_beside("fetch", "--config.file", path, "three", "one", "one")
@@ -185,7 +185,7 @@ async def test_only_those_named_are_fetched(call_beside: Fetch, simulator: Simul
     assert simulator.calls.total == 2
 
 
-async def test_a_name_nobody_has_is_told_with_the_nearest(
+async def test_an_unknown_name_is_refused_with_a_suggestion(
     call_beside: Fetch, simulator: Simulator, tmp_path: Path
 ) -> None:
     path = write(tmp_path, simulator, entry("payments-oncall", simulator.add_factor()))
@@ -193,8 +193,8 @@ async def test_a_name_nobody_has_is_told_with_the_nearest(
 
     assert (ran.status, ran.out) == (64, "")
     assert ran.err.splitlines() == [
-        '"payments-oncal" is no watched factor; did you mean "payments-oncall"?',
-        '"zzz" is no watched factor',
+        'no watched factor is named "payments-oncal"; did you mean "payments-oncall"?',
+        'no watched factor is named "zzz"',
     ]
     assert simulator.calls.total == 0
 
@@ -257,7 +257,7 @@ async def test_a_retry_may_come_after_the_interval(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("on_a_terminal", [True, False])
-async def test_a_pause_is_told_once_and_leaves_the_progress_bar_whole(
+async def test_a_pause_is_reported_once_beside_the_progress_bar(
     simulator: Simulator, tmp_path: Path, on_a_terminal: bool
 ) -> None:
     simulator.faults.add(Fault(FaultKind.STATUS, status=429, retry_after=2, times=4))
@@ -275,7 +275,7 @@ async def test_a_pause_is_told_once_and_leaves_the_progress_bar_whole(
     assert (status, len(out.splitlines())) == (0, 7)
 
 
-def test_which_pauses_are_told() -> None:
+def test_which_pauses_are_reported() -> None:
     def told(now: float, **paused_until: float) -> list[str]:
         return [f"{line.partition(':')[0]} {line.split()[-2]}" for line in pauses.begun(now, paused_until)]
 
@@ -289,7 +289,9 @@ def test_which_pauses_are_told() -> None:
     assert told(45.02, a=61.05, b=50) == ["b 5"]
 
 
-async def test_odd_names_come_out_as_they_are(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
+async def test_unusual_names_are_printed_unchanged(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path
+) -> None:
     path = write(tmp_path, simulator, *(entry(name, simulator.add_factor()) for name in ODD_NAMES))
     table = await call_beside("fetch", "--config.file", path)
     shown = await call_beside("fetch", "--config.file", path, "--output=json")
@@ -341,26 +343,28 @@ async def test_paused_factors_are_listed_and_not_fetched(
     assert simulator.calls.by_factor[good.sid] == 3
 
 
-async def test_entities_are_not_looked_into(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
+async def test_factors_of_entities_are_not_fetched(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path
+) -> None:
     factor = simulator.add_factor()
     path = write(tmp_path, simulator, entry("one", factor))
     entity = f'[[entities]]\nname = "ops"\nservice_sid = "{factor.service_sid}"\nidentity = "made-up-identity"\n'
     (tmp_path / "config.toml").write_text((tmp_path / "config.toml").read_text() + entity)
     ran = await call_beside("fetch", "--config.file", path)
     assert ran.status == 0
-    assert "warning: the factors of watched entities are not fetched, only those listed\n" in ran.err
+    assert "warning: only factors listed in the watchlist are fetched, not those of watched entities\n" in ran.err
 
 
-async def test_an_empty_watchlist_is_told(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
+async def test_an_empty_watchlist_is_reported(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
     ran = await call_beside("fetch", "--config.file", write(tmp_path, simulator))
 
     assert ran.status == 0
     assert ran.err.startswith("warning: ")
     assert "the watchlist is empty, so nothing is fetched" in ran.err
-    assert ran.out == "FACTOR  ACCOUNT  STATUS  TYPE  TOOK  REMARK\n"
+    assert ran.out == "FACTOR  ACCOUNT  STATUS  TYPE  DURATION  DETAILS\n"
 
 
-def test_a_choice_that_is_none(call: Callable[..., Ran]) -> None:
+def test_an_invalid_choice(call: Callable[..., Ran]) -> None:
     ran = call("fetch", "--output", "yaml")
 
     assert ran.status == 64

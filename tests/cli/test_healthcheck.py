@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.cli import healthcheck
-from exporter.cli.healthcheck import DEFAULT_URL, ask, configured_url
+from exporter.cli.healthcheck import DEFAULT_URL, check_health, configured_url
 from tests.support.ipv6 import needs_ipv6
 from tests.support.running_exporter import LeapingClock
 from tests.support.served_exporter import serving
@@ -70,54 +70,54 @@ async def test_an_exporter_that_ticks_and_one_that_does_not(
         (http("503 Service Unavailable", "<html>\n<h1>later</h1>\n</html>"), "HTTP 503"),
         (http("503 Service Unavailable", "not healthy:\x1b[31m\n" * 9), "HTTP 503"),
         (http("302 Found", ""), "HTTP 302"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "no exporter answers there (BadStatusLine)"),
-        (b"", "no exporter answers there (RemoteDisconnected)"),
-        (http("200 OK", "<h1>It works!</h1>"), "something other than the exporter answers there"),
-        (http("200 OK", "healthy\n")[:-4], "something other than the exporter answers there"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "no exporter responds there (BadStatusLine)"),
+        (b"", "no exporter responds there (RemoteDisconnected)"),
+        (http("200 OK", "<h1>It works!</h1>"), "something other than the exporter responds there"),
+        (http("200 OK", "healthy\n")[:-4], "something other than the exporter responds there"),
     ],
 )
-async def test_what_else_may_answer(answer: bytes, words: str) -> None:
+async def test_other_responses(answer: bytes, words: str) -> None:
     async with answering(answer) as (url, requests):
-        assert await asyncio.to_thread(ask, url) == words
+        assert await asyncio.to_thread(check_health, url) == words
 
     assert requests[0].startswith(b"GET /-/healthy HTTP/1.1\r\n")
 
 
 async def test_a_prefix_of_the_path_is_kept() -> None:
     async with answering(http("200 OK", "healthy\n")) as (url, requests):
-        assert await asyncio.to_thread(ask, f"{url}/verify/") == ""
+        assert await asyncio.to_thread(check_health, f"{url}/verify/") == ""
 
     assert requests[0].startswith(b"GET /verify/-/healthy HTTP/1.1\r\n")
 
 
-async def test_an_exporter_that_never_answers() -> None:
+async def test_an_exporter_that_never_responds() -> None:
     async with answering(None) as (url, _):
-        assert await asyncio.to_thread(ask, url, 0.05) == "no answer within 0.05 s"
+        assert await asyncio.to_thread(check_health, url, 0.05) == "no answer within 0.05 s"
 
 
-def test_nobody_listens(call: Callable[..., Ran]) -> None:
+def test_nothing_listens(call: Callable[..., Ran]) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # bound and not listening: nobody else takes the port meanwhile
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         ran = call("healthcheck", "--url", url)
 
     assert (ran.status, ran.out) == (1, "")
-    assert ran.err == f"{url}: no exporter answers there (Connection refused)\n"
+    assert ran.err == f"{url}: no exporter responds there (Connection refused)\n"
 
 
 @pytest.mark.parametrize(
     "url", ["127.0.0.1:10069", "ftp://127.0.0.1", "http://", "http://[::1", "http://h:99999", ""]
 )
-def test_what_is_no_address(url: str) -> None:
-    assert ask(url) == "not an address such as http://127.0.0.1:10069"
+def test_an_invalid_url(url: str) -> None:
+    assert check_health(url) == "not a URL such as http://127.0.0.1:10069"
 
 
 def test_a_host_name_that_cannot_be_one() -> None:
-    assert ask(f"http://{'x' * 70}/").startswith("no exporter answers there (Unicode")
+    assert check_health(f"http://{'x' * 70}/").startswith("no exporter responds there (Unicode")
 
 
 def test_a_url_with_a_space_in_it() -> None:
-    assert ask("http://127.0.0.1:1/a b").startswith("no exporter answers there (")
+    assert check_health("http://127.0.0.1:1/a b").startswith("no exporter responds there (")
 
 
 @needs_ipv6
@@ -137,7 +137,7 @@ async def test_the_configuration_file_names_the_address(
 
 
 @pytest.mark.parametrize("variable", [VARIABLE, VARIABLE.lower(), "Verify_Exporter_web__Listen_Address"])
-async def test_the_environment_lies_over_the_file(
+async def test_the_environment_overrides_the_file(
     call_beside: Callable[..., Awaitable[Ran]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     path = tmp_path / "config.toml"
@@ -175,14 +175,14 @@ def test_the_address_of_a_configuration(tmp_path: Path, address: str, url: str) 
 @pytest.mark.parametrize(
     "text", ["", "[web]\n", "[web\n", "web = 1\n", "web = [1]\n", "[[web]]\n", "[log]\nlevel = 'info'\n", "\xff"]
 )
-def test_the_default_is_asked_where_the_configuration_names_none(tmp_path: Path, text: str) -> None:
+def test_the_default_is_used_without_an_address_in_the_configuration(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.toml"
     path.write_bytes(text.encode("latin-1"))
 
     assert configured_url(path, {}) == configured_url(tmp_path / "missing.toml", {}) == DEFAULT_URL
 
 
-def test_the_default_is_what_is_asked(
+def test_the_default_url_is_checked(
     call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -193,13 +193,13 @@ def test_the_default_is_what_is_asked(
         asked.append(url)
         return ""
 
-    monkeypatch.setattr(healthcheck, "ask", good)
+    monkeypatch.setattr(healthcheck, "check_health", good)
 
     assert call("healthcheck").status == 0
     assert asked == [DEFAULT_URL]
 
 
-def test_a_named_file_that_can_t_be_read_is_not_passed_over(call: Callable[..., Ran], tmp_path: Path) -> None:
+def test_an_unreadable_named_file_is_an_error(call: Callable[..., Ran], tmp_path: Path) -> None:
     ran = call("healthcheck", "--config.file", str(tmp_path / "typo.toml"))
 
     assert (ran.status, ran.out) == (1, "")

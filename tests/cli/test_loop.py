@@ -33,7 +33,7 @@ def test_without_uvloop_it_is_the_standard_one(monkeypatch: pytest.MonkeyPatch) 
     assert found[0] is not uvloop.Loop
 
 
-def test_what_the_start_made_is_left_alone_by_the_garbage_collector() -> None:
+def test_objects_from_the_start_are_excluded_from_garbage_collection() -> None:
     before = gc.get_threshold()
     try:
         assert gc.get_freeze_count() == 0

@@ -65,7 +65,7 @@ def test_an_unknown_command(call: Callable[..., Ran], word: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("place", ["after", "before"])
-def test_an_unknown_flag_is_told_by_the_command(call: Callable[..., Ran], command: str, place: str) -> None:
+def test_an_unknown_flag_is_reported_by_the_command(call: Callable[..., Ran], command: str, place: str) -> None:
     ran = call(command, "--bogus") if place == "after" else call("--bogus", command)
 
     assert (ran.status, ran.out) == (status_for(command), "")
@@ -106,7 +106,7 @@ def test_a_flag_without_its_value(call: Callable[..., Ran], command: str, flag: 
     assert f"argument {flag}: expected one argument" in ran.err
 
 
-def test_a_word_too_many(call: Callable[..., Ran]) -> None:
+def test_a_superfluous_argument(call: Callable[..., Ran]) -> None:
     assert call("run", "fetch").status == 1
     assert call("version", "please").status == 64
 
@@ -121,7 +121,7 @@ def test_a_configuration_that_is_missing(call: Callable[..., Ran], tmp_path: Pat
 
 
 @pytest.mark.parametrize("command", ["run", "check", "fetch"])
-def test_every_fault_of_a_configuration_is_told(call: Callable[..., Ran], tmp_path: Path, command: str) -> None:
+def test_every_error_of_a_configuration_is_reported(call: Callable[..., Ran], tmp_path: Path, command: str) -> None:
     path = tmp_path / "config.toml"
     path.write_text('[polling]\ninterval = "5"\n[log]\nlevle = "info"\n[metrics]\nfactor_families = ["verifed"]\n')
     ran = call(command, "--config.file", str(path))
@@ -155,7 +155,7 @@ def test_help_lists_the_commands_without_importing_them() -> None:
 
 
 @pytest.mark.parametrize("words", [["version"], ["healthcheck", "--url", "http://127.0.0.1:1"]])
-def test_what_must_start_fast_imports_no_library(words: list[str]) -> None:
+def test_commands_that_must_start_fast_import_no_library(words: list[str]) -> None:
     assert json.loads(python(f"from exporter.cli import main; main({words!r})").splitlines()[-1]) == []
 
 

@@ -46,8 +46,8 @@ def test_a_plan_within_budget(call: Callable[..., Ran], tmp_path: Path) -> None:
     head, main, *rest = ran.out.splitlines()
     assert re.split(r" {2,}", head) == ["ACCOUNT", "FACTORS", "STEADY", "WORST", "BUDGET"]
     assert re.split(r" {2,}", main) == ["main", "30", "0.10/s", "0.50/s", "10.00/s", "within budget"]
-    assert "at most 5m2s while the API answers at once," in "\n".join(rest)
-    assert "at most 5m34s where a fetch needs all its attempts" in "\n".join(rest)
+    assert "at most 5m2s if the first attempt succeeds," in "\n".join(rest)
+    assert "at most 5m34s if a fetch needs all its attempts" in "\n".join(rest)
 
 
 def test_over_budget_by_the_rate_is_status_1(call: Callable[..., Ran], tmp_path: Path) -> None:
@@ -55,8 +55,8 @@ def test_over_budget_by_the_rate_is_status_1(call: Callable[..., Ran], tmp_path:
     ran = call("plan", "--config.file", write(tmp_path, 30, slow))
 
     assert ran.status == 1
-    assert "over budget: intervals stretch 2.10 times" in ran.out
-    assert "at most 10m32s while the API answers at once," in ran.out
+    assert "over budget: intervals are stretched by a factor of 2.10" in ran.out
+    assert "at most 10m32s if the first attempt succeeds," in ran.out
 
 
 def test_over_budget_only_while_all_are_unverified_is_status_0(call: Callable[..., Ran], tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_over_budget_only_while_all_are_unverified_is_status_0(call: Callable[..
     ran = call("plan", "--config.file", write(tmp_path, 30, slow))
 
     assert ran.status == 0
-    assert "within budget; over it while all are unverified" in ran.out
+    assert "within budget; over budget, with stretched intervals, while all are unverified" in ran.out
 
 
 def test_the_budget_is_the_lesser_of_rate_and_concurrency_at_the_latency(
@@ -74,7 +74,10 @@ def test_the_budget_is_the_lesser_of_rate_and_concurrency_at_the_latency(
 
     assert "  10.00/s" in call("plan", "--config.file", path).out
     assert "  2.00/s" in call("plan", "--config.file", path, "--latency", "2").out
-    assert "max_concurrency at 2 s a request" in call("plan", "--config.file", path, "--latency", "2").out
+    assert (
+        "what max_concurrency allows at 2 s per request"
+        in call("plan", "--config.file", path, "--latency", "2").out
+    )
 
 
 def test_each_account_has_its_own_budget(tmp_path: Path) -> None:
@@ -89,7 +92,7 @@ def test_each_account_has_its_own_budget(tmp_path: Path) -> None:
     assert two.stretch == pytest.approx(10.5)
 
 
-def test_paused_factors_ask_nothing(tmp_path: Path) -> None:
+def test_paused_factors_cause_no_requests(tmp_path: Path) -> None:
     (plan,) = account_plans(loaded(write(tmp_path, 3, paused=True)), 0.3)
 
     assert (plan.factors, plan.steady, plan.worst, plan.longest_interval_seconds) == (0, 0, 0, 0)
@@ -105,7 +108,7 @@ def test_series_and_bytes_are_those_of_a_scrape(tmp_path: Path) -> None:
     assert 300 * 11 * 100 < size < 300 * 11 * 300
 
 
-def test_the_size_told_is_readable_as_an_exposition(tmp_path: Path, call: Callable[..., Ran]) -> None:
+def test_the_estimate_is_of_a_valid_exposition(tmp_path: Path, call: Callable[..., Ran]) -> None:
     ran = call("plan", "--config.file", write(tmp_path, 2))
 
     assert "factor series:      22 in 1 service\n" in ran.out
@@ -117,11 +120,11 @@ def test_an_empty_watchlist_costs_nothing(call: Callable[..., Ran], tmp_path: Pa
 
     assert ran.status == 0
     assert "factor series:      0 in 0 services" in ran.out
-    assert "a change shows" not in ran.out
+    assert "change visible" not in ran.out
 
 
 @pytest.mark.parametrize("latency", ["0", "-1", "nan", "inf", "fast"])
-def test_a_bad_latency_is_told(call: Callable[..., Ran], tmp_path: Path, latency: str) -> None:
+def test_a_bad_latency_is_refused(call: Callable[..., Ran], tmp_path: Path, latency: str) -> None:
     ran = call("plan", "--config.file", write(tmp_path, 1), f"--latency={latency}")
 
     assert ran.status == 64
@@ -135,7 +138,7 @@ def test_a_bad_configuration_is_status_64(call: Callable[..., Ran], tmp_path: Pa
     assert "none.toml" in ran.err
 
 
-def test_entities_ask_for_their_lists(call: Callable[..., Ran], tmp_path: Path) -> None:
+def test_listings_of_entities_are_included(call: Callable[..., Ran], tmp_path: Path) -> None:
     path = write(tmp_path, 30)
     entity = f'[[entities]]\nname = "ops"\nservice_sid = "VA{"0" * 32}"\nidentity = "made-up-identity"\n'
     Path(path).write_text(Path(path).read_text(encoding="utf-8") + entity, encoding="utf-8")
@@ -145,5 +148,5 @@ def test_entities_ask_for_their_lists(call: Callable[..., Ran], tmp_path: Path) 
     assert plan.steady == pytest.approx(before.steady + 1 / 900)
     assert plan.worst == pytest.approx(before.worst + 1 / 900)
     ran = call("plan", "--config.file", path)
-    assert "entities:           1, each listed every 15m; their factors come on top" in ran.out
+    assert "entities:           1, listed every 15m; their factors are not included" in ran.out
     assert "made-up-identity" not in ran.out

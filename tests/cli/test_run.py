@@ -55,7 +55,7 @@ def settings_of(call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> Ca
     return settings
 
 
-def test_the_file_rules_where_nothing_else_is_said(path: str, settings_of: Callable[..., Settings]) -> None:
+def test_the_file_applies_by_default(path: str, settings_of: Callable[..., Settings]) -> None:
     settings = settings_of("--config.file", path)
 
     assert settings.web.listen_address == (ListenAddress("127.0.0.1", 0),)
@@ -72,7 +72,7 @@ def test_the_file_rules_where_nothing_else_is_said(path: str, settings_of: Calla
         ("WEB__LISTEN_ADDRESS", "127.0.0.1:1", "--web.listen-address", "127.0.0.1:2", "web.listen_address"),
     ],
 )
-def test_flags_lie_over_the_environment_and_that_over_the_file(
+def test_flags_override_the_environment_which_overrides_the_file(
     path: str,
     settings_of: Callable[..., Settings],
     monkeypatch: pytest.MonkeyPatch,
@@ -113,7 +113,7 @@ def test_the_listen_address_may_be_repeated(path: str, settings_of: Callable[...
         (["--web.config.file=no-web.yml"], "--web.config.file: no-web.yml does not exist; "),
     ],
 )
-def test_a_flag_s_bad_value_is_told_by_the_flag(
+def test_a_bad_value_is_reported_with_its_flag(
     call: Callable[..., Ran], path: str, words: list[str], fault: str
 ) -> None:
     ran = call("run", "--config.file", path, *words)

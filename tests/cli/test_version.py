@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.support.commands import Ran
 
 
-def test_it_tells_version_python_and_platform(call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_prints_version_python_and_platform(call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(version, "__revision__", "")
     ran = call("version")
 
@@ -28,7 +28,7 @@ def test_it_tells_version_python_and_platform(call: Callable[..., Ran], monkeypa
     ]
 
 
-def test_it_tells_the_revision_it_was_built_from(call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_prints_the_revision_of_the_build(call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(version, "__revision__", "0123abc")
 
     assert call("version").out.startswith(f"verify-factor-exporter {__version__} (0123abc)\n")
