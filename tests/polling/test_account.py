@@ -240,7 +240,7 @@ async def test_the_lag_is_the_wait_for_a_slot() -> None:
     assert [lag for _, lag in env.observed.lags] == pytest.approx([0, 0, 1, 1, 2, 2], abs=1e-5)
 
 
-# First looks and credentials
+# First fetches and credentials
 
 
 @in_virtual_time
@@ -329,7 +329,7 @@ async def test_a_factor_watched_again_is_independent_of_its_old_fetch() -> None:
     env.poller.watch([factor(1, interval=3_600.0)])
     due = env.schedule.waiting(ONE)
     assert due is not None
-    assert 20 < due - env.clock.steady() + env.now < 31  # within the spread of first looks, after the old answer
+    assert 20 < due - env.clock.steady() + env.now < 31  # within the spread of first fetches, after the old answer
     await asyncio.sleep(19.5)
     assert env.schedule.waiting(ONE) == due
     assert env.account.first_fetches_pending == 1
@@ -346,7 +346,7 @@ async def test_a_factor_watched_again_is_not_fetched_while_its_old_fetch_is_in_f
     await asyncio.sleep(1)
     env.forget(ONE)
     env.poller.watch([factor(1, interval=60.0)])
-    await env.run(48)  # its new first look fell due meanwhile
+    await env.run(48)  # its new first fetch fell due meanwhile
     assert env.client.requested_at(ONE) == [0]
     assert env.account.first_fetches_pending == 1
     await env.run(62)

@@ -1,4 +1,4 @@
-"""What is due when, told apart from what only was: the schedule's and the ledger's machines test the rest."""
+"""Due keys, apart from abandoned places; the state machines of schedule and ledger test the rest."""
 
 from __future__ import annotations
 

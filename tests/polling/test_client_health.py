@@ -1,4 +1,4 @@
-"""When a client counts as jammed."""
+"""When a client counts as stuck or silent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_nothing_is_due_while_nothing_happens() -> None:
 
 
 @pytest.mark.parametrize(
-    ("attempts", "seconds", "concurrency", "jam"),
+    ("attempts", "seconds", "concurrency", "expected"),
     [
         (10, 60.0, 4, RotationReason.SILENT),
         (9, 600.0, 4, None),
@@ -41,10 +41,10 @@ def test_nothing_is_due_while_nothing_happens() -> None:
     ],
 )
 def test_silence_is_many_attempts_over_a_while(
-    attempts: int, seconds: float, concurrency: int, jam: RotationReason | None
+    attempts: int, seconds: float, concurrency: int, expected: RotationReason | None
 ) -> None:
     watch, now = silent(attempts, seconds)
-    assert watch.due(now, stuck=False, max_concurrency=concurrency) is jam
+    assert watch.due(now, stuck=False, max_concurrency=concurrency) is expected
 
 
 def test_one_answer_ends_the_silence() -> None:
@@ -91,13 +91,13 @@ def test_any_sequence(sequence: Iterable[tuple[float, bool, bool]], concurrency:
         now += wait
         watch.heard(now, answered=answered)
         run = [] if answered else [*run, now]
-        jam = watch.due(now, stuck=stuck, max_concurrency=concurrency)
+        expected = watch.due(now, stuck=stuck, max_concurrency=concurrency)
         apart = not rotations or now - rotations[-1] >= ROTATION_SECONDS
         long = len(run) >= max(SILENT_ATTEMPTS, 2 * concurrency) and now - run[0] >= SILENT_SECONDS
-        assert jam is (
+        assert expected is (
             None if not apart else RotationReason.STUCK if stuck else RotationReason.SILENT if long else None
         )
-        if jam is not None:
+        if expected is not None:
             watch.rotated(now)
             rotations.append(now)
             run = []

@@ -58,7 +58,7 @@ async def test_an_answered_probe_ends_the_pause_and_the_delayed_fetches_start() 
     calls = len(env.client.calls)
     await env.run(600)
     assert len(env.observed.acceptances) == len(env.observed.refusals) == 1
-    assert len(env.client.calls) - calls == pytest.approx(200, abs=20)  # no probe beside the regular looks
+    assert len(env.client.calls) - calls == pytest.approx(200, abs=20)  # no probe beside the regular fetches
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ async def test_a_pause_ends_with_a_200_or_404_only(result: Status | Reason, ends
     await asyncio.sleep(32)
     assert (env.account.pause is None) is ends
     assert env.account.credentials_valid is ends
-    assert len(env.client.calls) == 3  # a probe is one call, whatever comes of it
+    assert len(env.client.calls) == 3  # a probe is one request, whatever its outcome
     env.client.rule = refuse(key(99))
     await asyncio.sleep(60)
     assert not env.account.pause
@@ -114,7 +114,7 @@ async def test_new_credentials_end_the_pause_at_once() -> None:
     assert env.observed.acceptances == pytest.approx([began + LATENCY])
     assert not env.account.pause
     await asyncio.sleep(2_000)
-    assert len(env.client.calls) == calls + 1  # the probe that was planned is planned no more
+    assert len(env.client.calls) == calls + 1  # the planned probe is cancelled
 
 
 @in_virtual_time
@@ -227,7 +227,7 @@ async def test_a_change_noticed_by_the_confirmation_clears_the_suspect() -> None
     env.client.rule = password.rule
     env.offer(key(0))
     await asyncio.sleep(1.5 * LATENCY)
-    assert len(env.client.calls) == 2  # the confirmation is under way, with the old password
+    assert len(env.client.calls) == 2  # the confirmation is in flight, with the old password
     password.file = "new"
     await asyncio.sleep(5)
     assert [(ended.what, ended.outcome.alone) for ended in env.observed.fetches] == [(Status.VERIFIED, False)] * 2

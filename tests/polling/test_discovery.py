@@ -1,4 +1,4 @@
-"""Entity discovery in virtual time: what a walk finds, what it confirms, and what it leaves alone."""
+"""Entity discovery in virtual time: what a listing finds, what it confirms, and what it leaves alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stop: no new attempt, requests under way get some time, and nothing is left behind."""
+"""The stop: no new attempt, requests in flight get some time, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_a_client_that_does_not_end_its_requests_is_cancelled(caplog: pyte
 @in_virtual_time
 async def test_a_slot_given_just_before_the_stop_begins_no_request() -> None:
     env = PollingHarness(factors(4))
-    env.offer(*(key(n) for n in range(4)))  # the looks have begun, their requests not yet
+    env.offer(*(key(n) for n in range(4)))  # the fetches have started, their requests have not
     assert env.throttle.in_flight == 4
     assert await drained(env) == 0
     assert env.client.calls == []

@@ -38,12 +38,12 @@ def test_an_hour_of_a_thousand_factors() -> None:
 
     assert len(asked) == COUNT
     assert {len(moments) for moments in asked.values()} <= {59, 60, 61}
-    assert max(moments[0] for moments in asked.values()) <= 32  # 30 s, a tick and the wait for a slot
+    assert max(moments[0] for moments in asked.values()) <= 32  # 30 s, a dispatch and the wait for a slot
     assert min(moments[-1] for moments in asked.values()) >= 3_600 - INTERVAL - 2
     gaps = [b - a for moments in asked.values() for a, b in itertools.pairwise(moments)]
     assert max(gaps) <= INTERVAL + 2
     cadence = [b - a for moments in asked.values() for a, b in itertools.pairwise(moments[1:])]
-    assert min(cadence) >= INTERVAL - 2  # the first gap is shorter: first looks are hurried
+    assert min(cadence) >= INTERVAL - 2  # the first gap is shorter: first fetches are early
 
     lags = sorted(lag for _, lag in env.observed.lags)
     assert len(lags) == len(calls)

@@ -61,7 +61,7 @@ outcomes = st.builds(
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a factor: an outcome, a stretch of its account, a look at the clock, or a reload."""
+    """What happened to a factor: an outcome, a stretch of its account, a check of the time, or a reload."""
 
     at: Moment
     outcome: Outcome | None = None
@@ -93,7 +93,7 @@ class History:
         return [e.policy for e in events if e.policy is not None][-1]
 
     def interval(self, events: list[Event]) -> float:
-        """The interval in force after these events, by the rules of the contract, one after the other."""
+        """The interval in effect after these events, by the rules of the contract, one after the other."""
         base = self.entry(events).interval_seconds
         policy = self.policy(events)
         stretch = [e.stretch for e in events if e.stretch is not None][-1]

@@ -1,4 +1,4 @@
-"""What time does to a factor: the interval in force, and the withdrawal of what is stale."""
+"""What time does to a factor: the interval in effect, and the withdrawal of what is stale."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SLOWING = (Reason.BAD_REQUEST, Reason.DECODE, Reason.UNKNOWN_STATUS)
 PASSING = tuple(reason for reason in Reason if reason not in SLOWING)
 
 
-# Intervals in force
+# Intervals in effect
 
 
 def test_verified_is_fetched_every_interval() -> None:
@@ -208,7 +208,7 @@ def test_an_interval_that_changes_after_the_answer_does_not_count(later: float) 
     world.ledger.stretch("main", 2.0, world.moment)
     world.take(Status.VERIFIED)
     world.ledger.stretch("main", later, world.moment)
-    world.take(Reason.DECODE, after=100)  # 900 s in force from here on
+    world.take(Reason.DECODE, after=100)  # 900 s from here on
     assert not world.expire(after=1_699)
     assert world.expire(after=1)
 

@@ -1,4 +1,4 @@
-"""Probes and confirmations beside the regular looks: never two at once, and nobody forgotten."""
+"""Probes and confirmations beside the regular fetches: never two at once, and no factor forgotten."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def test_a_fetch_in_its_backoff_ends_at_its_next_due_time_in_a_longer_paus
     (ended, *_) = env.observed.of(key(3))
     assert (ended.what, ended.outcome.attempts) == (Reason.SERVER_ERROR, 1)
     assert ended.at == pytest.approx(slot, abs=1e-5)
-    assert key(3) in env.account._queue  # it fell due again, and is held
+    assert key(3) in env.account._queue  # it fell due again, and waits for the end of the pause
 
 
 @in_virtual_time
@@ -125,5 +125,4 @@ async def test_a_probe_that_fails_in_an_unforeseen_way_is_not_the_last(caplog: p
     env.client.rule = refuse(key(99))
     await asyncio.sleep(60)
     assert env.account.credentials_valid is True
-    env.loop.faults.clear()  # the loop was told of the error
     caplog.clear()

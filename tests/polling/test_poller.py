@@ -1,4 +1,4 @@
-"""Ticks to fetches, first looks, staleness, and intervals that stretch where an account is over budget."""
+"""Dispatch, first fetches, staleness, and intervals that stretch where an account is over budget."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ async def test_a_stretch_that_ends_brings_forward_the_fetches_planned_with_it() 
 @in_virtual_time
 async def test_a_429_shrinks_the_budget_and_calm_restores_it() -> None:
     env = PollingHarness(factors(150, interval=20.0), rate=50, concurrency=4)
-    env.client.rule = lambda _watched: Reply(latency=0.4)  # 10 a second with 4 slots; 7.5 are asked
+    env.client.rule = lambda _watched: Reply(latency=0.4)  # 10 per second with 4 slots; 7.5 are needed
     await env.run(60, and_each=env.poller.check_budgets)
     assert env.account.stretch == 1
     env.client.will(key(0), Reply(Reason.RATE_LIMITED, latency=0.4, retry_after=1))
@@ -301,7 +301,7 @@ async def test_the_fetch_after_the_first_is_at_the_regular_time() -> None:
     slots = {n: env.due_after(key(n)) for n in range(50)}
     await env.run(99)
     assert max(env.client.requested_at(key(n))[0] for n in slots) <= 31
-    clear = {n: slot for n, slot in slots.items() if 5 < slot < 98}  # neither at the first look nor at the end
+    clear = {n: slot for n, slot in slots.items() if 5 < slot < 98}  # neither at the first fetch nor at the end
     assert len(clear) > 40
     for number, slot in clear.items():
         assert env.client.requested_at(key(number))[1:] == pytest.approx([math.ceil(slot)], abs=2 * LATENCY)

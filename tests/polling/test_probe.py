@@ -1,4 +1,4 @@
-"""A look that somebody waits for: at once and within the budget, joined where it is under way, and never a lie."""
+"""Probes: at once and within the budget; they join a fetch in flight, and never return an old outcome."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_probes_keep_to_the_budget_and_let_due_factors_through(rate: float) -> N
         asking = [asyncio.create_task(ask(env, key(number), 1_000.0)) for number in range(20, 200)]
         await asyncio.sleep(40 / rate)
         begun = sum(bool(env.client.requested_at(number)) for number in due)
-        assert begun >= 19, "due factors and probes take turns"
+        assert begun >= 19, "due factors and probes alternate"
         assert set(await asyncio.gather(*asking)) == {ProbeResult.KNOWN}
         assert env.client.most_in_a_second() <= rate
         assert env.now == pytest.approx(200 / rate, abs=2)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Queue:
-    """RequestQueue over a throttle; what starts is written down and stays under way until it is ended."""
+    """RequestQueue over a throttle; what starts is kept and stays in flight until it is ended."""
 
     def __init__(self, *, rate: float = 1_000.0, concurrency: int = 1) -> None:
         self.throttle = Throttle(requests_per_second=rate, max_concurrency=concurrency)
@@ -58,7 +58,7 @@ class Queue:
         return task
 
     async def end(self) -> None:
-        """End the request under way."""
+        """End the request in flight."""
         self.throttle.end(0.1)
         self.requests.dispatch()
         await asyncio.sleep(0.001)
@@ -180,7 +180,7 @@ async def test_a_release_without_a_hold_forgives_no_lateness() -> None:
     assert queue.lags == pytest.approx([0, 5])
 
 
-# Waiting for a turn
+# Waiting for a slot
 
 
 @in_virtual_time

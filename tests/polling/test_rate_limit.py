@@ -1,4 +1,4 @@
-"""What a 429 does: it pauses its account for everyone, and the looks that fall due meanwhile are held."""
+"""What a 429 does: it pauses the whole account, and delays the fetches that fall due meanwhile."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ async def test_a_pause_beyond_the_next_due_time_ends_the_fetch_at_once() -> None
     assert (ended.what, ended.outcome.attempts, ended.at) == (Reason.RATE_LIMITED, 1, LATENCY)
     await env.run(60)
     asked = env.client.requested_at(ONE)
-    assert asked[1] == pytest.approx(300 + LATENCY, abs=1)  # held since the minute after the 429
+    assert asked[1] == pytest.approx(300 + LATENCY, abs=1)  # delayed since the minute after the 429
     assert env.observed.lags[1][1] < 1
 
 
@@ -228,7 +228,7 @@ async def test_another_account_goes_on() -> None:
     assert len(env.client.calls) <= 4
 
 
-@pytest.mark.parametrize(("counted", "limit"), [(None, 4), (3, 4), (100, 3)], ids=["not told", "room", "no room"])
+@pytest.mark.parametrize(("counted", "limit"), [(None, 4), (3, 4), (100, 3)], ids=["no count", "room", "no room"])
 @in_virtual_time
 async def test_slots_come_back_slower_where_others_use_the_account_s_concurrency(
     counted: int | None, limit: int

@@ -34,7 +34,7 @@ async def test_a_refusal_of_one_factor_costs_one_call_and_stops_nobody(reason: R
     await asyncio.sleep(2 * LATENCY + 0.01)
     asked = [call.key for call in env.client.calls[calls:]]
     assert asked[0] == suspect
-    assert len(asked) == 2  # exactly one confirming call
+    assert len(asked) == 2  # exactly one confirmation
     assert asked[1].service_sid != suspect.service_sid
     ended = env.last(suspect)
     assert (ended.what, ended.outcome.alone, ended.outcome.attempts) == (reason, True, 1)
@@ -137,7 +137,7 @@ async def test_the_account_holds_its_requests_until_the_verdict() -> None:
     assert other in env.account.in_flight_keys
     await asyncio.sleep(0.2)
     assert len(env.client.calls) == 4
-    assert env.observed.lags[1][1] == pytest.approx(0)  # time in a hold is no lateness
+    assert env.observed.lags[1][1] == pytest.approx(0)  # time in a pause is no lateness
 
 
 @pytest.mark.parametrize("reason", [Reason.TIMEOUT, Reason.SERVER_ERROR, Reason.BAD_REQUEST, Reason.RATE_LIMITED])
@@ -192,7 +192,7 @@ async def test_a_factor_in_its_backoff_neither_confirms_nor_lets_the_account_pau
     assert (ended.what, ended.outcome.alone) == (Reason.FORBIDDEN, False)
     assert ended.at == pytest.approx(0.5)
     assert env.observed.refusals == []
-    assert env.client.requested_at(key(1)) == pytest.approx([0, 1 + LATENCY])  # and it wasn't held
+    assert env.client.requested_at(key(1)) == pytest.approx([0, 1 + LATENCY])  # and it was not delayed
 
 
 @in_virtual_time
@@ -273,7 +273,7 @@ async def test_ten_thousand_refused_factors_cost_few_calls_before_the_pause_and_
     assert len(env.observed.refusals) == 1
     assert env.account.queue_length > 9_900
     assert env.account.first_fetches_pending == 0
-    assert len(env.observed.fetches) == len(env.client.calls)  # held looks are no fetches
+    assert len(env.observed.fetches) == len(env.client.calls)  # delayed fetches have no outcome
 
 
 @in_virtual_time

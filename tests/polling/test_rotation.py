@@ -273,7 +273,7 @@ async def test_a_stuck_confirmation_does_not_pause_the_account_forever() -> None
     env.client.deaf = True
     env.offer(env.keys[0])
     await env.run(2)
-    assert env.throttle.in_flight == 1, "the other factor that is asked"
+    assert env.throttle.in_flight == 1, "the confirmation"
     await env.keep(60)
     assert env.throttle.in_flight == 0
     assert not env.account.busy

@@ -1,4 +1,4 @@
-"""When each factor is due: phases, slots, first looks, and the queue of due times."""
+"""When each factor is due: phases, due times, first fetches, and the calendar."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_cadence_does_not_drift_over_ten_thousand_fetches() -> None:
     fraction = phase(key(1))
     first = slot = due_after(START, 300.0, fraction)
     for turn in range(1, 10_001):
-        late = slot + (turn * 7_919 % 1_000) / 1_000  # ticks and answers come up to a second late
+        late = slot + (turn * 7_919 % 1_000) / 1_000  # dispatches and answers are up to a second late
         slot = due_after(late, 300.0, fraction)
     assert slot == pytest.approx(first + 10_000 * 300.0, abs=ROUNDING)
 
@@ -85,7 +85,7 @@ def test_a_phase_is_less_than_one(parts: tuple[str, str, str]) -> None:
     assert 0 <= phase(type(key(1))(*parts)) < 1
 
 
-# First looks
+# First fetches
 
 
 @relaxed
@@ -203,7 +203,7 @@ def test_bringing_forward_moves_a_waiting_factor_to_an_earlier_slot_only() -> No
     schedule.bring_forward(key(1), START, 6_000.0)
     assert schedule.waiting(key(1)) == near
     assert [due for _, due in schedule.pop_due(far)] == [near]  # and the old time counts no more
-    schedule.bring_forward(key(1), START, 1.0)  # under way: it is put back at the end of the look
+    schedule.bring_forward(key(1), START, 1.0)  # in flight: it is put back at the end of the fetch
     assert schedule.waiting(key(1)) is None
     schedule.bring_forward(key(2), START, 1.0)
     assert key(2) not in schedule

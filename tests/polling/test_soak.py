@@ -1,4 +1,4 @@
-"""Six hours of everything that can go wrong, in virtual time, with what must always hold checked each minute."""
+"""Six hours of everything that can go wrong, in virtual time, with what must always hold checked every minute."""
 
 from __future__ import annotations
 
