@@ -29,7 +29,7 @@ async def test_polling_over_real_sockets() -> None:
     seen = await sockets.run(load)
     assert seen.faults == []
     assert seen.missed == 0
-    assert seen.requests > 60 * 2
+    assert seen.requests >= 60
 
 
 def test_the_table_is_made_of_the_numbers() -> None:
