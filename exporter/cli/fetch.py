@@ -128,7 +128,7 @@ class Pauses:
         self._reported_until: dict[str, float] = {}
 
     def begun(self, now: float, paused_until: Mapping[str, float]) -> Iterator[str]:
-        """Yield a line for every account whose pause has begun since the last call; times are steady seconds."""
+        """Yield a line for every account with a new pause since the previous call; times are steady seconds."""
         for name, until in paused_until.items():
             if now < self._reported_until.get(name, -math.inf):
                 self._reported_until[name] = until

@@ -62,7 +62,7 @@ class Simulator:
         self.latency_seconds = latency_seconds
         self.jitter_seconds = jitter_seconds
         self.credentials = Credentials(
-            sids.made_up(sids.ACCOUNT, rng), sids.made_up(sids.API_KEY, rng), f"{rng.getrandbits(128):032x}"
+            sids.random_sid(sids.ACCOUNT, rng), sids.random_sid(sids.API_KEY, rng), f"{rng.getrandbits(128):032x}"
         )
         self.world = SimulatedApi(self.credentials.account_sid, rng)
         self.world.add_service(now=clock())
@@ -239,7 +239,7 @@ class Simulator:
                 answer = wire.altered(applied.fault, answer, url=url, now=now)
             headers = {
                 "Content-Type": answer.content_type,
-                "Twilio-Request-Id": sids.made_up(sids.REQUEST, self._rng),
+                "Twilio-Request-Id": sids.random_sid(sids.REQUEST, self._rng),
                 "Twilio-Concurrent-Requests": str(self.calls.in_flight),
                 "Twilio-Request-Duration": f"{time.perf_counter() - began:.3f}",
                 **dict(answer.headers),

@@ -37,6 +37,6 @@ def is_identity(text: str) -> bool:
     return _IDENTITY.fullmatch(text) is not None
 
 
-def made_up(prefix: str, rng: Random) -> str:
+def random_sid(prefix: str, rng: Random) -> str:
     """Return a random SID."""
     return f"{prefix}{rng.getrandbits(128):032x}"

@@ -90,7 +90,7 @@ class SimulatedApi:
             raise ValueError("identity: must not be empty, and all characters must be printable")
         key = (service.sid, identity)
         if key not in self._entities:
-            self._entities[key] = SimulatedEntity(sids.made_up(sids.ENTITY, self._rng), *key)
+            self._entities[key] = SimulatedEntity(sids.random_sid(sids.ENTITY, self._rng), *key)
         return self._entities[key]
 
     def add_factor(
@@ -196,7 +196,7 @@ class SimulatedApi:
 
     def _checked(self, name: str, sid: str | None, prefix: str) -> str:
         if sid is None:
-            return sids.made_up(prefix, self._rng)
+            return sids.random_sid(prefix, self._rng)
         if not sids.is_sid(sid, prefix):
             raise ValueError(f'{name}: "{sid}" is not a SID ({prefix} followed by 32 hex digits)')
         return sids.canonical(sid)

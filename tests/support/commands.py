@@ -1,4 +1,4 @@
-"""Command lines, run as the process would run them."""
+"""Runs command lines in this process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from exporter.cli import main
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a command left behind."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
@@ -17,7 +17,7 @@ class Ran:
 
 
 def status_of(*words: str) -> int:
-    """Run a command line as the process would and return its exit status."""
+    """Run a command line and return its exit status."""
     try:
         return main(words)
     except SystemExit as ended:

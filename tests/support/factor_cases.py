@@ -1,4 +1,4 @@
-"""Watched factors and what is known of them, made to order."""
+"""Watched factors and their records, with given values."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def page(exposition: FactorExposition, *, openmetrics: bool = False) -> bytes:
 
 
 def series(page: bytes) -> dict[str, float]:
-    """Return the value of each family of a page that shows one factor, by its name without the prefix."""
+    """Return the values of an exposition of one factor, by family name without the prefix."""
     samples = [sample for family in parse_text(page.decode()) for sample in family.samples]
     assert len({sample.name for sample in samples}) == len(samples)
     return {sample.name.removeprefix(FACTOR_PREFIX): sample.value for sample in samples}

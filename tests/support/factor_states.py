@@ -1,4 +1,4 @@
-"""Factors in every state, as a daemon comes to know them."""
+"""Factors in every state that a daemon can show."""
 
 from __future__ import annotations
 

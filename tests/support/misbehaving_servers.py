@@ -1,4 +1,4 @@
-"""Servers on loopback that misbehave on purpose, and a proxy that records what it is asked."""
+"""Servers on loopback that misbehave on purpose, and a proxy that records its requests."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FACTOR = json.dumps({"sid": FACTOR_SID, "status": "verified", "factor_type": "pu
 
 
 def answer(body: bytes = FACTOR, *headers: str, status: str = "200 OK", length: int | None = None) -> bytes:
-    """Return a whole HTTP answer; ``length`` is told in place of the body's own."""
+    """Return a complete HTTP response; ``length`` replaces the real Content-Length."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def says(*pieces: bytes) -> Behaviour:
-    """Write these pieces, each by itself, and keep the connection."""
+    """Write these pieces one by one and keep the connection."""
 
     async def behave(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for piece in pieces:
@@ -48,7 +48,7 @@ def then_closes(*pieces: bytes) -> Behaviour:
 
 
 def then_resets(*pieces: bytes) -> Behaviour:
-    """Write these pieces and break the connection off (RST)."""
+    """Write these pieces and reset the connection (RST)."""
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await says(*pieces)(reader, writer)
@@ -70,7 +70,7 @@ def then_stalls(*pieces: bytes) -> Behaviour:
 
 
 def then_repeats(start: bytes, piece: bytes, pause_seconds: float = 0.0) -> Behaviour:
-    """Write ``start``, then ``piece`` again and again without end."""
+    """Write ``start``, then ``piece`` repeatedly, without end."""
 
     async def behave(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(start)
@@ -83,7 +83,7 @@ def then_repeats(start: bytes, piece: bytes, pause_seconds: float = 0.0) -> Beha
 
 
 class Wire:
-    """A server on loopback; ``behave`` is called for each request, ``greet`` for each connection instead."""
+    """A server on loopback; ``behave`` is called for every request, or ``greet`` for every connection instead."""
 
     def __init__(self, behave: Behaviour, *, context: ssl.SSLContext | None = None) -> None:
         self.behave = behave

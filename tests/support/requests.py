@@ -1,4 +1,4 @@
-"""What every request of these tests holds; identity and password must show nowhere."""
+"""The values in the requests of these tests; identity and password must not appear in any output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a scrape says, read by prometheus_client's own parsers."""
+"""The samples of a scrape, parsed by prometheus_client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FACTOR = "twilio_verify_factor_"
 
 
 class Scrape:
-    """The samples of one scrape; a sample is chosen by any of its labels."""
+    """The samples of one scrape, selected by any of their labels."""
 
     def __init__(self, text: str, *, openmetrics: bool = False) -> None:
         self.text = text
@@ -36,7 +36,7 @@ class Scrape:
         return [sample for sample in self._samples.get(name, ()) if labels.items() <= sample.labels.items()]
 
     def value(self, name: str, **labels: str) -> float | None:
-        """Return the value of the one sample that is meant, ``None`` where there is none."""
+        """Return the value of the only matching sample, ``None`` if there is none."""
         found = self.samples(name, **labels)
         assert len(found) <= 1, f"{name}{labels} is not one sample: {found}"
         return found[0].value if found else None
@@ -58,7 +58,7 @@ class Scrape:
         return counts
 
     def failures(self, **labels: str) -> dict[str, float]:
-        """Return the failures that were counted, by reason; reasons at 0 are left out."""
+        """Return the number of failures by reason, without reasons at 0."""
         counted: dict[str, float] = {}
         for sample in self.samples("twilio_verify_fetch_failures_total", **labels):
             if sample.value:

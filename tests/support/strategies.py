@@ -1,4 +1,4 @@
-"""Anything at all, as JSON and as a date, for property tests."""
+"""Hypothesis strategies: arbitrary JSON, and strings that resemble dates."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ async def test_the_request(router: respx.Router, watched: WatchedFactor) -> None
     assert attempt.result == Answer(Status.VERIFIED)
 
 
-async def test_the_attempt_is_bounded_by_the_transport_alone(router: respx.Router, watched: WatchedFactor) -> None:
+async def test_only_the_transport_limits_an_attempt(router: respx.Router, watched: WatchedFactor) -> None:
     router.route().respond(json=VERIFIED)
     await fetch(router, watched)
     assert sent(router).extensions["timeout"] == {"connect": None, "read": None, "write": None, "pool": None}
@@ -105,7 +105,7 @@ async def test_the_attempt_is_bounded_by_the_transport_alone(router: respx.Route
         ("tab\there", "tab%09here"),
     ],
 )
-async def test_an_odd_identity_stays_one_segment_of_the_path(
+async def test_an_unusual_identity_stays_one_segment_of_the_path(
     router: respx.Router, watched: WatchedFactor, identity: str, quoted: str
 ) -> None:
     router.route().respond(json=VERIFIED)
@@ -113,7 +113,7 @@ async def test_an_odd_identity_stays_one_segment_of_the_path(
     assert sent(router).url.raw_path.decode() == PATH.replace(IDENTITY, quoted)
 
 
-async def test_odd_sids_stay_in_their_segments_too(router: respx.Router) -> None:
+async def test_unusual_sids_stay_in_their_segments(router: respx.Router) -> None:
     router.route().respond(404)
     key = FactorKey("main", "VA/1", "YF?2")
     await fetch(router, WatchedFactor(key=key, name="x", identity=IDENTITY, interval_seconds=60))
@@ -127,7 +127,7 @@ async def test_the_base_url_may_end_in_a_slash(router: respx.Router, watched: Wa
     assert str(sent(router).url) == "http://127.0.0.1:8080" + PATH
 
 
-async def test_the_password_is_asked_for_at_each_request(router: respx.Router, watched: WatchedFactor) -> None:
+async def test_the_password_is_read_for_every_request(router: respx.Router, watched: WatchedFactor) -> None:
     route = router.route().respond(json=VERIFIED)
     passwords = iter(["first", "second:with:colons", "drïtte"])
     async with client_of(router, password=lambda: next(passwords)) as client:
@@ -161,7 +161,7 @@ async def test_no_redirect_is_followed(
     assert sent(router).url.host == "verify.twilio.com"
 
 
-async def test_a_401_is_not_answered_with_another_try(router: respx.Router, watched: WatchedFactor) -> None:
+async def test_a_401_is_not_retried(router: respx.Router, watched: WatchedFactor) -> None:
     router.route().respond(401, headers={"WWW-Authenticate": 'Basic realm="x", Digest realm="x", nonce="y"'})
     attempt = await fetch(router, watched)
     assert attempt.result == Failure(Reason.AUTH, "HTTP 401")
@@ -171,7 +171,7 @@ async def test_a_401_is_not_answered_with_another_try(router: respx.Router, watc
 # The answer
 
 
-async def test_what_is_read_of_an_answer(router: respx.Router, watched: WatchedFactor) -> None:
+async def test_headers_of_a_response_are_read(router: respx.Router, watched: WatchedFactor) -> None:
     router.route().respond(
         429,
         json={"code": 20429},
@@ -195,7 +195,7 @@ async def test_what_is_read_of_an_answer(router: respx.Router, watched: WatchedF
     )
 
 
-async def test_a_date_in_retry_after_is_reckoned_from_the_wall_clock(
+async def test_a_date_in_retry_after_is_relative_to_the_wall_clock(
     router: respx.Router, watched: WatchedFactor
 ) -> None:
     router.route().respond(429, headers={"Retry-After": "Thu, 30 Jul 2015 20:01:00 GMT"})
@@ -203,7 +203,7 @@ async def test_a_date_in_retry_after_is_reckoned_from_the_wall_clock(
     assert attempt.retry_after_seconds == 60.0
 
 
-async def test_headers_that_are_missing_or_odd(router: respx.Router, watched: WatchedFactor) -> None:
+async def test_missing_or_invalid_headers(router: respx.Router, watched: WatchedFactor) -> None:
     router.route().respond(
         404, headers={"Retry-After": "soon", "Twilio-Request-Id": "a b", "Twilio-Request-Duration": "-1"}
     )
@@ -212,9 +212,7 @@ async def test_headers_that_are_missing_or_odd(router: respx.Router, watched: Wa
     assert (attempt.request_id, attempt.server_duration_seconds, attempt.retry_after_seconds) == ("", None, None)
 
 
-async def test_the_body_is_judged_against_the_factor_that_was_asked_for(
-    router: respx.Router, watched: WatchedFactor
-) -> None:
+async def test_the_body_is_compared_with_the_requested_factor(router: respx.Router, watched: WatchedFactor) -> None:
     router.route().respond(json={"sid": "YF" + "f" * 32, "status": "verified"})
     attempt = await fetch(router, watched)
     assert attempt.code == 200
@@ -283,7 +281,7 @@ async def test_the_status_decides_even_where_the_body_cannot_be_read(
         (httpx.ProxyError, Reason.CONNECT),
     ],
 )
-async def test_the_failures_of_any_httpx_transport_are_told_apart(
+async def test_failures_of_any_httpx_transport_have_their_reason(
     router: respx.Router, watched: WatchedFactor, error: type[httpx.TransportError], reason: Reason
 ) -> None:
     router.route().mock(side_effect=error)
@@ -313,7 +311,7 @@ async def test_an_internal_error_is_named_without_its_message(
 
 
 @pytest.mark.parametrize("error", [PermissionError, TimeoutError, ConnectionError])
-async def test_a_password_that_cannot_be_had_is_no_failure_of_the_network(
+async def test_an_unreadable_password_is_an_internal_error(
     watched: WatchedFactor, caplog: pytest.LogCaptureFixture, error: type[OSError]
 ) -> None:
     def password() -> str:
@@ -349,7 +347,7 @@ async def test_an_error_without_a_traceback_has_no_place(
     assert caplog.messages == ["KeyError in an unknown place"]
 
 
-async def test_a_cancellation_goes_through(watched: WatchedFactor) -> None:
+async def test_cancellation_is_not_caught(watched: WatchedFactor) -> None:
     asked = asyncio.Event()
 
     async def forever(_request: httpx.Request) -> httpx.Response:

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("each_transport")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["resolving", "handshake", "headers", "body"])
-async def test_closing_ends_a_request_under_way_at_once(
+async def test_closing_ends_a_request_in_flight_at_once(
     watched: WatchedFactor, authority: Authority, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     loop = asyncio.get_running_loop()

@@ -21,7 +21,7 @@ def test_a_count_is_read(text: str, count: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "0", "00", "01", "-1", "+1", "1.0", "1e3", "1 000", "1, 2", "1000000", "9" * 5000, "٣", "nan"]
 )
-def test_an_odd_count_is_none(text: str) -> None:
+def test_an_invalid_count_is_none(text: str) -> None:
     assert parse_concurrent_requests({"twilio-concurrent-requests": text}) is None
 
 
@@ -61,21 +61,21 @@ EACH_TURN = [(30, 5), (60, 6), (90, 7), (120, 8)]
 
 
 @pytest.mark.parametrize("hint", [None, 1, 2, 98], ids=["no count", "ours alone", "ours", "room"])
-def test_with_room_it_grows_at_each_turn(hint: int | None) -> None:
+def test_without_other_clients_the_limit_grows_every_time(hint: int | None) -> None:
     assert grown(limited(100), hint, seconds=400) == EACH_TURN
 
 
-def test_while_others_fill_it_it_grows_slowly_and_never_stops() -> None:
+def test_beside_busy_clients_the_limit_grows_slowly() -> None:
     assert grown(limited(100), 99, seconds=1300) == [(300, 5), (600, 6), (900, 7), (1200, 8)]
 
 
-def test_when_the_others_have_gone_it_grows_as_ever_and_makes_up_for_nothing() -> None:
+def test_when_other_clients_have_gone_the_limit_grows_normally() -> None:
     of = limited(100)
     assert grown(of, 120, seconds=200) == []
     assert grown(of, 3, seconds=200, since=1200) == [(10, 5), (40, 6), (70, 7), (100, 8)]
 
 
-def test_a_count_that_is_mostly_our_own_holds_nothing_back() -> None:
+def test_a_count_that_is_mostly_our_own_does_not_slow_growth() -> None:
     of = limited(8)
     for _ in range(3):
         of.begin(1000.0)
@@ -86,7 +86,7 @@ def test_a_count_that_is_mostly_our_own_holds_nothing_back() -> None:
     assert grown(of, 9, seconds=290) == []
 
 
-def test_a_count_that_was_told_long_ago_holds_nothing_back() -> None:
+def test_an_old_count_does_not_slow_growth() -> None:
     of = limited(100)
     of.hinted(1001.0, 100)
     limits = []

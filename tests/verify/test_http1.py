@@ -45,7 +45,7 @@ GONE = answer(b"{}", status="404 Not Found")
     ],
     ids=["another's end", "the same again", "most of another", "the head of another"],
 )
-async def test_two_answers_are_none(watched: WatchedFactor, behave: Behaviour) -> None:
+async def test_two_responses_are_a_failure(watched: WatchedFactor, behave: Behaviour) -> None:
     async with Wire(behave) as wire, client_of(url_of(wire)) as client:
         attempt = await client.fetch_factor(watched)
         assert_broken(attempt, NOT_HTTP)
@@ -54,7 +54,7 @@ async def test_two_answers_are_none(watched: WatchedFactor, behave: Behaviour) -
     assert wire.accepted == 2
 
 
-async def test_trailers_are_no_headers(watched: WatchedFactor) -> None:
+async def test_trailers_are_not_headers(watched: WatchedFactor) -> None:
     chunks = b"%x\r\n%b\r\n0\r\nRetry-After: 3\r\nTwilio-Request-Id: RQlate\r\n\r\n" % (len(FACTOR), FACTOR)
     async with Wire(says(CHUNKED + chunks)) as wire, client_of(url_of(wire)) as client:
         for _ in range(2):
@@ -66,7 +66,7 @@ async def test_trailers_are_no_headers(watched: WatchedFactor) -> None:
 @pytest.mark.parametrize(
     "start", [CHUNKED + b"0\r\nX: ", CHUNKED + b"1;"], ids=["trailers", "an extension of a chunk"]
 )
-async def test_what_is_no_body_has_an_end(watched: WatchedFactor, start: bytes) -> None:
+async def test_endless_data_outside_the_body_is_a_failure(watched: WatchedFactor, start: bytes) -> None:
     async with Wire(then_repeats(start, b"a" * 4096)) as wire, client_of(url_of(wire)) as client:
         assert_broken(await client.fetch_factor(watched), NOT_HTTP)
         await assert_recovers(client, wire, watched)
@@ -83,7 +83,7 @@ def _refuse(listening: socket.socket, context: ssl.SSLContext) -> None:
             pass
 
 
-async def test_a_client_certificate_that_is_missing(watched: WatchedFactor, authority: Authority) -> None:
+async def test_a_missing_client_certificate(watched: WatchedFactor, authority: Authority) -> None:
     context = authority.server()
     context.minimum_version = ssl.TLSVersion.TLSv1_3  # which tells it behind the handshake
     context.verify_mode = ssl.CERT_REQUIRED
@@ -109,14 +109,14 @@ async def test_it_sends_requests_to_its_own_origin_only() -> None:
             await transport.handle_async_request(request)
 
 
-async def test_of_several_no_more_connections_than_allowed(watched: WatchedFactor) -> None:
+async def test_no_more_connections_than_allowed(watched: WatchedFactor) -> None:
     async with Wire(says(answer())) as wire, client_of(url_of(wire), max_connections=3) as client:
         attempts = await asyncio.gather(*(client.fetch_factor(watched) for _ in range(20)))
     assert [attempt.result for attempt in attempts] == [VERIFIED] * 20
     assert wire.accepted == 3
 
 
-def test_a_request_does_not_show_its_address() -> None:
+def test_the_repr_of_a_request_hides_its_url() -> None:
     request = Get(httpx.URL("https://verify.example"), f"/Entities/{IDENTITY}".encode(), httpx.Headers())
     assert IDENTITY not in repr(request)
     assert str(request.url) == f"https://verify.example/Entities/{IDENTITY}"

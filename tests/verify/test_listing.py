@@ -60,7 +60,7 @@ def test_the_next_page() -> None:
         "https://[",
     ],
 )
-def test_credentials_go_nowhere_else(following: Any) -> None:
+def test_credentials_are_sent_nowhere_else(following: Any) -> None:
     page = interpret_page(200, body({"sid": SIDS[0]}, next_page_url=following), ASKED)
     assert page == Failure(Reason.DECODE, "HTTP 200, but the link to the next page leads elsewhere")
 
@@ -84,7 +84,7 @@ def test_credentials_go_nowhere_else(following: Any) -> None:
         (200, body({"sid": "YF1"}), Reason.DECODE, "HTTP 200, but a listed factor has no valid SID"),
     ],
 )
-def test_what_is_no_page(code: int, content: bytes, reason: Reason, detail: str) -> None:
+def test_responses_that_are_no_page(code: int, content: bytes, reason: Reason, detail: str) -> None:
     assert interpret_page(code, content, ASKED) == Failure(reason, detail)
 
 

@@ -9,7 +9,7 @@ def test_reasons_that_refuse_the_credentials() -> None:
     assert {reason for reason in Reason if reason.refused} == {Reason.AUTH, Reason.FORBIDDEN}
 
 
-def test_reasons_that_only_a_change_mends() -> None:
+def test_reasons_that_retries_cannot_fix() -> None:
     assert {reason for reason in Reason if reason.needs_a_change} == {
         Reason.BAD_REQUEST,
         Reason.DECODE,

@@ -50,7 +50,7 @@ async def test_the_proxy_of_the_environment(
     assert len(target.requests) == 2
 
 
-async def test_the_environments_credentials_go_to_the_proxy_alone(
+async def test_proxy_credentials_are_sent_to_the_proxy_only(
     watched: WatchedFactor, authority: Authority, target: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Proxy(target.port) as proxy:
@@ -73,7 +73,9 @@ def test_no_proxy(monkeypatch: pytest.MonkeyPatch, no_proxy: str) -> None:
 
 
 @pytest.mark.parametrize("base_url", ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"])
-def test_loopback_is_never_asked_of_the_environments_proxy(monkeypatch: pytest.MonkeyPatch, base_url: str) -> None:
+def test_loopback_addresses_bypass_a_proxy_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, base_url: str
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
     assert proxy_of(base_url) is None
     assert isinstance(transport_to(base_url=base_url, max_connections=1), Http1Transport)
@@ -89,7 +91,7 @@ async def test_http_proxy_is_for_http(watched: WatchedFactor, monkeypatch: pytes
     assert request.startswith(b"GET http://verify.example/v2/Services/")
 
 
-async def test_proxy_url_goes_before_the_environment(
+async def test_proxy_url_overrides_the_environment(
     watched: WatchedFactor, authority: Authority, target: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
@@ -132,7 +134,7 @@ async def test_a_proxy_that_refuses(
     assert target.accepted == 0
 
 
-async def test_a_proxy_that_cannot_be_reached(watched: WatchedFactor) -> None:
+async def test_an_unreachable_proxy(watched: WatchedFactor) -> None:
     proxy = Wire(WELL)
     async with client_of(TARGET, proxy_url=url_of(proxy)) as client:
         assert failure(await client.fetch_factor(watched)) == Failure(

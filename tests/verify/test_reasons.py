@@ -34,17 +34,17 @@ def chained(*links: BaseException) -> BaseException:
         (EOFError(), Reason.CONNECT),
     ],
 )
-def test_the_most_telling_cause_wins(error: BaseException, reason: Reason) -> None:
+def test_the_most_specific_cause_wins(error: BaseException, reason: Reason) -> None:
     assert failure_of(error).reason is reason
 
 
-def test_a_chain_that_bites_its_tail_ends() -> None:
+def test_a_cyclic_chain_of_causes_ends() -> None:
     first, second = OSError(), ValueError()
     first.__cause__, second.__context__ = second, first
     assert failure_of(second).reason is Reason.CONNECT
 
 
-def test_an_error_without_words_gets_none() -> None:
+def test_an_error_without_a_message_gets_no_words() -> None:
     assert failure_of(OSError()).detail == "the connection failed"
     assert failure_of(ssl.SSLError()).detail == "the TLS handshake failed"
     assert failure_of(aiohttp.ClientConnectionError()).detail == "the connection failed"

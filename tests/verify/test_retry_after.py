@@ -42,7 +42,7 @@ NOW = 1_800_000_000.0
         ("Thu, 30 Jul 2015 20:00:00 -0000", 1438286400.0),
     ],
 )
-def test_dates_in_the_forms_that_the_apis_write(text: str, seconds: float) -> None:
+def test_dates_in_the_formats_of_the_apis(text: str, seconds: float) -> None:
     assert parse_timestamp(text) == seconds
 
 
@@ -70,7 +70,7 @@ def test_dates_in_the_forms_that_the_apis_write(text: str, seconds: float) -> No
         True,
     ],
 )
-def test_unreadable_dates(value: Any) -> None:
+def test_invalid_dates(value: Any) -> None:
     assert parse_timestamp(value) is None
 
 
@@ -137,7 +137,7 @@ def test_retry_after_as_a_date(after: int, seconds: float) -> None:
         "Thu, 30 Jul 2015 20:00:00 +99999999999999999999",
     ],
 )
-def test_an_unreadable_retry_after(value: str | None) -> None:
+def test_an_invalid_retry_after(value: str | None) -> None:
     assert parse_retry_after(value, NOW) is None
 
 
@@ -156,7 +156,7 @@ def test_server_duration(value: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "-1", "fast", "1e3", "nan", "inf", "0.1, 0.2", "9" * 400])
-def test_an_unreadable_server_duration(value: str) -> None:
+def test_an_invalid_server_duration(value: str) -> None:
     assert parse_server_duration({"twilio-request-duration": value}) is None
 
 

@@ -156,7 +156,7 @@ async def test_a_connection_that_breaks_after_the_handshake_is_no_tls_failure(
         await assert_recovers(client, wire, watched)
 
 
-async def test_a_body_that_dribbles_through_tls_is_bounded(watched: WatchedFactor, authority: Authority) -> None:
+async def test_a_dribbling_body_over_tls_times_out(watched: WatchedFactor, authority: Authority) -> None:
     async with (
         Wire(then_repeats(HEAD + b"\r\n", b" ", 0.01), context=authority.server()) as wire,
         client_of(tls_url(wire), ca_file=authority.file, timeout_seconds=SHORT_SECONDS) as client,

@@ -71,7 +71,7 @@ async def test_a_factor_is_fetched(watched: WatchedFactor) -> None:
     assert names == ["accept", "accept-encoding", "authorization", "host", "user-agent"]
 
 
-async def test_an_odd_identity_is_one_segment_of_the_path_on_the_wire_too(watched: WatchedFactor) -> None:
+async def test_an_unusual_identity_is_one_segment_on_the_wire(watched: WatchedFactor) -> None:
     object.__setattr__(watched, "identity", "a/b c%2Fd?e#f+g~ë")
     async with Wire(WELL) as wire, client_of(url_of(wire)) as client:
         await client.fetch_factor(watched)
@@ -79,7 +79,7 @@ async def test_an_odd_identity_is_one_segment_of_the_path_on_the_wire_too(watche
     assert b"/Entities/a%2Fb%20c%252Fd%3Fe%23f%2Bg~%C3%AB/Factors/" in request.split(b"\r\n")[0]
 
 
-async def test_cookies_do_not_come_back(watched: WatchedFactor) -> None:
+async def test_cookies_are_not_sent_back(watched: WatchedFactor) -> None:
     async with (
         Wire(says(answer(FACTOR, "Set-Cookie: session=1; Path=/"))) as wire,
         client_of(url_of(wire)) as client,
@@ -98,7 +98,7 @@ async def test_a_redirect_is_not_followed(watched: WatchedFactor) -> None:
     assert other.accepted == 0
 
 
-async def test_connections_are_used_again(watched: WatchedFactor) -> None:
+async def test_connections_are_reused(watched: WatchedFactor) -> None:
     async with Wire(WELL) as wire, client_of(url_of(wire), max_connections=2) as client:
         for _ in range(5):
             assert (await client.fetch_factor(watched)).result == VERIFIED
@@ -158,7 +158,7 @@ async def test_a_connection_that_was_closed_while_idle_is_replaced(watched: Watc
         "gzip in pieces",
     ],
 )
-async def test_an_answer_in_every_form_that_http_knows(watched: WatchedFactor, behave: Behaviour) -> None:
+async def test_a_response_in_every_framing_of_http(watched: WatchedFactor, behave: Behaviour) -> None:
     async with Wire(behave) as wire, client_of(url_of(wire)) as client:
         assert (await client.fetch_factor(watched)).result == VERIFIED
         await assert_recovers(client, wire, watched)
@@ -240,7 +240,7 @@ async def test_a_resolver_that_does_not_answer(watched: WatchedFactor, monkeypat
         pytest.param(then_repeats(b"", b"HTTP/1.1 " * 400), NOT_HTTP, id="status line without end"),
     ],
 )
-async def test_an_answer_that_breaks_off_or_is_none(watched: WatchedFactor, behave: Behaviour, detail: str) -> None:
+async def test_incomplete_and_invalid_responses(watched: WatchedFactor, behave: Behaviour, detail: str) -> None:
     async with Wire(behave) as wire, client_of(url_of(wire)) as client:
         attempt = await client.fetch_factor(watched)
         assert_broken(attempt, detail)
@@ -252,7 +252,7 @@ async def test_an_answer_that_breaks_off_or_is_none(watched: WatchedFactor, beha
 @pytest.mark.parametrize(
     ("breaks", "detail"), [(then_resets(), RESET), (then_closes(), CLOSED), (then_closes(HEAD), CLOSED)]
 )
-async def test_a_broken_kept_alive_connection_brings_no_second_request(
+async def test_a_broken_connection_causes_no_second_request(
     watched: WatchedFactor, breaks: Behaviour, detail: str
 ) -> None:
     async with Wire(WELL) as wire, client_of(url_of(wire)) as client:
@@ -282,7 +282,7 @@ async def test_a_broken_kept_alive_connection_brings_no_second_request(
         pytest.param(then_repeats(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", 0.01), id="interim answers"),
     ],
 )
-async def test_the_attempt_as_a_whole_is_bounded(watched: WatchedFactor, behave: Behaviour) -> None:
+async def test_the_attempt_as_a_whole_times_out(watched: WatchedFactor, behave: Behaviour) -> None:
     async with Wire(behave) as wire, client_of(url_of(wire), timeout_seconds=SHORT_SECONDS) as client:
         started = time.monotonic()
         async with asyncio.timeout(PATIENCE_SECONDS):  # the server would go on for ever
@@ -294,7 +294,7 @@ async def test_the_attempt_as_a_whole_is_bounded(watched: WatchedFactor, behave:
         await assert_recovers(client, wire, watched)
 
 
-async def test_fifty_timeouts_in_a_row_jam_nothing(watched: WatchedFactor) -> None:
+async def test_fifty_timeouts_in_a_row_block_nothing(watched: WatchedFactor) -> None:
     async with (
         Wire(then_stalls(HEAD)) as wire,
         client_of(url_of(wire), timeout_seconds=0.02, max_connections=2) as client,
@@ -357,7 +357,7 @@ BOMB_BYTES = 64 << 20
         ),
     ],
 )
-async def test_a_body_that_cannot_be_used(watched: WatchedFactor, behave: Behaviour, words: str) -> None:
+async def test_unusable_bodies(watched: WatchedFactor, behave: Behaviour, words: str) -> None:
     async with Wire(behave) as wire, client_of(url_of(wire)) as client:
         tracemalloc.start()
         try:
@@ -374,7 +374,7 @@ async def test_a_body_that_cannot_be_used(watched: WatchedFactor, behave: Behavi
         await assert_recovers(client, wire, watched)
 
 
-async def test_an_error_page_without_end_is_still_the_error_that_its_status_says(watched: WatchedFactor) -> None:
+async def test_an_endless_error_page_keeps_the_reason_of_its_status(watched: WatchedFactor) -> None:
     page = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\n\r\n<html>"
     async with Wire(then_repeats(page, b"x" * 65536)) as wire, client_of(url_of(wire)) as client:
         attempt = await client.fetch_factor(watched)
