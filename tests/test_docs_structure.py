@@ -101,3 +101,21 @@ def test_packages_import_from_those_before_them_in_the_table_alone() -> None:
     ]
     assert upward == []
     assert imported(PACKAGE / "daemon" / "daemon.py") >= {"config", "web"}
+
+
+def test_every_name_in_the_code_that_is_named_exists() -> None:
+    code = "\n".join(
+        path.read_text(encoding="utf-8")
+        for folder in (PACKAGE, ROOT / "helm", ROOT / "grafana")
+        for path in folder.rglob("*.py")
+    )
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = {
+        name
+        for page in (ARCHITECTURE, CONTRIBUTING)
+        for name in re.findall(
+            r"`(_[a-z_]+|_?[A-Z][A-Z_]{2,}|[A-Z][a-z]+(?:[A-Z][a-z]+)+)`", page.read_text(encoding="utf-8")
+        )
+    }
+    assert named >= {"_apply_outcome", "_FIXED", "FACTOR_FAMILIES", "FactorFamily"}
+    assert [name for name in sorted(named) if not re.search(rf"\b{name}\b", code + makefile)] == []
