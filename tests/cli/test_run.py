@@ -157,7 +157,7 @@ def test_a_port_in_use_is_one_line(call: Callable[..., Ran], path: str) -> None:
     ("proxy", "problem"),
     [
         ("socks5://127.0.0.1:1", "names a socks5 proxy; only http and https are supported"),
-        ("http://127.0.0.1:no-port", "is not an address; write it as http://host:port"),
+        ("http://127.0.0.1:no-port", "is not a URL; write it as http://host:port"),
     ],
 )
 @pytest.mark.parametrize(("words", "status"), [(["run"], 1), (["fetch"], 64), (["check", "--live"], 1)])
