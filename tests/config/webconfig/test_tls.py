@@ -266,7 +266,7 @@ async def test_health_has_an_address_of_its_own(folder: Path, call_beside: Calla
         ran = await call_beside("healthcheck", "--config.file", str(config))
         assert ran.status == 1
         assert ran.err == (
-            f"{site.url}: it closed the connection; where it asks for client certificates, "
+            f"{site.url}: it closed the connection; if it requires client certificates, "
             "set web.health_listen_address\n"
         )
 
