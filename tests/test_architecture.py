@@ -173,16 +173,6 @@ def test_nothing_is_imported_in_a_circle() -> None:
         visit(module, ())
 
 
-def test_class_names_are_unique() -> None:
-    names = Counter(
-        node.name
-        for path in MODULES.values()
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ClassDef)
-    )
-    assert [name for name, count in names.items() if count > 1] == []
-
-
 def test_a_small_module_with_one_importer_says_why_it_is_one() -> None:
     """A module is split where its readers differ, not at a line count."""
     importers = Counter(name for module in MODULES for name in imports(module) - {module})
@@ -192,7 +182,9 @@ def test_a_small_module_with_one_importer_says_why_it_is_one() -> None:
         if importers[module] == 1
         and path.name != "__init__.py"
         and len(path.read_text(encoding="utf-8").splitlines()) < SMALL_LINES
-        and "own module because" not in " ".join(docstring(module).split())
+        and not re.search(
+            r"\b(apart|separate|of its own)\b.* because ", " ".join(docstring(module).split()), re.IGNORECASE
+        )
     ]
     assert silent == []
 

@@ -1,4 +1,7 @@
-"""Tasks that run beside the polling: engine and daemon start them, and the daemon ends them all."""
+"""Tasks that run beside the polling: engine and daemon start them, and the daemon ends them all.
+
+Apart from engine.py because it knows nothing of polling.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Password files, read again while the exporter runs."""
+"""Password files, read again while the exporter runs.
+
+Apart from reload.py because a changed password is applied at once and can't be refused.
+"""
 
 from __future__ import annotations
 

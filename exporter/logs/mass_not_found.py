@@ -1,4 +1,7 @@
-"""Detects that most factors of a service turn 404 together: then the service is wrong, not each factor. Pure."""
+"""Detects that most factors of a service turn 404 together: then the service is wrong, not each factor.
+
+Apart from events.py because the decision is pure, and tested without a log.
+"""
 
 from __future__ import annotations
 
