@@ -1,6 +1,6 @@
 """CPU time of the client per request, by transport, with the server in a separate process.
 
-The client, including decoding, is always the shipped one; only the transport differs.
+The client, including decoding, is always the default one; only the transport differs.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ async def _measure(pipe: Connection, requests: int, rounds: int) -> str:
         )
 
     transports: dict[str, Callable[[], httpx.AsyncBaseTransport]] = {
-        "shipped: lean": lambda: Http1Transport(base_url=base_url, max_connections=CONCURRENCY, context=None),
-        "library: httpx over aiohttp": lambda: aiohttp_transport(
+        "http1 (default)": lambda: Http1Transport(base_url=base_url, max_connections=CONCURRENCY, context=None),
+        "aiohttp: httpx over aiohttp": lambda: aiohttp_transport(
             max_connections=CONCURRENCY, context=usual_authorities()
         ),
         "stock: httpx over httpcore": lambda: httpx.AsyncHTTPTransport(
@@ -99,10 +99,10 @@ async def _measure(pipe: Connection, requests: int, rounds: int) -> str:
     times: dict[str, list[float]] = {name: [] for name in transports}
     for _ in range(rounds):
         for name, make in transports.items():
-            shipped = client(make())
-            await _cost(shipped, watched, CONCURRENCY)  # opens the connections, which is not measured
-            times[name].append(await _cost(shipped, watched, requests))
-            await shipped.aclose()
+            measured = client(make())
+            await _cost(measured, watched, CONCURRENCY)  # opens the connections, which is not measured
+            times[name].append(await _cost(measured, watched, requests))
+            await measured.aclose()
     return table(f"CPU of the client per request, http, concurrency {CONCURRENCY}, {rounds} rounds", "µs", times)
 
 

@@ -37,8 +37,8 @@ OURS = "verify-factor-exporter"
 _COMPOSED = ("-m", "benchmarks.peers.composed", "{config}")
 _DAEMONS = {
     OURS: ("-m", "exporter", "run", "--config.file", "{config}"),
-    "the same with asyncio's event loop": (*_COMPOSED, "lean", "asyncio"),
-    "the same with the library's transport": (*_COMPOSED, "library", "uvloop"),
+    "the same with asyncio's event loop": (*_COMPOSED, "http1", "asyncio"),
+    "the same with httpx-aiohttp's transport": (*_COMPOSED, "aiohttp", "uvloop"),
 }
 BLACKBOX = "blackbox_exporter (one probe)"
 CONCURRENCY = 16

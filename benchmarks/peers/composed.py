@@ -1,6 +1,6 @@
-"""The exporter with a transport and an event loop of choice, to measure what the shipped ones save.
+"""The exporter with a transport and an event loop of choice, to measure what the default ones save.
 
-Takes a configuration file, ``lean`` or ``library``, and ``uvloop`` or ``asyncio``.
+Takes a configuration file, ``http1`` or ``aiohttp``, and ``uvloop`` or ``asyncio``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from exporter.cli.process import freeze_gc, run_to_end, serve
 from exporter.config import load
 from exporter.daemon.daemon import Daemon
-from exporter.daemon.parts import shipped_transport
+from exporter.daemon.parts import default_transport
 from exporter.verify.transports import aiohttp_transport
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from exporter.config import AccountSettings
 
 
-def _library(account: AccountSettings) -> httpx.AsyncBaseTransport:
+def _aiohttp(account: AccountSettings) -> httpx.AsyncBaseTransport:
     context = ssl.create_default_context(cafile=account.ca_file)
     return aiohttp_transport(max_connections=account.max_concurrency, context=context)
 
 
 async def _run(path: Path, transport: str) -> None:
-    makers = {"lean": shipped_transport, "library": _library}
+    makers = {"http1": default_transport, "aiohttp": _aiohttp}
     await serve(Daemon(load(path, environ={}, flags={}), transport=makers[transport]), freeze_gc)
 
 

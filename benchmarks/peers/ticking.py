@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import benchmarks.shipped  # noqa: F401 - first
+import benchmarks.runtime_only  # noqa: F401 - first
 from benchmarks.peers.idling import Stalls, watch
 from exporter.cli.process import freeze_gc, run_to_end, serve, trim_memory
 from exporter.config import load

@@ -11,7 +11,7 @@ from exporter.config import ConfigError
 from exporter.daemon.background import BackgroundTasks
 from exporter.daemon.parts import (
     Confidential,
-    ShippedTransports,
+    DefaultTransports,
     account_policy,
     client_of,
     discovery_policy,
@@ -65,7 +65,7 @@ class Engine:
         self.confidential = confidential or Confidential(config)
         self.observers = Tee()
         self.background = BackgroundTasks()
-        self._transport = transport or ShippedTransports()
+        self._transport = transport or DefaultTransports()
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._one_shot = one_shot
         self.passwords = PasswordWatcher(lambda: self.config.passwords, self._password_changed)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from exporter.watched import WatchedFactor
 
 
-class ShippedTransports:
+class DefaultTransports:
     """Makes the transports that accounts use by default; the system's certificate authorities are read once."""
 
     def __init__(self) -> None:
@@ -49,15 +49,15 @@ class ShippedTransports:
         )
 
 
-def shipped_transport(account: AccountSettings) -> httpx.AsyncBaseTransport:
+def default_transport(account: AccountSettings) -> httpx.AsyncBaseTransport:
     """Return the default transport of one account."""
-    return ShippedTransports()(account)
+    return DefaultTransports()(account)
 
 
 def client_of(
     config: Config,
     name: str,
-    transport: Callable[[AccountSettings], httpx.AsyncBaseTransport] = shipped_transport,
+    transport: Callable[[AccountSettings], httpx.AsyncBaseTransport] = default_transport,
     password: Callable[[], str] | None = None,
 ) -> VerifyClient:
     """Return the client of one account; raises ConfigError where its proxy or its certificates can't be used.

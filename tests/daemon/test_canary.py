@@ -20,7 +20,7 @@ import pytest
 import trustme
 
 from exporter.config import load
-from exporter.daemon.parts import client_of, redactor_of, shipped_transport
+from exporter.daemon.parts import client_of, default_transport, redactor_of
 from exporter.logs.output import EventFormatter
 from exporter.simulator import Fault, FaultKind, Simulator
 from exporter.verify.transport import AttemptError, BoundedTransport
@@ -219,7 +219,7 @@ async def texts_of_errors(config: Config) -> list[str]:
     formatter = EventFormatter("logfmt", redactor_of(config))
     clients = {name: client_of(config, name) for name in config.settings.accounts}
     transports = {
-        name: BoundedTransport(shipped_transport(account), timeout_seconds=0.5)
+        name: BoundedTransport(default_transport(account), timeout_seconds=0.5)
         for name, account in config.settings.accounts.items()
     }
 

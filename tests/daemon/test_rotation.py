@@ -12,7 +12,7 @@ import pytest
 
 from exporter.config import AccountSettings, load
 from exporter.daemon.daemon import Daemon
-from exporter.daemon.parts import shipped_transport
+from exporter.daemon.parts import default_transport
 from tests.support.config_files import account_of, entry, write_config
 from tests.support.running_exporter import Exporter, becomes
 
@@ -32,7 +32,7 @@ class Jamming(httpx.AsyncBaseTransport):
     """The shipped transport, until it jams: requests then don't even end when they are cancelled, or all fail."""
 
     def __init__(self, account: AccountSettings, *, silent: bool) -> None:
-        self._inner = shipped_transport(account)
+        self._inner = default_transport(account)
         self._silent = silent
         self.jammed = False
         self.closed = False

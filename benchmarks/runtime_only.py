@@ -1,4 +1,4 @@
-"""Import this first: it hides packages that only the tests install, so that the environment is the shipped one."""
+"""Import this first: it hides packages that only the tests install, so that none of them is imported."""
 
 from __future__ import annotations
 
