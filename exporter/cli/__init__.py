@@ -1,7 +1,8 @@
 """The command line: one module per command (``cli/NAME.py``), imported only if it is the one to run.
 
 A new command needs a module with ``add_arguments`` and ``run``, and a line in ``COMMANDS``. Shared by commands:
-``config_file`` (loading the configuration), ``process`` (running a daemon until a signal), ``table`` (output).
+``config_file`` (loading the configuration), ``process`` (running a daemon until a signal), ``hangup`` (SIGHUP),
+``table`` (output).
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import argparse
 import importlib
 import sys
 from typing import TYPE_CHECKING, NoReturn
+
+from exporter.cli.hangup import Hangup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +36,10 @@ COMMANDS = {
 }
 
 
+_DAEMONS = ("run", "demo")
+"""The commands that handle SIGHUP; it ends the others, as when a terminal closes."""
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one readable line and the exit status of its command."""
 
@@ -51,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name and return its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     named = next((word for word in words if word in COMMANDS), None)
+    hangup = Hangup()
+    if named in _DAEMONS:
+        hangup.install()
     parser = _Parser(
         prog=PROGRAM,
         description="Prometheus exporter for the status of Twilio Verify factors.",
@@ -67,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed, unknown = parser.parse_known_args(words)
     if unknown:  # reported by the command's own parser, which has its exit status
         commands.choices[parsed.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+    parsed.hangup = hangup
     try:
         status: int = importlib.import_module(f"exporter.cli.{parsed.command}").run(parsed)
     except KeyboardInterrupt:

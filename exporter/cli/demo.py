@@ -22,6 +22,7 @@ from exporter.web.server.sockets import ListenError
 if TYPE_CHECKING:
     import argparse
 
+    from exporter.cli.hangup import Hangup
     from exporter.config import Config
     from exporter.logs.output import LogOutput
     from exporter.simulator import SimulatedFactor
@@ -43,14 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; return 0, or 64 after reporting why it could not start."""
     try:
-        asyncio.run(_demo(arguments.listen or _LISTEN))
+        asyncio.run(_demo(arguments.listen or _LISTEN, arguments.hangup))
     except (ConfigError, ListenError) as error:
         print(f"verify-factor-exporter demo: {error}", file=sys.stderr)
         return BAD_USAGE
     return 0
 
 
-async def _demo(listen: list[str]) -> None:
+async def _demo(listen: list[str], hangup: Hangup) -> None:
     simulator = Simulator()
     seeded = demo_world(simulator)
     await simulator.start()
@@ -60,12 +61,14 @@ async def _demo(listen: list[str]) -> None:
             write_config(path, simulator, seeded)
             config = load(path, environ={}, flags={"web.listen_address": listen})
         output = configure(level="warning", style="logfmt", redact=redactor_of(config))
-        await _run(simulator, config, output, {factor.sid: name for name, factor, _ in seeded})
+        await _run(simulator, config, output, {factor.sid: name for name, factor, _ in seeded}, hangup)
     finally:
         await simulator.stop()
 
 
-async def _run(simulator: Simulator, config: Config, output: LogOutput, names: dict[str, str]) -> None:
+async def _run(
+    simulator: Simulator, config: Config, output: LogOutput, names: dict[str, str], hangup: Hangup
+) -> None:
     daemon = Daemon(config, log_output=output)
 
     def started() -> None:
@@ -79,4 +82,4 @@ async def _run(simulator: Simulator, config: Config, output: LogOutput, names: d
         print(f"{time.strftime('%H:%M:%S')}  {names.get(factor.sid, factor.sid)}: {old} → {new}", flush=True)
 
     simulator.on_change.append(report)
-    await serve(daemon, started)
+    await serve(daemon, started, hangup)

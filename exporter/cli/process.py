@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import gc
 import signal
 from typing import TYPE_CHECKING
 
+from exporter.cli.hangup import Hangup
 from exporter.web.server.sockets import ListenError
 
 if TYPE_CHECKING:
@@ -61,21 +63,26 @@ def nothing() -> None:
     """Do nothing."""
 
 
-async def serve(daemon: Daemon, started: Callable[[], None] = nothing) -> None:
+async def serve(daemon: Daemon, started: Callable[[], None] = nothing, hangup: Hangup | None = None) -> None:
     """Run a daemon until SIGTERM or SIGINT; a second signal ends the wait for requests in flight.
 
-    SIGHUP reloads the configuration. ``started`` is called once it listens. Raises :class:`ListenError`.
+    SIGHUP reloads the configuration; one that ``hangup`` remembers does so once the daemon is up. ``started`` is
+    called once it listens. Raises :class:`ListenError`.
     """
     loop = asyncio.get_running_loop()
+    if hangup is None:
+        hangup = Hangup()
+        hangup.install()
     for number in _ENDING:
         loop.add_signal_handler(number, daemon.request_stop)
-    loop.add_signal_handler(signal.SIGHUP, daemon.request_reload)
     try:
         await _start(daemon)
         started()
+        hangup.deliver(functools.partial(loop.call_soon_threadsafe, daemon.request_reload))
         await daemon.run()
     finally:
-        for number in (*_ENDING, signal.SIGHUP):
+        hangup.ignore()
+        for number in _ENDING:
             loop.remove_signal_handler(number)
 
 

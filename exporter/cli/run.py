@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
+    from exporter.cli.hangup import Hangup
     from exporter.config import Config
     from exporter.config.kinds import Flag
     from exporter.config.tree import Key
@@ -73,7 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
         output = configure(level=settings.log.level, style=settings.log.format, redact=confidential.redactor)
         for warning in config.warnings:
             log.warning("configuration warning", extra=fields(warning=str(warning)))
-        run_to_end(_daemon(config, confidential, output, functools.partial(load_config, arguments)))
+        load = functools.partial(load_config, arguments)
+        run_to_end(_daemon(config, confidential, output, load, arguments.hangup))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
@@ -84,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _daemon(
-    config: Config, confidential: Confidential, output: LogOutput, load: Callable[[], Config]
+    config: Config, confidential: Confidential, output: LogOutput, load: Callable[[], Config], hangup: Hangup
 ) -> None:
     daemon = Daemon(config, confidential=confidential, log_output=output, load=load, trim=trim_memory)
-    await serve(daemon, freeze_gc)
+    await serve(daemon, freeze_gc, hangup)

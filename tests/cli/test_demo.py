@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import functools
 import io
@@ -20,6 +19,7 @@ import pytest
 
 from exporter.cli import demo
 from exporter.simulator import Simulator
+from tests.support.commands import status_of
 from tests.support.processes import PATIENCE_SECONDS, spawned
 from tests.support.scrape import Scrape
 
@@ -98,7 +98,7 @@ def test_every_change_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     thread = threading.Thread(target=beside)
     thread.start()
     try:
-        status = demo.run(arguments("127.0.0.1:0"))
+        status = status_of("demo", "--web.listen-address", "127.0.0.1:0")
     finally:
         ended.set()
         thread.join()
@@ -111,12 +111,6 @@ def test_every_change_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert found is not None, change
         assert found[1] in NAMES
         assert {found[2], found[3]} <= {"verified", "unverified", "deleted"}
-
-
-def arguments(listen: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    demo.add_arguments(parser)
-    return parser.parse_args(["--web.listen-address", listen])
 
 
 def wait_for(holds: Callable[[], object]) -> None:

@@ -42,7 +42,7 @@ def settings_of(call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> Ca
     """Return the settings that a command line runs with; nothing is served."""
     seen: list[Settings] = []
 
-    async def serve(daemon: Daemon, _started: object) -> None:
+    async def serve(daemon: Daemon, *_parts: object) -> None:
         seen.append(daemon.engine.config.settings)
         await daemon.engine.poller.drain(0)
 
@@ -184,7 +184,7 @@ def test_a_proxy_that_can_t_be_used_is_one_line(
 
 
 def test_warnings_are_logged(call: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def serve(daemon: Daemon, _started: object) -> None:
+    async def serve(daemon: Daemon, *_parts: object) -> None:
         await daemon.engine.poller.drain(0)
         raise ListenError("made up")
 
@@ -230,6 +230,46 @@ async def test_it_serves_on_each_address_until_the_signal(path: str, ending: sig
     assert messages == ["listening", "listening", "polling", "configuration reloaded", "stopping", "stopped"]
     assert {event["level"] for event in events} <= {"info", "warning"}  # the fetch may have failed by then
     assert not any("exception" in event for event in events)
+
+
+HANGUPS = """
+import atexit, os, signal, sys
+from exporter import cli
+from exporter.cli import run
+
+def hangs_up(call):
+    def first(*arguments):
+        os.kill(os.getpid(), signal.SIGHUP)
+        return call(*arguments)
+    return first
+
+read = run.load_config
+def load_config(arguments):
+    run.load_config = read
+    return hangs_up(read)(arguments)
+
+run.add_arguments, run.load_config = hangs_up(run.add_arguments), load_config
+atexit.register(os.kill, os.getpid(), signal.SIGHUP)
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+async def test_a_hangup_during_the_start_is_one_reload_later_and_none_ends_it(path: str) -> None:
+    command = (sys.executable, "-c", HANGUPS, "run", "--config.file", path, "--log.level=info", "--log.format=json")
+    pipe = asyncio.subprocess.PIPE
+    async with spawned(*command, stdout=pipe, stderr=pipe) as process, asyncio.timeout(PATIENCE_SECONDS):
+        assert process.stderr is not None
+        messages = [""]
+        while messages[-1] != "configuration reloaded":
+            messages.append(json.loads(await process.stderr.readline())["msg"])
+        process.send_signal(signal.SIGTERM)
+        _out, err = await process.communicate()
+    messages += [json.loads(line)["msg"] for line in err.splitlines()]
+
+    assert process.returncode == 0
+    logged = [message for message in messages if not message.startswith("fetch")]
+    assert logged == ["", "listening", "polling", "configuration reloaded", "stopping", "stopped"]
 
 
 async def status_line(address: str) -> bytes:

@@ -119,6 +119,10 @@ def test_it_has_longer_to_stop_than_the_exporter_takes() -> None:
     assert int(stop.removesuffix("s")) >= 2 * int(shutdown)
 
 
+def test_it_is_always_restarted_and_dumps_no_core() -> None:
+    assert (settings("Restart"), settings("LimitCORE")) == (["always"], ["0"])
+
+
 @pytest.fixture
 def without_write_and_execute(tmp_path: Path) -> dict[str, str]:
     """Return the environment of a Python that the kernel refuses memory that is both written and run."""
