@@ -56,7 +56,7 @@ def validate(arguments: argparse.Namespace) -> Config | None:
 
 
 def check_accounts(config: Config) -> bool:
-    """Fetch the first factor or entity of every account and print the result; return whether none failed."""
+    """Fetch the first factor or entity of every account and print the result; return whether all were found."""
     configure(level="error", style="logfmt", redact=redactor_of(config))
     first: dict[str, WatchedFactor | WatchedEntity] = {}
     for watched in config.factors:
@@ -75,15 +75,21 @@ def check_accounts(config: Config) -> bool:
             sys.stderr.write(f"warning: {name}: {text}\n")
             continue
         attempt = attempts[name]
+        milliseconds = f"{attempt.duration_seconds * 1000:.0f} ms"
         if isinstance(attempt.result, Failure):
             sys.stderr.write(f"{name}: {_failed(attempt.result)}\n")
+        elif _is_missing(attempt):
+            sys.stderr.write(
+                f"{name}: not found: HTTP {attempt.code} in {milliseconds} for {first[name].name}; check that "
+                "service_sid, identity and factor_sid are right and belong to this account, and check base_url\n"
+            )
         else:
-            missing = ""
-            if isinstance(attempt.result, Answer) and attempt.result.status is Status.NOT_FOUND:
-                missing = f", but there is no factor {first[name].name}; check service_sid, identity and factor_sid"
-            milliseconds = f"{attempt.duration_seconds * 1000:.0f} ms"
-            sys.stdout.write(f"{name}: credentials work: HTTP {attempt.code} in {milliseconds}{missing}\n")
-    return not any(isinstance(attempt.result, Failure) for attempt in attempts.values())
+            sys.stdout.write(f"{name}: credentials work: HTTP {attempt.code} in {milliseconds}\n")
+    return not any(isinstance(attempt.result, Failure) or _is_missing(attempt) for attempt in attempts.values())
+
+
+def _is_missing(attempt: Attempt) -> bool:
+    return isinstance(attempt.result, Answer) and attempt.result.status is Status.NOT_FOUND
 
 
 async def _attempts(config: Config, first: dict[str, WatchedFactor | WatchedEntity]) -> dict[str, Attempt]:

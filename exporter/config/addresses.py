@@ -14,6 +14,7 @@ from exporter.watched import is_loopback
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _PORT = re.compile(r"[0-9]{1,5}")
 _URL_TEXT = re.compile(r"[\x21-\x7e]+")
+_API_PATH = re.compile(r"/+v2(/Services(/.*)?)?/*\Z", re.IGNORECASE)  # what the client adds itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,10 @@ def parse_optional_listen_address(value: object) -> ListenAddress | None:
 
 
 def parse_base_url(value: object) -> str:
-    """Return the API's URL without trailing slashes; never quotes it, because it may contain credentials.
+    """Return the API's URL without trailing slashes; never quotes one that may contain credentials.
 
-    Every request carries the password, so plain HTTP is accepted for this machine only.
+    Every request carries the password, so plain HTTP is accepted for this machine only. A path is for gateways.
+    Twilio's documentation calls the URL that ends in ``/v2`` the base URL; the client adds ``/v2`` itself.
     """
     parts, host = _split(value)
     if parts.username is not None or parts.password is not None:
@@ -94,7 +96,16 @@ def parse_base_url(value: object) -> str:
             "would send the password unencrypted to another machine; use https "
             "(http is accepted for localhost, 127.0.0.1 and ::1 only)"
         )
+    if _is_twilio(host) and not host.startswith("verify."):
+        raise ValueError('is a host of Twilio, but not of the Verify API; write "https://verify.twilio.com"')
+    if (found := _API_PATH.search(parts.path)) is not None:
+        url = f"{parts.scheme}://{parts.netloc}{parts.path[: found.start()]}"
+        raise ValueError(f'includes "/v2", which the exporter adds itself; write "{url}"')
     return str(value).rstrip("/")
+
+
+def _is_twilio(host: str) -> bool:
+    return f".{host.rstrip('.')}".endswith(".twilio.com")
 
 
 def parse_proxy_url(value: object) -> str | None:

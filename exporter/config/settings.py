@@ -126,7 +126,8 @@ class AccountSettings(_Table):
     )
     base_url: kinds.BaseUrl = Field(
         "https://verify.twilio.com",
-        description="URL of the Verify API: https, or http on this machine (a simulator).",
+        description="URL of the Verify API without `/v2`: https, or http on this machine (a simulator). "
+        "A path is for gateways.",
     )
     max_concurrency: kinds.CountFromOne = Field(4, description="Maximum number of requests in flight.")
     requests_per_second: kinds.Rate = Field(10.0, description="Maximum number of requests per second.")

@@ -54,14 +54,17 @@ async def test_an_account_with_valid_credentials(call_beside: Check, simulator: 
     assert dict(simulator.calls.by_factor) == {first.sid: 1}
 
 
-async def test_a_404_is_a_definite_answer(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
+async def test_a_404_is_no_success(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
     gone = simulator.add_factor()
     simulator.delete(gone.sid)
-    ran = await call_beside("check", "--live", "--config.file", write(tmp_path, simulator, entry("gone", gone)))
+    path = write(tmp_path, simulator, entry("gone", gone))
+    ran = await call_beside("check", "--live", "--config.file", path)
 
-    assert (ran.status, ran.err) == (0, "")
+    assert (ran.status, ran.out) == (1, f"{path} is valid: 1 account, 1 factor\n")
     assert re.fullmatch(
-        r"main: credentials work: HTTP 404 in [0-9]+ ms, but there is no factor gone; .*", ran.out.splitlines()[1]
+        r"main: not found: HTTP 404 in [0-9]+ ms for gone; check that service_sid, identity and factor_sid are "
+        r"right and belong to this account, and check base_url\n",
+        ran.err,
     )
 
 

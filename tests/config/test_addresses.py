@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,6 +70,10 @@ def test_a_port_chosen_by_the_system_may_be_asked_for_twice() -> None:
         ("https://verify.twilio.com", "https://verify.twilio.com"),
         ("https://verify.twilio.com/", "https://verify.twilio.com"),
         ("https://gateway.example:8443/twilio/", "https://gateway.example:8443/twilio"),
+        ("https://verify.dublin.ie1.twilio.com", "https://verify.dublin.ie1.twilio.com"),
+        ("https://nottwilio.com", "https://nottwilio.com"),
+        ("https://gateway.example/v2/twilio", "https://gateway.example/v2/twilio"),
+        ("https://gateway.example/v20", "https://gateway.example/v20"),
         ("http://localhost:8080", "http://localhost:8080"),
         ("http://127.8.9.1", "http://127.8.9.1"),
         ("http://[::1]:1/", "http://[::1]:1"),
@@ -110,6 +116,27 @@ def test_base_urls(text: str, url: str) -> None:
 )
 def test_no_base_urls(text: str) -> None:
     with pytest.raises(ValueError):
+        addresses.parse_base_url(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://verify.twilio.com/v2", "https://verify.twilio.com"),
+        ("https://verify.twilio.com/v2/", "https://verify.twilio.com"),
+        ("https://verify.twilio.com//V2//", "https://verify.twilio.com"),
+        ("https://verify.twilio.com/v2/Services", "https://verify.twilio.com"),
+        ("https://verify.twilio.com/v2/Services/VA0/Entities", "https://verify.twilio.com"),
+        ("http://127.0.0.1:8500/v2", "http://127.0.0.1:8500"),
+        ("https://gateway.example:8443/twilio/v2", "https://gateway.example:8443/twilio"),
+        ("https://api.twilio.com", "https://verify.twilio.com"),
+        ("https://API.twilio.com./v2", "https://verify.twilio.com"),
+        ("https://twilio.com", "https://verify.twilio.com"),
+        ("https://api-verify.twilio.com", "https://verify.twilio.com"),
+    ],
+)
+def test_a_base_url_of_another_api_or_with_its_version_is_refused_with_the_right_one(text: str, url: str) -> None:
+    with pytest.raises(ValueError, match=f'; write "{re.escape(url)}"$'):
         addresses.parse_base_url(text)
 
 
