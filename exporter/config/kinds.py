@@ -164,7 +164,8 @@ Username = Annotated[str | None, BeforeValidator(values.parse_username), _SID]
 Identity = Annotated[str, BeforeValidator(values.parse_identity), ValueKind("identity")]
 Labels = Annotated[
     dict[
-        Annotated[str, BeforeValidator(values.parse_label_name)], Annotated[str, BeforeValidator(values.parse_text)]
+        Annotated[str, BeforeValidator(values.parse_label_name)],
+        Annotated[str, BeforeValidator(values.parse_label_value)],
     ],
     BeforeValidator(values.parse_label_table),
     AfterValidator(values.without_empty),

@@ -45,6 +45,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _FAMILY_PATTERN = re.compile(r"[a-z0-9_*?!\[\]-]+")
 _LONGEST_NAME = 128
+LONGEST_LABEL_VALUE = 1000
+"""Characters of a label's value; a longer one draws a warning."""
+MOST_LABELS = 20
+"""Labels of an entry; more draw a warning."""
 _LARGEST_NUMBER = 1_000_000
 _SMALLEST_RATE = 0.001
 
@@ -201,13 +205,29 @@ def parse_name(value: object) -> str:
         raise ValueError("is empty; a name has 1 to 128 characters")
     if len(value) > _LONGEST_NAME:
         raise ValueError(f"has {len(value)} characters; a name has at most {_LONGEST_NAME}")
+    _check_printable(value)
+    if value in {".", ".."}:
+        raise ValueError("consists of dots, which can't be part of a page's address; choose another name")
+    return value
+
+
+def _check_printable(value: str) -> None:
+    """Raise ValueError for control, line-separator and text-direction characters and lone surrogates."""
     if (found := _UNPRINTABLE.search(value)) is not None:
         raise ValueError(
             f"contains a control or text-direction character (U+{ord(found.group()):04X}, "
             f"character {found.start() + 1}); remove it"
         )
-    if value in {".", ".."}:
-        raise ValueError("consists of dots, which can't be part of a page's address; choose another name")
+
+
+def parse_label_value(value: object) -> str:
+    """Return the value of a label; never quotes it.
+
+    The exposition format can escape a line break, but some of its readers fail on one and drop the whole scrape.
+    """
+    if not isinstance(value, str):
+        wrong_kind(value, "a string")
+    _check_printable(value)
     return value
 
 

@@ -14,7 +14,7 @@ from exporter.config.files import decode, parse_toml, shown_path
 from exporter.config.settings import ENTRIES, EntityEntry, FactorEntry
 from exporter.config.tree import LISTED, table_of
 from exporter.config.validation import entry_errors
-from exporter.config.values import OVERWRITTEN_LABELS, kind_of
+from exporter.config.values import LONGEST_LABEL_VALUE, MOST_LABELS, OVERWRITTEN_LABELS, kind_of
 from exporter.watched import EntityKey, FactorKey, WatchedEntity, WatchedFactor
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Watchlist:
         self._labels: dict[_LabelPairs, _LabelPairs] = {}
         self._overwritten: dict[str, _Repeated] = {}
         self._revealing: dict[str, _Repeated] = {}
+        self._excessive: dict[str, _Repeated] = {}
 
     def add_document(self, file: str, content: Mapping[str, Any]) -> None:
         """Add the arrays ``factors`` and ``entities`` of a TOML document."""
@@ -120,6 +121,14 @@ class Watchlist:
                 f"the {what} is an identity, which metrics and pages would show{_times(found)}; choose another",
             )
             for what, found in revealing.items()
+        )
+        warnings.extend(
+            ConfigWarning(
+                found.first,
+                f"{what}{_times(found)}; a scrape that exceeds label_limit or label_value_length_limit fails as a "
+                "whole, and other systems have limits of their own; use fewer or shorter labels",
+            )
+            for what, found in self._excessive.items()
         )
         return tuple(warnings)
 
@@ -233,7 +242,15 @@ class Watchlist:
         return self._labels.setdefault(pairs, pairs)
 
     def _check_labels(self, place: Place, entry: FactorEntry | EntityEntry, labels: _LabelPairs) -> None:
+        if len(labels) > MOST_LABELS:
+            _count(self._excessive, f"has more than {MOST_LABELS} labels", str(place))
         for name, value in labels:
+            if len(value) > LONGEST_LABEL_VALUE:
+                _count(
+                    self._excessive,
+                    f'the label "{name}" has more than {LONGEST_LABEL_VALUE} characters',
+                    str(place),
+                )
             if name in OVERWRITTEN_LABELS:
                 _count(self._overwritten, name, str(place))
             if value == entry.identity:

@@ -46,6 +46,7 @@ PARSERS: list[Callable[[object], object]] = [
     values.parse_interval,
     values.parse_label_table,
     values.parse_name,
+    values.parse_label_value,
     values.parse_path,
     values.parse_rate,
     values.parse_service_sid,
@@ -172,6 +173,19 @@ def test_names(name: str) -> None:
 def test_no_names(name: str) -> None:
     with pytest.raises(ValueError):
         values.parse_name(name)
+
+
+@pytest.mark.parametrize("value", ["", ".", "x" * 5000, "Zürich 本社 🔑", 'a"b\\c', "a=b,c"])
+def test_label_values(value: str) -> None:
+    assert values.parse_label_value(value) == value
+
+
+@pytest.mark.parametrize(
+    "value", ["a\nb", "a\r", "\x00", "\x1b[0m", "a\x85b", "a\u2028b", "a\u2029", "\u202eabc", "\ud800"]
+)
+def test_no_label_values(value: str) -> None:
+    with pytest.raises(ValueError):
+        values.parse_label_value(value)
 
 
 @pytest.mark.parametrize("name", ["team", "_x", "A1", "exporte"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from exporter.config.settings import DEFAULT_PORT
 from exporter.config.sources import variable_name
 from exporter.config.tree import LISTED, NAMED, Key, Table, settings_tree
-from exporter.config.values import OVERWRITTEN_LABELS, RESERVED_LABELS, SID_KINDS
+from exporter.config.values import LONGEST_LABEL_VALUE, MOST_LABELS, OVERWRITTEN_LABELS, RESERVED_LABELS, SID_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -95,6 +95,10 @@ Names that start with `__` or `exported_` are reserved and refused, and so are t
 These cause a warning, because a scrape configuration on Kubernetes usually sets them itself:
 {overwritten}.
 
+A value with a control, line-separator or text-direction character is refused, because some readers of the
+exposition format fail on one. A value of more than {longest} characters and an entry with more than {most} labels
+cause a warning: in Prometheus, a scrape that exceeds `label_value_length_limit` or `label_limit` fails as a whole.
+
 ## Secrets
 
 Prefer `password_file`: the file is read again when it changes, so a password can be rotated without a restart. No
@@ -110,7 +114,12 @@ def render() -> str:
     parts = [INTRODUCTION.replace("{sids}", sids).replace("{port}", str(DEFAULT_PORT))]
     parts.extend("\n".join(_section(table)) + "\n" for table in _tables(settings_tree()))
     reserved, overwritten = (_names(sorted(names)) for names in (RESERVED_LABELS, OVERWRITTEN_LABELS))
-    parts.append(CLOSING.replace("{reserved}", reserved).replace("{overwritten}", overwritten))
+    parts.append(
+        CLOSING.replace("{reserved}", reserved)
+        .replace("{overwritten}", overwritten)
+        .replace("{longest}", f"{LONGEST_LABEL_VALUE:,}")
+        .replace("{most}", str(MOST_LABELS))
+    )
     return "\n".join(parts)
 
 
