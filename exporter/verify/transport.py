@@ -223,6 +223,10 @@ def unexpected(error: BaseException) -> AttemptError:
     return AttemptError(Reason.INTERNAL, f"an unexpected error in the exporter ({type(error).__name__})")
 
 
+_WAITING = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""A handshake that waits for the peer: in Python 3.14 the context of a reset that ends the wait, and no error."""
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and its causes, outermost first, including the members of exception groups."""
     pending, seen = [error], set[int]()
@@ -231,7 +235,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         if id(current) in seen:
             continue
         seen.add(id(current))
-        yield current
+        if not isinstance(current, _WAITING):
+            yield current
         if isinstance(current, BaseExceptionGroup):
             pending.extend(current.exceptions)
         nested = getattr(current, "os_error", None) or getattr(current, "certificate_error", None)

@@ -38,6 +38,26 @@ def test_the_most_specific_cause_wins(error: BaseException, reason: Reason) -> N
     assert failure_of(error).reason is reason
 
 
+@pytest.mark.parametrize("waited", [ssl.SSLWantReadError(2, "read"), ssl.SSLWantWriteError(3, "write")])
+@pytest.mark.parametrize("outer", [None, httpx.ConnectError("")])
+def test_a_reset_while_the_handshake_waits_is_a_failed_connection(
+    waited: ssl.SSLError, outer: httpx.ConnectError | None
+) -> None:
+    """Python 3.14 raises the reset while it handles what asks for more data."""
+    reset = ConnectionResetError()
+    reset.__context__ = waited
+    error = reset if outer is None else chained(outer, reset)
+    failure = failure_of(error)
+    assert failure.reason is Reason.CONNECT
+    assert failure.detail == "the connection failed: closed before the response was complete"
+
+
+def test_an_error_of_the_handshake_stays_one_after_a_wait() -> None:
+    refused = ssl.SSLCertVerificationError()
+    refused.__context__ = ssl.SSLWantReadError()
+    assert failure_of(refused).reason is Reason.TLS
+
+
 def test_a_cyclic_chain_of_causes_ends() -> None:
     first, second = OSError(), ValueError()
     first.__cause__, second.__context__ = second, first
