@@ -113,7 +113,7 @@ CLAIMS: list[tuple[str, str, tuple[float, ...]]] = [
     ("docs/architecture.md", rf"are spread over {NUMBER} seconds", (FIRST_FETCH_SECONDS,)),
     ("docs/security.md", rf"All paths are read-only except {NUMBER}", (paths_that_are_disabled(),)),
     ("docs/security.md", rf"sends {NUMBER} kinds of request", (len(Operation),)),
-    ("docs/security.md", rf"that was answered at most every {NUMBER} s", (FRESH_SECONDS,)),
+    ("docs/security.md", rf"at most one request every {NUMBER} s", (FRESH_SECONDS,)),
     ("docs/operations.md", rf"Every {NUMBER} s it checks the configuration", (WATCH_SECONDS,)),
     ("docs/operations.md", rf"first fetched within {NUMBER} s", (FIRST_FETCH_SECONDS,)),
     ("docs/operations.md", rf"exceeds its timeout by {NUMBER} s", (STUCK_SECONDS,)),

@@ -252,7 +252,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources given to :meth:`from_sources`, in place of those of pydantic-settings.
 
-        Its own reader of variables ignores misspelt ones, and its TOML reader knows no places.
+        Its own reader of variables ignores misspelt ones, and its TOML reader reports no line numbers.
         """
         given = cast("InitSettingsSource", init_settings).init_kwargs.get("sources", ())
         return cast("tuple[PydanticBaseSettingsSource, ...]", given)

@@ -130,7 +130,7 @@ class Engine:
             self.discovery.restore(snapshots)
 
     def housekeeping(self) -> None:
-        """Replace stuck clients and review the budgets; called every few seconds."""
+        """Replace stuck and silent clients, and review the budgets; called every few seconds."""
         self.poller.check_clients()
         self.poller.check_budgets()
 

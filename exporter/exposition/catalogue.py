@@ -272,7 +272,7 @@ API_RETRIES = Family(
 API_ROTATIONS = Family(
     "twilio_verify_api_client_rotations_total",
     MetricType.COUNTER,
-    "Total number of times the account's HTTP client was replaced because its requests were stuck.",
+    "Total number of times the account's HTTP client was replaced because it was stuck or got no answers.",
     ACCOUNT_LABELS,
 )
 API_IN_FLIGHT = Family(
@@ -281,7 +281,7 @@ API_IN_FLIGHT = Family(
 API_CONCURRENCY_LIMIT = Family(
     "twilio_verify_api_concurrency_limit",
     MetricType.GAUGE,
-    "Maximum number of requests in flight, currently; halved by a 429 response, then raised again step by step.",
+    "Current maximum number of requests in flight; halved by a 429 response, then raised again step by step.",
     ACCOUNT_LABELS,
 )
 API_PAUSED = Family(

@@ -260,7 +260,7 @@ class EventLog(Observer):
         )
 
     def client_rotated(self, account: str, why: RotationReason) -> None:
-        """Log that a stuck client was replaced."""
+        """Log that a stuck or silent client was replaced."""
         log.warning("stuck HTTP client replaced", extra=fields(account=account, detail=_ROTATIONS[why]))
 
     def over_budget(self, account: str, stretch: float, demand: float, budget: float) -> None:

@@ -76,7 +76,7 @@ class Observer:
         """An account's intervals are stretched by another factor; 1 means not any longer."""
 
     def client_rotated(self, account: str, why: RotationReason) -> None:
-        """A stuck client was replaced by a fresh one."""
+        """A stuck or silent client was replaced by a fresh one."""
 
 
 EVENTS = tuple(name for name in vars(Observer) if not name.startswith("_"))

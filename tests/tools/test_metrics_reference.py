@@ -118,10 +118,10 @@ def test_the_table_of_states_is_true(state: str, before: FactorRecord | None, af
                 assert value is None, family
             case "unchanged":
                 assert value == value_before, family
-            case "plus 1":
+            case "+1":
                 assert value_before is not None
                 assert value == value_before + 1, family
-            case "now":
+            case "time of the answer":
                 assert value == 2.0, family
             case "from the API" | "set":
                 assert value is not None, family

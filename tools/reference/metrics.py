@@ -123,11 +123,13 @@ _STATES = (
     ("state", FACTOR_VERIFIED, FACTOR_EXISTS, FACTOR_UP, FACTOR_LAST_SUCCESS, FACTOR_CREATED, FACTOR_UPDATED,
      FACTOR_FETCH_DURATION, FACTOR_FETCH_FAILURES),
     ("not fetched yet", "–", "–", "–", "–", "–", "–", "–", "0"),
-    ("answered: verified", "1", "1", "1", "now", "from the API", "from the API", "set", "unchanged"),
-    ("answered: unverified", "0", "1", "1", "now", "from the API", "from the API", "set", "unchanged"),
-    ("answered: 404", "–", "0", "1", "now", "–", "–", "set", "unchanged"),
+    ("answered: verified", "1", "1", "1", "time of the answer", "from the API", "from the API", "set",
+     "unchanged"),
+    ("answered: unverified", "0", "1", "1", "time of the answer", "from the API", "from the API", "set",
+     "unchanged"),
+    ("answered: 404", "–", "0", "1", "time of the answer", "–", "–", "set", "unchanged"),
     ("failed, last answer not stale", "unchanged", "unchanged", "0", "unchanged", "unchanged", "unchanged", "set",
-     "plus 1"),
+     "+1"),
     ("stale", "–", "–", "unchanged", "unchanged", "–", "–", "unchanged", "unchanged"),
 )  # fmt: skip
 
