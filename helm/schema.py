@@ -17,10 +17,11 @@ Schema = dict[str, Any]
 # Settings that the chart manages itself or keeps in a Secret.
 _MANAGED = {
     "web": {"listen_address", "health_listen_address", "config_file"},
+    "watchlist": {"files"},
     "metrics": {"identity_key_file"},
     "accounts": {"password", "password_file"},
 }
-_CONFIG_TABLES = ("web", "log", "polling", "metrics")
+_CONFIG_TABLES = ("web", "log", "polling", "watchlist", "metrics")
 _SID_PREFIXES = {"account_sid": "[Aa][Cc]", "username": "([Aa][Cc]|[Ss][Kk])", "service_sid": "[Vv][Aa]",
                  "factor_sid": "[Yy][Ff]"}  # fmt: skip
 _DURATION = "^([0-9]{1,9}(ms|s|m|h|d))+$"

@@ -17,6 +17,7 @@ from exporter.config.addresses import ListenAddress
 from exporter.config.errors import ConfigError, ConfigWarning, ErrorDetail
 from exporter.config.kinds import IdentityLabel, LogFormat, LogLevel
 from exporter.config.loader import Config, current_fingerprint, load
+from exporter.config.reload_policy import reload_errors
 from exporter.config.secrets import PasswordSource
 from exporter.config.settings import AccountSettings, Settings
 
@@ -34,4 +35,5 @@ __all__ = [
     "Settings",
     "current_fingerprint",
     "load",
+    "reload_errors",
 ]

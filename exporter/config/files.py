@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import hashlib
 import os
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LARGEST_SECRET_BYTES = 65_536
+
+_UNREADABLE = "unreadable"
+_WATCHLIST_SUFFIXES = (".csv", ".toml")
 
 _COORDINATES = re.compile(r"\(at line ([0-9]+), column ([0-9]+)\)")
 _TOML_PROBLEMS = {
@@ -60,11 +64,11 @@ def shown_path(path: Path) -> str:
 def read_bytes(path: Path, *, limit: int = -1) -> bytes:
     """Return a file's content, of at most ``limit`` bytes if that is not negative; raises UnreadableError.
 
-    A file with a limit is read repeatedly, so it must be a regular file: a pipe would block its reader.
+    It must be a regular file: every file is read repeatedly, and a pipe would block its reader.
     """
     try:
         with open(path, "rb", opener=_without_blocking) as file:
-            if limit >= 0 and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise UnreadableError("is not a regular file", "name a regular file")
             content = file.read() if limit < 0 else file.read(limit + 1)
     except FileNotFoundError:
@@ -121,13 +125,18 @@ def parse_toml(text: str) -> dict[str, Any]:
     raise UnreadableError(problem, "see toml.io for the format" if "valid" in problem else "", where=where)
 
 
+def _may_be_file(path: Path) -> bool:
+    return path.suffix.lower() in _WATCHLIST_SUFFIXES or not path.is_dir()
+
+
 def expand(
     directory: Path, patterns: Iterable[tuple[str, str]]
 ) -> tuple[list[tuple[str, Path]], list[ConfigWarning]]:
     """Return the files that paths and patterns name, each once, and a warning for every pattern without a match.
 
     Each pattern comes with its place, and each file with the place of the pattern that named it. A plain path is
-    returned whether or not it exists. Hidden files match no pattern.
+    returned whether or not it exists. Hidden files match no pattern, and neither do directories. Broken links,
+    pipes, and directories named like a watchlist file are in the place of a file; reading them is an error.
     """
     found: dict[str, tuple[str, Path]] = {}
     warnings: list[ConfigWarning] = []
@@ -138,7 +147,7 @@ def expand(
         else:
             # Path.glob would match the hidden copies of files that a mounted ConfigMap keeps
             names = glob.glob(pattern, root_dir=directory, recursive=True)  # noqa: PTH207  Path.glob refuses absolute patterns
-            matches = sorted(path for name in names if (path := directory / name).is_file())
+            matches = sorted(path for name in names if _may_be_file(path := directory / name))
             if not matches:
                 text = f"{escape(pattern, 200)} matches no file (in {shown_path(directory.absolute())})"
                 warnings.append(ConfigWarning(place, text))
@@ -147,11 +156,20 @@ def expand(
     return list(found.values()), warnings
 
 
+def _is_blank(content: bytes, *, comments: bool) -> bool:
+    lines = content.removeprefix(codecs.BOM_UTF8).splitlines()
+    return all(not (line := part.strip()) or (comments and line.startswith(b"#")) for part in lines)
+
+
 class FileVersion(NamedTuple):
-    """What a file held when it was read: the SHA-256 of its content, and the limit it was read with."""
+    """What a file held when it was read: the SHA-256 of its content, and the limit it was read with.
+
+    ``blank`` is a file of nothing but white space and comments.
+    """
 
     sha256: str
     limit_bytes: int = -1
+    blank: bool = False
 
 
 class FileReader:
@@ -165,18 +183,22 @@ class FileReader:
         """The files read so far."""
         return MappingProxyType(self._versions)
 
-    def read(self, path: Path, *, limit: int = -1) -> bytes:
-        """Return a file's content as :func:`read_bytes` does; raises UnreadableError."""
+    def read(self, path: Path, *, limit: int = -1, comments: bool = False) -> bytes:
+        """Return a file's content as :func:`read_bytes` does; raises UnreadableError.
+
+        With ``comments``, lines that begin with ``#`` are comments.
+        """
         content = read_bytes(path, limit=limit)
-        self._versions[path] = FileVersion(hashlib.sha256(content).hexdigest(), limit)
+        blank = _is_blank(content, comments=comments)
+        self._versions[path] = FileVersion(hashlib.sha256(content).hexdigest(), limit, blank)
         return content
 
     def read_if_possible(self, path: Path, *, limit: int = -1) -> None:
-        """Read a file for its version; one that can't be read counts as empty."""
+        """Read a file for its version; one that can't be read has a version of its own."""
         try:
             self.read(path, limit=limit)
         except UnreadableError:
-            self._versions[path] = FileVersion(hashlib.sha256(b"").hexdigest(), limit)
+            self._versions[path] = FileVersion(_UNREADABLE, limit)
 
     def fingerprint(self) -> str:
         """Return a digest in hex of the paths and contents of all files read."""

@@ -41,7 +41,8 @@ _STAND_IN = "AC" + "0" * 32
 class Config:
     """A valid configuration.
 
-    ``factors`` and ``entities`` are those of ``shard``. ``passwords`` are by account. ``files`` are all files read
+    ``factors`` and ``entities`` are those of ``shard``; ``listed`` counts the entries of all shards by account,
+    without accounts that have none. ``passwords`` are by account. ``files`` are all files read
     except password files, each with its version; ``fingerprint`` changes with any of them. ``sha256`` is a digest
     (hex) of the contents of the configuration file and the watchlist files. ``web`` comes from the web config file.
     Neither ``repr`` nor ``str`` shows a secret or an identity.
@@ -52,6 +53,7 @@ class Config:
     shard: Shard
     factors: tuple[WatchedFactor, ...] = field(repr=False)
     entities: tuple[WatchedEntity, ...] = field(repr=False)
+    listed: Mapping[str, int]
     passwords: Mapping[str, PasswordSource]
     identity_key: bytes | None = field(repr=False)
     warnings: tuple[ConfigWarning, ...]
@@ -79,7 +81,8 @@ def load(
 def current_fingerprint(config: Config) -> str:
     """Return the fingerprint of the configuration's files as they are now; after a change it isn't ``fingerprint``.
 
-    A file that can't be read counts as empty, and a new file that matches a pattern counts. Password files don't.
+    A file that can no longer be read is a change, and so is a new file that matches a pattern. Password files don't
+    count.
     """
     reader = FileReader()
     for path, version in config.files.items():
@@ -139,6 +142,7 @@ class _Loading:
                 of for of in watchlist.factors if shard.holds(of.key.account, of.key.service_sid, of.identity)
             ),
             entities=tuple(of for of in watchlist.entities if shard.holds(*of.key)),
+            listed=MappingProxyType(watchlist.entries_by_account()),
             passwords=MappingProxyType(accounts.passwords),
             identity_key=key,
             warnings=tuple(self._warnings),
@@ -150,7 +154,7 @@ class _Loading:
 
     def _read(self, path: Path) -> bytes:
         """Return the content of the configuration file or a watchlist file, which ``sha256`` covers."""
-        content = self._reader.read(path)
+        content = self._reader.read(path, comments=True)
         self._hash.update(b"%d\n" % len(content))
         self._hash.update(content)
         return content

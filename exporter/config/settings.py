@@ -190,6 +190,11 @@ class WatchlistSettings(_Table):
         description="TOML and CSV files, relative to the configuration file; patterns may use `*`, `?`, `[…]` "
         "and `**`.",
     )
+    allow_empty: kinds.Switch = Field(
+        False,
+        description="Allow a reload to remove the last entry of an account, or of the whole watchlist. "
+        "A restart always may.",
+    )
 
 
 class MetricsSettings(_Table):

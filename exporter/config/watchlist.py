@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -99,6 +100,12 @@ class Watchlist:
             case _:
                 hint = "rename it, or narrow the pattern"
                 self.errors.append(ErrorDetail(file, "is neither a .csv nor a .toml file", hint))
+
+    def entries_by_account(self) -> dict[str, int]:
+        """Return the number of factors and entities listed, by account."""
+        counts = Counter(factor.key.account for factor in self.factors)
+        counts.update(entity.key.account for entity in self.entities)
+        return dict(counts)
 
     def warnings(self) -> tuple[ConfigWarning, ...]:
         """Return the warnings about the entries collected."""

@@ -61,7 +61,8 @@ class WebConfig:
     """What a web config file holds; by default, plain HTTP that is open to everyone.
 
     ``users`` are bcrypt hashes by name. ``client_names`` are subject alternative names, of which a client's
-    certificate must have one; None accepts any certificate.
+    certificate must have one; None accepts any certificate. With ``own_authorities``, the file names the
+    authorities of client certificates; otherwise they are those that the system trusts.
     """
 
     tls: ssl.SSLContext | None = field(default=None, repr=False)
@@ -70,6 +71,7 @@ class WebConfig:
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
     rate: RateLimit | None = None
     warnings: tuple[ConfigWarning, ...] = ()
+    own_authorities: bool = False
 
     @property
     def requires_client_certificate(self) -> bool:
@@ -91,9 +93,10 @@ class _Reading:
         self._file = shown_path(path)
         self._errors: list[ErrorDetail] = []
         self._warnings: list[ConfigWarning] = []
+        self._own_authorities = False
 
     def run(self) -> WebConfig | list[ErrorDetail]:
-        content = self._reader.read(self._path, limit=LARGEST_FILE_BYTES)
+        content = self._reader.read(self._path, limit=LARGEST_FILE_BYTES, comments=True)
         try:
             document = compose(decode(content))
         except UnreadableError as error:
@@ -118,6 +121,7 @@ class _Reading:
             MappingProxyType(users),
             rate,
             tuple(self._warnings),
+            self._own_authorities,
         )
 
     def _http2(self, section: Section) -> bool:
@@ -139,6 +143,7 @@ class _Reading:
         certificate = self._pem(section, "cert")
         key = self._pem(section, "key")
         authorities = self._pem(section, "client_ca", needed=False)
+        self._own_authorities = authorities is not None
         client_auth = self._client_auth(section)
         names = self._client_names(section, client_auth)
         minimum, maximum = self._versions(section)

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.config import ConfigError, current_fingerprint
+from exporter.config import ConfigError, current_fingerprint, reload_errors
 from exporter.logs.folding import FullLogger
 from exporter.logs.output import fields
 from exporter.threads import in_daemon_thread
@@ -70,7 +70,8 @@ class ContentWatch:
 class Reloader:
     """Reads the configuration again with ``load``, in a thread, and hands a valid one to ``apply``.
 
-    Both may raise :class:`ConfigError` to refuse it, and then nothing has changed. The result goes to ``status``.
+    Both may raise :class:`ConfigError` to refuse it, and then nothing has changed; so does what
+    :func:`~exporter.config.reload_errors` finds. The result goes to ``status``.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Reloader:
             known = {str(warning) for warning in self._config.warnings}
             try:
                 config = await in_daemon_thread(self._load, name="config-load")
+                self._check(config)
                 difference = self._apply(config)
             except ConfigError as error:
                 self._status.successful = False
@@ -129,6 +131,10 @@ class Reloader:
             extra=fields(**difference._asdict(), config_sha256=config.sha256[:12]),
         )
         return difference
+
+    def _check(self, config: Config) -> None:
+        if errors := reload_errors(self._config, config):
+            raise ConfigError(errors)
 
     def _log_errors(self, error: ConfigError, *, requested: bool) -> None:
         errors = [str(detail) for detail in error.errors]

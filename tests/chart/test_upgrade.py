@@ -87,7 +87,7 @@ def restarts(helm: Helm, folder: Path, change: str) -> bool:
 @pytest.mark.parametrize(
     "change",
     [
-        "config: {polling: {interval: 1m}, log: {level: debug}, web: {enable_lifecycle: true}}",
+        "config: {polling: {interval: 1m}, log: {level: debug}, watchlist: {allow_empty: true}}",
         "accounts: {main: {username: SK00000000000000000000000000000001, max_concurrency: 2}}",
         MORE_TO_WATCH,
         "monitor: {type: ServiceMonitor}",
@@ -101,6 +101,9 @@ def test_reloadable_settings_restart_nothing(helm: Helm, tmp_path: Path, change:
     "change",
     [
         "config: {web: {telemetry_path: /verify}}",
+        "config: {web: {enable_lifecycle: true}}",
+        "config: {web: {enable_probe: true}}",
+        "config: {metrics: {identity: plain}}",
         "web: {port: 9000}",
         "state: {type: none}",
         "web: {config: {existingSecret: web}}",

@@ -272,7 +272,7 @@ def test_patterns_match_files_that_are_not_hidden_and_each_once(tmp_path: Path) 
     for name in ("b.csv", "a.csv", ".hidden.csv", "deep/er/c.csv", "d[1].csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    (tmp_path / "dir.csv").mkdir()
+    (tmp_path / "none").mkdir()
     (tmp_path / "link.csv").symlink_to("a.csv")
     patterns = ["*.csv", "**/*.csv", "a.csv", "d[1].csv", "none*", str(tmp_path / "nowhere")]
     files, warnings = expand(tmp_path, [(f"files[{index}]", pattern) for index, pattern in enumerate(patterns)])

@@ -18,6 +18,9 @@ POLLING: Mapping[str, object] = {
     "shutdown_timeout": "1s",
 }
 
+BCRYPT_HASH = "$2y$04$abcdefghijklmnopqrstuuXNh2FVyHIZ7RsTsWn0Fo9L1oW7ZfzKe"
+"""A bcrypt hash in form; no password is known for it."""
+
 
 def account_of(simulator: Simulator, **keys: object) -> dict[str, object]:
     """Return the table of the simulator's account; ``None`` takes a key out."""
@@ -39,6 +42,25 @@ def entry(name: str, factor: SimulatedFactor, **keys: object) -> dict[str, objec
         "factor_sid": factor.sid,
         **keys,
     }
+
+
+def numbered_entry(number: int, **keys: object) -> dict[str, object]:
+    """Return the watchlist entry of a factor that no API knows."""
+    identity = f"entity-{number:08}"
+    return {
+        "service_sid": "VA" + "1" * 32,
+        "identity": identity,
+        "factor_sid": f"YF{number:032x}",
+        "name": f"f{number}",
+    } | keys
+
+
+def numbered_entries(*numbers: int) -> str:
+    """Return a watchlist file in TOML with such entries."""
+    return "".join(
+        "[[factors]]\n" + "".join(f'{key} = "{value}"\n' for key, value in numbered_entry(number).items())
+        for number in numbers
+    )
 
 
 def write_config(

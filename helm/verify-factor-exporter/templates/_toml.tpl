@@ -43,6 +43,7 @@ ca_file = "/etc/verify-factor-exporter/ca/ca.crt"
 
 [watchlist]
 files = ["/etc/verify-factor-exporter/watchlist/*"]
+{{- include "vfe.toml.keys" (default dict $config.watchlist) }}
 {{- if or $config.metrics .Values.identityKey.existingSecret }}
 
 [metrics]
@@ -65,6 +66,9 @@ shard = "auto/{{ int .Values.replicaCount }}"
 
 {{- define "vfe.toml.watchlist" -}}
 # Rendered by the chart {{ .Chart.Name }}. The exporter reloads it when it changes.
+{{- if not (or .Values.watchlist.factors .Values.watchlist.entities) }}
+factors = []
+{{- end }}
 {{- range $table := list "factors" "entities" }}
 {{- range get $.Values.watchlist $table }}
 
@@ -92,5 +96,7 @@ shard = "auto/{{ int .Values.replicaCount }}"
 {{/* Hash of the settings that require a restart and are not part of the pod template otherwise. */}}
 {{- define "vfe.restart" -}}
 {{- $shards := ternary .Values.replicaCount 1 .Values.sharding.enabled | int -}}
-{{- list (default dict .Values.config.web).telemetry_path $shards .Values.state.type | toJson | sha256sum -}}
+{{- $web := default dict .Values.config.web -}}
+{{- $identity := (default dict .Values.config.metrics).identity -}}
+{{- list $web.telemetry_path $web.enable_lifecycle $web.enable_probe $identity $shards .Values.state.type | toJson | sha256sum -}}
 {{- end -}}

@@ -1,0 +1,83 @@
+"""What a reload may not do: weaken what protects the exporter, or empty the watchlist.
+
+A truncated file is often valid, and says less than the complete one. What such a file could do by mistake therefore
+needs a restart.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+from exporter.config.errors import ErrorDetail, quote
+from exporter.config.files import shown_path
+from exporter.config.kinds import IdentityLabel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.config.loader import Config
+
+_RESTART = "restart the exporter to apply this, or undo the change"
+_ALLOW_EMPTY = "restore the entries, or set watchlist.allow_empty = true if this is intended"
+_BLANK = "restore the file, or restart the exporter"
+_CLIENT_AUTH = (ssl.CERT_NONE, ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED)
+_IDENTITY = (IdentityLabel.NONE, IdentityLabel.HMAC, IdentityLabel.PLAIN)
+
+
+def reload_errors(old: Config, new: Config) -> list[ErrorDetail]:
+    """Return why a running exporter must not replace its configuration ``old`` by ``new``; empty if it may."""
+    return [*_blank_files(old, new), *_less_protection(old, new), *_open_paths(old, new), *_emptied(old, new)]
+
+
+def _blank_files(old: Config, new: Config) -> Iterator[ErrorDetail]:
+    for path, version in new.files.items():
+        before = old.files.get(path)
+        if version.blank and (before is None or not before.blank):
+            yield ErrorDetail(shown_path(path), "is empty", _BLANK)
+
+
+def _less_protection(old: Config, new: Config) -> Iterator[ErrorDetail]:
+    file = new.settings.web.config_file
+    place = "web.config_file" if file is None else shown_path(file)
+    before, after = old.web, new.web
+    if before.tls is not None and after.tls is None:
+        yield ErrorDetail(place, "would turn off TLS", _RESTART)
+    elif before.tls is not None and after.tls is not None:
+        modes = _CLIENT_AUTH.index(before.tls.verify_mode), _CLIENT_AUTH.index(after.tls.verify_mode)
+        if modes[1] < modes[0]:
+            yield ErrorDetail(place, "would no longer require or verify client certificates", _RESTART)
+        elif before.client_names is not None and after.client_names is None:
+            yield ErrorDetail(place, "would accept client certificates with any name", _RESTART)
+        elif before.own_authorities and not after.own_authorities:
+            problem = "would accept client certificates from every authority that this system trusts"
+            yield ErrorDetail(place, problem, _RESTART)
+    if before.users and not after.users:
+        yield ErrorDetail(place, "would turn off basic authentication", _RESTART)
+
+
+def _open_paths(old: Config, new: Config) -> Iterator[ErrorDetail]:
+    before, after = old.settings, new.settings
+    for name in ("enable_lifecycle", "enable_probe"):
+        if getattr(after.web, name) and not getattr(before.web, name):
+            yield ErrorDetail(f"web.{name}", "is off and can't be turned on by a reload", _RESTART)
+    shown = after.metrics.identity
+    if _IDENTITY.index(shown) > _IDENTITY.index(before.metrics.identity):
+        problem = f"can't be changed from {quote(before.metrics.identity)} to {quote(shown)} by a reload"
+        yield ErrorDetail("metrics.identity", problem, _RESTART)
+
+
+def _emptied(old: Config, new: Config) -> Iterator[ErrorDetail]:
+    if new.settings.watchlist.allow_empty:
+        return
+    if old.listed and not new.listed:
+        yield ErrorDetail("watchlist", f"would lose all of its {_entries(sum(old.listed.values()))}", _ALLOW_EMPTY)
+        return
+    for account in new.settings.accounts:
+        if (count := old.listed.get(account)) and account not in new.listed:
+            problem = f"would leave the account {quote(account)} without entries; it has {_entries(count)}"
+            yield ErrorDetail("watchlist", problem, _ALLOW_EMPTY)
+
+
+def _entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count} entries"
