@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from exporter.cli.config_file import add_config_arguments, load_config
-from exporter.cli.process import freeze_gc, run_to_end, serve, trim_memory
+from exporter.cli.process import freeze_gc, open_standard_streams, run_to_end, serve, trim_memory
 from exporter.config import ConfigError
 from exporter.config.tree import settings_tree
 from exporter.daemon.daemon import Daemon
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from exporter.logs.output import LogOutput
 
 log = logging.getLogger(__name__)
+
+_LAST_LINES_SECONDS = 2.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,22 +68,31 @@ def _purpose(key: Key, flag: Flag) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; return 0, or 1 after reporting why it could not start."""
+    open_standard_streams()
     arguments.overrides = overrides(arguments)
     try:
         config = load_config(arguments)
-        settings = config.settings
-        confidential = Confidential(config)
-        output = configure(level=settings.log.level, style=settings.log.format, redact=confidential.redactor)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    log_settings = config.settings.log
+    confidential = Confidential(config)
+    output = configure(
+        level=log_settings.level, style=log_settings.format, redact=confidential.redactor, background=True
+    )
+    try:
         for warning in config.warnings:
             log.warning("configuration warning", extra=fields(warning=str(warning)))
         load = functools.partial(load_config, arguments)
         run_to_end(_daemon(config, confidential, output, load, arguments.hangup))
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        output.write(str(error))
         return 1
     except ListenError as error:
-        print(f"{error.key}: {error}", file=sys.stderr)
+        output.write(f"{error.key}: {error}")
         return 1
+    finally:
+        output.close(_LAST_LINES_SECONDS)
     return 0
 
 

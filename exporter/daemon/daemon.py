@@ -77,7 +77,7 @@ class Daemon:
         self.engine = engine = Engine(config, confidential=confidential, transport=transport, clock=clock, rng=rng)
         self.config_status = ConfigStatus(engine.clock.wall())
         self.telemetry = Telemetry(
-            EngineGauges(engine, self.config_status),
+            EngineGauges(engine, self.config_status, log_output),
             version=__version__,
             revision=__revision__,
             shard=config.shard,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from exporter.daemon.reload import ConfigStatus
     from exporter.exposition.factors import FactorExposition
     from exporter.exposition.pieces import Snapshot
+    from exporter.logs.output import LogOutput
     from exporter.polling.roster import Difference
     from exporter.watched import FactorKey
     from exporter.web.history import History
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
 class EngineGauges:
     """The source of the gauges (:class:`~exporter.exposition.telemetry.GaugeSource`)."""
 
-    def __init__(self, engine: Engine, config_status: ConfigStatus) -> None:
+    def __init__(self, engine: Engine, config_status: ConfigStatus, log_output: LogOutput | None) -> None:
         self._engine = engine
         self._config_status = config_status
+        self._log_output = log_output
 
     def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
         """Return the number of factors by (account, service SID) and status."""
@@ -74,6 +76,10 @@ class EngineGauges:
     def queue_length(self) -> int:
         """Return the number of factors that are due and wait for a slot."""
         return self._engine.poller.queue_length
+
+    def log_lines_dropped(self) -> int:
+        """Return the number of log lines that were lost because nobody reads them."""
+        return 0 if self._log_output is None else self._log_output.lines_dropped
 
 
 class DaemonView:

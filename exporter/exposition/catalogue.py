@@ -363,6 +363,11 @@ WATCHLIST_FACTORS = Family(
     MetricType.GAUGE,
     "Number of factors that this process watches, not counting paused ones.",
 )
+LOG_LINES_DROPPED = Family(
+    "twilio_verify_exporter_log_lines_dropped_total",
+    MetricType.COUNTER,
+    "Log lines lost because nobody reads standard error.",
+)
 RUNS_LOST = Family(
     "twilio_verify_exporter_scheduler_runs_lost_total",
     MetricType.COUNTER,
@@ -408,6 +413,7 @@ OWN_FAMILIES: tuple[Family, ...] = (
     QUEUE_LENGTH,
     ENTITIES,
     WATCHLIST_FACTORS,
+    LOG_LINES_DROPPED,
     RUNS_LOST,
     SHARDS,
     SHARD_INFO,

@@ -77,6 +77,9 @@ class GaugeSource(Protocol):
     def queue_length(self) -> int:
         """Return the number of factors that wait for a slot."""
 
+    def log_lines_dropped(self) -> int:
+        """Return the number of log lines that were lost."""
+
 
 class OwnRegistry(CollectorRegistry):
     """A registry without ``_created`` series, which would double the number of counter series."""
@@ -233,7 +236,7 @@ class Telemetry(Observer):
 
 
 class _Gauges(Collector):
-    """Gauges that are read on every scrape."""
+    """Gauges, and a counter kept elsewhere, that are read on every scrape."""
 
     def __init__(self, source: GaugeSource, *, version: str, revision: str, shard: tuple[int, int]) -> None:
         self._source = source
@@ -272,6 +275,7 @@ class _Gauges(Collector):
         yield _metric(catalogue.QUEUE_LENGTH, [((), source.queue_length())])
         yield _metric(catalogue.ENTITIES, [((), source.entities())])
         yield _metric(catalogue.WATCHLIST_FACTORS, [((), watched)])
+        yield _metric(catalogue.LOG_LINES_DROPPED, [((), source.log_lines_dropped())])
         yield _metric(catalogue.SHARDS, [((), shards)])
         yield _metric(catalogue.SHARD_INFO, [((str(index),), 1)])
 

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import quote, quote_plus
 
+from exporter.logs.background import BackgroundWriter
 from exporter.logs.folding import RepeatFilter
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ _OURS = "exporter"
 class LogOutput:
     """One stream of log lines, with their style and the collapsing of repeated ones.
 
-    ``style`` is ``logfmt`` or ``json``; ``steady`` gives seconds of a monotonic clock.
+    ``style`` is ``logfmt`` or ``json``; ``steady`` gives seconds of a monotonic clock. In the ``background``,
+    logging never waits for the reader of the stream, and lines are dropped while there is none.
     """
 
     def __init__(
@@ -144,17 +146,33 @@ class LogOutput:
         style: str,
         redact: Redactor,
         stream: TextIO | None = None,
+        background: bool = False,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._formatter = EventFormatter(style, redact)
         self._repeats = RepeatFilter(steady)
-        self.handler = logging.StreamHandler(stream or sys.stderr)
+        self._writer = BackgroundWriter(stream or sys.stderr) if background else None
+        self.handler = logging.StreamHandler(self._writer or stream or sys.stderr)
         self.handler.setFormatter(self._formatter)
         self.handler.addFilter(self._repeats)
+
+    @property
+    def lines_dropped(self) -> int:
+        """The number of lines that were lost because nobody reads them."""
+        return 0 if self._writer is None else self._writer.dropped
 
     def set_style(self, style: str) -> None:
         """Write lines in this style from now on."""
         self._formatter.set_style(style)
+
+    def write(self, text: str) -> None:
+        """Write a text for people, after the lines before it."""
+        self.handler.stream.write(f"{text}\n")
+
+    def close(self, timeout_seconds: float) -> None:
+        """Wait until the lines in the background are written, but not longer than this."""
+        if self._writer is not None:
+            self._writer.close(timeout_seconds)
 
     def flush(self, *, at_the_end: bool = False) -> None:
         """Write the counts of the lines collapsed for five minutes, or of all collapsed lines; called regularly."""
@@ -169,13 +187,14 @@ def configure(
     style: str,
     redact: Redactor,
     stream: TextIO | None = None,
+    background: bool = False,
     steady: Callable[[], float] = time.monotonic,
 ) -> LogOutput:
     """Send every log record of the process to one stream, and return that output.
 
     Libraries log from ``warning`` on, and from ``debug`` on only when our own level is debug.
     """
-    output = LogOutput(style=style, redact=redact, stream=stream, steady=steady)
+    output = LogOutput(style=style, redact=redact, stream=stream, background=background, steady=steady)
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)

@@ -63,6 +63,7 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "twilio_verify_exporter_event_loop_lag_seconds": ("histogram", ()),
     "twilio_verify_exporter_last_tick_timestamp_seconds": ("gauge", ()),
     "twilio_verify_exporter_queue_length": ("gauge", ()),
+    "twilio_verify_exporter_log_lines_dropped_total": ("counter", ()),
     "twilio_verify_exporter_entities": ("gauge", ()),
     "twilio_verify_exporter_watchlist_factors": ("gauge", ()),
     "twilio_verify_exporter_scheduler_runs_lost_total": ("counter", ("task", "reason")),

@@ -281,6 +281,7 @@ def test_gauges(telemetry: Telemetry) -> None:
         at("exporter_config_hash_info", sha256="ab" * 32): 1,
         at("exporter_last_tick_timestamp_seconds"): 1_800_000_123.0,
         at("exporter_queue_length"): 7,
+        at("exporter_log_lines_dropped_total"): 5,
         at("exporter_entities"): 0,
         at("exporter_watchlist_factors"): 6,
         at("exporter_shards"): 4,

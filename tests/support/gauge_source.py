@@ -52,3 +52,6 @@ class FixedGauges:
 
     def queue_length(self) -> int:
         return 7
+
+    def log_lines_dropped(self) -> int:
+        return 5

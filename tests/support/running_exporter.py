@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
 
 import aiohttp
 
@@ -191,7 +191,11 @@ class Process(Site):
 
 
 def spawned_exporter(
-    path: Path, *flags: str, environ: Mapping[str, str] | None = None, under: Sequence[str] = ()
+    path: Path,
+    *flags: str,
+    environ: Mapping[str, str] | None = None,
+    under: Sequence[str] = (),
+    stderr: int | TextIO = asyncio.subprocess.PIPE,
 ) -> contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]:
     """Run ``python -m exporter run`` with this configuration file, its output in pipes, by way of ``under``."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("VERIFY_EXPORTER_")}
@@ -200,6 +204,6 @@ def spawned_exporter(
         *(sys.executable, "-m", "exporter", "run", "--config.file", str(path)),
         *flags,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stderr=stderr,
         env=inherited | dict(environ or {}),
     )
