@@ -42,9 +42,10 @@ class Config:
     """A valid configuration.
 
     ``factors`` and ``entities`` are those of ``shard``; ``listed`` counts the entries of all shards by account,
-    without accounts that have none. ``passwords`` are by account. ``files`` are all files read
-    except password files, each with its version; ``fingerprint`` changes with any of them. ``sha256`` is a digest
-    (hex) of the contents of the configuration file and the watchlist files. ``web`` comes from the web config file.
+    without accounts that have none. ``passwords`` are by account. ``files`` are all files read except password
+    files, each with its version; ``fingerprint`` changes with any of them. ``sha256`` is a digest (hex) of the
+    contents of the configuration file, the web config file and the watchlist files. ``web`` comes from the web
+    config file.
     Neither ``repr`` nor ``str`` shows a secret or an identity.
     """
 
@@ -177,6 +178,7 @@ class _Loading:
         if not isinstance(found, WebConfig):
             self._errors.extend(found)
             return WebConfig()
+        self._hash.update(b"web %s\n" % self._reader.versions[settings.config_file].sha256.encode())
         self._warnings.extend(found.warnings)
         if found.requires_client_certificate and settings.health_listen_address is None:
             text = "health probes present no client certificate; serve them on web.health_listen_address"

@@ -63,10 +63,13 @@ class EngineGauges:
 
     def config_gauges(self) -> ConfigGauges:
         """Return what is known of the configuration."""
+        web = self._engine.config.web
         return ConfigGauges(
             successful=self._config_status.successful,
             loaded_seconds=self._config_status.loaded_seconds,
             sha256=self._engine.config.sha256,
+            tls=web.tls is not None,
+            authentication=bool(web.users) or web.requires_client_certificate,
         )
 
     def last_tick_seconds(self) -> float:

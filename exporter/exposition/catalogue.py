@@ -328,8 +328,18 @@ CONFIG_RELOAD_TIMESTAMP = Family(
 CONFIG_HASH = Family(
     "twilio_verify_exporter_config_hash_info",
     MetricType.GAUGE,
-    "SHA-256 of the configuration and watchlist files in effect, in a label; the value is always 1.",
+    "SHA-256 of the configuration, web config and watchlist files in effect, in a label; the value is always 1.",
     ("sha256",),
+)
+WEB_TLS = Family(
+    "twilio_verify_exporter_web_tls_enabled",
+    MetricType.GAUGE,
+    "Whether the main address of the exporter serves HTTPS.",
+)
+WEB_AUTH = Family(
+    "twilio_verify_exporter_web_auth_enabled",
+    MetricType.GAUGE,
+    "Whether every client of the main address must authenticate, by password or client certificate.",
 )
 SCHEDULE_LAG = Family(
     "twilio_verify_exporter_schedule_lag_seconds",
@@ -407,6 +417,8 @@ OWN_FAMILIES: tuple[Family, ...] = (
     CONFIG_RELOAD_SUCCESSFUL,
     CONFIG_RELOAD_TIMESTAMP,
     CONFIG_HASH,
+    WEB_TLS,
+    WEB_AUTH,
     SCHEDULE_LAG,
     LOOP_LAG,
     LAST_TICK,

@@ -46,11 +46,16 @@ class AccountGauges:
 
 @dataclass(frozen=True, slots=True)
 class ConfigGauges:
-    """State of the configuration; ``successful`` is about the last load, ``loaded_seconds`` is Unix time."""
+    """State of the configuration; ``successful`` is about the last load, ``loaded_seconds`` is Unix time.
+
+    ``tls`` and ``authentication`` tell whether the web server uses TLS, and whether every client must authenticate.
+    """
 
     successful: bool
     loaded_seconds: float
     sha256: str
+    tls: bool
+    authentication: bool
 
 
 class GaugeSource(Protocol):
@@ -271,6 +276,8 @@ class _Gauges(Collector):
         yield _metric(catalogue.CONFIG_RELOAD_SUCCESSFUL, [((), config.successful)])
         yield _metric(catalogue.CONFIG_RELOAD_TIMESTAMP, [((), config.loaded_seconds)])
         yield _metric(catalogue.CONFIG_HASH, [((config.sha256,), 1)])
+        yield _metric(catalogue.WEB_TLS, [((), config.tls)])
+        yield _metric(catalogue.WEB_AUTH, [((), config.authentication)])
         yield _metric(catalogue.LAST_TICK, [((), source.last_tick_seconds())])
         yield _metric(catalogue.QUEUE_LENGTH, [((), source.queue_length())])
         yield _metric(catalogue.ENTITIES, [((), source.entities())])

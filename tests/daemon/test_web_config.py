@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.config import load
 from tests.support.certificates import Certificates
-from tests.support.config_files import account_of, entry, write_config
-from tests.support.https_exporter import PAIR, client_context, get, handshake
+from tests.support.config_files import BCRYPT_HASH, account_of, entry, write_config
+from tests.support.https_exporter import MUTUAL, PAIR, client_context, get, handshake
 from tests.support.running_exporter import Process, running, until
+from tests.support.scrape import Scrape
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +63,41 @@ async def test_a_process_shows_a_new_certificate_after_a_signal(simulator: Simul
         exporter.signal(signal.SIGTERM)
         assert await exporter.ended() == 0
         assert "Traceback" not in exporter.log
+
+
+@pytest.mark.parametrize(
+    ("web_config", "tls", "authentication"),
+    [
+        (None, 0, 0),
+        (PAIR, 1, 0),
+        (f"basic_auth_users:\n  one: {BCRYPT_HASH}\n", 0, 1),
+        (MUTUAL, 1, 1),
+        (MUTUAL.replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"), 1, 0),
+    ],
+)
+async def test_metrics_say_whether_tls_and_authentication_are_on(
+    simulator: Simulator, tmp_path: Path, web_config: str | None, tls: int, authentication: int
+) -> None:
+    Certificates.make(tmp_path)
+    web = {}
+    if web_config is not None:
+        (tmp_path / "web.yml").write_text(web_config)
+        web["config_file"] = "web.yml"
+    path = write_config(tmp_path / "config.toml", {"main": account_of(simulator)}, web=web)
+    async with running(path) as exporter:
+        page = Scrape(bytes(exporter.daemon.view.exposition(openmetrics=False)).decode())
+        assert page.value("twilio_verify_exporter_web_tls_enabled") == tls
+        assert page.value("twilio_verify_exporter_web_auth_enabled") == authentication
+
+
+def test_the_web_config_file_is_part_of_the_hash(simulator: Simulator, tmp_path: Path) -> None:
+    Certificates.make(tmp_path)
+    path = write_config(tmp_path / "config.toml", {"main": account_of(simulator)}, web={"config_file": "web.yml"})
+    hashes = set()
+    for text in (PAIR, MUTUAL, f"{PAIR}# again\n"):
+        (tmp_path / "web.yml").write_text(text)
+        hashes.add(load(path, environ={}, flags={}).sha256)
+    assert len(hashes) == 3
 
 
 @pytest.mark.usefixtures("brisk")

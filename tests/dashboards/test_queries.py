@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Metrics that no dashboard shows, and why.
 NOT_SHOWN = {
     "twilio_verify_exporter_config_hash_info": "compares the files of shards, with `curl`",
+    "twilio_verify_exporter_web_tls_enabled": "for checks of security across many exporters",
+    "twilio_verify_exporter_web_auth_enabled": "for checks of security across many exporters",
     "twilio_verify_exporter_entities": "the table of entities lists them",
     "twilio_verify_exporter_shards": "for the alert about missing shards",
     "twilio_verify_exporter_shard_info": "for the alert about missing shards",

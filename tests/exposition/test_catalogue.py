@@ -59,6 +59,8 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "twilio_verify_exporter_config_last_reload_successful": ("gauge", ()),
     "twilio_verify_exporter_config_last_reload_success_timestamp_seconds": ("gauge", ()),
     "twilio_verify_exporter_config_hash_info": ("gauge", ("sha256",)),
+    "twilio_verify_exporter_web_tls_enabled": ("gauge", ()),
+    "twilio_verify_exporter_web_auth_enabled": ("gauge", ()),
     "twilio_verify_exporter_schedule_lag_seconds": ("histogram", ()),
     "twilio_verify_exporter_event_loop_lag_seconds": ("histogram", ()),
     "twilio_verify_exporter_last_tick_timestamp_seconds": ("gauge", ()),

@@ -279,6 +279,8 @@ def test_gauges(telemetry: Telemetry) -> None:
         at("exporter_config_last_reload_successful"): 1,
         at("exporter_config_last_reload_success_timestamp_seconds"): 1_800_000_000.5,
         at("exporter_config_hash_info", sha256="ab" * 32): 1,
+        at("exporter_web_tls_enabled"): 1,
+        at("exporter_web_auth_enabled"): 0,
         at("exporter_last_tick_timestamp_seconds"): 1_800_000_123.0,
         at("exporter_queue_length"): 7,
         at("exporter_log_lines_dropped_total"): 5,

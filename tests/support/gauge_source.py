@@ -45,7 +45,9 @@ class FixedGauges:
         return self.gauges
 
     def config_gauges(self) -> ConfigGauges:
-        return ConfigGauges(successful=True, loaded_seconds=1_800_000_000.5, sha256="ab" * 32)
+        return ConfigGauges(
+            successful=True, loaded_seconds=1_800_000_000.5, sha256="ab" * 32, tls=True, authentication=False
+        )
 
     def last_tick_seconds(self) -> float:
         return 1_800_000_123.0
