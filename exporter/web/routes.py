@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -72,6 +73,7 @@ def make_application(exporter: ExporterView, *, telemetry_path: str) -> web.Appl
     routes = Routes(exporter)
     application = web.Application()
     application.on_response_prepare.append(set_own_headers)
+    application.on_response_prepare.append(functools.partial(_forbid_storing, telemetry_path))
     application.on_cleanup.append(routes.close)
     application.router.add_get(telemetry_path, routes.metrics)
     application.router.add_get("/probe", Probe(exporter).answer)
@@ -81,6 +83,12 @@ def make_application(exporter: ExporterView, *, telemetry_path: str) -> web.Appl
     Pages(exporter, telemetry_path).add_to(application.router)
     Lifecycle(exporter).add_to(application.router)
     return application
+
+
+async def _forbid_storing(telemetry_path: str, request: web.Request, response: web.StreamResponse) -> None:
+    """Keep caches from answering with values of the past."""
+    if request.path == telemetry_path or request.path.startswith("/api/v1/"):
+        response.headers["Cache-Control"] = "no-store"
 
 
 def _batches(pieces: Iterable[bytes]) -> Iterator[bytes]:

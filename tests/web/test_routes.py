@@ -144,3 +144,10 @@ async def test_the_telemetry_path_is_configurable(tmp_path: Path) -> None:
         running.apply("factor", VERIFIED)
         assert (await running.request("/all/metrics")).status == 200
         assert (await running.request("/metrics")).status == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/api/v1/factors", "/api/v1/factors/no/such/one", "/api/v1/openapi.json"]
+)
+async def test_no_cache_stores_values(running: ServedExporter, path: str) -> None:
+    assert (await running.request(path)).headers["Cache-Control"] == "no-store"

@@ -99,6 +99,17 @@ class Connection(RequestHandler):
             self._head_bytes += len(data)
         super().data_received(data)
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp never keeps a connection open
+        """Return whether to keep the connection: a client that sends no more may still read its response."""
+        payload = self._messages[-1][1] if self._messages else self._payload
+        waiting = bool(self._messages) or self.stage is Stage.BUSY
+        complete = payload is None or payload.is_eof()
+        tls = self._wire is None or self._wire.get_extra_info("sslcontext") is not None  # has no half-closed state
+        if tls or not waiting or not complete:
+            return False
+        self.close()  # after the response
+        return True
+
     def began(self, payload: StreamReader) -> None:
         """Note that the head of a request is complete and its answer begins."""
         self.stage = Stage.BUSY

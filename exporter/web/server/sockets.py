@@ -181,9 +181,18 @@ def _reporting(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRe
         task: asyncio.Task[None],
     ) -> web.BaseRequest:
         connection.began(payload)
-        return make(message, payload, connection, writer, task)
+        return make(_readable(message), payload, connection, writer, task)
 
     return make_reporting
+
+
+def _readable(message: RawRequestMessage) -> RawRequestMessage:
+    """Return a request whose Expect header can be quoted: aiohttp's 417 repeats it, and fails on other bytes."""
+    if message.headers.get("Expect", "").isascii():
+        return message
+    headers = message.headers.copy()
+    headers["Expect"] = "not ASCII"
+    return message._replace(headers=type(message.headers)(headers))
 
 
 def _open(address: ListenAddress, key: str) -> list[socket.socket]:

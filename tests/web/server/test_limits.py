@@ -212,6 +212,45 @@ async def test_when_all_are_busy_the_one_that_reads_nothing_is_closed(monkeypatc
         assert (await client.rest()).endswith(b"hello")
 
 
+@pytest.mark.parametrize("expect", [b"\xff", b"200-stop"])
+async def test_an_expectation_that_is_not_met_is_417(expect: bytes) -> None:
+    async with served(Limits()) as site:
+        client = await site.connect()
+        client.send(b"GET / HTTP/1.1\r\n" + HOST + b"Expect: " + expect + b"\r\n\r\n")
+        assert (await client.answer()).startswith(b"HTTP/1.1 417 ")
+
+
+@pytest.mark.parametrize(
+    ("sent", "size"),
+    [
+        (b"GET / HTTP/1.1\r\n" + HOST + b"\r\n", 5),
+        (b"GET /large HTTP/1.1\r\n" + HOST + b"\r\n", LARGE),
+        (b"POST /body HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\nhello", 5),
+    ],
+)
+async def test_a_client_that_sends_no_more_gets_its_response(sent: bytes, size: int) -> None:
+    async with served(Limits()) as site:
+        client = await site.connect()
+        client.send(sent)
+        client.writer.write_eof()
+        received = await client.rest()
+        assert received.startswith(b"HTTP/1.1 200 ")
+        assert len(received) > size
+        await becomes(lambda: len(site.server.connections) == 0)
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HT", b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nfive!"]
+)
+async def test_a_client_that_ends_within_a_request_is_closed(sent: bytes) -> None:
+    async with served(Limits()) as site:
+        client = await site.connect()
+        client.send(sent)
+        client.writer.write_eof()
+        assert await client.rest() == b""
+        await becomes(lambda: len(site.server.connections) == 0)
+
+
 async def test_invalid_http_is_answered_with_the_usual_headers() -> None:
     async with served(Limits()) as site:
         site.server.connections.headers = {"X-Frame-Options": "deny"}
