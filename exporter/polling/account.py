@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+INTERMEDIARY_RESPONSES = 10  # in a row; after them nothing is retried for them
+
 
 @dataclass(frozen=True, slots=True)
 class AccountPolicy:
@@ -101,6 +103,7 @@ class AccountPoller:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._credentials = 0  # counts their changes
         self._dropping = False
+        self._by_intermediary = 0  # responses in a row that Twilio did not send
         self._queue = RequestQueue(self.throttle, clock, self._start)
         self._refusals = Refusals(
             name,
@@ -182,7 +185,9 @@ class AccountPoller:
                     request.alone = alone
                     return attempt
                 retried_credentials, wait = True, 0.0  # they changed meanwhile: the new ones were not refused
-            elif request.attempts >= attempts_allowed(reason, max_attempts):
+            elif request.attempts >= attempts_allowed(reason, max_attempts) or (
+                attempt.by_intermediary and self._by_intermediary >= INTERMEDIARY_RESPONSES
+            ):
                 return attempt
             elif reason is Reason.RATE_LIMITED:
                 wait = max(0.0, self.throttle.paused_until - self._clock.steady())
@@ -240,7 +245,14 @@ class AccountPoller:
         request.duration_seconds += attempt.duration_seconds
         if not used.replaced:
             self._clients.health.heard(now, answered=attempt.code is not None)
-        self._refusals.guard.heard(attempt.code)
+        if attempt.by_intermediary:
+            self._by_intermediary += 1
+            if attempt.code == 401 and self._reread_password():  # the password may be wrong all the same
+                self.credentials_changed()
+        else:
+            self._refusals.guard.heard(attempt.code)
+            if not isinstance(attempt.result, Failure) or attempt.result.reason.refused:
+                self._by_intermediary = 0
         self.throttle.hinted(now, attempt.concurrent_requests)
         reason = attempt.result.reason if isinstance(attempt.result, Failure) else None
         if reason is Reason.RATE_LIMITED:

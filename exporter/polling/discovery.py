@@ -207,12 +207,15 @@ class Discovery:
                 entity.gone[key] = self._clock.wall()
 
     async def _probe(self, name: str) -> int | None:
-        """Request an entity's first page, where the account has no factor to probe with; return the HTTP status."""
+        """Request an entity's first page, where the account has no factor to probe with.
+
+        Returns the HTTP status, ``None`` if Twilio sent none.
+        """
         watched = next((of.watched for key, of in self._entities.items() if key.account == name), None)
         if watched is None:
             return None
         page = await self._accounts[name].request_page(watched, urgent=True)
-        return None if page is None else page.code
+        return None if page is None or page.by_intermediary else page.code
 
 
 def _found(watched: WatchedEntity, key: FactorKey) -> FoundFactor:

@@ -69,7 +69,7 @@ class Refusals:
     """Confirms a refusal by a fetch of another factor, pauses the account, and probes until the pause ends.
 
     ``fetch`` makes one urgent fetch of a factor and returns its outcome, ``None`` where polling stops.
-    ``probe_listing`` is the probe of an account without factors; it returns an HTTP status, if there is one.
+    ``probe_listing`` is the probe of an account without factors; it returns the HTTP status, if Twilio sent one.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Refusals:
                 return False
             if isinstance(outcome.result, Failure) and outcome.result.reason.refused:
                 self._pause(failure)
-            return outcome.code in ANSWERED
+            return outcome.code in ANSWERED and not outcome.by_intermediary
         finally:
             self._confirmation = None
             self._refused.clear()
@@ -194,7 +194,7 @@ class Refusals:
             self._probes += 1
             if key is not None:
                 outcome = await self._fetch(self._ledger[key])
-                code = None if outcome is None else outcome.code
+                code = None if outcome is None or outcome.by_intermediary else outcome.code
             elif not keys:
                 code = await self.probe_listing()
         finally:  # whatever became of this probe, another one follows

@@ -1,7 +1,8 @@
 """What a response of the Verify API means: the one place that interprets HTTP status codes, bodies and headers.
 
 Pure functions that never raise, except :func:`parse_json`. :func:`interpret` is for Fetch Factor (a 404 means
-``not_found``), :func:`interpret_page` for List Factors (a 404 is a failure).
+``not_found``), :func:`interpret_page` for List Factors (a 404 is a failure). A 401, 403 or 404 counts only if its
+body is a Twilio error: proxies and gateways send these statuses, too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from exporter.verify.outcome import Answer, FactorPage, Failure, Reason, Status
+from exporter.verify.outcome import INTERMEDIARY_CODES, Answer, FactorPage, Failure, Reason, Status
 from exporter.watched import canonical_sid, is_sid
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 _COUNT = re.compile(r"[1-9][0-9]{0,5}")
 _ERROR_BODY_BYTES = 65536
+_ERROR_CODES = range(10_000, 1_000_000)
+# Service, entity or factor; factor; entity. Source: https://www.twilio.com/docs/api/errors
+_NOT_FOUND_CODES = frozenset((20404, 60390, 60392))
+# The fields, apart from an integer "code", by which a Twilio error is recognized: the classic format, RFC 9457, and
+# Twilio's API standards 1.0. Each has the HTTP status in its body.
+_ERROR_FORMATS = (("status", ("message",)), ("status", ("type", "title")), ("httpStatusCode", ("message",)))
+_DUPLICATE_KEY = Failure(Reason.DECODE, "HTTP 200, but a key occurs twice in the body")
 _LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()  # the last one that datetime supports
 _UNREADABLE_DATE = (ValueError, TypeError, IndexError, OverflowError)
 
@@ -44,18 +52,20 @@ _UNREADABLE_DATE = (ValueError, TypeError, IndexError, OverflowError)
 def interpret(code: int, body: bytes, factor_sid: str) -> Answer | Failure:
     """Return what a response to Fetch Factor says about the factor ``factor_sid``.
 
-    The HTTP status decides; only the body of a 200 is read for a status.
+    The HTTP status decides, if Twilio sent it; only the body of a 200 is read for a status.
     """
     if code == 200:
         return _interpret_factor(body, factor_sid)
-    if code == 404:
+    if code == 404 and twilio_error(code, body) in _NOT_FOUND_CODES:
         return Answer(Status.NOT_FOUND)
-    return Failure(reason_of_code(code), describe_error(code, body))
+    return _failure(code, body)
 
 
 def _interpret_factor(body: bytes, factor_sid: str) -> Answer | Failure:
     try:
         payload = parse_json(body)
+    except DuplicateKeyError:
+        return _DUPLICATE_KEY
     except (ValueError, RecursionError):
         return Failure(Reason.DECODE, "HTTP 200, but the body is not JSON")
     if not isinstance(payload, dict):
@@ -84,12 +94,14 @@ def interpret_page(code: int, body: bytes, requested_url: str) -> FactorPage | F
     ``requested_url`` is the URL of this page. A 404 is a failure here: an unknown service or entity says nothing
     about any factor.
     """
-    if code == 404:
+    if code == 404 and twilio_error(code, body) in _NOT_FOUND_CODES:
         return Failure(Reason.BAD_REQUEST, f"{describe_error(code, body)}: no such service or entity")
     if code != 200:
-        return Failure(reason_of_code(code), describe_error(code, body))
+        return _failure(code, body)
     try:
         document = parse_json(body)
+    except DuplicateKeyError:
+        return _DUPLICATE_KEY
     except (ValueError, RecursionError):
         return Failure(Reason.DECODE, "HTTP 200, but the body is not JSON")
     listed = document.get("factors") if isinstance(document, dict) else None
@@ -128,8 +140,46 @@ def _same_collection(requested_url: str, following: Any) -> str | None:
 # Failures, for both
 
 
+def _failure(code: int, body: bytes) -> Failure:
+    """Return the failure that a response other than a 200 means."""
+    if code in INTERMEDIARY_CODES and twilio_error(code, body) is None:
+        return Failure(Reason.DECODE, f"HTTP {code}, but the body is not a Twilio error")
+    return Failure(reason_of_code(code), describe_error(code, body))
+
+
+def twilio_error(code: int, body: bytes) -> int | None:
+    """Return Twilio's error code from the body of a response with this HTTP status, ``None`` if there is none.
+
+    The body must be an error in one of Twilio's three formats. Source: https://www.twilio.com/docs/usage/twilios-response
+    """
+    payload = _error_document(body)
+    number = _error_number(payload)
+    if number not in _ERROR_CODES:
+        return None
+    for status, texts in _ERROR_FORMATS:
+        if payload.get(status) == code and all(isinstance(payload.get(text), str) for text in texts):
+            return number
+    return None
+
+
+def _error_document(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in the body of an error response; empty if there is none, or it is too large."""
+    if len(body) > _ERROR_BODY_BYTES:
+        return {}
+    try:
+        payload = parse_json(body)
+    except (ValueError, RecursionError):
+        return {}
+    return payload if isinstance(payload, dict) else {}
+
+
+def _error_number(payload: dict[str, Any]) -> int | None:
+    number = payload.get("code")
+    return number if isinstance(number, int) and not isinstance(number, bool) else None
+
+
 def reason_of_code(code: int) -> Reason:
-    """Return the reason of a failure with this HTTP status, which is neither 200 nor 404."""
+    """Return the reason of a failure with this HTTP status, which is not 200."""
     match code:
         case 401:
             return Reason.AUTH
@@ -147,15 +197,8 @@ def describe_error(code: int, body: bytes) -> str:
 
     The API's own message is left out: it repeats the request's path, which contains the identity.
     """
-    number = None
-    if len(body) <= _ERROR_BODY_BYTES:
-        try:
-            payload = parse_json(body)
-        except (ValueError, RecursionError):
-            payload = None
-        if isinstance(payload, dict):
-            number = payload.get("code")
-    if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 1_000_000:
+    number = _error_number(_error_document(body))
+    if number is not None and 0 < number < 1_000_000:
         return f"HTTP {code}, Twilio error {number}"
     return f"HTTP {code}"
 
@@ -167,12 +210,27 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+class DuplicateKeyError(ValueError):
+    """A JSON object has a key twice, so that readers disagree about its value (RFC 8259 §4)."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    built = dict(pairs)
+    if len(built) < len(pairs):
+        raise DuplicateKeyError
+    return built
+
+
 # Python's decoder also accepts NaN and, given bytes, UTF-16 and lone surrogates; JSON has none (RFC 8259 §8.1).
-_JSON = json.JSONDecoder(parse_constant=_refuse_constant)
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object)
 
 
 def parse_json(body: bytes) -> Any:
-    """Return a parsed JSON document; raises ValueError, or RecursionError if it is nested too deeply."""
+    """Return a parsed JSON document.
+
+    Raises ValueError, which is :class:`DuplicateKeyError` if a key occurs twice, or RecursionError if the document
+    is nested too deeply.
+    """
     return _JSON.decode(body.decode("utf-8-sig"))
 
 

@@ -54,12 +54,16 @@ HINTS = MappingProxyType(
         Reason.RATE_LIMITED: "lower requests_per_second or max_concurrency, or use longer intervals",
         Reason.BAD_REQUEST: "check service_sid, identity and factor_sid",
         Reason.SERVER_ERROR: "Twilio's API has a problem; check Twilio's status page",
-        Reason.DECODE: "something other than the Verify API may have answered; check base_url and the proxy",
+        Reason.DECODE: "a proxy or gateway may have answered instead of Twilio; check base_url and the proxy",
         Reason.UNKNOWN_STATUS: "this version does not know the status that the API returned; upgrade the exporter",
         Reason.INTERNAL: "this is a bug in the exporter; check its log and report it",
     }
 )
 """The hint for each reason: what to do about the failure, with the configuration keys involved."""
+
+
+INTERMEDIARY_CODES = frozenset((401, 403, 404))
+"""The HTTP statuses that count only if the body shows that Twilio sent them; an intermediary may send them, too."""
 
 
 class Operation(StrEnum):
@@ -106,6 +110,11 @@ class FactorPage:
     next_url: str | None = field(default=None, repr=False)  # contains the identity
 
 
+def sent_by_intermediary(code: int | None, result: Answer | FactorPage | Failure) -> bool:
+    """Return whether a response is a 401, 403 or 404 that Twilio did not send, as a proxy or a gateway may."""
+    return code in INTERMEDIARY_CODES and isinstance(result, Failure) and result.reason is Reason.DECODE
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One request and its result.
@@ -123,6 +132,11 @@ class Attempt:
     retry_after_seconds: float | None = None
     concurrent_requests: int | None = None
 
+    @property
+    def by_intermediary(self) -> bool:
+        """Whether this is a 401, 403 or 404 that Twilio did not send."""
+        return sent_by_intermediary(self.code, self.result)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -138,3 +152,8 @@ class Outcome:
     code: int | None = None
     request_id: str = ""
     alone: bool = False
+
+    @property
+    def by_intermediary(self) -> bool:
+        """Whether the last response was a 401, 403 or 404 that Twilio did not send."""
+        return sent_by_intermediary(self.code, self.result)

@@ -101,7 +101,7 @@ async def test_a_wrong_password(call_beside: Check, simulator: Simulator, tmp_pa
             Fault(FaultKind.HTML),
             (
                 "failed: HTTP 200, but the body is not JSON; "
-                "something other than the Verify API may have answered; check base_url and the proxy"
+                "a proxy or gateway may have answered instead of Twilio; check base_url and the proxy"
             ),
         ),
         (

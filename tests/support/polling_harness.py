@@ -32,12 +32,16 @@ LATENCY = 0.05
 
 @dataclass(frozen=True)
 class Reply:
-    """What the scripted API answers after ``latency`` seconds: a status, an answer or a failure's reason."""
+    """What the scripted API answers after ``latency`` seconds: a status, an answer or a failure's reason.
+
+    ``code`` is the HTTP status, by default the usual one for the result.
+    """
 
     result: Status | Reason | Answer = Status.VERIFIED
     latency: float = LATENCY
     retry_after: float | None = None
     concurrent: int | None = None
+    code: int | None = None
 
     def attempt(self, seconds: float) -> Attempt:
         match self.result:
@@ -50,7 +54,7 @@ class Reply:
         return Attempt(
             result,
             seconds,
-            code_of(result),
+            code_of(result) if self.code is None else self.code,
             retry_after_seconds=self.retry_after,
             concurrent_requests=self.concurrent,
         )

@@ -162,9 +162,11 @@ async def test_no_redirect_is_followed(
 
 
 async def test_a_401_is_not_retried(router: respx.Router, watched: WatchedFactor) -> None:
-    router.route().respond(401, headers={"WWW-Authenticate": 'Basic realm="x", Digest realm="x", nonce="y"'})
+    error = {"code": 20003, "message": "Authenticate", "status": 401}
+    headers = {"WWW-Authenticate": 'Basic realm="x", Digest realm="x", nonce="y"'}
+    router.route().respond(401, json=error, headers=headers)
     attempt = await fetch(router, watched)
-    assert attempt.result == Failure(Reason.AUTH, "HTTP 401")
+    assert attempt.result == Failure(Reason.AUTH, "HTTP 401, Twilio error 20003")
     assert sent(router).headers["authorization"].startswith("Basic ")
 
 
@@ -233,9 +235,9 @@ async def test_a_200_whose_body_cannot_be_read_keeps_its_status_and_request_id(
 @pytest.mark.parametrize(
     ("code", "result"),
     [
-        (404, Answer(Status.NOT_FOUND)),
-        (401, Failure(Reason.AUTH, "HTTP 401")),
-        (403, Failure(Reason.FORBIDDEN, "HTTP 403")),
+        (404, Failure(Reason.DECODE, "HTTP 404, but the body is not a Twilio error")),
+        (401, Failure(Reason.DECODE, "HTTP 401, but the body is not a Twilio error")),
+        (403, Failure(Reason.DECODE, "HTTP 403, but the body is not a Twilio error")),
         (429, Failure(Reason.RATE_LIMITED, "HTTP 429")),
         (503, Failure(Reason.SERVER_ERROR, "HTTP 503")),
         (202, Failure(Reason.DECODE, "HTTP 202")),

@@ -29,6 +29,10 @@ def body(*entries: Any, **meta: Any) -> bytes:
     return json.dumps({"factors": list(entries), "meta": meta}).encode()
 
 
+def error(status: int, code: int) -> bytes:
+    return json.dumps({"code": code, "message": "m", "more_info": "https://…", "status": status}).encode()
+
+
 def test_a_page() -> None:
     listed = body(*({"sid": sid, "friendly_name": "x"} for sid in SIDS), next_page_url=None)
     assert interpret_page(200, listed, ASKED) == FactorPage(SIDS)
@@ -68,15 +72,18 @@ def test_credentials_are_sent_nowhere_else(following: Any) -> None:
 @pytest.mark.parametrize(
     ("code", "content", "reason", "detail"),
     [
-        (404, b'{"code": 20404}', Reason.BAD_REQUEST, "HTTP 404, Twilio error 20404: no such service or entity"),
-        (401, b"", Reason.AUTH, "HTTP 401"),
-        (403, b"", Reason.FORBIDDEN, "HTTP 403"),
+        (404, error(404, 20404), Reason.BAD_REQUEST, "HTTP 404, Twilio error 20404: no such service or entity"),
+        (404, error(404, 20008), Reason.BAD_REQUEST, "HTTP 404, Twilio error 20008"),
+        (404, b"<html>", Reason.DECODE, "HTTP 404, but the body is not a Twilio error"),
+        (401, error(401, 20003), Reason.AUTH, "HTTP 401, Twilio error 20003"),
+        (403, error(403, 20403), Reason.FORBIDDEN, "HTTP 403, Twilio error 20403"),
         (429, b"", Reason.RATE_LIMITED, "HTTP 429"),
         (503, b"", Reason.SERVER_ERROR, "HTTP 503"),
         (302, b"", Reason.BAD_REQUEST, "HTTP 302"),
         (204, b"", Reason.DECODE, "HTTP 204"),
         (200, b"<html>", Reason.DECODE, "HTTP 200, but the body is not JSON"),
         (200, b"[" * 100_000, Reason.DECODE, "HTTP 200, but the body is not JSON"),
+        (200, b'{"factors": [], "factors": []}', Reason.DECODE, "HTTP 200, but a key occurs twice in the body"),
         (200, b"[]", Reason.DECODE, "HTTP 200, but the body is not a list of factors"),
         (200, b'{"factors": null}', Reason.DECODE, "HTTP 200, but the body is not a list of factors"),
         (200, body({}), Reason.DECODE, "HTTP 200, but a listed factor has no valid SID"),

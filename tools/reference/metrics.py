@@ -115,7 +115,8 @@ empty value are left out. To add labels of `{FACTOR_INFO.name}` to another serie
 |---|---|
 {{reasons}}
 
-A 404 is not a failure but a definite answer: `{FACTOR_EXISTS.name}` becomes 0. A fetch can take
+A 404 that is a Twilio error with code 20404, 60390 or 60392 is not a failure but a definite answer:
+`{FACTOR_EXISTS.name}` becomes 0. A 404 with another Twilio code is `bad_request`. A fetch can take
 several requests; `{API_REQUESTS.name}` counts each of them, by HTTP status code.
 """
 
@@ -143,7 +144,10 @@ _REASONS = {
     Reason.RATE_LIMITED: "the API limited the request rate (429)",
     Reason.BAD_REQUEST: "the API rejected the request (another 4xx) or redirected it (3xx)",
     Reason.SERVER_ERROR: "the API returned a server error (5xx)",
-    Reason.DECODE: "the response could not be parsed, or describes another factor",
+    Reason.DECODE: (
+        "the response could not be parsed or describes another factor, or a 401, 403 or 404 is not a Twilio error: "
+        "a proxy or gateway may have sent it"
+    ),
     Reason.UNKNOWN_STATUS: "the factor's status is missing or unknown to this version",
     Reason.INTERNAL: "an error in the exporter; please report it",
 }

@@ -144,6 +144,11 @@ def _bodies() -> Iterator[Row]:
     yield body("NUL bytes", "\x00" * 40, not_json)
     yield body("invalid UTF-8", '{"status": "\xff\xfe"}', not_json)
     yield body("JSON nested 100,000 deep", "[" * 100_000, not_json)
+    yield body(
+        "a key twice",
+        '{"status": "verified", "status": "unverified"}',
+        "HTTP 200, but a key occurs twice in the body",
+    )
     yield body("a JSON list", "[]", no_object)
     yield body("a JSON string", '"verified"', no_object)
     yield Row(
@@ -268,6 +273,7 @@ def _shapes() -> Iterator[Row]:
     for status, reason, attempts in pages:
         html = Fault(FaultKind.HTML, status=status)
         yield Row(f"{status} with a page of HTML", html, reason, str(status), f"HTTP {status}", attempts)
+    yield from _by_intermediaries()
     yield Row(
         "500 with a code that is no number",
         Fault(FaultKind.BODY, status=500, body='{"code": "20500"}'),
@@ -284,6 +290,22 @@ def _shapes() -> Iterator[Row]:
         "HTTP 500",
         ATTEMPTS,
     )
+
+
+def _by_intermediaries() -> Iterator[Row]:
+    """Each status that counts only as a Twilio error, with the bodies of proxies and gateways."""
+    for status in (401, 403, 404):
+        detail = f"HTTP {status}, but the body is not a Twilio error"
+        for body, fault in (
+            ("a page of HTML", Fault(FaultKind.HTML, status=status)),
+            ("no body", Fault(FaultKind.EMPTY, status=status)),
+            ("XML", Fault(FaultKind.BODY, status=status, body="<Error><Code>NoSuchKey</Code></Error>")),
+            ("other JSON", Fault(FaultKind.BODY, status=status, body=json.dumps({"code": status, "message": "m"}))),
+            ("a list in JSON", Fault(FaultKind.BODY, status=status, body="[]")),
+        ):
+            yield Row(f"{status} with {body}", fault, Reason.DECODE, str(status), detail, ATTEMPTS)
+    for name, fault in _in_each_shape(404, 60306):
+        yield Row(name, fault, Reason.BAD_REQUEST, "404", "HTTP 404, Twilio error 60306")
 
 
 def _retry_after() -> Iterator[Row]:

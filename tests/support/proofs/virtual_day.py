@@ -91,7 +91,7 @@ class ApiInMemory(httpx.AsyncBaseTransport):
         if isinstance(fault, int):
             return self._answer(fault, json={"code": 20500, "status": fault})
         if sid not in self.verified:
-            return self._answer(404, json={"code": 20404, "status": 404})
+            return self._answer(404, json={"code": 20404, "message": "not found", "status": 404})
         status = "verified" if self.verified[sid] else "unverified"
         return self._answer(
             200,
