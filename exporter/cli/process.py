@@ -8,6 +8,7 @@ import ctypes
 import functools
 import gc
 import os
+import resource
 import signal
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 
+FEWEST_DESCRIPTORS = 32
 _GARBAGE_THRESHOLDS = (10_000, 20, 50)  # a burst of fetches briefly creates thousands of objects
 
 
@@ -61,6 +63,14 @@ def open_standard_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
+
+
+def too_few_descriptors() -> str:
+    """Return what is wrong with the limit of open files, or an empty string: below it, not even a start works."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY or limit >= FEWEST_DESCRIPTORS:
+        return ""
+    return f"the limit of open files is {limit}; raise it to at least {FEWEST_DESCRIPTORS} (ulimit -n)"
 
 
 def run_to_end(main: Coroutine[object, object, None]) -> None:

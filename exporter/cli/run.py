@@ -8,7 +8,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from exporter.cli.config_file import add_config_arguments, load_config
-from exporter.cli.process import freeze_gc, open_standard_streams, run_to_end, serve, trim_memory
+from exporter.cli.process import (
+    freeze_gc,
+    open_standard_streams,
+    run_to_end,
+    serve,
+    too_few_descriptors,
+    trim_memory,
+)
 from exporter.config import ConfigError
 from exporter.config.tree import settings_tree
 from exporter.daemon.daemon import Daemon
@@ -69,6 +76,9 @@ def _purpose(key: Key, flag: Flag) -> str:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; return 0, or 1 after reporting why it could not start."""
     open_standard_streams()
+    if problem := too_few_descriptors():
+        print(problem, file=sys.stderr)
+        return 1
     arguments.overrides = overrides(arguments)
     try:
         config = load_config(arguments)

@@ -17,7 +17,7 @@ from exporter.config import ListenAddress
 from exporter.config.tree import settings_tree
 from exporter.web.server.sockets import ListenError
 from tests.support.config_files import write_config
-from tests.support.processes import PATIENCE_SECONDS, spawned
+from tests.support.processes import PATIENCE_SECONDS, output_of, spawned
 from tests.support.served_exporter import ACCOUNT_SID, entries
 
 if TYPE_CHECKING:
@@ -139,6 +139,29 @@ def test_every_flag_of_the_settings_tree_is_one_of_run(
         )
     assert [key.dotted for key in declared if key.flag and key.flag.repeatable] == ["web.listen_address"]
     assert shown.count("; repeatable") == 1
+
+
+@pytest.mark.parametrize("limit", [8, 12, 31])
+async def test_too_low_a_limit_of_open_files_is_one_line(path: str, limit: int) -> None:
+    shell = f'ulimit -n {limit}; exec "$0" -m exporter run --config.file "$1"'
+    status, out, err = await output_of("sh", "-c", shell, sys.executable, path)
+
+    assert (status, out) == (1, b"")
+    assert err.decode() == f"the limit of open files is {limit}; raise it to at least 32 (ulimit -n)\n"
+
+
+@pytest.mark.slow
+async def test_the_lowest_limit_of_open_files_is_enough(path: str) -> None:
+    shell = 'ulimit -n 32; exec "$0" -m exporter run --config.file "$1" --log.level info'
+    pipe = asyncio.subprocess.PIPE
+    async with (
+        spawned("sh", "-c", shell, sys.executable, path, stderr=pipe) as process,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        assert process.stderr is not None
+        assert b"msg=listening" in await process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
 
 
 def test_a_port_in_use_is_one_line(call: Callable[..., Ran], path: str) -> None:
