@@ -15,6 +15,8 @@ from exporter.exposition.catalogue import FACTOR_FAMILIES
 if TYPE_CHECKING:
     import argparse
 
+    from exporter.config.sharding import Shard
+
 DEFAULT_CONFIG_FILE = "config.toml"
 
 
@@ -29,14 +31,16 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_config(arguments: argparse.Namespace) -> Config:
+def load_config(arguments: argparse.Namespace, *, shard: Shard | None = None) -> Config:
     """Load the configuration for a command line; raises ConfigError.
 
-    A command may set ``arguments.overrides`` to the values of its flags by dotted key.
+    A given ``shard`` is used instead of the configured one. A command may set
+    ``arguments.overrides`` to the values of its flags by dotted key.
     """
     return load(
         Path(arguments.config_file),
         environ=os.environ,
         flags=getattr(arguments, "overrides", {}),
         known_families=[family.short_name for family in FACTOR_FAMILIES],
+        shard=shard,
     )

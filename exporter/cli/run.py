@@ -107,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _daemon(
-    config: Config, confidential: Confidential, output: LogOutput, load: Callable[[], Config], hangup: Hangup
+    config: Config, confidential: Confidential, output: LogOutput, load: Callable[..., Config], hangup: Hangup
 ) -> None:
     daemon = Daemon(config, confidential=confidential, log_output=output, load=load, trim=trim_memory)
     await serve(daemon, freeze_gc, hangup)

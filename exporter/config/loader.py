@@ -42,10 +42,10 @@ class Config:
     """A valid configuration.
 
     ``factors`` and ``entities`` are those of ``shard``; ``listed`` counts the entries of all shards by account,
-    without accounts that have none. ``passwords`` are by account. ``files`` are all files read except password
-    files, each with its version; ``fingerprint`` changes with any of them. ``sha256`` is a digest (hex) of the
-    contents of the configuration file, the web config file and the watchlist files. ``web`` comes from the web
-    config file.
+    without accounts that have none, and ``total_factors`` counts the factors among them. ``passwords`` are by
+    account. ``files`` are all files read except password files, each with its version; ``fingerprint`` changes with
+    any of them. ``sha256`` is a digest (hex) of the contents of the configuration file, the web config file and the
+    watchlist files. ``web`` comes from the web config file.
     Neither ``repr`` nor ``str`` shows a secret or an identity.
     """
 
@@ -55,6 +55,7 @@ class Config:
     factors: tuple[WatchedFactor, ...] = field(repr=False)
     entities: tuple[WatchedEntity, ...] = field(repr=False)
     listed: Mapping[str, int]
+    total_factors: int
     passwords: Mapping[str, PasswordSource]
     identity_key: bytes | None = field(repr=False)
     warnings: tuple[ConfigWarning, ...]
@@ -70,13 +71,14 @@ def load(
     environ: Mapping[str, str],
     flags: Mapping[str, Any],
     known_families: Collection[str] = (),
+    shard: Shard | None = None,
 ) -> Config:
     """Load a configuration; raises ConfigError with every error at once.
 
     ``flags`` are values by dotted key; ``known_families`` are the short names that ``metrics.factor_families`` may
-    choose from (empty: not checked).
+    choose from (empty: not checked). A given ``shard`` is used instead of the configured one.
     """
-    return _Loading(path, environ, flags).run(known_families)
+    return _Loading(path, environ, flags).run(known_families, shard)
 
 
 def current_fingerprint(config: Config) -> str:
@@ -117,7 +119,7 @@ class _Loading:
         patterns = self._sources.given(*_FILES)
         self._patterns: dict[int, Any] = dict(enumerate(patterns if isinstance(patterns, list | tuple) else ()))
 
-    def run(self, known_families: Collection[str]) -> Config:
+    def run(self, known_families: Collection[str], running_shard: Shard | None) -> Config:
         """Check everything; return the Config, or raise ConfigError."""
         settings = self._settings()
         place = self._sources.place(("metrics", "factor_families"))
@@ -128,7 +130,8 @@ class _Loading:
         self._errors.extend(accounts.errors)
         key = self._identity_key(settings)
         web = self._web_config(settings.web)
-        shard = self._shard(settings.sharding.shard)
+        configured_shard = self._shard(settings.sharding.shard)
+        shard = running_shard or configured_shard
         watchlist = Watchlist(self._account_names(), settings.polling.interval)
         watchlist.add_document(self._file, self._entries)
         self._add_files(watchlist)
@@ -144,6 +147,7 @@ class _Loading:
             ),
             entities=tuple(of for of in watchlist.entities if shard.holds(*of.key)),
             listed=MappingProxyType(watchlist.entries_by_account()),
+            total_factors=len(watchlist.factors),
             passwords=MappingProxyType(accounts.passwords),
             identity_key=key,
             warnings=tuple(self._warnings),

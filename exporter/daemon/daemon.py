@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from exporter.config import AccountSettings, Config
     from exporter.config.settings import WebSettings
+    from exporter.config.sharding import Shard
     from exporter.daemon.parts import Confidential
     from exporter.logs.output import LogOutput
     from exporter.polling.clock import Clock
@@ -57,8 +58,9 @@ _FIXED = (
 class Daemon:
     """One exporter: polls what its configuration lists and serves what it knows.
 
-    ``load`` reads the configuration again for a reload; without it there are no reloads. ``trim`` is called every
-    minute to release memory of the process. ``log_output`` is the log whose collapsed lines this daemon flushes.
+    ``load`` reads the configuration again for a reload, with the running shard as its argument ``shard``; without
+    it there are no reloads. ``trim`` is called every minute to release memory of the process. ``log_output`` is the
+    log whose collapsed lines this daemon flushes.
     The other parameters are those of an :class:`Engine`.
     """
 
@@ -66,7 +68,7 @@ class Daemon:
         self,
         config: Config,
         *,
-        load: Callable[[], Config] | None = None,
+        load: Callable[..., Config] | None = None,
         trim: Callable[[], None] | None = None,
         log_output: LogOutput | None = None,
         confidential: Confidential | None = None,
@@ -93,7 +95,11 @@ class Daemon:
         self._stop_now = asyncio.Event()
         self._reloadable = load is not None
         self.reloader = Reloader(
-            config, load=load or _no_load, apply=self._apply, status=self.config_status, clock=engine.clock
+            config,
+            load=functools.partial(load or _no_load, shard=config.shard),
+            apply=self._apply,
+            status=self.config_status,
+            clock=engine.clock,
         )
         file = config.settings.state.file
         self.state = (
@@ -257,5 +263,6 @@ def _setting(config: Config, name: str) -> object:
     return functools.reduce(getattr, name.split("."), config.settings)
 
 
-def _no_load() -> Config:
+def _no_load(*, shard: Shard) -> Config:
+    del shard
     raise ConfigError([ErrorDetail("configuration", "was not read from a file, so it can't be reloaded")])

@@ -70,6 +70,8 @@ class EngineGauges:
             sha256=self._engine.config.sha256,
             tls=web.tls is not None,
             authentication=bool(web.users) or web.requires_client_certificate,
+            listed_factors=len(self._engine.config.factors),
+            total_factors=self._engine.config.total_factors,
         )
 
     def last_tick_seconds(self) -> float:

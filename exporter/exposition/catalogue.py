@@ -378,6 +378,17 @@ LOG_LINES_DROPPED = Family(
     MetricType.COUNTER,
     "Log lines lost because nobody reads standard error.",
 )
+WATCHLIST_LISTED = Family(
+    "twilio_verify_exporter_watchlist_listed_factors",
+    MetricType.GAUGE,
+    "Number of factors that the watchlist lists for the shard of this process, including paused ones and not "
+    "including discovered ones.",
+)
+WATCHLIST_TOTAL = Family(
+    "twilio_verify_exporter_watchlist_total_factors",
+    MetricType.GAUGE,
+    "Number of factors that the watchlist lists for all shards: the sum of the listed factors of every shard.",
+)
 RUNS_LOST = Family(
     "twilio_verify_exporter_scheduler_runs_lost_total",
     MetricType.COUNTER,
@@ -425,6 +436,8 @@ OWN_FAMILIES: tuple[Family, ...] = (
     QUEUE_LENGTH,
     ENTITIES,
     WATCHLIST_FACTORS,
+    WATCHLIST_LISTED,
+    WATCHLIST_TOTAL,
     LOG_LINES_DROPPED,
     RUNS_LOST,
     SHARDS,

@@ -49,6 +49,7 @@ class ConfigGauges:
     """State of the configuration; ``successful`` is about the last load, ``loaded_seconds`` is Unix time.
 
     ``tls`` and ``authentication`` tell whether the web server uses TLS, and whether every client must authenticate.
+    ``listed_factors`` are those of the watchlist in this shard, ``total_factors`` in all shards.
     """
 
     successful: bool
@@ -56,6 +57,8 @@ class ConfigGauges:
     sha256: str
     tls: bool
     authentication: bool
+    listed_factors: int
+    total_factors: int
 
 
 class GaugeSource(Protocol):
@@ -283,6 +286,8 @@ class _Gauges(Collector):
         yield _metric(catalogue.ENTITIES, [((), source.entities())])
         yield _metric(catalogue.WATCHLIST_FACTORS, [((), watched)])
         yield _metric(catalogue.LOG_LINES_DROPPED, [((), source.log_lines_dropped())])
+        yield _metric(catalogue.WATCHLIST_LISTED, [((), config.listed_factors)])
+        yield _metric(catalogue.WATCHLIST_TOTAL, [((), config.total_factors)])
         yield _metric(catalogue.SHARDS, [((), shards)])
         yield _metric(catalogue.SHARD_INFO, [((str(index),), 1)])
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.config import ConfigError, load
+from exporter.polling.roster import Difference
 from tests.support.config_files import entry, write_config
 from tests.support.running_exporter import running
 from tests.support.served_exporter import ACCOUNT_SID
@@ -46,6 +47,31 @@ async def test_the_shards_share_the_watchlist(simulator: Simulator, tmp_path: Pa
         assert page.value("twilio_verify_exporter_shards") == SHARDS
         assert page.value("twilio_verify_exporter_shard_info", shard="1") == 1
         assert page.value("twilio_verify_exporter_watchlist_factors") == len(parts[1].factors)
+
+
+async def test_a_reload_keeps_the_running_shard(
+    simulator: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = watchlist(tmp_path, simulator)
+    text = path.read_text(encoding="utf-8")
+
+    def write(shard: str) -> None:
+        path.write_text(f'[sharding]\nshard = "{shard}"\n\n{text}', encoding="utf-8")
+
+    write("0/3")
+    async with running(path) as exporter:
+        before = exporter.daemon.engine.config
+        write("0/5")
+        assert await exporter.daemon.reload() == Difference()
+        after = exporter.daemon.engine.config
+        assert (after.shard, after.factors, after.entities) == (before.shard, before.factors, before.entities)
+        assert "restart needed for changed keys" in caplog.text
+        page = await exporter.scrape()
+        assert page.value("twilio_verify_exporter_shards") == 3
+        assert page.value("twilio_verify_exporter_watchlist_listed_factors") == len(before.factors)
+        assert page.value("twilio_verify_exporter_watchlist_total_factors") == 30
+    load_again = load(path, environ={}, flags={})
+    assert load_again.shard == (0, 5), "a restart uses the new shard"
 
 
 def test_the_variable_and_the_pod(simulator: Simulator, tmp_path: Path) -> None:

@@ -286,6 +286,8 @@ def test_gauges(telemetry: Telemetry) -> None:
         at("exporter_log_lines_dropped_total"): 5,
         at("exporter_entities"): 0,
         at("exporter_watchlist_factors"): 6,
+        at("exporter_watchlist_listed_factors"): 7,
+        at("exporter_watchlist_total_factors"): 9,
         at("exporter_shards"): 4,
         at("exporter_shard_info", shard="1"): 1,
     }.items():

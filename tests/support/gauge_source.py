@@ -46,7 +46,13 @@ class FixedGauges:
 
     def config_gauges(self) -> ConfigGauges:
         return ConfigGauges(
-            successful=True, loaded_seconds=1_800_000_000.5, sha256="ab" * 32, tls=True, authentication=False
+            successful=True,
+            loaded_seconds=1_800_000_000.5,
+            sha256="ab" * 32,
+            tls=True,
+            authentication=False,
+            listed_factors=7,
+            total_factors=9,
         )
 
     def last_tick_seconds(self) -> float:
