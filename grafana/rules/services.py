@@ -18,7 +18,7 @@ from exporter.verify.outcome import Operation, Reason, Status
 from grafana.rules.model import Alert, Dashboard, Group, Recording, Settings, Severity
 
 # Failure reasons that indicate an outage of the API or of the connection to it.
-UNREACHABLE = (Reason.TIMEOUT, Reason.CONNECT, Reason.DNS, Reason.TLS, Reason.SERVER_ERROR)
+UNREACHABLE = (Reason.TIMEOUT, Reason.CONNECT, Reason.DNS, Reason.TLS, Reason.SERVER_ERROR, Reason.DECODE)
 # One fetch in twenty may fail unnoticed: a status stays valid through two consecutive failures.
 ERROR_BUDGET = 0.05
 RATE_WINDOWS = ("5m", "30m", "1h", "6h")
@@ -232,11 +232,11 @@ def _api_down(settings: Settings) -> Alert:
         Severity.CRITICAL,
         pending="5m",
         keep_firing="45m",
-        when="more than 90% of an account's fetches end in timeouts, connection errors or 5xx",
+        when="more than 90% of an account's fetches end in timeouts, connection errors, 5xx or unusable responses",
         summary="The Twilio Verify API is unreachable.",
         description="{{ $value | humanizePercentage }} of the fetches of account {{ $labels.account }} end in "
-        "timeouts, connection errors or 5xx: Twilio or the connection to it is down. This alert resolves 45 "
-        "minutes after the condition clears.",
+        "timeouts, connection errors, 5xx or unusable responses: Twilio is down, the connection to it is, or a "
+        "proxy or gateway answers in its place. This alert resolves 45 minutes after the condition clears.",
         variables=_ACCOUNT,
     )
 

@@ -82,7 +82,7 @@ CREDENTIALS = (
     Case("no answer yet", _INVALID, {name("up", JOB, POD_A): "1x60"}, {5: [], 60: []}),
 )
 
-_REASONS = ("timeout", "connect", "dns", "tls", "server_error")
+_REASONS = ("timeout", "connect", "dns", "tls", "server_error", "decode")
 OUTAGES = (
     Case(
         "no answers for ten minutes",
@@ -93,8 +93,9 @@ OUTAGES = (
             30,
             ACCOUNT,
             "The Twilio Verify API is unreachable.",
-            "100% of the fetches of account main end in timeouts, connection errors or 5xx: Twilio or the "
-            "connection to it is down. This alert resolves 45 minutes after the condition clears.",
+            "100% of the fetches of account main end in timeouts, connection errors, 5xx or unusable responses: "
+            "Twilio is down, the connection to it is, or a proxy or gateway answers in its place. This alert "
+            "resolves 45 minutes after the condition clears.",
             _EXPORTER,
         ),
     ),
@@ -111,7 +112,7 @@ OUTAGES = (
     Case("88 % of few fail", _DOWN, fetches("0+1x60") | failures("timeout", "0+0.88x60"), {40: []}),
     *(
         Case(
-            f"of five kinds of outage {reason} is one",
+            f"of six kinds of outage {reason} is one",
             _DOWN,
             fetches("0+10x60") | failures(reason, phases((0, 30), (9.5, 30))),
             {33: [], 42: [ACCOUNT]},
@@ -120,7 +121,7 @@ OUTAGES = (
     ),
     *(
         Case(
-            f"of five kinds of outage {reason} is one, for few fetches",
+            f"of six kinds of outage {reason} is one, for few fetches",
             _DOWN,
             fetches("0+0.5x60") | failures(reason, "0+0.5x60"),
             {40: [ACCOUNT], 60: [ACCOUNT]},
@@ -134,7 +135,7 @@ OUTAGES = (
             fetches("0+10x60") | failures(reason, "0+10x60"),
             {10: [], 60: []},
         )
-        for reason in ("auth", "forbidden", "rate_limited", "bad_request", "decode", "unknown_status", "internal")
+        for reason in ("auth", "forbidden", "rate_limited", "bad_request", "unknown_status", "internal")
     ),
     Case(
         "one of two services fails",
