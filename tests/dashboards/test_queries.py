@@ -22,8 +22,8 @@ NOT_SHOWN = {
     "twilio_verify_exporter_web_tls_enabled": "for checks of security across many exporters",
     "twilio_verify_exporter_web_auth_enabled": "for checks of security across many exporters",
     "twilio_verify_exporter_entities": "the table of entities lists them",
-    "twilio_verify_exporter_watchlist_listed_factors": "for checks that shards add up to the whole watchlist",
-    "twilio_verify_exporter_watchlist_total_factors": "for checks that shards add up to the whole watchlist",
+    "twilio_verify_exporter_watchlist_listed_factors": "for the alert about missing shards",
+    "twilio_verify_exporter_watchlist_total_factors": "for the alert about missing shards",
     "twilio_verify_exporter_shards": "for the alert about missing shards",
     "twilio_verify_exporter_shard_info": "for the alert about missing shards",
 }
