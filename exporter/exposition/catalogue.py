@@ -376,7 +376,7 @@ WATCHLIST_FACTORS = Family(
 LOG_LINES_DROPPED = Family(
     "twilio_verify_exporter_log_lines_dropped_total",
     MetricType.COUNTER,
-    "Log lines lost because nobody reads standard error.",
+    "Total number of log lines dropped because nobody read standard error.",
 )
 WATCHLIST_LISTED = Family(
     "twilio_verify_exporter_watchlist_listed_factors",

@@ -24,6 +24,7 @@ NOT_SHOWN = {
     "twilio_verify_exporter_entities": "the table of entities lists them",
     "twilio_verify_exporter_watchlist_listed_factors": "for the alert about missing shards",
     "twilio_verify_exporter_watchlist_total_factors": "for the alert about missing shards",
+    "twilio_verify_exporter_log_lines_dropped_total": "explains gaps in the log, with `curl`",
     "twilio_verify_exporter_shards": "for the alert about missing shards",
     "twilio_verify_exporter_shard_info": "for the alert about missing shards",
 }
