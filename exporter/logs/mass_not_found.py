@@ -1,4 +1,4 @@
-"""Detects that most factors of a service turn 404 together: then the service is wrong, not each factor.
+"""Detects that most factors of a service return 404 at once, which points to a wrong service, not to each factor.
 
 Apart from events.py because the decision is pure, and tested without a log.
 """

@@ -22,7 +22,7 @@ SERVICE = "VA" + "1" * 32
 
 
 class Story:
-    """An event log under a clock of its own, and what it wrote."""
+    """An event log with its own clock, and the lines it wrote."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         self.now = 1000.0
@@ -35,7 +35,7 @@ class Story:
         self._caplog = caplog
 
     def fails(self, number: int, reason: Reason = Reason.TIMEOUT, *, account: str = "main") -> None:
-        failure = Failure(reason, f"in words: {reason}")
+        failure = Failure(reason, f"detail of {reason}")
         self.events.fetched(record(number, account), Outcome(failure, 1.0, attempts=3, request_id="RQ1"), None)
 
     def answers(self, number: int, change: StatusChange | None = None, *, account: str = "main") -> None:
@@ -45,7 +45,7 @@ class Story:
         for number in numbers:
             self.events.fetched(record(number), Outcome(Answer(Status.NOT_FOUND), 0.1), None)
 
-    def told(self, level: int = logging.INFO) -> list[tuple[str, dict[str, Any]]]:
+    def logged(self, level: int = logging.INFO) -> list[tuple[str, dict[str, Any]]]:
         """Return messages and fields written since the last call, from this level on."""
         lines = [(r.getMessage(), getattr(r, "fields", {})) for r in self._caplog.records if r.levelno >= level]
         self._caplog.clear()
@@ -67,7 +67,7 @@ def test_the_first_failure_of_a_factor_is_logged_by_its_name_however_late(story:
     story.fails(1, Reason.BAD_REQUEST)
     story.now += 900
     story.fails(2, Reason.BAD_REQUEST)
-    assert [(message, fields["factor"]) for message, fields in story.told()] == [
+    assert [(message, fields["factor"]) for message, fields in story.logged()] == [
         ("fetch failed", "factor-1"),
         ("fetch failed", "factor-2"),
     ]
@@ -77,27 +77,27 @@ def test_the_failures_of_a_factor_end_when_it_is_paused(story: Story) -> None:
     known = record(1)
     story.fails(1)
     story.events.revised(known)
-    assert len(story.told()) == 1
+    assert len(story.logged()) == 1
     known.watched = replace(known.watched, paused=True)
     story.events.revised(known)
-    assert [message for message, _ in story.told()] == ["fetches recovered"]
+    assert [message for message, _ in story.logged()] == ["fetches recovered"]
 
 
 def test_the_first_five_are_written_in_full_and_the_rest_counted(story: Story) -> None:
     for number in range(20):
         story.fails(number)
-    told = story.told()
-    assert [message for message, _ in told] == ["fetch failed"] * FULL_LINES
-    assert told[0][1] == {
+    logged = story.logged()
+    assert [message for message, _ in logged] == ["fetch failed"] * FULL_LINES
+    assert logged[0][1] == {
         "account": "main",
         "service_sid": SERVICE,
         "factor": "factor-0",
         "reason": Reason.TIMEOUT,
-        "detail": "in words: timeout",
+        "detail": "detail of timeout",
         "attempts": 3,
         "request_id": "RQ1",
     }
-    assert [fields["factor"] for _, fields in told] == [f"factor-{number}" for number in range(FULL_LINES)]
+    assert [fields["factor"] for _, fields in logged] == [f"factor-{number}" for number in range(FULL_LINES)]
 
 
 def test_repeated_failures_are_logged_as_a_count_every_five_minutes(story: Story) -> None:
@@ -105,23 +105,23 @@ def test_repeated_failures_are_logged_as_a_count_every_five_minutes(story: Story
         for number in range(20):
             story.fails(number)
         story.now += 60
-    story.told()
+    story.logged()
     story.fails(0)
-    [(message, fields)] = story.told()
+    [(message, fields)] = story.logged()
     assert message == "fetches still failing"
     assert fields == {
         "account": "main",
         "reason": Reason.TIMEOUT,
         "factors": 20,
         "fetches": 5 * 20 - FULL_LINES + 1,
-        "detail": "in words: timeout",
+        "detail": "detail of timeout",
     }
     story.now += REPEAT_SECONDS - 1
     story.fails(1)
-    assert story.told() == []
+    assert story.logged() == []
     story.now += 1
     story.fails(2)
-    [(message, fields)] = story.told()
+    [(message, fields)] = story.logged()
     assert (message, fields["fetches"]) == ("fetches still failing", 2)
 
 
@@ -130,44 +130,44 @@ def test_a_factor_that_joins_after_a_count_is_written_in_full(story: Story) -> N
         story.fails(number)
     story.now += REPEAT_SECONDS
     story.fails(0)
-    story.told()
+    story.logged()
     story.fails(10)
     story.fails(1)
-    [(message, fields)] = story.told()
+    [(message, fields)] = story.logged()
     assert (message, fields["factor"]) == ("fetch failed", "factor-10")
 
 
-def test_the_last_recovery_ends_it_with_one_line(story: Story) -> None:
+def test_the_last_recovery_is_logged_once(story: Story) -> None:
     for number in range(8):
         story.fails(number)
         story.fails(number)
-    story.told()
+    story.logged()
     for number in range(7):
         story.answers(number)
-    assert story.told() == []
+    assert story.logged() == []
     story.answers(7)
-    assert story.told() == [("fetches recovered", {"account": "main", "reason": Reason.TIMEOUT, "failed": 16})]
+    assert story.logged() == [("fetches recovered", {"account": "main", "reason": Reason.TIMEOUT, "failed": 16})]
     story.answers(7)
-    assert story.told() == []
+    assert story.logged() == []
     story.fails(3)
-    [(message, fields)] = story.told()
-    assert (message, fields["factor"]) == ("fetch failed", "factor-3"), "the next time is news again"
+    [(message, fields)] = story.logged()
+    assert (message, fields["factor"]) == ("fetch failed", "factor-3"), "logged in full again"
 
 
-def test_a_factor_that_fails_for_another_reason_moves(story: Story) -> None:
+def test_a_factor_that_fails_for_another_reason_changes_episode(story: Story) -> None:
     story.fails(1, Reason.TIMEOUT)
     story.fails(2, Reason.TIMEOUT)
     story.fails(1, Reason.DNS)
-    told = story.told()
-    assert [(message, fields["reason"]) for message, fields in told] == [
+    logged = story.logged()
+    assert [(message, fields["reason"]) for message, fields in logged] == [
         ("fetch failed", Reason.TIMEOUT),
         ("fetch failed", Reason.TIMEOUT),
         ("fetch failed", Reason.DNS),
     ]
     story.answers(2)
-    assert [(m, f["reason"]) for m, f in story.told()] == [("fetches recovered", Reason.TIMEOUT)]
+    assert [(m, f["reason"]) for m, f in story.logged()] == [("fetches recovered", Reason.TIMEOUT)]
     story.answers(1)
-    assert [(m, f["reason"], f["failed"]) for m, f in story.told()] == [("fetches recovered", Reason.DNS, 1)]
+    assert [(m, f["reason"], f["failed"]) for m, f in story.logged()] == [("fetches recovered", Reason.DNS, 1)]
 
 
 def test_reasons_and_accounts_are_collapsed_separately(story: Story) -> None:
@@ -175,30 +175,30 @@ def test_reasons_and_accounts_are_collapsed_separately(story: Story) -> None:
         story.fails(number)
         story.fails(100 + number, Reason.DNS)
         story.fails(number, account="other")
-    told = story.told()
-    assert len(told) == 3 * FULL_LINES
-    assert {(fields["account"], fields["reason"]) for _, fields in told} == {
+    logged = story.logged()
+    assert len(logged) == 3 * FULL_LINES
+    assert {(fields["account"], fields["reason"]) for _, fields in logged} == {
         ("main", Reason.TIMEOUT),
         ("main", Reason.DNS),
         ("other", Reason.TIMEOUT),
     }
 
 
-def test_a_factor_that_is_no_longer_watched_holds_no_episode_open(story: Story) -> None:
+def test_a_factor_removed_from_the_watchlist_ends_its_episode(story: Story) -> None:
     story.fails(1)
     story.fails(2)
     story.answers(1)
-    story.told()
+    story.logged()
     story.events.forgotten(record(2))
-    assert [message for message, _ in story.told()] == ["fetches recovered"]
+    assert [message for message, _ in story.logged()] == ["fetches recovered"]
     story.events.forgotten(record(2))
-    assert story.told() == []
+    assert story.logged() == []
 
 
-def test_repetition_is_there_at_debug(story: Story) -> None:
+def test_repeated_failures_are_logged_at_debug(story: Story) -> None:
     story.fails(1)
     story.fails(1)
-    assert [message for message, _ in story.told(logging.DEBUG)] == ["fetch failed", "fetch failed again"]
+    assert [message for message, _ in story.logged(logging.DEBUG)] == ["fetch failed", "fetch failed again"]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_every_change_is_logged(story: Story, caplog: pytest.LogCaptureFixture, 
     before = Status.UNVERIFIED if after is Status.VERIFIED else Status.VERIFIED
     story.answers(1, StatusChange(before, after))
     assert [line.levelname for line in caplog.records] == [level]
-    [(message, fields)] = story.told()
+    [(message, fields)] = story.logged()
     assert message == "status changed"
     assert (fields["factor"], fields["from"], fields["to"]) == ("factor-1", before, after)
 
@@ -217,12 +217,12 @@ def test_every_change_is_logged(story: Story, caplog: pytest.LogCaptureFixture, 
 def test_withdrawn_statuses_are_counted_beyond_five(story: Story) -> None:
     for number in range(12):
         story.events.withdrawn(record(number))
-    told = story.told()
-    assert len(told) == FULL_LINES
-    assert told[0][1]["factor"] == "factor-0"
+    logged = story.logged()
+    assert len(logged) == FULL_LINES
+    assert logged[0][1]["factor"] == "factor-0"
     story.now += REPEAT_SECONDS
     story.events.withdrawn(record(20))
-    assert [(message, fields.get("factors")) for message, fields in story.told()] == [
+    assert [(message, fields.get("factors")) for message, fields in story.logged()] == [
         ("more stale statuses withdrawn", 7),
         ("stale status withdrawn", None),
     ]
@@ -234,37 +234,37 @@ def test_pauses_and_budgets_are_logged(story: Story) -> None:
     story.events.rate_limited("main", 5.0, 2)
     story.events.over_budget("main", 2.5, 25.0, 10.0)
     story.events.over_budget("main", 1.0, 9.0, 10.0)
-    told = story.told()
-    assert [message for message, _ in told] == [
+    logged = story.logged()
+    assert [message for message, _ in logged] == [
         "account paused for refused credentials",
         "account resumed",
         "rate limited",
         "account over budget",
         "account within budget",
     ]
-    assert all(fields["account"] == "main" for _, fields in told)
-    assert "password_file" in told[0][1]["hint"]
-    assert told[2][1]["pause_seconds"] == 5.0
-    assert told[3][1]["stretch"] == 2.5
+    assert all(fields["account"] == "main" for _, fields in logged)
+    assert "password_file" in logged[0][1]["hint"]
+    assert logged[2][1]["pause_seconds"] == 5.0
+    assert logged[3][1]["stretch"] == 2.5
 
 
 def test_repeated_pauses_are_counted_and_their_end_is_logged(story: Story) -> None:
     for _ in range(44):
         story.events.rate_limited("main", 1.0, 2)
     story.events.flush()
-    assert [message for message, _ in story.told()] == ["rate limited"]
+    assert [message for message, _ in story.logged()] == ["rate limited"]
     story.now += REPEAT_SECONDS - 1
     story.events.rate_limited("main", 1.0, 2)
     story.now += 1
     story.events.flush()
     story.events.flush()
-    assert story.told() == [("still rate limited", {"account": "main", "pauses": 44})]
+    assert story.logged() == [("still rate limited", {"account": "main", "pauses": 44})]
     story.now += REPEAT_SECONDS
     story.events.flush()
     story.events.flush()
-    assert story.told() == [("no longer rate limited", {"account": "main", "pauses": 45})]
+    assert story.logged() == [("no longer rate limited", {"account": "main", "pauses": 45})]
     story.events.rate_limited("main", 1.0, 2)
-    assert [message for message, _ in story.told()] == ["rate limited"], "news again"
+    assert [message for message, _ in story.logged()] == ["rate limited"], "logged in full again"
 
 
 def test_what_is_collapsed_is_logged_at_the_end(story: Story) -> None:
@@ -273,42 +273,42 @@ def test_what_is_collapsed_is_logged_at_the_end(story: Story) -> None:
         story.fails(number)
         story.events.withdrawn(record(number))
         story.events.rate_limited("main", 1.0, 2)
-        story.events.listing_failed(entity, Failure(Reason.TIMEOUT, "in words"))
-    story.told()
+        story.events.listing_failed(entity, Failure(Reason.TIMEOUT, "connection timed out"))
+    story.logged()
     story.events.flush()
-    assert story.told() == []
+    assert story.logged() == []
     story.events.flush(at_the_end=True)
     service = {"account": "main", "service_sid": SERVICE}
-    assert story.told() == [
+    assert story.logged() == [
         ("fetches still failing", {"account": "main", "reason": Reason.TIMEOUT, "factors": 8, "fetches": 3}),
         ("more stale statuses withdrawn", {"factors": 3}),
         ("still rate limited", {"account": "main", "pauses": 7}),
         ("listings still failing", {**service, "listings": 7}),
     ]
     story.events.flush(at_the_end=True)
-    assert story.told() == []
+    assert story.logged() == []
 
 
-def test_an_entity_that_is_no_longer_watched_is_not_logged_again(story: Story) -> None:
+def test_an_entity_removed_from_the_watchlist_is_not_logged_again(story: Story) -> None:
     entity = WatchedEntity(EntityKey("main", SERVICE, "identity-0001"), "ops", 60.0)
     for _ in range(3):
-        story.events.listing_failed(entity, Failure(Reason.TIMEOUT, "in words"))
-    story.told()
+        story.events.listing_failed(entity, Failure(Reason.TIMEOUT, "connection timed out"))
+    story.logged()
     story.events.entity_forgotten(entity)
     story.events.flush(at_the_end=True)
-    assert story.told() == []
-    story.events.listing_failed(entity, Failure(Reason.TIMEOUT, "in words"))
-    assert [message for message, _ in story.told()] == ["listing failed"], "news again"
+    assert story.logged() == []
+    story.events.listing_failed(entity, Failure(Reason.TIMEOUT, "connection timed out"))
+    assert [message for message, _ in story.logged()] == ["listing failed"], "logged in full again"
 
 
 def test_a_count_is_logged_even_without_a_next_event(story: Story) -> None:
     story.fails(1)
     story.now += 10
     story.fails(1)
-    story.told()
+    story.logged()
     story.now += REPEAT_SECONDS
     story.events.flush()
-    [(message, fields)] = story.told()
+    [(message, fields)] = story.logged()
     assert (message, fields["fetches"], fields["factors"]) == ("fetches still failing", 1, 1)
 
 
@@ -316,22 +316,22 @@ def test_a_count_is_logged_even_without_a_next_event(story: Story) -> None:
 def test_a_replaced_client_is_logged(story: Story, caplog: pytest.LogCaptureFixture, why: RotationReason) -> None:
     story.events.client_rotated("main", why)
     assert [line.levelname for line in caplog.records] == ["WARNING"]
-    [(message, fields)] = story.told()
+    [(message, fields)] = story.logged()
     assert "replaced" in message
     assert fields["account"] == "main"
     assert "request" in fields["detail"]
 
 
-# Many 404 at once
+# Most factors of a service not found
 
 
 def test_a_service_not_found_is_logged_once_as_an_error(story: Story, caplog: pytest.LogCaptureFixture) -> None:
     story.size = 20
     story.loses(*range(10))
-    assert story.told() == []
+    assert story.logged() == []
     story.loses(*range(10, 20))
     assert [line.levelname for line in caplog.records] == ["ERROR"]
-    [(message, fields)] = story.told()
+    [(message, fields)] = story.logged()
     assert message == "most factors of a service not found"
     assert fields.pop("hint")
     assert fields == {
@@ -343,59 +343,59 @@ def test_a_service_not_found_is_logged_once_as_an_error(story: Story, caplog: py
     }
     story.now += 10_000
     story.loses(*range(20))
-    assert story.told() == []
+    assert story.logged() == []
 
 
 def test_it_is_logged_again_after_most_were_found(story: Story) -> None:
     story.size = 20
     story.loses(*range(20))
-    assert len(story.told()) == 1
+    assert len(story.logged()) == 1
     for number in range(10):
         story.answers(number)
     story.now += 60
     story.loses(*range(10))
-    assert story.told() == [], "half of them were never found again"
+    assert story.logged() == [], "half of them were never found again"
     for number in range(11):
         story.answers(number)
     story.now += 60
     story.loses(*range(11))
-    assert len(story.told()) == 1
+    assert len(story.logged()) == 1
 
 
-def test_failures_are_no_404_and_do_not_end_one(story: Story) -> None:
+def test_failures_neither_count_as_404_nor_end_an_episode(story: Story) -> None:
     story.size = 10
     for number in range(10):
         story.fails(number)
     story.loses(*range(5))
     for number in range(5):
         story.fails(number)
-    story.told()
+    story.logged()
     story.loses(5)
-    assert len(story.told(logging.ERROR)) == 1
+    assert len(story.logged(logging.ERROR)) == 1
 
 
-def test_a_factor_that_is_no_longer_watched_is_not_lost(story: Story) -> None:
+def test_a_factor_removed_from_the_watchlist_does_not_count_as_not_found(story: Story) -> None:
     story.size = 20
     story.loses(*range(10))
     for number in range(10):
         story.events.forgotten(record(number))
     story.loses(*range(10, 20))
-    assert story.told() == []
+    assert story.logged() == []
     for number in range(10, 20):
         story.events.forgotten(record(number))
     assert story.events._services == {}
 
 
 @pytest.mark.parametrize(("stretch", "lines"), [(1.0, 0), (2.5, 1)])
-def test_where_intervals_are_stretched_so_is_the_time_that_counts(story: Story, stretch: float, lines: int) -> None:
+def test_stretched_intervals_stretch_the_window(story: Story, stretch: float, lines: int) -> None:
     story.size, story.stretch = 20, stretch
     for number in range(20):
         story.loses(number)
         story.now += 120 / 20
-    assert len(story.told()) == lines
+    assert len(story.logged()) == lines
 
 
-def test_without_the_number_of_a_services_factors_nothing_is_judged(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_service_size_nothing_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     events = EventLog(lambda: 0.0)
     for number in range(100):
         events.fetched(record(number), Outcome(Answer(Status.NOT_FOUND), 0.1), None)

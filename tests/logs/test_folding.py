@@ -69,9 +69,9 @@ def test_the_first_is_in_full_and_the_rest_a_count(book: Book) -> None:
         library.warning("disk %s", "full", extra=fields(device="sda"))
         if second % 10 == 0:
             book.output.flush()
-    told = book.written()
-    assert [line.get("repeated") for line in told] == [None, 300]
-    assert {(line["level"], line["msg"], line["device"]) for line in told} == {("warning", "disk full", "sda")}
+    lines = book.written()
+    assert [line.get("repeated") for line in lines] == [None, 300]
+    assert {(line["level"], line["msg"], line["device"]) for line in lines} == {("warning", "disk full", "sda")}
 
 
 def test_what_stopped_is_counted_and_its_end_logged_once(book: Book) -> None:
@@ -190,9 +190,9 @@ def test_no_more_keys_are_known_than_allowed_and_no_count_is_lost() -> None:
         folding.happened(key)
         folding.happened(key)
     assert len(folding) == 10
-    told = list(folding.overdue(all_of_them=True))
-    assert len(told) == 20, "those dropped are kept to the same number"
-    assert {count.collapsed for count in told} == {1}
+    counts = list(folding.overdue(all_of_them=True))
+    assert len(counts) == 20, "as many dropped counts are kept"
+    assert {count.collapsed for count in counts} == {1}
     assert list(folding.overdue(all_of_them=True)) == []
 
 
@@ -200,18 +200,18 @@ def test_no_more_keys_are_known_than_allowed_and_no_count_is_lost() -> None:
 def test_every_event_is_written_in_full_or_counted_once(happened: list[tuple[int, bool, float, bool]]) -> None:
     time = Time()
     folding: Folding[int] = Folding(time, full_lines=2)
-    told = dict.fromkeys(range(4), 0)
+    reported = dict.fromkeys(range(4), 0)
     for key, news, wait, flush in happened:
         time.now += wait
         line = folding.happened(key, new=news)
         assert line.again or line in (Line(0), Line(1))
-        told[key] += line.times
+        reported[key] += line.times
         if flush:
             for count in folding.overdue():
-                told[count.key] += count.collapsed
+                reported[count.key] += count.collapsed
     for count in folding.overdue(all_of_them=True):
-        told[count.key] += count.collapsed
-    assert told == {key: sum(event[0] == key for event in happened) for key in range(4)}
+        reported[count.key] += count.collapsed
+    assert reported == {key: sum(event[0] == key for event in happened) for key in range(4)}
 
 
 def test_a_count_never_stands_for_what_is_new() -> None:
