@@ -332,7 +332,8 @@ class AccountPoller:
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("fetch ended with %s, please report this", type(error).__name__, exc_info=error)
+            values = {"error": type(error).__name__, "hint": "report this error to the project"}
+            log.error("unexpected error in a fetch", extra={"fields": values}, exc_info=error)
         self._queue.dispatch()
 
     # On demand: probes, confirmations and listings

@@ -168,7 +168,8 @@ class Clients:
             client = self._new_client()
         except Exception as error:  # noqa: BLE001 - the old client may recover
             if self._replaceable:
-                log.error("client of account %s not replaced, the old one stays in use: %s", self._account, error)
+                values = {"account": self._account, "error": str(error)}
+                log.error("HTTP client not replaced", extra={"fields": values})
             self._replaceable = False
             return None
         self._replaceable = True

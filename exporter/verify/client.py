@@ -116,7 +116,8 @@ class VerifyClient:
             result, answer = Failure(error.reason, error.detail), error.answer
             if error.reason is Reason.INTERNAL:
                 cause = error.__cause__ or error
-                log.error("%s in %s", type(cause).__name__, _place_of(cause))
+                values = {"error": type(cause).__name__, "place": _place_of(cause)}
+                log.error("unexpected error in a request", extra={"fields": values})
         else:
             duration = self._since(started)
             result = interpret_response(answer.status_code, answer.content)
@@ -156,5 +157,5 @@ def _place_of(error: BaseException) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     if trace is None:
-        return "an unknown place"
+        return "unknown"
     return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

@@ -374,9 +374,8 @@ async def test_a_client_that_raises_costs_one_fetch_and_no_slot(caplog: pytest.L
     assert len(env.observed.fetches) == 5
     assert env.throttle.in_flight == 0
     assert all(env.schedule.waiting(key(n)) for n in range(8))
-    assert [record.getMessage() for record in caplog.records] == [
-        "fetch ended with ZeroDivisionError, please report this"
-    ] * 3
+    assert caplog.messages == ["unexpected error in a fetch"] * 3
+    assert {record.__dict__["fields"]["error"] for record in caplog.records} == {"ZeroDivisionError"}
     caplog.clear()
 
 

@@ -292,10 +292,12 @@ async def test_failures_of_any_httpx_transport_have_their_reason(
     assert (attempt.code, attempt.result.reason) == (None, reason)
 
 
-def assert_internal(attempt: Attempt, name: str, log: str, place: str) -> None:
+def assert_internal(attempt: Attempt, name: str, record: logging.LogRecord, place: str) -> None:
     assert attempt.code is None
     assert attempt.result == Failure(Reason.INTERNAL, f"an unexpected error in the exporter ({name})")
-    assert re.fullmatch(rf"{name} in {re.escape(place)}:\d+", log)
+    values = record.__dict__["fields"]
+    assert (record.getMessage(), values["error"]) == ("unexpected error in a request", name)
+    assert re.fullmatch(rf"{re.escape(place)}:\d+", values["place"])
 
 
 async def test_an_internal_error_is_named_without_its_message(
@@ -308,7 +310,7 @@ async def test_an_internal_error_is_named_without_its_message(
     with caplog.at_level(logging.ERROR):
         attempt = await fetch(router, watched)
     (record,) = caplog.records
-    assert_internal(attempt, "LookupError", record.getMessage(), __file__)
+    assert_internal(attempt, "LookupError", record, __file__)
     assert record.exc_info is None
 
 
@@ -323,7 +325,7 @@ async def test_an_unreadable_password_is_an_internal_error(
     with caplog.at_level(logging.ERROR):
         attempt = await fetch(router, watched, password=password)
     (record,) = caplog.records
-    assert_internal(attempt, error.__name__, record.getMessage(), __file__)
+    assert_internal(attempt, error.__name__, record, __file__)
     assert not router.calls
 
 
@@ -346,7 +348,8 @@ async def test_an_error_without_a_traceback_has_no_place(
 
     with caplog.at_level(logging.ERROR):
         await fetch(respx.Router(), watched, transport=Opaque())
-    assert caplog.messages == ["KeyError in an unknown place"]
+    (record,) = caplog.records
+    assert record.__dict__["fields"] == {"error": "KeyError", "place": "unknown"}
 
 
 async def test_cancellation_is_not_caught(watched: WatchedFactor) -> None:

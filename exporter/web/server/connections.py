@@ -277,7 +277,7 @@ class Connections:
     @staticmethod
     def warn(message: str, **details: object) -> None:
         """Log a warning that may repeat; the message is constant, so that the log can collapse it."""
-        log.warning("%s", message, extra=fields(**details))
+        log.warning(message, extra=fields(**details))
 
     def _close(self, connection: Connection) -> None:
         accepted = self._open.pop(connection, None)
