@@ -34,8 +34,8 @@ async def test_factors_are_listed_with_those_deleted(simulator: Simulator) -> No
 
 async def test_a_factor_is_changed_deleted_and_brought_back(simulator: Simulator, clock: Clock) -> None:
     factor = simulator.add_factor()
-    told: list[tuple[str, str, float]] = []
-    simulator.on_change.append(lambda _, old, new, when: told.append((old, new, when)))
+    changes: list[tuple[str, str, float]] = []
+    simulator.on_change.append(lambda _, old, new, when: changes.append((old, new, when)))
     path = f"/simulator/factors/{factor.sid}"
 
     reply = await get(simulator, path, method="PUT", document={"status": "unverified"})
@@ -44,7 +44,7 @@ async def test_a_factor_is_changed_deleted_and_brought_back(simulator: Simulator
     assert (await get(simulator, fetch_path(factor))).status == 404
     await get(simulator, path, method="PUT", document={"status": "verified"})
     assert (await get(simulator, fetch_path(factor))).json["status"] == "verified"
-    assert told == [
+    assert changes == [
         ("verified", "unverified", clock.now),
         ("unverified", "deleted", clock.now),
         ("deleted", "verified", clock.now),
@@ -52,29 +52,29 @@ async def test_a_factor_is_changed_deleted_and_brought_back(simulator: Simulator
 
 
 async def test_a_factor_is_added(simulator: Simulator) -> None:
-    asked = {"identity": "ops-oncall", "factor_type": "push", "status": "unverified"}
-    reply = await get(simulator, "/simulator/factors", method="POST", document=asked)
+    document = {"identity": "ops-oncall", "factor_type": "push", "status": "unverified"}
+    reply = await get(simulator, "/simulator/factors", method="POST", document=document)
 
     assert reply.status == 201
-    assert {name: reply.json[name] for name in asked} == asked
+    assert {name: reply.json[name] for name in document} == document
     assert (await get(simulator, reply.json["url"].removeprefix(simulator.base_url))).status == 200
     bare = await get(simulator, "/simulator/factors", method="POST")
     assert (bare.status, bare.json["status"]) == (201, "verified")
 
 
 async def test_a_sid_in_use_is_a_conflict(simulator: Simulator) -> None:
-    asked = {"factor_sid": simulator.add_factor().sid}
-    reply = await get(simulator, "/simulator/factors", method="POST", document=asked)
+    document = {"factor_sid": simulator.add_factor().sid}
+    reply = await get(simulator, "/simulator/factors", method="POST", document=document)
 
     assert (reply.status, reply.json["field"]) == (409, "factor_sid")
 
 
 async def test_faults_are_added_listed_and_removed(simulator: Simulator) -> None:
-    asked = {"kind": "status", "status": 429, "retry_after": 5, "times": 3}
-    reply = await get(simulator, "/simulator/faults", method="POST", document=asked)
+    document = {"kind": "status", "status": 429, "retry_after": 5, "times": 3}
+    reply = await get(simulator, "/simulator/faults", method="POST", document=document)
     assert reply.status == 201
     assert reply.json == {
-        **asked,
+        **document,
         "id": 1,
         "share": 1.0,
         "retry_after_as_date": False,

@@ -53,11 +53,11 @@ def test_the_oldest_fault_applies_and_latencies_add_up() -> None:
     faults.add(Fault(FaultKind.HTML))
     faults.add(Fault(FaultKind.LATENCY))
 
-    met = faults.apply(target())
+    applied = faults.apply(target())
 
-    assert met.latency_seconds == 3
-    assert met.fault is not None
-    assert met.fault.kind is FaultKind.GARBAGE
+    assert applied.latency_seconds == 3
+    assert applied.fault is not None
+    assert applied.fault.kind is FaultKind.GARBAGE
 
 
 def test_a_fault_ends_after_its_times() -> None:
@@ -99,10 +99,10 @@ def test_a_share_of_requests_is_affected_and_depends_on_the_seed_only() -> None:
 
 
 @given(st.lists(faults, max_size=6), st.lists(targets, max_size=12))
-def test_the_first_matching_fault_applies(given_: list[Fault], asked: list[Target]) -> None:
+def test_the_first_matching_fault_applies(given_: list[Fault], targets: list[Target]) -> None:
     faults = fault_set()
     left = {faults.add(fault): fault.times for fault in given_}
-    for call in asked:
+    for call in targets:
         expected: Fault | None = None
         latency = 0.0
         for id_, fault in enumerate(given_, start=1):

@@ -100,10 +100,10 @@ async def test_faults_raise_the_errors_of_the_sdk(
     factor = simulator.add_factor()
     simulator.faults.add(Fault(FaultKind.STATUS, status=status))
     entity = client.verify.v2.services(factor.service_sid).entities(factor.identity)
-    with pytest.raises(TwilioRestException) as met:
+    with pytest.raises(TwilioRestException) as raised:
         await calling(entity.factors(factor.sid).fetch)
 
-    assert (met.value.status, met.value.code) == (status, code)
+    assert (raised.value.status, raised.value.code) == (status, code)
 
 
 async def test_unknown_and_malformed_raise_the_errors_of_the_sdk(simulator: Simulator, client: Client) -> None:

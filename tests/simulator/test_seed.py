@@ -58,9 +58,9 @@ def test_two_of_the_demo_always_fail() -> None:
     simulator = Simulator()
     struck = {}
     for name, factor, _ in demo_world(simulator):
-        met = simulator.faults.apply(Target(Endpoint.FETCH, "/v2/", factor_sid=factor.sid))
-        if met.fault is not None:
-            struck[name] = met.fault.status
+        applied = simulator.faults.apply(Target(Endpoint.FETCH, "/v2/", factor_sid=factor.sid))
+        if applied.fault is not None:
+            struck[name] = applied.fault.status
 
     assert struck == {"legacy-gateway-totp": 503, "partner-portal-passkey": 403}
 

@@ -1,4 +1,4 @@
-"""The ``simulate`` command, run as a user runs it, up to the signal that ends it."""
+"""The ``simulate`` command, run in full until a signal ends it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def arguments(*flags: str) -> argparse.Namespace:
     return parser.parse_args(flags)
 
 
-class Told(io.StringIO):
-    """Standard output that says when it has been flushed."""
+class FlushedOutput(io.StringIO):
+    """Standard output with an event for its first flush."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,15 +46,17 @@ class Told(io.StringIO):
 
 
 @contextmanager
-def meanwhile(told: Told, look: Callable[[list[str]], None], ending: int) -> Iterator[list[BaseException]]:
-    """Look at what a running command told, from beside it, and then end it with a signal."""
+def checked_meanwhile(
+    output: FlushedOutput, check: Callable[[list[str]], None], ending: int
+) -> Iterator[list[BaseException]]:
+    """Check the output of the running command in a thread, then end it with a signal."""
     failures: list[BaseException] = []
 
     def beside() -> None:
-        if not told.flushed.wait(PATIENCE_SECONDS):  # it never started to serve, and would not catch the signal
+        if not output.flushed.wait(PATIENCE_SECONDS):  # it never started, and would not handle the signal
             return
         try:
-            look(told.getvalue().splitlines())
+            check(output.getvalue().splitlines())
         except BaseException as failure:  # noqa: BLE001  raised again by the test itself
             failures.append(failure)
         os.kill(os.getpid(), ending)
@@ -65,10 +67,10 @@ def meanwhile(told: Told, look: Callable[[list[str]], None], ending: int) -> Ite
     thread.join()
 
 
-def run(monkeypatch: pytest.MonkeyPatch, look: Callable[[list[str]], None], ending: int, *flags: str) -> None:
-    told = Told()
-    monkeypatch.setattr(sys, "stdout", told)
-    with meanwhile(told, look, ending) as failures:
+def run(monkeypatch: pytest.MonkeyPatch, check: Callable[[list[str]], None], ending: int, *flags: str) -> None:
+    output = FlushedOutput()
+    monkeypatch.setattr(sys, "stdout", output)
+    with checked_meanwhile(output, check, ending) as failures:
         assert simulate.run(arguments(*flags)) == 0
     for failure in failures:
         raise failure
@@ -78,15 +80,15 @@ def fields(line: str) -> dict[str, str]:
     return dict(part.split("=", 1) for part in line.split())
 
 
-def fetch(told: dict[str, str], username: str) -> tuple[int, bytes]:
+def fetch(line: dict[str, str], username: str) -> tuple[int, bytes]:
     passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-    passwords.add_password(None, told["base_url"], username, told["password"])
+    passwords.add_password(None, line["base_url"], username, line["password"])
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPBasicAuthHandler(passwords)
     )
     url = (
-        f"{told['base_url']}/v2/Services/{told['service_sid']}/Entities/{told['identity']}"
-        f"/Factors/{told['factor_sid']}"
+        f"{line['base_url']}/v2/Services/{line['service_sid']}/Entities/{line['identity']}"
+        f"/Factors/{line['factor_sid']}"
     )
     with opener.open(url, timeout=PATIENCE_SECONDS) as answer:
         return answer.status, answer.read()
@@ -96,12 +98,12 @@ def fetch(told: dict[str, str], username: str) -> tuple[int, bytes]:
 def test_it_prints_what_a_client_needs_and_serves_until_a_signal(
     monkeypatch: pytest.MonkeyPatch, ending: int
 ) -> None:
-    def look(lines: list[str]) -> None:
+    def check(lines: list[str]) -> None:
         first, *factors = lines
         assert first.startswith("Verify API simulator listening on http://127.0.0.1:")
         assert len(factors) == 6
-        told = fields(factors[0])
-        assert list(told) == [
+        values = fields(factors[0])
+        assert list(values) == [
             "base_url",
             "account_sid",
             "password",
@@ -110,12 +112,12 @@ def test_it_prints_what_a_client_needs_and_serves_until_a_signal(
             "factor_sid",
             "username",
         ]
-        for username in (told["account_sid"], told["username"]):
-            status, body = fetch(told, username)
+        for username in (values["account_sid"], values["username"]):
+            status, body = fetch(values, username)
             assert status == 200
             assert b'"status":"verified"' in body
 
-    run(monkeypatch, look, ending)
+    run(monkeypatch, check, ending)
 
 
 def test_the_same_seed_prints_the_same_except_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,13 +130,13 @@ def test_the_same_seed_prints_the_same_except_the_port(monkeypatch: pytest.Monke
 
 
 def test_faults_and_latency_are_active_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    def look(lines: list[str]) -> None:
-        told = fields(lines[1])
-        status, body = fetch(told, told["username"])
+    def check(lines: list[str]) -> None:
+        values = fields(lines[1])
+        status, body = fetch(values, values["username"])
         assert (status, body) == (202, b"")
 
     flags = ("--fault", "latency:seconds=0.01,times=1", "--fault=empty:status=202,operation=fetch")
-    run(monkeypatch, look, signal.SIGTERM, "--latency=0.01", *flags)
+    run(monkeypatch, check, signal.SIGTERM, "--latency=0.01", *flags)
 
 
 def test_without_a_key_the_lines_have_no_username(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,17 +153,17 @@ def test_a_config_is_readable_by_its_owner_only(monkeypatch: pytest.MonkeyPatch,
     path.write_text("old")
     path.chmod(0o644)
 
-    def look(lines: list[str]) -> None:
+    def check(lines: list[str]) -> None:
         config = tomllib.loads(path.read_text())
-        told = [fields(line) for line in lines[1:]]
+        printed = [fields(line) for line in lines[1:]]
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert config["accounts"]["main"] == {
-            name: told[0][name] for name in ("account_sid", "username", "password", "base_url")
+            name: printed[0][name] for name in ("account_sid", "username", "password", "base_url")
         }
         assert [
             {name: factor[name] for name in ("service_sid", "identity", "factor_sid")}
             for factor in config["factors"]
-        ] == [{name: line[name] for name in ("service_sid", "identity", "factor_sid")} for line in told]
+        ] == [{name: line[name] for name in ("service_sid", "identity", "factor_sid")} for line in printed]
         assert config["factors"][0]["name"] == "payments-oncall-push"
         assert config["factors"][0]["labels"] == {"team": "payments"}
         assert config["polling"] == {
@@ -170,7 +172,7 @@ def test_a_config_is_readable_by_its_owner_only(monkeypatch: pytest.MonkeyPatch,
             "not_found_interval": "15s",
         }
 
-    run(monkeypatch, look, signal.SIGTERM, f"--config-out={path}")
+    run(monkeypatch, check, signal.SIGTERM, f"--config-out={path}")
 
 
 @pytest.mark.parametrize(

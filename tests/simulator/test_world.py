@@ -17,13 +17,13 @@ ACCOUNT = "AC" + "0" * 32
 VERIFIED, UNVERIFIED, DELETED = FactorStatus.VERIFIED, FactorStatus.UNVERIFIED, FactorStatus.DELETED
 
 
-def new_world() -> SimulatedApi:
+def new_api() -> SimulatedApi:
     return SimulatedApi(ACCOUNT, random.Random(3))
 
 
 def test_missing_values_are_generated_from_the_seed() -> None:
-    first = new_world().add_factor(now=100)
-    second = new_world().add_factor(now=100)
+    first = new_api().add_factor(now=100)
+    second = new_api().add_factor(now=100)
 
     assert first == second
     assert first.account_sid == ACCOUNT
@@ -32,27 +32,27 @@ def test_missing_values_are_generated_from_the_seed() -> None:
 
 
 def test_factors_share_the_first_service_and_have_an_entity_each() -> None:
-    world = new_world()
-    first, second = world.add_factor(now=0), world.add_factor(now=0)
+    api = new_api()
+    first, second = api.add_factor(now=0), api.add_factor(now=0)
 
     assert first.service_sid == second.service_sid
     assert first.entity_sid != second.entity_sid
-    assert list(world.services) == [first.service_sid]
+    assert list(api.services) == [first.service_sid]
 
 
 def test_an_entity_given_by_its_identity_is_one_and_the_same() -> None:
-    world = new_world()
-    entity = world.add_entity(now=0, identity="ops-oncall")
-    first = world.add_factor(now=0, identity="ops-oncall", factor_type="push")
-    second = world.add_factor(now=0, identity="ops-oncall", factor_type="passkeys")
+    api = new_api()
+    entity = api.add_entity(now=0, identity="ops-oncall")
+    first = api.add_factor(now=0, identity="ops-oncall", factor_type="push")
+    second = api.add_factor(now=0, identity="ops-oncall", factor_type="passkeys")
 
     assert first.entity_sid == second.entity_sid == entity.sid
     assert entity.factor_sids == [first.sid, second.sid]
 
 
 def test_each_type_has_the_config_and_metadata_of_its_kind() -> None:
-    world = new_world()
-    push, totp, passkeys = (world.add_factor(now=0, factor_type=type_) for type_ in FactorType)
+    api = new_api()
+    push, totp, passkeys = (api.add_factor(now=0, factor_type=type_) for type_ in FactorType)
 
     assert set(push.config) == {"sdk_version", "app_id", "notification_platform", "notification_token"}
     assert totp.config == {"alg": "sha1", "skew": 1, "code_length": 6, "time_step": 30}
@@ -78,61 +78,61 @@ def test_each_type_has_the_config_and_metadata_of_its_kind() -> None:
     ],
 )
 def test_invalid_factors_are_refused(given_: dict[str, str], message: str) -> None:
-    world = new_world()
+    api = new_api()
     with pytest.raises(ValueError, match=message):
-        world.add_factor(now=0, **given_)  # type: ignore[arg-type]  # that it is refused is the test
-    assert not world.factors
+        api.add_factor(now=0, **given_)  # type: ignore[arg-type]  # that it is refused is the test
+    assert not api.factors
 
 
 def test_a_sid_is_taken_once_whatever_its_case() -> None:
-    world = new_world()
-    factor = world.add_factor(now=0, factor_sid="yf" + "AB" * 16)
+    api = new_api()
+    factor = api.add_factor(now=0, factor_sid="yf" + "AB" * 16)
 
     assert factor.sid == "YF" + "ab" * 16
     with pytest.raises(ValueError, match=r"^factor_sid: YF\w+ exists already"):
-        world.add_factor(now=0, factor_sid="YF" + "ab" * 16)
+        api.add_factor(now=0, factor_sid="YF" + "ab" * 16)
 
 
 def test_setting_a_status_calls_back_and_updates_the_date() -> None:
-    world = new_world()
-    factor = world.add_factor(now=0)
-    told: list[tuple[SimulatedFactor, str, str, float]] = []
-    world.on_change.append(lambda *change: told.append(change))
+    api = new_api()
+    factor = api.add_factor(now=0)
+    reported: list[tuple[SimulatedFactor, str, str, float]] = []
+    api.on_change.append(lambda *change: reported.append(change))
 
-    changed = world.set_status(factor.sid.swapcase(), "unverified", now=9)
-    assert world.set_status(factor.sid, "unverified", now=10) is changed
+    changed = api.set_status(factor.sid.swapcase(), "unverified", now=9)
+    assert api.set_status(factor.sid, "unverified", now=10) is changed
 
-    assert told == [(changed, VERIFIED, UNVERIFIED, 9)]
+    assert reported == [(changed, VERIFIED, UNVERIFIED, 9)]
     assert (changed.date_created, changed.date_updated) == (0, 9)
-    assert world.factors[factor.sid] is changed
+    assert api.factors[factor.sid] is changed
 
 
 def test_unknown_factors_and_statuses_are_refused() -> None:
-    world = new_world()
-    factor = world.add_factor(now=0)
+    api = new_api()
+    factor = api.add_factor(now=0)
     with pytest.raises(LookupError, match="no factor has the SID YFx"):
-        world.set_status("YFx", VERIFIED, now=0)
+        api.set_status("YFx", VERIFIED, now=0)
     with pytest.raises(ValueError, match="'lost' is not a valid FactorStatus"):
-        world.set_status(factor.sid, "lost", now=0)
+        api.set_status(factor.sid, "lost", now=0)
 
 
 def test_a_callback_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    world = new_world()
-    factor = world.add_factor(now=0)
-    told: list[str] = []
+    api = new_api()
+    factor = api.add_factor(now=0)
+    called: list[str] = []
 
     def fail(*_: object) -> None:
         raise RuntimeError("boom")
 
-    world.on_change += [fail, lambda *_: told.append("told")]
-    world.set_status(factor.sid, UNVERIFIED, now=1)
+    api.on_change += [fail, lambda *_: called.append("second")]
+    api.set_status(factor.sid, UNVERIFIED, now=1)
 
-    assert told == ["told"]
+    assert called == ["second"]
     assert "callback for a simulated change failed" in caplog.text
 
 
 def test_a_script_with_every_action() -> None:
-    world = new_world()
+    api = new_api()
     script = Script(
         (
             Step(0, Action.ENROL),
@@ -146,11 +146,11 @@ def test_a_script_with_every_action() -> None:
             Step(90, Action.UNVERIFY),
         )
     )
-    factor = world.add_factor(now=1000, script=script)
+    factor = api.add_factor(now=1000, script=script)
     lives: list[tuple[FactorStatus, float, float]] = []
     for now in range(1000, 1100, 10):
-        world.advance(now)
-        seen = world.factors[factor.sid]
+        api.advance(now)
+        seen = api.factors[factor.sid]
         lives.append((seen.status, seen.date_created, seen.date_updated))
 
     assert lives == [
@@ -168,39 +168,41 @@ def test_a_script_with_every_action() -> None:
 
 
 def test_enrolling_an_unverified_factor_again_is_no_change_of_status() -> None:
-    world = new_world()
-    factor = world.add_factor(now=0, status="unverified", script=Script((Step(5, Action.ENROL),)))
-    told: list[object] = []
-    world.on_change.append(lambda *change: told.append(change))
-    world.advance(5)
+    api = new_api()
+    factor = api.add_factor(now=0, status="unverified", script=Script((Step(5, Action.ENROL),)))
+    reported: list[object] = []
+    api.on_change.append(lambda *change: reported.append(change))
+    api.advance(5)
 
-    assert told == []
-    assert world.factors[factor.sid].date_created == 5
+    assert reported == []
+    assert api.factors[factor.sid].date_created == 5
 
 
 def test_a_factor_deleted_from_the_start_comes_back_unverified() -> None:
-    world = new_world()
-    factor = world.add_factor(now=0, status="deleted", script=Script((Step(5, Action.RESTORE),)))
-    world.advance(5)
+    api = new_api()
+    factor = api.add_factor(now=0, status="deleted", script=Script((Step(5, Action.RESTORE),)))
+    api.advance(5)
 
-    assert world.factors[factor.sid].status is UNVERIFIED
+    assert api.factors[factor.sid].status is UNVERIFIED
 
 
 @given(
     st.lists(st.tuples(st.integers(0, 50), st.sampled_from(list(Action))), min_size=1, max_size=5),
     st.lists(st.integers(0, 60), max_size=20),
 )
-def test_advancing_often_or_once_gives_the_same_changes(steps: list[tuple[int, Action]], looks: list[int]) -> None:
+def test_advancing_often_or_once_gives_the_same_changes(
+    steps: list[tuple[int, Action]], advances: list[int]
+) -> None:
     script = Script(tuple(Step(at, action, 7) for at, action in steps), period_seconds=60)
-    told: list[list[object]] = []
-    for hops in (sorted(looks), []):
-        world = new_world()
+    results: list[list[object]] = []
+    for hops in (sorted(advances), []):
+        api = new_api()
         changes: list[object] = []
-        world.on_change.append(lambda *change, changes=changes: changes.append(change))
+        api.on_change.append(lambda *change, changes=changes: changes.append(change))
         for _ in range(3):
-            world.add_factor(now=0, script=script)
+            api.add_factor(now=0, script=script)
         for now in (*hops, 400):
-            world.advance(now)
-        told.append([changes, dict(world.factors)])
+            api.advance(now)
+        results.append([changes, dict(api.factors)])
 
-    assert told[0] == told[1]
+    assert results[0] == results[1]
