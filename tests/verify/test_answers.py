@@ -102,7 +102,7 @@ def test_a_missing_or_unknown_status_is_never_unverified(body: bytes) -> None:
         pytest.param(b" \r\n\t", id="white space"),
         pytest.param(b"<html><body>502 Bad Gateway</body></html>", id="HTML"),
         pytest.param(factor()[:-1], id="cut short"),
-        pytest.param(factor() + b"{}", id="goes on"),
+        pytest.param(factor() + b"{}", id="data after the document"),
         pytest.param(factor() + b"\x00", id="ends with NUL"),
         pytest.param(b"\x00" + factor(), id="begins with NUL"),
         pytest.param(b"\x00\x00\x00\x00", id="NULs"),

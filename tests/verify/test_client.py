@@ -353,16 +353,16 @@ async def test_an_error_without_a_traceback_has_no_place(
 
 
 async def test_cancellation_is_not_caught(watched: WatchedFactor) -> None:
-    asked = asyncio.Event()
+    received = asyncio.Event()
 
     async def forever(_request: httpx.Request) -> httpx.Response:
-        asked.set()
+        received.set()
         await asyncio.Event().wait()
         raise AssertionError
 
     transport = BoundedTransport(httpx.MockTransport(forever), timeout_seconds=300)
     task = asyncio.create_task(fetch(respx.Router(), watched, transport=transport))
-    await asked.wait()
+    await received.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -57,12 +57,12 @@ def grown(of: Throttle, hint: int | None, *, seconds: int, since: int = 1000) ->
     return limits[1:]
 
 
-EACH_TURN = [(30, 5), (60, 6), (90, 7), (120, 8)]
+EVERY_STEP = [(30, 5), (60, 6), (90, 7), (120, 8)]
 
 
 @pytest.mark.parametrize("hint", [None, 1, 2, 98], ids=["no count", "ours alone", "ours", "room"])
 def test_without_other_clients_the_limit_grows_every_time(hint: int | None) -> None:
-    assert grown(limited(100), hint, seconds=400) == EACH_TURN
+    assert grown(limited(100), hint, seconds=400) == EVERY_STEP
 
 
 def test_beside_busy_clients_the_limit_grows_slowly() -> None:
@@ -79,7 +79,7 @@ def test_a_count_that_is_mostly_our_own_does_not_slow_growth() -> None:
     of = limited(8)
     for _ in range(3):
         of.begin(1000.0)
-    assert grown(of, 8, seconds=400) == EACH_TURN, "8 is not more than twice our 4"
+    assert grown(of, 8, seconds=400) == EVERY_STEP, "8 is not more than twice our 4"
     of = limited(9)
     for _ in range(3):
         of.begin(1000.0)
@@ -93,24 +93,24 @@ def test_an_old_count_does_not_slow_growth() -> None:
     for now in range(1000, 1125):
         of.delay(float(now))
         limits.append(of.limit)
-    assert [limits[after] for after in (29, 30, 60, 90, 120)] == [4, 4, 5, 6, 7], "one turn is passed over"
+    assert [limits[after] for after in (29, 30, 60, 90, 120)] == [4, 4, 5, 6, 7], "one step is skipped"
 
 
 def test_a_429_without_a_count_leaves_nothing_to_compare_with() -> None:
-    assert grown(limited(None), 500, seconds=400) == EACH_TURN
+    assert grown(limited(None), 500, seconds=400) == EVERY_STEP
     of = Throttle(requests_per_second=100, max_concurrency=8)
     of.hinted(900.0, 50)
     of.rate_limited(1000.0, started=999.0, pause_seconds=1.0)
-    assert grown(of, 500, seconds=400) == EACH_TURN, "the count was another answer's"
+    assert grown(of, 500, seconds=400) == EVERY_STEP, "the count was another answer's"
 
 
-class TwoAlike(RuleBasedStateMachine):
-    """One throttle is told Twilio's counts, the other is not; all else happens to both."""
+class HintedAndPlain(RuleBasedStateMachine):
+    """One throttle gets Twilio's counts and the other does not; all other events reach both."""
 
     @initialize(concurrency=st.integers(1, 9))
     def begin_account(self, concurrency: int) -> None:
         self.now, self.calm_since, self.concurrency = 1000.0, 0.0, concurrency
-        self.told = Throttle(requests_per_second=10, max_concurrency=concurrency)
+        self.with_counts = Throttle(requests_per_second=10, max_concurrency=concurrency)
         self.plain = Throttle(requests_per_second=10, max_concurrency=concurrency)
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 15.0, 29.9, 30.0, 75.0, 400.0]))
@@ -119,30 +119,30 @@ class TwoAlike(RuleBasedStateMachine):
 
     @rule()
     def a_request_starts(self) -> None:
-        if self.told.delay(self.now) == 0.0:
-            self.told.begin(self.now)
+        if self.with_counts.delay(self.now) == 0.0:
+            self.with_counts.begin(self.now)
             self.plain.begin(self.now)
 
-    @precondition(lambda self: self.told.in_flight)
+    @precondition(lambda self: self.with_counts.in_flight)
     @rule(count=st.none() | st.integers(1, 30), limited=st.booleans())
     def a_request_is_answered(self, count: int | None, limited: bool) -> None:
-        for of in (self.told, self.plain):
+        for of in (self.with_counts, self.plain):
             of.end(0.1)
-        self.told.hinted(self.now, count)
+        self.with_counts.hinted(self.now, count)
         if limited:
             self.calm_since = self.now
-            for of in (self.told, self.plain):
+            for of in (self.with_counts, self.plain):
                 of.rate_limited(self.now, started=self.now, pause_seconds=1.0)
 
     @invariant()
-    def it_is_only_ever_slower_and_comes_back_for_good(self) -> None:
-        for of in (self.told, self.plain):
+    def counts_only_slow_growth_and_never_prevent_it(self) -> None:
+        for of in (self.with_counts, self.plain):
             of.delay(self.now)
-        assert 1 <= self.told.limit <= self.plain.limit <= self.concurrency
-        assert self.told.paused_until == self.plain.paused_until
-        turns = (self.now - self.calm_since) // GROW_AFTER_SECONDS
-        assert self.told.limit >= min(self.concurrency, turns // (CROWDED_STEPS + 1))
+        assert 1 <= self.with_counts.limit <= self.plain.limit <= self.concurrency
+        assert self.with_counts.paused_until == self.plain.paused_until
+        steps = (self.now - self.calm_since) // GROW_AFTER_SECONDS
+        assert self.with_counts.limit >= min(self.concurrency, steps // (CROWDED_STEPS + 1))
 
 
-TwoAlike.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestTwoAlike = TwoAlike.TestCase
+HintedAndPlain.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestHintedAndPlain = HintedAndPlain.TestCase

@@ -73,7 +73,7 @@ async def test_endless_data_outside_the_body_is_a_failure(watched: WatchedFactor
 
 
 def _refuse(listening: socket.socket, context: ssl.SSLContext) -> None:
-    """Take one client in and refuse it for its certificate, as OpenSSL tells it; asyncio's servers tell nothing."""
+    """Accept one client and refuse its certificate with the alert of OpenSSL; asyncio's servers send none."""
     accepted, _ = listening.accept()
     with context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False) as secure:
         with contextlib.suppress(ssl.SSLError):
@@ -85,7 +85,7 @@ def _refuse(listening: socket.socket, context: ssl.SSLContext) -> None:
 
 async def test_a_missing_client_certificate(watched: WatchedFactor, authority: Authority) -> None:
     context = authority.server()
-    context.minimum_version = ssl.TLSVersion.TLSv1_3  # which tells it behind the handshake
+    context.minimum_version = ssl.TLSVersion.TLSv1_3  # which sends the alert after the handshake
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(authority.file)
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -1,4 +1,4 @@
-"""What an answer to List Factors says: a page whole, or a failure; and how the pages are asked for."""
+"""Responses to List Factors, complete or failed, and the requests for their pages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.strategies import JSON
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-ASKED = "https://verify.twilio.com/v2/Services/VA1/Entities/somebody-secret/Factors?PageSize=20"
+PAGE_URL = "https://verify.twilio.com/v2/Services/VA1/Entities/somebody-secret/Factors?PageSize=20"
 SIDS = tuple(f"YF{n:032x}" for n in range(3))
 
 
@@ -35,16 +35,16 @@ def error(status: int, code: int) -> bytes:
 
 def test_a_page() -> None:
     listed = body(*({"sid": sid, "friendly_name": "x"} for sid in SIDS), next_page_url=None)
-    assert interpret_page(200, listed, ASKED) == FactorPage(SIDS)
+    assert interpret_page(200, listed, PAGE_URL) == FactorPage(SIDS)
 
 
 def test_sids_are_canonical() -> None:
-    assert interpret_page(200, body({"sid": SIDS[1].lower()}), ASKED) == FactorPage((SIDS[1],))
+    assert interpret_page(200, body({"sid": SIDS[1].lower()}), PAGE_URL) == FactorPage((SIDS[1],))
 
 
 def test_the_next_page() -> None:
-    following = ASKED + "&Page=1&PageToken=PT1"
-    page = interpret_page(200, body(next_page_url=following), ASKED)
+    following = PAGE_URL + "&Page=1&PageToken=PT1"
+    page = interpret_page(200, body(next_page_url=following), PAGE_URL)
     assert page == FactorPage((), following)
     assert "secret" not in repr(page)
 
@@ -65,7 +65,7 @@ def test_the_next_page() -> None:
     ],
 )
 def test_credentials_are_sent_nowhere_else(following: Any) -> None:
-    page = interpret_page(200, body({"sid": SIDS[0]}, next_page_url=following), ASKED)
+    page = interpret_page(200, body({"sid": SIDS[0]}, next_page_url=following), PAGE_URL)
     assert page == Failure(Reason.DECODE, "HTTP 200, but the link to the next page leads elsewhere")
 
 
@@ -92,12 +92,12 @@ def test_credentials_are_sent_nowhere_else(following: Any) -> None:
     ],
 )
 def test_responses_that_are_no_page(code: int, content: bytes, reason: Reason, detail: str) -> None:
-    assert interpret_page(code, content, ASKED) == Failure(reason, detail)
+    assert interpret_page(code, content, PAGE_URL) == Failure(reason, detail)
 
 
 @given(st.integers(100, 999), JSON | st.builds(lambda x, y: {"factors": x, "meta": y}, JSON, JSON))
 def test_any_answer_is_a_page_or_a_failure(code: int, document: Any) -> None:
-    page = interpret_page(code, json.dumps(document).encode(), ASKED)
+    page = interpret_page(code, json.dumps(document).encode(), PAGE_URL)
     assert isinstance(page, FactorPage | Failure)
     if isinstance(page, Failure):
         assert "secret" not in page.detail

@@ -1,4 +1,4 @@
-"""By way of a proxy: whose address it has, and what it is told."""
+"""Requests through a proxy: its address, and what it receives."""
 
 from __future__ import annotations
 

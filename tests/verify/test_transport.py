@@ -191,10 +191,10 @@ async def test_a_host_that_does_not_resolve(watched: WatchedFactor) -> None:
 
 
 async def test_a_resolver_that_does_not_answer(watched: WatchedFactor, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, given_up = threading.Event(), threading.Event()
+    received, given_up = threading.Event(), threading.Event()
 
     def silence(*_args: object, **_options: object) -> list[Any]:
-        asked.set()
+        received.set()
         given_up.wait(AMPLE_SECONDS)
         return []
 
@@ -203,7 +203,7 @@ async def test_a_resolver_that_does_not_answer(watched: WatchedFactor, monkeypat
         async with client_of("http://verify.invalid:80", timeout_seconds=0.05) as client:
             assert failure(await client.fetch_factor(watched)).reason is Reason.TIMEOUT
             shared = await asyncio.to_thread(threading.current_thread)
-        assert asked.wait(PATIENCE_SECONDS)
+        assert received.wait(PATIENCE_SECONDS)
     blocked = [thread for thread in threading.enumerate() if thread.name == "resolver"]
     assert all(thread.daemon for thread in blocked), "the process doesn't wait for a resolver"
     assert shared not in blocked, "nor does the pool of the event loop"
@@ -285,7 +285,7 @@ async def test_a_broken_connection_causes_no_second_request(
 async def test_the_attempt_as_a_whole_times_out(watched: WatchedFactor, behave: Behaviour) -> None:
     async with Wire(behave) as wire, client_of(url_of(wire), timeout_seconds=SHORT_SECONDS) as client:
         started = time.monotonic()
-        async with asyncio.timeout(PATIENCE_SECONDS):  # the server would go on for ever
+        async with asyncio.timeout(PATIENCE_SECONDS):  # the server would never stop
             attempt = await client.fetch_factor(watched)
         elapsed = time.monotonic() - started
         assert failure(attempt) == Failure(Reason.TIMEOUT, "no complete answer in time")
@@ -331,7 +331,7 @@ BOMB_BYTES = 64 << 20
         pytest.param(
             then_repeats(answer(gzip.compress(FACTOR), "Content-Encoding: gzip", length=1 << 30), bytes(65536)),
             "has trailing data",
-            id="gzip that goes on",
+            id="endless gzip",
         ),
         pytest.param(says(answer(FACTOR, "Content-Encoding: gzip")), "can't be decompressed", id="no gzip"),
         pytest.param(
