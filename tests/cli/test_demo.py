@@ -48,11 +48,11 @@ async def test_it_serves_metrics_within_seconds_and_ends_with_control_c() -> Non
     pipe = asyncio.subprocess.PIPE
     async with spawned(*command, stdout=pipe, stderr=pipe) as process, asyncio.timeout(PATIENCE_SECONDS):
         assert process.stdout is not None
-        told = [(await process.stdout.readline()).decode() for _ in range(4)]
-        assert re.fullmatch(rf"metrics    {ADDRESS}/metrics\n", told[0])
-        assert re.fullmatch(rf"page       {ADDRESS}/\n", told[1])
-        assert re.fullmatch(rf"simulator  {ADDRESS}/\n", told[2])
-        metrics, page, simulator = (line.split()[1] for line in told[:3])
+        printed = [(await process.stdout.readline()).decode() for _ in range(4)]
+        assert re.fullmatch(rf"metrics    {ADDRESS}/metrics\n", printed[0])
+        assert re.fullmatch(rf"page       {ADDRESS}/\n", printed[1])
+        assert re.fullmatch(rf"simulator  {ADDRESS}/\n", printed[2])
+        metrics, page, simulator = (line.split()[1] for line in printed[:3])
         scrape = await answered_once(metrics)
         pages = [await asyncio.to_thread(read, url) for url in (page, simulator)]
         process.send_signal(signal.SIGINT)
@@ -85,13 +85,13 @@ def read(url: str) -> str:
 def test_every_change_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.time()
     # A simulator whose minute passes in a second.
-    hurried = functools.partial(Simulator, clock=lambda: began + 60 * (time.time() - began))
-    monkeypatch.setattr(demo, "Simulator", hurried)
-    told, ended = io.StringIO(), threading.Event()
-    monkeypatch.setattr(sys, "stdout", told)
+    accelerated = functools.partial(Simulator, clock=lambda: began + 60 * (time.time() - began))
+    monkeypatch.setattr(demo, "Simulator", accelerated)
+    output, ended = io.StringIO(), threading.Event()
+    monkeypatch.setattr(sys, "stdout", output)
 
     def beside() -> None:
-        wait_for(lambda: ended.is_set() or told.getvalue().count("→") >= 3)
+        wait_for(lambda: ended.is_set() or output.getvalue().count("→") >= 3)
         if not ended.is_set():
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -103,7 +103,7 @@ def test_every_change_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
         ended.set()
         thread.join()
 
-    changes = [line for line in told.getvalue().splitlines() if "→" in line]
+    changes = [line for line in output.getvalue().splitlines() if "→" in line]
     assert status == 0
     assert len(changes) >= 3
     for change in changes:

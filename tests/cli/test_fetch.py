@@ -154,10 +154,10 @@ async def test_openmetrics_is_the_factor_families(call_beside: Fetch, simulator:
     families = list(read_openmetrics(ran.out))
     assert [family.name for family in families] == [family.base_name for family in FACTOR_FAMILIES]
     assert [family.documentation for family in families] == [family.help for family in FACTOR_FAMILIES]
-    told = Scrape(ran.out, openmetrics=True)
-    assert told.factor("verified", "good") == 1
-    assert told.factor("verified", "new") == 0
-    assert told.factor("created_timestamp_seconds", "new") == int(new.date_created)
+    scrape = Scrape(ran.out, openmetrics=True)
+    assert scrape.factor("verified", "good") == 1
+    assert scrape.factor("verified", "new") == 0
+    assert scrape.factor("created_timestamp_seconds", "new") == int(new.date_created)
 
 
 async def test_the_configuration_chooses_the_families(
@@ -276,17 +276,17 @@ async def test_a_pause_is_reported_once_beside_the_progress_bar(
 
 
 def test_which_pauses_are_reported() -> None:
-    def told(now: float, **paused_until: float) -> list[str]:
+    def reported(now: float, **paused_until: float) -> list[str]:
         return [f"{line.partition(':')[0]} {line.split()[-2]}" for line in pauses.begun(now, paused_until)]
 
     pauses = Pauses()
-    assert told(0, a=-math.inf, b=-math.inf) == []
-    assert told(1, a=1.3, b=31) == ["b 30"]  # the first one is over before anyone has read of it
-    assert told(1.1, a=61.05, b=31) == ["a 60"]
-    assert told(30, a=61.05, b=45) == []  # prolonged
-    assert told(44, a=61.05, b=45) == []
-    assert told(45, a=61.05, b=45) == []  # over
-    assert told(45.02, a=61.05, b=50) == ["b 5"]
+    assert reported(0, a=-math.inf, b=-math.inf) == []
+    assert reported(1, a=1.3, b=31) == ["b 30"]  # the first pause is too short to report
+    assert reported(1.1, a=61.05, b=31) == ["a 60"]
+    assert reported(30, a=61.05, b=45) == []  # prolonged
+    assert reported(44, a=61.05, b=45) == []
+    assert reported(45, a=61.05, b=45) == []  # over
+    assert reported(45.02, a=61.05, b=50) == ["b 5"]
 
 
 async def test_unusual_names_are_printed_unchanged(
@@ -302,8 +302,8 @@ async def test_unusual_names_are_printed_unchanged(
     assert len(table.out.splitlines()) == 1 + len(ODD_NAMES)
     assert all(name in table.out for name in ODD_NAMES)
     assert {factor["factor"] for factor in json.loads(shown.out)} == set(ODD_NAMES)
-    told = Scrape(exposition.out, openmetrics=True)
-    assert [told.factor("verified", name) for name in ODD_NAMES] == [1] * len(ODD_NAMES)
+    scrape = Scrape(exposition.out, openmetrics=True)
+    assert [scrape.factor("verified", name) for name in ODD_NAMES] == [1] * len(ODD_NAMES)
     assert set(rows(named.out)) == {"FACTOR", "-dash", 'quo"ted \\ back'}
 
 
@@ -334,10 +334,10 @@ async def test_paused_factors_are_listed_and_not_fetched(
         ("good", False),
         ("idle", True),
     ]
-    told = Scrape(exposition.out, openmetrics=True)
-    assert told.factor("info", "idle") == 1
-    assert told.factor("verified", "idle") is None
-    assert named.status == 2  # asked for, and not known
+    scrape = Scrape(exposition.out, openmetrics=True)
+    assert scrape.factor("info", "idle") == 1
+    assert scrape.factor("verified", "idle") is None
+    assert named.status == 2  # requested by name, and unknown
     assert list(rows(named.out)) == ["FACTOR", "idle"]
     assert simulator.calls.by_factor.get(idle.sid, 0) == 0
     assert simulator.calls.by_factor[good.sid] == 3
@@ -436,7 +436,7 @@ async def on_terminal(*words: str) -> tuple[int | None, str, str]:
 def read_to_end(descriptor: int) -> bytes:
     """Read a terminal until nobody is at its other end."""
     shown = b""
-    with contextlib.suppress(OSError):  # Linux tells the end of a terminal as an error
+    with contextlib.suppress(OSError):  # Linux reports the end of a terminal as an error
         while piece := os.read(descriptor, 4096):
             shown += piece
     return shown

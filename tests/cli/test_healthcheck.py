@@ -186,17 +186,17 @@ def test_the_default_url_is_checked(
     call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    asked: list[str] = []
+    requested: list[str] = []
 
     def good(url: str, *, verify: bool) -> str:
         assert not verify
-        asked.append(url)
+        requested.append(url)
         return ""
 
     monkeypatch.setattr(healthcheck, "check_health", good)
 
     assert call("healthcheck").status == 0
-    assert asked == [DEFAULT_URL]
+    assert requested == [DEFAULT_URL]
 
 
 def test_an_unreadable_named_file_is_an_error(call: Callable[..., Ran], tmp_path: Path) -> None:
