@@ -184,9 +184,9 @@ async def test_a_patient_account_retries_past_the_next_due_time() -> None:
 async def test_a_fetch_longer_than_its_interval_leaves_nothing_in_the_queue() -> None:
     env = harness_of_one(Reply(latency=170), interval=60.0)
     await env.run(600)
-    asked = env.client.requested_at(ONE)
-    assert asked[1] - asked[0] == pytest.approx(180, abs=60)
-    assert all(after - before == pytest.approx(60, abs=1) for before, after in itertools.pairwise(asked[1:]))
+    requested = env.client.requested_at(ONE)
+    assert requested[1] - requested[0] == pytest.approx(180, abs=60)
+    assert all(after - before == pytest.approx(60, abs=1) for before, after in itertools.pairwise(requested[1:]))
 
 
 # Slots
@@ -379,7 +379,7 @@ async def test_a_client_that_raises_costs_one_fetch_and_no_slot(caplog: pytest.L
     caplog.clear()
 
 
-def test_the_backoff_of_the_rig_is_the_whole_range() -> None:
+def test_the_jitter_of_the_harness_covers_the_whole_range() -> None:
     assert Jitter().uniform(0, 8) == 8
     assert Jitter(0.25).uniform(0, 8) == 2
     assert math.isclose(Jitter(0).uniform(0, 8), 0)

@@ -32,14 +32,14 @@ TIMES = st.floats(0, 10) | st.sampled_from([0.0, 1.0, 1.5, 2.0, 2.999999])
 
 
 @given(st.lists(st.tuples(st.sampled_from(KEYS), TIMES | st.none()), max_size=30), st.lists(TIMES, max_size=5))
-def test_what_is_due_comes_once_and_in_order(moves: list[tuple[Key, float | None]], asked: list[float]) -> None:
+def test_what_is_due_comes_once_and_in_order(moves: list[tuple[Key, float | None]], moments: list[float]) -> None:
     owner = Owner()
     for key, due in moves:
         if due is None:
             owner.due.pop(key, None)
         else:
             owner.put(key, due)
-    for now in (*sorted(asked), 11.0):
+    for now in (*sorted(moments), 11.0):
         expected = sorted((due, key) for key, due in owner.due.items() if due <= now)
         assert owner.take(now) == [(key, due) for due, key in expected]
     assert owner.due == {}

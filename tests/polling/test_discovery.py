@@ -280,9 +280,9 @@ async def test_an_account_without_factors_pauses_and_recovers_by_listing() -> No
     assert bench.env.account.credentials_valid is False
     assert bench.env.account.pause
     assert bench.discovery.first_listings_pending == 0
-    asked = len(bench.env.client.listings)
+    before = len(bench.env.client.listings)
     await bench.run(200)
-    assert asked < len(bench.env.client.listings) <= asked + 4, "probes alone"
+    assert before < len(bench.env.client.listings) <= before + 4, "probes alone"
     bench.listed["identity-of-team"] = [key(1)]
     await bench.run(700)
     valid: bool | None = bench.env.account.credentials_valid

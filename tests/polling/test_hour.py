@@ -32,17 +32,17 @@ async def an_hour() -> PollingHarness:
 def test_an_hour_of_a_thousand_factors() -> None:
     env = run_virtual(an_hour())
     calls = env.client.calls
-    asked: defaultdict[FactorKey, list[float]] = defaultdict(list)
+    requested: defaultdict[FactorKey, list[float]] = defaultdict(list)
     for call in calls:
-        asked[call.key].append(call.began)
+        requested[call.key].append(call.began)
 
-    assert len(asked) == COUNT
-    assert {len(moments) for moments in asked.values()} <= {59, 60, 61}
-    assert max(moments[0] for moments in asked.values()) <= 32  # 30 s, a dispatch and the wait for a slot
-    assert min(moments[-1] for moments in asked.values()) >= 3_600 - INTERVAL - 2
-    gaps = [b - a for moments in asked.values() for a, b in itertools.pairwise(moments)]
+    assert len(requested) == COUNT
+    assert {len(moments) for moments in requested.values()} <= {59, 60, 61}
+    assert max(moments[0] for moments in requested.values()) <= 32  # 30 s, a dispatch and the wait for a slot
+    assert min(moments[-1] for moments in requested.values()) >= 3_600 - INTERVAL - 2
+    gaps = [b - a for moments in requested.values() for a, b in itertools.pairwise(moments)]
     assert max(gaps) <= INTERVAL + 2
-    cadence = [b - a for moments in asked.values() for a, b in itertools.pairwise(moments[1:])]
+    cadence = [b - a for moments in requested.values() for a, b in itertools.pairwise(moments[1:])]
     assert min(cadence) >= INTERVAL - 2  # the first gap is shorter: first fetches are early
 
     lags = sorted(lag for _, lag in env.observed.lags)

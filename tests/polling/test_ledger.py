@@ -17,7 +17,7 @@ from tests.support.virtual_time import START
 
 PAIRS = tuple(permutations(Status, 2))
 
-TOLD = Answer(Status.VERIFIED, created_seconds=1e9, updated_seconds=1.5e9, factor_type="push", entity_sid="YE1")
+ANSWERED = Answer(Status.VERIFIED, created_seconds=1e9, updated_seconds=1.5e9, factor_type="push", entity_sid="YE1")
 
 
 def shown(record: FactorRecord) -> dict[str, float]:
@@ -68,7 +68,7 @@ def test_answered_verified_or_unverified(status: Status, verified: int) -> None:
 
 def test_answered_404() -> None:
     world = Watched()
-    world.take(TOLD)
+    world.take(ANSWERED)
     world.take(outcome(Status.NOT_FOUND, duration=0.5), after=10)
     assert shown(world.record) == {
         "exists": 0,
@@ -84,7 +84,7 @@ def test_answered_404() -> None:
 @pytest.mark.parametrize("reason", Reason)
 def test_failed_while_the_last_answer_is_not_stale(reason: Reason) -> None:
     world = Watched()
-    world.take(TOLD)
+    world.take(ANSWERED)
     world.take(outcome(reason, duration=3.0), after=10)
     assert shown(world.record) == {
         "verified": 1,
@@ -119,7 +119,7 @@ def test_failed_and_never_answered() -> None:
 
 def test_stale_after_answers_only() -> None:
     world = Watched()
-    world.take(TOLD)
+    world.take(ANSWERED)
     assert world.expire(after=900)
     assert shown(world.record) == {
         "up": 1,
@@ -133,7 +133,7 @@ def test_stale_after_answers_only() -> None:
 
 def test_stale_after_a_failure_and_failing_on() -> None:
     world = Watched()
-    world.take(TOLD)
+    world.take(ANSWERED)
     world.take(Reason.SERVER_ERROR, after=300)
     assert world.expire(after=600)
     stale = {"up": 0, "last_success": START, "last_verified": START, "duration": 0.1, "failures": 1}
@@ -152,9 +152,9 @@ def test_a_stale_404_is_withdrawn_too() -> None:
 
 def test_an_answer_after_staleness_shows_all_again() -> None:
     world = Watched()
-    world.take(TOLD)
+    world.take(ANSWERED)
     assert world.expire(after=900)
-    world.take(TOLD, after=1)
+    world.take(ANSWERED, after=1)
     assert shown(world.record)["verified"] == 1
     assert shown(world.record)["created"] == 1e9
     assert world.counted() == Status.VERIFIED
@@ -177,7 +177,7 @@ def test_the_last_verified_time_outlives_everything_but_a_newer_one() -> None:
 
 def test_dates_are_those_of_the_last_answer() -> None:
     world = Watched()
-    world.take(TOLD)
+    world.take(ANSWERED)
     world.take(Answer(Status.VERIFIED, created_seconds=1e9), after=300)
     assert "updated" not in shown(world.record)
     assert shown(world.record)["created"] == 1e9
@@ -189,7 +189,7 @@ def test_type_and_entity_keep_the_last_known_value() -> None:
     world = Watched()
     world.take(Status.NOT_FOUND)
     assert (world.record.factor_type, world.record.entity_sid) == ("", "")
-    world.take(TOLD, after=900)
+    world.take(ANSWERED, after=900)
     for result in (Reason.TIMEOUT, Status.NOT_FOUND, Answer(Status.VERIFIED)):
         world.take(result, after=60)
         assert (world.record.factor_type, world.record.entity_sid) == ("push", "YE1")

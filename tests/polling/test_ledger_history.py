@@ -299,12 +299,12 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def demand_is_unstretched(self) -> None:
         for account, stretch in self.stretches.items():
-            asked = sum(
+            expected = sum(
                 stretch / history.interval(history.events)
                 for k, history in self.histories.items()
                 if k.account == account and not history.watched.paused
             )
-            assert self.ledger.demand(account) == pytest.approx(asked)
+            assert self.ledger.demand(account) == pytest.approx(expected)
 
     @invariant()
     def the_calendar_is_small(self) -> None:

@@ -38,7 +38,7 @@ def test_unverified_is_fetched_more_often_for_its_window_only() -> None:
 
 
 @pytest.mark.parametrize("other", [Status.VERIFIED, Status.NOT_FOUND])
-def test_another_status_opens_the_window_anew(other: Status) -> None:
+def test_another_status_opens_the_window_again(other: Status) -> None:
     world = Watched()
     world.take(Status.UNVERIFIED)
     world.take(other, after=3_000)
@@ -48,7 +48,7 @@ def test_another_status_opens_the_window_anew(other: Status) -> None:
     assert world.record.interval_seconds == 60
 
 
-def test_failures_and_staleness_do_not_open_the_window_anew() -> None:
+def test_failures_and_staleness_do_not_open_the_window_again() -> None:
     world = Watched()
     world.take(Status.UNVERIFIED)
     world.take(Reason.TIMEOUT, after=60)
@@ -148,10 +148,10 @@ def test_demand_is_what_the_unstretched_intervals_ask() -> None:
         ledger.watch(watched)
     now = Moment(START, START)
     ledger.apply(key(0), outcome(Status.UNVERIFIED), now)
-    asked = 29 / 300 + 1 / 60
-    assert ledger.demand("main") == pytest.approx(asked)
+    expected = 29 / 300 + 1 / 60
+    assert ledger.demand("main") == pytest.approx(expected)
     ledger.stretch("main", 7.0, now)
-    assert ledger.demand("main") == pytest.approx(asked)
+    assert ledger.demand("main") == pytest.approx(expected)
     assert ledger.demand("none") == 0
 
 
@@ -290,10 +290,10 @@ def test_the_calendar_stays_small_over_thousands_of_answers() -> None:
         ledger.watch(watched)
     statuses = (Status.VERIFIED, Status.NOT_FOUND, Status.UNVERIFIED)
     now = START
-    for turn in range(5_000):
+    for step in range(5_000):
         now += 1
-        ledger.apply(key(turn % 10), outcome(statuses[turn // 7 % 3]), Moment(now, now))
-        if turn % 5 == 0:
+        ledger.apply(key(step % 10), outcome(statuses[step // 7 % 3]), Moment(now, now))
+        if step % 5 == 0:
             ledger.expire(now)
         assert ledger.stale_places <= 2 * len(ledger)
     assert {record.status for record in ledger} != {None}

@@ -21,7 +21,7 @@ from tests.support.virtual_time import START, in_virtual_time
 
 
 @in_virtual_time
-async def test_watching_tells_of_every_factor_and_polls_those_that_are_not_paused() -> None:
+async def test_watching_reports_every_factor_and_polls_those_that_are_not_paused() -> None:
     env = PollingHarness([*factors(5), factor(7, paused=True), factor(8, account="other")])
     assert env.observed.watched_names == [f"factor-{n}" for n in (0, 1, 2, 3, 4, 7, 8)]
     assert env.poller.first_fetches_pending == 6
@@ -93,9 +93,9 @@ async def test_no_factor_is_fetched_before_it_is_due_and_none_is_skipped() -> No
     env = PollingHarness(factors(20, interval=10.0), concurrency=20)
     await env.run(205)
     for watched in factors(20):
-        asked = env.client.requested_at(watched.key)
-        assert len(asked) in (20, 21, 22)
-        assert max(b - a for a, b in itertools.pairwise(asked)) <= 11
+        requested = env.client.requested_at(watched.key)
+        assert len(requested) in (20, 21, 22)
+        assert max(b - a for a, b in itertools.pairwise(requested)) <= 11
 
 
 @in_virtual_time
@@ -181,8 +181,8 @@ def test_stretched_demand_fits_the_budget_and_does_not_flap(load: float, current
 async def test_an_account_over_budget_stretches_all_its_intervals() -> None:
     env = PollingHarness([*factors(120, interval=10.0), factor(500, account="other", interval=10.0)], rate=10)
     stretch = 12 / 10 * 1.05
-    (told,) = env.observed.budgets
-    assert told == pytest.approx((0, stretch, 12, 10))
+    (budget,) = env.observed.budgets
+    assert budget == pytest.approx((0, stretch, 12, 10))
     assert env.account.stretch == pytest.approx(stretch)
     assert env.account.demand_requests_per_second == pytest.approx(12)
     assert [seconds for _, _, seconds in env.observed.intervals] == pytest.approx([10 * stretch] * 120)

@@ -275,7 +275,7 @@ async def test_after_the_stop_nothing_starts_and_waits_end() -> None:
 
 def test_round_robin_skips_what_is_busy() -> None:
     keys = [key(n) for n in range(3)]
-    assert [round_robin(keys, turn, ()) for turn in range(5)] == [keys[n] for n in (0, 1, 2, 0, 1)]
+    assert [round_robin(keys, step, ()) for step in range(5)] == [keys[n] for n in (0, 1, 2, 0, 1)]
     assert round_robin(keys, 1, {keys[1]}) == keys[2]
     assert round_robin(keys, 2, {keys[2], keys[0]}) == keys[1]
     assert round_robin(keys, 0, keys) is None

@@ -30,7 +30,7 @@ async def test_nothing_starts_while_the_account_is_paused() -> None:
     env.client.will(key(0), limited(20))
     env.offer(*(key(n) for n in range(30)))
     await env.until(lambda: env.account.pause is not None)
-    asked = len(env.client.calls)
+    before = len(env.client.calls)
     env.client.forbid("the account is paused")
     env.offer(key(30))
     await asyncio.sleep(19)
@@ -41,10 +41,10 @@ async def test_nothing_starts_while_the_account_is_paused() -> None:
     assert {ended.what for ended in env.observed.fetches} == {Status.VERIFIED}
     assert len(env.observed.fetches) == 31
     assert len(env.client.calls) == 32
-    assert env.client.calls[asked].key == key(0)  # the retry goes first
+    assert env.client.calls[before].key == key(0)  # the retry goes first
     ((at, pause, limit),) = env.observed.rate_limits
     assert (pause, limit) == (20, 2)
-    assert env.client.calls[asked].began == pytest.approx(at + 20, abs=1e-5)
+    assert env.client.calls[before].began == pytest.approx(at + 20, abs=1e-5)
 
 
 @in_virtual_time
@@ -143,8 +143,8 @@ async def test_a_pause_beyond_the_next_due_time_ends_the_fetch_at_once() -> None
     (ended,) = env.observed.fetches
     assert (ended.what, ended.outcome.attempts, ended.at) == (Reason.RATE_LIMITED, 1, LATENCY)
     await env.run(60)
-    asked = env.client.requested_at(ONE)
-    assert asked[1] == pytest.approx(300 + LATENCY, abs=1)  # delayed since the minute after the 429
+    requested = env.client.requested_at(ONE)
+    assert requested[1] == pytest.approx(300 + LATENCY, abs=1)  # delayed since the minute after the 429
     assert env.observed.lags[1][1] < 1
 
 

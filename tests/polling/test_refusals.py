@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("reason", REFUSALS)
 @in_virtual_time
-async def test_a_refusal_of_one_factor_costs_one_call_and_stops_nobody(reason: Reason) -> None:
+async def test_a_refusal_of_one_factor_costs_one_request_and_pauses_nothing(reason: Reason) -> None:
     env = PollingHarness(factors(40, services=4, interval=60.0))
     await env.run(65)
     calls = len(env.client.calls)
@@ -32,10 +32,10 @@ async def test_a_refusal_of_one_factor_costs_one_call_and_stops_nobody(reason: R
     env.client.rule = refuse(suspect, reason=reason)
     env.offer(suspect)
     await asyncio.sleep(2 * LATENCY + 0.01)
-    asked = [call.key for call in env.client.calls[calls:]]
-    assert asked[0] == suspect
-    assert len(asked) == 2  # exactly one confirmation
-    assert asked[1].service_sid != suspect.service_sid
+    requested = [call.key for call in env.client.calls[calls:]]
+    assert requested[0] == suspect
+    assert len(requested) == 2  # exactly one confirmation
+    assert requested[1].service_sid != suspect.service_sid
     ended = env.last(suspect)
     assert (ended.what, ended.outcome.alone, ended.outcome.attempts) == (reason, True, 1)
     assert env.ledger[suspect].interval_seconds == 900
@@ -57,9 +57,11 @@ async def test_a_factor_refused_at_every_fetch_has_the_slow_interval() -> None:
     env = PollingHarness(factors(10, interval=60.0))
     env.client.rule = refuse(key(3))
     await env.run(3 * 3_600)
-    asked = env.client.requested_at(key(3))
-    assert [b - a for a, b in itertools.pairwise(asked)][1:] == pytest.approx([900] * (len(asked) - 2), abs=1.1)
-    assert len(asked) in (12, 13, 14)
+    requested = env.client.requested_at(key(3))
+    assert [b - a for a, b in itertools.pairwise(requested)][1:] == pytest.approx(
+        [900] * (len(requested) - 2), abs=1.1
+    )
+    assert len(requested) in (12, 13, 14)
     assert all(ended.outcome.alone for ended in env.observed.of(key(3)))
     env.client.rule = refuse(key(99))
     await env.run(900)
@@ -83,7 +85,7 @@ async def test_the_other_factor_is_preferably_one_that_answers_and_of_another_se
         for reply in replies:
             env.ledger.apply(factor, outcome(reply), env.clock.moment())
 
-    assert choose(env, key(0)) == never  # nobody answered before: at least of another service
+    assert choose(env, key(0)) == never  # none has answered yet, so one of another service
     take(same, Status.VERIFIED)
     assert choose(env, key(0)) == same
     take(answers, Status.NOT_FOUND)
@@ -92,8 +94,8 @@ async def test_the_other_factor_is_preferably_one_that_answers_and_of_another_se
     assert choose(env, key(0)) == same  # the other one is itself refused now
     take(same, Reason.TIMEOUT)
     assert choose(env, key(0)) == answers
-    for asked in (never, answers, same):
-        env.account.in_flight_keys.add(asked)
+    for busy in (never, answers, same):
+        env.account.in_flight_keys.add(busy)
     assert choose(env, key(0)) == key(2)
     env.account.in_flight_keys.add(key(2))
     assert choose(env, key(0)) is None
@@ -110,7 +112,7 @@ async def test_paused_factors_do_not_confirm() -> None:
 
 
 @in_virtual_time
-async def test_several_refusals_under_way_share_one_verdict() -> None:
+async def test_refusals_in_flight_share_one_verdict() -> None:
     env = PollingHarness(factors(10, services=2), concurrency=4)
     refused = [key(n, service=n % 2) for n in range(3)]
     env.client.rule = refuse(*refused)

@@ -36,7 +36,7 @@ def names(env: PollingHarness) -> set[str]:
 
 
 @in_virtual_time
-async def test_a_list_tells_the_difference() -> None:
+async def test_a_list_reports_the_difference() -> None:
     env, roster = harness_of(factor(1), factor(2), factor(3))
     changed = replace(factor(2), name="two", labels=(("team", "ops"),))
     assert roster.list([factor(99), factor(1), changed, factor(4)]) == Difference(added=1, removed=1, changed=1)
@@ -74,11 +74,11 @@ async def test_what_is_known_and_the_phase_stay_with_the_key() -> None:
 async def test_a_shorter_interval_is_kept_from_now_on() -> None:
     env, roster = harness_of(replace(factor(1), interval_seconds=86_400.0))
     await env.run(60)
-    asked = len(env.client.requested_at(key(1)))
-    assert asked == 1
+    before = len(env.client.requested_at(key(1)))
+    assert before == 1
     roster.list([factor(99), replace(factor(1), interval_seconds=30.0)])
     await env.run(61)
-    assert len(env.client.requested_at(key(1))) >= asked + 2
+    assert len(env.client.requested_at(key(1))) >= before + 2
 
 
 @in_virtual_time
@@ -177,14 +177,14 @@ async def test_a_factor_of_which_nothing_is_known_is_not_missed() -> None:
 async def test_a_paused_factor_is_not_fetched_and_starts_again_later() -> None:
     env, roster = harness_of(factor(1, interval=30))
     await env.run(40)
-    asked = len(env.client.requested_at(key(1)))
+    before = len(env.client.requested_at(key(1)))
     roster.list([factor(99), factor(1, interval=30, paused=True)])
     assert env.ledger.counts["main", SERVICES[0]] == {"verified": 1, "unknown": 0}
     await env.run(100)
-    assert len(env.client.requested_at(key(1))) == asked
+    assert len(env.client.requested_at(key(1))) == before
     roster.list([factor(99), factor(1, interval=30)])
     await env.run(31)
-    assert len(env.client.requested_at(key(1))) > asked
+    assert len(env.client.requested_at(key(1))) > before
 
 
 @in_virtual_time

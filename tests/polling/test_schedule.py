@@ -36,8 +36,8 @@ def test_the_next_slot_is_the_first_after_a_moment(after: float, interval: float
 @relaxed
 @given(after=moments, interval=intervals, fraction=fractions)
 def test_slots_lie_on_the_grid_of_the_phase(after: float, interval: float, fraction: float) -> None:
-    turns = due_after(after, interval, fraction) / interval - fraction
-    assert abs(turns - round(turns)) * interval < ROUNDING
+    slots = due_after(after, interval, fraction) / interval - fraction
+    assert abs(slots - round(slots)) * interval < ROUNDING
 
 
 @settings(max_examples=30, deadline=None)
@@ -52,8 +52,8 @@ def test_from_slot_to_slot_is_one_interval(interval: float, fraction: float, sta
 def test_the_cadence_does_not_drift_over_ten_thousand_fetches() -> None:
     fraction = phase(key(1))
     first = slot = due_after(START, 300.0, fraction)
-    for turn in range(1, 10_001):
-        late = slot + (turn * 7_919 % 1_000) / 1_000  # dispatches and answers are up to a second late
+    for step in range(1, 10_001):
+        late = slot + (step * 7_919 % 1_000) / 1_000  # dispatches and answers are up to a second late
         slot = due_after(late, 300.0, fraction)
     assert slot == pytest.approx(first + 10_000 * 300.0, abs=ROUNDING)
 
@@ -133,7 +133,7 @@ def test_first_fetches_and_the_regular_ones_after_them_stay_within_the_budget(
 
 
 def test_first_fetches_are_spread() -> None:
-    assert first_fetch_spread(10, demand=1, budget=10) == FIRST_FETCH_SECONDS  # few: no need to hurry
+    assert first_fetch_spread(10, demand=1, budget=10) == FIRST_FETCH_SECONDS  # few factors need no shorter spread
     assert first_fetch_spread(900, demand=1, budget=10) == 100  # many: as fast as the spare budget allows
     assert first_fetch_spread(10, demand=10, budget=10) == math.inf  # no spare budget: at the regular slots
     assert first_fetch_spread(10, demand=11, budget=10) == math.inf
@@ -211,11 +211,11 @@ def test_bringing_forward_moves_a_waiting_factor_to_an_earlier_slot_only() -> No
 
 def test_the_calendar_stays_small_however_often_factors_move() -> None:
     schedule: Schedule[FactorKey] = Schedule()
-    for turn in range(5_000):
-        factor = key(turn % 10)
+    for step in range(5_000):
+        factor = key(step % 10)
         schedule.remove(factor)
-        schedule.add(factor, START + turn / 1_000, 3_600.0, math.inf)
-        schedule.put_back(factor, START + turn / 1_000, 7_200.0)
+        schedule.add(factor, START + step / 1_000, 3_600.0, math.inf)
+        schedule.put_back(factor, START + step / 1_000, 7_200.0)
         assert schedule.places <= 2 * len(schedule)
     assert len(list(schedule.pop_due(START + 10_000))) == 10
 

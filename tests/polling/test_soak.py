@@ -29,11 +29,11 @@ POLICY = LedgerPolicy(unverified_interval_seconds=30, unverified_window_seconds=
 
 @dataclass
 class Weather:
-    """What the API does: one request in twenty goes wrong, and now and then a whole account for minutes."""
+    """What the API does: one request in twenty fails, and sometimes all requests of an account for minutes."""
 
     rng: random.Random
     calm: bool = False
-    rejected: dict[str, bool] = field(default_factory=dict)  # credentials that are good for nothing
+    rejected: dict[str, bool] = field(default_factory=dict)  # whether the credentials are refused
     slow: dict[str, bool] = field(default_factory=dict)
     sent: Counter[Status | Reason] = field(default_factory=Counter)
 
@@ -57,18 +57,18 @@ class Weather:
         latency = 10.0 if fault is Reason.TIMEOUT else rng.uniform(0.0, 2.0)
         return Reply(fault, latency, rng.choice([None, 1.0, 5.0, 40.0]))
 
-    def turn(self) -> None:
-        """Change once a minute."""
+    def change(self) -> None:
+        """Change the weather, once a minute."""
         for account in ACCOUNTS:
             self.rejected[account] = self.rng.random() < (0.8 if self.rejected.get(account) else 0.01)
             self.slow[account] = self.rng.random() < (0.6 if self.slow.get(account) else 0.01)
 
 
 class Watch:
-    """Checks what must always hold.
+    """Checks the invariants.
 
-    A look may be late where its account is paused, or where more is due than its slots carry; but what is due
-    then drains as soon as the API answers again.
+    A fetch may be late while its account is paused, or while more is due than the budget allows; the queue
+    drains as soon as the API answers again.
     """
 
     def __init__(self, env: PollingHarness, weather: Weather) -> None:
@@ -76,16 +76,16 @@ class Watch:
         self.weather = weather
         self.free_since = dict.fromkeys(ACCOUNTS, 0.0)
         self.drained_at = dict.fromkeys(ACCOUNTS, 0.0)
-        self.asked: dict[FactorKey, float] = {}
+        self.last_request: dict[FactorKey, float] = {}
         self.seen = dict.fromkeys(ACCOUNTS, 0)
         self.checks = 0
 
     def each_second(self) -> None:
         for name, account in self.env.accounts.items():
-            held = account.pause is not None or self.weather.slow.get(name, False)
-            if held or account.queue_length > 0:
+            blocked = account.pause is not None or self.weather.slow.get(name, False)
+            if blocked or account.queue_length > 0:
                 self.free_since[name] = self.env.now
-            if held or account.queue_length == 0:
+            if blocked or account.queue_length == 0:
                 self.drained_at[name] = self.env.now
             assert self.env.now - self.drained_at[name] <= 120
         second = round(self.env.now)
@@ -105,7 +105,7 @@ class Watch:
             assert 1 <= account.throttle.limit <= account.throttle.max_concurrency
             assert account.throttle.in_flight <= account.throttle.max_concurrency
             for call in client.calls[self.seen[name] :]:
-                self.asked[call.key] = call.began
+                self.last_request[call.key] = call.began
             self.seen[name] = len(client.calls)
         for record in env.ledger:
             if not record.watched.paused:
@@ -116,12 +116,12 @@ class Watch:
     def check_factor(self, key: FactorKey) -> None:
         env, record, account = self.env, self.env.ledger[key], self.env.accounts[key.account]
         waits, queued = env.schedule.waiting(key) is not None, key in account._queue
-        asked = key in account.in_flight_keys
-        assert waits or queued or asked, f"{record.watched.name} is forgotten"
-        assert not (waits and queued), f"{record.watched.name} will be looked at twice"
+        in_flight = key in account.in_flight_keys
+        assert waits or queued or in_flight, f"{record.watched.name} is not scheduled"
+        assert not (waits and queued), f"{record.watched.name} is scheduled twice"
         if env.now > 60:
-            looked = max(self.asked.get(key, 0.0), self.free_since[key.account])
-            assert env.now - looked <= 2 * record.interval_seconds, record.watched.name
+            latest = max(self.last_request.get(key, 0.0), self.free_since[key.account])
+            assert env.now - latest <= 2 * record.interval_seconds, record.watched.name
         if record.status is not None:
             assert record.answered_seconds is not None
             assert record.stale_at is not None
@@ -154,7 +154,7 @@ async def test_six_hours_of_faults(seed: int) -> None:
     watch = Watch(env, weather)
     for minute in range(HOURS * 60):
         step = rng.choice([0.0, 0.0, 3_600.0, -3_600.0]) if minute % 30 == 0 else step
-        weather.turn()
+        weather.change()
         await env.run(60, and_each=watch.each_second)
     assert watch.checks == HOURS * 60
 

@@ -149,7 +149,7 @@ def test_slots_come_back_after_a_long_time_without_requests() -> None:
     assert of.limit == 7
 
 
-def test_a_late_429_of_the_same_burst_starts_the_calm_anew() -> None:
+def test_a_late_429_of_the_same_burst_starts_the_calm_again() -> None:
     of = throttle(concurrency=8)
     of.rate_limited(1000.0, started=999.0, pause_seconds=1.0)
     of.rate_limited(1020.0, started=999.0, pause_seconds=1.0)
@@ -199,7 +199,7 @@ class AnySequence(RuleBasedStateMachine):
         super().__init__()
         self.now = 1000.0
         self.starts: list[float] = []
-        self.in_flight_keys: list[float] = []
+        self.started: list[float] = []
 
     @initialize(rate=st.sampled_from([0.2, 0.9, 1.0, 1.5, 2.0, 2.5, 3.0, 7.3, 10.0]), concurrency=st.integers(1, 9))
     def begin_account(self, rate: float, concurrency: int) -> None:
@@ -235,19 +235,19 @@ class AnySequence(RuleBasedStateMachine):
         assert not self.throttle.paused(self.now + ULPS)
         self.throttle.begin(self.now)
         self.starts.append(self.now)
-        self.in_flight_keys.append(self.now)
-        assert len(self.in_flight_keys) <= self.throttle.limit
+        self.started.append(self.now)
+        assert len(self.started) <= self.throttle.limit
 
-    @precondition(lambda self: self.in_flight_keys)
+    @precondition(lambda self: self.started)
     @rule(latest=st.booleans())
     def a_request_ends(self, latest: bool) -> None:
-        began = self.in_flight_keys.pop(-1 if latest else 0)
+        began = self.started.pop(-1 if latest else 0)
         self.throttle.end(self.now - began)
 
-    @precondition(lambda self: self.in_flight_keys)
+    @precondition(lambda self: self.started)
     @rule(latest=st.booleans(), pause=st.sampled_from([1.0, 12.5, 300.0]))
     def a_request_is_answered_429(self, latest: bool, pause: float) -> None:
-        began = self.in_flight_keys.pop(-1 if latest else 0)
+        began = self.started.pop(-1 if latest else 0)
         self.throttle.end(self.now - began)
         before, until = self.throttle.limit, self.throttle.paused_until
         self.throttle.rate_limited(self.now, started=began, pause_seconds=pause)
@@ -269,7 +269,7 @@ class AnySequence(RuleBasedStateMachine):
     @invariant()
     def the_slots_are_kept(self) -> None:
         if hasattr(self, "throttle"):
-            assert self.throttle.in_flight == len(self.in_flight_keys)
+            assert self.throttle.in_flight == len(self.started)
             assert 1 <= self.throttle.limit <= self.concurrency
 
     @invariant()
@@ -285,7 +285,7 @@ AnySequence.TestCase.settings = settings(max_examples=60, stateful_step_count=40
 TestAnySequence = AnySequence.TestCase
 
 
-def test_a_request_without_an_answer_tells_nothing_of_the_pace() -> None:
+def test_a_request_without_an_answer_does_not_change_the_pace() -> None:
     of = Throttle(requests_per_second=100, max_concurrency=4)
     for _ in range(30):
         of.begin(0.0)
