@@ -1,4 +1,4 @@
-"""An audit that couldn't be made is never told as a good one."""
+"""An audit that could not run is never reported as passed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_no_answer_is_not_a_good_one(said: str, complaints: str, reason: str) ->
     assert reason in words
 
 
-def test_what_pip_audit_itself_refuses_is_told(tmp_path: Path) -> None:
+def test_an_error_of_pip_audit_is_reported(tmp_path: Path) -> None:
     lock = tmp_path / "requirements.lock"
     lock.write_text("httpx==0.28.1\n")
     verdict, words = audit(lock)

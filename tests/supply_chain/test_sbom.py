@@ -21,8 +21,8 @@ from tools.supply_chain.sbom import PROJECT, sbom
 
 @pytest.fixture(scope="module")
 def bill() -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(sbom())
-    return told
+    bill: dict[str, Any] = json.loads(sbom())
+    return bill
 
 
 def test_it_follows_the_schema() -> None:
@@ -35,10 +35,10 @@ def test_two_are_the_same_bytes() -> None:
     )
 
     assert written.stdout == sbom()
-    assert not re.search(r"20\d\d-\d\d-\d\dT", written.stdout), "it tells a time"
+    assert not re.search(r"20\d\d-\d\d-\d\dT", written.stdout), "it contains a time"
 
 
-def test_it_tells_of_the_exporter(bill: dict[str, Any]) -> None:
+def test_it_describes_the_exporter(bill: dict[str, Any]) -> None:
     component = bill["metadata"]["component"]
 
     assert (component["name"], component["version"]) == ("verify-factor-exporter", __version__)
@@ -46,14 +46,14 @@ def test_it_tells_of_the_exporter(bill: dict[str, Any]) -> None:
 
 
 def test_it_asks_for_what_pyproject_asks_for(bill: dict[str, Any]) -> None:
-    asked = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
+    declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
     names = {component["bom-ref"]: component["name"] for component in bill["components"]}
     (root,) = (entry for entry in bill["dependencies"] if entry["ref"] == "verify-factor-exporter")
 
-    assert {names[reference] for reference in root["dependsOn"]} == {Requirement(line).name for line in asked}
+    assert {names[reference] for reference in root["dependsOn"]} == {Requirement(line).name for line in declared}
 
 
-def test_everything_in_it_is_asked_for_by_something(bill: dict[str, Any]) -> None:
+def test_every_component_is_required_by_another(bill: dict[str, Any]) -> None:
     edges = {entry["ref"]: entry.get("dependsOn", []) for entry in bill["dependencies"]}
     reached: set[str] = set()
     to_visit = ["verify-factor-exporter"]
@@ -77,14 +77,14 @@ def test_it_has_the_sums_of_the_lock(bill: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_another_reader_of_the_lock_finds_the_same(bill: dict[str, Any]) -> None:
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-m", "cyclonedx_py", "requirements", "requirements.lock", "--output-reproducible"],
         cwd=PROJECT,
         capture_output=True,
         text=True,
         check=True,
     )
-    theirs = {component["purl"]: component["description"] for component in json.loads(told.stdout)["components"]}
+    theirs = {component["purl"]: component["description"] for component in json.loads(printed.stdout)["components"]}
     for_linux = {purl for purl, description in theirs.items() if "sys_platform == 'win32'" not in description}
 
     assert {component["purl"] for component in bill["components"]} == for_linux
