@@ -1,6 +1,6 @@
 """Each way to fail: what metrics and log say of it, what they don't, and how it ends.
 
-One test, as the whole matrix is run at once; it tells every row that is not as declared.
+One test runs the whole matrix at once and reports every row that differs from its declaration.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _failures(seen: Seen, reason: Reason) -> Iterator[str]:
 def _requests(seen: Seen) -> Iterator[str]:
     row = seen.row
     counted = grown(seen, "twilio_verify_api_requests_total", "code")
-    if row.alone:  # and another factor was asked for, which was answered
+    if row.alone:  # the request for another factor, which confirms the refusal, was answered
         counted.pop("200", None)
     if counted.keys() != {row.code} or (not row.paused and counted[row.code] != row.attempts):
         yield f"requests grew by {counted}"
@@ -103,12 +103,12 @@ def _log(seen: Seen) -> Iterator[str]:
             yield f"the log says {seen.log}"
         return
     failed = [line for line in seen.log if f" factor={row.account} " in line]
-    told = [line for line in failed if any(f'"{words}"' in line for words in row.detail.split("|"))]
-    if len(failed) != 1 or failed != told or f" reason={row.result} " not in failed[0]:
+    expected = [line for line in failed if any(f'"{words}"' in line for words in row.detail.split("|"))]
+    if len(failed) != 1 or failed != expected or f" reason={row.result} " not in failed[0]:
         yield f"the log says {failed}"
     refused = sum('msg="account paused for' in line and "level=error" in line for line in seen.log)
     if refused != (row.paused and row.result.refused):
-        yield f"a refusal was told {refused} times"
+        yield f"a refusal was logged {refused} times"
     pauses = [line for line in seen.log if 'msg="rate limited' in line]
     if row.pause_seconds is not None:
         found = re.search(r"pause_seconds=([0-9.]+)", "".join(pauses))
@@ -117,9 +117,9 @@ def _log(seen: Seen) -> Iterator[str]:
             or found is None
             or abs(float(found[1]) - row.pause_seconds) > 10.0 * (row.pause_seconds == 20)
         ):
-            yield f"the pause is told as {pauses}"
+            yield f"the pause is logged as {pauses}"
     elif pauses:
-        yield f"a pause is told: {pauses}"
+        yield f"a pause is logged: {pauses}"
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """A pytest plugin: the run fails when a test leaves a process behind.
 
-Each worker marks its environment, which its children inherit, and looks for the mark at the end.
+Each worker marks its environment, which its children inherit, and searches for the mark at the end.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-PATIENCE_SECONDS = 300.0  # turns a hang into a failure; how long something takes is never asserted with it
+PATIENCE_SECONDS = 300.0  # makes a hang a failure; no test asserts a duration with it
 
 
 @contextlib.asynccontextmanager

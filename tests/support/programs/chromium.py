@@ -58,10 +58,10 @@ async def browser(binary: str) -> AsyncIterator[Browser]:
 
 @contextlib.asynccontextmanager
 async def visit(
-    opened: Browser, url: str, *, width: int = 1280, height: int = 900, **looks: Any
+    opened: Browser, url: str, *, width: int = 1280, height: int = 900, **options: Any
 ) -> AsyncIterator[Visit]:
     """Open a URL in a new context; on exit, assert no errors and no requests to other hosts."""
-    context = await opened.new_context(viewport={"width": width, "height": height}, **looks)
+    context = await opened.new_context(viewport={"width": width, "height": height}, **options)
     context.set_default_timeout(PATIENCE_MILLISECONDS)
     visited = Visit(await context.new_page())
     visited.watch()

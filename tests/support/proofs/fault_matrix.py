@@ -22,8 +22,8 @@ NOT_HTTP = "the connection failed: the response is not HTTP"
 LATE = "no complete answer in time"
 
 
-class Upset(StrEnum):
-    """What happens to a server as a whole."""
+class Outage(StrEnum):
+    """An outage of a whole server."""
 
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
@@ -38,16 +38,16 @@ class Upset(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One way to fail: how it is made, and what metrics and log must say of it.
+    """One way to fail: its cause, and what metrics and log must report.
 
-    ``result`` is the reason of the failure, or the status of what is an answer all the same; ``code`` the label of
+    ``result`` is the reason of the failure, or the status of a definite answer; ``code`` the label of
     the request counter; ``detail`` the words of the log line, several apart by ``|`` where the socket decides.
-    ``paused`` says that the account pauses, and ``pause_seconds`` for how long, where a 429 tells.
+    ``paused`` says that the account pauses, and ``pause_seconds`` for how long, where a 429 states it.
     ``alone`` says that others of the account are answered.
     """
 
     name: str
-    made_by: Fault | Upset
+    made_by: Fault | Outage
     result: Reason | Status
     code: str
     detail: str = ""
@@ -65,25 +65,25 @@ class Row:
 def _at_the_connection() -> Iterator[Row]:
     yield Row(
         "connection refused",
-        Upset.REFUSED,
+        Outage.REFUSED,
         Reason.CONNECT,
         "none",
         "the connection failed: connection refused",
         ATTEMPTS,
     )
-    yield Row("host unreachable (connecting hangs)", Upset.UNREACHABLE, Reason.TIMEOUT, "none", LATE, ATTEMPTS)
+    yield Row("host unreachable (connecting hangs)", Outage.UNREACHABLE, Reason.TIMEOUT, "none", LATE, ATTEMPTS)
     yield Row(
         "name not resolved",
-        Upset.NO_NAME,
+        Outage.NO_NAME,
         Reason.DNS,
         "none",
         "the host name could not be resolved: name or service not known",
         ATTEMPTS,
     )
-    yield Row("TLS handshake stalls", Upset.SILENT, Reason.TIMEOUT, "none", LATE, ATTEMPTS)
+    yield Row("TLS handshake stalls", Outage.SILENT, Reason.TIMEOUT, "none", LATE, ATTEMPTS)
     yield Row(
         "no TLS where TLS is expected",
-        Upset.PLAIN,
+        Outage.PLAIN,
         Reason.TLS,
         "none",
         "the TLS handshake failed: record layer failure|the TLS handshake failed: wrong version number",
@@ -91,7 +91,7 @@ def _at_the_connection() -> Iterator[Row]:
     )
     yield Row(
         "certificate expired",
-        Upset.EXPIRED,
+        Outage.EXPIRED,
         Reason.TLS,
         "none",
         "the TLS handshake failed: certificate has expired",
@@ -99,7 +99,7 @@ def _at_the_connection() -> Iterator[Row]:
     )
     yield Row(
         "certificate self-signed",
-        Upset.SELF_SIGNED,
+        Outage.SELF_SIGNED,
         Reason.TLS,
         "none",
         "the TLS handshake failed: self-signed certificate",
@@ -107,7 +107,7 @@ def _at_the_connection() -> Iterator[Row]:
     )
     yield Row(
         "certificate for another host",
-        Upset.WRONG_HOST,
+        Outage.WRONG_HOST,
         Reason.TLS,
         "none",
         "the TLS handshake failed: Hostname mismatch, certificate is not valid for 'localhost'.",
@@ -205,7 +205,7 @@ def _http() -> Iterator[Row]:
     )
     yield Row(
         "401, the password was rotated",
-        Upset.ROTATED,
+        Outage.ROTATED,
         Reason.AUTH,
         "401",
         "HTTP 401, Twilio error 20003",

@@ -1,4 +1,4 @@
-"""The fault matrix run against the daemon: each row verified first, then struck, then recovered."""
+"""The fault matrix run against the daemon: each row verified first, then in its outage, then recovered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from exporter.simulator import Fault, Simulator
 from exporter.verify.outcome import Reason
 from tests.support.config_files import account_of, entry, write_config
 from tests.support.processes import PATIENCE_SECONDS
-from tests.support.proofs.fault_matrix import ATTEMPTS, Row, Upset
+from tests.support.proofs.fault_matrix import ATTEMPTS, Outage, Row
 from tests.support.proofs.server_outages import NAME, Certificates, Server
 from tests.support.running_exporter import LeapingClock, running
 
@@ -86,7 +86,7 @@ async def _world(rows: Sequence[Row]) -> AsyncIterator[_World]:
         await world.shared.start(host="127.0.0.1", ssl_context=certificates.context())
         try:
             for number, row in enumerate(rows):
-                if isinstance(row.made_by, Upset):
+                if isinstance(row.made_by, Outage):
                     server = Server(row.made_by, certificates, Simulator(seed=100 + number))
                     world.servers[row.account] = server
                     await server.start()
@@ -210,8 +210,8 @@ def _has_recovered(page: Scrape, struck: Scrape, row: Row) -> bool:
 async def _strike(world: _World, rows: Sequence[Row]) -> None:
     for row in rows:
         match row.made_by:
-            case Upset():
-                await world.servers[row.account].strike()
+            case Outage():
+                await world.servers[row.account].begin_outage()
             case Fault() as fault:
                 factor = world.factors[row.account]
                 document = {name: getattr(fault, name) for name in fault.__slots__ if name != "factor_sid"}
@@ -223,7 +223,7 @@ def _forget_names(exporter: Exporter, rows: Sequence[Row]) -> None:
     """Give accounts whose name server fails a fresh client: one that runs keeps an address for some seconds."""
     daemon = exporter.daemon
     for row in rows:
-        if row.made_by is Upset.NO_NAME:
+        if row.made_by is Outage.NO_NAME:
             daemon.engine.poller.accounts[row.account].replace_client(
                 daemon.engine.new_client(daemon.engine.config, row.account)
             )
@@ -232,9 +232,9 @@ def _forget_names(exporter: Exporter, rows: Sequence[Row]) -> None:
 async def _hint(world: _World, rows: Sequence[Row]) -> None:
     world.shared.faults.clear()
     for row in rows:
-        if isinstance(row.made_by, Upset):
+        if isinstance(row.made_by, Outage):
             server = world.servers[row.account]
-            await server.hint()
+            await server.recover()
             world.passwords[row.account].write_text(server.simulator.password, encoding="utf-8")
 
 

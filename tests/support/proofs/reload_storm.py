@@ -43,7 +43,7 @@ class Storm:
     faults: list[str] = field(default_factory=list)
 
     def note(self, fault: str) -> None:
-        """Note a fault; the first few tell enough."""
+        """Record an error; only the first few are kept."""
         if len(self.faults) < 10:
             self.faults.append(fault)
 

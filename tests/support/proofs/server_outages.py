@@ -1,4 +1,4 @@
-"""What happens to a whole server: it goes away, comes back with another certificate, or never says a word."""
+"""Outages of a whole server: it stops, returns with another certificate, or accepts connections in silence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.support.proofs.fault_matrix import Upset
+from tests.support.proofs.fault_matrix import Outage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ _LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 class Certificates:
-    """An authority, and the certificates that servers show: good ones, and all others."""
+    """A certificate authority, and the valid and invalid certificates of the servers."""
 
     def __init__(self, folder: Path) -> None:
         self.ca = trustme.CA()
@@ -36,14 +36,14 @@ class Certificates:
         self._self_signed = folder / "self-signed.pem"
         self._self_signed.write_bytes(_self_signed())
 
-    def context(self, upset: Upset | None = None) -> ssl.SSLContext:
-        """Return what a server speaks TLS with."""
+    def context(self, outage: Outage | None = None) -> ssl.SSLContext:
+        """Return the TLS context of a server."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        if upset is Upset.SELF_SIGNED:
+        if outage is Outage.SELF_SIGNED:
             context.load_cert_chain(self._self_signed)
             return context
-        names = ["another.test"] if upset is Upset.WRONG_HOST else ["localhost", NAME]
-        ended = datetime.now(UTC) - timedelta(hours=1) if upset is Upset.EXPIRED else None
+        names = ["another.test"] if outage is Outage.WRONG_HOST else ["localhost", NAME]
+        ended = datetime.now(UTC) - timedelta(hours=1) if outage is Outage.EXPIRED else None
         self.ca.issue_cert(*names, not_before=_LONG_AGO, not_after=ended).configure_cert(context)
         return context
 
@@ -64,9 +64,9 @@ def _self_signed() -> bytes:
 
 @dataclass
 class Server:
-    """A simulator of its own for one upset, at one port whatever happens to it."""
+    """A simulator for one outage; it keeps its port."""
 
-    upset: Upset
+    outage: Outage
     certificates: Certificates
     simulator: Simulator
     port: int = 0
@@ -76,40 +76,40 @@ class Server:
 
     @property
     def base_url(self) -> str:
-        host = NAME if self.upset is Upset.NO_NAME else "localhost"
+        host = NAME if self.outage is Outage.NO_NAME else "localhost"
         return f"https://{host}:{self.port}"
 
     async def start(self) -> None:
-        """Serve as one should."""
+        """Serve without an outage."""
         await self.simulator.start(host="127.0.0.1", port=self.port, ssl_context=self.certificates.context())
         self.port = int(self.simulator.base_url.rpartition(":")[2])
 
-    async def strike(self) -> None:
-        """Let it happen."""
-        if self.upset is Upset.ROTATED:
+    async def begin_outage(self) -> None:
+        """Begin the outage."""
+        if self.outage is Outage.ROTATED:
             self.simulator.password = "rotated-" + self.simulator.password
             return
         await self.simulator.stop()
-        match self.upset:
-            case Upset.REFUSED:
+        match self.outage:
+            case Outage.REFUSED:
                 pass
-            case Upset.UNREACHABLE:
+            case Outage.UNREACHABLE:
                 self._fill_a_backlog()
-            case Upset.NO_NAME:
+            case Outage.NO_NAME:
                 self.name_fails = True
                 await self.start()
-            case Upset.SILENT:
-                self._listener = await asyncio.start_server(_say_nothing, "127.0.0.1", self.port)
-            case Upset.PLAIN:
+            case Outage.SILENT:
+                self._listener = await asyncio.start_server(_never_answer, "127.0.0.1", self.port)
+            case Outage.PLAIN:
                 await self.simulator.start(host="127.0.0.1", port=self.port)
             case _:
-                context = self.certificates.context(self.upset)
+                context = self.certificates.context(self.outage)
                 await self.simulator.start(host="127.0.0.1", port=self.port, ssl_context=context)
 
-    async def hint(self) -> None:
-        """Let it be as before."""
-        if self.upset is Upset.ROTATED:
-            return  # the other side is told of the new password
+    async def recover(self) -> None:
+        """End the outage."""
+        if self.outage is Outage.ROTATED:
+            return  # the exporter reads the new password
         self.name_fails = False
         for opened in self._sockets:
             opened.close()
@@ -140,7 +140,7 @@ class Server:
         await self.simulator.stop()
 
 
-async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(ConnectionError):
         while await reader.read(65536):
             pass

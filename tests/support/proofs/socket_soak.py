@@ -115,7 +115,7 @@ async def observe(
     """Flip statuses, scrape, and see that no factor is passed over."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    asked: dict[str, tuple[int, float]] = {}
+    requested: dict[str, tuple[int, float]] = {}
     while (elapsed := loop.time() - began) < load.seconds:
         for factor in rng.sample(factors, 5):
             simulator.set_status(factor.sid, rng.choice(["verified", "unverified"]))
@@ -126,12 +126,12 @@ async def observe(
             seen.memory_warm = seen.memory_end
         now = loop.time()
         for factor in factors:
-            count, since = asked.get(factor.sid, (-1, now))
+            count, since = requested.get(factor.sid, (-1, now))
             if simulator.calls.by_factor[factor.sid] != count:
-                asked[factor.sid] = simulator.calls.by_factor[factor.sid], now
+                requested[factor.sid] = simulator.calls.by_factor[factor.sid], now
             elif now - since > load.interval_seconds + 3 * load.timeout_seconds + 5 and elapsed > 40:
                 seen.missed += 1
-                asked[factor.sid] = count, now
+                requested[factor.sid] = count, now
         await asyncio.sleep(max(0.0, 1.0 - (loop.time() - now)))
 
 

@@ -121,7 +121,7 @@ CASES = (
         samples=[ExpectedSample(FAMILIES["verified"], 6)],
     ),
     Case(
-        "a restart without a state file goes on as the same alert",
+        "a restart without a state file continues the same alert",
         _REGRESSED,
         factor(
             ALICE,

@@ -27,7 +27,7 @@ def phases(*rates: tuple[float, int]) -> str:
 
 
 def steps(*minutes: int, spared: int = 0) -> str:
-    """Return a counter that grows by one after each of these times in turn, except the first few times."""
+    """Return a counter that increases by one after each of these times, except the first few."""
     return " ".join(f"{max(0, step - spared)}x{minutes[step % len(minutes)] - 1}" for step in range(24))
 
 

@@ -97,7 +97,7 @@ ENTITIES = (
         {28: [], 31: [OPS]},
     ),
     Case(
-        "a restart in the middle goes on as the same alert",
+        "a restart in the middle continues the same alert",
         _WITHOUT,
         entity(POD_A, verified="0x19 stale", unverified="1x19 stale", not_found="0x19 stale", unknown="0x19 stale")
         | entity(POD_B, verified="_x21 0x40", unverified="_x21 1x40", not_found="_x21 0x40", unknown="_x21 0x40"),
