@@ -1,7 +1,7 @@
 """CPU time per fetch of whole processes: the exporter, other programs, and lower bounds.
 
 All send requests to the same nginx over TLS. Those that follow a schedule run at the same time, at the rate of
-100,000 factors with an interval of 5 minutes; those that run at full speed take turns.
+100,000 factors with an interval of 5 minutes; those at full speed run one after another.
 """
 
 from __future__ import annotations

@@ -34,10 +34,10 @@ async def test_nobody_waits_for_a_call_that_hangs() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     hang.set()
-    await asyncio.sleep(0.01)  # its answer comes, and nobody is told
+    await asyncio.sleep(0.01)  # its result arrives, and nothing waits for it
 
 
-def test_a_loop_that_is_gone_is_not_told() -> None:
+def test_a_closed_loop_is_not_notified() -> None:
     hang, ended = threading.Event(), threading.Event()
 
     def late() -> None:

@@ -162,7 +162,7 @@ def _is_blank(content: bytes, *, comments: bool) -> bool:
 
 
 class FileVersion(NamedTuple):
-    """What a file held when it was read: the SHA-256 of its content, and the limit it was read with.
+    """The state of a file when it was read: the SHA-256 of its content, and the limit it was read with.
 
     ``blank`` is a file of nothing but white space and comments.
     """

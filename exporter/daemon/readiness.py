@@ -29,7 +29,7 @@ class Readiness:
         return engine.clock.steady() - engine.poller.last_dispatch.steady <= HEARTBEAT_SECONDS
 
     def ready(self) -> bool:
-        """Return whether every first fetch and listing ended or was held, or an interval passed since the start.
+        """Return whether every first fetch and listing ended or was paused, or an interval passed since the start.
 
         What a reload adds does not make a ready exporter unready.
         """

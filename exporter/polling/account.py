@@ -429,7 +429,7 @@ class AccountPoller:
             self._awaiting_first_fetch = set()  # an emptied set keeps its memory
 
     def forget(self, key: FactorKey) -> None:
-        """Stop polling a factor; a fetch in flight goes on, and its outcome is dropped."""
+        """Stop polling a factor; a fetch in flight continues, and its outcome is dropped."""
         self._queue.withdraw(key)
         self._first_fetch_ended(key)
 

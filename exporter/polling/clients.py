@@ -51,8 +51,8 @@ class ClientHealth:
     """Decides when an account's client is replaced by a fresh one: new pool, new name lookup, new TLS.
 
     A client is replaced when a request outlived its timeout, or when 10 attempts in a row, and twice the
-    concurrency, brought no answer over at least 60 s. An outage looks the same, so a client is replaced at most
-    once every five minutes. Times are seconds of one monotonic clock.
+    concurrency, brought no answer over at least 60 s. An outage has the same symptoms, so a client is replaced at
+    most once every five minutes. Times are seconds of one monotonic clock.
     """
 
     def __init__(self) -> None:

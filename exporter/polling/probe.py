@@ -24,7 +24,7 @@ class ProbeResult(StrEnum):
     """The account is paused."""
 
     TIMED_OUT = "timed_out"
-    """No fetch ended in time; one in flight goes on."""
+    """No fetch ended in time; one in flight continues."""
 
     NOT_POLLED = "not_polled"
     """The factor is no longer watched, or paused in the watchlist."""
@@ -38,7 +38,7 @@ async def probe(
 ) -> ProbeResult:
     """Fetch a factor now, or wait for its fetch in flight.
 
-    A fetch that could not start in time is not made; one that started goes on even if nobody waits for it.
+    A fetch that could not start in time is not made; one that started continues even if its client has gone.
     """
     began = clock.steady()
     deadline = began + within_seconds

@@ -232,7 +232,7 @@ class _Exchange:
     # Callbacks of the parser
 
     def on_message_begin(self) -> None:
-        """Fail on a second response: nothing tells which of them belongs to the request."""
+        """Fail on a second response: it is unknown which of them belongs to the request."""
         if self._whole is not None:
             self._fail("the response is not HTTP")
 

@@ -228,7 +228,7 @@ def test_the_content_of_a_secret_file(content: str, tmp_path: Path) -> None:
         assert_hidden(tmp_path / "config.toml")
 
 
-def test_an_identity_that_is_a_name_draws_warnings_that_dont_tell_it(load_text: Loading) -> None:
+def test_an_identity_that_is_a_name_draws_warnings_that_dont_show_it(load_text: Loading) -> None:
     keys = {"identity": f'"{CANARY}"', "name": f'"{CANARY}"', "labels": f'{{ user = "{CANARY}" }}'}
     warnings = load_text(account() + factor(1, **keys) + factor(2)).warnings
     assert len(warnings) == 2

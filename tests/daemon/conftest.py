@@ -19,7 +19,7 @@ async def simulator() -> AsyncIterator[Simulator]:
 
 @pytest.fixture
 def no_such_host(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A name that no name server is asked for: it isn't there, at once and on every machine."""
+    """A host name whose lookup fails at once on every machine, without a name server."""
     name, ask = "no-such-host.invalid", socket.getaddrinfo
 
     def answer(host: str, *arguments: Any, **options: Any) -> Any:

@@ -147,7 +147,7 @@ async def test_neither_password_nor_identity_is_found_anywhere(
             texts = [(await exporter.scrape()).text]
             clock.leap(30)
             ledger = exporter.daemon.engine.ledger
-            fetched = len(entries) - 1  # the third of the refused account is held
+            fetched = len(entries) - 1  # the third factor of the refused account waits for the pause
             await becomes(lambda: sum(record.last_seconds is not None for record in ledger) >= fetched)
             page = await exporter.scrape()
             assert page.failures().keys() >= REASONS
@@ -155,7 +155,7 @@ async def test_neither_password_nor_identity_is_found_anywhere(
             texts += [page.text, (await exporter.scrape(openmetrics=True)).text]
             texts += [(await exporter.get(path_of_page))[1] for path_of_page in PAGES]
             texts += texts_of_daemon(exporter.daemon)
-            # As a library might that is asked to log at this level.
+            # As a library does whose log level is debug.
             careless = logging.getLogger("a.careless.library")
             url = f"/v2/Services/{entries[0]['service_sid']}/Entities/{entries[0]['identity']}/Factors"
             careless.debug("GET %s with %s", url, simulator.password)

@@ -153,7 +153,7 @@ async def test_late_runs_are_made_up_once(bench: Bench) -> None:
     bench.keeper.start()
     await becomes(lambda: bench.runs["dispatch"] >= 1)
     ran = bench.runs["dispatch"]
-    time.sleep(10 * INTERVAL_SECONDS)  # noqa: ASYNC251 - the loop is held up, as by a slow callback
+    time.sleep(10 * INTERVAL_SECONDS)  # noqa: ASYNC251 - the loop is blocked, as by a slow callback
     freed = time.monotonic()
     await becomes(lambda: bench.runs["dispatch"] > ran)
     assert bench.runs["dispatch"] - ran <= 2 + (time.monotonic() - freed) / INTERVAL_SECONDS

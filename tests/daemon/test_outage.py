@@ -42,19 +42,23 @@ async def test_an_outage_is_reported_and_survived(
         assert before.failures() == {}
 
         await simulator.stop()
-        held = await exporter.shows(lambda page: failed(page, 1))
+        kept_page = await exporter.shows(lambda page: failed(page, 1))
         for name in names:
-            assert held.factor("up", name) == 0
-            assert [held.factor(claim, name) for claim in CLAIMS] == [
+            assert kept_page.factor("up", name) == 0
+            assert [kept_page.factor(claim, name) for claim in CLAIMS] == [
                 before.factor(claim, name) for claim in CLAIMS
             ]
-        assert held.counts()["verified"] == 2
-        assert held.value("twilio_verify_credentials_valid") == 1, "no answer says nothing of the credentials"
-        assert held.value("twilio_verify_api_paused") == 0
+        assert kept_page.counts()["verified"] == 2
+        assert kept_page.value("twilio_verify_credentials_valid") == 1, (
+            "a failed connection says nothing about the credentials"
+        )
+        assert kept_page.value("twilio_verify_api_paused") == 0
 
         clock.leap(30)
         stale = await exporter.shows(
-            lambda page: page.counts()["unknown"] == 2 and page.failures()["connect"] > held.failures()["connect"]
+            lambda page: (
+                page.counts()["unknown"] == 2 and page.failures()["connect"] > kept_page.failures()["connect"]
+            )
         )
         assert stale.counts() == {"verified": 0, "unverified": 0, "not_found": 0, "unknown": 2}
         assert stale.failures().keys() == {"connect"}
@@ -64,7 +68,7 @@ async def test_an_outage_is_reported_and_survived(
             assert [stale.factor(claim, name) for claim in CLAIMS] == [None] * len(CLAIMS)
             assert stale.factor("up", name) == 0
             for kept in ("last_success_timestamp_seconds", "last_verified_timestamp_seconds"):
-                assert stale.factor(kept, name) == held.factor(kept, name), kept
+                assert stale.factor(kept, name) == kept_page.factor(kept, name), kept
             assert stale.factor("info", name) == 1
             assert stale.factor("interval_seconds", name) == 1, "the cadence is kept"
 
@@ -104,4 +108,4 @@ async def test_a_first_fetch_in_an_outage_claims_no_status(simulator: Simulator,
             assert page.factor(claim, "never") is None
         assert page.counts()["unknown"] == 1
         assert page.value("twilio_verify_credentials_valid") is None
-        assert await exporter.status("/-/ready") == 200, "the first look has ended, if badly"
+        assert await exporter.status("/-/ready") == 200, "the first fetch has ended, with a failure"

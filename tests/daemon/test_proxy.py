@@ -58,11 +58,11 @@ async def test_https_proxy_is_ignored_for_a_loopback_that_no_proxy_covers(
 
 
 @pytest.mark.parametrize(
-    ("no_proxy", "asked"), [("", True), ("elsewhere.invalid", True), ("no-such-host.invalid", False)]
+    ("no_proxy", "proxied"), [("", True), ("elsewhere.invalid", True), ("no-such-host.invalid", False)]
 )
 async def test_https_proxy_is_used_for_any_other_host(
     no_proxy: str,
-    asked: bool,
+    proxied: bool,
     no_such_host: str,
     simulator: Simulator,
     tmp_path: Path,
@@ -90,8 +90,8 @@ async def test_https_proxy_is_used_for_any_other_host(
         async with running(path, clock=clock) as exporter:
             clock.leap(30)
             page = await exporter.shows(lambda page: page.factor("up", "watched") == 0)
-    assert page.failures() == {"connect" if asked else "dns": 1}
-    assert len(requests) == asked
+    assert page.failures() == {"connect" if proxied else "dns": 1}
+    assert len(requests) == proxied
     for request in requests:
         assert request.startswith(f"CONNECT {no_such_host}:443 HTTP/1.1\r\n".encode())
         assert factor.identity.encode() not in request, "the path is inside TLS"

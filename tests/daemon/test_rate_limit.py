@@ -34,12 +34,12 @@ async def test_a_429_pauses_the_account_for_as_long_as_it_says(simulator: Simula
     )
     clock = LeapingClock()
     async with running(path, clock=clock) as exporter:
-        clock.leap(30)  # every first look is due
+        clock.leap(30)  # every first fetch is due
         paused = await exporter.shows(lambda page: page.value("twilio_verify_api_paused") == 1)
         assert paused.value("twilio_verify_api_concurrency_limit") == 2
         assert paused.value("twilio_verify_api_requests_total", code="429") == 1
         assert paused.value("twilio_verify_credentials_valid") == 1
-        assert paused.factor("up", "limited") is None, "its fetch goes on after the pause"
+        assert paused.factor("up", "limited") is None, "its fetch continues after the pause"
         assert paused.failures() == {}
         assert await exporter.status("/-/healthy") == 200
 
@@ -80,7 +80,7 @@ async def test_together_refused_calls_halve_the_concurrency_once(simulator: Simu
         assert page.value("twilio_verify_api_paused") == 1
         assert page.failures().keys() == {"rate_limited"}
         assert simulator.calls.total == 8
-        # Held, not failed: the others are neither fetches nor failures, and no longer waited for.
+        # The other factors wait for the end of the pause: they count neither as fetches nor as failures.
         assert page.total("twilio_verify_fetches_total") == 8
         ready = await exporter.shows(lambda page: (page.value("twilio_verify_exporter_queue_length") or 0) >= 32)
         assert ready.failures() == {"rate_limited": 8}

@@ -40,10 +40,10 @@ async def test_ready_once_every_first_fetch_has_ended(simulator: Simulator, tmp_
         clock.leap(30)
         page = await exporter.shows(lambda page: page.factor("exists", "gone") == 0)
         assert page.factor("up", "slow") is None
-        assert await exporter.status("/-/ready") == 503, "one look is still under way"
+        assert await exporter.status("/-/ready") == 503, "one fetch is still in flight"
         await simulator.stop()
         page = await exporter.shows(lambda page: page.factor("up", "slow") == 0)
-        assert await exporter.get("/-/ready") == (200, "ready\n"), "it has ended, if badly"
+        assert await exporter.get("/-/ready") == (200, "ready\n"), "it has ended, with a failure"
         assert page.value("twilio_verify_factor_info", factor="asleep") == 1
         assert page.factor("interval_seconds", "asleep") is None
 

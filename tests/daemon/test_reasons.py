@@ -61,7 +61,7 @@ async def test_each_fault_has_its_reason(simulator: Simulator, tmp_path: Path, a
     )
     clock = LeapingClock()
     async with running(path, clock=clock) as exporter:
-        clock.leap(30)  # every first look is due
+        clock.leap(30)  # every first fetch is due
         page = await exporter.shows(lambda page: page.total("twilio_verify_fetches_total") == len(faults))
 
         for name, (_, reason) in faults.items():

@@ -63,7 +63,7 @@ async def test_a_wrong_password_pauses_the_account_until_its_file_is_corrected(
             "those in flight together, one that starts as the first ends, one that confirms"
         )
         assert simulator.calls.total == refused
-        assert page.failures()["auth"] == refused, "what is held is no failure"
+        assert page.failures()["auth"] == refused, "a fetch that waits is not a failure"
         loud = [line for line in log.getvalue().splitlines() if " level=error " in line]
         assert len(loud) == 1, loud
         assert "account paused for refused credentials" in loud[0]
@@ -184,7 +184,7 @@ async def test_one_factor_that_is_forbidden_stops_nobody(
         assert page.value("twilio_verify_credentials_valid") == 1
         assert page.value("twilio_verify_api_paused") == 0
         assert page.failures() == {"forbidden": 1}
-        assert calls[forbidden.sid] == 1, "it is not asked again soon"
+        assert calls[forbidden.sid] == 1, "it is not fetched again soon"
         for number in range(len(others)):
             assert page.factor("interval_seconds", f"other-{number}") == 1
             assert page.factor("up", f"other-{number}") == 1

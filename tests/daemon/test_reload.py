@@ -170,8 +170,8 @@ async def test_a_bad_configuration_is_refused_whole(
             "twilio_verify_exporter_config_hash_info"
         )
         assert await exporter.status("/-/ready") == 200
-        asked = simulator.calls.total
-        await becomes(lambda: simulator.calls.total > asked)
+        requests = simulator.calls.total
+        await becomes(lambda: simulator.calls.total > requests)
         assert "configuration refused" in caplog.text
         assert any(complaint in str(getattr(line, "fields", {}).get("error")) for line in caplog.records)
         path.write_text(good)
@@ -279,8 +279,8 @@ async def test_another_address_takes_over_and_what_the_old_one_still_says_is_dro
         other.set_status(factor.sid, "unverified")
         await exporter.shows(lambda page: page.factor("verified", "one") == 1)
         simulator.faults.add(Fault(FaultKind.LATENCY, seconds=0.7))
-        asked = simulator.calls.total
-        await becomes(lambda: simulator.calls.total > asked)
+        requests = simulator.calls.total
+        await becomes(lambda: simulator.calls.total > requests)
         write_config(
             path, {"main": account_of(other)}, [entry("one", factor)], polling={"unverified_interval": "1s"}
         )
@@ -376,15 +376,15 @@ async def test_a_paused_factor_shows_its_info_alone_and_comes_back(
         page = await exporter.scrape()
         assert [line.split("{")[0] for line in of_factor(page, "one")] == [FACTOR_FAMILY + "info"]
         assert page.value("twilio_verify_exporter_watchlist_factors") == 0
-        asked = simulator.calls.total
+        requests = simulator.calls.total
         await asyncio.sleep(1.3)
-        assert simulator.calls.total <= asked + 1
+        assert simulator.calls.total <= requests + 1
         write_config(path, accounts, [entry("one", factor)])
         await exporter.daemon.reload()
         page = await exporter.shows(lambda page: page.factor("verified", "one") == 1)
         assert page.counts() == {"verified": 1, "unverified": 0, "not_found": 0, "unknown": 0}
-        asked = simulator.calls.total
-        await becomes(lambda: simulator.calls.total > asked)
+        requests = simulator.calls.total
+        await becomes(lambda: simulator.calls.total > requests)
 
 
 async def test_without_a_file_a_signal_says_so(

@@ -53,8 +53,8 @@ def series(page: str, *families: str) -> list[str]:
 @pytest.mark.slow
 async def test_the_series_are_there_at_once_and_the_api_is_not_stormed(simulator: Simulator, world: Path) -> None:
     before, stopped = await first_run(world)
-    asked = simulator.calls.total
-    assert asked == COUNT
+    requests = simulator.calls.total
+    assert requests == COUNT
     clock = LeapingClock(stopped + 20)
     clock.stop()
     async with running(world, clock=clock) as exporter:
@@ -69,7 +69,7 @@ async def test_the_series_are_there_at_once_and_the_api_is_not_stormed(simulator
         assert await exporter.status("/-/ready") == 200
         clock.leap(2)
         await asyncio.sleep(2)
-        assert simulator.calls.total - asked <= 5, "each in its regular turn, and no first looks"
+        assert simulator.calls.total - requests <= 5, "each in its regular slot, without first fetches"
 
 
 async def test_what_is_stale_by_now_is_not_claimed(simulator: Simulator, world: Path) -> None:
@@ -110,7 +110,7 @@ async def test_a_damaged_file_is_refused_and_kept_aside(
     file.write_bytes(bad)
     async with running(world) as exporter:
         page = await exporter.scrape()
-        assert page.counts()["verified"] <= 10  # what was looked at since
+        assert page.counts()["verified"] <= 10  # those fetched since
         assert "state not restored" in caplog.text
         assert world.with_name("state.jsonl.refused").read_bytes() == bad
     assert file.read_bytes().startswith(b'{"format":"verify-factor-exporter state"')

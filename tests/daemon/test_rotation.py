@@ -1,4 +1,4 @@
-"""A transport that jams, over real sockets: a fresh one takes its place and polling goes on."""
+"""A transport that gets stuck, over real sockets: a new one replaces it and polling continues."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Jamming(httpx.AsyncBaseTransport):
     def __init__(self, account: AccountSettings, *, silent: bool) -> None:
         self._inner = default_transport(account)
         self._silent = silent
-        self.jammed = False
+        self.stuck = False
         self.closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         response = await self._inner.handle_async_request(request)
-        if not self.jammed:
+        if not self.stuck:
             return response
         await response.aclose()
         if self._silent:
@@ -88,10 +88,10 @@ async def test_a_jammed_transport_is_replaced(
             exporter = Exporter(session, daemon)
             before = await exporter.shows(lambda page: page.counts()["verified"] == 12)
             assert before.value(ROTATIONS, account="main") == 0
-            with monkeypatch.context() as impatient:  # a slow machine is no jam: only this one is found soon
+            with monkeypatch.context() as impatient:  # for this transport alone: a slow one is not stuck
                 impatient.setattr("exporter.polling.account.STUCK_SECONDS", 0.2)
                 impatient.setattr("exporter.polling.clients.SILENT_SECONDS", 0.5)
-                transports[0].jammed = True
+                transports[0].stuck = True
                 await becomes(lambda: len(transports) == 2)
             after = await exporter.shows(
                 lambda page: page.value(ROTATIONS, account="main") and page.total("twilio_verify_factor_up") == 12

@@ -39,8 +39,8 @@ async def test_a_process_shows_a_new_certificate_after_a_signal(simulator: Simul
         async def log() -> str:
             return exporter.log
 
-        told = await until(log, HEALTH_LINE.search)
-        health = HEALTH_LINE.search(told)
+        output = await until(log, HEALTH_LINE.search)
+        health = HEALTH_LINE.search(output)
         assert health is not None
         assert (await get(f"{health[1]}/-/healthy"))[0] == 200
         context = client_context(tmp_path)

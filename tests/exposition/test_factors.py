@@ -331,11 +331,11 @@ def test_a_removed_factor_disappears_at_once_and_its_number_is_reused() -> None:
 
 
 def test_registering_the_collector_collects_nothing() -> None:
-    def asked() -> list[FactorRecord]:
+    def unexpected_call() -> list[FactorRecord]:
         raise AssertionError
 
     registry = CollectorRegistry(auto_describe=True)
-    collector = FactorCollector(FactorSamples(), asked)
+    collector = FactorCollector(FactorSamples(), unexpected_call)
     registry.register(collector)
     with pytest.raises(ValueError, match="Duplicated timeseries"):
-        registry.register(FactorCollector(FactorSamples(), asked))
+        registry.register(FactorCollector(FactorSamples(), unexpected_call))

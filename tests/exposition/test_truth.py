@@ -56,7 +56,7 @@ class Known:
     failures: int = 0
     duration: float | None = None
     created: float | None = None
-    told: tuple[str, str] = ("", "")
+    details: tuple[str, str] = ("", "")
     withdrawn: bool = False
     seen: list[Status] = field(default_factory=list)
 
@@ -67,8 +67,8 @@ class Known:
         labels |= dict(watched.labels)
         info = labels | {
             "factor_sid": watched.key.factor_sid,
-            "factor_type": self.told[0],
-            "entity_sid": self.told[1],
+            "factor_type": self.details[0],
+            "entity_sid": self.details[1],
         }
         shown: dict[Sample, float] = {(P + "info", frozenset(info.items())): 1.0}
         if watched.paused:
@@ -151,7 +151,7 @@ class Truth(RuleBasedStateMachine):
             known.verified_wall = now.wall
         known.created = None if result is Status.NOT_FOUND else 1.6e9 + duration
         if result is not Status.NOT_FOUND:
-            known.told = ("push", "YE" + "0" * 32)
+            known.details = ("push", "YE" + "0" * 32)
 
     @rule(
         chosen=st.sets(st.sampled_from(range(len(FACTORS)))),

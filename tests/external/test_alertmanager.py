@@ -1,4 +1,4 @@
-"""The Alertmanager example, in real Alertmanagers: who is told, how often, and what stays silent."""
+"""The Alertmanager example, in real Alertmanagers: who is notified, how often, and what is not sent."""
 
 from __future__ import annotations
 
@@ -71,16 +71,20 @@ ROUTES = [
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_the_right_ones_are_told(program: Program, newer_program: Program, version: str) -> None:
+async def test_alerts_are_routed_to_the_right_receivers(
+    program: Program, newer_program: Program, version: str
+) -> None:
     binary = binary_of("amtool", version, program, newer_program)
-    told = {}
+    routed = {}
     for labels, receiver in ROUTES:
         pairs = [f"{name}={value}" for name, value in labels.items()]
         status, said = await amtool(binary, "config", "routes", "test", f"--config.file={EXAMPLE}", *pairs)
         assert status == 0, said
-        told[tuple(pairs)] = (said.splitlines()[-1], receiver)  # 0.25 has a warning before it
+        routed[tuple(pairs)] = (said.splitlines()[-1], receiver)  # 0.25 has a warning before it
 
-    assert {pairs: got for pairs, (got, _) in told.items()} == {pairs: want for pairs, (_, want) in told.items()}
+    assert {pairs: got for pairs, (got, _) in routed.items()} == {
+        pairs: want for pairs, (_, want) in routed.items()
+    }
 
 
 @pytest.mark.parametrize("version", VERSIONS)

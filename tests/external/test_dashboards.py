@@ -124,7 +124,7 @@ async def scraped(folder: Path, binary: str, exporter: Exporter) -> AsyncIterato
 
 @contextlib.asynccontextmanager
 async def limited(simulator: Simulator) -> AsyncIterator[None]:
-    """Let the simulator answer 429 now and then: a counter must rise while it is looked at."""
+    """Let the simulator return 429 sometimes, so that a counter increases while Prometheus scrapes it."""
 
     async def limit() -> None:
         while True:
@@ -138,7 +138,7 @@ async def limited(simulator: Simulator) -> AsyncIterator[None]:
         limiting.cancel()
 
 
-async def asked(server: Prometheus, expression: str, *, instant: bool = False) -> list[dict[str, Any]]:
+async def queried(server: Prometheus, expression: str, *, instant: bool = False) -> list[dict[str, Any]]:
     """Ask as Grafana does, and return the series; a refused query fails."""
     now = time.time()
     span = {"start": f"{now - RANGE_SECONDS}", "end": f"{now}", "step": "1"}
@@ -162,7 +162,7 @@ async def empty_targets(server: Prometheus, wanting: set[tuple[str, str, str]]) 
         target.place
         for target in targets()
         if target.place in wanting
-        and not await asked(server, target.expression, instant=target.query.get("instant", False))
+        and not await queried(server, target.expression, instant=target.query.get("instant", False))
     }
 
 
@@ -186,7 +186,7 @@ async def empty_events(server: Prometheus) -> set[str]:
         for item in boards()
         for event in events(item)
         # The pause after a start, in which a load is no reload, is not waited for.
-        if not await asked(server, re.sub(r"\+ 30\b", "+ 0", event["expr"]))
+        if not await queried(server, re.sub(r"\+ 30\b", "+ 0", event["expr"]))
     }
 
 
@@ -194,7 +194,7 @@ async def counted(server: Prometheus, title: str, team: str) -> float | None:
     """Return what a value of the overview is while the labels are narrowed to a team, as Grafana narrows them."""
     (target,) = (item for item in targets() if item.panel["title"] == title and item.board.endswith("overview"))
     narrowed = target.expression.replace("{job=~", f'{{team="{team}", job=~')
-    found = await asked(server, narrowed, instant=True)
+    found = await queried(server, narrowed, instant=True)
     return float(found[0]["value"][1]) if found else None
 
 
@@ -243,7 +243,7 @@ async def see_the_states(server: Prometheus) -> None:
     (mapping,) = target.panel["fieldConfig"]["defaults"]["mappings"]
     found = {
         series["metric"]["factor"]: mapping["options"][series["value"][1]]["text"]
-        for series in await asked(server, target.expression, instant=True)
+        for series in await queried(server, target.expression, instant=True)
     }
     expected = {
         "verified": "✓ verified",
@@ -279,16 +279,16 @@ async def see_the_worst(server: Prometheus) -> None:
     """See that the timeline and the table of few rows show the same, worst factors, in all their columns."""
     table = [item for item in targets() if item.panel["title"] == "Factors" and item.board.endswith("overview")]
     state, age, *_, kind = (item.expression.replace("$rows", "1") for item in table)
-    (worst,) = await asked(server, state, instant=True)
+    (worst,) = await queried(server, state, instant=True)
     assert (worst["value"][1], worst["metric"]["factor"]) in {("4", "deleted"), ("4", 'odd "name" \\ (日本)')}
     for expression in (age, kind):
-        (row,) = await asked(server, expression, instant=True)
+        (row,) = await queried(server, expression, instant=True)
         assert row["metric"]["factor"] in {"deleted", 'odd "name" \\ (日本)'}
     overview = targets(board("twilio-verify-overview"))
     (timeline,) = (item for item in overview if item.panel["title"] == "Status over time")
 
     async def shown() -> set[str]:
-        series = await asked(server, timeline.expression.replace("$rows", "2"))
+        series = await queried(server, timeline.expression.replace("$rows", "2"))
         return {item["metric"]["factor"] for item in series}
 
     await until(shown, lambda names: names == {"deleted", 'odd "name" \\ (日本)'})

@@ -121,7 +121,7 @@ def holds_what_is_locked(image: Image, root: Path) -> None:
 
 
 async def runs_confined(image: Image, root: Path, folder: Path) -> None:
-    """It serves as process 1 of a container that can't write, has no rights and no shell; and ends when asked."""
+    """It serves as process 1 of a read-only container without capabilities or a shell, and ends on SIGTERM."""
     working_folder = folder / "configuration"
     working_folder.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as free:

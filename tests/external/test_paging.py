@@ -50,7 +50,7 @@ FACTORS = 12  # of each exporter
 
 @dataclass(slots=True)
 class Watched:
-    """A simulator, and the configuration of an exporter that looks at it each second or two."""
+    """A simulator, and the configuration of an exporter that fetches from it every second or two."""
 
     simulator: Simulator
     factors: list[SeededFactor]
@@ -94,7 +94,7 @@ async def seen_by(session: aiohttp.ClientSession, program: Program) -> None:
 
 @dataclass(slots=True)
 class ServedExporter:
-    """Prometheus and Alertmanager, and who was told what."""
+    """Prometheus and Alertmanager, and the notifications they sent."""
 
     receiver: Receiver
     session: aiohttp.ClientSession
@@ -121,7 +121,7 @@ class ServedExporter:
         return self.receiver.firing(receiver, alertname)[0]
 
 
-async def house(
+async def start_stack(
     stack: AsyncExitStack,
     session: aiohttp.ClientSession,
     folder: Path,
@@ -178,11 +178,11 @@ async def test_a_trouble_is_one_page(
         session = await stack.enter_async_context(aiohttp.ClientSession())
         before, other = await asyncio.gather(exporter(stack, well, ports[0]), exporter(stack, down, ports[2]))
         await asyncio.gather(seen_by(session, before), seen_by(session, other))
-        # The API goes down before Prometheus looks: what it sees of calls are failures alone.
+        # The API goes down before the first scrape, so Prometheus sees only failed requests.
         down.simulator.faults.add(Fault(FaultKind.STATUS, status=503))
         addresses = [f"{LOOPBACK}:{port}" for port in ports]
         targets = {JOB: addresses[:2], OTHER_JOB: addresses[2:]}
-        place = await house(stack, session, tmp_path, binaries, targets)
+        place = await start_stack(stack, session, tmp_path, binaries, targets)
         delay_seconds = await see_a_page_of_the_team(place, well)
         await see_a_restart_page_nobody(stack, place, well, before, ports[1])
         await see_one_page_for_the_api(place)
@@ -228,7 +228,7 @@ async def see_a_page_of_the_team(place: ServedExporter, world: Watched) -> float
 async def see_a_restart_page_nobody(
     stack: AsyncExitStack, place: ServedExporter, world: Watched, before: Program, port: int
 ) -> None:
-    """Restart the exporter under another instance label: the alert goes on as if nothing had been."""
+    """Restart the exporter under another instance label: the alert continues unchanged."""
     await stop(before.process)
     assert before.process.returncode == 0, "".join(before.log)
     after = await exporter(stack, world, port)

@@ -54,11 +54,11 @@ class Prometheus:
     session: aiohttp.ClientSession
 
     async def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return what an instant query answers; nothing while it can't be asked."""
+        """Return the result of an instant query, and nothing while Prometheus can't be reached."""
         return await self.api("query", query=expression)
 
     async def api(self, path: str, **parameters: str) -> list[dict[str, Any]]:
-        """Return the data of an answer of the API; nothing while it can't be asked."""
+        """Return the data of a response of the API, and nothing while Prometheus can't be reached."""
         try:
             async with self.session.get(f"{self.url}/api/v1/{path}", params=parameters) as answer:
                 data = json.loads(await answer.text())["data"] if answer.status == 200 else []
@@ -193,7 +193,7 @@ async def scrapes(server: Prometheus, job: str) -> list[float | None]:
 
 
 async def see_the_factors(server: Prometheus, job: str) -> None:
-    """See that the values are those told, under the labels they were given."""
+    """Check that the values are those of the simulator, under the configured labels."""
     chosen = f'job="{job}"'
     verified = {
         item["metric"]["factor"]: (float(item["value"][1]), item["metric"])

@@ -82,7 +82,7 @@ async def curl(session: aiohttp.ClientSession, line: str) -> int:
         return answer.status
 
 
-async def test_the_page_of_a_factor_is_told_in_the_terminal(program: Program) -> None:
+async def test_the_page_of_a_factor_is_printed_in_the_terminal(program: Program) -> None:
     program("prometheus", install="apt-get install prometheus")
     program("prometheus-alertmanager", install="apt-get install prometheus-alertmanager")
     async with started("--times", "60", *FREE_PORTS) as stack, aiohttp.ClientSession() as session:

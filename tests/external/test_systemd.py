@@ -58,9 +58,9 @@ def test_systemd_finds_nothing_wrong(program: Program, tmp_path: Path) -> None:
 
 @pytest.mark.external
 def test_systemd_calls_it_strict(program: Program) -> None:
-    told = analyze(program, "security", "--offline=true", "--no-pager", f"--threshold={WORST}", str(UNIT))
+    output = analyze(program, "security", "--offline=true", "--no-pager", f"--threshold={WORST}", str(UNIT))
 
-    assert re.search(r"Overall exposure level for \S+: (0|1)\.\d OK", told), told
+    assert re.search(r"Overall exposure level for \S+: (0|1)\.\d OK", output), output
 
 
 @pytest.mark.external

@@ -141,6 +141,6 @@ async def rotate(running: ServedExporter, certificates: Certificates, server: Pr
         shown.add((await handshake(running.url, context)).getpeercert(binary_form=True))
         for connection in list(running.daemon.server.connections):
             if connection.stage is Stage.IDLE:
-                connection.abort()  # so that Prometheus connects anew too
+                connection.abort()  # so that Prometheus connects again too
         await until(functools.partial(scraped, server, 2 + number // 2), bool)
     return shown

@@ -153,12 +153,12 @@ async def test_a_stale_status_is_withdrawn_without_a_dispatch(tmp_path: Path) ->
     async with serving(tmp_path, entries("factor"), clock=clock) as running:
         running.apply("factor", VERIFIED)
         clock.leap(899)
-        [held] = (await factors(running))["factors"]
+        [kept] = (await factors(running))["factors"]
         clock.leap(2)
         [withdrawn] = (await factors(running))["factors"]
 
-    assert (held["status"], withdrawn["status"]) == ("verified", "unknown")
-    assert withdrawn["last_success_seconds"] == held["last_success_seconds"]
+    assert (kept["status"], withdrawn["status"]) == ("verified", "unknown")
+    assert withdrawn["last_success_seconds"] == kept["last_success_seconds"]
 
 
 # Filters

@@ -132,11 +132,11 @@ def test_with_a_hundred_thousand_factors_one_takes_about_200_bytes(monkeypatch: 
     kept = History(0.0)
     tracemalloc.start()
     try:
-        for turn in range(8):
+        for step in range(8):
             for number, key in enumerate(keys):
-                kept.add(key, outcome(failed=(number + turn) % 200 == 0), 1_800_000_000.0 + turn)
-        held, _ = tracemalloc.get_traced_memory()
+                kept.add(key, outcome(failed=(number + step) % 200 == 0), 1_800_000_000.0 + step)
+        used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
-    assert held / factors < 300
+    assert used / factors < 300

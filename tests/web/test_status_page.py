@@ -96,15 +96,15 @@ async def test_the_next_check_is_shown(tmp_path: Path) -> None:
         clock.leap(due - clock.steady() + 0.5)
         overdue = await page_of(running)
         assert [popped for popped, _ in running.daemon.engine.schedule.pop_due(clock.steady())] == [key]
-        in_flight_keys = await page_of(running)
+        in_flight = await page_of(running)
         running.daemon.engine.schedule.put_back(key, clock.steady(), 3600.0)
         running.daemon.engine.poller.accounts["main"]._refusals.guard.pause(clock.steady())
-        held = await page_of(running)
+        paused = await page_of(running)
 
     assert re.fullmatch(r"now|in \d+ s", planned.row("factor")[NEXT])
     assert overdue.row("factor")[NEXT] == "now"
-    assert in_flight_keys.row("factor")[NEXT] == "queued or in flight"
-    assert held.row("factor")[NEXT] == "account paused"
+    assert in_flight.row("factor")[NEXT] == "queued or in flight"
+    assert paused.row("factor")[NEXT] == "account paused"
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ async def test_the_one_curve_is_what_is_agreed_on(folder: Path) -> None:
             await handshake(served.url, context)
 
 
-async def asked_with(url: str, context: ssl.SSLContext) -> int | None:
+async def answer_with(url: str, context: ssl.SSLContext) -> int | None:
     """Return the status of the metrics, None where the connection is refused."""
     try:
         return (await get(f"{url}/metrics", context))[0]
@@ -93,7 +93,7 @@ async def test_only_who_shows_a_certificate_of_the_authority_comes_in(
 ) -> None:
     async with behind(folder, MUTUAL) as served:
         for pair, status in {"client": 200, "guest": 200, "stranger": None, "": None}.items():
-            assert await asked_with(served.url, client_context(folder, pair, version)) == status, pair
+            assert await answer_with(served.url, client_context(folder, pair, version)) == status, pair
 
 
 @pytest.mark.parametrize("version", [TLS12, TLS13])
@@ -102,7 +102,7 @@ async def test_only_who_has_an_allowed_name_comes_in(folder: Path, version: ssl.
     text = f'{MUTUAL}  client_allowed_sans: [nobody.example, "{name}"]\n'
     async with behind(folder, text) as served:
         for pair, status in {"client": 200, "guest": None, "stranger": None, "": None}.items():
-            assert await asked_with(served.url, client_context(folder, pair, version)) == status, pair
+            assert await answer_with(served.url, client_context(folder, pair, version)) == status, pair
         assert len(served.daemon.server.connections) == 0
 
 
@@ -110,13 +110,13 @@ async def test_a_certificate_is_verified_where_one_is_given(folder: Path) -> Non
     text = MUTUAL.replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven")
     async with behind(folder, text) as served:
         for pair, status in {"client": 200, "stranger": None, "": 200}.items():
-            assert await asked_with(served.url, client_context(folder, pair)) == status, pair
+            assert await answer_with(served.url, client_context(folder, pair)) == status, pair
 
 
 async def test_a_client_s_own_certificate_may_be_the_authority(folder: Path) -> None:
     async with behind(folder, MUTUAL.replace("ca.crt", "client.crt")) as served:
-        assert await asked_with(served.url, client_context(folder, "client")) == 200
-        assert await asked_with(served.url, client_context(folder, "guest")) is None
+        assert await answer_with(served.url, client_context(folder, "client")) == 200
+        assert await answer_with(served.url, client_context(folder, "guest")) is None
 
 
 async def test_plain_http_gets_nothing_and_harms_nothing(folder: Path) -> None:
@@ -172,7 +172,7 @@ async def test_a_new_certificate_is_shown_to_new_connections(folder: Path, certi
             assert answer.status == 200
             (folder / "server.crt").write_bytes((certificates.folder / "other.crt").read_bytes())
             (folder / "server.key").write_bytes((certificates.folder / "other.key").read_bytes())
-            for _ in range(2):  # two looks have to agree
+            for _ in range(2):  # two reads have to agree
                 await served.daemon.reloader.reload_if_changed()
             after = (await handshake(served.url, context)).getpeercert(binary_form=True)
             assert after != before

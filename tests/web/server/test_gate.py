@@ -99,12 +99,12 @@ async def slow(limits: Limits, telemetry_path: str = "/metrics") -> AsyncIterato
 @pytest.mark.parametrize(("path", "what"), [("/metrics", "scrapes"), ("/", "requests")])
 async def test_requests_beyond_the_limit_are_refused(path: str, what: str) -> None:
     async with slow(Limits(scrapes=2, requests=2)) as (pages, _, url):
-        in_flight_keys = [asyncio.create_task(get(url + path)) for _ in range(2)]
+        in_flight = [asyncio.create_task(get(url + path)) for _ in range(2)]
         await becomes(lambda: pages.waiting == 2)
         assert await get(url + path) == (503, f"too many {what} at once: the limit is 2; try again\n")
         assert (await get(f"{url}/-/healthy"))[0] == 200
         pages.go.set()
-        assert [status for status, _ in await asyncio.gather(*in_flight_keys)] == [200, 200]
+        assert [status for status, _ in await asyncio.gather(*in_flight)] == [200, 200]
         other = "/" if path == "/metrics" else "/metrics"
         assert (await get(url + other))[0] == (await get(url + path))[0] == 200
 

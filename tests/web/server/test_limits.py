@@ -394,7 +394,7 @@ async def test_a_health_address_in_use_is_named_in_the_error(tmp_path: Path) -> 
 
 @pytest.fixture
 def many_descriptors() -> int:
-    """Raise the limit of open files, and return how many connections may be held on both ends."""
+    """Raise the limit of open files, and return how many connections may be open on both ends."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4 * OPEN_AT_ONCE
     if soft < wanted:
@@ -412,14 +412,14 @@ async def test_a_thousand_idle_and_slow_connections_do_not_block_scrapes(
     async with behind(tmp_path, PAIR if secure else "") as running:
         context = client_context(tmp_path) if secure else True
         host, _, port = running.url.partition("://")[2].rpartition(":")
-        held: list[socket.socket] = []
+        opened: list[socket.socket] = []
         beginnings = (b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\n", b"\x16\x03\x01\x02\x00\x01", b"x")
         loop = asyncio.get_running_loop()
         try:
             for number in range(many_descriptors):
                 raw = socket.socket()
                 raw.setblocking(False)
-                held.append(raw)
+                opened.append(raw)
                 await loop.sock_connect(raw, (host, int(port)))
                 if beginning := beginnings[number % len(beginnings)]:
                     with contextlib.suppress(ConnectionError):
@@ -431,6 +431,6 @@ async def test_a_thousand_idle_and_slow_connections_do_not_block_scrapes(
                 assert (await get(f"{running.url}/metrics", context))[0] == 200
                 assert (await get(f"{running.url}/-/healthy", context))[0] == 200
         finally:
-            for raw in held:
+            for raw in opened:
                 raw.close()
         await becomes(lambda: len(running.daemon.server.connections) == 0)
