@@ -71,7 +71,9 @@ def _emptied(old: Config, new: Config) -> Iterator[ErrorDetail]:
     if new.settings.watchlist.allow_empty:
         return
     if old.listed and not new.listed:
-        yield ErrorDetail("watchlist", f"would lose all of its {_entries(sum(old.listed.values()))}", _ALLOW_EMPTY)
+        total = sum(old.listed.values())
+        lost = "its only entry" if total == 1 else f"all its {total} entries"
+        yield ErrorDetail("watchlist", f"would lose {lost}", _ALLOW_EMPTY)
         return
     for account in new.settings.accounts:
         if (count := old.listed.get(account)) and account not in new.listed:

@@ -58,6 +58,7 @@ SHOWN = frozenset(
         "entities[].service_sid",
         "entities[].labels",
         "watchlist.files",
+        "watchlist.allow_empty",
         "metrics.identity",
         "metrics.identity_key_file",
         "metrics.factor_families",

@@ -126,8 +126,8 @@ def test_a_reload_never_shows_more_of_an_identity(
 
 def test_the_watchlist_is_not_emptied(config_files: Files) -> None:
     old, new = config_files.load(), config_files.load(())
-    assert "would lose all of its 2 entries" in problems(old, new)
-    assert "would lose all of its 1 entry" in problems(config_files.load([numbered_entry(1)]), new)
+    assert "would lose all its 2 entries" in problems(old, new)
+    assert "would lose its only entry" in problems(config_files.load([numbered_entry(1)]), new)
     assert problems(new, new) == problems(new, old) == ""
     assert problems(old, config_files.load((), watchlist={"allow_empty": True})) == ""
     assert "would lose" in problems(old, config_files.load((), accounts=()))
@@ -161,7 +161,7 @@ def test_a_pattern_without_a_match_counts_as_an_emptied_list(config_files: Files
     watchlist = {"files": ["w-*.toml"]}
     old = config_files.load((), files={"w-a.toml": numbered_entries(1)}, watchlist=watchlist)
     (config_files.directory / "w-a.toml").rename(config_files.directory / "w-a.toml.bak")
-    assert "would lose all of its 1 entry" in problems(old, config_files.load((), watchlist=watchlist))
+    assert "would lose its only entry" in problems(old, config_files.load((), watchlist=watchlist))
 
 
 def test_factors_move_between_files(config_files: Files) -> None:

@@ -141,7 +141,7 @@ async def test_an_entity_is_reloaded(
         assert of_entity(page) == {}
         assert of_entity(page, "crew")["verified"] == 1
         assert page.factor("verified", f"crew-{factor.sid[-8:]}") == 1
-        write_config(path, {"main": account_of(simulator)}, polling=CALM)
+        write_config(path, {"main": account_of(simulator)}, polling=CALM, watchlist={"allow_empty": True})
         assert await exporter.daemon.reload() == Difference(removed=1)
         page = await exporter.scrape()
         assert page.samples("twilio_verify_entity_factors") == []

@@ -182,7 +182,7 @@ async def test_lost_factors_come_back_with_their_file(simulator: Simulator, tmp_
         await exporter.shows(lambda page: page.factor("verified", "one") == 1)
         whole = (tmp_path / "w.toml").read_bytes()
         (tmp_path / "w.toml").unlink()
-        with pytest.raises(ConfigError, match="would lose all of its 1 entry"):
+        with pytest.raises(ConfigError, match="would lose its only entry"):
             await exporter.daemon.reload()
         page = await exporter.scrape()
         assert page.factor("verified", "one") == 1
