@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import glob
 import hashlib
+import io
 import os
 import re
 import stat
@@ -157,8 +158,12 @@ def expand(
 
 
 def _is_blank(content: bytes, *, comments: bool) -> bool:
-    lines = content.removeprefix(codecs.BOM_UTF8).splitlines()
-    return all(not (line := part.strip()) or (comments and line.startswith(b"#")) for part in lines)
+    """Return whether a content has only white space and comments; stops at the first line that has more."""
+    for lines in io.BytesIO(content.removeprefix(codecs.BOM_UTF8)):
+        for part in lines.splitlines():  # a line feed is not the only end of a line
+            if (line := part.strip()) and not (comments and line.startswith(b"#")):
+                return False
+    return True
 
 
 class FileVersion(NamedTuple):

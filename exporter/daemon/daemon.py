@@ -244,6 +244,8 @@ class Daemon:
 
     def _apply(self, config: Config) -> Difference:
         """Apply a configuration to the engine, then to what shows it; raises ConfigError, with nothing changed."""
+        if self.readiness.draining:  # it began before the stop
+            raise ConfigError([ErrorDetail("configuration", "was not applied, because the exporter is stopping")])
         old = self.engine.config
         difference = self.engine.apply(config)
         if not same_samples(old, config):

@@ -467,9 +467,12 @@ class AccountPoller:
 
     async def finish(self, timeout_seconds: float) -> None:
         """Give the requests in flight this long, then close their connections and drop their answers."""
-        tasks = self._pending()
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout_seconds)
+        deadline = self._loop.time() + timeout_seconds
+        while tasks := self._pending():  # again every second: another task may have taken over a fetch
+            left = deadline - self._loop.time()
+            await asyncio.wait(tasks, timeout=max(0.0, min(left, CLOSE_SECONDS)))
+            if left <= CLOSE_SECONDS:
+                break
         self._dropping = True
         await self._clients.aclose()
         if tasks := self._pending():

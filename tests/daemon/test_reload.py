@@ -387,6 +387,23 @@ async def test_a_paused_factor_shows_its_info_alone_and_comes_back(
         await becomes(lambda: simulator.calls.total > requests)
 
 
+async def test_a_reload_that_ends_after_the_stop_began_is_not_applied(
+    simulator: Simulator, tmp_path: Path, brisk: None
+) -> None:
+    accounts = {"main": account_of(simulator)}
+    path = write_config(tmp_path / "config.toml", accounts, [entry("one", simulator.add_factor())])
+    async with running(path) as exporter:
+        write_config(
+            path,
+            accounts | {"other": account_of(simulator)},
+            [entry("two", simulator.add_factor(), account="main")],
+        )
+        exporter.daemon.readiness.draining = True
+        with pytest.raises(ConfigError, match="the exporter is stopping"):
+            await exporter.daemon.reload()
+        assert exporter.daemon.engine.poller.accounts.keys() == {"main"}
+
+
 async def test_without_a_file_a_signal_says_so(
     simulator: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -296,6 +296,20 @@ async def test_the_drain_ends_though_requests_and_clients_don_t() -> None:
 
 
 @in_virtual_time
+async def test_the_drain_does_not_wait_for_a_request_that_was_abandoned_meanwhile() -> None:
+    env = Bench(factors(1, interval=3_600.0))
+    stuck(env.client, endures=1)
+    env.offer(*env.keys)
+    while not env.causes:
+        await env.keep(10)
+    began = env.now
+    await env.poller.drain(60)
+    assert env.now - began <= 5
+    assert env.throttle.in_flight == 0
+    assert not env.account.busy
+
+
+@in_virtual_time
 async def test_nothing_is_replaced_while_it_stops() -> None:
     env = Bench(factors(4))
     stuck(env.client)
