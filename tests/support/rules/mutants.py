@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _AGGREGATIONS = {"max": "min", "min": "max", "sum": "avg", "avg": "sum", "count": "max"}
 _OPERATORS = {
     "==": ("!=",),
+    "!=": ("==", "<", ">"),
     ">": ("<", ">="),
     "<": (">", "<="),
     ">=": ("<", ">"),
