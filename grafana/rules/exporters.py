@@ -9,10 +9,12 @@ from exporter.exposition.catalogue import (
     SHARD_INFO,
     SHARDS,
     WATCHLIST_FACTORS,
+    WATCHLIST_LISTED,
+    WATCHLIST_TOTAL,
 )
 from grafana.rules.model import Alert, Dashboard, Group, Recording, Settings, Severity
 
-WATCHLIST_TOTAL = f"job:{WATCHLIST_FACTORS.name}:total"
+TOTAL_RECORD = f"job:{WATCHLIST_FACTORS.name}:total"
 LATE_SECONDS = 60.0
 
 
@@ -49,7 +51,7 @@ def watchdog_group(_settings: Settings) -> Group:
 def _watchlist_total(settings: Settings) -> Recording:
     # The average of the exporters' estimates: correct with replicas, during a rollout and while a shard is down.
     return Recording(
-        WATCHLIST_TOTAL,
+        TOTAL_RECORD,
         f"avg {settings.without()} "
         f"(last_over_time({WATCHLIST_FACTORS.name}[5m]) * last_over_time({SHARDS.name}[5m]))",
         "Number of factors in the whole watchlist, across all shards.",
@@ -129,7 +131,7 @@ def _watchlist_alerts(settings: Settings) -> tuple[Alert, ...]:
         ),
         Alert(
             "WatchlistShrank",
-            f"{WATCHLIST_TOTAL} < 0.8 * max_over_time({WATCHLIST_TOTAL}[1h])",
+            f"{TOTAL_RECORD} < 0.8 * max_over_time({TOTAL_RECORD}[1h])",
             Severity.WARNING,
             pending="10m",
             when="the watchlist shrank by more than 20% within an hour",
@@ -171,18 +173,28 @@ def _shard_coverage(settings: Settings) -> Alert:
         return f"{operator} {settings.without()} (last_over_time({SHARDS.name}[5m]))"
 
     # Pending for longer than a rollout takes: last_over_time shows a replaced pod for another 5 minutes.
-    # When exporters disagree, the second half matches, so avg() in the first half need not be meaningful then.
+    # When exporters disagree, the second clause matches, so avg() in the first need not be meaningful then.
     present = f"count without (shard) (group {settings.without()} (present_over_time({SHARD_INFO.name}[5m])))"
+    # shard_info tells shards apart; replicas of a shard count once.
+    with_shard = (
+        f"present_over_time({SHARD_INFO.name}[5m]) * ignoring (shard) group_left "
+        f"last_over_time({WATCHLIST_LISTED.name}[5m])"
+    )
+    listed = f"sum without (shard) (max {settings.without()} ({with_shard}))"
+    whole_list = f"max {settings.without()} (last_over_time({WATCHLIST_TOTAL.name}[5m]))"
     return Alert(
         "ShardCoverage",
         f"""\
 {present} < {shards("avg")}
 or
-{shards("min")} < {shards("max")}""",
+{shards("min")} < {shards("max")}
+or
+{listed} != {whole_list}""",
         Severity.CRITICAL,
         pending="20m",
-        when="a shard has no exporter, or the exporters disagree on the number of shards",
+        when="a shard has no exporter, the exporters disagree on the number of shards, or the factors listed for "
+        "the shards don't add up to the watchlist",
         summary="Part of the watchlist is not watched.",
-        description="The exporters of job {{ $labels.job }} do not cover every shard or disagree on the number of "
-        "shards (seen: {{ $value | humanize }}), so some factors may not be polled.",
+        description="The exporters of job {{ $labels.job }} do not cover every shard, disagree on the number of "
+        "shards, or have different watchlists, so some factors may not be polled or are polled twice.",
     )

@@ -26,6 +26,35 @@ def shard(ordinal: int, present: str, count: str, pod: dict[str, str] = POD_A) -
     }
 
 
+def listed(
+    ordinal: int,
+    factors: str,
+    total: str,
+    pod: dict[str, str] = POD_A,
+    *,
+    present: str = "1x80",
+    count: str = "2x80",
+) -> dict[str, str]:
+    """Return the shard of a process, one of two by default, its listed factors, and those of the watchlist."""
+    return shard(ordinal, present, count, pod) | {
+        name("twilio_verify_exporter_watchlist_listed_factors", JOB, pod): factors,
+        name("twilio_verify_exporter_watchlist_total_factors", JOB, pod): total,
+    }
+
+
+def single(factors: str, total: str, present: str = "1x80") -> dict[str, str]:
+    """Return an exporter that is the only shard."""
+    return listed(0, factors, total, present=present, count="1x80")
+
+
+def _in_namespace(namespace: str, series: dict[str, str]) -> dict[str, str]:
+    return {f'{each.removesuffix("}")}, namespace="{namespace}"}}': values for each, values in series.items()}
+
+
+def _of_job(job: str, series: dict[str, str]) -> dict[str, str]:
+    return {each.replace(f'job="{JOB["job"]}"', f'job="{job}"'): values for each, values in series.items()}
+
+
 WATCHLISTS = (
     Case(
         "empty for a while",
@@ -150,8 +179,8 @@ SHARDING = (
             40,
             JOB,
             "Part of the watchlist is not watched.",
-            "The exporters of job verify-factor-exporter do not cover every shard or disagree on the number of "
-            "shards (seen: 2), so some factors may not be polled.",
+            "The exporters of job verify-factor-exporter do not cover every shard, disagree on the number of "
+            "shards, or have different watchlists, so some factors may not be polled or are polled twice.",
             "twilio-verify-exporter",
         ),
     ),
@@ -227,4 +256,132 @@ SHARDING = (
     Case("no series, no alert", _SHARDS, up("1x60"), {30: []}),
 )
 
-CASES = (*WATCHLISTS, *SHARDING)
+LISTED = (
+    Case(
+        "a factor is listed for no shard for a while",
+        _SHARDS,
+        listed(0, "4x80", "9x80") | listed(1, "5x9 4x29 5x40", "9x80", POD_B),
+        {9: [], 29: [], 30: [JOB], 39: [JOB], 40: []},
+    ),
+    Case(
+        "a factor is listed for two shards for a while",
+        _SHARDS,
+        listed(0, "4x9 5x29 4x40", "9x80") | listed(1, "5x80", "9x80", POD_B),
+        {9: [], 29: [], 30: [JOB], 39: [JOB], 40: []},
+    ),
+    Case(
+        "half of the list, and half of the shards are meant to be there",
+        _SHARDS,
+        single("4x80", "8x80"),
+        {20: [JOB]},
+    ),
+    Case(
+        "three shards add up",
+        _SHARDS,
+        listed(0, "2x80", "9x80", count="3x80")
+        | listed(1, "3x80", "9x80", POD_B, count="3x80")
+        | listed(2, "4x80", "9x80", POD_C, count="3x80"),
+        {30: []},
+    ),
+    Case(
+        "a shard of two has nothing",
+        _SHARDS,
+        listed(0, "0x80", "5x80") | listed(1, "5x80", "5x80", POD_B),
+        {30: []},
+    ),
+    Case("an empty watchlist", _SHARDS, single("0x80", "0x80"), {30: []}),
+    Case(
+        "replicas of a shard count once",
+        _SHARDS,
+        listed(0, "4x80", "9x80") | listed(1, "5x80", "9x80", POD_B) | listed(1, "5x80", "9x80", POD_C),
+        {30: []},
+    ),
+    Case(
+        "both replicas of a shard lack a factor",
+        _SHARDS,
+        listed(0, "4x80", "9x80") | listed(1, "4x80", "9x80", POD_B) | listed(1, "4x80", "9x80", POD_C),
+        {19: [], 20: [JOB]},
+    ),
+    Case(
+        "of two replicas of a shard one refuses the list, the other watches everything",
+        _SHARDS,
+        listed(0, "4x80", "9x80") | listed(1, "5x80", "9x80", POD_B) | listed(1, "3x80", "7x80", POD_C),
+        {30: []},
+    ),
+    Case(
+        "a shard refuses a list that has a factor of its own more",
+        _SHARDS,
+        listed(0, "4x80", "9x9 10x70") | listed(1, "5x80", "9x80", POD_B),
+        {29: [], 30: [JOB]},
+    ),
+    Case(
+        "a shard refuses a list that has a factor of another shard more",
+        _SHARDS,
+        listed(0, "4x9 5x70", "9x9 10x70") | listed(1, "5x80", "9x80", POD_B),
+        {30: [], 60: []},
+    ),
+    Case(
+        "the shards reload one after the other",
+        _SHARDS,
+        listed(0, "4x9 6x70", "9x9 13x70") | listed(1, "5x26 7x50", "9x26 13x50", POD_B),
+        {9: [], 25: [], 29: [], 31: [], 60: []},
+    ),
+    Case(
+        "the last shard to reload is late",
+        _SHARDS,
+        listed(0, "4x9 6x70", "9x9 13x70") | listed(1, "5x34 7x40", "9x34 13x40", POD_B),
+        {29: [], 30: [JOB], 34: [JOB], 35: []},
+    ),
+    Case(
+        "the list shrinks everywhere",
+        _SHARDS,
+        listed(0, "4x9 2x70", "9x9 5x70") | listed(1, "5x9 3x70", "9x9 5x70", POD_B),
+        {30: [], 60: []},
+    ),
+    Case(
+        "a pod is replaced, under the same shard",
+        _SHARDS,
+        listed(0, "4x80", "9x80")
+        | listed(1, "5x29 stale", "9x29 stale", POD_B, present="1x29 stale", count="2x29 stale")
+        | listed(1, "_x31 5x50", "_x31 9x50", POD_C, present="_x31 1x50", count="_x31 2x50"),
+        {30: [], 60: []},
+    ),
+    Case(
+        "the missing factor comes, the list having been right",
+        _SHARDS,
+        single("4x29 5x40", "5x80"),
+        {29: [JOB], 30: []},
+    ),
+    Case(
+        "the list comes to have what the shards have",
+        _SHARDS,
+        single("5x80", "4x29 5x40"),
+        {29: [JOB], 30: []},
+    ),
+    Case(
+        "the listed factors alone are gone", _SHARDS, single("4x29 stale", "5x80"), {30: [JOB], 33: [JOB], 36: []}
+    ),
+    Case("the total alone is gone", _SHARDS, single("4x80", "5x29 stale"), {30: [JOB], 33: [JOB], 36: []}),
+    Case("the shard alone is gone", _SHARDS, single("4x80", "5x80", "1x29 stale"), {30: [JOB], 33: [JOB], 36: []}),
+    Case(
+        "each of two namespaces adds up",
+        _SHARDS,
+        _in_namespace("one", single("4x80", "4x80")) | _in_namespace("two", single("9x80", "9x80")),
+        {30: []},
+    ),
+    Case(
+        "one of two namespaces doesn't add up, though both together do",
+        _SHARDS,
+        _in_namespace("one", single("4x80", "5x80"))
+        | _in_namespace("two", listed(0, "4x80", "9x80") | listed(1, "5x80", "9x80", POD_B)),
+        {20: [{**JOB, "namespace": "one"}]},
+    ),
+    Case(
+        "one of two jobs doesn't add up",
+        _SHARDS,
+        single("5x80", "5x80") | _of_job("another", single("4x80", "5x80")),
+        {20: [{"job": "another"}]},
+    ),
+)
+
+CASES = (*WATCHLISTS, *SHARDING, *LISTED)
