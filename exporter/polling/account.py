@@ -20,7 +20,7 @@ from exporter.polling.queue import InFlight, RequestQueue
 from exporter.polling.refusals import Refusals
 from exporter.polling.request import FactorFetch, ListingPage
 from exporter.polling.throttle import Throttle
-from exporter.verify.outcome import Attempt, FactorPage, Failure, Outcome, Reason
+from exporter.verify.outcome import Answer, Attempt, Failure, Outcome, Reason
 
 if TYPE_CHECKING:
     import random
@@ -278,7 +278,9 @@ class AccountPoller:
     def _apply_outcome(self, request: ApiRequest) -> None:
         """Apply a fetch's outcome to the ledger, and pass it to the observers."""
         attempt = request.attempt
-        if not isinstance(request, FactorFetch) or attempt is None or isinstance(attempt.result, FactorPage):
+        if not isinstance(request, FactorFetch) or attempt is None:
+            return
+        if not isinstance(attempt.result, Answer | Failure):
             return
         outcome = request.outcome = Outcome(
             result=attempt.result,

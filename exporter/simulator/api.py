@@ -56,13 +56,14 @@ class VerifyApi:
             and factor.exists
             and factor.service_sid == target.service_sid
             and factor.identity == target.identity
+            and not self._world.services[factor.service_sid].deleted
         ):
             return SimulatedResponse(200, self._body(factor))
         return self._missing(target)
 
     def _list(self, target: Target) -> SimulatedResponse:
         entity = self._world.entities.get((target.service_sid, target.identity))
-        if entity is None:
+        if entity is None or self._world.services[entity.service_sid].deleted:
             return self._missing(target)
         factors = [self._world.factors[sid] for sid in entity.factor_sids]
         try:
@@ -86,7 +87,7 @@ class VerifyApi:
 
     def _service(self, target: Target) -> SimulatedResponse:
         service = self._world.services.get(target.service_sid)
-        if service is None:
+        if service is None or service.deleted:
             return self._missing(target)
         return json_answer(service.document(self.base_url))
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from exporter.simulator.answers import SimulatedResponse, json_answer
-from exporter.simulator.factors import FactorStatus, FactorType, SimulatedFactor
+from exporter.simulator.factors import FactorStatus, FactorType, SimulatedFactor, SimulatedService
 from exporter.simulator.faults import FaultError
 from exporter.simulator.faultspec import as_document, fault_from_mapping
 
@@ -30,6 +30,8 @@ Controls (no authentication)
                                      status, friendly_name
   PUT    /simulator/factors/{Sid}    {"status": "verified"} or {"status": "unverified"}
   DELETE /simulator/factors/{Sid}    delete it (the API returns 404); PUT restores it
+  GET    /simulator/services         list all services, including deleted ones
+  DELETE /simulator/services/{Sid}   delete it (the API returns 404 for it and its factors); PUT restores it
   GET    /simulator/faults           list the active faults
   POST   /simulator/faults           inject a fault: {"kind": "status", "status": 429, "retry_after": 5, "times": 3}
   DELETE /simulator/faults           remove all faults
@@ -76,6 +78,8 @@ class Controls:
                 return self._index(method)
             case ["simulator", "factors", *rest]:
                 return self._factors_table(method, rest, body, base_url, now)
+            case ["simulator", "services", *rest]:
+                return self._services_table(method, rest, base_url)
             case ["simulator", "faults", *rest]:
                 return self._faults_table(method, rest, body)
             case ["simulator", "password"]:
@@ -125,6 +129,22 @@ class Controls:
             field, _, _ = str(refused).partition(":")
             status = 409 if "exists already" in str(refused) else 400
             raise _RefusedError(str(refused), status=status, field=field) from None
+
+    def _services_table(self, method: str, rest: list[str], base_url: str) -> SimulatedResponse:
+        match rest:
+            case []:
+                _only(method, "GET")
+                services = self._world.services.values()
+                return json_answer({"services": [_service(service, base_url) for service in services]})
+            case [sid]:
+                _only(method, "PUT", "DELETE")
+                try:
+                    changed = self._world.set_service(sid, deleted=method == "DELETE")
+                except LookupError as missing:
+                    raise _RefusedError(str(missing.args[0]), status=404) from None
+                return json_answer(_service(changed, base_url))
+            case _:
+                raise _RefusedError("the path of a service is /simulator/services/{Sid}", status=404)
 
     def _faults_table(self, method: str, rest: list[str], body: bytes) -> SimulatedResponse:
         match rest:
@@ -176,6 +196,10 @@ class Controls:
                 "log": [call._asdict() for call in calls.log],
             }
         )
+
+
+def _service(service: SimulatedService, base_url: str) -> dict[str, object]:
+    return {**service.document(base_url), "deleted": service.deleted}
 
 
 def _only(method: str, *accepted: str) -> None:

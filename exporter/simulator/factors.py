@@ -81,12 +81,13 @@ class SimulatedFactor:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedService:
-    """A Verify service; the date is a Unix time in seconds."""
+    """A Verify service; the date is a Unix time in seconds. The API returns 404 for everything in a deleted one."""
 
     sid: str
     account_sid: str
     friendly_name: str
     date_created: float
+    deleted: bool = False
 
     def document(self, base_url: str) -> dict[str, object]:
         """Return the JSON object in the response of Fetch Service."""

@@ -117,6 +117,14 @@ class Simulator:
         """Add a service, or return the existing one with this SID. Raises ``ValueError``."""
         return self.world.add_service(now=self.clock(), service_sid=service_sid, friendly_name=friendly_name)
 
+    def delete_service(self, service_sid: str) -> SimulatedService:
+        """Delete a service: the API then returns 404 for it and its factors. Raises ``LookupError``."""
+        return self.world.set_service(service_sid, deleted=True)
+
+    def restore_service(self, service_sid: str) -> SimulatedService:
+        """Restore a deleted service with all its factors. Raises ``LookupError`` for an unknown SID."""
+        return self.world.set_service(service_sid, deleted=False)
+
     def add_entity(self, *, service_sid: str | None = None, identity: str | None = None) -> SimulatedEntity:
         """Add an entity without factors, or return the existing one."""
         return self.world.add_entity(now=self.clock(), service_sid=service_sid, identity=identity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import logging
 from collections.abc import Callable, Mapping
@@ -72,6 +73,14 @@ class SimulatedApi:
         if sid not in self._services:
             name = friendly_name or f"Simulated service {len(self._services) + 1}"
             self._services[sid] = SimulatedService(sid, self.account_sid, name, now)
+        return self._services[sid]
+
+    def set_service(self, service_sid: str, *, deleted: bool) -> SimulatedService:
+        """Delete or restore a service with everything in it. Raises ``LookupError`` for an unknown SID."""
+        sid = sids.canonical(service_sid)
+        if sid not in self._services:
+            raise LookupError(f"no service has the SID {service_sid}")
+        self._services[sid] = dataclasses.replace(self._services[sid], deleted=deleted)
         return self._services[sid]
 
     def add_entity(

@@ -1,8 +1,8 @@
 """What a response of the Verify API means: the one place that interprets HTTP status codes, bodies and headers.
 
 Pure functions that never raise, except :func:`parse_json`. :func:`interpret` is for Fetch Factor (a 404 means
-``not_found``), :func:`interpret_page` for List Factors (a 404 is a failure). A 401, 403 or 404 counts only if its
-body is a Twilio error: proxies and gateways send these statuses, too.
+``not_found``), :func:`interpret_page` for List Factors (a 404 is a failure), :func:`interpret_service` for Fetch
+Service. A 401, 403 or 404 counts only if its body is a Twilio error: proxies and gateways send these statuses, too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from exporter.verify.outcome import INTERMEDIARY_CODES, Answer, FactorPage, Failure, Reason, Status
+from exporter.verify.outcome import INTERMEDIARY_CODES, Answer, FactorPage, Failure, Reason, ServiceAnswer, Status
 from exporter.watched import canonical_sid, is_sid
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ RETRY_AFTER_FLOOR_SECONDS = 1.0
 
 # The API's statuses; "not_found" is the exporter's own word for a 404.
 _STATUSES = {"verified": Status.VERIFIED, "unverified": Status.UNVERIFIED}
-_FACTOR, _ENTITY = ("YF",), ("YE",)
+_FACTOR, _ENTITY, _SERVICE = ("YF",), ("YE",), ("VA",)
 _FACTOR_TYPE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
@@ -38,6 +38,7 @@ _ERROR_BODY_BYTES = 65536
 _ERROR_CODES = range(10_000, 1_000_000)
 # Service, entity or factor; factor; entity. Source: https://www.twilio.com/docs/api/errors
 _NOT_FOUND_CODES = frozenset((20404, 60390, 60392))
+_NO_SUCH_SERVICE = 20404
 # The fields, apart from an integer "code", by which a Twilio error is recognized: the classic format, RFC 9457, and
 # Twilio's API standards 1.0. Each has the HTTP status in its body.
 _ERROR_FORMATS = (("status", ("message",)), ("status", ("type", "title")), ("httpStatusCode", ("message",)))
@@ -62,16 +63,10 @@ def interpret(code: int, body: bytes, factor_sid: str) -> Answer | Failure:
 
 
 def _interpret_factor(body: bytes, factor_sid: str) -> Answer | Failure:
-    try:
-        payload = parse_json(body)
-    except DuplicateKeyError:
-        return _DUPLICATE_KEY
-    except (ValueError, RecursionError):
-        return Failure(Reason.DECODE, "HTTP 200, but the body is not JSON")
-    if not isinstance(payload, dict):
-        return Failure(Reason.DECODE, "HTTP 200, but the body is not a JSON object")
-    sid = payload.get("sid")
-    if isinstance(sid, str) and is_sid(sid, _FACTOR) and sid.lower() != factor_sid.lower():
+    payload = _resource(body)
+    if isinstance(payload, Failure):
+        return payload
+    if _is_another(payload, factor_sid, _FACTOR):
         return Failure(Reason.DECODE, "HTTP 200, but the body is another factor's")
     status = _STATUSES.get(_text(payload.get("status")))
     if status is None:
@@ -83,6 +78,47 @@ def _interpret_factor(body: bytes, factor_sid: str) -> Answer | Failure:
         factor_type=_matching(payload.get("factor_type"), _FACTOR_TYPE),
         entity_sid=_sid(payload.get("entity_sid"), _ENTITY),
     )
+
+
+def _resource(body: bytes) -> dict[str, Any] | Failure:
+    """Return the JSON object in the body of a 200, or why there is none."""
+    try:
+        payload = parse_json(body)
+    except DuplicateKeyError:
+        return _DUPLICATE_KEY
+    except (ValueError, RecursionError):
+        return Failure(Reason.DECODE, "HTTP 200, but the body is not JSON")
+    return (
+        payload
+        if isinstance(payload, dict)
+        else Failure(Reason.DECODE, "HTTP 200, but the body is not a JSON object")
+    )
+
+
+def _is_another(payload: dict[str, Any], requested_sid: str, prefixes: tuple[str, ...]) -> bool:
+    """Return whether a resource has another SID than the requested one; a missing or invalid SID is not judged."""
+    sid = payload.get("sid")
+    return isinstance(sid, str) and is_sid(sid, prefixes) and sid.lower() != requested_sid.lower()
+
+
+# Fetch Service
+
+
+def interpret_service(code: int, body: bytes, service_sid: str) -> ServiceAnswer | Failure:
+    """Return whether the service ``service_sid`` exists according to a response to Fetch Service.
+
+    A refusal (401, 403) says nothing about the service: the API key may lack the permission to read it.
+    """
+    if code == 404 and twilio_error(code, body) == _NO_SUCH_SERVICE:
+        return ServiceAnswer(exists=False)
+    if code != 200:
+        return _failure(code, body)
+    payload = _resource(body)
+    if isinstance(payload, Failure):
+        return payload
+    if _is_another(payload, service_sid, _SERVICE):
+        return Failure(Reason.DECODE, "HTTP 200, but the body is another service's")
+    return ServiceAnswer(exists=True)
 
 
 # List Factors
@@ -137,7 +173,7 @@ def _same_collection(requested_url: str, following: Any) -> str | None:
     return str(second) if same and not second.userinfo else None
 
 
-# Failures, for both
+# Failures, for all of them
 
 
 def _failure(code: int, body: bytes) -> Failure:

@@ -16,12 +16,13 @@ from exporter.verify.answers import (
     PAGE_SIZE,
     interpret,
     interpret_page,
+    interpret_service,
     parse_concurrent_requests,
     parse_request_id,
     parse_retry_after,
     parse_server_duration,
 )
-from exporter.verify.outcome import Answer, Attempt, FactorPage, Failure, Reason
+from exporter.verify.outcome import Answer, Attempt, FactorPage, Failure, Reason, ServiceAnswer
 from exporter.verify.request import Get
 from exporter.verify.transport import AttemptError, unexpected
 
@@ -103,11 +104,16 @@ class VerifyClient:
         url = str(self._origin.copy_with(raw_path=path.encode()))
         return await self._attempt(path, lambda code, body: interpret_page(code, body, url))
 
+    async def fetch_service(self, service_sid: str) -> Attempt:
+        """Send one Fetch Service request. Raises nothing except on cancellation."""
+        path = f"{self._root}{quote(service_sid, safe='')}"
+        return await self._attempt(path, lambda code, body: interpret_service(code, body, service_sid))
+
     async def _attempt(
-        self, path: str, interpret_response: Callable[[int, bytes], Answer | FactorPage | Failure]
+        self, path: str, interpret_response: Callable[[int, bytes], Answer | FactorPage | ServiceAnswer | Failure]
     ) -> Attempt:
         started = self._monotonic()
-        result: Answer | FactorPage | Failure
+        result: Answer | FactorPage | ServiceAnswer | Failure
         answer: httpx.Response | None
         try:
             answer = await self._send(path)

@@ -71,6 +71,7 @@ class Operation(StrEnum):
 
     FETCH = "fetch"
     LIST = "list"
+    SERVICE = "service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,14 @@ class FactorPage:
     next_url: str | None = field(default=None, repr=False)  # contains the identity
 
 
-def sent_by_intermediary(code: int | None, result: Answer | FactorPage | Failure) -> bool:
+@dataclass(frozen=True, slots=True)
+class ServiceAnswer:
+    """A definite answer to Fetch Service."""
+
+    exists: bool
+
+
+def sent_by_intermediary(code: int | None, result: Answer | FactorPage | ServiceAnswer | Failure) -> bool:
     """Return whether a response is a 401, 403 or 404 that Twilio did not send, as a proxy or a gateway may."""
     return code in INTERMEDIARY_CODES and isinstance(result, Failure) and result.reason is Reason.DECODE
 
@@ -124,7 +132,7 @@ class Attempt:
     ``concurrent_requests`` is the number of the account's requests that Twilio saw at once, including this one.
     """
 
-    result: Answer | FactorPage | Failure
+    result: Answer | FactorPage | ServiceAnswer | Failure
     duration_seconds: float
     code: int | None = None
     request_id: str = ""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.simulator import FaultKind, Simulator
-from tests.support.raw_client import fetch_path, get
+from tests.support.raw_client import fetch_path, get, list_path
 
 if TYPE_CHECKING:
     from tests.simulator.conftest import Clock
@@ -164,3 +164,37 @@ async def test_a_body_that_is_no_json_is_refused(simulator: Simulator) -> None:
         reply = await get(simulator, "/simulator/faults", method="POST", body=body)
         assert reply.status == 400
         assert reply.json["error"].startswith("the body is not JSON: ")
+
+
+async def test_a_service_is_deleted_and_restored_with_its_factors(simulator: Simulator) -> None:
+    factor = simulator.add_factor(identity="ops-oncall")
+    other = simulator.add_factor(service_sid=simulator.add_service(service_sid="VA" + "e" * 32).sid)
+    path = f"/simulator/services/{factor.service_sid}"
+    paths = (f"/v2/Services/{factor.service_sid}", list_path(factor), fetch_path(factor))
+
+    assert (await get(simulator, path, method="DELETE")).json["deleted"] is True
+    for gone in paths:
+        reply = await get(simulator, gone)
+        assert (reply.status, reply.json["code"]) == (404, 20404)
+    assert (await get(simulator, fetch_path(other))).status == 200
+    listed = await get(simulator, "/simulator/services", authorization="none")
+    assert [(service["sid"], service["deleted"]) for service in listed.json["services"]] == [
+        (factor.service_sid, True),
+        (other.service_sid, False),
+    ]
+    assert (await get(simulator, path, method="PUT")).json["deleted"] is False
+    assert [(await get(simulator, there)).status for there in paths] == [200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("DELETE", "/simulator/services/VA" + "f" * 32, 404),
+        ("DELETE", "/simulator/services", 405),
+        ("POST", "/simulator/services/VA" + "f" * 32, 405),
+        ("PUT", "/simulator/services/VA1/x", 404),
+    ],
+)
+async def test_services_that_cannot_be_changed(simulator: Simulator, method: str, path: str, status: int) -> None:
+    reply = await get(simulator, path, method=method)
+    assert (reply.status, list(reply.json)) == (status, ["error"])
