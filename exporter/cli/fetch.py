@@ -106,8 +106,7 @@ async def _fetch(config: Config, chosen: Sequence[WatchedFactor], output: str) -
                 tqdm.write(line, file=sys.stderr)
 
         await engine.fetch_once(chosen, show)
-    last = history.last_request_id
-    views = [view(record, last(record.watched.key)) for record in sorted(engine.ledger, key=urgency)]
+    views = [view(record, history.latest(record.watched.key)) for record in sorted(engine.ledger, key=urgency)]
     match output:
         case "json":
             print(json.dumps([shown.as_json() for shown in views], indent=2))
@@ -148,7 +147,9 @@ def _status(views: Iterable[FactorView]) -> int:
 
 
 def _table(views: Sequence[FactorView]) -> Iterable[str]:
-    rows = [("FACTOR", "ACCOUNT", "STATUS", "TYPE", "DURATION", "DETAILS")]
+    rows: list[tuple[str, ...]] = [
+        ("FACTOR", "ACCOUNT", "STATUS", "TYPE", "DURATION", "HTTP", "CODE", "REQUEST ID", "DETAILS")
+    ]
     for shown in views:
         duration = (
             ""
@@ -156,7 +157,13 @@ def _table(views: Sequence[FactorView]) -> Iterable[str]:
             else f"{shown.last_fetch_duration_seconds * 1000:.0f} ms"
         )
         status, details = _state(shown)
-        rows.append((_printable(shown.factor), shown.account, status, shown.factor_type, duration, details))
+        evidence = (
+            str(value or "")
+            for value in (shown.last_fetch_http_status, shown.last_fetch_twilio_code, shown.last_fetch_request_id)
+        )
+        rows.append(
+            (_printable(shown.factor), shown.account, status, shown.factor_type, duration, *evidence, details)
+        )
     return (f"{line}\n" for line in aligned(rows))
 
 

@@ -74,7 +74,15 @@ class EventLog(Observer):
         if change is not None:
             level = logging.INFO if change.after is Status.VERIFIED else logging.WARNING
             log.log(
-                level, "status changed", extra=fields(**_who(record), **{"from": change.before, "to": change.after})
+                level,
+                "status changed",
+                extra=fields(
+                    **_who(record),
+                    **{"from": change.before, "to": change.after},
+                    http_status=outcome.code,
+                    twilio_code=outcome.twilio_code,
+                    request_id=outcome.request_id or None,
+                ),
             )
 
     def _check_not_found(self, record: FactorRecord) -> None:

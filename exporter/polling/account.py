@@ -289,6 +289,7 @@ class AccountPoller:
             code=attempt.code,
             request_id=attempt.request_id,
             alone=request.alone,
+            twilio_code=attempt.twilio_code,
         )
         record, key = request.record, request.watched.key
         if self._ledger.get(key) is not record or record.watched.identity != request.watched.identity:

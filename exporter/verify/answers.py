@@ -344,6 +344,10 @@ def parse_concurrent_requests(headers: Mapping[str, str]) -> int | None:
     return int(text) if _COUNT.fullmatch(text) else None
 
 
-def parse_request_id(headers: Mapping[str, str]) -> str:
-    """Return the ``Twilio-Request-Id``, or an empty string if it is missing or invalid."""
-    return _matching(headers.get("twilio-request-id", "").strip(), _REQUEST_ID)
+def parse_request_id(headers: Mapping[str, str], identity: str = "") -> str:
+    """Return the ``Twilio-Request-Id``, or an empty string if it is missing, invalid or contains the identity.
+
+    Pages and logs show it, and anybody between here and Twilio can set the header.
+    """
+    request_id = _matching(headers.get("twilio-request-id", "").strip(), _REQUEST_ID)
+    return "" if identity and identity.casefold() in request_id.casefold() else request_id

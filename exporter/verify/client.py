@@ -21,6 +21,7 @@ from exporter.verify.answers import (
     parse_request_id,
     parse_retry_after,
     parse_server_duration,
+    twilio_error,
 )
 from exporter.verify.outcome import Answer, Attempt, FactorPage, Failure, Reason, ServiceAnswer
 from exporter.verify.request import Get
@@ -90,7 +91,7 @@ class VerifyClient:
         """Send one Fetch Factor request. Raises nothing except on cancellation."""
         key = watched.key
         path = f"{self._factors_path(key.service_sid, watched.identity)}/{quote(key.factor_sid, safe='')}"
-        return await self._attempt(path, lambda code, body: interpret(code, body, key.factor_sid))
+        return await self._attempt(path, lambda code, body: interpret(code, body, key.factor_sid), watched.identity)
 
     async def list_factors(self, entity: WatchedEntity, page_url: str | None = None) -> Attempt:
         """Send one List Factors request, for the first page or the one at ``page_url``.
@@ -102,7 +103,7 @@ class VerifyClient:
         else:
             path = httpx.URL(page_url).raw_path.decode()
         url = str(self._origin.copy_with(raw_path=path.encode()))
-        return await self._attempt(path, lambda code, body: interpret_page(code, body, url))
+        return await self._attempt(path, lambda code, body: interpret_page(code, body, url), entity.key.identity)
 
     async def fetch_service(self, service_sid: str) -> Attempt:
         """Send one Fetch Service request. Raises nothing except on cancellation."""
@@ -110,11 +111,15 @@ class VerifyClient:
         return await self._attempt(path, lambda code, body: interpret_service(code, body, service_sid))
 
     async def _attempt(
-        self, path: str, interpret_response: Callable[[int, bytes], Answer | FactorPage | ServiceAnswer | Failure]
+        self,
+        path: str,
+        interpret_response: Callable[[int, bytes], Answer | FactorPage | ServiceAnswer | Failure],
+        identity: str = "",
     ) -> Attempt:
         started = self._monotonic()
         result: Answer | FactorPage | ServiceAnswer | Failure
         answer: httpx.Response | None
+        twilio_code: int | None = None
         try:
             answer = await self._send(path)
         except AttemptError as error:
@@ -127,16 +132,19 @@ class VerifyClient:
         else:
             duration = self._since(started)
             result = interpret_response(answer.status_code, answer.content)
+            if answer.status_code != 200:
+                twilio_code = twilio_error(answer.status_code, answer.content)
         if answer is None:
             return Attempt(result, duration)
         return Attempt(
             result=result,
             duration_seconds=duration,
             code=answer.status_code,
-            request_id=parse_request_id(answer.headers),
+            request_id=parse_request_id(answer.headers, identity),
             server_duration_seconds=parse_server_duration(answer.headers),
             retry_after_seconds=parse_retry_after(answer.headers.get("retry-after"), self._wall()),
             concurrent_requests=parse_concurrent_requests(answer.headers),
+            twilio_code=twilio_code,
         )
 
     async def _send(self, path: str) -> httpx.Response:

@@ -130,6 +130,7 @@ class Attempt:
     ``code`` is the HTTP status, ``None`` if none arrived; ``server_duration_seconds`` is Twilio's own measurement
     (``Twilio-Request-Duration``); ``retry_after_seconds`` is a valid ``Retry-After``, limited;
     ``concurrent_requests`` is the number of the account's requests that Twilio saw at once, including this one.
+    ``twilio_code`` is the code of a Twilio error, ``None`` where the response is none.
     """
 
     result: Answer | FactorPage | ServiceAnswer | Failure
@@ -139,6 +140,7 @@ class Attempt:
     server_duration_seconds: float | None = None
     retry_after_seconds: float | None = None
     concurrent_requests: int | None = None
+    twilio_code: int | None = None
 
     @property
     def by_intermediary(self) -> bool:
@@ -152,6 +154,7 @@ class Outcome:
 
     ``duration_seconds`` runs from the start of the first attempt to the end of the last; it includes backoff and
     excludes waits for a slot. ``alone`` marks refused credentials that affect this factor only, not its account.
+    ``code``, ``twilio_code`` and ``request_id`` are those of the last response.
     """
 
     result: Answer | Failure
@@ -160,6 +163,7 @@ class Outcome:
     code: int | None = None
     request_id: str = ""
     alone: bool = False
+    twilio_code: int | None = None
 
     @property
     def by_intermediary(self) -> bool:

@@ -69,7 +69,7 @@ class Api:
         return web.json_response(self._shown(found[0]))
 
     def _shown(self, record: FactorRecord) -> dict[str, Any]:
-        return view(record, self._exporter.history.last_request_id(record.watched.key)).as_json()
+        return view(record, self._exporter.history.latest(record.watched.key)).as_json()
 
     async def accounts(self, request: web.Request) -> web.Response:
         """Return every account: its budget, its use, and its pause."""

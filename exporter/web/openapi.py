@@ -14,7 +14,7 @@ from exporter.config import LogLevel
 from exporter.polling.pause import PauseReason
 from exporter.polling.probe import FRESH_SECONDS
 from exporter.polling.record import STATUSES
-from exporter.verify.outcome import Reason
+from exporter.verify.outcome import Reason, Status
 from exporter.web import api, probe
 from exporter.web.negotiation import OPENMETRICS_CONTENT_TYPE
 from exporter.web.parameters import ACCOUNT_PATTERN, SERVICE_SID_PATTERN, Parameter
@@ -53,7 +53,16 @@ FACTOR_FIELDS: Mapping[str, str] = {
     "last_fetch_seconds": f"When the last fetch ended, in {_TIME}.",
     "last_fetch_duration_seconds": "How long the last fetch took, including retries and backoff.",
     "last_fetch_attempts": "How many requests the last fetch sent.",
+    "last_fetch_http_status": "The HTTP status of the last fetch's response; null if it got none.",
+    "last_fetch_twilio_code": "The code of the Twilio error in that response; null if it was none.",
     "last_fetch_request_id": "Twilio's ID of the last request of the last fetch.",
+    "last_change_seconds": f"When the status last changed, in {_TIME}; null, as are the next fields, if it has not "
+    "changed since the exporter's start.",
+    "last_change_from": "The status before that change.",
+    "last_change_to": "The status after that change.",
+    "last_change_http_status": "The HTTP status of the response that changed it.",
+    "last_change_twilio_code": "The code of the Twilio error in that response; null if it was none.",
+    "last_change_request_id": "Twilio's ID of the request that changed it.",
     "failures": "Failed fetches, as counted in the metrics.",
     "last_failure": "Why the last fetch failed, as text; null if it did not fail.",
     "last_failure_reason": "Why the last fetch failed, as one of a closed list.",
@@ -80,6 +89,8 @@ ACCOUNT_FIELDS: Mapping[str, str] = {
 }
 _CLOSED_LISTS: Mapping[str, list[str]] = {
     "status": [str(status) for status in STATUSES],
+    "last_change_from": [str(status) for status in Status],
+    "last_change_to": [str(status) for status in Status],
     "last_failure_reason": [str(reason) for reason in Reason],
     "paused_for": [str(reason) for reason in PauseReason],
 }

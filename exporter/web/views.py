@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from exporter.polling.clock import Moment
     from exporter.polling.record import FactorRecord
     from exporter.watched import FactorKey
-    from exporter.web.history import Fetch
+    from exporter.web.history import Fetch, Latest
 
 
 ATTENTION, FAILING, PAUSED = "attention", "failing", "paused"
@@ -212,7 +212,15 @@ class FactorView:
     last_fetch_seconds: float | None
     last_fetch_duration_seconds: float | None
     last_fetch_attempts: int | None
+    last_fetch_http_status: int | None
+    last_fetch_twilio_code: int | None
     last_fetch_request_id: str | None
+    last_change_seconds: float | None
+    last_change_from: str | None
+    last_change_to: str | None
+    last_change_http_status: int | None
+    last_change_twilio_code: int | None
+    last_change_request_id: str | None
     failures: int
     last_failure: str | None
     last_failure_reason: str | None
@@ -223,9 +231,12 @@ class FactorView:
         return {field.name: getattr(self, field.name) for field in fields(self)}  # no deep copies
 
 
-def view(record: FactorRecord, request_id: str = "") -> FactorView:
-    """Return a factor as the API shows it; ``request_id`` is that of its last fetch."""
+def view(record: FactorRecord, latest: Latest) -> FactorView:
+    """Return a factor as the API shows it; ``latest`` is from its history."""
     watched, failure = record.watched, record.failure
+    change = latest.change
+    http_status, twilio_code, request_id = _evidence(latest.fetch)
+    change_http_status, change_twilio_code, change_request_id = _evidence(change)
     return FactorView(
         account=watched.key.account,
         service_sid=watched.key.service_sid,
@@ -242,12 +253,25 @@ def view(record: FactorRecord, request_id: str = "") -> FactorView:
         last_fetch_seconds=record.last_seconds,
         last_fetch_duration_seconds=record.duration_seconds,
         last_fetch_attempts=record.attempts,
-        last_fetch_request_id=request_id or None,
+        last_fetch_http_status=http_status,
+        last_fetch_twilio_code=twilio_code,
+        last_fetch_request_id=request_id,
+        last_change_seconds=None if change is None else change.ended_seconds,
+        last_change_from=None if change is None else change.before,
+        last_change_to=None if change is None else change.result,
+        last_change_http_status=change_http_status,
+        last_change_twilio_code=change_twilio_code,
+        last_change_request_id=change_request_id,
         failures=record.failures,
         last_failure=failure.detail or failure.reason.value if failure else None,
         last_failure_reason=failure.reason if failure else None,
         hint=HINTS[failure.reason] if failure else None,
     )
+
+
+def _evidence(fetch: Fetch | None) -> tuple[int | None, int | None, str | None]:
+    """Return a fetch's HTTP status, Twilio code and request ID, ``None`` for those that it doesn't have."""
+    return (None, None, None) if fetch is None else (fetch.code, fetch.twilio_code, fetch.request_id or None)
 
 
 def urgency(record: FactorRecord) -> tuple[int, str, str, str]:

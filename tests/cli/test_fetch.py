@@ -82,11 +82,17 @@ async def test_the_table_shows_problems_first(call_beside: Fetch, simulator: Sim
     assert ran.err == ""
     lines = ran.out.splitlines()
     assert [line.split()[0] for line in lines] == ["FACTOR", "gone", "new", "failing", "good"]
-    assert lines[0].split() == ["FACTOR", "ACCOUNT", "STATUS", "TYPE", "DURATION", "DETAILS"]
+    assert re.split(r" {2,}", lines[0]) == [
+        *("FACTOR", "ACCOUNT", "STATUS", "TYPE", "DURATION", "HTTP", "CODE", "REQUEST ID", "DETAILS"),
+    ]
     assert not any(line != line.rstrip() for line in lines)
     found = rows(ran.out)
     assert found["good"][:3] == ["main", "verified", "push"]
     assert re.fullmatch(r"[0-9]+ ms", found["good"][3])
+    assert found["good"][4] == "200"
+    assert found["gone"][3:5] == ["404", "20404"]
+    assert found["failing"][3:5] == ["503", "20503"]
+    assert all(re.fullmatch(r"RQ[0-9a-f]{32}", found[name][5]) for name in ("good", "gone", "failing"))
     assert found["new"][:3] == ["main", "unverified", "totp"]
     assert found["gone"][:2] == ["main", "not_found"]
     assert found["failing"][:2] == ["main", "undetermined"]
@@ -140,6 +146,7 @@ async def test_json_is_what_the_api_shows(call_beside: Fetch, simulator: Simulat
     )
     assert shown["labels"] == {"team": "payments"}
     assert shown["last_fetch_attempts"] == 1
+    assert (shown["last_fetch_http_status"], shown["last_fetch_twilio_code"]) == (200, None)
     assert re.fullmatch(r"RQ[0-9a-f]{32}", shown["last_fetch_request_id"])
     assert factor.identity not in ran.out
 
@@ -361,7 +368,7 @@ async def test_an_empty_watchlist_is_reported(call_beside: Fetch, simulator: Sim
     assert ran.status == 0
     assert ran.err.startswith("warning: ")
     assert "the watchlist is empty, so nothing is fetched" in ran.err
-    assert ran.out == "FACTOR  ACCOUNT  STATUS  TYPE  DURATION  DETAILS\n"
+    assert ran.out == "FACTOR  ACCOUNT  STATUS  TYPE  DURATION  HTTP  CODE  REQUEST ID  DETAILS\n"
 
 
 def test_an_invalid_choice(call: Callable[..., Ran]) -> None:

@@ -214,6 +214,19 @@ def test_every_change_is_logged(story: Story, caplog: pytest.LogCaptureFixture, 
     assert (fields["factor"], fields["from"], fields["to"]) == ("factor-1", before, after)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "evidence"),
+    [
+        (Outcome(Answer(Status.NOT_FOUND), 0.1, 1, 404, "RQ1", twilio_code=20404), (404, 20404, "RQ1")),
+        (Outcome(Answer(Status.NOT_FOUND), 0.1, 1, 404, ""), (404, None, None)),
+    ],
+)
+def test_a_change_has_its_evidence(story: Story, outcome: Outcome, evidence: tuple[object, ...]) -> None:
+    story.events.fetched(record(1), outcome, StatusChange(Status.VERIFIED, Status.NOT_FOUND))
+    [(_, fields)] = story.logged()
+    assert (fields["http_status"], fields["twilio_code"], fields["request_id"]) == evidence
+
+
 def test_withdrawn_statuses_are_counted_beyond_five(story: Story) -> None:
     for number in range(12):
         story.events.withdrawn(record(number))

@@ -98,7 +98,10 @@ def _requests(seen: Seen) -> Iterator[str]:
 def _log(seen: Seen) -> Iterator[str]:
     row = seen.row
     if isinstance(row.result, Status):
-        wanted = f'msg="status changed" .* factor={re.escape(row.account)} from=verified to={row.result}$'
+        wanted = (
+            f'msg="status changed" .* factor={re.escape(row.account)} from=verified to={row.result} '
+            f"http_status={row.code} twilio_code=[0-9]{{5}} request_id=RQ[0-9a-f]{{32}}$"
+        )
         if sum(bool(re.search(wanted, line)) for line in seen.log) != 1 or len(seen.log) != 1:
             yield f"the log says {seen.log}"
         return

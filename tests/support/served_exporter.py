@@ -88,12 +88,20 @@ class ServedExporter:
         duration_seconds: float = 0.212,
         attempts: float = 1,
         code: float = 200,
+        twilio_code: float = 0,
     ) -> None:
-        """Apply the results of fetches of a factor, in order; code 0 stands for no response."""
+        """Apply the results of fetches of a factor, in order; code 0 stands for none."""
         now = self.daemon.engine.clock.moment()
         record = self.daemon.engine.ledger[key]
         for result in results:
-            outcome = Outcome(result, duration_seconds, int(attempts), int(code) or None, REQUEST_ID)
+            outcome = Outcome(
+                result,
+                duration_seconds,
+                int(attempts),
+                int(code) or None,
+                REQUEST_ID,
+                twilio_code=int(twilio_code) or None,
+            )
             then = Moment(now.wall - ago_seconds, now.steady - ago_seconds)
             change = self.daemon.engine.ledger.apply(key, outcome, then)
             self.daemon.engine.observers.fetched(record, outcome, change)

@@ -18,7 +18,7 @@ from exporter import __version__
 from exporter.verify.client import VerifyClient
 from exporter.verify.outcome import Answer, Attempt, Failure, Reason, Status
 from exporter.verify.transport import AttemptError, BoundedTransport
-from exporter.watched import FactorKey, WatchedFactor
+from exporter.watched import EntityKey, FactorKey, WatchedEntity, WatchedFactor
 from tests.support.requests import FACTOR_SID, IDENTITY, PASSWORD, SERVICE_SID, USERNAME
 
 if TYPE_CHECKING:
@@ -195,6 +195,36 @@ async def test_headers_of_a_response_are_read(router: respx.Router, watched: Wat
         retry_after_seconds=12.0,
         concurrent_requests=101,
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "twilio_code"),
+    [
+        (404, {"code": 20404, "message": "m", "status": 404}, 20404),
+        (403, {"type": "t", "title": "t", "status": 403, "code": 20403}, 20403),
+        (503, {"code": 20503, "message": "m", "httpStatusCode": 503}, 20503),
+        (503, {"code": 20503}, None),  # nobody knows who sent it
+        (404, {"code": 999, "message": "m", "status": 404}, None),
+        (404, {"code": 1_000_000, "message": "m", "status": 404}, None),
+        (404, {"code": "20404", "message": "m", "status": 404}, None),
+        (404, {"code": True, "message": "m", "status": 404}, None),
+        (200, {**VERIFIED, "code": 20404, "message": "m", "status": 200}, None),
+    ],
+)
+async def test_the_code_of_a_twilio_error_is_read(
+    router: respx.Router, watched: WatchedFactor, status: int, body: dict[str, Any], twilio_code: int | None
+) -> None:
+    router.route().respond(status, json=body)
+    attempt = await fetch(router, watched)
+    assert (attempt.code, attempt.twilio_code) == (status, twilio_code)
+
+
+async def test_a_request_id_that_is_an_identity_is_dropped(router: respx.Router, watched: WatchedFactor) -> None:
+    router.route().respond(json=VERIFIED, headers={"Twilio-Request-Id": IDENTITY.upper()})
+    entity = WatchedEntity(EntityKey("main", SERVICE_SID, IDENTITY), "ops", 900.0)
+    async with client_of(router) as client:
+        attempts = [await client.fetch_factor(watched), await client.list_factors(entity)]
+    assert [attempt.request_id for attempt in attempts] == ["", ""]
 
 
 async def test_a_date_in_retry_after_is_relative_to_the_wall_clock(

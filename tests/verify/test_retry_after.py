@@ -175,6 +175,12 @@ def test_request_id() -> None:
     assert parse_request_id({"twilio-request-id": " RQ0123456789abcdef0123456789abcdef "}).startswith("RQ01")
 
 
+@pytest.mark.parametrize("value", ["a-person-1", "A-PERSON-1", "RQ.a-person-1.0"])
+def test_a_request_id_that_contains_the_identity_is_dropped(value: str) -> None:
+    assert parse_request_id({"twilio-request-id": value}, "a-person-1") == ""
+    assert parse_request_id({"twilio-request-id": value}, "a-person-2") == value
+
+
 @given(st.text(max_size=80) | st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True))
 def test_parse_request_id_fits_an_exemplar_or_is_empty(value: str) -> None:
     found = parse_request_id({"twilio-request-id": value})

@@ -27,8 +27,9 @@ async def factors(running: ServedExporter, query: str = "") -> Any:
 
 async def test_a_factor_has_every_field(tmp_path: Path) -> None:
     async with serving(tmp_path, entries("payments", labels={"team": "payments"}, interval="2m")) as running:
-        running.apply("payments", VERIFIED, ago_seconds=20)
-        running.apply("payments", Failure(Reason.SERVER_ERROR, "HTTP 503"), duration_seconds=1.5, attempts=3)
+        running.apply("payments", UNVERIFIED, VERIFIED, ago_seconds=20)
+        down = Failure(Reason.SERVER_ERROR, "HTTP 503")
+        running.apply("payments", down, duration_seconds=1.5, attempts=3, code=503, twilio_code=20503)
         record = running.daemon.engine.ledger[running.key("payments")]
         document = await factors(running)
 
@@ -53,7 +54,15 @@ async def test_a_factor_has_every_field(tmp_path: Path) -> None:
                 "last_fetch_seconds": record.last_seconds,
                 "last_fetch_duration_seconds": 1.5,
                 "last_fetch_attempts": 3,
+                "last_fetch_http_status": 503,
+                "last_fetch_twilio_code": 20503,
                 "last_fetch_request_id": REQUEST_ID,
+                "last_change_seconds": record.answered_seconds,
+                "last_change_from": "unverified",
+                "last_change_to": "verified",
+                "last_change_http_status": 200,
+                "last_change_twilio_code": None,
+                "last_change_request_id": REQUEST_ID,
                 "failures": 1,
                 "last_failure": "HTTP 503",
                 "last_failure_reason": "server_error",
@@ -74,7 +83,15 @@ async def test_a_factor_that_was_never_tried_has_nulls(tmp_path: Path) -> None:
         "last_fetch_seconds",
         "last_fetch_duration_seconds",
         "last_fetch_attempts",
+        "last_fetch_http_status",
+        "last_fetch_twilio_code",
         "last_fetch_request_id",
+        "last_change_seconds",
+        "last_change_from",
+        "last_change_to",
+        "last_change_http_status",
+        "last_change_twilio_code",
+        "last_change_request_id",
         "last_failure",
         "last_failure_reason",
         "hint",

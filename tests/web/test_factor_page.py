@@ -20,7 +20,16 @@ from exporter.web.history import FULL, SHORT, Fetch
 from exporter.web.plot import HEIGHT, WIDTH, plot
 from exporter.web.promql import queries
 from tests.support.html import page_of
-from tests.support.served_exporter import REQUEST_ID, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving, stopped
+from tests.support.served_exporter import (
+    NOT_FOUND,
+    REQUEST_ID,
+    SERVICE_SID,
+    UNVERIFIED,
+    VERIFIED,
+    entries,
+    serving,
+    stopped,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,11 +56,13 @@ async def test_it_shows_the_last_fetches_newest_first(tmp_path: Path) -> None:
         "! no complete answer in time , 100 s ago . "
         "What to do: the API is slow or unreachable; check the network, or raise polling.timeout"
     )
-    assert page.rows[0] == ["Ended", "Outcome", "HTTP status", "Duration", "Attempts", "Request ID"]
+    assert page.rows[0] == [
+        *("Ended", "Outcome", "HTTP status", "Twilio code", "Duration", "Attempts", "Request ID"),
+    ]
     assert [row[1:] for row in page.rows[1:]] == [
-        ["! failed no complete answer in time timeout", "200", "31.2 s", "3", REQUEST_ID],
-        ["✓ verified", "200", "212 ms", "1", REQUEST_ID],
-        ["✗ unverified", "200", "212 ms", "1", REQUEST_ID],
+        ["! failed no complete answer in time timeout", "200", "–", "31.2 s", "3", REQUEST_ID],
+        ["✓ verified", "200", "–", "212 ms", "1", REQUEST_ID],
+        ["✗ unverified", "200", "–", "212 ms", "1", REQUEST_ID],
     ]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \d+ (s|min) ago", row[0]) for row in page.rows[1:])
     assert "Labels team=payments" in page.parts["facts"]
@@ -59,8 +70,30 @@ async def test_it_shows_the_last_fetches_newest_first(tmp_path: Path) -> None:
     assert page.parts["plot-description"] == (
         "3 fetches: 1 verified, 1 unverified, 1 failed. Latency: minimum 212 ms, median 212 ms, maximum 31.2 s."
     )
-    rule = f"the last {FULL.fetches} fetches, and the last {FULL.failures} failures even if they are older."
+    rule = (
+        f"the last {FULL.fetches} fetches; also the last {FULL.failures} failures and the last change of status, "
+        "even if they are older."
+    )
     assert page.parts["rule"].endswith(rule)
+
+
+async def test_the_last_change_is_shown_with_its_evidence_however_old(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("gone", "back", "same"), clock=stopped()) as running:
+        running.apply("gone", VERIFIED, ago_seconds=90_000)
+        running.apply("gone", *[NOT_FOUND] * 30, ago_seconds=86_400, code=404, twilio_code=20404)
+        running.apply("back", NOT_FOUND, ago_seconds=90_000, code=404, twilio_code=60390)
+        running.apply("back", *[VERIFIED] * 3, ago_seconds=600)
+        running.apply("same", VERIFIED)
+        pages = {name: await page_of(running, address(name)) for name in ("gone", "back", "same")}
+
+    wanted = f"Last change verified → not found, 24 h ago : HTTP 404, Twilio error 20404, request {REQUEST_ID} "
+    assert wanted in pages["gone"].parts["facts"]
+    assert (
+        f"Last change not found → verified, 10 min ago : HTTP 200, request {REQUEST_ID} "
+        in (pages["back"].parts["facts"])
+    )
+    assert "Last change none seen " in pages["same"].parts["facts"]
+    assert pages["gone"].rows[1][2:4] == ["404", "20404"]
 
 
 async def test_failures_are_kept_longer(tmp_path: Path) -> None:
@@ -84,7 +117,10 @@ async def test_with_many_factors_it_says_that_less_is_kept(tmp_path: Path, monke
         running.apply("two", VERIFIED)
         page = await page_of(running, address("one"))
 
-    rule = f"the last {SHORT.fetches} fetches, and the last {SHORT.failures} failures even if they are older."
+    rule = (
+        f"the last {SHORT.fetches} fetches; also the last {SHORT.failures} failures and the last change of status, "
+        "even if they are older."
+    )
     assert f"{rule} With at most 10,000 factors, 12 and 10 are kept." in page.parts["rule"]
 
 

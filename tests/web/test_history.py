@@ -47,8 +47,60 @@ def test_a_factor_never_fetched_or_forgotten_has_no_history() -> None:
     kept.forget(KEY)
     kept.forget(KEY)
 
-    assert kept.of(KEY) == ([], [])
+    assert kept.of(KEY) == ([], [], None)
+    assert kept.latest(KEY) == (None, None)
     assert kept.last_failure(KEY) is None
+
+
+def test_a_change_outlives_everything_after_it() -> None:
+    kept = History(0.0)
+    gone = Outcome(Answer(Status.NOT_FOUND), 0.2, 1, 404, REQUEST_ID, twilio_code=20404)
+    kept.add(KEY, gone, 1.0, Status.VERIFIED)
+    kept.add(KEY, gone, 2.0, Status.UNVERIFIED)
+    for number in range(3, 200):
+        kept.add(KEY, outcome(number % 4 == 0, number), float(number))
+    change = Fetch(2.0, Status.NOT_FOUND, "", 404, 0.2, 1, REQUEST_ID, 20404, Status.UNVERIFIED)
+    fetches, latest = kept.of(KEY), kept.latest(KEY)
+
+    assert (fetches.change, latest.change) == (change, change)
+    assert latest.fetch == fetches.recent[0]
+    assert change not in [*fetches.recent, *fetches.older_failures]
+    assert len(fetches.recent) + len(fetches.older_failures) > FULL.fetches
+    kept.add(KEY, outcome(failed=False), 200.0, Status.NOT_FOUND)
+    assert kept.latest(KEY).change == kept.latest(KEY).fetch == kept.of(KEY).recent[0]
+
+
+@given(
+    st.lists(st.sampled_from(["answer", "failure", "change"]), max_size=60), st.integers(1, 4), st.integers(1, 3)
+)
+def test_the_last_change_is_kept_beside_the_rest(kinds: list[str], fetches: int, failures: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history, "FULL", Depth(fetches, failures))
+        kept = History(0.0)
+        for number, kind in enumerate(kinds):
+            before = Status.UNVERIFIED if kind == "change" else None
+            kept.add(KEY, outcome(kind == "failure", number), float(number), before)
+        recent, older, change = kept.of(KEY)
+        packed = len(kept._packed.get(KEY, b""))
+
+    numbers = range(len(kinds))[::-1]
+    assert times(recent) == [float(number) for number in numbers][:fetches]
+    last_failures = [float(number) for number in numbers if kinds[number] == "failure"][:failures]
+    assert times(older) == [number for number in last_failures if number not in times(recent)]
+    changes = [float(number) for number in numbers if kinds[number] == "change"]
+    assert (None if change is None else change.ended_seconds) == (changes[0] if changes else None)
+    assert packed <= (fetches + failures + 1) * 60
+
+
+def test_every_result_fits_its_bits() -> None:
+    kept = History(0.0)
+    for result in (*Status, *Reason):
+        for before in (None, *Status):
+            what = Failure(result) if isinstance(result, Reason) else Answer(result)
+            kept.add(KEY, Outcome(what, 0.25, twilio_code=999_999), 1.0, before)
+            fetch = kept.latest(KEY).fetch
+            assert fetch is not None
+            assert (fetch.result, fetch.before, fetch.twilio_code) == (result, before, 999_999)
 
 
 def test_failures_outlive_successes() -> None:
@@ -72,26 +124,28 @@ def test_the_last_fetches_and_the_last_failures_are_kept(failed: list[bool], fet
         kept = History(0.0)
         for number, bad in enumerate(failed):
             kept.add(KEY, outcome(bad, number), float(number))
-        recent, older = kept.of(KEY)
+        recent, older, change = kept.of(KEY)
 
     numbers = range(len(failed))
     assert times(recent) == [float(number) for number in numbers][::-1][:fetches]
     last_failures = [float(number) for number in numbers if failed[number]][::-1][:failures]
     assert times(older) == [number for number in last_failures if number not in times(recent)]
+    assert change is None
 
 
 @given(
     detail=st.text(max_size=400),
+    twilio_code=st.none() | st.integers(10_000, 999_999),
     request_id=st.text(max_size=200) | st.just(REQUEST_ID) | st.just(REQUEST_ID.upper()),
     attempts=st.integers(1, 1000),
     code=st.none() | st.integers(100, 599),
     duration=st.floats(0, 10_000, width=32),
 )
 def test_strange_texts_break_no_entry(
-    detail: str, request_id: str, attempts: int, code: int | None, duration: float
+    detail: str, twilio_code: int | None, request_id: str, attempts: int, code: int | None, duration: float
 ) -> None:
     kept = History(0.0)
-    strange = Outcome(Failure(Reason.DECODE, detail), duration, attempts, code, request_id)
+    strange = Outcome(Failure(Reason.DECODE, detail), duration, attempts, code, request_id, twilio_code=twilio_code)
     kept.add(KEY, strange, 1.0)
     kept.add(KEY, outcome(failed=False), 2.0)
     first, second = kept.of(KEY).recent
@@ -101,7 +155,7 @@ def test_strange_texts_break_no_entry(
     assert second.request_id == request_id or (
         second.request_id.endswith("…") and request_id.startswith(second.request_id[:-1])
     )
-    assert (second.attempts, second.code) == (min(attempts, 255), code)
+    assert (second.attempts, second.code, second.twilio_code) == (min(attempts, 255), code, twilio_code)
     assert second.duration_seconds == pytest.approx(duration, abs=1e-3)
 
 
@@ -140,3 +194,16 @@ def test_with_a_hundred_thousand_factors_one_takes_about_200_bytes(monkeypatch: 
         tracemalloc.stop()
 
     assert used / factors < 300
+
+
+def test_the_evidence_of_a_mass_404_takes_40_bytes_per_factor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "FULL_FACTORS", 0)
+    sizes = []
+    for before in (None, Status.VERIFIED):
+        kept = History(0.0)
+        gone = Outcome(Answer(Status.NOT_FOUND), 0.2, 1, 404, REQUEST_ID, twilio_code=20404)
+        kept.add(KEY, gone, 1.0, before)
+        for number in range(2, 20):
+            kept.add(KEY, gone, float(number))
+        sizes.append(len(kept._packed[KEY]))
+    assert sizes[1] - sizes[0] <= 40

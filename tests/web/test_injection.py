@@ -15,6 +15,7 @@ from exporter.exposition.page import exposition_of
 from exporter.polling.record import FactorRecord
 from exporter.verify.outcome import Failure, Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
+from exporter.web.history import Fetch, Latest
 from exporter.web.views import view
 from tests.support.scrape import Scrape
 from tests.support.served_exporter import SERVICE_SID, VERIFIED, entries, serving
@@ -73,9 +74,10 @@ def test_any_text_stays_inside_its_value(name: str, label: str, detail: str, req
         [info] = page.samples("twilio_verify_factor_info")
         assert info.labels["factor_type"] == name
         assert "evil" not in page
-    shown = json.loads(json.dumps(view(record, request_id).as_json()))
+    fetch = Fetch(1.0, Status.VERIFIED, "", 200, 0.2, 1, request_id)
+    shown = json.loads(json.dumps(view(record, Latest(fetch, fetch)).as_json()))
     assert (shown["factor"], shown["labels"], shown["last_failure"]) == (name, dict(labels), detail or "decode")
-    assert shown["last_fetch_request_id"] == (request_id or None)
+    assert shown["last_fetch_request_id"] == shown["last_change_request_id"] == (request_id or None)
 
 
 async def test_evil_names_labels_and_errors_are_served_as_they_are(tmp_path: Path) -> None:
