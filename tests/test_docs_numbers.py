@@ -15,6 +15,7 @@ from exporter.daemon.jobs import DISPATCH_SECONDS, HOUSEKEEPING_SECONDS, WATCH_S
 from exporter.exposition.catalogue import FACTOR_FAMILIES, SchedulerTask
 from exporter.exposition.factors import BLOCK_FACTORS
 from exporter.polling.clients import ROTATION_SECONDS, SILENT_SECONDS, STUCK_SECONDS
+from exporter.polling.ledger import NEWLY_MISSING_SECONDS
 from exporter.polling.probe import FRESH_SECONDS
 from exporter.polling.queue import _BURST
 from exporter.polling.schedule import FIRST_FETCH_SECONDS
@@ -91,8 +92,8 @@ CLAIMS: list[tuple[str, str, tuple[float, ...]]] = [
     ("README.md", rf"on port {NUMBER}", (DEFAULT_PORT,)),
     (
         "README.md",
-        rf"every {NUMBER} minutes, an\s+unverified one .* and a missing one every {NUMBER} minutes",
-        (POLLING.interval / 60, POLLING.not_found_interval / 60),
+        rf"every {NUMBER} minutes, an\s+unverified one .* for {NUMBER} minutes, then every {NUMBER} minutes",
+        (POLLING.interval / 60, NEWLY_MISSING_SECONDS / 60, POLLING.not_found_interval / 60),
     ),
     ("docs/reliability.md", rf"{NUMBER} ways to fail", (FAULT_ROWS,)),
     ("docs/reliability.md", rf"confirmed a status for {NUMBER} intervals", (POLLING.stale_after,)),

@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def account_plans(config: Config, latency_seconds: float) -> list[AccountPlan]:
-    """Return each account's demand with all factors verified and with all unverified, and its budget."""
+    """Return each account's budget, and its demand with all factors verified and with all newly not verified."""
     polling = config.settings.polling
     plans: list[AccountPlan] = []
     for name, account in config.settings.accounts.items():
@@ -130,7 +130,7 @@ def _report(config: Config, plans: Sequence[AccountPlan], latency_seconds: float
         if plan.steady > plan.budget:
             verdict = f"over budget: intervals are stretched by a factor of {plan.stretch:.2f}"
         elif plan.worst > plan.budget:
-            verdict = "within budget; over budget, with stretched intervals, while all are unverified"
+            verdict = "within budget; over budget, with stretched intervals, in the worst case"
         rates = (f"{rate:.2f}/s" for rate in (plan.steady, plan.worst, plan.budget))
         rows.append((plan.name, f"{plan.factors:,}", *rates, verdict))
     yield from aligned(rows)
@@ -139,8 +139,8 @@ def _report(config: Config, plans: Sequence[AccountPlan], latency_seconds: float
         every = format_duration(polling.discovery_interval)
         yield f"entities:           {len(config.entities):,}, listed every {every}; their factors are not included"
         yield ""
-    yield "STEADY: all factors verified. WORST: all unverified. BUDGET: the smaller of requests_per_second and"
-    yield f"what max_concurrency allows at {latency_seconds:g} s per request (--latency)."
+    yield "STEADY: all factors verified. WORST: all newly unverified or newly missing. BUDGET: the smaller of"
+    yield f"requests_per_second and what max_concurrency allows at {latency_seconds:g} s per request (--latency)."
     yield ""
     series, size = exposition_size(config)
     yield f"factor series:      {series:,} in {_services(config.factors)}"

@@ -78,16 +78,16 @@ class PollingSettings(_Table):
     )
     unverified_interval: kinds.Interval = Field(
         60.0,
-        description="Time between two fetches of a factor during its `unverified_window`; "
-        "at most the factor's `interval`.",
+        description="Time between two fetches of a factor during its `unverified_window` "
+        "and for 15 minutes after it was first not found; at most the factor's `interval`.",
     )
     unverified_window: kinds.Duration = Field(
         3600.0, description="How long `unverified_interval` applies after a factor was first seen unverified."
     )
     not_found_interval: kinds.Interval = Field(
         900.0,
-        description="Time between two fetches of a factor that the API doesn't find, or whose response "
-        "can't be used; at least the factor's `interval`.",
+        description="Time between two fetches of a factor that the API has not found for 15 minutes, or whose "
+        "response can't be used; at least the factor's `interval`.",
     )
     discovery_interval: kinds.Interval = Field(
         900.0, description="Time between two listings of an entity's factors."

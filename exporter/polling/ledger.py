@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from exporter.watched import FactorKey, WatchedFactor
 
 
+NEWLY_MISSING_SECONDS = 900.0
+MASS_MISSING_SECONDS = 3600.0
+MASS_FACTORS = 10  # in a smaller service, a few factors are no mass
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerPolicy:
     """The settings of the ledger: intervals by status, and staleness; seconds."""
@@ -39,6 +44,7 @@ class Ledger:
         self._entity_counts: dict[tuple[str, str, str], Counter[str]] = {}
         self._stale: Calendar[FactorKey] = Calendar(self._stale_queued)
         self._stretch: dict[str, float] = {}
+        self._doubted: set[tuple[str, str]] = set()
         self._demand: dict[str, Counter[float]] = {}  # by account: its polled factors by interval in effect
         self.revision = 0  # changes whenever a factor is added, removed or renamed
 
@@ -141,9 +147,9 @@ class Ledger:
             record.answered_seconds = snapshot.answered_seconds
             record.answered_steady = snapshot.answered_seconds + steady
             record.answered_interval_seconds = snapshot.answered_interval_seconds
-            if snapshot.status is Status.UNVERIFIED:
-                since = snapshot.unverified_since_seconds
-                record.unverified_since = (snapshot.answered_seconds if since is None else since) + steady
+            if snapshot.status is not Status.VERIFIED:
+                since = snapshot.not_verified_since_seconds
+                record.not_verified_since = (snapshot.answered_seconds if since is None else since) + steady
             if not snapshot.withdrawn and self._stale_at(record) > now.steady:
                 self._set_status(record, snapshot.status)
                 record.status_since_seconds = snapshot.answered_seconds
@@ -213,10 +219,10 @@ class Ledger:
         record.failing_since_seconds = None
         if answer.status is Status.VERIFIED:
             record.last_verified_seconds = now.wall
-        if answer.status is not Status.UNVERIFIED:
-            record.unverified_since = None
-        elif record.last_status is not Status.UNVERIFIED:
-            record.unverified_since = now.steady
+        if answer.status is Status.VERIFIED:
+            record.not_verified_since = None
+        elif record.last_status is not answer.status:
+            record.not_verified_since = now.steady
         record.created_seconds = answer.created_seconds
         record.updated_seconds = answer.updated_seconds
         record.factor_type = sys.intern(answer.factor_type) or record.factor_type
@@ -282,16 +288,40 @@ class Ledger:
     def _interval(self, record: FactorRecord, now: Moment) -> float:
         """Return the interval in effect: by status, by failure, and stretched where the account is over budget."""
         policy, base = self._policy, record.watched.interval_seconds
-        if record.slowed or record.last_status is Status.NOT_FOUND:
-            seconds = max(base, policy.not_found_interval_seconds)
-        elif (
-            record.unverified_since is not None
-            and now.steady - record.unverified_since < policy.unverified_window_seconds
-        ):
+        if not record.slowed and self._soon(record, now):
             seconds = min(base, policy.unverified_interval_seconds)
+        elif record.slowed or record.last_status is Status.NOT_FOUND:
+            seconds = max(base, policy.not_found_interval_seconds)
         else:
             seconds = base
         return seconds * self._stretch.get(record.watched.key.account, 1.0)
+
+    def _soon(self, record: FactorRecord, now: Moment) -> bool:
+        """Return whether a factor is newly unverified or newly missing, and therefore fetched more often."""
+        if record.not_verified_since is None:
+            return False
+        age = now.steady - record.not_verified_since
+        if record.last_status is Status.UNVERIFIED:
+            return age < self._policy.unverified_window_seconds
+        if age < NEWLY_MISSING_SECONDS:
+            return True
+        service = _service(record.watched.key)
+        return age < MASS_MISSING_SECONDS and service in self._doubted and self.mass_missing(service)
+
+    def mass_missing(self, service: tuple[str, str]) -> bool:
+        """Return whether more than half of a service's factors, and of at least ten, are missing."""
+        counts = self._counts.get(service)
+        if counts is None:
+            return False
+        total = sum(counts.values())
+        return total >= MASS_FACTORS and 2 * counts[Status.NOT_FOUND] > total
+
+    def doubt(self, service: tuple[str, str], *, doubted: bool) -> None:
+        """Take note whether a service is in doubt: a factor is missing, and Fetch Service hasn't answered since."""
+        if doubted:
+            self._doubted.add(service)
+        else:
+            self._doubted.discard(service)
 
     def keys_of(self, account: str) -> list[FactorKey]:
         """Return the factors of an account that are polled."""

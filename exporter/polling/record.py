@@ -21,7 +21,8 @@ class FactorRecord:
     ``status`` is what may be shown now: it is withdrawn when it becomes stale. ``last_status`` keeps the last
     answer beyond that, for counting changes and for the interval. ``entity`` is the name of the watched entity
     that the factor was found in, empty for one that is only listed. ``status_since_seconds`` is when ``status``
-    was first seen; without ``status_change_seen`` the status may be older than that. ``answered…`` is when the
+    was first seen; without ``status_change_seen`` the status may be older than that. ``not_verified_since`` is when
+    (steady seconds) ``last_status`` was first seen, if that is unverified or not found. ``answered…`` is when the
     last definite answer came, ``last…`` when the last fetch ended; ``attempts`` and ``failure`` are those of
     that fetch. Only numbers and texts change with a fetch, and equal failures are one object; the reason is in
     :mod:`exporter.polling.calendar`.
@@ -39,7 +40,7 @@ class FactorRecord:
     answered_steady: float = 0.0
     answered_interval_seconds: float = 0.0
     last_verified_seconds: float | None = None
-    unverified_since: float | None = None
+    not_verified_since: float | None = None
     duration_seconds: float | None = None
     failures: int = 0
     created_seconds: float | None = None

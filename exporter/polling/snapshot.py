@@ -34,6 +34,7 @@ class FactorSnapshot:
     answered_interval_seconds: float = 0.0
     last_verified_seconds: float | None = None
     unverified_since_seconds: float | None = None
+    not_found_since_seconds: float | None = None
     up: bool | None = None
     failures: int = 0
     duration_seconds: float | None = None
@@ -45,6 +46,12 @@ class FactorSnapshot:
     withdrawn: bool = False
     entity: str = ""
     gone_since_seconds: float | None = None
+
+    @property
+    def not_verified_since_seconds(self) -> float | None:
+        """Since when the last answers said unverified, or not found; ``None`` where that is not known."""
+        unverified = self.status is Status.UNVERIFIED
+        return self.unverified_since_seconds if unverified else self.not_found_since_seconds
 
     def as_fields(self) -> dict[str, Any]:
         """Return plain values without those that are not known."""
@@ -68,6 +75,7 @@ class FactorSnapshot:
             self.answered_seconds,
             self.last_verified_seconds,
             self.unverified_since_seconds,
+            self.not_found_since_seconds,
             self.gone_since_seconds,
         )
         latest = now_wall + FUTURE_SECONDS
@@ -120,6 +128,7 @@ _READ: dict[str, Callable[[object], Any]] = {
     "answered_interval_seconds": _number,
     "last_verified_seconds": _number,
     "unverified_since_seconds": _number,
+    "not_found_since_seconds": _number,
     "up": _switch,
     "failures": _count,
     "duration_seconds": _number,
@@ -141,13 +150,15 @@ def snapshot_of(
     """Return what is known of a factor in the form that is saved, ``None`` where nothing is known yet."""
     if record.last_seconds is None and record.answered_seconds is None and record.up is None:
         return None
-    since = record.unverified_since
+    since = record.not_verified_since
+    since_wall = None if since is None else round(now.wall - (now.steady - since), 3)
     return FactorSnapshot(
         status=record.last_status,
         answered_seconds=record.answered_seconds,
         answered_interval_seconds=record.answered_interval_seconds,
         last_verified_seconds=record.last_verified_seconds,
-        unverified_since_seconds=None if since is None else round(now.wall - (now.steady - since), 3),
+        unverified_since_seconds=since_wall if record.last_status is Status.UNVERIFIED else None,
+        not_found_since_seconds=since_wall if record.last_status is Status.NOT_FOUND else None,
         up=record.up,
         failures=record.failures,
         duration_seconds=record.duration_seconds,

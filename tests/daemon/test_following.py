@@ -77,7 +77,7 @@ async def test_a_404_is_an_answer_and_no_failure(simulator: Simulator, tmp_path:
 
         assert gone.factor("up", "gone") == 1
         assert gone.factor("fetch_failures_total", "gone") == 0
-        assert gone.factor("interval_seconds", "gone") == 7 * 60
+        assert gone.factor("interval_seconds", "gone") == 1, "newly missing"
         for absent in ("verified", "created_timestamp_seconds", "updated_timestamp_seconds"):
             assert gone.factor(absent, "gone") is None, absent
         last_verified = gone.factor("last_verified_timestamp_seconds", "gone")
@@ -90,3 +90,6 @@ async def test_a_404_is_an_answer_and_no_failure(simulator: Simulator, tmp_path:
         assert gone.failures() == {}
         assert gone.value(CHANGES, **{"from": "verified", "to": "not_found"}) == 1
         assert gone.value("twilio_verify_api_requests_total", operation="fetch", code="404") == 1
+        clock.leap(15 * 60)
+        still = await exporter.shows(lambda page: page.factor("interval_seconds", "gone") == 7 * 60)
+        assert still.factor("exists", "gone") == 0

@@ -105,15 +105,17 @@ class History:
             failure.reason in ("bad_request", "decode", "unknown_status") or outcome.alone
             for outcome, failure in self.failures(events[since:])
         )
-        if slowed or (answers and answers[-1][1].status == "not_found"):
-            return max(base, policy.not_found_interval_seconds) * stretch
-        first_seen = None
+        last = answers[-1][1].status if answers else None
+        first_seen = now
         for event, answer in reversed(answers):
-            if answer.status != "unverified":
+            if answer.status != last:
                 break
             first_seen = event.at.steady
-        if first_seen is not None and now - first_seen < policy.unverified_window_seconds:
+        newly = {"unverified": policy.unverified_window_seconds, "not_found": 900}
+        if not slowed and last in newly and now - first_seen < newly[last]:
             return min(base, policy.unverified_interval_seconds) * stretch
+        if slowed or last == "not_found":
+            return max(base, policy.not_found_interval_seconds) * stretch
         return base * stretch
 
     def stale(self) -> bool:

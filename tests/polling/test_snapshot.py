@@ -67,7 +67,9 @@ def test_what_cannot_be_is_refused(bad: object) -> None:
     assert FactorSnapshot.from_fields(bad) is None
 
 
-@pytest.mark.parametrize("name", ["answered_seconds", "last_verified_seconds", "unverified_since_seconds"])
+@pytest.mark.parametrize(
+    "name", ["answered_seconds", "last_verified_seconds", "unverified_since_seconds", "not_found_since_seconds"]
+)
 @pytest.mark.parametrize("seconds", [NOW + 6, 1e8, 0.0])
 def test_the_future_and_a_clock_that_was_never_set_are_not_believed(name: str, seconds: float) -> None:
     known = {"status": "verified", "answered_seconds": NOW} | {name: seconds}
@@ -141,6 +143,23 @@ def test_the_window_of_an_unverified_factor_goes_on() -> None:
     assert after[key(0)].interval_seconds == 60
     after.apply(key(0), outcome(Status.UNVERIFIED), Moment(now.wall + 3601, 5e6 + 3501))
     assert after[key(0)].interval_seconds == 300
+
+
+def test_the_window_of_a_missing_factor_goes_on() -> None:
+    before, now = known_after(Status.NOT_FOUND)
+    after = restart(before, now, later=100)
+    assert after[key(0)].interval_seconds == 60
+    after.apply(key(0), outcome(Status.NOT_FOUND), Moment(now.wall + 899, 5e6 + 799))
+    assert after[key(0)].interval_seconds == 60
+    after.apply(key(0), outcome(Status.NOT_FOUND), Moment(now.wall + 900, 5e6 + 800))
+    assert after[key(0)].interval_seconds == 900
+
+
+def test_a_factor_that_was_missing_for_long_does_not_become_newly_missing() -> None:
+    before, now = known_after(Status.NOT_FOUND)
+    later = Moment(now.wall + 5_000, now.steady + 5_000)
+    before.apply(key(0), outcome(Status.NOT_FOUND), later)
+    assert restart(before, later, later=100)[key(0)].interval_seconds == 900
 
 
 def test_an_interval_that_was_slowed_stays_so() -> None:

@@ -18,6 +18,7 @@ snapshots = st.builds(
     answered_interval_seconds=numbers,
     last_verified_seconds=st.none() | times,
     unverified_since_seconds=st.none() | times,
+    not_found_since_seconds=st.none() | times,
     up=st.none() | st.booleans(),
     failures=st.integers(0, 2**40),
     duration_seconds=st.none() | numbers,

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from exporter.exposition.catalogue import FACTOR_EXISTS
+from exporter.polling.clock import Moment
+from exporter.polling.ledger import Ledger, LedgerPolicy
+from exporter.polling.schedule import Schedule
+from exporter.verify.outcome import Reason, Status
+from tests.support import factors
 from tests.support.rules.cases import JOB, POD_A, POD_B, Case, ExpectedAlert, ExpectedSample, name
+
+if TYPE_CHECKING:
+    from exporter.watched import FactorKey
 
 ALICE = {**JOB, "account": "main", "service_sid": "VA1", "factor": "alice's phone", "team": "payments"}
 BOB = {**JOB, "account": "main", "service_sid": "VA1", "factor": "bob"}
@@ -63,6 +74,30 @@ def shown(minute: int, value: float | None) -> list[ExpectedSample]:
 def _shown(record: str, minute: int, value: float | None) -> ExpectedSample:
     return ExpectedSample(record, minute) if value is None else ExpectedSample(record, minute, ALICE, value, value)
 
+
+def existence(minutes: int, *results: Status | Reason) -> str:
+    """Return by minute whether the exporter shows a factor as existing.
+
+    Its fetches, at the default intervals, have these results, and then say verified.
+    """
+    ledger, to_come = Ledger(LedgerPolicy()), list(results)
+    schedule: Schedule[FactorKey] = Schedule()
+    watched, start = factors.factor(0), 1.8e9
+    record = ledger.watch(watched)
+    schedule.add(watched.key, start, 300.0, 0.0)
+    values: list[str] = []
+    for minute in range(minutes):
+        now = start + 60.0 * (minute + 1)
+        for key, due in schedule.pop_due(now):
+            result = to_come.pop(0) if to_come else Status.VERIFIED
+            ledger.apply(key, factors.outcome(result), Moment(due, due))
+            schedule.put_back(key, due, record.interval_seconds)
+        exists = FACTOR_EXISTS.value(record)
+        values.append("_" if exists is None else f"{exists:g}")
+    return " ".join(values)
+
+
+_ONE_WRONG_404 = existence(90, Status.VERIFIED, Status.NOT_FOUND, Reason.TIMEOUT)
 
 _REGRESSED = "FactorRegressed"
 _UNVERIFIED = "FactorUnverified"
@@ -266,6 +301,12 @@ CASES = (
         factor(ALICE, verified="1x60", exists="1x60", last_verified="0x60")
         | factor(BOB, exists="0x60", created=""),
         {15: [], 60: []},
+    ),
+    Case(
+        "one wrong 404 is corrected in time, even if the fetch after it fails",
+        _MISSING,
+        factor(ALICE, exists=_ONE_WRONG_404, last_verified="0x90"),
+        {minute: [] for minute in range(6, 90)},
     ),
     Case(
         "no series, no alert",
