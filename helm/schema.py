@@ -38,6 +38,7 @@ _KINDS: dict[str, Schema] = {
     "path": {"type": "string"},
     "URL": {"type": "string"},
     "URL path": {"type": "string", "pattern": "^/"},
+    "list of host names": {"type": "array", "items": {"type": "string", "minLength": 1}},
     "list of names or patterns": {"type": "array", "items": {"type": "string", "minLength": 1}},
     "table of strings": {"type": "object", "additionalProperties": {"type": "string"}},
 }

@@ -12,6 +12,8 @@ from exporter.config.values import wrong_kind
 from exporter.watched import is_loopback
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_LONGEST_HOST_NAME = 253
 _PORT = re.compile(r"[0-9]{1,5}")
 _URL_TEXT = re.compile(r"[\x21-\x7e]+")
 _API_PATH = re.compile(r"/+v2(/Services(/.*)?)?/*\Z", re.IGNORECASE)  # what the client adds itself
@@ -78,6 +80,56 @@ def check_different(addresses: tuple[ListenAddress, ...]) -> tuple[ListenAddress
 def parse_optional_listen_address(value: object) -> ListenAddress | None:
     """Return a listen address, or None for an empty string."""
     return None if value == "" else parse_listen_address(value)
+
+
+def parse_host_name(value: object) -> str:
+    """Return a host name in the form in which names are compared: lower case, without the dot at its end."""
+    if not isinstance(value, str):
+        wrong_kind(value, 'a host name such as "exporter.example.com"')
+    if "/" in value:
+        raise InvalidValueError(value, 'is a URL; write the host name alone, such as "exporter.example.com"')
+    if is_address(value):
+        raise InvalidValueError(value, "is an IP address, and those are always allowed; remove it")
+    name, colon, port = value.rpartition(":")
+    if colon and is_address(name):
+        raise InvalidValueError(value, "is an IP address with a port, and addresses are always allowed; remove it")
+    if colon and _PORT.fullmatch(port) and _is_host_name(name):
+        raise InvalidValueError(value, f'has a port; write "{name}"')
+    if "*" in value:
+        raise InvalidValueError(value, "has a wildcard, which is not supported; list every name")
+    if not value.isascii():
+        raise InvalidValueError(value, 'has a character other than ASCII; write the form that starts with "xn--"')
+    if not _is_host_name(value):
+        problem = 'is not a host name such as "exporter.example.com" (letters, digits, "-" and "_", joined by dots)'
+        raise InvalidValueError(value, problem)
+    return canonical_host_name(value)
+
+
+def canonical_host_name(name: str) -> str:
+    """Return a host name in the form in which names are compared."""
+    return name.lower().removesuffix(".")
+
+
+def check_different_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names; raises ValueError where one is listed twice."""
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise InvalidValueError(name, "is listed twice; remove one")
+    return names
+
+
+def _is_host_name(text: str) -> bool:
+    name = text.removesuffix(".")
+    return len(name) <= _LONGEST_HOST_NAME and all(_LABEL.fullmatch(label) for label in name.split("."))
+
+
+def is_address(text: str) -> bool:
+    """Return whether a text is an IP address; an IPv6 address may be in brackets."""
+    try:
+        ipaddress.ip_address(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
+    except ValueError:
+        return False
+    return True
 
 
 def parse_base_url(value: object) -> str:

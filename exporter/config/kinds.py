@@ -192,6 +192,12 @@ OptionalListenAddress = Annotated[
     BeforeValidator(addresses.parse_optional_listen_address),
     ValueKind("address", optional=True),
 ]
+HostNames = Annotated[
+    tuple[Annotated[str, BeforeValidator(addresses.parse_host_name)], ...],
+    BeforeValidator(functools.partial(values.parse_list, '["exporter.example.com"]')),
+    AfterValidator(addresses.check_different_names),
+    ValueKind("list of host names", to_toml=_list_in_toml, files_only=True),
+]
 FilePatterns = Annotated[
     tuple[Annotated[str, BeforeValidator(values.parse_file_pattern)], ...],
     BeforeValidator(functools.partial(values.parse_list, '["watchlist.csv"]')),

@@ -57,6 +57,11 @@ class WebSettings(_Table):
     enable_probe: kinds.Switch = Field(
         False, description="Enable `GET /probe`, which fetches one watched factor on demand."
     )
+    allowed_hosts: kinds.HostNames = Field(
+        (),
+        description="Host names by which `/probe`, `/-/reload` and `/-/log-level` may be requested, without port. "
+        "IP addresses, `localhost` and names below it are always allowed. See [security.md](security.md).",
+    )
 
 
 class LogSettings(_Table):

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from exporter.config import ConfigError, LogLevel
 from exporter.logs.output import set_level
+from exporter.web.hosts import host_refusal
 from exporter.web.parameters import CROSS_SITE, is_cross_site
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ class Lifecycle:
         return web.Response(text=f"log level set to {text}\n")
 
     def _refusal(self, request: web.Request) -> web.Response | None:
-        if not self._exporter.config.settings.web.enable_lifecycle:
+        settings = self._exporter.config.settings.web
+        if not settings.enable_lifecycle:
             return web.Response(status=403, text=_DISABLED)
+        if (why := host_refusal(request, settings.allowed_hosts)) is not None:
+            return web.Response(status=403, text=why)
         return web.Response(status=403, text=CROSS_SITE) if is_cross_site(request) else None

@@ -152,7 +152,7 @@ def _paths(telemetry_path: str) -> dict[str, dict[str, dict[str, Any]]]:
                 {
                     200: ("The factor's metrics after the fetch.", exposition),
                     400: ("A parameter is invalid, or several factors have the name: the response lists them.",),
-                    403: ("`web.enable_probe` is false, or the request is cross-site.",),
+                    403: ("`web.enable_probe` is false, the request is cross-site, or its host is not allowed.",),
                     404: ("No such factor is watched.",),
                     503: ("The account is paused, too many probes are waiting, or the exporter is stopping.",),
                     504: ("The fetch did not end before the client's timeout. It goes on.",),
@@ -267,7 +267,7 @@ def _paths(telemetry_path: str) -> dict[str, dict[str, dict[str, Any]]]:
 
 _ANY_TEXT: dict[str, Any] = {"type": "string"}
 _MALFORMED = ("A parameter is unknown, repeated or malformed.",)
-_LIFECYCLE_DISABLED = ("`web.enable_lifecycle` is false, or the request is cross-site.",)
+_LIFECYCLE_DISABLED = ("`web.enable_lifecycle` is false, the request is cross-site, or its host is not allowed.",)
 _BUSY = "Too many requests at once."
 _ON_EVERY_PATH: Mapping[int, str] = {
     401: "The web configuration file lists users, and the request lacks a valid user name and password.",

@@ -80,7 +80,7 @@ def read_query(request: web.Request, parameters: Iterable[Parameter]) -> dict[st
     for name in request.query:
         if name not in known:
             accepted = ", ".join(known) or "none"
-            raise _refused(f"{_shown(name)}: unknown parameter; {_shown(request.path)} accepts {accepted}")
+            raise _refused(f"{shown(name)}: unknown parameter; {shown(request.path)} accepts {accepted}")
         if len(request.query.getall(name)) > 1:
             raise _refused(f"{name}: given more than once")
     try:
@@ -183,7 +183,7 @@ def seconds_header(name: str, meaning: str) -> Parameter:
     return Parameter(name, meaning, schema, read, place="header")
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """Return a name from a request, shortened and printable, for an error message of one line."""
     cut = name if len(name) <= _SHOWN else name[:_SHOWN] + "…"
     return "".join(character if character.isprintable() else "�" for character in cut)

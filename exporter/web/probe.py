@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from exporter.polling.probe import ProbeResult
+from exporter.web.hosts import host_refusal
 from exporter.web.negotiation import OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE, accepts_openmetrics
 from exporter.web.parameters import (
     CROSS_SITE,
@@ -56,8 +57,11 @@ class Probe:
     async def answer(self, request: web.Request) -> web.Response:
         """Fetch the factor and return its metrics; 503 while its account is paused, 504 if it takes too long."""
         exporter = self._exporter
-        if not exporter.config.settings.web.enable_probe:
+        settings = exporter.config.settings.web
+        if not settings.enable_probe:
             return web.Response(status=403, text=_DISABLED)
+        if (why := host_refusal(request, settings.allowed_hosts)) is not None:
+            return web.Response(status=403, text=why)
         if is_cross_site(request):
             return web.Response(status=403, text=CROSS_SITE)
         query = read_query(request, PARAMETERS)

@@ -29,6 +29,7 @@ SHOWN = frozenset(
         "web.config_file",
         "web.enable_lifecycle",
         "web.enable_probe",
+        "web.allowed_hosts",
         "log.level",
         "log.format",
         "polling.interval",

@@ -103,6 +103,26 @@ def test_identities_and_passwords_are_only_in_secrets(fixture: Case, rendering: 
     assert [text for text in private if text in others] == []
 
 
+def test_the_names_of_the_service_are_allowed_where_a_path_needs_them(
+    rendering: Rendering, certificates: dict[str, str], tmp_path: Path
+) -> None:
+    path, environ = installed(
+        case("everything"), rendering(case("everything"), NEWEST), certificates, tmp_path / "everything"
+    )
+    hosts = load(path, environ=environ, flags={}).settings.web.allowed_hosts
+    assert hosts == (
+        "exporter.example.com",
+        "verify-factor-exporter",
+        "verify-factor-exporter.monitoring",
+        "verify-factor-exporter.monitoring.svc",
+        "verify-factor-exporter.monitoring.svc.cluster.local",
+    )
+    path, environ = installed(
+        case("smallest"), rendering(case("smallest"), NEWEST), certificates, tmp_path / "smallest"
+    )
+    assert load(path, environ=environ, flags={}).settings.web.allowed_hosts == ()
+
+
 def test_special_characters_are_preserved(
     rendering: Rendering, certificates: dict[str, str], tmp_path: Path
 ) -> None:

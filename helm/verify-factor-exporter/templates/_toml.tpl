@@ -23,7 +23,11 @@ listen_address = ":{{ int .Values.web.port }}"
 health_listen_address = ":{{ int .Values.web.healthPort }}"
 config_file = {{ printf "/etc/verify-factor-exporter/web/%s" .Values.web.config.key | toJson }}
 {{- end }}
-{{- include "vfe.toml.keys" (default dict $config.web) }}
+{{- include "vfe.toml.keys" (omit (default dict $config.web) "allowed_hosts") }}
+{{- $hosts := include "vfe.allowedHosts" . }}
+{{- if ne $hosts "[]" }}
+allowed_hosts = {{ $hosts }}
+{{- end }}
 {{- range $table := list "log" "polling" }}
 {{- with get $config $table }}
 
@@ -63,6 +67,21 @@ file = "/var/lib/verify-factor-exporter/state.jsonl"
 shard = "auto/{{ int .Values.replicaCount }}"
 {{- end }}
 {{ end -}}
+
+{{/* The allowed hosts of the values and, if a path needs them, the names of the Service within the cluster. */}}
+{{- define "vfe.allowedHosts" -}}
+{{- $web := default dict .Values.config.web -}}
+{{- $names := list -}}
+{{- range $web.allowed_hosts -}}{{- $names = append $names (lower . | trimSuffix ".") -}}{{- end -}}
+{{- if or $web.enable_lifecycle $web.enable_probe -}}
+{{- $service := include "vfe.fullname" . -}}
+{{- $namespaced := printf "%s.%s" $service (include "vfe.namespace" .) -}}
+{{- range list $service $namespaced (printf "%s.svc" $namespaced) (printf "%s.svc.cluster.local" $namespaced) -}}
+{{- if not (has . $names) -}}{{- $names = append $names . -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $names -}}
+{{- end -}}
 
 {{- define "vfe.toml.watchlist" -}}
 # Rendered by the chart {{ .Chart.Name }}. The exporter reloads it when it changes.
