@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LARGEST_FILE_BYTES = 1 << 18
 LARGEST_PEM_BYTES = 1 << 20
+COSTLY = 12
+"""The highest ordinary cost of a bcrypt hash; one more doubles the time of a check, which is about 0.2 s here."""
 
 HEADERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -316,6 +318,8 @@ class _Reading:
                 section.refuse(name, "is not a bcrypt hash", 'create one with: htpasswd -nBC 10 "" | tr -d ":\\n"')
             else:
                 found[name] = value
+                if cost_of(value) > COSTLY:
+                    self._warnings.append(ConfigWarning(section.place(name), _costly(cost_of(value))))
         return found
 
     def _rate(self, section: Section) -> RateLimit | None:
@@ -332,6 +336,19 @@ class _Reading:
             name = "burst" if "burst" in section else ""
             section.refuse(name, "would reject every request", "set a burst of at least 1, for example 20")
         return RateLimit(seconds, burst) if seconds else None
+
+
+def cost_of(hashed: str) -> int:
+    """Return the cost of a bcrypt hash."""
+    return int(hashed[4:6])
+
+
+def _costly(cost: int) -> str:
+    times = 2 ** (cost - COSTLY)
+    return (
+        f"the hash has cost {cost}: checking a password takes about {times:,} times as long as with cost {COSTLY}; "
+        f"use a cost of 10 to {COSTLY}"
+    )
 
 
 def _source(section: Section, name: str) -> str:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from exporter.config import tls
 from exporter.config.values import format_duration
-from exporter.config.webconfig import HEADERS
+from exporter.config.webconfig import COSTLY, HEADERS
 from exporter.web.health import HEALTH_PATHS
-from exporter.web.server.basicauth import MOST_KEPT, MOST_WAITING
+from exporter.web.server.basicauth import MOST_KEPT
 from exporter.web.server.limits import Limits
 
 if TYPE_CHECKING:
@@ -117,11 +117,29 @@ Set an alert on that metric.
 
 ## Passwords
 
-Passwords are checked in a separate thread, one at a time, so that the event loop never blocks. Results are cached
-by digest ({kept} accepted and {kept} rejected ones), so that repeated scrapes with the same password need a
-single bcrypt hash. For an unknown user, a hash of the same cost is computed, so that response times don't reveal
-which users exist, provided that all users' hashes have the same cost. If {waiting} passwords are waiting already,
-the response is 503. bcrypt ignores everything after the first 72 bytes of a password.
+bcrypt is slow on purpose: about 50 ms at cost 10, and twice as long with each step. A password is therefore
+checked outside the event loop, and results are cached by digest ({kept} accepted and {kept} rejected ones), so
+that repeated scrapes with the same password need a single check. bcrypt ignores everything after the first 72
+bytes of a password.
+
+A flood of guesses doesn't keep others out:
+
+- Passwords of known users and of unknown ones wait in separate queues, which alternate, one check at a
+  time.
+- Within a queue, the password is next whose user and client address have the fewest failed and waiting ones.
+  After a start, Prometheus waits for a few checks at most, as long as guesses for its user name come from other
+  addresses. Behind a proxy, all clients have the address of the proxy.
+- A full queue rejects the user and client with the most failed and waiting passwords. The response is 503 with
+  `Retry-After`: 429 is left to `rate_limit`, because this client may have done nothing wrong. A wrong password
+  gets 401.
+
+Like exporter-toolkit, the exporter accepts any cost. A user whose hash has a cost above {costly} causes a
+warning from `check` and `run`: such passwords are checked in a second thread, so that they delay only each
+other.
+
+For an unknown user, a hash of the most common cost is computed, {costly} at most, so that response times don't
+reveal which users exist. They do for users with another cost, and during a flood, because the two queues differ
+in length: don't rely on user names being secret.
 
 ## Limits
 
@@ -170,7 +188,7 @@ def render() -> str:
         "unverified": _names(tls.UNVERIFIED_CLIENT_AUTH),
         "old": _names(tls.OLD_VERSIONS),
         "kept": str(MOST_KEPT),
-        "waiting": str(MOST_WAITING),
+        "costly": str(COSTLY),
         "limits": "\n".join(_limits()),
     }
     text = TEXT

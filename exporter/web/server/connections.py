@@ -50,6 +50,7 @@ class Connection(RequestHandler):
         "_payload",
         "_pool",
         "_wire",
+        "peer",
         "since",
         "slow_since",
         "stage",
@@ -62,6 +63,7 @@ class Connection(RequestHandler):
         self._wire: asyncio.Transport | None = None
         self._payload: StreamReader | None = None
         self._head_bytes = 0
+        self.peer = ""  # the address of the client
         self.stage = Stage.NEW
         self.since = self._loop.time()
         self.slow_since: float | None = None
@@ -75,6 +77,7 @@ class Connection(RequestHandler):
         self._wire = wire = cast("asyncio.Transport", transport)
         self.since = self._loop.time()
         self._deadline = self.since + self._pool.limits.head_seconds
+        self.peer = address_of(wire.get_extra_info("peername"))
         if self._pool.is_allowed_in(wire):
             super().connection_made(wire)
         else:
@@ -178,6 +181,11 @@ class Connection(RequestHandler):
         """Close at once, whatever is in flight."""
         if self._wire is not None:
             self._wire.abort()
+
+
+def address_of(peername: object) -> str:
+    """Return the address of a client, an IPv4 one on an IPv6 socket as IPv4; empty if it is unknown."""
+    return str(peername[0]).removeprefix("::ffff:") if isinstance(peername, tuple) else ""
 
 
 class Connections:

@@ -57,7 +57,7 @@ class Gate:
         self._connections = connections
         self._telemetry_path = telemetry_path
         self._now = now
-        self._auth = BasicAuth()
+        self._auth = BasicAuth(limits)
         self._bucket: TokenBucket | None = None
         self._headers: dict[str, str] = {}
         self._scrapes: set[Connection] = set()
@@ -86,10 +86,12 @@ class Gate:
             return await handler(request)
         if self._bucket is not None and not self._bucket.take(self._now()):
             return _refusal(429, "rate limit exceeded (rate_limit in the web configuration file)", Retry_After="1")
+        connection = cast("Connection", request.protocol)
         if not self._auth.open_to_all:
             try:
-                allowed = await self._auth.allows(request.headers.get("Authorization"))
+                allowed = await self._auth.allows(request.headers.get("Authorization"), connection.peer)
             except BusyError:
+                self._connections.warn("password checks refused at the limit")
                 return _refusal(503, "too many passwords are waiting to be checked; try again", Retry_After="1")
             if not allowed:
                 return _refusal(401, "a valid user name and password are required", WWW_Authenticate=_CHALLENGE)
@@ -97,7 +99,6 @@ class Gate:
             response = _refusal(413, f"the request body is larger than {self._limits.body_bytes} bytes")
             response.force_close()
             return response
-        connection = cast("Connection", request.protocol)
         if request.rel_url.raw_path == self._telemetry_path:
             if not self._room_for_a_scrape():
                 return self._too_many("scrapes", self._limits.scrapes)

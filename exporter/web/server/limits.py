@@ -37,6 +37,13 @@ class Limits:
         "503 if all clients read",
     )
     requests: int = _count(40, "other requests answered at once, health paths not counted; 503 beyond")
+    passwords: int = _count(
+        128,
+        "passwords of known users waiting to be checked. Beyond, the user and client with the most failed and "
+        "waiting ones get 503",
+    )
+    costly_passwords: int = _count(16, "the same for users whose hash has a cost above 12")
+    guesses: int = _count(16, "the same for unknown users")
     handshake_seconds: float = _limit(10.0, "TLS handshake; closed beyond")
     head_seconds: float = _limit(
         10.0, "from connecting, or from the first byte of a next request, to the last header"
