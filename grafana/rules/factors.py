@@ -1,4 +1,4 @@
-"""Rules about single factors: exactly one alert for each factor that needs attention.
+"""Rules about single factors: one alert for each status that needs attention, and one for fetches that fail.
 
 Every rule matches on the whole label set, so the labels that the watchlist gives a factor (``team``) reach its
 alert, and factors may have different labels.
@@ -12,7 +12,9 @@ from exporter.exposition.catalogue import (
     FACTOR_CREATED,
     FACTOR_EXISTS,
     FACTOR_INTERVAL,
+    FACTOR_LAST_SUCCESS,
     FACTOR_LAST_VERIFIED,
+    FACTOR_UP,
     FACTOR_VERIFIED,
 )
 from grafana.rules.model import Alert, Dashboard, Group, Recording, Severity
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 ABANDONED_SECONDS = 20 * 3600
 LOOK_BACK = "5m"
 KEPT = "10m"
+# With intervals up to this one (the default of polling.not_found_interval), the alert's time contains two fetches.
+FETCHED_OFTEN_SECONDS = 15 * 60
 
 
 def _recorded(family: Family, operation: str) -> str:
@@ -39,25 +43,32 @@ CREATED = _recorded(FACTOR_CREATED, "last_known")
 
 _ONE_FACTOR = {"account": "account", "service": "service_sid", "factor": "factor"}
 _FACTOR = 'Factor "{{ $labels.factor }}" (account {{ $labels.account }}, service {{ $labels.service_sid }})'
+# urlquery writes a space as +, which means a plus sign in a path.
+_PAGE = (
+    "/factors/{{ $labels.account }}/{{ $labels.service_sid }}/"
+    r'{{ $labels.factor | urlquery | reReplaceAll "\\+" "%20" }}'
+)
 
 
 def group(settings: Settings) -> Group:
     """Return the rules about single factors."""
-    return Group("twilio-verify-factors", (*_recordings(settings), *_alerts()))
+    return Group("twilio-verify-factors", (*_recordings(settings), *_alerts(), _fetch_failing(settings)))
+
+
+def _last(family: Family, settings: Settings) -> str:
+    return f"max {settings.without()} (last_over_time({family.name}[{LOOK_BACK}]))"
 
 
 def _recordings(settings: Settings) -> tuple[Recording, ...]:
-    def last(family: Family) -> str:
-        return f"max {settings.without()} (last_over_time({family.name}[{LOOK_BACK}]))"
-
     def last_known(family: Family) -> str:
         name = _recorded(family, "last_known")
-        return f"{last(family)}\nor\n(last_over_time({name}[{KEPT}]) and present_over_time({WATCHED}[{KEPT}]))"
+        kept = f"(last_over_time({name}[{KEPT}]) and present_over_time({WATCHED}[{KEPT}]))"
+        return f"{_last(family, settings)}\nor\n{kept}"
 
     return (
         Recording(
             WATCHED,
-            last(FACTOR_INTERVAL),
+            _last(FACTOR_INTERVAL, settings),
             "Polling interval of each watched factor. The last known values below are kept while it exists.",
         ),
         Recording(EXISTS, last_known(FACTOR_EXISTS), "Last known existence: 1, or 0 after a 404."),
@@ -127,6 +138,31 @@ def _alerts() -> tuple[Alert, ...]:
             dashboard=Dashboard.FACTOR,
             variables=_ONE_FACTOR,
         ),
+    )
+
+
+def _fetch_failing(settings: Settings) -> Alert:
+    # The factor's metrics don't contain the reason, so this covers failures of every kind; alerts about the account
+    # inhibit it. With a long interval, the last answer must be two intervals old, so that one failed fetch is no
+    # alert; a factor that was never answered has none to wait for.
+    return Alert(
+        "FactorFetchFailing",
+        f"""\
+max {settings.without()} (max_over_time({FACTOR_UP.name}[{LOOK_BACK}])) == 0
+unless
+(
+  {WATCHED} > {FETCHED_OFTEN_SECONDS}
+  and
+  time() - max {settings.without()} ({FACTOR_LAST_SUCCESS.name}) < 2 * {WATCHED}
+)""",
+        Severity.WARNING,
+        pending="15m",
+        when="the fetches of a factor have failed for 15 minutes, and two in a row if its interval is longer",
+        summary="The fetches of a factor keep failing.",
+        description=f"{_FACTOR} has had no definite answer for at least 15 minutes: its last fetch failed, and "
+        f"changes of its status go unnoticed. The exporter's page {_PAGE} shows the reason and what to do.",
+        dashboard=Dashboard.FACTOR,
+        variables=_ONE_FACTOR,
     )
 
 

@@ -65,6 +65,8 @@ ROUTES = [
     (alert("FetchErrorBudgetBurn"), "ops-pager"),
     (alert("DataStale", "warning"), "ops-chat"),
     (alert("OverBudget", "warning"), "ops-chat"),
+    (alert("FactorFetchFailing", "warning"), "ops-chat"),
+    (alert("FactorFetchFailing", "warning", team="payments"), "payments-chat"),
     (alert("Watchdog", "none"), "dead-mans-service"),
     ({"alertname": "SomethingElse"}, "ops-chat"),
 ]
@@ -116,6 +118,7 @@ ERROR_RATES = (
     alert("FetchErrorBudgetBurn", "warning", **ACCOUNT),
     alert("RateLimited", "warning", **ACCOUNT),
 )
+FETCH_FAILING = alert("FactorFetchFailing", "warning", factor="not-answered", team="payments", **SERVICE)
 SEEN_BEFORE = (
     alert("FactorRegressed", factor="seen-unverified", team="payments", **SERVICE),
     alert("FactorUnverified", factor="never-verified", **SERVICE),
@@ -125,18 +128,23 @@ STAGING, PRODUCTION = {"namespace": "staging"}, {"namespace": "production"}
 CASES = {
     "nothing-silences-them": Case(active=(*ERROR_RATES[:2], *ERROR_RATES[3:], *SEEN_BEFORE)),
     "api-down": Case(
-        active=(alert("APIDown", **ACCOUNT), *SEEN_BEFORE, stale(account="another")), silent=ERROR_RATES
+        active=(alert("APIDown", **ACCOUNT), *SEEN_BEFORE, stale(account="another")),
+        silent=(*ERROR_RATES, FETCH_FAILING),
     ),
     "credentials-invalid": Case(
-        active=(alert("CredentialsInvalid", **ACCOUNT), *SEEN_BEFORE, stale(account="another")), silent=ERROR_RATES
+        active=(alert("CredentialsInvalid", **ACCOUNT), *SEEN_BEFORE, stale(account="another")),
+        silent=(*ERROR_RATES, FETCH_FAILING),
     ),
     "exporter-down": Case(
-        active=(alert("ExporterDown", **COMMON), *SEEN_BEFORE, stale(job="another")), silent=ERROR_RATES
+        active=(alert("ExporterDown", **COMMON), *SEEN_BEFORE, stale(job="another")),
+        silent=(*ERROR_RATES, FETCH_FAILING),
     ),
-    "exporter-absent": Case(active=(alert("ExporterAbsent", **COMMON), *SEEN_BEFORE), silent=ERROR_RATES),
+    "exporter-absent": Case(
+        active=(alert("ExporterAbsent", **COMMON), *SEEN_BEFORE), silent=(*ERROR_RATES, FETCH_FAILING)
+    ),
     "scheduler-stalled": Case(
         active=(alert("SchedulerStalled", **COMMON), *SEEN_BEFORE),
-        silent=(*ERROR_RATES, alert("ScheduleLagging", "warning", **COMMON)),
+        silent=(*ERROR_RATES, FETCH_FAILING, alert("ScheduleLagging", "warning", **COMMON)),
     ),
     "namespaces": Case(
         active=(
@@ -164,6 +172,21 @@ CASES = {
             *SEEN_BEFORE[:2],
         ),
         silent=tuple(alert("FactorMissing", factor=f"gone-{n}", team="payments", **SERVICE) for n in range(20)),
+    ),
+    "one-factor-fails": Case(
+        active=(
+            FETCH_FAILING,
+            stale(),
+            alert("FetchErrorBudgetBurn", **OTHER_SERVICE),
+            alert("RateLimited", "warning", **(ACCOUNT | {"account": "another"})),
+            *SEEN_BEFORE,
+        )
+    ),
+    "most-fetches-of-a-service-fail": Case(
+        active=(alert("FetchErrorBudgetBurn", **SERVICE), stale(), *SEEN_BEFORE), silent=(FETCH_FAILING,)
+    ),
+    "rate-limited": Case(
+        active=(alert("RateLimited", "warning", **ACCOUNT), *SEEN_BEFORE), silent=(FETCH_FAILING,)
     ),
     "critical-and-warning": Case(
         active=(

@@ -83,6 +83,10 @@ def test_symptoms_wait_long_enough_for_their_cause() -> None:
     shortest = min(map(parse_duration, re.findall(r"\[(\w+)\]", ALERTS["TwilioVerifyAPIDown"]["expr"])))
     soonest = min(map(fires_after, alternatives(matcher)))
     assert soonest + parse_duration(symptoms["group_wait"]) >= shortest + slowest + 60
+    # Teams get the symptoms of their factors by their own routes, with the same wait.
+    (team,) = (route for route in ROUTES["route"]["routes"] if route["matchers"] == ['team="payments"'])
+    (failing,) = (route for route in team["routes"] if "FactorFetchFailing" in route["matchers"][0])
+    assert failing["group_wait"] == symptoms["group_wait"]
 
 
 def test_releases_in_different_namespaces_are_independent() -> None:

@@ -33,6 +33,7 @@ NAMES = {
     "FactorUnverified",
     "FactorMissing",
     "EnrolmentAbandoned",
+    "FactorFetchFailing",
     "EntityWithoutVerifiedFactor",
     "EntityNotListed",
     "DataStale",

@@ -99,10 +99,20 @@ def existence(minutes: int, *results: Status | Reason) -> str:
 
 _ONE_WRONG_404 = existence(90, Status.VERIFIED, Status.NOT_FOUND, Reason.TIMEOUT)
 
+
+def fetched(
+    whose: dict[str, str], pod: dict[str, str] = POD_A, *, up: str, success: str = "", interval: str = "900x300"
+) -> dict[str, str]:
+    """Return the series of a factor's fetches: up, the last definite answer, and the interval in effect."""
+    values = {"up": up, "last_success_timestamp_seconds": success, "interval_seconds": interval}
+    return {name(f"twilio_verify_factor_{family}", whose, pod): text for family, text in values.items() if text}
+
+
 _REGRESSED = "FactorRegressed"
 _UNVERIFIED = "FactorUnverified"
 _MISSING = "FactorMissing"
 _ABANDONED = "EnrolmentAbandoned"
+_FETCH_FAILING = "FactorFetchFailing"
 _DASHBOARD = "twilio-verify-factor?var-account=main&var-service=VA1&var-factor=alice%27s+phone"
 _DASHBOARD_OF_BOB = "twilio-verify-factor?var-account=main&var-service=VA1&var-factor=bob"
 
@@ -344,5 +354,93 @@ CASES = (
         _REGRESSED,
         recorded("9x9 stale", interval="300x9 stale _x29 300x60"),
         samples=[*shown(22, 9), *shown(26, None), *shown(41, None), *shown(50, None)],
+    ),
+    Case(
+        "a factor that was answered once, then only fails, until somebody fixes its entry",
+        _FETCH_FAILING,
+        fetched(ALICE, up="1x4 0x54 1x20", success="240x58 3600x20", interval="300x4 900x54 300x20"),
+        {5: [], 23: [], 26: [ALICE], 59: [ALICE], 60: [], 75: []},
+        ExpectedAlert(
+            30,
+            ALICE,
+            "The fetches of a factor keep failing.",
+            'Factor "alice\'s phone" (account main, service VA1) has had no definite answer for at least 15 '
+            "minutes: its last fetch failed, and changes of its status go unnoticed. The exporter's page "
+            "/factors/main/VA1/alice%27s%20phone shows the reason and what to do.",
+            _DASHBOARD,
+        ),
+        severity="warning",
+    ),
+    Case(
+        "a factor that was never answered, whatever its interval, beside one that is answered",
+        _FETCH_FAILING,
+        fetched(ALICE, up="0x60") | fetched(BOB, up="1x60", success="0+60x60"),
+        {14: [], 15: [ALICE], 60: [ALICE]},
+        severity="warning",
+    ),
+    Case(
+        "never answered and fetched every hour",
+        _FETCH_FAILING,
+        fetched(ALICE, up="0x60", interval="3600x60"),
+        {14: [], 15: [ALICE], 60: [ALICE]},
+        severity="warning",
+    ),
+    Case(
+        "one failed fetch of a factor that is fetched every 5 minutes, slowed, and fetched again 15 minutes later",
+        _FETCH_FAILING,
+        fetched(ALICE, up="1x4 0x14 1x20", success="240x19 1200x20", interval="300x4 900x14 300x20"),
+        {minute: [] for minute in range(5, 40, 5)},
+        severity="warning",
+    ),
+    Case(
+        "one failed fetch of a factor that is fetched every hour",
+        _FETCH_FAILING,
+        fetched(ALICE, up="1x9 0x59 1x60", success="600x69 4200x60", interval="3600x300"),
+        {minute: [] for minute in range(15, 120, 10)},
+        severity="warning",
+    ),
+    Case(
+        "two failed fetches of a factor that is fetched every hour",
+        _FETCH_FAILING,
+        fetched(ALICE, up="_x9 1x59 0x230", success="_x9 600x290", interval="3600x300"),
+        {70: [], 90: [], 100: [], 125: [], 135: [], 144: [], 145: [ALICE], 250: [ALICE]},
+        severity="warning",
+    ),
+    Case(
+        "two failed fetches of a factor that is fetched every 16 minutes",
+        _FETCH_FAILING,
+        fetched(ALICE, up="0x100", success="0x100", interval="960x100"),
+        {21: [], 40: [], 46: [], 47: [ALICE]},
+        severity="warning",
+    ),
+    Case(
+        "two replicas make one alert, which counts from the last answer to either",
+        _FETCH_FAILING,
+        fetched(ALICE, POD_A, up="0x200", success="0x200", interval="3600x200")
+        | fetched(ALICE, POD_B, up="0x200", success="1800x200", interval="3600x200"),
+        {140: [], 164: [], 165: [ALICE], 180: [ALICE]},
+        severity="warning",
+    ),
+    Case(
+        "what one of two replicas is answered is no alert",
+        _FETCH_FAILING,
+        fetched(ALICE, POD_A, up="0x60") | fetched(ALICE, POD_B, up="1x60", success="0+60x60"),
+        {15: [], 30: [], 60: []},
+        severity="warning",
+    ),
+    Case(
+        "a restart continues the same alert",
+        _FETCH_FAILING,
+        fetched(ALICE, POD_A, up="0x24 stale", interval="900x24 stale")
+        | fetched(ALICE, POD_B, up="_x26 0x60", interval="_x25 300x1 900x60"),
+        {20: [ALICE], 24: [ALICE], 25: [ALICE], 26: [ALICE], 27: [ALICE], 60: [ALICE]},
+        severity="warning",
+    ),
+    Case(
+        "a factor that was never fetched, or is no longer watched",
+        _FETCH_FAILING,
+        fetched(ALICE, up="") | fetched(BOB, up="0x20 stale", interval="900x20 stale"),
+        {20: [BOB], 26: [], 60: []},
+        severity="warning",
     ),
 )
