@@ -81,6 +81,9 @@ further requests get 429. An interval of `0` means no limit. |
 
 Cipher suites: {ciphers}; for TLS 1.3 {newer}.
 
+As with exporter-toolkit, a plain HTTP request to an address with TLS gets 400 and a hint in plain text, and the
+connection is closed.
+
 {health} are open to everyone: they require no password and don't count against the rate limit. If every client
 must present a certificate, health probes can't reach them; `web.health_listen_address = "127.0.0.1:10070"` serves
 only these two paths, without TLS. The `healthcheck` command uses that address, too. Without one, and if the web

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from enum import IntEnum
@@ -27,6 +28,16 @@ log = logging.getLogger(__name__)
 
 SLOW_SECONDS = 1.0
 """After how long a client that doesn't read may be disconnected in favour of others."""
+
+_SWALLOWED_BYTES = 1 << 16
+_LINGER_SECONDS = 1.0
+_PLAIN_TEXT = b"this address requires TLS: use https instead of http\n"
+_PLAIN_HTTP = (  # not even the method is read: HTTP/1.0 is what every client understands
+    b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    + b"".join(f"{name}: {value}\r\n".encode() for name, value in OWN_HEADERS.items())
+    + f"Content-Length: {len(_PLAIN_TEXT)}\r\n\r\n".encode()
+    + _PLAIN_TEXT
+)
 
 
 class Stage(IntEnum):
@@ -188,6 +199,30 @@ def address_of(peername: object) -> str:
     return str(peername[0]).removeprefix("::ffff:") if isinstance(peername, tuple) else ""
 
 
+async def _first_byte(accepted: socket.socket) -> bytes:
+    """Return the first byte that a client sends, and leave it to be read; empty if the client sends none."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(accepted, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(accepted)
+    return accepted.recv(1, socket.MSG_PEEK)
+
+
+async def _refuse_plain_http(accepted: socket.socket) -> None:
+    """Send 400 as plain text, and read until the client closes: data left unread would reset the connection."""
+    loop = asyncio.get_running_loop()
+    await loop.sock_recv(accepted, _SWALLOWED_BYTES)
+    await loop.sock_sendall(accepted, _PLAIN_HTTP)
+    accepted.shutdown(socket.SHUT_WR)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while await loop.sock_recv(accepted, _SWALLOWED_BYTES):
+                pass
+
+
 class Connections:
     """All connections of one server: admits, limits and closes them.
 
@@ -227,14 +262,22 @@ class Connections:
         try:
             if context is None:
                 await loop.connect_accepted_socket(lambda: connection, accepted)
-            else:
-                await loop.connect_accepted_socket(
-                    lambda: connection,
-                    accepted,
-                    ssl=context,
-                    ssl_handshake_timeout=self.limits.handshake_seconds,
-                    ssl_shutdown_timeout=self.limits.close_seconds,
-                )
+                started = True
+                return
+            latest = loop.time() + self.limits.handshake_seconds
+            async with asyncio.timeout_at(latest):
+                first = await _first_byte(accepted)
+                if first.isalpha():  # a request line; a TLS record begins with a number below 32
+                    await _refuse_plain_http(accepted)
+                    log.debug("plain HTTP refused on a TLS address")
+                    return
+            await loop.connect_accepted_socket(
+                lambda: connection,
+                accepted,
+                ssl=context,
+                ssl_handshake_timeout=max(latest - loop.time(), 0.001),
+                ssl_shutdown_timeout=self.limits.close_seconds,
+            )
             started = True
         except (OSError, TimeoutError) as error:  # a failed handshake is an OSError, too
             log.debug("connection failed", extra=fields(reason=str(error) or type(error).__name__))

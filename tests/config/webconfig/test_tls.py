@@ -119,13 +119,6 @@ async def test_a_client_s_own_certificate_may_be_the_authority(folder: Path) -> 
         assert await answer_with(served.url, client_context(folder, "guest")) is None
 
 
-async def test_plain_http_gets_nothing_and_harms_nothing(folder: Path) -> None:
-    async with behind(folder, PAIR) as served:
-        with pytest.raises(aiohttp.ClientError):
-            await get(served.url.replace("https", "http"))
-        assert (await get(f"{served.url}/metrics", client_context(folder)))[0] == 200
-
-
 def test_the_names_of_a_certificate() -> None:
     names = (
         ("DNS", "a.example"),
