@@ -31,7 +31,7 @@ from tools.stack.receiver import Notification, Receiver, receiving
 from tools.stack.shortened import job_of, receivers_at, scraping, shortened_routes, shortened_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tests.support.fixtures import Program as Finder
 
@@ -46,18 +46,19 @@ RULES = ("verify-factor-exporter.rules.yaml", "watchdog.rules.yaml")
 TIMES = 30.0
 JOB, OTHER_JOB = job_of(EXAMPLE.read_text()), "of-an-api-that-is-down"
 FACTORS = 12  # of each exporter
+QUICK = {"interval": "2s", "unverified_interval": "1s", "not_found_interval": "2s"}
 
 
 @dataclass(slots=True)
 class Watched:
-    """A simulator, and the configuration of an exporter that fetches from it every second or two."""
+    """A simulator, and the configuration of an exporter that fetches from it."""
 
     simulator: Simulator
     factors: list[SeededFactor]
     config: Path
 
 
-def watched(folder: Path, simulator: Simulator) -> Watched:
+def watched(folder: Path, simulator: Simulator, intervals: Mapping[str, str] = QUICK) -> Watched:
     """Fill a simulator with verified factors of two teams and write the configuration of their exporter."""
     factors = [
         SeededFactor(
@@ -71,7 +72,7 @@ def watched(folder: Path, simulator: Simulator) -> Watched:
     folder.mkdir()
     write_config(config, simulator, factors)
     text = config.read_text()
-    for key, value in (("interval", "2s"), ("unverified_interval", "1s"), ("not_found_interval", "2s")):
+    for key, value in intervals.items():
         text = text.replace(f"\n{key} = ", f'\n{key} = "{value}"  # was ')
     text = text.replace("\n[accounts.main]", "max_attempts = 1\n\n[accounts.main]\nrequests_per_second = 50", 1)
     config.write_text(text + '\n[state]\nfile = "state.jsonl"\n')
