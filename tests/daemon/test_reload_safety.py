@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
 from exporter.config import Config, ConfigError, load
 from exporter.daemon.reload import ConfigStatus, Reloader
@@ -18,12 +18,11 @@ from exporter.polling.clock import Clock
 from exporter.polling.roster import Difference
 from tests.support.certificates import Certificates
 from tests.support.config_files import BCRYPT_HASH, account_of, entry, numbered_entries, write_config
+from tests.support.damaged_files import DamagedFiles, Step
 from tests.support.https_exporter import PAIR
 from tests.support.running_exporter import becomes, running
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from exporter.simulator import Simulator
 
 ACCOUNT = '[accounts.main]\naccount_sid = "AC' + "1" * 32 + '"\npassword = "correct-horse-battery-1"\n\n'
@@ -39,68 +38,25 @@ CONTENTS = {
 }
 CERTIFICATES = ("server.crt", "server.key", "ca.crt")
 
-STEPS = st.lists(
-    st.one_of(
-        st.tuples(
-            st.just("cut"),
-            st.sampled_from([*CONTENTS, *CERTIFICATES]),
-            st.one_of(st.just(0), st.integers(0, 3000)),
-        ),
-        st.tuples(
-            st.sampled_from(["restore", "remove", "pipe", "directory", "loop", "comment"]),
-            st.sampled_from([*CONTENTS, *CERTIFICATES]),
-            st.just(0),
-        ),
-    ),
-    max_size=8,
-)
 
-
-class DamagedFiles:
-    """Files of a configuration that protects everything, and what happens to them."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._whole = {name: text.encode() for name, text in CONTENTS.items()}
-        self._whole |= {name: (directory / name).read_bytes() for name in CERTIFICATES}
-        self.restore()
-
-    def restore(self) -> None:
-        """Write every file as it was first."""
-        for name in self._whole:
-            self.damage("restore", name)
-
-    def damage(self, how: str, name: str, size: int = 0) -> None:
-        """Do something to a file."""
-        path = self._directory / name
-        whole = self._whole[name]
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        path.unlink(missing_ok=True)
-        match how:
-            case "restore":
-                path.write_bytes(whole)
-            case "cut":
-                path.write_bytes(whole[: size % (len(whole) + 1)])
-            case "comment":
-                path.write_bytes(b"\n# nothing\n")
-            case "pipe":
-                os.mkfifo(path)
-            case "directory":
-                path.mkdir()
-            case "loop":
-                path.symlink_to(path)
+@dataclass(frozen=True, slots=True)
+class LoadedFiles(DamagedFiles):
+    """Files of a configuration that protects everything."""
 
     def load(self) -> Config:
         """Load the configuration."""
-        return load(self._directory / "config.toml", environ={}, flags={})
+        return load(self.directory / "config.toml", environ={}, flags={})
 
 
 @pytest.fixture(scope="module")
-def damaged_files(tmp_path_factory: pytest.TempPathFactory) -> DamagedFiles:
+def damaged_files(tmp_path_factory: pytest.TempPathFactory) -> LoadedFiles:
     directory = tmp_path_factory.mktemp("files")
     Certificates.make(directory)
-    return DamagedFiles(directory)
+    whole = {name: text.encode() for name, text in CONTENTS.items()}
+    return LoadedFiles(directory, whole | {name: (directory / name).read_bytes() for name in CERTIFICATES})
+
+
+STEPS = DamagedFiles(Path(), dict.fromkeys((*CONTENTS, *CERTIFICATES), b"")).steps()
 
 
 @given(STEPS)
@@ -110,11 +66,12 @@ def damaged_files(tmp_path_factory: pytest.TempPathFactory) -> DamagedFiles:
 @example([("remove", "w-a.toml", 0)])
 @example([("loop", "w-a.toml", 0)])
 @example([("directory", "w-a.toml", 0)])
+@example([("unreadable", "w-a.toml", 0)])
 @example([("pipe", "config.toml", 0)])
 @example([("cut", "config.toml", 0)])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_sequence_of_damages_weakens_protection_or_empties_the_watchlist(
-    damaged_files: DamagedFiles, steps: list[tuple[str, str, int]]
+    damaged_files: LoadedFiles, steps: list[Step]
 ) -> None:
     async def run() -> None:
         damaged_files.restore()
