@@ -14,6 +14,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from exporter.exposition.catalogue import LostRun, SchedulerTask
 from exporter.logs.output import fields
+from exporter.polling.clock import SuspendWatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -78,6 +79,7 @@ class Jobs:
         self._beat: asyncio.TimerHandle | None = None
         self._expected = 0.0
         self._difference = 0.0
+        self._suspends = SuspendWatch(clock)
 
     def start(self) -> None:
         """Run each job now, and then at its interval."""
@@ -127,6 +129,8 @@ class Jobs:
         late = max(0.0, self._loop.time() - self._expected)
         self._plan_beat()  # first, so that a failure below doesn't end the measuring
         self._loop_lagged(late)
+        if seconds := self._suspends.suspended_seconds():
+            log.info("system resumed after a suspend", extra=fields(suspended_seconds=round(seconds)))
         difference = self._clock.wall() - self._clock.steady()
         if abs(difference - self._difference) > _STEP_SECONDS:
             log.warning("wall clock stepped", extra=fields(seconds=difference - self._difference))

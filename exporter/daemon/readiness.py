@@ -21,12 +21,12 @@ class Readiness:
 
     def start(self) -> None:
         """Note that the exporter listens."""
-        self._started = self._engine.clock.steady()
+        self._started = self._engine.clock.awake()
 
     def healthy(self) -> bool:
-        """Return whether the scheduler runs; the state of the API never matters."""
+        """Return whether the scheduler runs; the state of the API never matters, nor does a suspend."""
         engine = self._engine
-        return engine.clock.steady() - engine.poller.last_dispatch.steady <= HEARTBEAT_SECONDS
+        return engine.clock.awake() - engine.poller.last_dispatch_awake <= HEARTBEAT_SECONDS
 
     def ready(self) -> bool:
         """Return whether every first fetch and listing ended or was paused, or an interval passed since the start.
@@ -37,7 +37,7 @@ class Readiness:
             return False
         if not self._was_ready:
             engine = self._engine
-            waited = engine.clock.steady() - self._started
+            waited = engine.clock.awake() - self._started
             fetched = engine.poller.first_fetches_pending == 0 and engine.discovery.first_listings_pending == 0
             self._was_ready = fetched or waited >= engine.config.settings.polling.interval
         return self._was_ready

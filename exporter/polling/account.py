@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from exporter.polling.backoff import attempts_allowed, backoff_seconds
 from exporter.polling.clients import CLOSE_SECONDS, STUCK_SECONDS, Clients
+from exporter.polling.clock import SUSPEND_SECONDS
 from exporter.polling.pause import Pause, PauseReason
 from exporter.polling.queue import InFlight, RequestQueue
 from exporter.polling.refusals import Refusals
@@ -153,6 +154,7 @@ class AccountPoller:
     async def _fetch(self, request: ApiRequest, *, has_slot: bool) -> None:
         """Fetch a factor, or one page of a listing: make the attempts, and apply the outcome."""
         task, on_demand = request.task, isinstance(request, FactorFetch)
+        request.began_suspended = self._clock.suspended_seconds()
         try:
             if has_slot or await self._queue.slot(
                 0.0, request.start_by, urgent=request.urgent, on_demand=on_demand
@@ -206,6 +208,7 @@ class AccountPoller:
             self.throttle.end(None)
             return None
         used = self._clients.begin(request, self._clock.steady())
+        request.began_suspended = self._clock.suspended_seconds()
         task, answered_seconds = request.task, None
         try:
             attempt = await self._send(request, used.client)
@@ -237,7 +240,7 @@ class AccountPoller:
 
     def _heard(self, request: ApiRequest, used: ClientInUse, attempt: Attempt) -> bool:
         """Interpret an attempt for the whole account: client, credentials, throttle; return whether it counts."""
-        if self._dropping or used.void:
+        if self._dropping or used.void or self._suspended_since(request):
             self._queue.dispatch()
             return False
         now = self._clock.steady()
@@ -265,6 +268,10 @@ class AccountPoller:
         if reason is None or not reason.refused:  # a refusal is confirmed before another request may start
             self._queue.dispatch()
         return True
+
+    def _suspended_since(self, request: ApiRequest) -> bool:
+        """Return whether the system was suspended since an attempt began: its response is old."""
+        return self._clock.suspended_seconds() - request.began_suspended >= SUSPEND_SECONDS
 
     async def _concerns_alone(self, request: ApiRequest, failure: Failure, credentials: int) -> bool:
         """Return whether a refusal of these credentials is confirmed to concern this factor alone."""
@@ -304,7 +311,8 @@ class AccountPoller:
             if self._ledger.get(key) is record:  # else it is no longer watched, or by another record
                 self._first_fetch_ended(key)
                 self._queue.withdraw(key)  # where it fell due meanwhile
-                self._schedule.put_back(key, self._clock.steady(), record.interval_seconds)
+                now, soon = self._clock.steady(), self._suspended_since(request)
+                self._schedule.put_back(key, now, record.interval_seconds, soon=soon)
         if request.ended is not None and not request.ended.done():
             request.ended.set_result(None)
 
@@ -456,6 +464,14 @@ class AccountPoller:
         why = self._clients.check(self._clock.steady(), max_concurrency=self.throttle.max_concurrency)
         if why is not None:
             self._observer.client_rotated(self.name, why)
+
+    def resumed(self) -> None:
+        """Go on after a suspend of the system: its connections are dead, and timers did not count it."""
+        if self._queue.stopping:
+            return
+        self._clients.renew()
+        self._queue.resumed()
+        self._refusals.resumed()
 
     def credentials_changed(self) -> None:
         """Take changed credentials: a pause for credentials ends as soon as one request is answered."""

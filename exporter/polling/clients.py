@@ -164,18 +164,31 @@ class Clients:
         if why is None or self._new_client is None:
             return None
         self.health.rotated(now)
+        if (client := self._fresh()) is None:
+            return None
+        self.rotations += 1
+        self.replace(client, at_once=why is RotationReason.STUCK)
+        return why
+
+    def renew(self) -> None:
+        """Use a fresh client, and close the old one at once: its connections have ended without notice."""
+        if (client := self._fresh()) is not None:
+            self.replace(client, at_once=True)
+
+    def _fresh(self) -> FactorClient | None:
+        """Return a fresh client, None where it can't be made: the old one may recover."""
+        if self._new_client is None:
+            return None
         try:
             client = self._new_client()
-        except Exception as error:  # noqa: BLE001 - the old client may recover
+        except Exception as error:  # noqa: BLE001 - whatever prevents it, polling goes on
             if self._replaceable:
                 values = {"account": self._account, "error": str(error)}
                 log.error("HTTP client not replaced", extra={"fields": values})
             self._replaceable = False
             return None
         self._replaceable = True
-        self.rotations += 1
-        self.replace(client, at_once=why is RotationReason.STUCK)
-        return why
+        return client
 
     def cancel_stuck(self, now: float) -> bool:
         """Cancel what is late for the second check in a row; return whether that affects the client in use.

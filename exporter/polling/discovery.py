@@ -10,6 +10,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from exporter.polling.clock import SuspendWatch
 from exporter.polling.roster import Difference, FoundFactor
 from exporter.polling.schedule import FIRST_FETCH_SECONDS, Schedule
 from exporter.verify.answers import MAX_PAGES
@@ -64,6 +65,7 @@ class Discovery:
         self._roster = roster
         self._observer = observer
         self._clock = clock
+        self._suspends = SuspendWatch(clock)
         self._entities: dict[EntityKey, _Entity] = {}
         self._of_factors: dict[FactorKey, _Entity] = {}
         self._schedule: Schedule[EntityKey] = Schedule()
@@ -137,7 +139,11 @@ class Discovery:
                     key for key, since in entity.gone.items() if wall - since >= self.policy.forget_after_seconds
                 ]
                 self._lose(entity, old)
-        for key, _due in self._schedule.pop_due(self._clock.steady()):
+        now = self._clock.steady()
+        if self._suspends.suspended_seconds():  # what fell due meanwhile is spread, as after a start
+            for key, _due in list(self._schedule.pop_due(now)):
+                self._schedule.add(key, now, self.policy.interval_seconds, FIRST_FETCH_SECONDS)
+        for key, _due in self._schedule.pop_due(now):
             self._accounts[key.account].spawn(self._list(self._entities[key]))
 
     def _add(self, entity: _Entity, key: FactorKey) -> None:

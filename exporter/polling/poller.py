@@ -7,6 +7,7 @@ import math
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from exporter.polling.clock import SuspendWatch
 from exporter.polling.schedule import first_fetch_spread
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Poller:
         self._clock = clock
         self._other_demand = other_demand
         self.last_dispatch = clock.moment()
+        self.last_dispatch_awake = clock.awake()
+        self._suspends = SuspendWatch(clock)
         self._stretching: dict[str, Iterator[FactorKey]] = {}  # the factors without the new stretch yet
 
     def watch(
@@ -67,7 +70,7 @@ class Poller:
             self._observer.watched(record)
             if not watched.paused:
                 new.append(watched.key)
-        self._begin(new)
+        self._begin(new, first=True)
 
     def revise(self, factors: Iterable[WatchedFactor]) -> None:
         """Change names, labels, intervals or pauses of watched factors; state and phase stay."""
@@ -87,7 +90,7 @@ class Poller:
                 soon = record.interval_seconds if watched.identity == before.identity else MINIMUM_INTERVAL_SECONDS
                 self._schedule.bring_forward(key, now.steady, soon)
             self._observer.revised(record)
-        self._begin(begun)
+        self._begin(begun, first=True)
 
     def forget(self, keys: Iterable[FactorKey]) -> None:
         """Stop watching these factors; the outcomes of fetches in flight are dropped."""
@@ -102,8 +105,8 @@ class Poller:
         now = self._clock.moment()
         self._intervals_changed(self._ledger.apply_policy(policy, now), now)
 
-    def _begin(self, keys: Iterable[FactorKey]) -> None:
-        """Plan the first fetches of factors that are newly polled."""
+    def _begin(self, keys: Iterable[FactorKey], *, first: bool) -> None:
+        """Plan the ``first`` fetches of factors that are newly polled, or those that a suspend delayed."""
         by_account: dict[str, list[FactorKey]] = {}
         for key in keys:
             by_account.setdefault(key.account, []).append(key)
@@ -112,23 +115,32 @@ class Poller:
         for name, members in by_account.items():
             account = self.accounts[name]
             demand = account.demand_requests_per_second / account.stretch
-            unknown = [key for key in members if self._ledger[key].status is None]
-            spread = first_fetch_spread(len(unknown), demand, _budget(account))
-            account.expect_first_fetches(unknown)
+            soon = [key for key in members if self._ledger[key].status is None or not first]
+            spread = first_fetch_spread(len(soon), demand, _budget(account))
+            if first:
+                account.expect_first_fetches(soon)
             for key in members:
                 record = self._ledger[key]
-                within = spread if record.status is None else math.inf
+                within = math.inf if first and record.status is not None else spread
                 self._schedule.add(key, now, record.interval_seconds, within)
 
     def dispatch(self) -> None:
         """Withdraw what is stale, and start what is due; runs every second."""
         now = self._clock.moment()
         self.withdraw_stale()
+        if self._suspends.suspended_seconds():
+            self._resume(now.steady)
         for key, due in self._schedule.pop_due(now.steady):
             self.accounts[key.account].offer(key, due)
         for account in self.accounts.values():
             account.dispatch()
-        self.last_dispatch = now
+        self.last_dispatch, self.last_dispatch_awake = now, self._clock.awake()
+
+    def _resume(self, now_steady: float) -> None:
+        """Spread what fell due during a suspend of the system, as after a start, over connections of its own."""
+        self._begin([key for key, _due in self._schedule.pop_due(now_steady)], first=False)
+        for account in self.accounts.values():
+            account.resumed()
 
     def withdraw_stale(self) -> None:
         """Withdraw every status that is stale by now; a scrape calls it, too, as a dispatch may be late."""

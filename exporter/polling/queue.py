@@ -53,10 +53,16 @@ _BURST = 16  # a millisecond or two of work; their answers come together, too
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """A fetch that waits for a slot; ``granted`` says whether it got one."""
+    """A fetch that waits for a slot; ``granted`` says whether it got one. Times are steady seconds.
+
+    It is queued from ``begins`` on, and refused at ``deadline``.
+    """
 
     granted: asyncio.Future[bool]
     queue: deque[_Waiter]
+    begins: float
+    deadline: float
+    queued: bool = False
 
 
 class RequestQueue:
@@ -111,6 +117,15 @@ class RequestQueue:
             self._paused = False
             self._resumed_at = self._clock.steady()
         self.dispatch()
+
+    def resumed(self) -> None:
+        """Go on after a suspend of the system, which is no lag of what is queued and which no timer counted."""
+        now = self._resumed_at = self._clock.steady()
+        for waiter in self._waiters:
+            if waiter.deadline <= now:
+                _refuse(waiter)
+            elif waiter.begins <= now:
+                self._enqueue(waiter)
 
     def dispatch(self) -> None:
         """Hand out the slots that are free now."""
@@ -169,10 +184,11 @@ class RequestQueue:
         if self.stopping:
             return False
         queue = self._urgent if urgent else self._on_demand if on_demand else self._retries
-        waiter = _Waiter(self._loop.create_future(), queue)
+        now = self._clock.steady()
+        waiter = _Waiter(self._loop.create_future(), queue, now + wait_seconds, deadline)
         timers = [self._loop.call_later(wait_seconds, self._enqueue, waiter)]
         if deadline < math.inf:
-            timers.append(self._loop.call_later(max(0.0, deadline - self._clock.steady()), _refuse, waiter))
+            timers.append(self._loop.call_later(max(0.0, deadline - now), _refuse, waiter))
         self._waiters.add(waiter)
         try:
             return await waiter.granted
@@ -188,7 +204,9 @@ class RequestQueue:
             await self._idle.wait()
 
     def _enqueue(self, waiter: _Waiter) -> None:
-        waiter.queue.append(waiter)
+        if not waiter.queued:
+            waiter.queued = True
+            waiter.queue.append(waiter)
         self.dispatch()
 
     def stop(self) -> None:

@@ -174,6 +174,11 @@ class Refusals:
             self.guard.changed(self._clock.steady())
             self._plan_probe()
 
+    def resumed(self) -> None:
+        """Plan the next probe again after a suspend of the system, which its timer did not count."""
+        if self.guard.paused and self._probe is None:
+            self._plan_probe()
+
     def _plan_probe(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

@@ -41,6 +41,7 @@ class _Request:
     # For the watchdog in exporter.polling.clients: the task that makes the attempts, and the attempt in flight.
     task: asyncio.Task[None] = field(init=False)
     began_steady: float = 0.0
+    began_suspended: float = 0.0
     late: bool = False
     given_up: bool = False
 

@@ -82,9 +82,16 @@ class Schedule(Generic[K]):
             self._due[key] = None
             yield key, due
 
-    def put_back(self, key: K, now: float, interval_seconds: float) -> None:
-        """Plan the next due time after ``now`` of a factor whose fetch has ended; ignored for unwatched ones."""
-        if key in self._due:
+    def put_back(self, key: K, now: float, interval_seconds: float, *, soon: bool = False) -> None:
+        """Plan the next due time after ``now`` of a factor whose fetch has ended; ignored for unwatched ones.
+
+        Where it ended without learning anything, it is due ``soon``, like a first fetch.
+        """
+        if key not in self._due:
+            return
+        if soon:
+            self.add(key, now, interval_seconds, FIRST_FETCH_SECONDS)
+        else:
             self._put(key, due_after(now, interval_seconds, phase(key)))
 
     def bring_forward(self, key: K, now: float, interval_seconds: float) -> None:

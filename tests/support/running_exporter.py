@@ -62,9 +62,10 @@ class LeapingClock(Clock):
 
     def __init__(self, start_seconds: float = 1_800_000_000.0) -> None:
         self._ahead_seconds = 0.0
+        self._asleep_seconds = 0.0
         self._stopped_at: float | None = None
         behind = start_seconds - time.monotonic()
-        super().__init__(lambda: self._now() + behind, self._now)
+        super().__init__(lambda: self._now() + behind, self._now, lambda: self._now() - self._asleep_seconds)
 
     def _now(self) -> float:
         now = time.monotonic() if self._stopped_at is None else self._stopped_at
@@ -76,6 +77,11 @@ class LeapingClock(Clock):
 
     def leap(self, seconds: float) -> None:
         """Let time pass at once; what waits for a timer of the event loop doesn't see it."""
+        self._ahead_seconds += seconds
+
+    def suspend(self, seconds: float) -> None:
+        """Let the system be suspended for a time."""
+        self._asleep_seconds += seconds
         self._ahead_seconds += seconds
 
 

@@ -71,10 +71,26 @@ def virtual_loop() -> VirtualLoop:
     return loop
 
 
-def virtual_clock(wall: Callable[[], float] | None = None) -> Clock:
-    """Return a clock of the running virtual loop; its wall time begins with the year 2026."""
-    loop = virtual_loop()
-    return Clock(wall=wall or (lambda: START + loop.time()), monotonic=loop.time)
+class VirtualClock(Clock):
+    """A clock of the running virtual loop; its wall time begins with the year 2026."""
+
+    def __init__(self, wall: Callable[[], float] | None = None) -> None:
+        loop = virtual_loop()
+        self._asleep = 0.0
+        super().__init__(
+            wall=lambda: (wall() if wall else START + loop.time()) + self._asleep,
+            monotonic=lambda: loop.time() + self._asleep,
+            awake=loop.time,
+        )
+
+    def suspend(self, seconds: float) -> None:
+        """Let the system be suspended: wall and steady time pass, the loop's doesn't."""
+        self._asleep += seconds
+
+
+def virtual_clock(wall: Callable[[], float] | None = None) -> VirtualClock:
+    """Return a clock of the running virtual loop."""
+    return VirtualClock(wall)
 
 
 def run_virtual(coroutine: Coroutine[Any, Any, T]) -> T:
