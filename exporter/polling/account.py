@@ -227,7 +227,7 @@ class AccountPoller:
             if isinstance(request, FactorFetch):
                 attempt = await client.fetch_factor(request.watched)
             else:
-                attempt = await client.list_factors(request.entity, request.url)
+                attempt = await client.list_factors(request.entity, request.query)
         except asyncio.CancelledError:
             if not request.given_up:
                 raise
@@ -370,10 +370,10 @@ class AccountPoller:
         return request.outcome
 
     async def request_page(
-        self, entity: WatchedEntity, url: str | None = None, *, urgent: bool = False
+        self, entity: WatchedEntity, query: str | None = None, *, urgent: bool = False
     ) -> Attempt | None:
         """Request one page of an entity's factors, with retries; ``None`` where polling stops."""
-        request = ListingPage(entity, url, urgent=urgent)
+        request = ListingPage(entity, query, urgent=urgent)
         await self._until_ended(request)
         return request.attempt
 

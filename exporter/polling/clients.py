@@ -31,7 +31,7 @@ class FactorClient(Protocol):
     async def fetch_factor(self, watched: WatchedFactor) -> Attempt:
         """Send one request for a factor; raises nothing but a cancellation."""
 
-    async def list_factors(self, entity: WatchedEntity, page_url: str | None = None) -> Attempt:
+    async def list_factors(self, entity: WatchedEntity, page_query: str | None = None) -> Attempt:
         """Send one request for a page of an entity's factors; raises nothing but a cancellation."""
 
     async def aclose(self) -> None:

@@ -1,7 +1,7 @@
 """Entity discovery: lists the factors of every watched entity, and updates the roster with what it found.
 
-Listings are for discovery only: a status comes from a fetch. A listing that failed, or is incomplete, changes
-nothing.
+Listings are for discovery only: a status comes from a fetch. What an incomplete listing shows is watched; only a
+complete one can show that a factor is missing.
 """
 
 from __future__ import annotations
@@ -46,6 +46,14 @@ class _Entity:
     found: set[FactorKey] = field(default_factory=set)
     gone: dict[FactorKey, float] = field(default_factory=dict)
     listed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """The factors on the pages that were read, and why there are no more pages if the listing is incomplete."""
+
+    found: set[FactorKey]
+    failure: Failure | None = None
 
 
 class Discovery:
@@ -163,47 +171,52 @@ class Discovery:
         key = entity.watched.key
         account = self._accounts[key.account]
         try:
-            listed = await self._pages(account, entity.watched)
-            if listed is None or self._entities.get(key) is not entity:
+            listing = await self._pages(account, entity.watched)
+            if listing is None or self._entities.get(key) is not entity:
                 return  # polling stops, or the entity is no longer watched
             entity.listed = True
-            if isinstance(listed, Failure):
-                self._observer.listing_failed(entity.watched, listed)
+            if listing.failure is not None:
+                self._watch_found(entity, listing.found)
+                self._observer.listing_failed(entity.watched, listing.failure)
             else:
-                self._observer.listed(entity.watched, len(listed))
-                await self._take(account, entity, listed)
+                self._observer.listed(entity.watched, len(listing.found))
+                self._watch_found(entity, listing.found)
+                await self._confirm_missing(account, entity, listing.found)
         finally:
             if self._entities.get(key) is entity:
                 self._schedule.put_back(key, self._clock.steady(), self.policy.interval_seconds * account.stretch)
 
-    async def _pages(self, account: AccountPoller, watched: WatchedEntity) -> set[FactorKey] | Failure | None:
-        """Return all factors of an entity, or why they are not known; ``None`` where polling stops."""
+    async def _pages(self, account: AccountPoller, watched: WatchedEntity) -> _Listing | None:
+        """List the factors of an entity; ``None`` where polling stops."""
         found: set[FactorKey] = set()
-        url: str | None = None
+        query: str | None = None
         read: set[str | None] = set()
         for _ in range(MAX_PAGES):
-            page = await account.request_page(watched, url)
+            page = await account.request_page(watched, query)
             if page is None:
                 return None
             match page.result:
                 case Failure() as failure:
-                    return failure
-                case FactorPage(factor_sids, next_url):
+                    return _Listing(found, failure)
+                case FactorPage(factor_sids, next_query):
                     found |= {FactorKey(watched.key.account, watched.key.service_sid, sid) for sid in factor_sids}
-                    read.add(url)
-                    url = next_url
-            if url is None:
-                return found
-            if url in read:
+                    read.add(query)
+                    query = next_query
+            if query is None:
+                return _Listing(found)
+            if query in read:
                 break
-        return _NO_END
+        return _Listing(found, _NO_END)
 
-    async def _take(self, account: AccountPoller, entity: _Entity, listed: set[FactorKey]) -> None:
-        """Watch the new factors; fetch every missing one once, before it counts as missing."""
+    def _watch_found(self, entity: _Entity, listed: set[FactorKey]) -> None:
+        """Watch the factors on the pages that were read, also if the listing is incomplete."""
         for key in listed:
             self._add(entity, key)
             entity.gone.pop(key, None)
         self._roster.find(_found(entity.watched, key) for key in sorted(listed))
+
+    async def _confirm_missing(self, account: AccountPoller, entity: _Entity, listed: set[FactorKey]) -> None:
+        """Fetch every factor that a complete listing lacks once, before it counts as missing."""
         for key in sorted(entity.found - listed - entity.gone.keys()):
             outcome = await account.fetch_now(key)
             if self._entities.get(entity.watched.key) is not entity:

@@ -69,9 +69,9 @@ class FactorFetch(_Request):
 
 @dataclass(slots=True, eq=False)
 class ListingPage(_Request):
-    """One page of an entity's factors: the first one, or the one at ``url``."""
+    """One page of an entity's factors: the first one, or the one with the paging parameters ``query``."""
 
     operation = Operation.LIST
 
     entity: WatchedEntity
-    url: str | None = field(default=None, repr=False)  # holds the identity
+    query: str | None = field(default=None, repr=False)

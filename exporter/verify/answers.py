@@ -13,8 +13,7 @@ import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
-
-import httpx
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from exporter.verify.outcome import INTERMEDIARY_CODES, Answer, FactorPage, Failure, Reason, ServiceAnswer, Status
 from exporter.watched import canonical_sid, is_sid
@@ -34,6 +33,9 @@ _FACTOR_TYPE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 _COUNT = re.compile(r"[1-9][0-9]{0,5}")
+_PAGE_NUMBER = re.compile(r"[0-9]{1,9}")
+_LINK_CHARACTERS = 8192
+_LINK_PARAMETERS = 16
 _ERROR_BODY_BYTES = 65536
 _ERROR_CODES = range(10_000, 1_000_000)
 # Service, entity or factor; factor; entity. Source: https://www.twilio.com/docs/api/errors
@@ -124,11 +126,10 @@ def interpret_service(code: int, body: bytes, service_sid: str) -> ServiceAnswer
 # List Factors
 
 
-def interpret_page(code: int, body: bytes, requested_url: str) -> FactorPage | Failure:
+def interpret_page(code: int, body: bytes) -> FactorPage | Failure:
     """Return the page of factors in a response to List Factors, or why there is none.
 
-    ``requested_url`` is the URL of this page. A 404 is a failure here: an unknown service or entity says nothing
-    about any factor.
+    A 404 is a failure here: an unknown service or entity says nothing about any factor.
     """
     if code == 404 and twilio_error(code, body) in _NOT_FOUND_CODES:
         return Failure(Reason.BAD_REQUEST, f"{describe_error(code, body)}: no such service or entity")
@@ -150,10 +151,10 @@ def interpret_page(code: int, body: bytes, requested_url: str) -> FactorPage | F
     following = meta.get("next_page_url") if isinstance(meta, dict) else None
     if following is None:
         return FactorPage(sids)
-    address = _same_collection(requested_url, following)
-    if address is None:
-        return Failure(Reason.DECODE, "HTTP 200, but the link to the next page leads elsewhere")
-    return FactorPage(sids, address)
+    query = next_page_query(following)
+    if query is None:
+        return Failure(Reason.DECODE, "HTTP 200, but the link to the next page has no valid paging parameters")
+    return FactorPage(sids, query)
 
 
 def _sid_of(entry: Any) -> str:
@@ -162,15 +163,27 @@ def _sid_of(entry: Any) -> str:
     return canonical_sid(sid) if isinstance(sid, str) and is_sid(sid, _FACTOR) else ""
 
 
-def _same_collection(requested_url: str, following: Any) -> str | None:
-    """Return the URL of the next page if it is one of the same list; credentials are sent nowhere else."""
-    try:
-        first, second = httpx.URL(requested_url), httpx.URL(following)
-    except (httpx.InvalidURL, TypeError):
+def next_page_query(link: Any) -> str | None:
+    """Return the paging parameters of a link to the next page as a query string, ``None`` if it has no valid ones.
+
+    Everything else in the link is ignored. The API writes links for its public host, and may write the identity in
+    lower case, so behind a gateway, or for an identity with capitals, they lead elsewhere.
+    """
+    if not isinstance(link, str) or len(link) > _LINK_CHARACTERS:
         return None
-    parts = ("scheme", "host", "port", "path")
-    same = all(getattr(first, part) == getattr(second, part) for part in parts)
-    return str(second) if same and not second.userinfo else None
+    try:
+        parameters: list[tuple[str, str]] = parse_qsl(
+            urlsplit(link).query, errors="strict", max_num_fields=_LINK_PARAMETERS
+        )
+    except ValueError:
+        return None
+    given = dict(parameters)
+    kept = {name: given[name] for name in ("PageSize", "Page", "PageToken") if name in given}
+    if kept.keys() <= {"PageSize"}:
+        return None
+    if not all(_PAGE_NUMBER.fullmatch(kept[name]) for name in kept.keys() - {"PageToken"}):
+        return None
+    return urlencode({"PageSize": str(PAGE_SIZE)} | kept)
 
 
 # Failures, for all of them

@@ -93,17 +93,14 @@ class VerifyClient:
         path = f"{self._factors_path(key.service_sid, watched.identity)}/{quote(key.factor_sid, safe='')}"
         return await self._attempt(path, lambda code, body: interpret(code, body, key.factor_sid), watched.identity)
 
-    async def list_factors(self, entity: WatchedEntity, page_url: str | None = None) -> Attempt:
-        """Send one List Factors request, for the first page or the one at ``page_url``.
+    async def list_factors(self, entity: WatchedEntity, page_query: str | None = None) -> Attempt:
+        """Send one List Factors request, for the first page or the one with these paging parameters.
 
         Raises nothing except on cancellation.
         """
-        if page_url is None:
-            path = f"{self._factors_path(entity.key.service_sid, entity.key.identity)}?PageSize={PAGE_SIZE}"
-        else:
-            path = httpx.URL(page_url).raw_path.decode()
-        url = str(self._origin.copy_with(raw_path=path.encode()))
-        return await self._attempt(path, lambda code, body: interpret_page(code, body, url), entity.key.identity)
+        query = f"PageSize={PAGE_SIZE}" if page_query is None else page_query
+        path = f"{self._factors_path(entity.key.service_sid, entity.key.identity)}?{query}"
+        return await self._attempt(path, interpret_page, entity.key.identity)
 
     async def fetch_service(self, service_sid: str) -> Attempt:
         """Send one Fetch Service request. Raises nothing except on cancellation."""

@@ -105,10 +105,10 @@ def one_of_alike(failure: Failure) -> Failure:
 
 @dataclass(frozen=True, slots=True)
 class FactorPage:
-    """One page of an entity's factors: their SIDs, and the URL of the next page if there is one."""
+    """One page of an entity's factors: their SIDs, and the query string of the next page if there is one."""
 
     factor_sids: tuple[str, ...]
-    next_url: str | None = field(default=None, repr=False)  # contains the identity
+    next_query: str | None = field(default=None, repr=False)  # its token may contain anything
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ class FakeClient:
     async def fetch_factor(self, _watched: WatchedFactor) -> Attempt:
         return Attempt(Answer(Status.VERIFIED), 0.1, 200)
 
-    async def list_factors(self, _entity: WatchedEntity, page_url: str | None = None) -> Attempt:
-        raise NotImplementedError(page_url)
+    async def list_factors(self, _entity: WatchedEntity, page_query: str | None = None) -> Attempt:
+        raise NotImplementedError(page_query)
 
     async def aclose(self) -> None:
         await asyncio.sleep(0)

@@ -48,7 +48,7 @@ class Bench:
         self.env.client.lists = self._page
         self.discovery.watch(entities or (entity(),))
 
-    def _page(self, watched: WatchedEntity, _url: str | None) -> FactorPage | Failure:
+    def _page(self, watched: WatchedEntity, _query: str | None) -> FactorPage | Failure:
         listed = self.listed.get(watched.key.identity, [])
         return listed if isinstance(listed, Failure) else FactorPage(tuple(k.factor_sid for k in listed))
 
@@ -165,16 +165,16 @@ async def test_a_failed_listing_changes_nothing(failure: Failure) -> None:
 
 
 @in_virtual_time
-async def test_an_incomplete_listing_changes_nothing() -> None:
+async def test_an_incomplete_listing_loses_nothing_and_what_it_shows_is_watched() -> None:
     bench = Bench()
     bench.listed["identity-of-team"] = [key(1), key(2)]
     await bench.run(100)
     broken = Failure(Reason.SERVER_ERROR, "HTTP 503")
-    bench.env.client.lists = lambda _entity, url: (
-        broken if url else FactorPage((key(1).factor_sid,), "https://next")
+    bench.env.client.lists = lambda _entity, query: (
+        broken if query else FactorPage((key(1).factor_sid, key(3).factor_sid), "Page=1")
     )
     await bench.run(INTERVAL + 60)
-    assert bench.watched == {key(1), key(2)}
+    assert bench.watched == {key(1), key(2), key(3)}
     assert bench.env.observed.listings[-1][2] == broken
     assert bench.discovery.gone_since(key(2)) is None
 
@@ -183,7 +183,7 @@ async def test_an_incomplete_listing_changes_nothing() -> None:
 async def test_a_list_without_end_is_given_up() -> None:
     bench = Bench()
     numbers = iter(range(10_000))
-    bench.env.client.lists = lambda _entity, _url: FactorPage((), f"https://next/{next(numbers)}")
+    bench.env.client.lists = lambda _entity, _query: FactorPage((), f"Page={next(numbers)}")
     await bench.run(60)
     assert len(bench.env.client.listings) == MAX_PAGES * len(bench.env.observed.listings)
     failure = bench.env.observed.listings[-1][2]
@@ -194,10 +194,10 @@ async def test_a_list_without_end_is_given_up() -> None:
 @in_virtual_time
 async def test_a_list_that_leads_back_to_itself_is_given_up() -> None:
     bench = Bench()
-    bench.env.client.lists = lambda _entity, _url: FactorPage((key(1).factor_sid,), "https://next")
+    bench.env.client.lists = lambda _entity, _query: FactorPage((key(1).factor_sid,), "Page=1")
     await bench.run(60)
     assert len(bench.env.client.listings) == 2 * len(bench.env.observed.listings) > 0
-    assert bench.watched == set()
+    assert bench.watched == {key(1)}
 
 
 @in_virtual_time
@@ -237,7 +237,7 @@ async def test_entities_come_go_and_change_their_name() -> None:
 async def test_a_listing_in_flight_for_a_removed_entity_is_dropped() -> None:
     bench = Bench()
 
-    def removed_meanwhile(_entity: WatchedEntity, _url: str | None) -> FactorPage:
+    def removed_meanwhile(_entity: WatchedEntity, _query: str | None) -> FactorPage:
         bench.discovery.watch([])
         return FactorPage((key(1).factor_sid,))
 

@@ -80,8 +80,8 @@ class ScriptedClient:
         self.loop = virtual_loop()
         self.calls: list[Call] = []
         self.rule: Callable[[WatchedFactor], Reply] = lambda _watched: Reply()
-        self.lists: Callable[[WatchedEntity, str | None], FactorPage | Failure] = lambda _entity, _url: FactorPage(
-            ()
+        self.lists: Callable[[WatchedEntity, str | None], FactorPage | Failure] = lambda _entity, _query: (
+            FactorPage(())
         )
         self.listings: list[tuple[float, str, str | None]] = []
         self.forbidden = ""
@@ -149,13 +149,13 @@ class ScriptedClient:
                     raise
                 self.endures -= 1
 
-    async def list_factors(self, entity: WatchedEntity, page_url: str | None = None) -> Attempt:
+    async def list_factors(self, entity: WatchedEntity, page_query: str | None = None) -> Attempt:
         """Answer with what ``lists`` returns; every request is kept in ``listings``."""
         if self.forbidden:
             self.loop.fault(f"a list of {entity.name} at {self.loop.time():g} s: {self.forbidden}")
-        self.listings.append((self.loop.time(), entity.name, page_url))
+        self.listings.append((self.loop.time(), entity.name, page_query))
         await asyncio.sleep(LATENCY)
-        result = self.lists(entity, page_url)
+        result = self.lists(entity, page_query)
         return Attempt(result, LATENCY, 200 if isinstance(result, FactorPage) else code_of(result))
 
     async def aclose(self) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.simulator import Endpoint, Fault, FaultKind, Simulator
-from exporter.verify.answers import interpret_page
+from exporter.verify.answers import interpret_page, next_page_query
 from exporter.verify.client import VerifyClient
 from exporter.verify.outcome import FactorPage, Failure, Reason
 from exporter.verify.transport import BoundedTransport
@@ -35,38 +36,59 @@ def error(status: int, code: int) -> bytes:
 
 def test_a_page() -> None:
     listed = body(*({"sid": sid, "friendly_name": "x"} for sid in SIDS), next_page_url=None)
-    assert interpret_page(200, listed, PAGE_URL) == FactorPage(SIDS)
+    assert interpret_page(200, listed) == FactorPage(SIDS)
 
 
 def test_sids_are_canonical() -> None:
-    assert interpret_page(200, body({"sid": SIDS[1].lower()}), PAGE_URL) == FactorPage((SIDS[1],))
-
-
-def test_the_next_page() -> None:
-    following = PAGE_URL + "&Page=1&PageToken=PT1"
-    page = interpret_page(200, body(next_page_url=following), PAGE_URL)
-    assert page == FactorPage((), following)
-    assert "secret" not in repr(page)
+    assert interpret_page(200, body({"sid": SIDS[1].lower()})) == FactorPage((SIDS[1],))
 
 
 @pytest.mark.parametrize(
-    "following",
+    ("link", "query"),
     [
-        "http://verify.twilio.com/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
-        "https://elsewhere.test/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
-        "https://verify.twilio.com:8443/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
-        "https://verify.twilio.com/v2/Services/VA1/Entities/somebody-else/Factors?Page=1",
-        "https://user:secret@verify.twilio.com/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
-        "/v2/Services/VA1/Entities/somebody-secret/Factors?Page=1",
-        "",
-        7,
-        ["x"],
-        "https://[",
+        (PAGE_URL + "&Page=1&PageToken=PT1", "PageSize=20&Page=1&PageToken=PT1"),
+        ("https://elsewhere.test:8443/v2/x?PageToken=P%26T&Identity=x", "PageSize=20&PageToken=P%26T"),
+        ("http://user:secret@verify.twilio.com/?Page=2&PageSize=50#end", "PageSize=50&Page=2"),
+        ("/v2/Services?Page=1", "PageSize=20&Page=1"),
+        ("?Page=1&page=7", "PageSize=20&Page=1"),
     ],
 )
-def test_credentials_are_sent_nowhere_else(following: Any) -> None:
-    page = interpret_page(200, body({"sid": SIDS[0]}, next_page_url=following), PAGE_URL)
-    assert page == Failure(Reason.DECODE, "HTTP 200, but the link to the next page leads elsewhere")
+def test_the_next_page_has_the_paging_parameters_of_the_link_and_nothing_else(link: str, query: str) -> None:
+    page = interpret_page(200, body(next_page_url=link))
+    assert page == FactorPage((), query)
+    assert "PT1" not in repr(page)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "",
+        PAGE_URL,
+        PAGE_URL + "&Page=",
+        PAGE_URL + "&Page=-1",
+        PAGE_URL + "&Page=1e3",
+        PAGE_URL + "&Page=%FF",
+        PAGE_URL + "&PageToken=" + "x" * 8192,
+        PAGE_URL + "&x=1" * 16 + "&Page=1",
+        "https://[?Page=1",
+        7,
+        ["?Page=1"],
+    ],
+)
+def test_a_link_without_valid_paging_parameters(link: Any) -> None:
+    page = interpret_page(200, body({"sid": SIDS[0]}, next_page_url=link))
+    assert page == Failure(Reason.DECODE, "HTTP 200, but the link to the next page has no valid paging parameters")
+
+
+@given(st.text() | st.builds("https://x.test/?{}={}&Page={}".format, st.text(), st.text(), st.text()))
+def test_any_link_becomes_a_query_of_paging_parameters_or_nothing(link: str) -> None:
+    query = next_page_query(link)
+    if query is not None:
+        names = [name for name, _ in parse_qsl(query, strict_parsing=True)]
+        assert set(names) <= {"PageSize", "Page", "PageToken"}
+        assert len(names) == len(set(names))
+        assert query.isascii()
+        assert not set(query) & set(" #?/\r\n")
 
 
 @pytest.mark.parametrize(
@@ -92,12 +114,12 @@ def test_credentials_are_sent_nowhere_else(following: Any) -> None:
     ],
 )
 def test_responses_that_are_no_page(code: int, content: bytes, reason: Reason, detail: str) -> None:
-    assert interpret_page(code, content, PAGE_URL) == Failure(reason, detail)
+    assert interpret_page(code, content) == Failure(reason, detail)
 
 
 @given(st.integers(100, 999), JSON | st.builds(lambda x, y: {"factors": x, "meta": y}, JSON, JSON))
 def test_any_answer_is_a_page_or_a_failure(code: int, document: Any) -> None:
-    page = interpret_page(code, json.dumps(document).encode(), PAGE_URL)
+    page = interpret_page(code, json.dumps(document).encode())
     assert isinstance(page, FactorPage | Failure)
     if isinstance(page, Failure):
         assert "secret" not in page.detail
@@ -128,13 +150,13 @@ async def client(simulator: Simulator) -> AsyncIterator[VerifyClient]:
 
 async def pages(client: VerifyClient, entity: WatchedEntity) -> list[FactorPage]:
     found: list[FactorPage] = []
-    url = None
+    query = None
     while True:
-        attempt = await client.list_factors(entity, url)
+        attempt = await client.list_factors(entity, query)
         assert isinstance(attempt.result, FactorPage), attempt
         found.append(attempt.result)
-        url = attempt.result.next_url
-        if url is None:
+        query = attempt.result.next_query
+        if query is None:
             return found
 
 
