@@ -2,7 +2,7 @@
 
 A new command needs a module with ``add_arguments`` and ``run``, and a line in ``COMMANDS``. Shared by commands:
 ``config_file`` (loading the configuration), ``process`` (running a daemon until a signal), ``hangup`` (SIGHUP),
-``table`` (output).
+``table`` and ``findings`` (output), ``diagnosis`` (the requests of ``check --live``).
 """
 
 from __future__ import annotations

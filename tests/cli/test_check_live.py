@@ -1,29 +1,71 @@
-"""``check --live``: one authenticated call an account, and what came of it in words."""
+"""``check --live``: which requests it sends, and what it says about each response."""
 
 from __future__ import annotations
 
+import json
 import re
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.simulator import Fault, FaultKind
+from exporter.cli.diagnosis import _MEANINGS
+from exporter.config import ConfigError, ErrorDetail
+from exporter.simulator import Endpoint, Fault, FaultKind
+from exporter.verify.outcome import Reason
 from tests.support.config_files import account_of, entry, write_config
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
-    from exporter.simulator import Simulator
+    from exporter.simulator import SimulatedFactor, Simulator
+    from exporter.simulator.world import SimulatedEntity
     from tests.support.commands import Ran
 
     Check = Callable[..., Awaitable[Ran]]
 
+FACTOR_READ, FACTOR_LIST, SERVICE_READ = (
+    "/twilio/verify/factor/read",
+    "/twilio/verify/factor/list",
+    "/twilio/verify/service/read",
+)
+NOTE = "these names are not from Twilio's documentation and may differ in the console"
+EVIDENCE = re.compile(r"request RQ[0-9a-f]{32}, [0-9]+ ms")
 
-def write(folder: Path, simulator: Simulator, *factors: dict[str, object], **account: object) -> str:
+
+def write(
+    folder: Path,
+    simulator: Simulator,
+    *factors: dict[str, object],
+    entities: Mapping[str, SimulatedEntity | SimulatedFactor] | None = None,
+    **account: object,
+) -> str:
     accounts = {"main": account_of(simulator, **account)}
-    return str(write_config(folder / "config.toml", accounts, factors, polling={"timeout": "400ms"}))
+    path = write_config(folder / "config.toml", accounts, factors, polling={"timeout": "400ms"})
+    with path.open("a") as file:
+        for name, of in (entities or {}).items():
+            file.write(f'[[entities]]\nname = "{name}"\nservice_sid = "{of.service_sid}"\n')
+            file.write(f'identity = "{of.identity}"\n')
+    return str(path)
+
+
+def plain(text: str) -> list[str]:
+    """Return the lines of an output, with the request ID and the duration replaced."""
+    return EVIDENCE.sub("RQ", text).splitlines()
+
+
+async def findings(check: Check, path: str) -> tuple[int, list[dict[str, Any]]]:
+    """Return the exit status and the findings of the JSON output, but those about the configuration."""
+    ran = await check("check", "--live", "--output", "json", "--config.file", path)
+    document = json.loads(ran.out)
+    assert (document["live"], document["config_file"], document["exit_status"]) == (True, path, ran.status)
+    assert ran.err == ""
+    return ran.status, [found for found in document["findings"] if found["subject"] != "configuration"]
+
+
+def brief(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(finding["subject"], finding["severity"]) for finding in found]
 
 
 async def test_without_the_flag_no_request_is_sent(
@@ -36,92 +78,254 @@ async def test_without_the_flag_no_request_is_sent(
     assert simulator.calls.total == 0
 
 
-async def test_an_account_with_valid_credentials(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
+async def test_everything_is_well(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
     idle, first = simulator.add_factor(), simulator.add_factor(status="unverified")
+    other = simulator.add_service()
     path = write(
         tmp_path,
         simulator,
         entry("idle", idle, paused=True),
         entry("first", first),
         entry("second", simulator.add_factor()),
+        entry("asleep", simulator.add_factor(service_sid=other.sid), paused=True),
+        entities={"ops": first},
     )
     ran = await call_beside("check", "--live", "--config.file", path)
 
+    sid = first.service_sid
     assert (ran.status, ran.err) == (0, "")
-    valid, answered = ran.out.splitlines()
-    assert valid == f"{path} is valid: 1 account, 3 factors"
-    assert re.fullmatch(r"main: credentials work: HTTP 200 in [0-9]+ ms", answered)
+    assert plain(ran.out) == [
+        f"{path} is valid: 1 account, 4 factors, 1 entity",
+        "main: credentials: accepted",
+        f"main: service {sid}: exists (HTTP 200, RQ)",
+        f'main: factor "first" ({sid}): unverified (HTTP 200, RQ)',
+        f"main: service {other.sid}: exists (HTTP 200, RQ)",
+        f'main: entity "ops" ({sid}): 1 factor listed (HTTP 200, RQ)',
+        f"main: permissions: a restricted API key needs {FACTOR_READ}, {FACTOR_LIST}, {SERVICE_READ}; {NOTE}",
+    ]
     assert dict(simulator.calls.by_factor) == {first.sid: 1}
+    assert simulator.calls.total == 4
 
 
-async def test_a_404_is_no_success(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
+async def test_one_page_of_a_long_list_is_enough(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
+    entity = simulator.add_entity()
+    for _ in range(21):
+        simulator.add_factor(identity=entity.identity)
+    status, found = await findings(call_beside, write(tmp_path, simulator, entities={"ops": entity}))
+
+    assert (status, simulator.calls.total) == (0, 2)
+    assert found[2]["seen"].startswith("20 factors listed, and more (HTTP 200, ")
+    assert (found[2]["name"], found[2]["service_sid"]) == ("ops", entity.service_sid)
+    assert found[3]["permissions"] == [FACTOR_READ, FACTOR_LIST, SERVICE_READ]
+
+
+async def test_a_404_for_a_factor_of_a_service_that_exists(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
     gone = simulator.add_factor()
     simulator.delete(gone.sid)
     path = write(tmp_path, simulator, entry("gone", gone))
     ran = await call_beside("check", "--live", "--config.file", path)
 
-    assert (ran.status, ran.out) == (1, f"{path} is valid: 1 account, 1 factor\n")
-    assert re.fullmatch(
-        r"main: not found: HTTP 404 in [0-9]+ ms for gone; check that service_sid, identity and factor_sid are "
-        r"right and belong to this account, and check base_url\n",
-        ran.err,
-    )
+    assert ran.status == 1
+    assert plain(ran.err) == [
+        (
+            f'main: factor "gone" ({gone.service_sid}): not found (HTTP 404, Twilio error 20404, RQ); '
+            "the service exists, but the factor does not exist, or belongs to another entity; "
+            "check identity and factor_sid, and whether it was deleted"
+        )
+    ]
 
 
-async def test_a_wrong_password(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
+async def test_a_service_that_does_not_exist(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
     factor = simulator.add_factor()
-    path = write(tmp_path, simulator, entry("first", factor), password="a-wrong-secret")
+    simulator.delete_service(factor.service_sid)
+    path = write(tmp_path, simulator, entry("gone", factor), entities={"ops": factor})
+    ran = await call_beside("check", "--live", "--config.file", path)
+
+    sid = factor.service_sid
+    assert ran.status == 1
+    assert plain(ran.err) == [
+        (
+            f"main: service {sid}: not found (HTTP 404, Twilio error 20404, RQ); this account has no such service; "
+            "check service_sid, and that the service was not deleted and belongs to this account"
+        ),
+        (
+            f'main: factor "gone" ({sid}): not found (HTTP 404, Twilio error 20404, RQ); '
+            "its service does not exist; correct the service first"
+        ),
+        (
+            f'main: entity "ops" ({sid}): not found (HTTP 404, Twilio error 20404: no such service or entity, RQ); '
+            "its service does not exist; correct the service first"
+        ),
+    ]
+    assert "main: credentials: accepted" in ran.out
+
+
+async def test_an_entity_that_does_not_exist(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
+    simulator.faults.add(Fault(operation=Endpoint.LIST, status=404))
+    entity = simulator.add_entity()
+    path = write(tmp_path, simulator, entities={"ops": entity})
     ran = await call_beside("check", "--live", "--config.file", path)
 
     assert ran.status == 1
-    assert ran.out == f"{path} is valid: 1 account, 1 factor\n"
-    assert ran.err == ("main: refused: HTTP 401, Twilio error 20003; check the account's username and password\n")
+    assert "the service exists, but the entity does not exist, or has no factor yet; check identity" in ran.err
+
+
+async def test_the_permission_for_fetch_service_is_no_must(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.faults.add(Fault(operation=Endpoint.SERVICE, status=403))
+    gone, good = simulator.add_factor(), simulator.add_factor()
+    path = write(tmp_path, simulator, entry("good", good))
+    ran = await call_beside("check", "--live", "--config.file", path)
+
+    assert ran.status == 0
+    assert plain(ran.err) == [
+        (
+            f"warning: main: service {good.service_sid}: refused (HTTP 403, Twilio error 20403, RQ); the "
+            "credentials lack a permission; without it, a deleted service can't be told from deleted factors; "
+            f"give the API key the permission {SERVICE_READ}"
+        )
+    ]
+    simulator.delete(gone.sid)
+    status, found = await findings(call_beside, write(tmp_path, simulator, entry("gone", gone)))
+    assert (status, brief(found)) == (
+        1,
+        [("credentials", "ok"), ("service", "warning"), ("factor", "error"), ("permissions", "info")],
+    )
+    assert found[1]["permissions"] == [SERVICE_READ]
+    assert found[2]["meaning"] == (
+        "the factor does not exist, or belongs to another entity, or its service doesn't"
+    )
+
+
+async def test_a_403_for_fetch_service_is_an_error_where_nothing_else_is_answered(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.faults.add(Fault(operation=Endpoint.SERVICE, status=403))
+    idle = entry("idle", simulator.add_factor(), paused=True)
+    status, found = await findings(call_beside, write(tmp_path, simulator, idle))
+
+    assert (status, brief(found)) == (
+        1,
+        [("credentials", "error"), ("service", "error"), ("permissions", "info")],
+    )
+
+
+@pytest.mark.parametrize(
+    ("operation", "permission", "subject"),
+    [(Endpoint.FETCH, FACTOR_READ, "factor"), (Endpoint.LIST, FACTOR_LIST, "entity")],
+)
+async def test_a_permission_that_is_needed_is_named(
+    call_beside: Check,
+    simulator: Simulator,
+    tmp_path: Path,
+    operation: Endpoint,
+    permission: str,
+    subject: str,
+) -> None:
+    simulator.faults.add(Fault(operation=operation, status=403))
+    factor = simulator.add_factor()
+    path = write(tmp_path, simulator, entry("first", factor), entities={"ops": factor})
+    status, found = await findings(call_beside, path)
+
+    [refused] = [finding for finding in found if finding["severity"] == "error"]
+    assert (status, refused["subject"], refused["reason"]) == (1, subject, "forbidden")
+    assert refused["permissions"] == [permission]
+    assert refused["hint"] == f"give the API key the permission {permission}"
+    assert (refused["http_status"], refused["twilio_code"]) == (403, 20403)
+    assert simulator.calls.total == 3
+
+
+async def test_refused_credentials_are_sent_once(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
+    factor = simulator.add_factor()
+    entities = {f"ops-{number}": simulator.add_entity() for number in range(8)}
+    path = write(tmp_path, simulator, entry("first", factor), entities=entities, password="a-wrong-secret")
+    ran = await call_beside("check", "--live", "--config.file", path)
+
+    assert ran.status == 1
+    assert plain(ran.err) == [
+        "main: credentials: refused (HTTP 401, Twilio error 20003, RQ); check the account's username and password",
+        (
+            f"main: service {factor.service_sid}: refused (HTTP 401, Twilio error 20003, RQ); "
+            "Twilio refuses the credentials; check the account's username and password"
+        ),
+        (
+            "main: requests: 9 of 10 requests not sent, because Twilio refused an earlier one; "
+            "fix that first, then check again"
+        ),
+    ]
     assert simulator.calls.total == 1
+
+
+@pytest.mark.parametrize(("code", "hint"), [(20003, "username and password"), (20005, "the account is not active")])
+async def test_a_403_may_refuse_the_credentials_too(
+    call_beside: Check, simulator: Simulator, tmp_path: Path, code: int, hint: str
+) -> None:
+    body = {"code": code, "message": "m", "more_info": "", "status": 403}
+    simulator.faults.add(Fault(FaultKind.BODY, status=403, body=json.dumps(body)))
+    factors = [entry(f"factor-{number}", simulator.add_factor()) for number in range(3)]
+    status, found = await findings(call_beside, write(tmp_path, simulator, *factors))
+
+    assert (status, simulator.calls.total) == (1, 1)
+    assert brief(found)[:2] == [("credentials", "error"), ("service", "error")]
+    assert all(hint in finding["hint"] for finding in found[:2])
+
+
+async def test_a_rate_limit_ends_the_requests_of_the_account(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.faults.add(Fault(operation=Endpoint.LIST, status=429, retry_after=60))
+    entities = {f"ops-{number}": simulator.add_entity() for number in range(8)}
+    path = write(tmp_path, simulator, entities=entities, max_concurrency=1, requests_per_second=1000)
+    status, found = await findings(call_beside, path)
+
+    assert (status, simulator.calls.total) == (1, 2)
+    assert brief(found)[:3] == [("credentials", "ok"), ("service", "ok"), ("entity", "error")]
+    assert found[3]["seen"] == "7 of 9 requests not sent, because Twilio refused an earlier one"
 
 
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
         (
-            Fault(status=403),
-            "refused: HTTP 403, Twilio error 20403; give the API key permission to read Verify factors",
-        ),
-        (
-            Fault(status=429, retry_after=60),
-            (
-                "failed: HTTP 429, Twilio error 20429; lower requests_per_second or max_concurrency, "
-                "or use longer intervals"
-            ),
-        ),
-        (
             Fault(status=503),
-            "failed: HTTP 503, Twilio error 20503; Twilio's API has a problem; check Twilio's status page",
+            (
+                "failed (HTTP 503, Twilio error 20503, RQ); the API failed; "
+                "Twilio's API has a problem; check Twilio's status page"
+            ),
         ),
         (
             Fault(FaultKind.HTML),
-            (
-                "failed: HTTP 200, but the body is not JSON; "
-                "a proxy or gateway may have answered instead of Twilio; check base_url and the proxy"
-            ),
+            "failed (HTTP 200, but the body is not JSON, RQ); the response is not one of the Verify API; ",
         ),
         (
             Fault(FaultKind.STALL_IN_BODY),
-            (
-                "failed: no complete answer in time; the API is slow or unreachable; "
-                "check the network, or raise polling.timeout"
-            ),
+            "failed (no complete answer in time, 4",
+        ),
+        (
+            Fault(FaultKind.HTML, status=404),
+            "failed (HTTP 404, but the body is not a Twilio error, RQ); the response is not one of the ",
         ),
     ],
 )
-async def test_other_failures_are_reported_with_their_hint(
+async def test_other_failures_are_errors_with_their_hint(
     call_beside: Check, simulator: Simulator, tmp_path: Path, fault: Fault, words: str
 ) -> None:
     simulator.faults.add(fault)
-    path = write(tmp_path, simulator, entry("first", simulator.add_factor()))
+    factor = simulator.add_factor()
+    path = write(tmp_path, simulator, entry("first", factor))
     ran = await call_beside("check", "--live", "--config.file", path)
 
-    assert (ran.status, ran.err) == (1, f"main: {words}\n")
-    assert simulator.calls.total == 1
+    credentials, service, first = plain(ran.err)
+    assert ran.status == 1
+    assert credentials == (
+        "main: credentials: not known, because no request got an answer of the Verify API; see the other errors"
+    )
+    assert service.startswith(f"main: service {factor.service_sid}: {words}")
+    assert first.startswith(f'main: factor "first" ({factor.service_sid}): {words}')
+    assert simulator.calls.total == 2
 
 
 async def test_nothing_listens(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
@@ -130,37 +334,36 @@ async def test_nothing_listens(call_beside: Check, simulator: Simulator, tmp_pat
         bound.bind(("127.0.0.1", 0))
         base_url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         path = write(tmp_path, simulator, entry("first", factor), base_url=base_url)
-        ran = await call_beside("check", "--live", "--config.file", path)
+        status, found = await findings(call_beside, path)
 
-    assert ran.status == 1
-    assert ran.err == (
-        "main: failed: the connection failed: connection refused; check the network, the firewall and the proxy\n"
-    )
+    assert status == 1
+    assert found[1]["seen"].startswith("failed (the connection failed: connection refused, ")
+    assert found[1]["hint"] == "check the network, the firewall and the proxy"
+    assert "http_status" not in found[1]
 
 
-async def test_each_account_has_its_line_and_one_failure_is_enough(
+async def test_every_account_has_its_findings_and_one_failure_is_enough(
     call_beside: Check, simulator: Simulator, tmp_path: Path
 ) -> None:
     accounts = {
         "empty": account_of(simulator),
         "good": account_of(simulator),
         "refused": account_of(simulator, password="wrong"),
-        "paused": account_of(simulator),
     }
     factors = [
         entry("refused-one", simulator.add_factor(), account="refused"),
         entry("good-one", simulator.add_factor(), account="good"),
-        entry("idle", simulator.add_factor(), account="paused", paused=True),
     ]
     path = str(write_config(tmp_path / "config.toml", accounts, factors))
-    ran = await call_beside("check", "--live", "--config.file", path)
+    status, found = await findings(call_beside, path)
 
-    assert ran.status == 1
-    assert [line.partition(":")[0] for line in ran.out.splitlines()[1:]] == ["good"]
-    assert ran.err.splitlines() == [
-        "warning: empty: not checked, because it has no factor or entity to fetch",
-        "refused: refused: HTTP 401, Twilio error 20003; check the account's username and password",
-        "warning: paused: not checked, because it has no factor or entity to fetch",
+    assert status == 1
+    assert [(finding["account"], finding["subject"], finding["severity"]) for finding in found] == [
+        ("empty", "credentials", "warning"),
+        *(("good", subject, "ok") for subject in ("credentials", "service", "factor")),
+        ("good", "permissions", "info"),
+        *(("refused", subject, "error") for subject in ("credentials", "service", "requests")),
+        ("refused", "permissions", "info"),
     ]
 
 
@@ -170,7 +373,39 @@ async def test_an_account_without_factors_is_no_failure(
     ran = await call_beside("check", "--live", "--config.file", write(tmp_path, simulator))
 
     assert ran.status == 0
-    assert "warning: main: not checked, because it has no factor or entity to fetch\n" in ran.err
+    assert "warning: main: credentials: not checked, because it has no factor or entity to fetch\n" in ran.err
+
+
+async def test_the_rate_limit_and_the_concurrency_of_the_account_apply(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.latency_seconds = 0.05
+    entities = {f"ops-{number}": simulator.add_entity() for number in range(6)}
+    limits = {"max_concurrency": 2, "requests_per_second": 20}
+    path = write(tmp_path, simulator, entities=entities, **limits)
+    status, _found = await findings(call_beside, path)
+
+    began = [call.time for call in simulator.calls.log]
+    assert (status, len(began)) == (0, 7)
+    assert simulator.calls.max_in_flight <= 2
+    assert max(began) - min(began) >= 6 / 20 - 0.02
+
+
+async def test_an_account_whose_client_cannot_be_made(
+    call_beside: Check, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_config: object, name: str) -> None:
+        raise ConfigError([ErrorDetail(f"accounts.{name}", "ca.pem: no certificate", "replace it")])
+
+    monkeypatch.setattr("exporter.cli.diagnosis.client_of", fail)
+    path = write(tmp_path, simulator, entry("first", simulator.add_factor()))
+    ran = await call_beside("check", "--live", "--config.file", path)
+
+    assert (ran.status, ran.err) == (1, "accounts.main: ca.pem: no certificate; replace it\n")
+
+
+def test_every_reason_has_a_meaning() -> None:
+    assert _MEANINGS.keys() == set(Reason)
 
 
 async def test_a_bad_configuration_is_reported_without_a_request(
@@ -183,13 +418,37 @@ async def test_a_bad_configuration_is_reported_without_a_request(
     assert simulator.calls.total == 0
 
 
+@pytest.mark.parametrize("output", ["text", "json", "github"])
 async def test_neither_identity_nor_password_is_shown(
-    call_beside: Check, simulator: Simulator, tmp_path: Path
+    call_beside: Check, simulator: Simulator, tmp_path: Path, output: str
 ) -> None:
     factor = simulator.add_factor(identity="identity-of-a-person")
     simulator.faults.add(Fault(FaultKind.STATUS, status=400))
-    ran = await call_beside("check", "--live", "--config.file", write(tmp_path, simulator, entry("first", factor)))
+    path = write(tmp_path, simulator, entry("first", factor), entities={"ops": factor})
+    ran = await call_beside("check", "--live", "--output", output, "--config.file", path)
 
     assert ran.status == 1
     assert "identity-of-a-person" not in ran.out + ran.err
     assert simulator.password not in ran.out + ran.err
+    assert "HTTP 400" in ran.out + ran.err
+
+
+async def test_github_shows_problems_as_annotations(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.faults.add(Fault(operation=Endpoint.SERVICE, status=403))
+    good, gone = simulator.add_factor(), simulator.add_factor()
+    simulator.delete(gone.sid)
+    path = write(tmp_path, simulator, entry("100 %, gone", gone), entities={"ops": good})
+    ran = await call_beside("check", "--live", "--output", "github", "--config.file", path)
+
+    lines = plain(ran.out)
+    assert (ran.status, ran.err) == (1, "")
+    assert lines[:2] == [f"{path} is valid: 1 account, 1 factor, 1 entity", "main: credentials: accepted"]
+    assert lines[2].startswith(
+        f"::warning title=verify-factor-exporter%3A service::main: service {good.service_sid}: refused (HTTP 403, "
+    )
+    assert lines[3].startswith(
+        f'::error title=verify-factor-exporter%3A factor::main: factor "100 %25, gone" ({good.service_sid}): not '
+    )
+    assert not any(line.startswith("::") for line in lines[4:])

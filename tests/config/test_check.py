@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import TYPE_CHECKING
 
 from exporter.cli import check
@@ -45,6 +46,22 @@ def test_a_bad_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert (out, err) == ("", f"{path}: does not exist; create it or correct the path\n")
 
 
+def test_the_other_outputs_name_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(account(base_url='"https://api.twilio.com"') + factor(1))
+    assert check.run(arguments_for("--config.file", str(path), "--output", "json")) == 1
+    document = json.loads(capsys.readouterr().out)
+    [found] = document.pop("findings")
+    assert document == {"config_file": str(path), "live": False, "exit_status": 1}
+    assert (found["severity"], found["subject"], found["file"]) == ("error", "configuration", str(path))
+    assert found["place"].startswith(f"{path}: accounts.main.base_url")
+
+    assert check.run(arguments_for("--config.file", str(path), "--output", "github")) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(f"::error file={path},title=verify-factor-exporter%3A configuration::{path}: accounts.")
+    assert (out.count("\n"), err) == (1, "")
+
+
 def test_the_process_environment_and_the_flags_of_a_command_take_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,4 +73,3 @@ def test_the_process_environment_and_the_flags_of_a_command_take_part(
     config = load_config(arguments)
     assert config.settings.polling.interval == 420
     assert config.settings.log.level == "debug"
-    assert check.validate(arguments) == config

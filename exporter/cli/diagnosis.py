@@ -1,0 +1,362 @@
+"""The live part of ``check``: what Twilio says about credentials, services, factors and entities.
+
+One request per service, per service with a factor, and per watched entity, within the account's rate limit and
+concurrency, and without retries. An account's requests end when its credentials are refused or it is rate limited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from exporter.cli.findings import Finding, Severity, Subject
+from exporter.config import ConfigError
+from exporter.daemon.parts import client_of
+from exporter.verify.outcome import HINTS, Answer, FactorPage, Failure, Reason, ServiceAnswer, Status
+from exporter.watched import WatchedEntity, WatchedFactor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from exporter.config import Config
+    from exporter.verify.client import VerifyClient
+    from exporter.verify.outcome import Attempt
+
+# The names of a restricted API key's permissions, from third-party material: Twilio publishes no list of them.
+READ_FACTOR, LIST_FACTORS, READ_SERVICE = (
+    "/twilio/verify/factor/read",
+    "/twilio/verify/factor/list",
+    "/twilio/verify/service/read",
+)
+
+_BAD_CREDENTIALS, _INACTIVE_ACCOUNT = 20003, 20005
+
+_MEANINGS = MappingProxyType(
+    {
+        Reason.TIMEOUT: "the API did not respond within polling.timeout",
+        Reason.CONNECT: "the API can't be reached",
+        Reason.DNS: "the API can't be reached",
+        Reason.TLS: "no trusted connection to the API",
+        Reason.AUTH: "Twilio refuses the credentials",
+        Reason.FORBIDDEN: "the credentials lack a permission",
+        Reason.RATE_LIMITED: "the account sends too many requests, perhaps from elsewhere",
+        Reason.BAD_REQUEST: "Twilio can't answer the request",
+        Reason.SERVER_ERROR: "the API failed",
+        Reason.DECODE: "the response is not one of the Verify API",
+        Reason.UNKNOWN_STATUS: "the factor has a status that this version does not know",
+        Reason.INTERNAL: "the exporter failed",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveProbe:
+    """One request: Fetch Service, Fetch Factor, or the first page of List Factors, by what it is for."""
+
+    target: str | WatchedFactor | WatchedEntity
+    service_sid: str
+
+    async def send(self, client: VerifyClient) -> Attempt:
+        """Send the request."""
+        match self.target:
+            case WatchedFactor() as factor:
+                return await client.fetch_factor(factor)
+            case WatchedEntity() as entity:
+                return await client.list_factors(entity)
+            case service_sid:
+                return await client.fetch_service(service_sid)
+
+    @property
+    def subject(self) -> Subject:
+        """What it is about."""
+        match self.target:
+            case WatchedFactor():
+                return Subject.FACTOR
+            case WatchedEntity():
+                return Subject.ENTITY
+        return Subject.SERVICE
+
+    @property
+    def permission(self) -> str:
+        """The permission that it needs."""
+        return _PERMISSIONS[self.subject]
+
+    @property
+    def name(self) -> str:
+        """The name of the factor or the entity, empty for a service."""
+        return "" if isinstance(self.target, str) else self.target.name
+
+
+_PERMISSIONS = MappingProxyType(
+    {Subject.FACTOR: READ_FACTOR, Subject.ENTITY: LIST_FACTORS, Subject.SERVICE: READ_SERVICE}
+)
+
+
+def probes_of(config: Config, account: str) -> list[LiveProbe]:
+    """Return the requests for an account: per service itself and its first polled factor, then every entity."""
+    first: dict[str, WatchedFactor | None] = {}
+    for factor in config.factors:
+        if factor.key.account == account:
+            sid = factor.key.service_sid
+            if first.setdefault(sid, None) is None and not factor.paused:
+                first[sid] = factor
+    entities = [entity for entity in config.entities if entity.key.account == account]
+    for entity in entities:
+        first.setdefault(entity.key.service_sid, None)
+    probes: list[LiveProbe] = []
+    for sid, chosen in first.items():
+        probes.append(LiveProbe(sid, sid))
+        if chosen is not None:
+            probes.append(LiveProbe(chosen, sid))
+    return probes + [LiveProbe(entity, entity.key.service_sid) for entity in entities]
+
+
+async def diagnose(config: Config) -> list[Finding]:
+    """Send the requests of every account; return what they mean."""
+    probes = {name: probes_of(config, name) for name in config.settings.accounts}
+    total = sum(map(len, probes.values()))
+    with tqdm(total=total, unit="request", leave=False, disable=None, file=sys.stderr) as bar:
+        found = await asyncio.gather(*(_account(config, name, probes[name], bar.update) for name in probes))
+    return [finding for findings in found for finding in findings]
+
+
+async def _account(config: Config, name: str, probes: list[LiveProbe], sent: Callable[[], object]) -> list[Finding]:
+    if not probes:
+        seen = "not checked, because it has no factor or entity to fetch"
+        return [_of_account(name, Subject.CREDENTIALS, Severity.WARNING, seen)]
+    try:
+        client = client_of(config, name)
+    except ConfigError as error:
+        return [
+            Finding(
+                severity=Severity.ERROR,
+                subject=Subject.CONFIGURATION,
+                place=detail.place,
+                seen=detail.problem,
+                hint=detail.hint,
+                account=name,
+            )
+            for detail in error.errors
+        ]
+    account = config.settings.accounts[name]
+    try:
+        attempts = await _send(
+            probes,
+            client,
+            sent,
+            gap_seconds=1 / account.requests_per_second,
+            concurrency=account.max_concurrency,
+        )
+    finally:
+        await client.aclose()
+    return list(_interpreted(name, probes, attempts))
+
+
+async def _send(
+    probes: list[LiveProbe],
+    client: VerifyClient,
+    sent: Callable[[], object],
+    *,
+    gap_seconds: float,
+    concurrency: int,
+) -> dict[LiveProbe, Attempt]:
+    """Send the requests, the first one alone; after a refusal of the credentials or a 429, send no more."""
+    attempts: dict[LiveProbe, Attempt] = {}
+    waiting = iter(probes)
+    loop = asyncio.get_running_loop()
+    next_at = loop.time()
+
+    async def send_until_refused() -> None:
+        nonlocal next_at
+        for probe in waiting:
+            start_at, next_at = next_at, max(next_at, loop.time()) + gap_seconds
+            await asyncio.sleep(start_at - loop.time())
+            if any(map(_ends_all, attempts.values())):
+                return
+            attempts[probe] = await probe.send(client)
+            sent()
+            if len(attempts) == 1:
+                await asyncio.gather(*(send_until_refused() for _ in range(concurrency)))
+
+    await send_until_refused()
+    return attempts
+
+
+def _ends_all(attempt: Attempt) -> bool:
+    """Return whether further requests of the account are pointless: its credentials or its rate are refused."""
+    return isinstance(attempt.result, Failure) and (
+        attempt.result.reason in (Reason.AUTH, Reason.RATE_LIMITED) or _refused(attempt)
+    )
+
+
+def _refused(attempt: Attempt) -> bool:
+    """Return whether a response refuses the credentials or the account as a whole."""
+    return isinstance(attempt.result, Failure) and (
+        attempt.result.reason is Reason.AUTH or attempt.twilio_code in (_BAD_CREDENTIALS, _INACTIVE_ACCOUNT)
+    )
+
+
+def _accepted(attempt: Attempt) -> bool:
+    """Return whether Twilio answered, which shows that it accepts the credentials."""
+    return not isinstance(attempt.result, Failure) or (
+        attempt.result.reason is Reason.BAD_REQUEST and attempt.twilio_code is not None
+    )
+
+
+# What the responses mean
+
+
+def _interpreted(account: str, probes: list[LiveProbe], attempts: Mapping[LiveProbe, Attempt]) -> Iterator[Finding]:
+    """Yield an account's findings: credentials, the requests in their order, and the permissions that it needs."""
+    yield _credentials(account, list(attempts.values()))
+    exists = {
+        probe.service_sid: attempt.result.exists
+        for probe, attempt in attempts.items()
+        if isinstance(attempt.result, ServiceAnswer)
+    }
+    others_answered = any(map(_accepted, attempts.values()))
+    for probe in probes:
+        if probe in attempts:
+            yield _finding(account, probe, attempts[probe], exists.get(probe.service_sid), others_answered)
+    if unsent := len(probes) - len(attempts):
+        seen = f"{unsent} of {len(probes)} requests not sent, because Twilio refused an earlier one"
+        yield _of_account(account, Subject.REQUESTS, Severity.ERROR, seen, hint="fix that first, then check again")
+    needed = {probe.permission for probe in probes} | {READ_FACTOR}  # discovered factors are fetched, too
+    permissions = tuple(name for name in (READ_FACTOR, LIST_FACTORS, READ_SERVICE) if name in needed)
+    yield _of_account(
+        account,
+        Subject.PERMISSIONS,
+        Severity.INFO,
+        f"a restricted API key needs {', '.join(permissions)}",
+        meaning="these names are not from Twilio's documentation and may differ in the console",
+        permissions=permissions,
+    )
+
+
+def _of_account(account: str, subject: Subject, severity: Severity, seen: str, **more: Any) -> Finding:
+    """Return a finding about a whole account; ``more`` are further fields."""
+    place = f"{account}: {subject}"
+    return Finding(severity=severity, subject=subject, place=place, seen=seen, account=account, **more)
+
+
+def _credentials(account: str, attempts: Sequence[Attempt]) -> Finding:
+    refused = next(filter(_refused, attempts), None)
+    if any(map(_accepted, attempts)):
+        return _of_account(account, Subject.CREDENTIALS, Severity.OK, "accepted")
+    if refused is not None:
+        return _of_account(
+            account,
+            Subject.CREDENTIALS,
+            Severity.ERROR,
+            f"refused ({_evidence(refused)})",
+            hint=_refusal_hint(refused),
+            http_status=refused.code,
+            twilio_code=refused.twilio_code,
+            request_id=refused.request_id,
+        )
+    seen = "not known, because no request got an answer of the Verify API"
+    return _of_account(account, Subject.CREDENTIALS, Severity.ERROR, seen, hint="see the other errors")
+
+
+def _refusal_hint(attempt: Attempt) -> str:
+    if attempt.twilio_code == _INACTIVE_ACCOUNT:
+        return "the account is not active: check it in Twilio's console"
+    return HINTS[Reason.AUTH]
+
+
+def _finding(
+    account: str, probe: LiveProbe, attempt: Attempt, service_exists: bool | None, others_answered: bool
+) -> Finding:
+    severity, seen, meaning, hint = _reading(probe, attempt, service_exists, others_answered)
+    sid = probe.service_sid
+    shown = f'{probe.subject} "{probe.name}" ({sid})' if probe.name else f"{probe.subject} {sid}"
+    return Finding(
+        severity=severity,
+        subject=probe.subject,
+        place=f"{account}: {shown}",
+        seen=f"{seen} ({_evidence(attempt)})",
+        meaning=meaning,
+        hint=hint,
+        account=account,
+        service_sid=probe.service_sid,
+        name=probe.name,
+        http_status=attempt.code,
+        twilio_code=attempt.twilio_code,
+        request_id=attempt.request_id,
+        reason=attempt.result.reason if isinstance(attempt.result, Failure) else "",
+        permissions=(probe.permission,) if _forbidden(attempt) else (),
+    )
+
+
+def _reading(
+    probe: LiveProbe, attempt: Attempt, service_exists: bool | None, others_answered: bool
+) -> tuple[Severity, str, str, str]:
+    """Return how bad a result is, what was seen, what it means, and what to do."""
+    match attempt.result:
+        case ServiceAnswer(exists=True):
+            return Severity.OK, "exists", "", ""
+        case ServiceAnswer():
+            return (
+                Severity.ERROR,
+                "not found",
+                "this account has no such service",
+                "check service_sid, and that the service was not deleted and belongs to this account",
+            )
+        case Answer(status=Status.NOT_FOUND):
+            return Severity.ERROR, "not found", *_missing(service_exists)
+        case Answer(status=status):
+            return Severity.OK, status, "", ""
+        case FactorPage(factor_sids=sids, next_query=following):
+            listed = "1 factor listed" if len(sids) == 1 else f"{len(sids)} factors listed"
+            return Severity.OK, f"{listed}, and more" if following else listed, "", ""
+        case Failure(reason=Reason.FORBIDDEN) if _forbidden(attempt):
+            alone = probe.subject is Subject.SERVICE and others_answered
+            without = "; without it, a deleted service can't be told from deleted factors" if alone else ""
+            return (
+                Severity.WARNING if alone else Severity.ERROR,
+                "refused",
+                f"{_MEANINGS[Reason.FORBIDDEN]}{without}",
+                f"give the API key the permission {probe.permission}",
+            )
+        case Failure(reason=Reason.BAD_REQUEST) if attempt.code == 404:
+            return Severity.ERROR, "not found", *_missing(service_exists, "entity")
+        case Failure() if _refused(attempt):
+            return Severity.ERROR, "refused", _MEANINGS[Reason.AUTH], _refusal_hint(attempt)
+        case Failure(reason=reason):
+            return Severity.ERROR, "failed", _MEANINGS[reason], HINTS[reason]
+
+
+def _forbidden(attempt: Attempt) -> bool:
+    """Return whether a request lacked a permission."""
+    failure = attempt.result
+    return isinstance(failure, Failure) and failure.reason is Reason.FORBIDDEN and not _refused(attempt)
+
+
+def _missing(service_exists: bool | None, what: str = "factor") -> tuple[str, str]:
+    """Return what a 404 for a factor or an entity means, given what is known of its service, and what to do."""
+    if service_exists is False:
+        return "its service does not exist", "correct the service first"
+    if what == "entity":
+        keys, meaning = "identity", "the entity does not exist, or has no factor yet"
+    else:
+        keys, meaning = "identity and factor_sid", "the factor does not exist, or belongs to another entity"
+    if service_exists:
+        return f"the service exists, but {meaning}", f"check {keys}, and whether it was deleted"
+    return f"{meaning}, or its service doesn't", f"check service_sid, {keys} and base_url"
+
+
+def _evidence(attempt: Attempt) -> str:
+    """Return what the API responded, in words: HTTP status, Twilio's error code, request ID and duration."""
+    if isinstance(attempt.result, Failure):
+        responded = attempt.result.detail or attempt.result.reason.replace("_", " ")
+    elif attempt.twilio_code is None:
+        responded = f"HTTP {attempt.code}"
+    else:
+        responded = f"HTTP {attempt.code}, Twilio error {attempt.twilio_code}"
+    request = f", request {attempt.request_id}" if attempt.request_id else ""
+    return f"{responded}{request}, {attempt.duration_seconds * 1000:.0f} ms"
