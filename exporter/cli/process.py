@@ -13,6 +13,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from exporter.cli.hangup import Hangup
+from exporter.state.keeper import StateLockedError
 from exporter.web.server.sockets import ListenError
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ async def serve(daemon: Daemon, started: Callable[[], None] = nothing, hangup: H
     """Run a daemon until SIGTERM or SIGINT; a second signal ends the wait for requests in flight.
 
     SIGHUP reloads the configuration; one that ``hangup`` remembers does so once the daemon is up. ``started`` is
-    called once it listens. Raises :class:`ListenError`.
+    called once it listens. Raises ListenError and StateLockedError.
     """
     loop = asyncio.get_running_loop()
     if hangup is None:
@@ -112,6 +113,6 @@ async def serve(daemon: Daemon, started: Callable[[], None] = nothing, hangup: H
 async def _start(daemon: Daemon) -> None:
     try:
         await daemon.start()
-    except ListenError:
+    except (ListenError, StateLockedError):
         await daemon.engine.poller.drain(0)
         raise

@@ -21,6 +21,7 @@ from exporter.config.tree import settings_tree
 from exporter.daemon.daemon import Daemon
 from exporter.daemon.parts import Confidential
 from exporter.logs.output import configure, fields
+from exporter.state.keeper import StateLockedError
 from exporter.web.server.sockets import ListenError
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
             log.warning("configuration warning", extra=fields(warning=str(warning)))
         load = functools.partial(load_config, arguments)
         run_to_end(_daemon(config, confidential, output, load, arguments.hangup))
-    except ConfigError as error:
+    except (ConfigError, StateLockedError) as error:
         output.write(str(error))
         return 1
     except ListenError as error:

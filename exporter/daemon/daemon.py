@@ -20,7 +20,7 @@ from exporter.exposition.telemetry import Telemetry
 from exporter.logs.events import EventLog
 from exporter.logs.folding import FullLogger
 from exporter.logs.output import fields, set_level
-from exporter.state.keeper import StateKeeper
+from exporter.state.keeper import StateKeeper, StateLockedError
 from exporter.web.health import health_application
 from exporter.web.history import History
 from exporter.web.routes import make_application
@@ -78,8 +78,12 @@ class Daemon:
     ) -> None:
         self.engine = engine = Engine(config, confidential=confidential, transport=transport, clock=clock, rng=rng)
         self.config_status = ConfigStatus(engine.clock.wall())
+        file = config.settings.state.file
+        self.state = (
+            None if file is None else StateKeeper(file, engine.ledger, engine.clock, engine.discovery.gone_since)
+        )
         self.telemetry = Telemetry(
-            EngineGauges(engine, self.config_status, log_output),
+            EngineGauges(engine, self.config_status, log_output, self.state),
             version=__version__,
             revision=__revision__,
             shard=config.shard,
@@ -100,10 +104,6 @@ class Daemon:
             apply=self._apply,
             status=self.config_status,
             clock=engine.clock,
-        )
-        file = config.settings.state.file
-        self.state = (
-            None if file is None else StateKeeper(file, engine.ledger, engine.clock, engine.discovery.gone_since)
         )
         self.jobs = Jobs(
             dispatch=engine.poller.dispatch,
@@ -132,9 +132,20 @@ class Daemon:
     # Start and stop
 
     async def start(self) -> None:
-        """Listen, then start polling; raises :class:`ListenError`."""
+        """Listen, wait for the state file, then start polling; raises ListenError and StateLockedError.
+
+        A stop that is requested during the wait ends it, and nothing is polled.
+        """
         engine = self.engine
-        await self.listen(engine.config.settings.web)
+        locked = self.state is None or self.state.lock()  # before listening: else the first scrape may be empty
+        try:
+            await self.listen(engine.config.settings.web)
+            if not locked and not await self._wait_for_state_file():
+                return
+        except (ListenError, StateLockedError):
+            if self.state is not None:
+                self.state.release()
+            raise
         self.readiness.start()
         engine.start(self.state.load() if self.state else None)
         self.jobs.start()
@@ -162,6 +173,18 @@ class Daemon:
             await self.health_server.start([settings.health_listen_address])
         except ListenError:
             await self.server.stop()
+            raise
+
+    async def _wait_for_state_file(self) -> bool:
+        """Wait for the exporter that has the state file; return whether to start, raises StateLockedError."""
+        if self.state is None:
+            return True
+        self.state.log_wait()
+        try:
+            return await self.state.wait_for_lock(self._stop)
+        except StateLockedError:
+            await self.server.stop()
+            await self.health_server.stop()
             raise
 
     def request_stop(self) -> None:
@@ -193,6 +216,7 @@ class Daemon:
         await drained
         if self.state is not None:
             await asyncio.wait((asyncio.create_task(self.state.save()),), timeout=_LAST_SAVE_SECONDS)
+            self.state.release()
         await engine.background.wait()
         await self.server.stop()
         await self.health_server.stop()
@@ -209,8 +233,8 @@ class Daemon:
         if self._trim is not None and now - self._trimmed >= _TRIM_SECONDS:
             self._trimmed = now
             self._trim()
-        if self.state is not None:
-            await self.state.save_if_due()
+        if self.state is not None and self.state.due:
+            self.engine.background.spawn(self.state.save())  # a save that hangs must not stop the housekeeping
 
     def flush_log(self, *, at_the_end: bool = False) -> None:
         """Log the counts of collapsed lines: those of five minutes, or all of them."""
@@ -244,8 +268,9 @@ class Daemon:
 
     def _apply(self, config: Config) -> Difference:
         """Apply a configuration to the engine, then to what shows it; raises ConfigError, with nothing changed."""
-        if self.readiness.draining:  # it began before the stop
-            raise ConfigError([ErrorDetail("configuration", "was not applied, because the exporter is stopping")])
+        if self.readiness.draining or not self.readiness.started:  # it began before the stop, or during the start
+            what = "stopping" if self.readiness.draining else "starting"
+            raise ConfigError([ErrorDetail("configuration", f"was not applied, because the exporter is {what}")])
         old = self.engine.config
         difference = self.engine.apply(config)
         if not same_samples(old, config):

@@ -123,6 +123,7 @@ class Engine:
 
     def start(self, snapshots: Mapping[FactorKey, FactorSnapshot] | None = None) -> None:
         """Watch what the configuration lists, starting from what was known of it before."""
+        self.poller.note_dispatch()  # the start may have waited
         self._retain()
         self.roster.list(self.config.factors, snapshots)
         self.discovery.watch(self.config.entities)

@@ -20,11 +20,18 @@ class Readiness:
         self.draining = False
 
     def start(self) -> None:
-        """Note that the exporter listens."""
+        """Note that polling starts."""
         self._started = self._engine.clock.awake()
 
+    @property
+    def started(self) -> bool:
+        """Whether polling has started; before, the exporter waits for its state file."""
+        return self._started is not None
+
     def healthy(self) -> bool:
-        """Return whether the scheduler runs; the state of the API never matters, nor does a suspend."""
+        """Return whether the scheduler runs, or waits to be started; neither the API nor a suspend matters."""
+        if self._started is None:
+            return True
         engine = self._engine
         return engine.clock.awake() - engine.poller.last_dispatch_awake <= HEARTBEAT_SECONDS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.exposition.page import exposition, exposition_of
-from exporter.exposition.telemetry import AccountGauges, ConfigGauges
+from exporter.exposition.telemetry import AccountGauges, ConfigGauges, StateGauges
 from exporter.polling.probe import ProbeResult, probe
 from exporter.web.views import account_views
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from exporter.exposition.pieces import Snapshot
     from exporter.logs.output import LogOutput
     from exporter.polling.roster import Difference
+    from exporter.state.keeper import StateKeeper
     from exporter.watched import FactorKey
     from exporter.web.history import History
     from exporter.web.views import AccountView
@@ -30,8 +31,15 @@ if TYPE_CHECKING:
 class EngineGauges:
     """The source of the gauges (:class:`~exporter.exposition.telemetry.GaugeSource`)."""
 
-    def __init__(self, engine: Engine, config_status: ConfigStatus, log_output: LogOutput | None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        config_status: ConfigStatus,
+        log_output: LogOutput | None,
+        state: StateKeeper | None,
+    ) -> None:
         self._engine = engine
+        self._state = state
         self._config_status = config_status
         self._log_output = log_output
 
@@ -85,6 +93,11 @@ class EngineGauges:
     def log_lines_dropped(self) -> int:
         """Return the number of log lines that were lost because nobody reads them."""
         return 0 if self._log_output is None else self._log_output.lines_dropped
+
+    def state_gauges(self) -> StateGauges | None:
+        """Return how saving the state goes, ``None`` without a state file."""
+        state = self._state
+        return None if state is None else StateGauges(state.last_save_seconds, state.save_failures)
 
 
 class DaemonView:

@@ -378,6 +378,17 @@ LOG_LINES_DROPPED = Family(
     MetricType.COUNTER,
     "Total number of log lines dropped because nobody read standard error.",
 )
+STATE_LAST_SAVE = Family(
+    "twilio_verify_exporter_state_last_save_timestamp_seconds",
+    MetricType.GAUGE,
+    "Unix time of the last successful save of the state file, by this process or the one before; absent without a "
+    "state file, and before the first save.",
+)
+STATE_SAVE_FAILURES = Family(
+    "twilio_verify_exporter_state_save_failures_total",
+    MetricType.COUNTER,
+    "Total number of failed saves of the state file; absent without a state file.",
+)
 WATCHLIST_LISTED = Family(
     "twilio_verify_exporter_watchlist_listed_factors",
     MetricType.GAUGE,
@@ -439,6 +450,8 @@ OWN_FAMILIES: tuple[Family, ...] = (
     WATCHLIST_LISTED,
     WATCHLIST_TOTAL,
     LOG_LINES_DROPPED,
+    STATE_LAST_SAVE,
+    STATE_SAVE_FAILURES,
     RUNS_LOST,
     SHARDS,
     SHARD_INFO,

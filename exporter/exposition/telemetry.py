@@ -61,6 +61,14 @@ class ConfigGauges:
     total_factors: int
 
 
+@dataclass(frozen=True, slots=True)
+class StateGauges:
+    """When the state was last saved (Unix time; ``None`` where that isn't known), and how many saves failed."""
+
+    last_save_seconds: float | None
+    save_failures: int
+
+
 class GaugeSource(Protocol):
     """Where the gauges are read from on every scrape."""
 
@@ -87,6 +95,9 @@ class GaugeSource(Protocol):
 
     def log_lines_dropped(self) -> int:
         """Return the number of log lines that were lost."""
+
+    def state_gauges(self) -> StateGauges | None:
+        """Return how saving the state goes, ``None`` without a state file."""
 
 
 class OwnRegistry(CollectorRegistry):
@@ -286,10 +297,17 @@ class _Gauges(Collector):
         yield _metric(catalogue.ENTITIES, [((), source.entities())])
         yield _metric(catalogue.WATCHLIST_FACTORS, [((), watched)])
         yield _metric(catalogue.LOG_LINES_DROPPED, [((), source.log_lines_dropped())])
+        yield from _state_metrics(source.state_gauges())
         yield _metric(catalogue.WATCHLIST_LISTED, [((), config.listed_factors)])
         yield _metric(catalogue.WATCHLIST_TOTAL, [((), config.total_factors)])
         yield _metric(catalogue.SHARDS, [((), shards)])
         yield _metric(catalogue.SHARD_INFO, [((str(index),), 1)])
+
+
+def _state_metrics(state: StateGauges | None) -> Iterable[Metric]:
+    saved = None if state is None else state.last_save_seconds
+    yield _metric(catalogue.STATE_LAST_SAVE, [] if saved is None else [((), saved)])
+    yield _metric(catalogue.STATE_SAVE_FAILURES, [] if state is None else [((), state.save_failures)])
 
 
 _ACCOUNT_GAUGES: tuple[tuple[Family, Callable[[AccountGauges], float | None]], ...] = (

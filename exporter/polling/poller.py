@@ -49,8 +49,7 @@ class Poller:
         self._observer = observer
         self._clock = clock
         self._other_demand = other_demand
-        self.last_dispatch = clock.moment()
-        self.last_dispatch_awake = clock.awake()
+        self.note_dispatch()
         self._suspends = SuspendWatch(clock)
         self._stretching: dict[str, Iterator[FactorKey]] = {}  # the factors without the new stretch yet
 
@@ -134,13 +133,17 @@ class Poller:
             self.accounts[key.account].offer(key, due)
         for account in self.accounts.values():
             account.dispatch()
-        self.last_dispatch, self.last_dispatch_awake = now, self._clock.awake()
+        self.note_dispatch()
 
     def _resume(self, now_steady: float) -> None:
         """Spread what fell due during a suspend of the system, as after a start, over connections of its own."""
         self._begin([key for key, _due in self._schedule.pop_due(now_steady)], first=False)
         for account in self.accounts.values():
             account.resumed()
+
+    def note_dispatch(self) -> None:
+        """Note that the scheduler runs, or is about to be started."""
+        self.last_dispatch, self.last_dispatch_awake = self._clock.moment(), self._clock.awake()
 
     def withdraw_stale(self) -> None:
         """Withdraw every status that is stale by now; a scrape calls it, too, as a dispatch may be late."""

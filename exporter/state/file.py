@@ -1,24 +1,27 @@
 """The state file: what is known of the factors, so that a restart doesn't start from nothing.
 
 Lines of JSON: a header, one line per factor, and the SHA-256 of all of them. A new file is written next to the old
-one and replaces it when complete; an incomplete, foreign or incompatible file is refused.
+one and replaces it when complete; an incomplete, foreign or incompatible file is refused, and kept beside it.
 """
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
+import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.config.files import UnreadableError, read_bytes, shown_path
-from exporter.polling.snapshot import FactorSnapshot
+from exporter.polling.snapshot import FUTURE_SECONDS, FactorSnapshot
 from exporter.watched import FactorKey
 
 if TYPE_CHECKING:
@@ -31,17 +34,15 @@ _MODE = 0o600
 _ABANDONED_SECONDS = 600.0
 _CHUNK_LINES = 1000
 _REPLACED = "the next save writes a new one"
+_REFUSED_KEPT = 3
+_REFUSED_TIME = "%Y%m%dT%H%M%SZ"
 
 
 class StateFileError(Exception):
-    """An unusable state file; the message names it, the problem and a hint.
+    """An unusable state file; the message names it, the problem and a hint."""
 
-    A ``foreign`` file is not a state file of this exporter, and must not be overwritten.
-    """
-
-    def __init__(self, path: Path, problem: str, hint: str, *, foreign: bool = False) -> None:
+    def __init__(self, path: Path, problem: str, hint: str) -> None:
         super().__init__(f"{shown_path(path)}: {problem}; {hint}")
-        self.foreign = foreign
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,10 @@ class SavedState:
 def write(path: Path, saved_seconds: float, snapshots: Iterable[tuple[FactorKey, FactorSnapshot]]) -> int:
     """Write the file atomically; return its size in bytes. Raises StateFileError.
 
-    May run in a thread. A symlink is followed: its target is replaced, not the link.
+    May run in a thread. Only a regular file is replaced; of a symlink the target is, not the link.
     """
     target = Path(os.path.realpath(path))
+    _require_regular(path)
     beside = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         size = _write_beside(beside, saved_seconds, snapshots)
@@ -72,6 +74,16 @@ def write(path: Path, saved_seconds: float, snapshots: Iterable[tuple[FactorKey,
             path, f"not writable ({problem})", "make its directory writable, with free space"
         ) from None
     return size
+
+
+def _require_regular(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # missing: writing it reports any other problem
+    if not stat.S_ISREG(mode):
+        problem = "is a directory" if stat.S_ISDIR(mode) else "is not a regular file"
+        raise StateFileError(path, problem, "name a file in state.file")
 
 
 def _write_beside(beside: Path, saved_seconds: float, snapshots: Iterable[tuple[FactorKey, FactorSnapshot]]) -> int:
@@ -113,17 +125,22 @@ def _sync(directory: Path) -> None:
 
 
 def read(path: Path, now_wall: float) -> SavedState | None:
-    """Return what the file holds, ``None`` if there is none; raises StateFileError for an unusable one.
+    """Return what the file holds, ``None`` if it is missing or empty; raises StateFileError for an unusable one.
 
     Implausible lines, such as one with a time in the future, are skipped and counted.
     """
-    if not os.path.lexists(path):
+    if _missing(path):
         return None
     try:
         content = read_bytes(path, limit=LARGEST_BYTES)
     except UnreadableError as error:
-        raise StateFileError(path, error.problem, error.hint or "correct its permissions", foreign=True) from None
+        raise StateFileError(path, error.problem, error.hint or "correct its permissions") from None
+    if not content:
+        return None
     body, saved_seconds = _checked(path, content)
+    if saved_seconds > now_wall + FUTURE_SECONDS:
+        problem = f"saved at {_shown_time(saved_seconds)}, in the future"
+        raise StateFileError(path, problem, f"set the clock of this machine; {_REPLACED}")
     snapshots: dict[FactorKey, FactorSnapshot] = {}
     skipped = 0
     for line in body:
@@ -135,6 +152,24 @@ def read(path: Path, now_wall: float) -> SavedState | None:
     return SavedState(snapshots, saved_seconds, skipped)
 
 
+def _missing(path: Path) -> bool:
+    """Return whether nothing is there; a symlink to nothing counts, and the first save creates its target."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # reading it reports why
+    return False
+
+
+def _shown_time(seconds: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return f"second {seconds:.0f}"
+
+
 def _checked(path: Path, content: bytes) -> tuple[list[bytes], float]:
     """Return the lines of the factors and when they were saved, if the file is whole and ours."""
     first, _, _ = content.partition(b"\n")
@@ -143,16 +178,14 @@ def _checked(path: Path, content: bytes) -> tuple[list[bytes], float]:
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise StateFileError(
-            path, "not a state file of this exporter", "name another file in state.file", foreign=True
-        )
+        raise StateFileError(path, "not a state file of this exporter", _REPLACED)
     if header.get("version") != VERSION:
         raise StateFileError(path, "written by another version", _REPLACED)
     head, _, tail = content[:-1].rpartition(b"\n")
     if not content.endswith(b"\n") or tail != hashlib.sha256(head + b"\n").hexdigest().encode():
         raise StateFileError(path, "truncated or modified", _REPLACED)
     saved = header.get("saved")
-    if not isinstance(saved, int | float) or isinstance(saved, bool):
+    if not isinstance(saved, int | float) or isinstance(saved, bool) or not math.isfinite(saved):
         raise StateFileError(path, "truncated or modified", _REPLACED)
     return head.split(b"\n")[1:], float(saved)
 
@@ -166,6 +199,56 @@ def _entry(line: bytes) -> tuple[FactorKey, FactorSnapshot] | None:
         return None
     snapshot = FactorSnapshot.from_fields(value[3])
     return None if snapshot is None else (FactorKey(*value[:3]), snapshot)
+
+
+def keep_refused(path: Path, now_wall: float) -> Path | None:
+    """Keep a file that isn't restored as ``FILE.refused-TIME`` (UTC); return that path. Raises StateFileError.
+
+    The newest three are kept. Returns ``None`` where there is nothing to keep: no regular file. A file that is kept
+    already gets no second name; it stays in its place too, where the file system has hard links.
+    """
+    target = Path(os.path.realpath(path))
+    if not target.is_file():
+        return None
+    others = refused_files(path)
+    for other in others:
+        with contextlib.suppress(OSError):
+            if other.samefile(target):
+                return other
+    refused = _refused_name(target, others, now_wall)
+    try:
+        try:
+            os.link(target, refused)
+        except OSError:  # a file system without hard links, or another user's file
+            target.rename(refused)
+    except OSError as error:
+        problem = f"can't be kept as {shown_path(refused)} ({error.strerror or type(error).__name__})"
+        raise StateFileError(path, problem, "make its directory writable, or move the file away") from None
+    for other in others[: 1 - _REFUSED_KEPT]:
+        with contextlib.suppress(OSError):
+            other.unlink()
+    return refused
+
+
+def _refused_name(target: Path, others: list[Path], now_wall: float) -> Path:
+    """Return a name that sorts after the others, whatever the clock says."""
+    stamp = time.strftime(_REFUSED_TIME, time.gmtime(now_wall))
+    newest = others[-1].name.rpartition("-")[2] if others else ""
+    with contextlib.suppress(ValueError):  # not a time: renamed by hand
+        if stamp <= newest:
+            after = calendar.timegm(time.strptime(newest, _REFUSED_TIME)) + 1
+            stamp = time.strftime(_REFUSED_TIME, time.gmtime(after))
+    return target.with_name(f"{target.name}.refused-{stamp}")
+
+
+def refused_files(path: Path) -> list[Path]:
+    """Return the files that :func:`keep_refused` kept, oldest first."""
+    target = Path(os.path.realpath(path))
+    kept = re.compile(re.escape(f"{target.name}.refused-") + r"\d{8}T\d{6}Z")
+    try:
+        return sorted(beside for beside in target.parent.iterdir() if kept.fullmatch(beside.name))
+    except OSError:
+        return []
 
 
 def remove_abandoned(path: Path, now_wall: float | None = None) -> int:

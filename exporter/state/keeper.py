@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -14,6 +15,7 @@ from exporter.logs.output import fields
 from exporter.polling.snapshot import snapshot_of
 from exporter.state import file as statefile
 from exporter.state.file import StateFileError
+from exporter.state.lock import LockUnavailableError, StateLock
 from exporter.threads import in_daemon_thread
 
 if TYPE_CHECKING:
@@ -28,14 +30,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 60.0
+LOCK_SECONDS = 60.0
+_LOCK_POLL_SECONDS = 0.2
 _SLICE_FACTORS = 500
+
+
+class StateLockedError(Exception):
+    """Another exporter has the state file; the message names the file and, if known, the other process."""
 
 
 class StateKeeper:
     """Saves what the ledger knows to a file, and restores it on start-up.
 
-    ``gone_since`` returns since when (wall seconds) a factor is missing from its entity. An unusable file is
-    logged and renamed; a foreign one is left alone, and no state is saved.
+    ``gone_since`` returns since when (wall seconds) a factor is missing from its entity. Nothing is saved before
+    :meth:`load`. What isn't restored is logged and kept beside the file.
     """
 
     def __init__(
@@ -45,15 +53,79 @@ class StateKeeper:
         self._ledger = ledger
         self._clock = clock
         self._gone_since = gone_since
+        self._lock = StateLock(path)
+        self._unlockable = False
+        self._loaded = False
+        self._not_kept = False  # a file that isn't restored, and must not be overwritten
         self._saved = clock.steady()
+        self._saving = 0
         self._problem = ""
-        self._foreign = False
         self._writing = threading.Lock()
         self._last_save = 0
         self._last_written = 0
+        self._last_save_seconds: float | None = None
+        self._failures = 0
+
+    @property
+    def last_save_seconds(self) -> float | None:
+        """When the state was last saved, in wall seconds; ``None`` where that isn't known."""
+        return self._last_save_seconds
+
+    @property
+    def save_failures(self) -> int:
+        """How many saves failed."""
+        return self._failures
+
+    # The lock
+
+    def lock(self) -> bool:
+        """Take the lock without waiting; return whether polling may start. Where locking isn't possible, it may."""
+        try:
+            return self._unlockable or self._lock.acquire()
+        except LockUnavailableError as error:
+            self._unlockable = True
+            problem = f"{shown_path(self._lock.path)}: {error}"
+            hint = "make sure that no other exporter uses this state file"
+            log.warning("state file not locked", extra=fields(problem=problem, hint=hint))
+            return True
+
+    async def wait_for_lock(self, stop: asyncio.Event) -> bool:
+        """Wait up to a minute for the lock; return whether it was taken, false where ``stop`` is set meanwhile.
+
+        Raises StateLockedError.
+        """
+        began = self._clock.awake()
+        while not stop.is_set():
+            if self.lock():
+                return True
+            if self._clock.awake() - began >= LOCK_SECONDS:
+                raise StateLockedError(
+                    f"{shown_path(self._path)}: in use by another exporter{self._holder()} for more than "
+                    f"{LOCK_SECONDS:.0f} s; stop that one, or name another file in state.file"
+                )
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _LOCK_POLL_SECONDS)
+        return False
+
+    def log_wait(self) -> None:
+        """Log that the start waits for the lock."""
+        problem = f"in use by another exporter{self._holder()}"
+        log.warning("waiting for the state file", extra=fields(file=self._path, problem=problem))
+
+    def _holder(self) -> str:
+        return f" ({self._lock.holder})" if self._lock.holder else ""
+
+    def release(self) -> None:
+        """Let another exporter use the file; nothing is saved from now on."""
+        self._loaded = False
+        self._lock.release()
+
+    # Restore and save
 
     def load(self) -> Mapping[FactorKey, FactorSnapshot]:
-        """Return what was known when the file was saved; nothing if it is missing or unusable."""
+        """Return what was known when the file was saved; nothing if it is missing, empty or unusable."""
+        self._loaded = True
+        self._saved = self._clock.steady()
         statefile.remove_abandoned(self._path)
         now = self._clock.wall()
         if not os.access(self._path.parent, os.W_OK | os.X_OK):
@@ -62,16 +134,13 @@ class StateKeeper:
         try:
             saved = statefile.read(self._path, now)
         except StateFileError as error:
-            self._foreign = error.foreign
             log.warning("state not restored", extra=fields(problem=str(error)))
-            if error.foreign:
-                log.warning("state saving disabled", extra=fields(problem=str(error)))
-            else:
-                self._keep_refused()
+            self._keep_refused(now)
             return {}
         if saved is None:
             log.info("no saved state", extra=fields(file=self._path))
             return {}
+        self._last_save_seconds = saved.saved_seconds
         log.info(
             "state restored",
             extra=fields(
@@ -80,27 +149,38 @@ class StateKeeper:
                 skipped=saved.skipped,
             ),
         )
+        if saved.skipped:
+            self._keep_refused(now)
         return saved.snapshots
 
-    def _keep_refused(self) -> None:
-        refused = self._path.with_name(f"{self._path.name}.refused")
+    def _keep_refused(self, now_wall: float) -> None:
+        self._not_kept = True
         try:
-            self._path.rename(refused)
-        except OSError:
-            return  # the first save will report it
-        log.warning("unusable state file kept", extra=fields(file=refused))
+            refused = statefile.keep_refused(self._path, now_wall)
+        except StateFileError:
+            return  # every save tries it again, and reports it
+        self._not_kept = False
+        if refused is not None:
+            log.warning("unusable state kept", extra=fields(file=refused))
 
-    async def save_if_due(self) -> None:
-        """Save if a minute has passed since the last save; called regularly."""
-        if self._clock.steady() - self._saved >= SAVE_SECONDS:
-            await self.save()
+    @property
+    def due(self) -> bool:
+        """Whether to save now: a minute has passed since the last save began, and none is in progress."""
+        return self._loaded and not self._saving and self._clock.steady() - self._saved >= SAVE_SECONDS
 
     async def save(self) -> None:
-        """Save what is known now; a failure is logged once and has no other effect."""
-        if self._foreign:
+        """Save what is known now; a failure is counted, logged once, and has no other effect."""
+        if not self._loaded:
             return
         self._saved = self._clock.steady()
         self._last_save = number = self._last_save + 1
+        self._saving += 1
+        try:
+            await self._save(number)
+        finally:
+            self._saving -= 1
+
+    async def _save(self, number: int) -> None:
         snapshots = await self._snapshots()
         saved_seconds, started = self._clock.wall(), time.perf_counter()
         try:
@@ -108,10 +188,12 @@ class StateKeeper:
                 lambda: self._write(number, saved_seconds, snapshots), name="state-writer"
             )
         except StateFileError as error:
+            self._failures += 1
             if str(error) != self._problem:
                 self._problem = str(error)
                 log.error("state not saved", extra=fields(problem=self._problem))
             return
+        self._last_save_seconds = saved_seconds
         if self._problem:
             self._problem = ""
             log.info("state saved again")
@@ -124,6 +206,9 @@ class StateKeeper:
             if number < self._last_written:
                 return 0
             self._last_written = number
+            if self._not_kept:
+                statefile.keep_refused(self._path, saved_seconds)
+                self._not_kept = False
             return statefile.write(self._path, saved_seconds, snapshots)
 
     async def _snapshots(self) -> list[tuple[FactorKey, FactorSnapshot]]:

@@ -23,6 +23,8 @@ from exporter.exposition.catalogue import (
     QUEUE_LENGTH,
     RUNS_LOST,
     SCHEDULE_LAG,
+    STATE_LAST_SAVE,
+    STATE_SAVE_FAILURES,
     WATCHLIST_FACTORS,
 )
 from grafana.boards.board import EXPORTER, Board, Line, Section
@@ -337,6 +339,19 @@ PROCESS = Section(
                         f"sum by (generation) (rate({_COLLECTIONS}[$__rate_interval]))",
                         "generation {{generation}}",
                     ),
+                ),
+                graph(
+                    "Age of the state file",
+                    "Time since the last successful save, which is due every minute. No data without state.file.",
+                    "s",
+                    Query(f"time() - {selected(STATE_LAST_SAVE)}", _BY_INSTANCE),
+                ),
+                graph(
+                    "Failed saves of the state file",
+                    "Normally none; the log has the reason.",
+                    "short",
+                    Query(f"{increase(STATE_SAVE_FAILURES, ('instance',))} > 0", _BY_INSTANCE),
+                    bars=True,
                 ),
             ),
         ),

@@ -8,6 +8,8 @@ from exporter.exposition.catalogue import (
     SCHEDULE_LAG,
     SHARD_INFO,
     SHARDS,
+    STATE_LAST_SAVE,
+    STATE_SAVE_FAILURES,
     WATCHLIST_FACTORS,
     WATCHLIST_LISTED,
     WATCHLIST_TOTAL,
@@ -154,6 +156,19 @@ def _operation_alerts(settings: Settings) -> tuple[Alert, ...]:
             summary="The exporter refused to reload its configuration.",
             description="An exporter of job {{ $labels.job }} refused the current configuration or watchlist and "
             "keeps the previous one. Its log and the check command list the errors.",
+        ),
+        Alert(
+            "StateNotSaved",
+            f"""\
+time() - min {settings.without()} ({STATE_LAST_SAVE.name}) > 600
+or
+max {settings.without()} (increase({STATE_SAVE_FAILURES.name}[10m])) > 5""",
+            Severity.WARNING,
+            pending="5m",
+            when="saving the state file fails repeatedly, or the last save is more than 10 minutes old",
+            summary="The exporter can't save its state.",
+            description="An exporter of job {{ $labels.job }} has a state file and does not save it. After a "
+            "restart, it will start from the last saved state, or from none.",
         ),
         Alert(
             "ExporterRestarting",

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import hashlib
+import os
 import stat
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter.simulator import Fault, FaultKind, Simulator
 from tests.support.config_files import account_of, entry, write_config
-from tests.support.running_exporter import LeapingClock, running, until
+from tests.support.processes import PATIENCE_SECONDS
+from tests.support.running_exporter import LeapingClock, becomes, running, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,37 +100,147 @@ async def test_the_file_is_the_owners_and_holds_no_identity(simulator: Simulator
     assert simulator.password not in text
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "later"])
-async def test_a_damaged_file_is_refused_and_kept_aside(
+@pytest.mark.parametrize("damage", ["cut", "changed", "later", "foreign", "a clock a day behind", "one line"])
+async def test_a_file_that_is_not_restored_is_kept(
     simulator: Simulator, world: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
-    await first_run(world)
+    _page, stopped = await first_run(world)
     file = world.with_name("state.jsonl")
     content = file.read_bytes()
     bad = {
         "cut": content[:-200],
         "changed": content.replace(b"verified", b"VERIFIED", 1),
         "later": content.replace(b'"version":1', b'"version":9', 1),
+        "foreign": b"my notes\n",
+        "a clock a day behind": content,
+        "one line": with_a_line_of_the_future(content),
     }[damage]
     file.write_bytes(bad)
-    async with running(world) as exporter:
+    clock = LeapingClock(stopped - 86_400 if damage == "a clock a day behind" else stopped + 1)
+    clock.stop()
+    async with running(world, clock=clock) as exporter:
         page = await exporter.scrape()
-        assert page.counts()["verified"] <= 10  # those fetched since
-        assert "state not restored" in caplog.text
-        assert world.with_name("state.jsonl.refused").read_bytes() == bad
+        if damage == "one line":
+            assert page.counts()["verified"] == COUNT - 2, "the others are restored"
+        else:
+            assert page.counts()["verified"] <= 10, "those fetched since"
+            assert "state not restored" in caplog.text
+        assert "unusable state kept" in caplog.text
+        (kept,) = world.parent.glob("state.jsonl.refused-*")
+        assert kept.read_bytes() == bad
     assert file.read_bytes().startswith(b'{"format":"verify-factor-exporter state"')
+    assert kept.read_bytes() == bad, "the save on exit doesn't touch it"
 
 
-async def test_somebody_elses_file_is_left_alone(
+def with_a_line_of_the_future(content: bytes) -> bytes:
+    """Return a sound file with one more factor, whose answer is still to come."""
+    body = content[: content.rindex(b"\n", 0, -1) + 1]
+    body += b'["main","VA0","YF0",{"status":"verified","answered_seconds":3000000000.0}]\n'
+    return body + hashlib.sha256(body).hexdigest().encode() + b"\n"
+
+
+async def test_an_empty_file_is_a_fresh_start(
     simulator: Simulator, world: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    world.with_name("state.jsonl").touch()
+    await first_run(world)
+    assert "state not restored" not in caplog.text
+    assert list(world.parent.glob("state.jsonl.refused*")) == []
+    assert len(world.with_name("state.jsonl").read_text().splitlines()) == COUNT + 2
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory"])
+async def test_what_is_no_file_is_left_alone_and_counted(
+    simulator: Simulator, world: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    file = world.with_name("state.jsonl")
+    if kind == "pipe":
+        os.mkfifo(file)
+    else:
+        file.mkdir()
+    async with running(world) as exporter:
+        assert exporter.daemon.state is not None
+        await exporter.daemon.state.save()
+        page = await exporter.scrape()
+        assert page.value("twilio_verify_exporter_state_save_failures_total") == 1
+        assert page.value("twilio_verify_exporter_state_last_save_timestamp_seconds") is None
+    problems = {line.getMessage(): str(getattr(line, "fields", {}).get("problem")) for line in caplog.records}
+    assert str(file) in problems["state not restored"]
+    assert problems["state not saved"].endswith("name a file in state.file")
+    assert not file.is_file()
+
+
+async def test_what_cannot_be_kept_is_not_overwritten(
+    simulator: Simulator, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
     file = world.with_name("state.jsonl")
     file.write_text("my notes\n")
-    await first_run(world)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", fail)
+        patch.setattr("pathlib.Path.rename", fail)
+        async with running(world) as exporter:
+            assert exporter.daemon.state is not None
+            await exporter.daemon.state.save()
+            assert exporter.daemon.state.save_failures == 1
     assert file.read_text() == "my notes\n"
-    problems = {line.getMessage(): str(getattr(line, "fields", {}).get("problem")) for line in caplog.records}
-    assert "not a state file of this exporter" in problems["state not restored"]
-    assert "not a state file of this exporter" in problems["state saving disabled"]
+    async with running(world):
+        pass
+    assert [kept.read_text() for kept in world.parent.glob("state.jsonl.refused-*")] == ["my notes\n"]
+    assert file.read_text() != "my notes\n"
+
+
+async def test_the_last_save_and_the_failures_are_shown(simulator: Simulator, world: Path) -> None:
+    clock = LeapingClock()
+    clock.stop()
+    async with running(world, clock=clock) as exporter:
+        page = await exporter.scrape()
+        assert page.value("twilio_verify_exporter_state_last_save_timestamp_seconds") is None
+        assert page.value("twilio_verify_exporter_state_save_failures_total") == 0
+        assert exporter.daemon.state is not None
+        await exporter.daemon.state.save()
+        page = await exporter.scrape()
+        saved = page.value("twilio_verify_exporter_state_last_save_timestamp_seconds")
+        assert saved == pytest.approx(clock.wall())
+    later = LeapingClock(clock.wall() + 50)
+    async with running(world, clock=later) as exporter:
+        page = await exporter.scrape()
+        assert page.value("twilio_verify_exporter_state_last_save_timestamp_seconds") == pytest.approx(saved)
+
+
+async def test_without_a_state_file_nothing_is_shown_of_it(simulator: Simulator, world: Path) -> None:
+    world.write_text(world.read_text().replace('file = "state.jsonl"', 'file = ""'))  # noqa: ASYNC240  a test's file
+    async with running(world) as exporter:
+        page = await exporter.scrape()
+        assert "twilio_verify_exporter_state_" not in "".join(
+            line for line in page.text.splitlines() if not line.startswith("#")
+        )
+
+
+@pytest.mark.usefixtures("brisk")
+async def test_a_save_that_hangs_stops_nothing_else(
+    simulator: Simulator, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released, tries = threading.Event(), []
+
+    def hang(*_arguments: object) -> int:
+        tries.append(1)
+        assert released.wait(PATIENCE_SECONDS)
+        return 0
+
+    monkeypatch.setattr("exporter.state.file.write", hang)
+    clock = LeapingClock()
+    async with running(world, clock=clock) as exporter:
+        try:
+            for leaps in range(1, 4):
+                clock.leap(61)
+                await exporter.daemon.housekeeping()
+                await becomes(lambda: tries)
+                assert len(tries) == 1, f"one at a time, after {leaps} minutes"
+        finally:
+            released.set()
 
 
 async def test_it_is_saved_while_it_runs(

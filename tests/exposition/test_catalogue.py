@@ -66,6 +66,8 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "twilio_verify_exporter_last_tick_timestamp_seconds": ("gauge", ()),
     "twilio_verify_exporter_queue_length": ("gauge", ()),
     "twilio_verify_exporter_log_lines_dropped_total": ("counter", ()),
+    "twilio_verify_exporter_state_last_save_timestamp_seconds": ("gauge", ()),
+    "twilio_verify_exporter_state_save_failures_total": ("counter", ()),
     "twilio_verify_exporter_entities": ("gauge", ()),
     "twilio_verify_exporter_watchlist_factors": ("gauge", ()),
     "twilio_verify_exporter_watchlist_listed_factors": ("gauge", ()),

@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.exposition.catalogue import OWN_FAMILIES, LostRun, MetricType, SchedulerTask
-from exporter.exposition.telemetry import Telemetry
+from exporter.exposition.telemetry import StateGauges, Telemetry
 from exporter.polling.clients import RotationReason
 from exporter.polling.record import FactorRecord, StatusChange
 from exporter.verify.outcome import Answer, Attempt, Failure, Operation, Outcome, Reason, Status
@@ -284,6 +284,8 @@ def test_gauges(telemetry: Telemetry) -> None:
         at("exporter_last_tick_timestamp_seconds"): 1_800_000_123.0,
         at("exporter_queue_length"): 7,
         at("exporter_log_lines_dropped_total"): 5,
+        at("exporter_state_last_save_timestamp_seconds"): 1_800_000_100.0,
+        at("exporter_state_save_failures_total"): 2,
         at("exporter_entities"): 0,
         at("exporter_watchlist_factors"): 6,
         at("exporter_watchlist_listed_factors"): 7,
@@ -292,6 +294,17 @@ def test_gauges(telemetry: Telemetry) -> None:
         at("exporter_shard_info", shard="1"): 1,
     }.items():
         assert found[place] == value
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"), [(None, {}), (StateGauges(None, 3), {"exporter_state_save_failures_total": 3})]
+)
+def test_what_is_not_known_of_the_state_file_is_absent(
+    source: FixedGauges, telemetry: Telemetry, state: StateGauges | None, expected: dict[str, float]
+) -> None:
+    source.state = state
+    found = {name.removeprefix(P): value for (name, _), value in shown(telemetry).items() if "_state_" in name}
+    assert found == expected
 
 
 @pytest.mark.parametrize(("valid", "expected"), [(None, {}), (True, {("main",): 1}), (False, {("main",): 0})])

@@ -50,6 +50,7 @@ NAMES = {
     "WatchlistEmpty",
     "WatchlistShrank",
     "ConfigReloadFailed",
+    "StateNotSaved",
     "ExporterRestarting",
     "ShardCoverage",
 }

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from exporter.polling.snapshot import FactorSnapshot
 from exporter.state import file as statefile
-from exporter.state.file import StateFileError, read, remove_abandoned, write
+from exporter.state.file import StateFileError, keep_refused, read, refused_files, remove_abandoned, write
 from exporter.verify.outcome import Status
 from exporter.watched import FactorKey
 from tests.support.factors import key
@@ -50,6 +50,14 @@ def test_a_missing_file_is_no_fault(path: Path) -> None:
     assert read(path, NOW) is None
 
 
+def test_an_empty_file_and_a_link_to_none_are_a_fresh_start(path: Path) -> None:
+    path.touch()
+    assert read(path, NOW) is None
+    path.unlink()
+    path.symlink_to("nowhere")
+    assert read(path, NOW) is None
+
+
 def test_it_is_its_owners_alone_whatever_the_umask(path: Path) -> None:
     before = os.umask(0)
     try:
@@ -72,7 +80,7 @@ def test_many_lines_are_written_in_chunks(path: Path) -> None:
 def test_one_that_is_cut_short_is_refused(path: Path, length: int) -> None:
     write(path, NOW, KNOWN)
     content = path.read_bytes()
-    path.write_bytes(content[: length % len(content)])
+    path.write_bytes(content[: max(1, length % len(content))])
     with pytest.raises(StateFileError):
         read(path, NOW)
 
@@ -96,35 +104,100 @@ def sealed(*lines: object, version: int = 1, **header: object) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "problem", "foreign"),
+    ("content", "problem"),
     [
-        (b"", "not a state file of this exporter; name another file in state.file", True),
-        (b"[polling]\ninterval = '5m'\n", "not a state file of this exporter", True),
-        (b'{"format": "another"}\n', "not a state file of this exporter", True),
-        (b"[" * 5000, "not a state file of this exporter", True),
-        (sealed(version=2), "written by another version", False),
-        (sealed()[:-1], "truncated or modified", False),
-        (sealed(saved="now"), "truncated or modified", False),
-        (sealed(saved=True), "truncated or modified", False),
+        (b"[polling]\ninterval = '5m'\n", "not a state file of this exporter"),
+        (b'{"format": "another"}\n', "not a state file of this exporter"),
+        (b"[" * 5000, "not a state file of this exporter"),
+        (b"\0" * 5000, "not a state file of this exporter"),
+        (sealed(version=2), "written by another version"),
+        (sealed()[:-1], "truncated or modified"),
+        (sealed(saved="now"), "truncated or modified"),
+        (sealed(saved=True), "truncated or modified"),
+        (sealed(saved=float("nan")), "truncated or modified"),
+        (sealed(saved=NOW + 86_400), r"saved at 2027-01-16 08:00:00 UTC, in the future; set the clock"),
+        (sealed(saved=1e300), "in the future"),
     ],
 )
-def test_refusals(path: Path, content: bytes, problem: str, foreign: bool) -> None:
+def test_refusals(path: Path, content: bytes, problem: str) -> None:
     path.write_bytes(content)
     with pytest.raises(StateFileError, match=problem) as refused:
         read(path, NOW)
     assert str(path) in str(refused.value)
-    assert refused.value.foreign == foreign
 
 
-def test_a_pipe_or_a_directory_blocks_nobody(path: Path) -> None:
-    os.mkfifo(path)
-    with pytest.raises(StateFileError) as refused:
-        read(path, NOW)
-    assert refused.value.foreign
-    path.unlink()
-    path.mkdir()
+def test_a_clock_a_little_behind_is_none_in_the_past(path: Path) -> None:
+    path.write_bytes(sealed(saved=NOW + 4))
+    assert read(path, NOW) is not None
+    path.write_bytes(sealed(saved=NOW + 6))
     with pytest.raises(StateFileError):
         read(path, NOW)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "loop"])
+def test_what_is_no_file_blocks_nobody_and_stays(path: Path, kind: str) -> None:
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "directory":
+            path.mkdir()
+        case _:
+            path.symlink_to(path.name)
+    with pytest.raises(StateFileError, match=str(path)):
+        read(path, NOW)
+    assert keep_refused(path, NOW) is None
+    if kind != "loop":  # its replacement is none of the link's targets
+        with pytest.raises(StateFileError, match=r"name a file in state\.file"):
+            write(path, NOW, KNOWN)
+        assert not path.is_file()
+    assert {one.name for one in path.parent.iterdir()} == {path.name}
+
+
+def test_a_refused_file_is_kept_and_the_next_save_loses_nothing(path: Path) -> None:
+    path.write_text("first")
+    kept = keep_refused(path, 1_795_852_528.9)
+    assert kept == path.with_name("state.jsonl.refused-20261128T075528Z")
+    assert keep_refused(path, 1_795_852_600.0) == kept, "it is the same file"
+    write(path, NOW, KNOWN)
+    assert kept is not None
+    assert kept.read_text() == "first"
+    assert keep_refused(path.with_name("missing"), NOW) is None
+
+
+def test_the_newest_three_refused_files_are_kept(path: Path) -> None:
+    other = path.with_name("state.jsonl.refused-by-hand")
+    other.touch()
+    for number in range(5):
+        beside = path.with_name("new")
+        beside.write_text(str(number))
+        beside.replace(path)
+        keep_refused(path, NOW)  # all of them in one second
+    assert [kept.read_text() for kept in refused_files(path)] == ["2", "3", "4"]
+    path.with_name("new").write_text("5")
+    path.with_name("new").replace(path)
+    kept = keep_refused(path, NOW - 86_400)
+    assert kept is not None
+    assert kept.read_text() == "5", "the clock is behind, but it is the newest"
+    assert refused_files(path)[-1] == kept
+    assert len(refused_files(path)) == 3
+    assert other.exists()
+    assert refused_files(path.parent / "nowhere" / "state") == []
+
+
+def test_without_hard_links_a_refused_file_is_moved(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    path.write_text("first")
+    monkeypatch.setattr(os, "link", fail)
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.rename", fail)
+        with pytest.raises(StateFileError, match="can't be kept as"):
+            keep_refused(path, NOW)
+    kept = keep_refused(path, NOW)
+    assert kept is not None
+    assert kept.read_text() == "first"
+    assert not path.exists()
 
 
 def test_one_that_is_too_large_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

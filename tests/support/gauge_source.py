@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from exporter.exposition.telemetry import AccountGauges, ConfigGauges
+from exporter.exposition.telemetry import AccountGauges, ConfigGauges, StateGauges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +29,7 @@ class FixedGauges:
     counts: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
     gauges: dict[str, AccountGauges] = field(default_factory=dict)
     entity_factors: dict[tuple[str, str, str], dict[str, int]] = field(default_factory=dict)
+    state: StateGauges | None = field(default_factory=lambda: StateGauges(1_800_000_100.0, 2))
     reads: int = 0
 
     def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
@@ -63,3 +64,6 @@ class FixedGauges:
 
     def log_lines_dropped(self) -> int:
         return 5
+
+    def state_gauges(self) -> StateGauges | None:
+        return self.state

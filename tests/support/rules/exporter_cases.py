@@ -11,6 +11,9 @@ _STALLED = "SchedulerStalled"
 _LAGGING = "ScheduleLagging"
 _RELOAD = "ConfigReloadFailed"
 _RESTARTING = "ExporterRestarting"
+_STATE = "StateNotSaved"
+_LAST_SAVE = "twilio_verify_exporter_state_last_save_timestamp_seconds"
+_SAVE_FAILURES = "twilio_verify_exporter_state_save_failures_total"
 _TICK = "twilio_verify_exporter_last_tick_timestamp_seconds"
 _LOADED = "twilio_verify_exporter_config_last_reload_successful"
 _START = "process_start_time_seconds"
@@ -189,6 +192,82 @@ SCHEDULED = (
 )
 
 OPERATED = (
+    Case(
+        "every save fails from the start, until it is fixed",
+        _STATE,
+        {name(_SAVE_FAILURES, JOB, POD_A): "0x4 1+1x25 26x30"},
+        {9: [], 14: [], 16: [JOB], 30: [JOB], 42: []},
+        ExpectedAlert(
+            20,
+            JOB,
+            "The exporter can't save its state.",
+            "An exporter of job verify-factor-exporter has a state file and does not save it. After a restart, it "
+            "will start from the last saved state, or from none.",
+            _BOARD,
+        ),
+        severity="warning",
+    ),
+    Case(
+        "a save hangs",
+        _STATE,
+        {name(_LAST_SAVE, JOB, POD_A): "0+60x10 600x20 1920+60x20"} | {name(_SAVE_FAILURES, JOB, POD_A): "0x60"},
+        {20: [], 25: [], 26: [JOB], 31: [JOB], 32: [], 45: []},
+        severity="warning",
+    ),
+    Case(
+        "a save hangs for ten minutes",
+        _STATE,
+        {name(_LAST_SAVE, JOB, POD_A): "0+60x10 600x9 1200+60x20"},
+        {15: [], 19: [], 20: [], 25: []},
+        severity="warning",
+    ),
+    Case(
+        "of two exporters one saves",
+        _STATE,
+        {
+            name(_LAST_SAVE, JOB, POD_A): "0+60x60",
+            name(_LAST_SAVE, JOB, POD_B): "0x60",
+            name(_SAVE_FAILURES, JOB, POD_A): "0x60",
+        },
+        {15: [], 16: [JOB], 30: [JOB]},
+        severity="warning",
+    ),
+    Case(
+        "of two exporters one fails",
+        _STATE,
+        {name(_SAVE_FAILURES, JOB, POD_A): "0x60", name(_SAVE_FAILURES, JOB, POD_B): "0+1x60"},
+        {10: [], 13: [JOB], 30: [JOB]},
+        severity="warning",
+    ),
+    Case(
+        "the disk is full for a moment",
+        _STATE,
+        {name(_LAST_SAVE, JOB, POD_A): "0+60x60", name(_SAVE_FAILURES, JOB, POD_A): "0x9 1+1x3 5x40"},
+        {12: [], 17: [], 20: [], 30: []},
+        severity="warning",
+    ),
+    Case(
+        "more than half of the saves fail",
+        _STATE,
+        {name(_LAST_SAVE, JOB, POD_A): "0+60x60", name(_SAVE_FAILURES, JOB, POD_A): "0+0.55x60"},
+        {10: [], 20: [JOB], 40: [JOB]},
+        severity="warning",
+    ),
+    Case(
+        "a save fails now and then",
+        _STATE,
+        {name(_LAST_SAVE, JOB, POD_A): "0+60x60", name(_SAVE_FAILURES, JOB, POD_A): "0+0.4x60"},
+        {20: [], 40: []},
+        severity="warning",
+    ),
+    Case(
+        "a restart after a while restores an old file",
+        _STATE,
+        {name(_LAST_SAVE, JOB, POD_A): "_x30 0 0 1920+60x20"},
+        {31: [], 32: [], 40: []},
+        severity="warning",
+    ),
+    Case("without a state file", _STATE, up("1x40"), {30: []}, severity="warning", isolated=True),
     Case(
         "refused for a while",
         _RELOAD,
