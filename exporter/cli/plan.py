@@ -93,13 +93,17 @@ def account_plans(config: Config, latency_seconds: float) -> list[AccountPlan]:
     for name, account in config.settings.accounts.items():
         polled = [watched for watched in config.factors if watched.key.account == name and not watched.paused]
         intervals = [watched.interval_seconds for watched in polled]
-        listings = sum(entity.key.account == name for entity in config.entities) / polling.discovery_interval
+        shortest = [min(interval, polling.unverified_interval) for interval in intervals]
+        entities = [entity.key for entity in config.entities if entity.key.account == name]
+        services = {watched.key.service_sid for watched in polled} | {key.service_sid for key in entities}
+        listings = len(entities) / polling.discovery_interval
+        in_doubt = len(services) / polling.discovery_interval  # while a factor of each is missing
         plans.append(
             AccountPlan(
                 name=name,
                 factors=len(polled),
                 steady=listings + sum(1 / interval for interval in intervals),
-                worst=listings + sum(1 / min(interval, polling.unverified_interval) for interval in intervals),
+                worst=listings + in_doubt + sum(1 / interval for interval in shortest),
                 budget=budget(account.requests_per_second, account.max_concurrency, latency_seconds),
                 longest_interval_seconds=max(intervals, default=0.0),
             )

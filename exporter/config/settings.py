@@ -95,7 +95,9 @@ class PollingSettings(_Table):
         "response can't be used; at least the factor's `interval`.",
     )
     discovery_interval: kinds.Interval = Field(
-        900.0, description="Time between two listings of an entity's factors."
+        900.0,
+        description="Time between two listings of an entity's factors, and between two requests for a service of "
+        "which a factor is not found.",
     )
     forget_after: kinds.Duration = Field(
         86400.0,

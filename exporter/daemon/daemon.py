@@ -107,7 +107,7 @@ class Daemon:
         )
         self.jobs = Jobs(
             dispatch=engine.poller.dispatch,
-            discovery=engine.discovery.dispatch,
+            discovery=engine.discover,
             watch=self._watch_files,
             housekeeping=self.housekeeping,
             run_lost=self.telemetry.run_lost,

@@ -18,6 +18,7 @@ from exporter.daemon.parts import (
     ledger_policy,
     same_connection,
     same_credentials,
+    service_policy,
 )
 from exporter.daemon.passwords import PasswordWatcher
 from exporter.polling.account import AccountPoller
@@ -28,6 +29,7 @@ from exporter.polling.observer import Tee
 from exporter.polling.poller import Poller
 from exporter.polling.roster import Names, Roster
 from exporter.polling.schedule import Schedule
+from exporter.polling.services import Services
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -79,7 +81,7 @@ class Engine:
             schedule=self.schedule,
             observer=self.observers,
             clock=self.clock,
-            other_demand=self._listings_per_second,
+            other_demand=self._other_requests_per_second,
         )
         self.roster = Roster(self.poller, self.ledger)
         self.discovery = Discovery(
@@ -89,6 +91,14 @@ class Engine:
             observer=self.observers,
             clock=self.clock,
         )
+        self.services = Services(
+            service_policy(config),
+            accounts=self.poller.accounts,
+            ledger=self.ledger,
+            observer=self.observers,
+            clock=self.clock,
+        )
+        self.observers.add(self.services)
 
     def new_client(self, config: Config, name: str) -> VerifyClient:
         """Return a client for an account; raises ConfigError where its proxy or certificates can't be used."""
@@ -113,8 +123,8 @@ class Engine:
             reread_password=functools.partial(self.passwords.reread, name),
         )
 
-    def _listings_per_second(self, account: str) -> float:
-        return self.discovery.listings_per_second(account)
+    def _other_requests_per_second(self, account: str) -> float:
+        return self.discovery.listings_per_second(account) + self.services.requests_per_second(account)
 
     def _password_changed(self, name: str) -> None:
         self.poller.accounts[name].credentials_changed()
@@ -129,6 +139,11 @@ class Engine:
         self.discovery.watch(self.config.entities)
         if snapshots:
             self.discovery.restore(snapshots)
+
+    def discover(self) -> None:
+        """Start the listings and the requests for services that are due; called every second."""
+        self.discovery.dispatch()
+        self.services.dispatch()
 
     def housekeeping(self) -> None:
         """Replace stuck and silent clients, and review the budgets; called every few seconds."""
@@ -188,6 +203,7 @@ class Engine:
                 accounts[name].credentials_changed()
         self.poller.apply_policy(ledger_policy(config))
         self.discovery.policy = discovery_policy(config)
+        self.services.policy = service_policy(config)
         difference = self.roster.list(config.factors).plus(self.discovery.watch(config.entities))
         for name in accounts.keys() - config.settings.accounts.keys():
             self.background.spawn(self.poller.drop_account(name).finish(0))
@@ -212,6 +228,7 @@ class Engine:
         services = {(watched.key.account, watched.key.service_sid) for watched in self.config.factors}
         services |= {entity[:2] for entity in entities}
         self.ledger.retain(services, entities)
+        self.services.retain(services)
         for entity in sorted(entities):
             self.ledger.know_entity(*entity)
         self.observers.config_applied(self.config.settings.accounts, services, entities)

@@ -15,6 +15,7 @@ from exporter.logs.output import Redactor
 from exporter.polling.account import AccountPolicy
 from exporter.polling.discovery import DiscoveryPolicy
 from exporter.polling.ledger import LedgerPolicy
+from exporter.polling.services import ServicePolicy
 from exporter.verify.client import VerifyClient
 from exporter.verify.transport import BoundedTransport
 from exporter.verify.transports import transport_to, usual_authorities
@@ -130,6 +131,12 @@ def discovery_policy(config: Config) -> DiscoveryPolicy:
     """Return the policy of discovery."""
     polling = config.settings.polling
     return DiscoveryPolicy(polling.discovery_interval, polling.forget_after)
+
+
+def service_policy(config: Config) -> ServicePolicy:
+    """Return the policy of Fetch Service."""
+    polling = config.settings.polling
+    return ServicePolicy(polling.discovery_interval, polling.stale_after)
 
 
 def factor_samples(config: Config) -> FactorSamples:

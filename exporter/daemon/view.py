@@ -51,6 +51,10 @@ class EngineGauges:
         """Return the number of factors by (account, service SID, entity) and status."""
         return self._engine.ledger.entity_counts
 
+    def service_existence(self) -> Mapping[tuple[str, str], bool]:
+        """Return whether services exist, by (account, service SID), where that is known."""
+        return self._engine.services.existence()
+
     def entities(self) -> int:
         """Return the number of watched entities."""
         return len(self._engine.discovery)
@@ -165,7 +169,9 @@ class DaemonView:
 
     def account_views(self) -> list[AccountView]:
         """Return what is shown of each account."""
-        return account_views(self._engine.poller.accounts, self.ledger.counts, self.clock.moment())
+        engine = self._engine
+        existence = engine.services.existence()
+        return account_views(engine.poller.accounts, self.ledger.counts, self.clock.moment(), existence)
 
     def next_fetch_seconds(self, key: FactorKey) -> float | None:
         """Return when a factor is fetched next, in wall time; ``None`` while it is queued, in flight or paused."""

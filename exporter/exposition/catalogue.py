@@ -225,6 +225,13 @@ ENTITY_FAILURES = Family(
     "change no factor.",
     SERVICE_LABELS,
 )
+SERVICE_EXISTS = Family(
+    "twilio_verify_service_exists",
+    MetricType.GAUGE,
+    "Whether a service of which factors are missing exists, as Fetch Service last answered: 0 if it answered 404; "
+    "absent while that is not known.",
+    SERVICE_LABELS,
+)
 STATUS_CHANGES = Family(
     "twilio_verify_factor_status_changes_total",
     MetricType.COUNTER,
@@ -419,6 +426,7 @@ SHARD_INFO = Family(
 
 OWN_FAMILIES: tuple[Family, ...] = (
     FACTORS,
+    SERVICE_EXISTS,
     ENTITY_FACTORS,
     ENTITY_FAILURES,
     STATUS_CHANGES,

@@ -78,6 +78,9 @@ class GaugeSource(Protocol):
     def entity_counts(self) -> Mapping[tuple[str, str, str], Mapping[str, int]]:
         """Return the number of factors by (account, service SID, entity) and status."""
 
+    def service_existence(self) -> Mapping[tuple[str, str], bool]:
+        """Return whether services exist, by (account, service SID), where that is known."""
+
     def entities(self) -> int:
         """Return the number of watched entities."""
 
@@ -282,6 +285,7 @@ class _Gauges(Collector):
                 for status in STATUSES
             ],
         )
+        yield _metric(catalogue.SERVICE_EXISTS, source.service_existence().items())
         yield from _account_metrics(source.accounts())
         config = source.config_gauges()
         index, shards = self._shard

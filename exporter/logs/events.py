@@ -10,13 +10,13 @@ from exporter.logs.mass_not_found import MassNotFoundDetector
 from exporter.logs.output import fields
 from exporter.polling.clients import RotationReason
 from exporter.polling.observer import Observer
-from exporter.verify.outcome import Answer, Failure, Status
+from exporter.verify.outcome import HINTS, Answer, Failure, ServiceAnswer, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.polling.record import FactorRecord, StatusChange
-    from exporter.verify.outcome import Outcome, Reason
+    from exporter.verify.outcome import Attempt, Outcome, Reason
     from exporter.watched import EntityKey, FactorKey, WatchedEntity
 
 log = FullLogger(logging.getLogger(__name__))  # collapsed here already
@@ -55,6 +55,7 @@ class EventLog(Observer):
         self._withdrawn: Folding[str] = Folding(steady, full_lines=FULL_LINES, most=_UNBOUNDED)
         self._pauses: Folding[str] = Folding(steady, most=_UNBOUNDED)
         self._listings: Folding[EntityKey] = Folding(steady, most=_UNBOUNDED)
+        self._unknown_services: Folding[str] = Folding(steady, most=_UNBOUNDED)
 
     def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
         """Log the result of a fetch, if it is new."""
@@ -190,6 +191,8 @@ class EventLog(Observer):
                 "listings still failing",
                 extra=fields(account=entity.account, service_sid=entity.service_sid, listings=collapsed),
             )
+        for account, collapsed, _ in self._unknown_services.overdue(all_of_them=at_the_end):
+            log.warning("more services not fetched", extra=fields(account=account, services=collapsed))
 
     def _flush_withdrawn(self, *, at_the_end: bool = False) -> None:
         for _, collapsed, _ in self._withdrawn.overdue(all_of_them=at_the_end):
@@ -235,6 +238,25 @@ class EventLog(Observer):
     def entity_forgotten(self, entity: WatchedEntity) -> None:
         """Forget the failed listings of an entity that is no longer watched, without a line."""
         self._listings.over(entity.key)
+
+    def service_fetched(self, account: str, service_sid: str, attempt: Attempt, before: bool | None) -> None:
+        """Log that a service is not found, or found again, and why that can't be known."""
+        answer: dict[str, object] = {
+            "account": account,
+            "service_sid": service_sid,
+            "http_status": attempt.code,
+            "twilio_code": attempt.twilio_code,
+            "request_id": attempt.request_id or None,
+        }
+        match attempt.result:
+            case ServiceAnswer(exists=False) if before is not False:
+                hint = "check whether the service was deleted, and check service_sid, account_sid and base_url"
+                log.error("service not found", extra=fields(**answer, hint=hint))
+            case ServiceAnswer(exists=True) if before is False:
+                log.warning("service found again", extra=fields(**answer))
+            case Failure(reason=reason, detail=detail) if self._unknown_services.happened(account).times:
+                hint = "give the API key permission to read Verify services" if reason.refused else HINTS[reason]
+                log.warning("service not fetched", extra=fields(**answer, reason=reason, detail=detail, hint=hint))
 
     def credentials_refused(self, account: str, failure: Failure) -> None:
         """Log, as an error, that an account pauses for its credentials."""

@@ -12,6 +12,7 @@ Where to find:
   :mod:`exporter.polling.throttle`
 - stuck requests and client rotation: :mod:`exporter.polling.clients`
 - listings and found factors: :mod:`exporter.polling.discovery`, :mod:`exporter.polling.roster`
+- whether a service exists: :mod:`exporter.polling.services`
 - what is known of a factor: :mod:`exporter.polling.record`, changed by :mod:`exporter.polling.ledger`, saved as
   :mod:`exporter.polling.snapshot`
 """

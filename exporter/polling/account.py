@@ -19,7 +19,7 @@ from exporter.polling.clock import SUSPEND_SECONDS
 from exporter.polling.pause import Pause, PauseReason
 from exporter.polling.queue import InFlight, RequestQueue
 from exporter.polling.refusals import Refusals
-from exporter.polling.request import FactorFetch, ListingPage
+from exporter.polling.request import FactorFetch, ListingPage, ServiceFetch
 from exporter.polling.throttle import Throttle
 from exporter.verify.outcome import Answer, Attempt, Failure, Outcome, Reason
 
@@ -152,8 +152,8 @@ class AccountPoller:
         request.task = self.spawn(self._fetch(request, has_slot=has_slot))
 
     async def _fetch(self, request: ApiRequest, *, has_slot: bool) -> None:
-        """Fetch a factor, or one page of a listing: make the attempts, and apply the outcome."""
-        task, on_demand = request.task, isinstance(request, FactorFetch)
+        """Fetch a factor, one page of a listing or a service: make the attempts, and apply the outcome."""
+        task, on_demand = request.task, not isinstance(request, ListingPage)
         request.began_suspended = self._clock.suspended_seconds()
         try:
             if has_slot or await self._queue.slot(
@@ -224,10 +224,13 @@ class AccountPoller:
     async def _send(self, request: ApiRequest, client: FactorClient) -> Attempt:
         """Send one request; one that the watchdog cancelled has timed out, unless it was answered all the same."""
         try:
-            if isinstance(request, FactorFetch):
-                attempt = await client.fetch_factor(request.watched)
-            else:
-                attempt = await client.list_factors(request.entity, request.query)
+            match request:
+                case FactorFetch():
+                    attempt = await client.fetch_factor(request.watched)
+                case ListingPage():
+                    attempt = await client.list_factors(request.entity, request.query)
+                case ServiceFetch():
+                    attempt = await client.fetch_service(request.service_sid)
         except asyncio.CancelledError:
             if not request.given_up:
                 raise
@@ -265,8 +268,8 @@ class AccountPoller:
             self.throttle.rate_limited(now, started=request.began_steady, pause_seconds=pause)
             self._observer.rate_limited(self.name, pause, self.throttle.limit)
         self._observer.attempted(self.name, request.operation, attempt)
-        if reason is None or not reason.refused:  # a refusal is confirmed before another request may start
-            self._queue.dispatch()
+        if reason is None or not reason.refused or isinstance(request, ServiceFetch):
+            self._queue.dispatch()  # else the refusal is confirmed before another request may start
         return True
 
     def _suspended_since(self, request: ApiRequest) -> bool:
@@ -274,10 +277,13 @@ class AccountPoller:
         return self._clock.suspended_seconds() - request.began_suspended >= SUSPEND_SECONDS
 
     async def _concerns_alone(self, request: ApiRequest, failure: Failure, credentials: int) -> bool:
-        """Return whether a refusal of these credentials is confirmed to concern this factor alone."""
+        """Return whether a refusal of these credentials is confirmed to concern this factor alone.
+
+        A refusal to fetch a service is not judged: a restricted key may lack the permission for it.
+        """
         if failure.reason is Reason.AUTH and self._reread_password():
             self.credentials_changed()
-        if request.urgent or credentials != self._credentials:
+        if request.urgent or isinstance(request, ServiceFetch) or credentials != self._credentials:
             return False
         record = request.record if isinstance(request, FactorFetch) else None
         return await self._refusals.judge(record, failure)
@@ -377,6 +383,12 @@ class AccountPoller:
         await self._until_ended(request)
         return request.attempt
 
+    async def request_service(self, service_sid: str) -> Attempt | None:
+        """Request a service, with retries; ``None`` where polling stops, or the answer is dropped."""
+        request = ServiceFetch(service_sid)
+        await self._until_ended(request)
+        return request.attempt
+
     async def _until_ended(self, request: ApiRequest) -> None:
         request.ended = self._loop.create_future()
         self._begin(request)
@@ -392,6 +404,11 @@ class AccountPoller:
     def credentials_valid(self) -> bool | None:
         """Whether the credentials are good; ``None`` before the first answer."""
         return self._refusals.guard.valid
+
+    @property
+    def credentials(self) -> int:
+        """How often the credentials have changed."""
+        return self._credentials
 
     @property
     def pause(self) -> Pause | None:

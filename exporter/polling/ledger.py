@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 NEWLY_MISSING_SECONDS = 900.0
 MASS_MISSING_SECONDS = 3600.0
 MASS_FACTORS = 10  # in a smaller service, a few factors are no mass
+_NONE: Counter[str] = Counter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,13 +309,17 @@ class Ledger:
         service = _service(record.watched.key)
         return age < MASS_MISSING_SECONDS and service in self._doubted and self.mass_missing(service)
 
+    def missing(self, service: tuple[str, str]) -> int:
+        """Return how many of a service's factors are missing."""
+        return self._counts.get(service, _NONE)[Status.NOT_FOUND]
+
+    def mostly_missing(self, service: tuple[str, str]) -> bool:
+        """Return whether more than half of a service's factors are missing."""
+        return 2 * self.missing(service) > sum(self._counts.get(service, _NONE).values())
+
     def mass_missing(self, service: tuple[str, str]) -> bool:
         """Return whether more than half of a service's factors, and of at least ten, are missing."""
-        counts = self._counts.get(service)
-        if counts is None:
-            return False
-        total = sum(counts.values())
-        return total >= MASS_FACTORS and 2 * counts[Status.NOT_FOUND] > total
+        return self.mostly_missing(service) and sum(self._counts[service].values()) >= MASS_FACTORS
 
     def doubt(self, service: tuple[str, str], *, doubted: bool) -> None:
         """Take note whether a service is in doubt: a factor is missing, and Fetch Service hasn't answered since."""

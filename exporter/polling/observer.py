@@ -63,6 +63,9 @@ class Observer:
     def entity_forgotten(self, entity: WatchedEntity) -> None:
         """An entity is no longer watched; its factors were forgotten before."""
 
+    def service_fetched(self, account: str, service_sid: str, attempt: Attempt, before: bool | None) -> None:
+        """A service in doubt was fetched; ``before`` is whether it existed at the last answer, if that is known."""
+
     def credentials_refused(self, account: str, failure: Failure) -> None:
         """Refused credentials are confirmed, and the account pauses."""
 

@@ -1,4 +1,4 @@
-"""What an account requests from the API: a fetch, or one page of a listing, with the attempts it took."""
+"""What an account requests from the API: a factor, a page of a listing or a service, with the attempts it took."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from exporter.verify.outcome import Outcome
     from exporter.watched import WatchedEntity, WatchedFactor
 
-    ApiRequest: TypeAlias = "FactorFetch | ListingPage"
+    ApiRequest: TypeAlias = "FactorFetch | ListingPage | ServiceFetch"
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class _Request:
-    """What a fetch and one page of a listing have in common, from start to end.
+    """What all requests have in common, from start to end.
 
     The first attempt is not made after ``start_by``, a retry not after ``retry_by`` (steady seconds). An ``urgent``
     request has a single attempt, and is sent during a pause, too. ``ended`` is for those who wait for the end; then
@@ -75,3 +75,12 @@ class ListingPage(_Request):
 
     entity: WatchedEntity
     query: str | None = field(default=None, repr=False)
+
+
+@dataclass(slots=True, eq=False)
+class ServiceFetch(_Request):
+    """A service, to learn whether it exists."""
+
+    operation = Operation.SERVICE
+
+    service_sid: str

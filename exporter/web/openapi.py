@@ -86,6 +86,8 @@ ACCOUNT_FIELDS: Mapping[str, str] = {
     "stretch": "The factor by which the account's intervals are lengthened; 1 if it is within its budget.",
     "latency_seconds": "Mean duration of recent requests; null until measured.",
     "client_rotations": "How often the account's HTTP client was replaced because requests were stuck.",
+    "service_exists": "Whether a service of which factors are missing exists, by its SID, as the API last "
+    "answered; services of which that is not known are left out.",
 }
 _CLOSED_LISTS: Mapping[str, list[str]] = {
     "status": [str(status) for status in STATUSES],

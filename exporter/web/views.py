@@ -156,6 +156,12 @@ def _last_failure(record: FactorRecord, failure: Fetch | None) -> LastFailure | 
     )
 
 
+SERVICE_GONE_HINT = (
+    "Check whether the service was deleted, which can't be undone. If it was not, check service_sid, account_sid "
+    "and base_url."
+)
+
+
 class AccountNotice(NamedTuple):
     """A problem of a whole account, and its hint; ``at_seconds`` is when it is retried or ends."""
 
@@ -186,7 +192,11 @@ def notices(accounts: Iterable[AccountView]) -> list[AccountNotice]:
                 f"{account.stretch:.2f}."
             )
             hint = "Use longer intervals, or raise requests_per_second or max_concurrency."
-            found.append((2, AccountNotice(account.account, text, hint, None)))
+            found.append((3, AccountNotice(account.account, text, hint, None)))
+        for service_sid, exists in account.service_exists.items():
+            if not exists:
+                text = f"has no service {service_sid}: the API answers 404 for it. Its factors can't be found."
+                found.append((2, AccountNotice(account.account, text, SERVICE_GONE_HINT, None)))
     return [notice for _, notice in sorted(found, key=lambda item: item[0])]
 
 
@@ -291,6 +301,7 @@ class AccountView:
 
     Times are seconds since the epoch. Only a pause for a 429 has ``paused_until_seconds``: one for refused
     credentials ends with a probe that succeeds. ``latency_seconds`` is ``None`` until it is measured.
+    ``service_exists`` has the services, by SID, of which it is known whether they exist.
     """
 
     account: str
@@ -310,6 +321,7 @@ class AccountView:
     stretch: float
     latency_seconds: float | None
     client_rotations: int
+    service_exists: dict[str, bool]
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON object of the API."""
@@ -317,16 +329,29 @@ class AccountView:
 
 
 def account_views(
-    accounts: Mapping[str, AccountPoller], counts: Mapping[tuple[str, str], Mapping[str, int]], now: Moment
+    accounts: Mapping[str, AccountPoller],
+    counts: Mapping[tuple[str, str], Mapping[str, int]],
+    now: Moment,
+    existence: Mapping[tuple[str, str], bool],
 ) -> list[AccountView]:
-    """Return each account as it is shown; ``counts`` has factors by (account, service SID) and status."""
+    """Return each account as it is shown.
+
+    ``counts`` has factors by (account, service SID) and status; ``existence`` says whether services exist.
+    """
     factors = dict.fromkeys(accounts, 0)
     for (name, _), of in counts.items():
         factors[name] = factors.get(name, 0) + sum(of.values())
-    return [_account_view(account, factors[name], now) for name, account in accounts.items()]
+    services: dict[str, dict[str, bool]] = {}
+    for (name, service_sid), exists in sorted(existence.items()):
+        services.setdefault(name, {})[service_sid] = exists
+    return [
+        _account_view(account, factors[name], services.get(name, {}), now) for name, account in accounts.items()
+    ]
 
 
-def _account_view(account: AccountPoller, factors: int, now: Moment) -> AccountView:
+def _account_view(
+    account: AccountPoller, factors: int, service_exists: dict[str, bool], now: Moment
+) -> AccountView:
     throttle, pause = account.throttle, account.pause
     return AccountView(
         account=account.name,
@@ -346,6 +371,7 @@ def _account_view(account: AccountPoller, factors: int, now: Moment) -> AccountV
         stretch=account.stretch,
         latency_seconds=throttle.latency_seconds,
         client_rotations=account.rotations,
+        service_exists=service_exists,
     )
 
 

@@ -15,6 +15,7 @@ from exporter.exposition.catalogue import (
     FACTOR_UPDATED,
     FACTOR_VERIFIED,
     FACTORS,
+    SERVICE_EXISTS,
     STATUS_CHANGES,
 )
 from exporter.polling.record import STATUSES
@@ -35,6 +36,7 @@ from grafana.boards.states import (
     BAD,
     GOOD,
     NONE,
+    SERVICE_STATES,
     SEVERITIES,
     STATES,
     STATUS_COLOURS,
@@ -297,6 +299,24 @@ WHAT_CHANGED = Section(
                     },
                     sort=("Verified", False),
                     none="No watched entities",
+                ),
+            ),
+        ),
+        Line(
+            6,
+            (
+                rows(
+                    "Services with missing factors",
+                    "Whether the service exists, as Fetch Service last answered. A service is fetched only while a "
+                    "factor of it is missing, and left out if that is unknown. Empty while a label filter is set.",
+                    [f"max by (account, service_sid) ({selected(SERVICE_EXISTS)})"],
+                    {
+                        "service_sid": Column("Service"),
+                        "Value": Column("Exists", mappings=words(SERVICE_STATES)),
+                        "account": Column("Account"),
+                    },
+                    sort=("Exists", False),
+                    none="No service has missing factors, or it is not known whether it exists",
                 ),
             ),
         ),

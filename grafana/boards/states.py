@@ -30,6 +30,7 @@ REACHED = (Word(1, "up", GOOD), Word(0, "DOWN", BAD))
 PAUSED = (Word(0, "running", GOOD), Word(1, "paused", WARN))
 CREDENTIALS = (Word(1, "accepted", GOOD), Word(0, "REFUSED", BAD))
 RELOAD = (Word(1, "applied", GOOD), Word(0, "REFUSED", BAD))
+SERVICE_STATES = (Word(1, "✓ exists", GOOD), Word(0, "∅ NOT FOUND", BAD))
 NONE = (Word(0, "none", GOOD),)
 ALERT_STATES = {"firing": BAD, "pending": WARN}
 SEVERITIES = {"critical": BAD, "warning": WARN, "info": PLAIN}

@@ -12,6 +12,7 @@ from exporter.exposition.catalogue import (
     FACTORS,
     FETCH_FAILURES,
     FETCHES,
+    SERVICE_EXISTS,
 )
 from exporter.polling.record import UNKNOWN
 from exporter.verify.outcome import Operation, Reason, Status
@@ -41,6 +42,7 @@ def service_group(settings: Settings) -> Group:
             _entity_without_verified_factor(settings),
             _entity_not_listed(settings),
             _data_stale(settings),
+            _service_missing(settings),
             _mass_missing(settings),
             _error_budget_burn(settings),
         ),
@@ -140,6 +142,27 @@ def _data_stale(settings: Settings) -> Alert:
     )
 
 
+def _gone(settings: Settings) -> str:
+    """Return the expression for services that Fetch Service does not find, as no exporter finds them."""
+    return f"max {settings.without()} (last_over_time({SERVICE_EXISTS.name}[5m])) == 0"
+
+
+def _service_missing(settings: Settings) -> Alert:
+    # A wrong 404 for a service is corrected within about a minute, because its factors are found.
+    return Alert(
+        "ServiceMissing",
+        _gone(settings),
+        Severity.CRITICAL,
+        pending="3m",
+        when="a service no longer exists (Fetch Service answers 404), and factors of it are missing",
+        summary="A Verify service no longer exists.",
+        description="The API answers 404 for service {{ $labels.service_sid }} (account {{ $labels.account }}) "
+        "itself: it was deleted, or the configured service or account is wrong. None of its factors can be used.",
+        dashboard=Dashboard.OVERVIEW,
+        variables=_SERVICE,
+    )
+
+
 def _mass_missing(settings: Settings) -> Alert:
     # Computed per exporter, so that neither replicas nor shards change the ratio.
     missing = f'last_over_time({FACTORS.name}{{status="{Status.NOT_FOUND}"}}[5m])'
@@ -151,15 +174,18 @@ max {settings.without()} (
   {missing}
   / ignoring (status)
   ({total} >= 10)
-) > 0.5""",
+) > 0.5
+unless
+{_gone(settings)}""",
         Severity.CRITICAL,
         pending="2m",
         keep_firing="10m",
-        when="more than half of a service's factors answer 404, for services with at least 10",
+        when="more than half of a service's factors answer 404, for services with at least 10, and not the service "
+        "itself",
         summary="Most factors of a service are missing.",
         description="{{ $value | humanizePercentage }} of the factors of service {{ $labels.service_sid }} "
-        "(account {{ $labels.account }}) answer 404: the service was deleted, or the configured service or account "
-        "is wrong.",
+        "(account {{ $labels.account }}) answer 404: they or the service were deleted, or the configured service "
+        "or account is wrong.",
         dashboard=Dashboard.OVERVIEW,
         variables=_SERVICE,
     )

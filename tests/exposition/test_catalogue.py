@@ -39,6 +39,7 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "twilio_verify_factor_interval_seconds": ("gauge", FACTOR),
     "twilio_verify_factor_info": ("gauge", (*FACTOR, "factor_sid", "factor_type", "entity_sid", "identity")),
     "twilio_verify_factors": ("gauge", (*SERVICE, "status")),
+    "twilio_verify_service_exists": ("gauge", SERVICE),
     "twilio_verify_entity_factors": ("gauge", ("account", "service_sid", "entity", "status")),
     "twilio_verify_entity_failures_total": ("counter", ("account", "service_sid")),
     "twilio_verify_factor_status_changes_total": ("counter", (*SERVICE, "from", "to")),

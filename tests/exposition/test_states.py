@@ -97,7 +97,7 @@ def test_not_found() -> None:
     factor.answered(Status.NOT_FOUND, 10)
     assert factor.shows() == {
         **ALWAYS,
-        "interval_seconds": 900.0,
+        "interval_seconds": 60.0,
         "exists": 0.0,
         "up": 1.0,
         "last_success_timestamp_seconds": 1_800_000_010.0,
@@ -111,7 +111,7 @@ def test_not_found_after_verified_keeps_last_verified() -> None:
     factor.answered(Status.NOT_FOUND, 310)
     assert factor.shows() == {
         **ALWAYS,
-        "interval_seconds": 900.0,
+        "interval_seconds": 60.0,
         "exists": 0.0,
         "up": 1.0,
         "last_success_timestamp_seconds": 1_800_000_310.0,

@@ -365,6 +365,15 @@ def test_both_formats_hold_the_same_series(telemetry: Telemetry) -> None:
     assert series(read_openmetrics(telemetry)) == shown(telemetry)
 
 
+def test_a_service_exists_or_not_where_that_is_known(source: FixedGauges, telemetry: Telemetry) -> None:
+    assert values(shown(telemetry), "service_exists", "account", "service_sid") == {}
+    source.services = {("main", SERVICE_SID): True, ("main", "VA2"): False}
+    assert values(shown(telemetry), "service_exists", "account", "service_sid") == {
+        ("main", SERVICE_SID): 1.0,
+        ("main", "VA2"): 0.0,
+    }
+
+
 # The catalogue
 
 
@@ -373,6 +382,7 @@ def test_a_scrape_has_exactly_the_families_of_the_catalogue(source: FixedGauges,
     telemetry.fetched(RECORD, Outcome(Failure(Reason.DNS), 0.1), None)
     telemetry.know_entities("main", SERVICE_SID)
     source.entity_factors = {("main", SERVICE_SID, "team"): {"verified": 1}}
+    source.services = {("main", SERVICE_SID): True}
     families = {family.name: family for family in read_openmetrics(telemetry) if family.name.startswith(P)}
     assert sorted(families) == sorted(family.base_name for family in OWN_FAMILIES)
     for family in OWN_FAMILIES:

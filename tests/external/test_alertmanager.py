@@ -188,6 +188,23 @@ CASES = {
     "rate-limited": Case(
         active=(alert("RateLimited", "warning", **ACCOUNT), *SEEN_BEFORE), silent=(FETCH_FAILING,)
     ),
+    "a-service-deleted": Case(
+        active=(
+            alert("ServiceMissing", **SERVICE),
+            alert("EntityWithoutVerifiedFactor", entity="ops", **OTHER_SERVICE),
+            alert("MassMissing", **OTHER_SERVICE),
+            alert("OverBudget", "warning", **(ACCOUNT | {"account": "another"})),
+            *SEEN_BEFORE[:1],
+        ),
+        silent=(
+            *(alert("FactorMissing", factor=f"gone-{n}", team="payments", **SERVICE) for n in range(20)),
+            alert("EnrolmentAbandoned", "warning", factor="never-verified", **SERVICE),
+            alert("EntityWithoutVerifiedFactor", entity="ops", **SERVICE),
+            alert("EntityNotListed", "warning", **SERVICE),
+            alert("MassMissing", **SERVICE),
+            alert("OverBudget", "warning", **ACCOUNT),
+        ),
+    ),
     "critical-and-warning": Case(
         active=(
             alert("FetchErrorBudgetBurn", **ACCOUNT),

@@ -12,7 +12,7 @@ from exporter.logs.events import FULL_LINES, EventLog
 from exporter.logs.folding import REPEAT_SECONDS
 from exporter.polling.clients import RotationReason
 from exporter.polling.record import FactorRecord, StatusChange
-from exporter.verify.outcome import Answer, Failure, Outcome, Reason, Status
+from exporter.verify.outcome import HINTS, Answer, Attempt, Failure, Outcome, Reason, ServiceAnswer, Status
 from exporter.watched import EntityKey, FactorKey, WatchedEntity, WatchedFactor
 
 if TYPE_CHECKING:
@@ -333,6 +333,48 @@ def test_a_replaced_client_is_logged(story: Story, caplog: pytest.LogCaptureFixt
     assert "replaced" in message
     assert fields["account"] == "main"
     assert "request" in fields["detail"]
+
+
+# Whether a service exists
+
+
+def of_service(result: ServiceAnswer | Failure, code: int, twilio_code: int | None = None) -> Attempt:
+    return Attempt(result, 0.1, code, "RQ1", twilio_code=twilio_code)
+
+
+def test_a_service_that_is_gone_is_logged_once_as_an_error_with_its_evidence(
+    story: Story, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone, there = of_service(ServiceAnswer(exists=False), 404, 20404), of_service(ServiceAnswer(exists=True), 200)
+    for attempt, before in ((there, None), (gone, True), (gone, False), (there, False), (there, True)):
+        story.events.service_fetched("main", SERVICE, attempt, before)
+    assert [line.levelname for line in caplog.records] == ["ERROR", "WARNING"]
+    (message, fields), (message_again, fields_again) = story.logged()
+    assert (message, message_again) == ("service not found", "service found again")
+    assert fields.pop("hint")
+    evidence = {"account": "main", "service_sid": SERVICE, "request_id": "RQ1"}
+    assert fields == {**evidence, "http_status": 404, "twilio_code": 20404}
+    assert fields_again == {**evidence, "http_status": 200, "twilio_code": None}
+
+
+@pytest.mark.parametrize(
+    ("reason", "hint"),
+    [
+        (Reason.FORBIDDEN, "give the API key permission to read Verify services"),
+        (Reason.TIMEOUT, HINTS[Reason.TIMEOUT]),
+    ],
+)
+def test_services_that_could_not_be_fetched_are_logged_as_one_and_a_count(
+    story: Story, reason: Reason, hint: str
+) -> None:
+    for number in range(10):
+        story.events.service_fetched("main", f"VA{number}", of_service(Failure(reason, "why"), 403), None)
+    [(message, fields)] = story.logged()
+    assert (message, fields["service_sid"]) == ("service not fetched", "VA0")
+    assert (fields["reason"], fields["detail"], fields["hint"]) == (reason, "why", hint)
+    story.now += REPEAT_SECONDS
+    story.events.flush()
+    assert story.logged() == [("more services not fetched", {"account": "main", "services": 9})]
 
 
 # Most factors of a service not found

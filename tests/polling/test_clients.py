@@ -32,6 +32,9 @@ class FakeClient:
     async def list_factors(self, _entity: WatchedEntity, page_query: str | None = None) -> Attempt:
         raise NotImplementedError(page_query)
 
+    async def fetch_service(self, service_sid: str) -> Attempt:
+        raise NotImplementedError(service_sid)
+
     async def aclose(self) -> None:
         await asyncio.sleep(0)
         self.closed += 1

@@ -38,6 +38,7 @@ NAMES = {
     "EntityNotListed",
     "DataStale",
     "MassMissing",
+    "ServiceMissing",
     "CredentialsInvalid",
     "APIDown",
     "RateLimited",

@@ -30,6 +30,7 @@ class FixedGauges:
     gauges: dict[str, AccountGauges] = field(default_factory=dict)
     entity_factors: dict[tuple[str, str, str], dict[str, int]] = field(default_factory=dict)
     state: StateGauges | None = field(default_factory=lambda: StateGauges(1_800_000_100.0, 2))
+    services: dict[tuple[str, str], bool] = field(default_factory=dict)
     reads: int = 0
 
     def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
@@ -38,6 +39,9 @@ class FixedGauges:
 
     def entity_counts(self) -> Mapping[tuple[str, str, str], Mapping[str, int]]:
         return self.entity_factors
+
+    def service_existence(self) -> Mapping[tuple[str, str], bool]:
+        return self.services
 
     def entities(self) -> int:
         return len(self.entity_factors)

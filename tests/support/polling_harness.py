@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from exporter.polling.account import AccountPolicy, AccountPoller
 from exporter.polling.ledger import Ledger, LedgerPolicy
-from exporter.polling.observer import Observer
+from exporter.polling.observer import Observer, Tee
 from exporter.polling.poller import Poller
 from exporter.polling.schedule import Schedule
-from exporter.verify.outcome import Answer, Attempt, FactorPage, Failure, Outcome, Reason, Status
+from exporter.polling.services import ServicePolicy, Services
+from exporter.verify.outcome import Answer, Attempt, FactorPage, Failure, Outcome, Reason, ServiceAnswer, Status
 from tests.support.factors import code_of
 from tests.support.virtual_time import virtual_clock, virtual_loop
 
@@ -84,6 +85,8 @@ class ScriptedClient:
             FactorPage(())
         )
         self.listings: list[tuple[float, str, str | None]] = []
+        self.exists: Callable[[str], ServiceAnswer | Failure] = lambda _sid: ServiceAnswer(exists=True)
+        self.services: list[tuple[float, str]] = []
         self.forbidden = ""
         self.closed_at: float | None = None
         self.deaf = False
@@ -158,6 +161,17 @@ class ScriptedClient:
         result = self.lists(entity, page_query)
         return Attempt(result, LATENCY, 200 if isinstance(result, FactorPage) else code_of(result))
 
+    async def fetch_service(self, service_sid: str) -> Attempt:
+        """Answer with what ``exists`` returns; the time and SID of every request is kept in ``services``."""
+        if self.forbidden:
+            self.loop.fault(f"a request for a service at {self.loop.time():g} s: {self.forbidden}")
+        self.services.append((self.loop.time(), service_sid))
+        await asyncio.sleep(LATENCY)
+        result = self.exists(service_sid)
+        if isinstance(result, ServiceAnswer):
+            return Attempt(result, LATENCY, 200 if result.exists else 404)
+        return Attempt(result, LATENCY, code_of(result))
+
     async def aclose(self) -> None:
         self.closed_at = self.loop.time()
         if not self.deaf:
@@ -200,6 +214,7 @@ class RecordingObserver(Observer):
     intervals: list[tuple[float, FactorKey, float]] = field(default_factory=list)
     listings: list[tuple[float, str, int | Failure]] = field(default_factory=list)
     forgotten_entities: list[str] = field(default_factory=list)
+    service_fetches: list[tuple[float, str, object, bool | None]] = field(default_factory=list)
     refusals: list[tuple[float, Reason]] = field(default_factory=list)
     acceptances: list[float] = field(default_factory=list)
     rate_limits: list[tuple[float, float, int]] = field(default_factory=list)
@@ -250,6 +265,10 @@ class RecordingObserver(Observer):
     def entity_forgotten(self, entity: WatchedEntity) -> None:
         self.forgotten_entities.append(entity.name)
 
+    def service_fetched(self, account: str, service_sid: str, attempt: Attempt, before: bool | None) -> None:
+        assert account
+        self.service_fetches.append((self._loop.time(), service_sid, attempt.result, before))
+
     def credentials_refused(self, account: str, failure: Failure) -> None:
         assert account
         self.refusals.append((self._loop.time(), failure.reason))
@@ -288,6 +307,7 @@ class PollingHarness:
     """A poller with the real ledger, schedule and throttle; each account has its own scripted client.
 
     Nothing happens by itself: ``offer`` makes factors due, ``run`` lets time pass with a dispatch every second.
+    Services are in doubt only where there is a policy for them.
     """
 
     def __init__(
@@ -304,6 +324,7 @@ class PollingHarness:
         new_client: Callable[[], ScriptedClient] | None = None,
         wall: Callable[[], float] | None = None,
         rng: random.Random | None = None,
+        services: ServicePolicy | None = None,
     ) -> None:
         watched = list(watched)
         self.loop = virtual_loop()
@@ -314,6 +335,7 @@ class PollingHarness:
         self.jitter = rng or Jitter()
         self.clients = {account: ScriptedClient() for account in dict.fromkeys(w.key.account for w in watched)}
         policy = AccountPolicy(rate, concurrency, max_attempts, timeout, retry_past_due)
+        observers = self.observed if services is None else Tee()
         self.accounts = {
             name: AccountPoller(
                 name,
@@ -321,7 +343,7 @@ class PollingHarness:
                 client=client,
                 ledger=self.ledger,
                 schedule=self.schedule,
-                observer=self.observed,
+                observer=observers,
                 clock=self.clock,
                 rng=self.jitter,
                 reread_password=reread,
@@ -333,9 +355,18 @@ class PollingHarness:
             accounts=self.accounts,
             ledger=self.ledger,
             schedule=self.schedule,
-            observer=self.observed,
+            observer=observers,
             clock=self.clock,
         )
+        self.services = Services(
+            services or ServicePolicy(),
+            accounts=self.accounts,
+            ledger=self.ledger,
+            observer=observers,
+            clock=self.clock,
+        )
+        if isinstance(observers, Tee):
+            observers.add(self.services, self.observed)
         self.poller.watch(watched)
 
     @property
@@ -367,6 +398,7 @@ class PollingHarness:
         end = self.now + seconds
         while self.now < end - 1e-9:
             self.poller.dispatch()
+            self.services.dispatch()
             if and_each is not None:
                 and_each()
             await asyncio.sleep(min(every, end - self.now))

@@ -55,6 +55,7 @@ async def test_an_account_has_every_field_and_no_secret(tmp_path: Path) -> None:
         "stretch": 1.0,
         "latency_seconds": None,
         "client_rotations": 0,
+        "service_exists": {},
     }
     assert [account["account"] for account in document["accounts"]] == ["main", "idle"]
     assert document["accounts"][1]["factors"] == 0
@@ -98,7 +99,7 @@ async def test_an_account_with_requests_in_flight() -> None:
     env.offer(*(one.key for one in factors(30)))
     await env.run(6.2)
     now = Moment(START + env.now, env.clock.steady())
-    [view] = account_views(env.accounts, env.ledger.counts, now)
+    [view] = account_views(env.accounts, env.ledger.counts, now, {})
 
     assert view.factors == 30
     assert (view.in_flight, view.queue_length) == (2, 30 - 2 * 13)
@@ -106,4 +107,4 @@ async def test_an_account_with_requests_in_flight() -> None:
     assert view.budget_requests_per_second == pytest.approx(4.0)
     assert view.credentials_valid is True
     env.account._clients.rotations = 3
-    assert account_views(env.accounts, {}, now)[0].client_rotations == 3
+    assert account_views(env.accounts, {}, now, {})[0].client_rotations == 3

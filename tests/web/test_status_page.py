@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -255,3 +256,21 @@ async def test_head_has_the_length_of_the_page(tmp_path: Path) -> None:
     assert head.status == 200
     assert head.body == b""
     assert int(head.headers["Content-Length"]) > 2000
+
+
+async def test_a_service_that_is_gone_is_a_notice(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("one", "two"), clock=stopped()) as running:
+        running.apply("one", NOT_FOUND)
+        before = await page_of(running)
+        services = running.daemon.engine.services
+        services._doubts["main", SERVICE_SID].exists = False
+        page = await page_of(running)
+        [account] = json.loads((await running.request("/api/v1/accounts")).text)["accounts"]
+        metrics = (await running.request("/metrics")).text
+
+    assert "notice-1" not in before.parts
+    assert page.parts["notice-1"].startswith(
+        f"! Account main has no service {SERVICE_SID}: the API answers 404 for it. Its factors can't be found."
+    )
+    assert account["service_exists"] == {SERVICE_SID: False}
+    assert f'twilio_verify_service_exists{{account="main",service_sid="{SERVICE_SID}"}} 0.0' in metrics

@@ -36,10 +36,16 @@ def counts(pod: dict[str, str] = POD_A, **given: str) -> dict[str, str]:
     return _counts("twilio_verify_factors", SERVICE, pod, given)
 
 
+def exists(values: str, pod: dict[str, str] = POD_A, *, service_sid: str = "VA1") -> dict[str, str]:
+    """Return whether a service exists."""
+    return {name("twilio_verify_service_exists", SERVICE | {"service_sid": service_sid}, pod): values}
+
+
 _WITHOUT = "EntityWithoutVerifiedFactor"
 _NOT_LISTED = "EntityNotListed"
 _STALE = "DataStale"
 _MASS = "MassMissing"
+_GONE = "ServiceMissing"
 _OVERVIEW = "twilio-verify-overview?var-account=main&var-service=VA1"
 
 ENTITIES = (
@@ -287,8 +293,8 @@ MASSES = (
             15,
             SERVICE,
             "Most factors of a service are missing.",
-            "58.33% of the factors of service VA1 (account main) answer 404: the service was deleted, or the "
-            "configured service or account is wrong.",
+            "58.33% of the factors of service VA1 (account main) answer 404: they or the service were deleted, or "
+            "the configured service or account is wrong.",
             _OVERVIEW,
         ),
     ),
@@ -323,6 +329,74 @@ MASSES = (
     ),
     Case("more are watched at once", _MASS, counts(not_found="10x30", verified="0 90x30"), {2: [], 3: [], 30: []}),
     Case("no series, no alert", _MASS, {name("up", JOB, POD_A): "1x60"}, {15: [], 60: []}),
+    Case(
+        "the service itself is gone: that has an alert of its own",
+        _MASS,
+        counts(not_found="12x60") | exists("0x60"),
+        {2: [], 5: [], 60: []},
+    ),
+    Case("the service exists", _MASS, counts(not_found="12x30") | exists("1x30"), {2: [SERVICE], 30: [SERVICE]}),
+    Case(
+        "another service is gone",
+        _MASS,
+        counts(not_found="12x30") | exists("0x30", service_sid="VA2"),
+        {2: [SERVICE], 30: [SERVICE]},
+    ),
+    Case(
+        "of two replicas one still has the answer that the service exists",
+        _MASS,
+        counts(not_found="12x30") | exists("0x30") | exists("1x30", POD_B),
+        {2: [SERVICE], 30: [SERVICE]},
+    ),
+    Case(
+        "the exporter that knew that the service is gone was restarted, and fetches it within five minutes",
+        _MASS,
+        counts(not_found="12x60") | exists("0x9 stale _x3 0x40"),
+        {9: [], 14: [], 20: [], 50: []},
+    ),
+    Case(
+        "it is no longer known that the service is gone",
+        _MASS,
+        counts(not_found="12x60") | exists("0x9 stale _x40"),
+        {9: [], 15: [], 17: [SERVICE], 30: [SERVICE]},
+    ),
+    Case(
+        "the service is found again, and its factors are not",
+        _MASS,
+        counts(not_found="12x60") | exists("0x9 1x40"),
+        {9: [], 11: [], 12: [SERVICE]},
+    ),
 )
 
-CASES = (*ENTITIES, *NOT_LISTED, *STALENESS, *MASSES)
+SERVICES = (
+    Case(
+        "a service is deleted and, as if it were a mistake, found again",
+        _GONE,
+        exists("_x4 0x19 1x9"),
+        {6: [], 7: [SERVICE], 23: [SERVICE], 24: []},
+        ExpectedAlert(
+            10,
+            SERVICE,
+            "A Verify service no longer exists.",
+            "The API answers 404 for service VA1 (account main) itself: it was deleted, or the configured service "
+            "or account is wrong. None of its factors can be used.",
+            _OVERVIEW,
+        ),
+    ),
+    Case("a wrong 404 for a service, corrected by the next request", _GONE, exists("_x4 0 0 1x30"), {7: [], 9: []}),
+    Case("a service that exists", _GONE, exists("1x30"), {5: [], 30: []}),
+    Case(
+        "two replicas make one alert", _GONE, exists("0x30") | exists("0x30", POD_B), {5: [SERVICE], 30: [SERVICE]}
+    ),
+    Case("what one of two replicas finds exists", _GONE, exists("0x30") | exists("1x30", POD_B), {5: [], 30: []}),
+    Case(
+        "a restart of the exporter does not resolve the alert",
+        _GONE,
+        exists("0x9 stale _x3 0x20"),
+        {9: [SERVICE], 13: [SERVICE], 20: [SERVICE]},
+    ),
+    Case("one that is no longer known resolves", _GONE, exists("0x9 stale _x40"), {9: [SERVICE], 16: [], 30: []}),
+    Case("no series, no alert", _GONE, {name("up", JOB, POD_A): "1x60"}, {15: [], 60: []}),
+)
+
+CASES = (*ENTITIES, *NOT_LISTED, *STALENESS, *MASSES, *SERVICES)
