@@ -327,8 +327,8 @@ def _reading(
             return Severity.ERROR, "not found", *_missing(service_exists, "entity")
         case Failure() if _refused(attempt):
             return Severity.ERROR, "refused", _MEANINGS[Reason.AUTH], _refusal_hint(attempt)
-        case Failure(reason=reason):
-            return Severity.ERROR, "failed", _MEANINGS[reason], HINTS[reason]
+        case Failure(reason=reason) as failure:
+            return Severity.ERROR, "failed", _MEANINGS[reason], failure.hint
 
 
 def _forbidden(attempt: Attempt) -> bool:

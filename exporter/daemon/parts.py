@@ -18,7 +18,7 @@ from exporter.polling.ledger import LedgerPolicy
 from exporter.polling.services import ServicePolicy
 from exporter.verify.client import VerifyClient
 from exporter.verify.transport import BoundedTransport
-from exporter.verify.transports import transport_to, usual_authorities
+from exporter.verify.transports import proxy_name, transport_to, usual_authorities
 
 if TYPE_CHECKING:
     import ssl
@@ -70,6 +70,7 @@ def client_of(
     source = config.passwords[name]
     try:
         inner = transport(account)
+        proxy = proxy_name(account.base_url, account.proxy_url.get_secret_value() if account.proxy_url else "")
     except (ValueError, OSError) as error:
         raise ConfigError([ErrorDetail(f"accounts.{name}", str(error))]) from error
     return VerifyClient(
@@ -77,6 +78,7 @@ def client_of(
         username=account.user,
         password=password or (lambda: source.current),
         transport=BoundedTransport(inner, timeout_seconds=config.settings.polling.timeout),
+        proxy=proxy,
     )
 
 

@@ -142,6 +142,7 @@ class EventLog(Observer):
                     detail=failure.detail,
                     attempts=outcome.attempts,
                     request_id=outcome.request_id or None,
+                    hint=failure.hint,
                 ),
             )
         else:
@@ -218,6 +219,7 @@ class EventLog(Observer):
                 reason=failure.reason,
                 detail=failure.detail,
                 listings=line.times,
+                hint=failure.hint,
             ),
         )
 
@@ -266,7 +268,7 @@ class EventLog(Observer):
                 account=account,
                 reason=failure.reason,
                 detail=failure.detail,
-                hint="fix username, password or the key's permissions; a changed password_file is tried at once",
+                hint=f"{failure.hint}; a changed password_file is tried at once",
             ),
         )
 

@@ -12,6 +12,7 @@ import math
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -31,6 +32,8 @@ _STATUSES = {"verified": Status.VERIFIED, "unverified": Status.UNVERIFIED}
 _FACTOR, _ENTITY, _SERVICE = ("YF",), ("YE",), ("VA",)
 _FACTOR_TYPE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
+_LONGEST_HOST = 128  # in characters; names longer than this don't fit into the history
 _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 _COUNT = re.compile(r"[1-9][0-9]{0,5}")
 _PAGE_NUMBER = re.compile(r"[0-9]{1,9}")
@@ -364,3 +367,33 @@ def parse_request_id(headers: Mapping[str, str], identity: str = "") -> str:
     """
     request_id = _matching(headers.get("twilio-request-id", "").strip(), _REQUEST_ID)
     return "" if identity and identity.casefold() in request_id.casefold() else request_id
+
+
+def parse_redirect_host(location: str, origin_host: str, identity: str = "") -> str:
+    """Return the host, and the port if given, that a ``Location`` header leads to; empty if it is invalid.
+
+    ``origin_host`` is the host of the request, to which a relative location leads. The rest of a location is left
+    out, because its path contains the identity; so is a host that contains it.
+    """
+    if not location or "\\" in location or not (location.isascii() and location.isprintable()):
+        return ""
+    try:
+        parts = urlsplit(location.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return ""
+    if not (parts.netloc or parts.scheme):
+        return "" if ":" in parts.path.partition("/")[0] else origin_host
+    if parts.scheme not in ("", "http", "https") or not host or len(host) > _LONGEST_HOST:
+        return ""
+    if not (_HOST_NAME.fullmatch(host) or _is_ipv6(host)) or (identity and identity.lower() in host):
+        return ""
+    name = f"[{host}]" if ":" in host else host
+    return name if port is None else f"{name}:{port}"
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return IPv6Address(host).scope_id is None
+    except ValueError:
+        return False

@@ -18,14 +18,24 @@ from exporter.verify.answers import (
     interpret_page,
     interpret_service,
     parse_concurrent_requests,
+    parse_redirect_host,
     parse_request_id,
     parse_retry_after,
     parse_server_duration,
     twilio_error,
 )
-from exporter.verify.outcome import Answer, Attempt, FactorPage, Failure, Reason, ServiceAnswer
+from exporter.verify.outcome import (
+    Answer,
+    Attempt,
+    FactorPage,
+    Failure,
+    Reason,
+    ServiceAnswer,
+    from_proxy,
+    redirected,
+)
 from exporter.verify.request import Get
-from exporter.verify.transport import AttemptError, unexpected
+from exporter.verify.transport import LOCATION, AttemptError, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +55,7 @@ class VerifyClient:
 
     ``password`` is called for every request, so that a changed password file takes effect immediately. The
     transport should raise only :class:`AttemptError`; any other error becomes ``internal`` and is logged without
-    its message, which may contain the request's path.
+    its message, which may contain the request's path. ``proxy`` is the proxy's host and port, for messages.
     """
 
     def __init__(
@@ -55,6 +65,7 @@ class VerifyClient:
         username: str,
         password: Callable[[], str],
         transport: httpx.AsyncBaseTransport,
+        proxy: str = "",
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -62,6 +73,7 @@ class VerifyClient:
         self._root = self._origin.raw_path.decode().rstrip("/") + "/v2/Services/"
         self._username = username
         self._password = password
+        self._proxy = proxy
         self._monotonic = monotonic
         self._wall = wall
         # Not httpx's client: its cookies, redirects, hooks and timeouts per phase are unwanted and double the cost.
@@ -121,7 +133,7 @@ class VerifyClient:
             answer = await self._send(path)
         except AttemptError as error:
             duration = self._since(started)
-            result, answer = Failure(error.reason, error.detail), error.answer
+            result, answer = Failure(error.reason, from_proxy(error.detail, self._proxy)), error.answer
             if error.reason is Reason.INTERNAL:
                 cause = error.__cause__ or error
                 values = {"error": type(cause).__name__, "place": _place_of(cause)}
@@ -129,6 +141,8 @@ class VerifyClient:
         else:
             duration = self._since(started)
             result = interpret_response(answer.status_code, answer.content)
+            if isinstance(result, Failure):
+                result = self._with_peer(result, answer, identity)
             if answer.status_code != 200:
                 twilio_code = twilio_error(answer.status_code, answer.content)
         if answer is None:
@@ -143,6 +157,15 @@ class VerifyClient:
             concurrent_requests=parse_concurrent_requests(answer.headers),
             twilio_code=twilio_code,
         )
+
+    def _with_peer(self, failure: Failure, answer: httpx.Response, identity: str) -> Failure:
+        """Return the failure with the host that a redirect leads to, or with the proxy that refused the request."""
+        code = answer.status_code
+        if 300 <= code < 400:
+            location = answer.extensions.get(LOCATION, "")
+            host = parse_redirect_host(location, self._origin.host, identity)
+            return Failure(failure.reason, redirected(failure.detail, host))
+        return Failure(failure.reason, from_proxy(failure.detail, self._proxy)) if code == 407 else failure
 
     async def _send(self, path: str) -> httpx.Response:
         try:

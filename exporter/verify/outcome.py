@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -49,8 +50,10 @@ HINTS = MappingProxyType(
         Reason.CONNECT: "check the network, the firewall and the proxy",
         Reason.DNS: "check base_url and the DNS servers",
         Reason.TLS: "check ca_file, any proxy that intercepts TLS, and this machine's clock",
-        Reason.AUTH: "check the account's username and password",
-        Reason.FORBIDDEN: "give the API key permission to read Verify factors",
+        Reason.AUTH: "check the account's username and password: they may be deleted, or those of another account, "
+        "subaccount or region; the account may be suspended, or a proxy may have removed the credentials",
+        Reason.FORBIDDEN: "give the API key permission to read Verify factors: a restricted key may lack it; or "
+        "the key is of another account or subaccount than the service, or the account is suspended",
         Reason.RATE_LIMITED: "lower requests_per_second or max_concurrency, or use longer intervals",
         Reason.BAD_REQUEST: "check service_sid, identity and factor_sid",
         Reason.SERVER_ERROR: "Twilio's API has a problem; check Twilio's status page",
@@ -60,6 +63,57 @@ HINTS = MappingProxyType(
     }
 )
 """The hint for each reason: what to do about the failure, with the configuration keys involved."""
+
+_REDIRECT = ", a redirect to "
+_UNKNOWN_HOST = "an unknown host"
+_PROXY = ", from the proxy "
+_ACCOUNT_NOT_ACTIVE = re.compile(r"Twilio error 20005\b")
+_CONNECT_REFUSED = re.compile(r": the proxy (?:(\S+) )?returned HTTP 407")
+
+
+def hint_of(reason: Reason, detail: str = "") -> str:
+    """Return what to do about a failure; more specific than ``HINTS`` if its detail allows it.
+
+    Source of the error codes: https://www.twilio.com/docs/api/errors/20005, …/20003 and …/70051
+    """
+    if _ACCOUNT_NOT_ACTIVE.search(detail):
+        return (
+            "the Twilio account is not active: it may be suspended, closed or out of funds; check it in the Console"
+        )
+    _, found, host = detail.rpartition(_REDIRECT)
+    if found and host == _UNKNOWN_HOST:
+        return "redirects are not followed; check base_url and the proxy"
+    if found:
+        return (
+            f"the response redirects to {host}, and redirects are not followed; if this is the API's address, set "
+            "base_url to it, else check the proxy or gateway that answers in Twilio's place"
+        )
+    if refused := _CONNECT_REFUSED.search(detail):
+        return _proxy_hint(refused[1])
+    before, _, proxy = detail.partition(_PROXY)
+    if before.startswith("HTTP 407"):
+        return _proxy_hint(proxy)
+    return HINTS[reason]
+
+
+def _proxy_hint(proxy: str | None) -> str:
+    if not proxy:
+        return "a proxy requires a user name and password; write them into proxy_url or HTTPS_PROXY"
+    return f"the proxy {proxy} requires a user name and password; check those in proxy_url or HTTPS_PROXY"
+
+
+def redirected(detail: str, host: str) -> str:
+    """Return the detail of a failure that is a redirect to this host, empty if it isn't known."""
+    return f"{detail}{_REDIRECT}{host or _UNKNOWN_HOST}"
+
+
+def from_proxy(detail: str, proxy: str) -> str:
+    """Return the detail of a failure that the proxy caused, with the proxy's name; empty if there is no proxy."""
+    if not proxy:
+        return detail
+    if ": the proxy " in detail:
+        return detail.replace(": the proxy ", f": the proxy {proxy} ")
+    return f"{detail}{_PROXY}{proxy}" if detail.startswith("HTTP 407") else detail
 
 
 INTERMEDIARY_CODES = frozenset((401, 403, 404))
@@ -95,6 +149,11 @@ class Failure:
 
     reason: Reason
     detail: str = ""
+
+    @property
+    def hint(self) -> str:
+        """What to do about it."""
+        return hint_of(self.reason, self.detail)
 
 
 @lru_cache(maxsize=256)

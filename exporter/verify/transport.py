@@ -27,6 +27,8 @@ MAX_BODY_BYTES = 1 << 20
 IDLE_CONNECTION_SECONDS = 90.0
 READ = "exporter.body"
 """The extension of a response whose body :func:`whole` has read already."""
+LOCATION = "exporter.location"
+"""The extension with the ``Location`` of a response; empty if there is none, or more than one."""
 
 _DETAILS = {
     Reason.TIMEOUT: "no complete answer in time",
@@ -174,9 +176,12 @@ class Body:
 class _Whole(httpx.Response):
     """A response whose body is read already; ``httpx.Response`` would read its stream again."""
 
-    def __init__(self, code: int, headers: list[tuple[bytes, bytes]], body: bytes, request: httpx.Request) -> None:
+    def __init__(
+        self, code: int, headers: list[tuple[bytes, bytes]], body: bytes, request: httpx.Request, location: str
+    ) -> None:
         stream = httpx.ByteStream(body)
-        super().__init__(code, headers=headers, stream=stream, request=request, extensions={READ: True})
+        extensions = {READ: True, LOCATION: location}
+        super().__init__(code, headers=headers, stream=stream, request=request, extensions=extensions)
         self.is_closed = self.is_stream_consumed = True
         self._content = body
 
@@ -189,10 +194,15 @@ def whole(
     request: httpx.Request, code: int, headers: Iterable[tuple[bytes, bytes]], body: bytes | BodyError
 ) -> httpx.Response:
     """Return a response with its body read; raises :class:`AttemptError` for a 200 with an unusable body."""
-    kept = [(name, value) for name, value in headers if name.lower() not in _DROPPED]
+    given = list(headers)
+    kept = [(name, value) for name, value in given if name.lower() not in _DROPPED]
+    location = ""
+    if 300 <= code < 400:
+        locations = [value for name, value in given if name.lower() == b"location"]
+        location = locations[0].decode("latin-1") if len(locations) == 1 else ""
     if not isinstance(body, BodyError):
-        return _Whole(code, kept, body, request)
-    answer = _Whole(code, kept, b"", request)
+        return _Whole(code, kept, body, request, location)
+    answer = _Whole(code, kept, b"", request, location)
     if code == httpx.codes.OK:
         raise AttemptError(Reason.DECODE, f"HTTP 200, but {body}", answer) from body
     return answer

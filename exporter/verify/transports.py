@@ -64,6 +64,15 @@ def proxy_of(base_url: str, proxy_url: str = "") -> httpx.Proxy | None:
     return _proxy(address) if address else None
 
 
+def proxy_name(base_url: str, proxy_url: str = "") -> str:
+    """Return the host and port of the proxy for ``base_url``, without credentials; empty if there is none.
+
+    Raises :class:`ValueError` as :func:`proxy_of` does.
+    """
+    proxy = proxy_of(base_url, proxy_url)
+    return "" if proxy is None else proxy.url.netloc.decode("ascii")
+
+
 def _proxy(address: str) -> httpx.Proxy:
     """Return the proxy at an address, with its credentials as a header, the only form that aiohttp keeps."""
     try:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from exporter.polling.pause import PauseReason
 from exporter.polling.record import UNKNOWN
-from exporter.verify.outcome import HINTS, Reason, Status
+from exporter.verify.outcome import Reason, Status, hint_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -149,7 +149,7 @@ def _last_failure(record: FactorRecord, failure: Fetch | None) -> LastFailure | 
         return None
     return LastFailure(
         detail=failure.detail or failure.result.replace("_", " "),
-        hint=HINTS[failure.result],
+        hint=hint_of(failure.result, failure.detail),
         current=record.up is False,
         at_seconds=failure.ended_seconds,
         since_seconds=record.failing_since_seconds,
@@ -275,7 +275,7 @@ def view(record: FactorRecord, latest: Latest) -> FactorView:
         failures=record.failures,
         last_failure=failure.detail or failure.reason.value if failure else None,
         last_failure_reason=failure.reason if failure else None,
-        hint=HINTS[failure.reason] if failure else None,
+        hint=failure.hint if failure else None,
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from exporter.cli.diagnosis import _MEANINGS
 from exporter.config import ConfigError, ErrorDetail
 from exporter.simulator import Endpoint, Fault, FaultKind
-from exporter.verify.outcome import Reason
+from exporter.verify.outcome import HINTS, Reason
 from tests.support.config_files import account_of, entry, write_config
 
 if TYPE_CHECKING:
@@ -246,10 +246,10 @@ async def test_refused_credentials_are_sent_once(call_beside: Check, simulator: 
 
     assert ran.status == 1
     assert plain(ran.err) == [
-        "main: credentials: refused (HTTP 401, Twilio error 20003, RQ); check the account's username and password",
+        f"main: credentials: refused (HTTP 401, Twilio error 20003, RQ); {HINTS[Reason.AUTH]}",
         (
             f"main: service {factor.service_sid}: refused (HTTP 401, Twilio error 20003, RQ); "
-            "Twilio refuses the credentials; check the account's username and password"
+            f"Twilio refuses the credentials; {HINTS[Reason.AUTH]}"
         ),
         (
             "main: requests: 9 of 10 requests not sent, because Twilio refused an earlier one; "

@@ -20,6 +20,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from exporter.cli.fetch import Pauses
 from exporter.exposition.catalogue import FACTOR_FAMILIES
 from exporter.simulator import Fault, FaultKind
+from exporter.verify.outcome import HINTS, Reason
 from tests.support.config_files import account_of, entry, write_config
 from tests.support.processes import PATIENCE_SECONDS, output_of, spawned
 from tests.support.running_exporter import becomes
@@ -230,7 +231,7 @@ async def test_a_wrong_password_ends_it_soon(
         remarks = {cells[-1] for cells in found.values()}
         assert len(found) == 61
         assert "not fetched: the account's credentials were refused" in remarks
-        assert "HTTP 401, Twilio error 20003; check the account's username and password" in remarks
+        assert f"HTTP 401, Twilio error 20003; {HINTS[Reason.AUTH]}" in remarks
 
 
 async def test_one_account_s_refusal_does_not_end_the_others(

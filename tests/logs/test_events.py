@@ -96,6 +96,7 @@ def test_the_first_five_are_written_in_full_and_the_rest_counted(story: Story) -
         "detail": "detail of timeout",
         "attempts": 3,
         "request_id": "RQ1",
+        "hint": HINTS[Reason.TIMEOUT],
     }
     assert [fields["factor"] for _, fields in logged] == [f"factor-{number}" for number in range(FULL_LINES)]
 

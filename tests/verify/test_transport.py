@@ -93,7 +93,12 @@ async def test_cookies_are_not_sent_back(watched: WatchedFactor) -> None:
 async def test_a_redirect_is_not_followed(watched: WatchedFactor) -> None:
     async with Wire(WELL) as other, Wire(WELL) as wire, client_of(url_of(wire)) as client:
         wire.behave = says(answer(b"", f"Location: {url_of(other)}/", status="307 Temporary Redirect"))
-        assert failure(await client.fetch_factor(watched)) == Failure(Reason.BAD_REQUEST, "HTTP 307")
+        attempt = await client.fetch_factor(watched)
+        assert attempt.result == Failure(Reason.BAD_REQUEST, f"HTTP 307, a redirect to 127.0.0.1:{other.port}")
+        wire.behave = says(
+            answer(b"", "Location: https://a.test/", "Location: https://b.test/", status="302 Found")
+        )
+        assert failure(await client.fetch_factor(watched)).detail == "HTTP 302, a redirect to an unknown host"
         await assert_recovers(client, wire, watched)
     assert other.accepted == 0
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.verify.outcome import Answer, Failure, Reason, Status
+from exporter.verify.outcome import HINTS, Answer, Failure, Reason, Status
 from tests.support.html import Page, page_of
 from tests.support.running_exporter import LeapingClock
 from tests.support.served_exporter import (
@@ -73,7 +73,7 @@ async def test_every_state_is_shown_in_words_and_problems_come_first(states: Ser
     ]
     assert page.row("failing")[STATE] == "? unknown ! failing"
     assert page.row("failing")[FAILURE] == (
-        "HTTP 401, Twilio error 20003 5 s ago , failing for 2 min check the account's username and password"
+        f"HTTP 401, Twilio error 20003 5 s ago , failing for 2 min {HINTS[Reason.AUTH]}"
     )
 
 

@@ -195,13 +195,19 @@ def _bodies() -> Iterator[Row]:
 def _http() -> Iterator[Row]:
     yield Row("204", Fault(FaultKind.EMPTY), Reason.DECODE, "204", "HTTP 204", ATTEMPTS)
     yield Row("201 with a good body", Fault(status=201), Reason.DECODE, "201", "HTTP 201", ATTEMPTS)
-    yield Row("307 to itself", Fault(FaultKind.REDIRECT), Reason.BAD_REQUEST, "307", "HTTP 307, Twilio error 20307")
+    yield Row(
+        "307 to another path",
+        Fault(FaultKind.REDIRECT, location="/elsewhere"),
+        Reason.BAD_REQUEST,
+        "307",
+        "HTTP 307, Twilio error 20307, a redirect to localhost",
+    )
     yield Row(
         "302 elsewhere",
         Fault(FaultKind.REDIRECT, status=302, location="https://elsewhere.invalid/"),
         Reason.BAD_REQUEST,
         "302",
-        "HTTP 302, Twilio error 20302",
+        "HTTP 302, Twilio error 20302, a redirect to elsewhere.invalid",
     )
     yield Row(
         "401, the password was rotated",
