@@ -1,4 +1,4 @@
-"""Fifty reloads while fetches and scrapes go on; ``make soak`` makes it a thousand."""
+"""Fifty reloads while fetches and scrapes go on; ``make soak`` makes it ten thousand."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ def real_sockets() -> dict[str, Any]:
 
 
 def reloads() -> dict[str, Any]:
-    """Reload a thousand times under load."""
-    return {"seen": asdict(asyncio.run(storm(1000)))}
+    """Reload ten thousand times under load."""
+    return {"seen": asdict(asyncio.run(storm(10_000)))}
 
 
 def kills() -> dict[str, Any]:

@@ -145,7 +145,7 @@ async def run(
     async with _world(rows) as world:
         path = _config(world, rows, max_attempts, AMPLE)
         clock = LeapingClock()
-        with _log() as lines, _haste(world):
+        with written_lines() as lines, _haste(world):
             async with running(path, clock=clock, rng=jitter()) as exporter:
                 clock.leap(HOUR_SECONDS)
                 before = await _until(exporter, rows, lambda page, row: page.factor("verified", row.account) == 1)
@@ -260,7 +260,7 @@ def _haste(world: _World) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _log() -> Iterator[Any]:
+def written_lines() -> Iterator[Any]:
     """Gather what the daemon logs, in the form that it is written in, with nothing taken out."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)

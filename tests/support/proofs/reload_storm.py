@@ -1,6 +1,6 @@
 """Reloader under load: one after the other while fetches and scrapes go on.
 
-``python -m tests.support.proofs.reload_storm --times 1000`` prints what it saw as JSON.
+``python -m tests.support.proofs.reload_storm --times 10000`` prints what it saw as JSON.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ async def settled(before: dict[str, int] | None = None) -> dict[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="reload under load")
-    parser.add_argument("--times", type=int, default=1000)
+    parser.add_argument("--times", type=int, default=10_000)
     print(json.dumps(asdict(asyncio.run(storm(parser.parse_args().times))), indent=2))
 
 
