@@ -54,6 +54,8 @@ def _less_protection(old: Config, new: Config) -> Iterator[ErrorDetail]:
             yield ErrorDetail(place, problem, _RESTART)
     if before.users and not after.users:
         yield ErrorDetail(place, "would turn off basic authentication", _RESTART)
+    if (after.rate and after.rate.burst < 1) and not (before.rate and before.rate.burst < 1):
+        yield ErrorDetail(place, "would refuse every request, because its rate limit has no burst", _RESTART)
 
 
 def _open_paths(old: Config, new: Config) -> Iterator[ErrorDetail]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.config.files import UnreadableError
+from exporter.config.groups import restrict, verify
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -34,6 +35,8 @@ CIPHERS = {
     "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA": "ECDHE-RSA-AES128-SHA",
     "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA": "ECDHE-RSA-AES256-SHA",
 }
+DEFAULT_CIPHERS = tuple(name for name in CIPHERS if "_CBC_" not in name)
+"""Those of TLS 1.2 without a list: authenticated encryption only. Go also offers CBC suites, after the others."""
 TLS13_CIPHERS = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 HTTP2_CIPHERS = frozenset(
     {"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"},
@@ -60,7 +63,7 @@ class ContextOptions:
     maximum: ssl.TLSVersion
     ciphers: tuple[str, ...] | None
     server_chooses: bool
-    curve: str | None
+    curves: tuple[str, ...]
     client_auth: ssl.VerifyMode
     client_authorities: bytes | None
 
@@ -69,7 +72,10 @@ class ContextOptions:
 
 
 def server_context(options: ContextOptions) -> ssl.SSLContext:
-    """Return the context; raises UnreadableError where certificate, key or authorities can't be used."""
+    """Return the context; raises UnreadableError where certificate, key or authorities can't be used.
+
+    Raises :class:`~exporter.config.groups.GroupsError` where the curves can't be enforced.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version, context.maximum_version = options.minimum, options.maximum
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
@@ -77,16 +83,18 @@ def server_context(options: ContextOptions) -> ssl.SSLContext:
         context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     else:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
-    if options.ciphers is not None:
-        older = [CIPHERS[name] for name in options.ciphers if name in CIPHERS]
-        if older:
-            context.set_ciphers(":".join(older))
-        else:  # only TLS 1.3 suites are listed: they exclude every older version
-            context.minimum_version = ssl.TLSVersion.TLSv1_3
-    if options.curve is not None:
-        context.set_ecdh_curve(CURVES[options.curve])
+    older = [CIPHERS[name] for name in options.ciphers or DEFAULT_CIPHERS if name in CIPHERS]
+    if older:
+        context.set_ciphers(":".join(older))
+    else:  # only TLS 1.3 suites are listed: they exclude every older version
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+    groups = [CURVES[name] for name in options.curves]
+    if groups:
+        restrict(context, groups)
     context.set_alpn_protocols(["http/1.1"])
     load_pair(context, options.certificate, options.key)
+    if groups:
+        verify(context, groups)
     if options.client_auth is not ssl.CERT_NONE:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # any listed certificate is a trust anchor, as in Go
         if options.client_authorities is None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from exporter.config import tls
 from exporter.config.errors import ConfigWarning, ErrorDetail, did_you_mean, quote
 from exporter.config.files import UnreadableError, decode, shown_path
+from exporter.config.groups import GroupsError
 from exporter.config.webyaml import Section, compose
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ _FIELD_TEXT = re.compile(r"[\t\x20-\x7e]*")
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """A token bucket: one request per ``interval_seconds``, and at most ``burst`` at once."""
+    """A token bucket: one request per ``interval_seconds``, and at most ``burst`` at once; with 0, none at all."""
 
     interval_seconds: float
     burst: int
@@ -150,12 +151,12 @@ class _Reading:
         names = self._client_names(section, client_auth)
         minimum, maximum = self._versions(section)
         ciphers = self._ciphers(section, minimum, maximum, http2=http2)
-        curve = self._curve(section)
+        curves = self._curves(section)
         server_chooses = section.flag("prefer_server_cipher_suites", default=True)
         if len(self._errors) > before or certificate is None or key is None:
             return None, None
         options = tls.ContextOptions(
-            certificate, key, minimum, maximum, ciphers, server_chooses, curve, client_auth, authorities
+            certificate, key, minimum, maximum, ciphers, server_chooses, curves, client_auth, authorities
         )
         try:
             return tls.server_context(options), names
@@ -163,10 +164,12 @@ class _Reading:
             at = _source(section, "key" if "encrypted" in error.problem else "cert")
             of = "the key" if "encrypted" in error.problem else "certificate and key"
             section.refuse(at, f"{of} {error.problem}", error.hint)
-        except (ssl.SSLError, ValueError):
-            section.refuse(
-                "", "uses cipher suites or a curve that this system's OpenSSL doesn't support", "choose others"
-            )
+        except GroupsError as error:
+            hint = "list one of CurveP256, CurveP384 and CurveP521, or remove the field for OpenSSL's defaults"
+            section.refuse("curve_preferences", str(error), hint)
+        except ssl.SSLError:
+            problem = "lists no cipher suite that this system's OpenSSL supports"
+            section.refuse("cipher_suites", problem, "choose others")
         return None, None
 
     def _pem(self, section: Section, name: str, *, needed: bool = True) -> bytes | None:
@@ -280,16 +283,13 @@ class _Reading:
                 section.refuse("cipher_suites", "has no suite for max_version TLS12", "add one, or allow TLS13")
         return names
 
-    def _curve(self, section: Section) -> str | None:
+    def _curves(self, section: Section) -> tuple[str, ...]:
         listed = section.texts("curve_preferences") or []
         for position, name in listed:
             if name not in tls.CURVES:
                 hint = did_you_mean(name, tls.CURVES) or f"known: {', '.join(tls.CURVES)}"
                 section.refuse("curve_preferences", f"{quote(name)} is not a known curve", hint, position)
-        if len(listed) > 1:
-            problem = "lists several curves, but Python's TLS supports only one"
-            section.refuse("curve_preferences", problem, "keep one, or remove the field for OpenSSL's defaults")
-        return listed[0][1] if len(listed) == 1 else None
+        return tuple(name for _, name in listed)
 
     # HTTP
 
@@ -333,8 +333,9 @@ class _Reading:
             return None
         seconds = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
         if seconds and burst < 1:
-            name = "burst" if "burst" in section else ""
-            section.refuse(name, "would reject every request", "set a burst of at least 1, for example 20")
+            place = section.place("burst" if "burst" in section else "interval")
+            text = "every request except health checks is refused with 429; set a burst of at least 1, such as 20"
+            self._warnings.append(ConfigWarning(place, text))
         return RateLimit(seconds, burst) if seconds else None
 
 

@@ -20,6 +20,7 @@ USERS = f"basic_auth_users:\n  one: {BCRYPT_HASH}\n  two: {BCRYPT_HASH}\n"
 REQUIRED = "  client_auth_type: RequireAndVerifyClientCert\n"
 OPTIONAL = "  client_auth_type: VerifyClientCertIfGiven\n"
 AUTHORITY = "  client_ca_file: ca.crt\n"
+RATE = "rate_limit:\n  interval: 1s\n"
 NAMES = "  client_allowed_sans: [prometheus, backup]\n"
 MUTUAL = PAIR + REQUIRED + AUTHORITY + NAMES
 
@@ -74,6 +75,12 @@ def problems(old: Config, new: Config) -> str:
         (MUTUAL, PAIR + REQUIRED + AUTHORITY, "client certificates with any name"),
         (PAIR + REQUIRED + AUTHORITY, PAIR + REQUIRED, "every authority that this system trusts"),
         (USERS, "# nothing\n\n", "web.yml: is empty"),
+        (
+            f"{USERS}{RATE}  burst: 2\n",
+            f"{USERS}{RATE}",
+            "web.yml: would refuse every request, because its rate limit",
+        ),
+        (USERS, f"{USERS}{RATE}  burst: 0\n", "web.yml: would refuse every request, because its rate limit"),
     ],
 )
 def test_less_protection_needs_a_restart(config_files: Files, before: str, after: str | None, problem: str) -> None:

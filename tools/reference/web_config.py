@@ -65,10 +65,12 @@ Without either, all authorities that the system trusts are accepted, with a warn
 | `client_allowed_sans` | A client's certificate must have one of these subject alternative names (DNS name, IP \
 address, e-mail address or URI; exact match). Requires `RequireAndVerifyClientCert`. |
 | `min_version`, `max_version` | {versions}. With an older minimum, `TLS12` is used and a warning is issued. |
-| `cipher_suites` | Cipher suites for TLS 1.2, listed below. Those of TLS 1.3 are always enabled. A list with TLS \
-1.3 suites only disables TLS 1.2. |
+| `cipher_suites` | Cipher suites for TLS 1.2, listed below. Default: those without CBC. Those of TLS 1.3 are \
+always enabled. A list with TLS 1.3 suites only disables TLS 1.2. |
 | `prefer_server_cipher_suites` | `true` (default): the server's order of suites decides, not the client's. |
-| `curve_preferences` | One of {curves}. Default: the curves of OpenSSL. |
+| `curve_preferences` | Curves for the key exchange: {curves}. No other is accepted. With TLS 1.2, the first of \
+them that the client supports is used; with TLS 1.3, the client's first choice if it is listed. Default: the \
+curves of OpenSSL. |
 
 | other fields | meaning |
 |---|---|
@@ -77,7 +79,8 @@ clients fall back. |
 | `http_server_config.headers` | Headers of every response, replacing the exporter's own: {headers}. |
 | `basic_auth_users` | bcrypt hashes by user name. Every user can see everything. |
 | `rate_limit.interval`, `.burst` | Up to `burst` requests at once, and one more per `interval` (`1s`, `250ms`); \
-further requests get 429. An interval of `0` means no limit. |
+further requests get 429. An interval of `0` means no limit. With a burst of `0`, or without one, every request \
+gets 429, and a warning is issued. |
 
 Cipher suites: {ciphers}; for TLS 1.3 {newer}.
 
@@ -95,15 +98,18 @@ a loopback address; the request contains no secret. The certificate of an addres
 Settings that Python's TLS can't enforce are refused instead of being silently weakened:
 
 - `client_auth_type` {unverified}: an unverified certificate proves nothing.
-- more than one entry in `curve_preferences`.
+- `curve_preferences` that this Python and its OpenSSL can't enforce. Python before 3.15 can't set several curves,
+  and 3.11.2 (Debian 12) can't set X25519; the exporter then calls OpenSSL itself, which works where OpenSSL is a
+  shared library. A handshake checks that other curves are refused.
 - `max_version` {old}.
 
-Settings that would reject every client, or have no effect, are refused: a rate limit without a burst, an empty
-`client_allowed_sans`, a minimum version above the maximum, TLS fields without a certificate, an interval without a
-unit, a certificate given both inline and as a file.
+Settings that would reject every client, or have no effect, are refused: an empty `client_allowed_sans`, a minimum
+version above the maximum, TLS fields without a certificate, an interval without a unit, a certificate given both
+inline and as a file.
 
-Cipher suites without forward secrecy (`TLS_RSA_…`) are refused. As in exporter-toolkit, a list without a suite that
-HTTP/2 requires is refused unless `http2` is false.
+Without `cipher_suites`, TLS 1.2 has no CBC suites. Go still offers those with SHA-1, as its last choice; list them
+for a client that supports nothing better. Cipher suites without forward secrecy (`TLS_RSA_…`) are refused. As in
+exporter-toolkit, a list without a suite that HTTP/2 requires is refused unless `http2` is false.
 
 The rate limit doesn't count requests to the health paths. exporter-toolkit reads its file for every request and
 responds with 500 if it is invalid; here, the previous file stays in effect.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
@@ -92,11 +94,25 @@ def test_a_merge_without_end(folder: Path) -> None:
     assert found == [f"{folder}/web.yml: line 1: rate_limit: merges a value that is not a mapping; remove the <<"]
 
 
-def test_what_openssl_lacks_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("listed", ["X25519", "CurveP256, X25519"])
+def test_curves_that_can_not_be_enforced_are_reported(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, listed: str
+) -> None:
     monkeypatch.setitem(tls.CURVES, "X25519", "no-such-curve")
-    text = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n  curve_preferences: [X25519]\n"
-    problem = "uses cipher suites or a curve that this system's OpenSSL doesn't support; choose others"
-    assert read_text(folder, text.encode()) == [f"{folder}/web.yml: line 2: tls_server_config: {problem}"]
+    text = f"tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n  curve_preferences: [{listed}]\n"
+    problem = f"can't be enforced by Python {platform.python_version()} with {ssl.OPENSSL_VERSION}"
+    hint = "list one of CurveP256, CurveP384 and CurveP521, or remove the field for OpenSSL's defaults"
+    place = f"{folder}/web.yml: line 4: tls_server_config.curve_preferences"
+    assert read_text(folder, text.encode()) == [f"{place}: {problem}; {hint}"]
+
+
+def test_cipher_suites_that_openssl_lacks_are_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
+    monkeypatch.setitem(tls.CIPHERS, name, "no-such-suite")
+    text = f"tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n  cipher_suites: [{name}]\n"
+    problem = "lists no cipher suite that this system's OpenSSL supports; choose others"
+    place = f"{folder}/web.yml: line 4: tls_server_config.cipher_suites"
+    assert read_text(folder, text.encode()) == [f"{place}: {problem}"]
 
 
 def test_the_file_itself_must_be_a_usual_one(folder: Path) -> None:

@@ -69,16 +69,6 @@ async def test_suites_of_tls13_alone_leave_no_older_version(folder: Path) -> Non
             await handshake(served.url, client_context(folder, version=TLS12))
 
 
-async def test_the_one_curve_is_what_is_agreed_on(folder: Path) -> None:
-    async with behind(folder, f"{PAIR}  curve_preferences: [CurveP384]\n") as served:
-        context = client_context(folder)
-        context.set_ecdh_curve("secp384r1")
-        assert (await handshake(served.url, context)).version() == "TLSv1.3"
-        context.set_ecdh_curve("prime256v1")
-        with pytest.raises(OSError):  # by an alert of TLS, or closed
-            await handshake(served.url, context)
-
-
 async def answer_with(url: str, context: ssl.SSLContext) -> int | None:
     """Return the status of the metrics, None where the connection is refused."""
     try:

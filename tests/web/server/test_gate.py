@@ -43,6 +43,14 @@ def test_a_token_bucket() -> None:
     assert [bucket.take(1000.0) for _ in range(4)] == [True, True, True, False]
 
 
+@pytest.mark.parametrize("burst", ["", "  burst: 0\n", "  burst: -1\n"])
+async def test_without_a_burst_every_request_is_refused_but_health_checks(folder: Path, burst: str) -> None:
+    async with behind(folder, f"rate_limit:\n  interval: 1ms\n{burst}") as running:
+        assert [(await running.request("/metrics")).status for _ in range(3)] == [429] * 3
+        assert (await running.request("/-/healthy")).status == 200
+        assert (await running.request("/-/ready")).status != 429
+
+
 async def test_beyond_the_rate_a_request_is_refused_and_health_is_not(folder: Path) -> None:
     async with behind(folder, "rate_limit:\n  interval: 1h\n  burst: 3\n") as running:
         assert [(await running.request("/metrics")).status for _ in range(4)] == [200, 200, 200, 429]
