@@ -150,6 +150,7 @@ async def serving(
     daemon = Daemon(read(), load=read, clock=clock, transport=nobody)
     await daemon.server.start(daemon.engine.config.settings.web.listen_address)
     daemon.engine.roster.list(daemon.engine.config.factors)
+    daemon.readiness.start()
     try:
         async with aiohttp.ClientSession(
             auto_decompress=False,
