@@ -11,7 +11,7 @@ from exporter import __revision__, __version__
 from exporter.config import ConfigError, ErrorDetail
 from exporter.daemon.engine import Engine
 from exporter.daemon.jobs import Jobs
-from exporter.daemon.parts import factor_samples, same_samples
+from exporter.daemon.parts import client_limits, factor_samples, same_samples
 from exporter.daemon.readiness import Readiness
 from exporter.daemon.reload import ConfigStatus, Reloader
 from exporter.daemon.view import DaemonView, EngineGauges
@@ -126,8 +126,10 @@ class Daemon:
         )
         path = config.settings.web.telemetry_path
         application = make_application(self.view, telemetry_path=path)
-        self.server = WebServer(application, config=config.web, telemetry_path=path)
-        self.health_server = WebServer(health_application(self.view), key=HEALTH_ADDRESS)
+        limits = client_limits(config)
+        self.server = WebServer(application, config=config.web, telemetry_path=path, limits=limits)
+        few = limits.for_connections(max(2, limits.connections // 8))
+        self.health_server = WebServer(health_application(self.view), key=HEALTH_ADDRESS, limits=few)
 
     # Start and stop
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import resource
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -19,6 +20,7 @@ from exporter.polling.services import ServicePolicy
 from exporter.verify.client import VerifyClient
 from exporter.verify.transport import BoundedTransport
 from exporter.verify.transports import proxy_name, transport_to, usual_authorities
+from exporter.web.server.limits import Limits
 
 if TYPE_CHECKING:
     import ssl
@@ -139,6 +141,14 @@ def service_policy(config: Config) -> ServicePolicy:
     """Return the policy of Fetch Service."""
     polling = config.settings.polling
     return ServicePolicy(polling.discovery_interval, polling.stale_after)
+
+
+def client_limits(config: Config) -> Limits:
+    """Return the limits of the web server, by the limit of open files of this process."""
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if open_files == resource.RLIM_INFINITY:
+        return Limits()
+    return Limits().within(open_files, sum(one.max_concurrency for one in config.settings.accounts.values()))
 
 
 def factor_samples(config: Config) -> FactorSamples:

@@ -160,8 +160,12 @@ what Prometheus needs, and far below what harms the exporter.
 {limits}
 
 Beyond the limit, old connections are closed rather than new ones refused, so that clients that hold many idle
-connections can't block a scrape. Scrapes and other pages are counted separately, and fetching waits for neither: a
-scrape gets text that is already rendered, compressed in a separate thread.
+connections can't block a scrape. A client that was answered a scrape within ten minutes comes first: its
+connections are closed last, and it can displace any other client. The same holds when the process has no file
+descriptor left. With fewer than 1,000 open files (`ulimit -n`), the limits of connections, scrapes, requests and
+waiting passwords are lower, so that descriptors remain for fetches. Scrapes and other pages are counted
+separately, and fetching waits for neither: a scrape gets text that is already rendered, compressed in a separate
+thread.
 """
 
 EXAMPLE = """\

@@ -2,6 +2,7 @@
 
 - sockets.py: listens on every address, accepts connections, stops
 - connections.py: how many connections there may be and how long each may take; client certificates
+- peers.py: which clients scraped lately
 - gate.py: the middleware before every path: rate limit, authentication, requests answered at once
 - basicauth.py: passwords against bcrypt hashes
 - checks.py: which password is checked next

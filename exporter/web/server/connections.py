@@ -14,6 +14,7 @@ from aiohttp.web_protocol import RequestHandler
 from exporter.config.tls import is_allowed
 from exporter.logs.output import fields
 from exporter.web.health import OWN_HEADERS
+from exporter.web.server.peers import KnownPeers
 
 if TYPE_CHECKING:
     import ssl
@@ -41,11 +42,23 @@ _PLAIN_HTTP = (  # not even the method is read: HTTP/1.0 is what every client un
 
 
 class Stage(IntEnum):
-    """What a connection is doing; lower stages are closed first when there are too many."""
+    """What a connection is doing."""
 
     NEW = 0  # no request yet
     IDLE = 1  # between two requests
     BUSY = 2  # a request is being answered
+
+
+class Standing(IntEnum):
+    """How much a connection matters when there are too many: the lowest is closed first."""
+
+    NEW = 0
+    IDLE = 1
+    KNOWN_NEW = 2  # of a client that scraped lately, and has sent no request for a second
+    KNOWN_IDLE = 3
+    SLOW = 4  # the client reads too slowly
+    BUSY = 5  # or a new one of a client that scraped lately
+    KNOWN_BUSY = 6
 
 
 class Connection(RequestHandler):
@@ -88,7 +101,6 @@ class Connection(RequestHandler):
         self._wire = wire = cast("asyncio.Transport", transport)
         self.since = self._loop.time()
         self._deadline = self.since + self._pool.limits.head_seconds
-        self.peer = address_of(wire.get_extra_info("peername"))
         if self._pool.is_allowed_in(wire):
             super().connection_made(wire)
         else:
@@ -194,11 +206,6 @@ class Connection(RequestHandler):
             self._wire.abort()
 
 
-def address_of(peername: object) -> str:
-    """Return the address of a client, an IPv4 one on an IPv6 socket as IPv4; empty if it is unknown."""
-    return str(peername[0]).removeprefix("::ffff:") if isinstance(peername, tuple) else ""
-
-
 async def _first_byte(accepted: socket.socket) -> bytes:
     """Return the first byte that a client sends, and leave it to be read; empty if the client sends none."""
     loop = asyncio.get_running_loop()
@@ -233,6 +240,7 @@ class Connections:
         self.limits = limits
         self._names = names
         self._open: dict[Connection, socket.socket] = {}
+        self.peers = KnownPeers()
         self._tasks: set[asyncio.Task[None]] = set()
         self.headers: dict[str, str] = {}
 
@@ -243,14 +251,19 @@ class Connections:
         return iter(self._open)
 
     def admit(
-        self, accepted: socket.socket, make: Callable[[], Connection], context: ssl.SSLContext | None
+        self,
+        accepted: socket.socket,
+        peer: str,
+        make: Callable[[], Connection],
+        context: ssl.SSLContext | None,
     ) -> None:
-        """Serve an accepted socket; at the limit of connections, close the one that has waited longest."""
-        if len(self._open) >= self.limits.connections and not self.close_longest_waiting():
+        """Serve an accepted socket of the client at an address; at the limit of connections, close another one."""
+        if len(self._open) >= self.limits.connections and not self.make_room(peer):
             self.warn("connection refused because all are busy", limit=self.limits.connections)
             accepted.close()
             return
         connection = make()
+        connection.peer = peer
         self._open[connection] = accepted
         task = asyncio.get_running_loop().create_task(self._start(accepted, connection, context))
         self._tasks.add(task)
@@ -286,18 +299,37 @@ class Connections:
                 self.forget(connection)
                 accepted.close()
 
-    def close_longest_waiting(self) -> bool:
-        """Close the connection that has waited longest for its client; return whether there was one."""
-        waiting = [connection for connection in self._open if connection.stage is not Stage.BUSY]
-        if waiting:
-            victim = min(waiting, key=lambda connection: (connection.stage, connection.since))
-        else:  # all are busy: a client that doesn't read its response waits, too
-            victim = max(self._open, key=Connection.slow_for)
-            if victim.slow_for() < SLOW_SECONDS:
-                return False
+    def make_room(self, peer: str = "") -> bool:
+        """Close the connection that matters least, in favour of a new one from this address.
+
+        Returns whether there was one. Only clients that scraped lately may end the request of another.
+        """
+        now = asyncio.get_running_loop().time()
+        least = Standing.BUSY if self.peers.knows(peer, now) else Standing.SLOW
+        standing, _, victim = min(
+            ((*self._standing(connection, now), connection) for connection in self._open),
+            key=lambda found: found[:2],
+            default=(None, 0.0, None),
+        )
+        if standing is None or victim is None or standing > least:
+            return False
         self.warn("longest waiting connection closed at the limit", limit=self.limits.connections)
         self._close(victim)
         return True
+
+    def _standing(self, connection: Connection, now: float) -> tuple[Standing, float]:
+        """Return how much a connection matters, and since when."""
+        known = self.peers.knows(connection.peer, now)
+        since = connection.since
+        if connection.stage is Stage.NEW:
+            if known:
+                return (Standing.KNOWN_NEW if now - since >= SLOW_SECONDS else Standing.BUSY), since
+            return Standing.NEW, since
+        if connection.stage is Stage.IDLE:
+            return (Standing.KNOWN_IDLE if known else Standing.IDLE), since
+        if connection.slow_since is not None and connection.slow_for() >= SLOW_SECONDS:
+            return Standing.SLOW, connection.slow_since
+        return (Standing.KNOWN_BUSY if known else Standing.BUSY), since
 
     def sweep(self, now: float) -> None:
         """Close the connections whose deadline has passed."""

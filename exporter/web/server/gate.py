@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
@@ -103,7 +105,10 @@ class Gate:
             if not self._room_for_a_scrape():
                 return self._too_many("scrapes", self._limits.scrapes)
             with _among(self._scrapes, connection):
-                return await handler(request)
+                scrape = await handler(request)
+            if scrape.status == HTTPStatus.OK:
+                self._connections.peers.note(connection.peer, asyncio.get_running_loop().time())
+            return scrape
         if not self._room_for_a_request():
             return self._too_many("requests", self._limits.requests)
         self._others.add(connection)

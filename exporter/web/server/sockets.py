@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from exporter.logs.output import fields
 from exporter.web.server.connections import Connection, Connections
 from exporter.web.server.gate import Gate
 from exporter.web.server.limits import Limits
+from exporter.web.server.peers import address_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,6 +38,8 @@ _AT_A_TIME = 64
 _CLOSE_SECONDS = 1.0
 _SWEEP_SECONDS = 1.0
 _NO_ROOM_SECONDS = 0.2
+_SPARE_SECONDS = 0.01
+_NONE_WAITING = (BlockingIOError, InterruptedError, ConnectionAbortedError)
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -85,6 +90,10 @@ class WebServer:
         self._runner = web.AppRunner(application, handle_signals=False, shutdown_timeout=_CLOSE_SECONDS)
         self._sockets: list[socket.socket] = []
         self._timers: dict[socket.socket | None, asyncio.TimerHandle] = {}
+        self._spare = _Spare()
+        self._others_from = 0.0  # when the next unknown client may be accepted without room
+        # A closed connection frees its descriptor later: not all may be replaced at once.
+        self._at_a_time = min(_AT_A_TIME, max(1, self._limits.connections // 8))
 
     @property
     def addresses(self) -> list[str]:
@@ -130,19 +139,21 @@ class WebServer:
             loop.remove_reader(opened)
             opened.close()
         self._sockets = []
+        self._spare.release()
         await self._runner.cleanup()
         await self.connections.close()
 
     def _listen(self, opened: socket.socket) -> None:
         self._timers.pop(opened, None)
+        self._spare.take()
         asyncio.get_running_loop().add_reader(opened, self._accept, opened)
 
     def _accept(self, opened: socket.socket) -> None:
         """Accept pending connections, a bounded number at a time."""
-        for _ in range(_AT_A_TIME):
+        for _ in range(self._at_a_time):
             try:
-                accepted, _address = opened.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                accepted, address = opened.accept()
+            except _NONE_WAITING:
                 return
             except OSError as error:
                 if error.errno not in _NO_ROOM:
@@ -151,13 +162,51 @@ class WebServer:
                 self.connections.warn(
                     "file descriptor limit reached", hint="raise the limit of open files (ulimit -n)"
                 )
-                self.connections.close_longest_waiting()
-                loop = asyncio.get_running_loop()
-                loop.remove_reader(opened)
-                self._timers[opened] = loop.call_later(_NO_ROOM_SECONDS, self._listen, opened)
-                return
-            accepted.setblocking(False)
-            self.connections.admit(accepted, self._connection, self._config.tls)
+                if not self._accept_without_room(opened):
+                    return
+            else:
+                self._serve(accepted, address_of(address))
+
+    def _accept_without_room(self, opened: socket.socket) -> bool:
+        """Accept one connection with the spare descriptor; return whether the next one can be accepted at once.
+
+        Clients that scraped lately are served, in the place of another connection, and others a few per second.
+        """
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if not self.connections.peers.any(now):  # whoever scrapes may be among those that wait
+            self.connections.make_room()
+            self._pause(opened, _NO_ROOM_SECONDS)
+            return False
+        self._spare.release()
+        try:
+            accepted, address = opened.accept()
+        except _NONE_WAITING:
+            self._spare.take()
+            return False
+        except OSError:  # somebody else took the descriptor, or it isn't descriptors that are lacking
+            self._pause(opened, _NO_ROOM_SECONDS)
+            return False
+        peer = address_of(address)
+        known = self.connections.peers.knows(peer, now)
+        if (known or now >= self._others_from) and self.connections.make_room(peer):
+            self._others_from = self._others_from if known else now + _NO_ROOM_SECONDS
+            self._serve(accepted, peer)
+        else:
+            accepted.close()
+        if self._spare.take():
+            return True
+        self._pause(opened, _SPARE_SECONDS)  # what was closed is free in the event loop's next round
+        return False
+
+    def _pause(self, opened: socket.socket, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(opened)
+        self._timers[opened] = loop.call_later(seconds, self._listen, opened)
+
+    def _serve(self, accepted: socket.socket, peer: str) -> None:
+        accepted.setblocking(False)
+        self.connections.admit(accepted, peer, self._connection, self._config.tls)
 
     def _connection(self) -> Connection:
         server = self._runner.server
@@ -168,6 +217,26 @@ class WebServer:
         loop = asyncio.get_running_loop()
         self.connections.sweep(loop.time())
         self._timers[None] = loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+
+class _Spare:
+    """A descriptor in reserve: without a free one, not even the address of a client can be learnt."""
+
+    def __init__(self) -> None:
+        self._descriptor: int | None = None
+
+    def take(self) -> bool:
+        """Take a free descriptor into reserve; return whether there is one now."""
+        if self._descriptor is None:
+            with contextlib.suppress(OSError):
+                self._descriptor = os.open(os.devnull, os.O_RDONLY)
+        return self._descriptor is not None
+
+    def release(self) -> None:
+        """Free the descriptor, if there is one."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def _reporting(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
