@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 KEPT = ("last_success_timestamp_seconds", "last_verified_timestamp_seconds", "created_timestamp_seconds")
 
 
-def grown(seen: Seen, name: str, label: str) -> dict[str, float]:
+def grown(seen: Seen, name: str, label: str, **labels: str) -> dict[str, float]:
     """Return by how much a counter of the row's account grew while it was struck, by this label."""
 
     def counts(page: Scrape) -> dict[str, float]:
-        return {sample.labels[label]: sample.value for sample in page.samples(name, account=seen.row.account)}
+        found = page.samples(name, account=seen.row.account, **labels)
+        return {sample.labels[label]: sample.value for sample in found}
 
     before = counts(seen.before)
     return {
@@ -88,7 +89,7 @@ def _failures(seen: Seen, reason: Reason) -> Iterator[str]:
 
 def _requests(seen: Seen) -> Iterator[str]:
     row = seen.row
-    counted = grown(seen, "twilio_verify_api_requests_total", "code")
+    counted = grown(seen, "twilio_verify_api_requests_total", "code", operation="fetch")
     if row.alone:  # the request for another factor, which confirms the refusal, was answered
         counted.pop("200", None)
     if counted.keys() != {row.code} or (not row.paused and counted[row.code] != row.attempts):
@@ -102,7 +103,14 @@ def _log(seen: Seen) -> Iterator[str]:
             f'msg="status changed" .* factor={re.escape(row.account)} from=verified to={row.result} '
             f"http_status={row.code} twilio_code=[0-9]{{5}} request_id=RQ[0-9a-f]{{32}}$"
         )
-        if sum(bool(re.search(wanted, line)) for line in seen.log) != 1 or len(seen.log) != 1:
+        service = {
+            True: (),
+            False: ('level=error .* msg="service not found" .* http_status=404 twilio_code=20404 request_id=RQ',),
+            None: ('level=warning .* msg="service not fetched" .* http_status=404 .* reason=bad_request ',),
+        }[row.service_exists]
+        lines = (wanted, *service)
+        counts = [sum(bool(re.search(line, logged)) for logged in seen.log) for line in lines]
+        if len(seen.log) != len(lines) or set(counts) != {1}:
             yield f"the log says {seen.log}"
         return
     failed = [line for line in seen.log if f" factor={row.account} " in line]

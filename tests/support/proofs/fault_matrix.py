@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from exporter.simulator import Fault, FaultKind
+from exporter.simulator import Endpoint, Fault, FaultKind
 from exporter.verify.outcome import Reason, Status
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class Row:
     ``result`` is the reason of the failure, or the status of a definite answer; ``code`` the label of
     the request counter; ``detail`` the words of the log line, several apart by ``|`` where the socket decides.
     ``paused`` says that the account pauses, and ``pause_seconds`` for how long, where a 429 states it.
-    ``alone`` says that others of the account are answered.
+    ``alone`` says that others of the account are answered. ``service_exists`` is what Fetch Service answers after a
+    404, ``None`` if its answer says nothing about the service.
     """
 
     name: str
@@ -55,6 +56,12 @@ class Row:
     paused: bool = False
     pause_seconds: float | None = None
     alone: bool = False
+    service_exists: bool | None = None
+
+    @property
+    def service_code(self) -> str:
+        """The HTTP status of Fetch Service after a 404."""
+        return "200" if self.service_exists else "404"
 
     @property
     def account(self) -> str:
@@ -241,7 +248,20 @@ def _http() -> Iterator[Row]:
         "HTTP 403, Twilio error 20403",
         paused=True,
     )
-    yield Row("404, the classic shape", Fault(status=404), Status.NOT_FOUND, "404")
+    yield Row(
+        "404 for the factor and its service: the service was deleted",
+        Fault(status=404),
+        Status.NOT_FOUND,
+        "404",
+        service_exists=False,
+    )
+    yield Row(
+        "404 for the factor alone: the factor was deleted",
+        Fault(status=404, operation=Endpoint.FETCH),
+        Status.NOT_FOUND,
+        "404",
+        service_exists=True,
+    )
 
 
 def _in_each_shape(status: int, code: int) -> Iterator[tuple[str, Fault]]:
@@ -271,7 +291,8 @@ def _shapes() -> Iterator[Row]:
         detail = "" if isinstance(result, Status) else f"HTTP {status}, Twilio error {code}"
         alone = isinstance(result, Reason) and result.refused
         for name, fault in _in_each_shape(status, code):
-            yield Row(name, fault, result, str(status), detail, attempts, alone=alone)
+            gone = False if code == 20404 else None
+            yield Row(name, fault, result, str(status), detail, attempts, alone=alone, service_exists=gone)
     pages = (
         (418, Reason.BAD_REQUEST, 1), (500, Reason.SERVER_ERROR, ATTEMPTS), (503, Reason.SERVER_ERROR, ATTEMPTS),
         (599, Reason.SERVER_ERROR, ATTEMPTS),

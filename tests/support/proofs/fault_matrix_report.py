@@ -35,7 +35,8 @@ def _lines(rows: Iterable[Row]) -> Iterable[str]:
 def _outcome(row: Row) -> str:
     if isinstance(row.result, Reason):
         return f"failure `{row.result}`"
-    return f"answer: {row.result}"
+    service = {True: "exists", False: "is gone", None: "is not known to exist"}[row.service_exists]
+    return f"answer: {row.result}; the service {service}"
 
 
 def _words(row: Row) -> str:

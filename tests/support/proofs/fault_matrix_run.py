@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 HOUR_SECONDS = 3600.0
 AMPLE = "60s"  # both sides share a loop, which a bomb keeps busy: nothing else is to be late
 SHORT = "1500ms"  # for the rows about late answers
+EXISTS = "twilio_verify_service_exists"
+REQUESTS = "twilio_verify_api_requests_total"
 STEADY = ("last_success_timestamp_seconds", "last_verified_timestamp_seconds", "created_timestamp_seconds")
 
 
@@ -198,12 +200,17 @@ def _is_struck(page: Scrape, before: Scrape, row: Row) -> bool:
             not row.paused or page.value("twilio_verify_api_paused", account=row.account) == 1
         )
     name = "last_success_timestamp_seconds"
-    return (page.factor(name, row.account) or 0) > (before.factor(name, row.account) or 0)
+    fetched = page.value(REQUESTS, account=row.account, operation="service", code=row.service_code)
+    known = page.value(EXISTS, account=row.account)
+    newer = (page.factor(name, row.account) or 0) > (before.factor(name, row.account) or 0)
+    return newer and fetched == 1 and known == row.service_exists
 
 
 def _has_recovered(page: Scrape, struck: Scrape, row: Row) -> bool:
     name = "last_success_timestamp_seconds"
     newer = (page.factor(name, row.account) or 0) > (struck.factor(name, row.account) or 0)
+    if row.service_exists is False and page.value(EXISTS, account=row.account) != 1:
+        return False
     return newer and page.factor("verified", row.account) == 1 and page.factor("up", row.account) == 1
 
 
