@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.cli.diagnosis import diagnose
 from exporter.cli.findings import Finding, Output, Severity, Subject, failed, write
-from exporter.config import ConfigError, ErrorDetail
+from exporter.config import ConfigError, ConfigWarning, ErrorDetail
+from exporter.config.lines import locate
 from exporter.daemon.parts import redactor_of
 from exporter.logs.output import configure
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
-    from exporter.config import Config, ConfigWarning
+    from exporter.config import Config
+    from exporter.config.lines import Location
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,9 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = load_config(arguments)
     except ConfigError as error:
-        findings = [_from_config(Severity.ERROR, found) for found in error.errors]
+        findings = _from_config(Severity.ERROR, error.errors)
     else:
-        findings = [_from_config(Severity.WARNING, found) for found in config.warnings]
+        findings = _from_config(Severity.WARNING, config.warnings)
         findings.append(_valid(config))
         if arguments.live:
             findings += live(config)
@@ -71,16 +73,40 @@ def _valid(config: Config) -> Finding:
     )
 
 
-def _from_config(severity: Severity, found: ErrorDetail | ConfigWarning) -> Finding:
-    file = found.place.partition(": ")[0]
+def _from_config(severity: Severity, problems: Sequence[ErrorDetail | ConfigWarning]) -> list[Finding]:
+    locations = locate(problem.place for problem in problems)
+    return [_finding(severity, problem, locations[problem.place]) for problem in problems]
+
+
+def _finding(severity: Severity, problem: ErrorDetail | ConfigWarning, location: Location) -> Finding:
+    match problem:
+        case ErrorDetail(problem=seen, hint=hint, name=name):
+            pass
+        case ConfigWarning(text=seen):
+            hint = name = ""
     return Finding(
         severity=severity,
         subject=Subject.CONFIGURATION,
-        place=found.place,
-        seen=found.problem if isinstance(found, ErrorDetail) else found.text,
-        hint=found.hint if isinstance(found, ErrorDetail) else "",
-        file=file if Path(file).is_file() else "",
+        place=_place(problem.place, location, name),
+        seen=seen,
+        hint=hint,
+        file=location.file,
+        line=location.line,
+        column=location.column,
+        table=location.table,
+        key=location.key,
+        name=name,
     )
+
+
+def _place(place: str, location: Location, name: str) -> str:
+    """Return a place with the line and the name of the entry, as far as they are known and it lacks them."""
+    if not location.path or location.line is None:
+        return f'{place} of "{name}"' if name else place
+    start = f"{location.file}:{location.line}"
+    if not name:
+        return f"{start}: {location.path}"
+    return ": ".join(filter(None, (start, f'{location.table} "{name}"', location.key)))
 
 
 def _counted(number: int, noun: str) -> str:

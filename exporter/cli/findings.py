@@ -48,9 +48,9 @@ class Subject(StrEnum):
 class Finding:
     """One finding: where, what was seen, what it means, and what to do.
 
-    ``place`` is where, as text; ``file`` is empty if it isn't in a file. ``account`` to ``name`` say it again in
-    parts. ``http_status``, ``twilio_code`` and ``request_id`` are the evidence of a request, ``reason`` is why it
-    failed. No text contains a secret or an identity.
+    ``place`` is where, as text; ``file`` to ``name`` say it again in parts, as far as they apply. ``http_status``,
+    ``twilio_code`` and ``request_id`` are the evidence of a request, ``reason`` is why it failed. No text contains
+    a secret or an identity.
     """
 
     severity: Severity
@@ -60,6 +60,10 @@ class Finding:
     meaning: str = ""
     hint: str = ""
     file: str = ""
+    line: int | None = None
+    column: int | None = None
+    table: str = ""
+    key: str = ""
     account: str = ""
     service_sid: str = ""
     name: str = ""
@@ -120,6 +124,10 @@ def _workflow_command(finding: Finding) -> str:
 def _properties(finding: Finding) -> Iterator[tuple[str, str]]:
     if finding.file:
         yield "file", _escaped(finding.file, ":,")
+    if finding.line is not None:
+        yield "line", str(finding.line)
+    if finding.column is not None:
+        yield "col", str(finding.column)
     yield "title", _escaped(f"verify-factor-exporter: {finding.subject}", ":,")
 
 

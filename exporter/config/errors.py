@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,11 +18,16 @@ HARMLESS_CHARACTERS = 7
 
 @dataclass(frozen=True, slots=True)
 class ErrorDetail:
-    """One error that makes a configuration unusable: its place, the problem, and a hint what to do about it."""
+    """One error that makes a configuration unusable: its place, the problem, and a hint what to do about it.
+
+    ``name`` is the name of the factor or entity whose entry it is, empty where there is none. ``str`` and ``repr``
+    don't show it.
+    """
 
     place: str
     problem: str
     hint: str = ""
+    name: str = field(default="", repr=False)
 
     def __str__(self) -> str:
         return f"{self.place}: {self.problem}; {self.hint}" if self.hint else f"{self.place}: {self.problem}"

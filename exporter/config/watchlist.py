@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pydantic import ValidationError
@@ -15,11 +15,18 @@ from exporter.config.files import decode, parse_toml, shown_path
 from exporter.config.settings import ENTRIES, EntityEntry, FactorEntry
 from exporter.config.tree import LISTED, table_of
 from exporter.config.validation import entry_errors
-from exporter.config.values import LONGEST_LABEL_VALUE, MOST_LABELS, OVERWRITTEN_LABELS, kind_of
+from exporter.config.values import (
+    LONGEST_LABEL_VALUE,
+    MOST_LABELS,
+    OVERWRITTEN_LABELS,
+    kind_of,
+    parse_identity,
+    parse_name,
+)
 from exporter.watched import EntityKey, FactorKey, WatchedEntity, WatchedFactor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
 _LabelPairs = tuple[tuple[str, str], ...]
@@ -79,9 +86,9 @@ class Watchlist:
     def add_document(self, file: str, content: Mapping[str, Any]) -> None:
         """Add the arrays ``factors`` and ``entities`` of a TOML document."""
         for place, table in self._tables(file, "factors", content.get("factors", [])):
-            self._factor(place, table)
+            self._add(self._factor, place, table)
         for place, table in self._tables(file, "entities", content.get("entities", [])):
-            self._entity(place, table)
+            self._add(self._entity, place, table)
 
     def add_file(self, path: Path, content: bytes) -> None:
         """Add a watchlist file, CSV or TOML by its suffix; raises UnreadableError."""
@@ -89,7 +96,7 @@ class Watchlist:
         match path.suffix.lower():
             case ".csv":
                 for place, row in CsvWatchlist(file, decode(content), self.errors):
-                    self._factor(place, row)
+                    self._add(self._factor, place, row)
             case ".toml":
                 document = parse_toml(decode(content))
                 for name in document:
@@ -152,6 +159,16 @@ class Watchlist:
             else:
                 self.errors.append(ErrorDetail(str(place), f"is {kind_of(table)}, not a table"))
         return tables
+
+    def _add(
+        self, read: Callable[[Place, dict[str, object]], None], place: Place, table: dict[str, object]
+    ) -> None:
+        """Read one entry; its errors get its name."""
+        before = len(self.errors)
+        read(place, table)
+        if len(self.errors) > before:
+            name = _shown_name(place, table)
+            self.errors[before:] = [replace(error, name=name) for error in self.errors[before:]]
 
     def _entity(self, place: Place, table: dict[str, object]) -> None:
         try:
@@ -262,6 +279,26 @@ class Watchlist:
                 _count(self._overwritten, name, str(place))
             if value == entry.identity:
                 _count(self._revealing, f'label "{name}"', str(place))
+
+
+def _shown_name(place: Place, table: dict[str, object]) -> str:
+    """Return an entry's name, empty if it has none that errors may show.
+
+    The columns of a CSV file may be swapped, so a name in one that could be an identity isn't shown.
+    """
+    try:
+        name = parse_name(table.get("name"))
+    except ValueError:
+        return ""
+    if name == table.get("identity"):
+        return ""
+    if isinstance(place, TablePlace):
+        return name
+    try:
+        parse_identity(name)
+    except ValueError:
+        return name
+    return ""
 
 
 def _count(found: dict[str, _Repeated], what: str, place: str) -> None:

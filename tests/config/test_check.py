@@ -6,14 +6,14 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from exporter.cli import check
 from exporter.cli.config_file import load_config
-from tests.support.config_texts import account, factor
+from tests.support.config_texts import SERVICE, account, factor
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def arguments_for(*words: str) -> argparse.Namespace:
@@ -33,8 +33,9 @@ def test_a_good_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert check.run(arguments_for("--config.file", str(path))) == 0
     out, err = capsys.readouterr()
     assert out == f"{path} is valid: 1 account, 2 factors\n"
+    line = path.read_text().rpartition("[[factors]]")[0].count("\n") + 1
     assert err.startswith(
-        f'warning: {path}: factors[1]: on Kubernetes, Prometheus usually sets the label "pod" itself '
+        f'warning: {path}:{line}: factors[1]: on Kubernetes, Prometheus usually sets the label "pod" itself '
     )
     assert err.count("\n") == 1
 
@@ -54,12 +55,54 @@ def test_the_other_outputs_name_the_file(tmp_path: Path, capsys: pytest.CaptureF
     [found] = document.pop("findings")
     assert document == {"config_file": str(path), "live": False, "exit_status": 1}
     assert (found["severity"], found["subject"], found["file"]) == ("error", "configuration", str(path))
-    assert found["place"].startswith(f"{path}: accounts.main.base_url")
+    assert (found["line"], found["table"], found["key"]) == (4, "accounts.main", "base_url")
+    assert found["place"] == f"{path}:4: accounts.main.base_url"
 
     assert check.run(arguments_for("--config.file", str(path), "--output", "github")) == 1
     out, err = capsys.readouterr()
-    assert out.startswith(f"::error file={path},title=verify-factor-exporter%3A configuration::{path}: accounts.")
+    title = "verify-factor-exporter%3A configuration"
+    assert out.startswith(f"::error file={path},line=4,title={title}::{path}:4: accounts.main.base_url: ")
     assert (out.count("\n"), err) == (1, "")
+
+
+def test_an_error_of_an_entry_has_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, rows = tmp_path / "config.toml", tmp_path / "rows.csv"
+    entity = f'[[entities]]\nname = "ops"\nservice_sid = "{SERVICE}"\nidentity = "x"\n'
+    files = '[watchlist]\nfiles = ["rows.csv"]\n'
+    path.write_text(files + account() + factor(1, name='"payments"', interval='"5"') + entity)
+    rows.write_text(f"service_sid,identity,factor_sid,name\nVX12,identity-1,YF{2:032x},laptop\n")
+    assert check.run(arguments_for("--config.file", str(path), "--output", "json")) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert check.run(arguments_for("--config.file", str(path))) == 1
+    printed = capsys.readouterr().err.splitlines()
+
+    keys = ("line", "column", "table", "key", "name")
+    lines = path.read_text().splitlines()
+    interval, identity = lines.index('interval = "5"') + 1, lines.index('identity = "x"') + 1
+    assert [tuple(found.get(key) for key in keys) for found in document["findings"]] == [
+        (interval, None, "factors[0]", "interval", "payments"),
+        (identity, None, "entities[0]", "identity", "ops"),
+        (2, 1, None, "service_sid", "laptop"),
+    ]
+    places = (
+        f'{path}:{interval}: factors[0] "payments": interval: "5" has no unit',
+        f'{path}:{identity}: entities[0] "ops": identity: has 1 character',
+        f'{rows}: line 2, column 1 (service_sid) of "laptop": "VX12" is not a Verify Service SID',
+    )
+    assert [line[: len(place)] for line, place in zip(printed, places, strict=True)] == list(places)
+
+
+@pytest.mark.parametrize("name", ["identity-0001", "identity-0001-of-another", "", "a\tb"])
+def test_a_name_that_may_be_an_identity_is_not_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    path, rows = tmp_path / "config.toml", tmp_path / "rows.csv"
+    path.write_text('[watchlist]\nfiles = ["rows.csv"]\n' + account())
+    rows.write_text(f"service_sid,identity,factor_sid,name\nVX12,identity-0001,YF{2:032x},{name}\n")
+    assert check.run(arguments_for("--config.file", str(path))) == 1
+    err = capsys.readouterr().err
+    assert '(service_sid): "VX12" is not' in err
+    assert "identity-0001" not in err
 
 
 def test_the_process_environment_and_the_flags_of_a_command_take_part(
