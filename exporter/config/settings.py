@@ -101,7 +101,8 @@ class PollingSettings(_Table):
     )
     forget_after: kinds.Duration = Field(
         86400.0,
-        description="How long a discovered factor that no longer exists stays in the metrics, as not found.",
+        description="How long a discovered factor that no longer exists stays in the metrics, as not found, and "
+        "how long what was known of a removed factor is kept.",
     )
     timeout: kinds.Timeout = Field(
         10.0, description="Time limit for one attempt, from connecting to the last byte of the response."

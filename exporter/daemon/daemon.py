@@ -80,7 +80,9 @@ class Daemon:
         self.config_status = ConfigStatus(engine.clock.wall())
         file = config.settings.state.file
         self.state = (
-            None if file is None else StateKeeper(file, engine.ledger, engine.clock, engine.discovery.gone_since)
+            None
+            if file is None
+            else StateKeeper(file, engine.ledger, engine.removed, engine.clock, engine.discovery.gone_since)
         )
         self.telemetry = Telemetry(
             EngineGauges(engine, self.config_status, log_output, self.state),

@@ -27,6 +27,7 @@ from exporter.polling.discovery import Discovery
 from exporter.polling.ledger import Ledger
 from exporter.polling.observer import Tee
 from exporter.polling.poller import Poller
+from exporter.polling.removed import RemovedFactors
 from exporter.polling.roster import Names, Roster
 from exporter.polling.schedule import Schedule
 from exporter.polling.services import Services
@@ -73,6 +74,7 @@ class Engine:
         self.passwords = PasswordWatcher(lambda: self.config.passwords, self._password_changed)
         self.ledger = Ledger(ledger_policy(config))
         self.names = Names(self.ledger)
+        self.removed = RemovedFactors(config.settings.polling.forget_after)
         self.schedule: Schedule[FactorKey] = Schedule()
         clients = {name: self.new_client(config, name) for name in config.settings.accounts}
         self.poller = Poller(
@@ -81,6 +83,7 @@ class Engine:
             schedule=self.schedule,
             observer=self.observers,
             clock=self.clock,
+            removed=self.removed,
             other_demand=self._other_requests_per_second,
         )
         self.roster = Roster(self.poller, self.ledger)
@@ -135,10 +138,16 @@ class Engine:
         """Watch what the configuration lists, starting from what was known of it before."""
         self.poller.note_dispatch()  # the start may have waited
         self._retain()
+        if snapshots:
+            removed = {key: of for key, of in snapshots.items() if of.removed_seconds is not None}
+            self.removed.restore(removed, self.clock.moment())
+            snapshots = {key: of for key, of in snapshots.items() if of.removed_seconds is None}
         self.roster.list(self.config.factors, snapshots)
         self.discovery.watch(self.config.entities)
         if snapshots:
             self.discovery.restore(snapshots)
+            unused = {key: of for key, of in snapshots.items() if self.ledger.get(key) is None}
+            self.removed.restore(unused, self.clock.moment())
 
     def discover(self) -> None:
         """Start the listings and the requests for services that are due; called every second."""
@@ -149,6 +158,7 @@ class Engine:
         """Replace stuck and silent clients, and review the budgets; called every few seconds."""
         self.poller.check_clients()
         self.poller.check_budgets()
+        self.removed.forget_old(self.clock.steady())
 
     def service_size(self, account: str, service_sid: str) -> int:
         """Return the number of watched factors of a service."""
@@ -204,6 +214,7 @@ class Engine:
         self.poller.apply_policy(ledger_policy(config))
         self.discovery.policy = discovery_policy(config)
         self.services.policy = service_policy(config)
+        self.removed.forget_after_seconds = config.settings.polling.forget_after
         difference = self.roster.list(config.factors).plus(self.discovery.watch(config.entities))
         for name in accounts.keys() - config.settings.accounts.keys():
             self.background.spawn(self.poller.drop_account(name).finish(0))

@@ -131,7 +131,7 @@ class Discovery:
         found: list[FoundFactor] = []
         for key, snapshot in snapshots.items():
             entity = by_name.get((key.account, key.service_sid, snapshot.entity)) if snapshot.entity else None
-            if entity is not None:
+            if entity is not None and snapshot.removed_seconds is None:  # else a listing has to find it again
                 self._add(entity, key)
                 if snapshot.gone_since_seconds is not None:
                     entity.gone[key] = snapshot.gone_since_seconds
@@ -146,7 +146,7 @@ class Discovery:
                 old = [
                     key for key, since in entity.gone.items() if wall - since >= self.policy.forget_after_seconds
                 ]
-                self._lose(entity, old)
+                self._lose(entity, old, keep=False)  # it was kept as a missing one
         now = self._clock.steady()
         if self._suspends.suspended_seconds():  # what fell due meanwhile is spread, as after a start
             for key, _due in list(self._schedule.pop_due(now)):
@@ -158,14 +158,14 @@ class Discovery:
         entity.found.add(key)
         self._of_factors[key] = entity
 
-    def _lose(self, entity: _Entity, keys: Iterable[FactorKey] | None) -> Difference:
+    def _lose(self, entity: _Entity, keys: Iterable[FactorKey] | None, *, keep: bool = True) -> Difference:
         """Forget factors that were found in an entity, or with ``None`` all of them."""
         lost = list(entity.found if keys is None else keys)
         for key in lost:
             entity.found.discard(key)
             entity.gone.pop(key, None)
             self._of_factors.pop(key, None)
-        return self._roster.lose(lost) if lost else Difference()
+        return self._roster.lose(lost, keep=keep) if lost else Difference()
 
     async def _list(self, entity: _Entity) -> None:
         key = entity.watched.key

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
 
     from exporter.polling.clock import Moment
-    from exporter.polling.snapshot import FactorSnapshot
+    from exporter.polling.snapshot import FactorSnapshot, SteadyTimes
     from exporter.watched import FactorKey, WatchedFactor
 
 
@@ -132,31 +132,46 @@ class Ledger:
             if not counts[record.interval_seconds]:
                 del counts[record.interval_seconds]
 
-    def restore(self, key: FactorKey, snapshot: FactorSnapshot, now: Moment) -> None:
-        """Restore what was known of a factor before a restart, with its real age.
+    def restore(
+        self, key: FactorKey, snapshot: FactorSnapshot, now: Moment, times: SteadyTimes | None = None
+    ) -> None:
+        """Restore what was known of a factor before a restart or its removal, with its real age.
 
-        A status that is stale by now is not shown.
+        A status that is stale by now is not shown. ``times`` are given for a snapshot of this process, whose wall
+        clock may have been set since.
         """
         record = self._records[key]
-        steady = now.steady - now.wall  # from wall to steady time
+        times = times or snapshot.steady_times(now)
         record.up, record.failures, record.slowed = snapshot.up, snapshot.failures, snapshot.slowed
         record.duration_seconds = snapshot.duration_seconds
         record.last_verified_seconds = snapshot.last_verified_seconds
+        record.failing_since_seconds = snapshot.failing_since_seconds
         record.factor_type, record.entity_sid = snapshot.factor_type, snapshot.entity_sid
         if snapshot.status is not None and snapshot.answered_seconds is not None:
             record.last_status = snapshot.status
             record.answered_seconds = snapshot.answered_seconds
-            record.answered_steady = snapshot.answered_seconds + steady
+            record.answered_steady, record.not_verified_since = times
             record.answered_interval_seconds = snapshot.answered_interval_seconds
-            if snapshot.status is not Status.VERIFIED:
-                since = snapshot.not_verified_since_seconds
-                record.not_verified_since = (snapshot.answered_seconds if since is None else since) + steady
-            if not snapshot.withdrawn and self._stale_at(record) > now.steady:
+            stale_at = self._stale_at(record)
+            if not snapshot.withdrawn and stale_at <= now.steady:
+                self._withdrawn(record, stale_at)
+            else:
+                record.status_since_seconds = snapshot.status_since_seconds
+                record.status_change_seen = snapshot.status_change_seen
+            if not snapshot.withdrawn and stale_at > now.steady:
                 self._set_status(record, snapshot.status)
-                record.status_since_seconds = snapshot.answered_seconds
+                if record.status_since_seconds is None:  # saved by an earlier version
+                    record.status_since_seconds = snapshot.answered_seconds
                 record.created_seconds, record.updated_seconds = snapshot.created_seconds, snapshot.updated_seconds
                 self._renew(record)
         self._set_interval(record, self._interval(record, now))
+
+    @staticmethod
+    def _withdrawn(record: FactorRecord, stale_at: float) -> None:
+        """Note since when a status is stale."""
+        if record.answered_seconds is not None:
+            record.status_since_seconds = record.answered_seconds + stale_at - record.answered_steady
+            record.status_change_seen = True
 
     def know_service(self, account: str, service_sid: str) -> None:
         """Count a service's factors even while it has none."""
@@ -278,9 +293,7 @@ class Ledger:
                 self._queue_stale(record, record.stale_at)
                 continue
             self._set_status(record, None)
-            if record.answered_seconds is not None:
-                record.status_since_seconds = record.answered_seconds + record.stale_at - record.answered_steady
-                record.status_change_seen = True
+            self._withdrawn(record, record.stale_at)
             record.created_seconds = record.updated_seconds = record.stale_at = None
             if not record.watched.paused:  # else nothing was shown
                 withdrawn.append(key)

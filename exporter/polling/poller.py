@@ -11,12 +11,13 @@ from exporter.polling.clock import SuspendWatch
 from exporter.polling.schedule import first_fetch_spread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     from exporter.polling.account import AccountPoller
     from exporter.polling.clock import Clock, Moment
     from exporter.polling.ledger import Ledger, LedgerPolicy
     from exporter.polling.observer import Observer
+    from exporter.polling.removed import RemovedFactors
     from exporter.polling.schedule import Schedule
     from exporter.polling.snapshot import FactorSnapshot
     from exporter.watched import FactorKey, WatchedFactor
@@ -41,9 +42,11 @@ class Poller:
         schedule: Schedule[FactorKey],
         observer: Observer,
         clock: Clock,
+        removed: RemovedFactors,
         other_demand: Callable[[str], float] = lambda _account: 0.0,
     ) -> None:
         self.accounts = accounts
+        self._removed = removed
         self._ledger = ledger
         self._schedule = schedule
         self._observer = observer
@@ -55,21 +58,27 @@ class Poller:
 
     def watch(
         self, factors: Iterable[WatchedFactor], snapshots: Mapping[FactorKey, FactorSnapshot] | None = None
-    ) -> None:
+    ) -> int:
         """Start to watch these factors; their first fetches are spread within the budget of their account.
 
-        A factor whose status is known from ``snapshots``, and not stale, is fetched at its regular due time.
+        A factor whose status is known from ``snapshots``, and not stale, is fetched at its regular due time. One
+        that was removed before starts with what was known of it. Returns the number of the latter.
         """
         now = self._clock.moment()
+        again: set[FactorKey] = set()
         new: list[FactorKey] = []
         for watched in factors:
             record = self._ledger.watch(watched)
             if snapshots and (snapshot := snapshots.get(watched.key)) is not None:
                 self._ledger.restore(watched.key, snapshot, now)
+            elif (known := self._removed.take(watched.key, now.steady)) is not None:
+                self._ledger.restore(watched.key, known.snapshot, now, known.times)
+                again.add(watched.key)
             self._observer.watched(record)
             if not watched.paused:
                 new.append(watched.key)
-        self._begin(new, first=True)
+        self._begin(new, first=True, again=again)
+        return len(again)
 
     def revise(self, factors: Iterable[WatchedFactor]) -> None:
         """Change names, labels, intervals or pauses of watched factors; state and phase stay."""
@@ -91,10 +100,16 @@ class Poller:
             self._observer.revised(record)
         self._begin(begun, first=True)
 
-    def forget(self, keys: Iterable[FactorKey]) -> None:
-        """Stop watching these factors; the outcomes of fetches in flight are dropped."""
+    def forget(self, keys: Iterable[FactorKey], *, keep: bool = True) -> None:
+        """Stop watching these factors; the outcomes of fetches in flight are dropped.
+
+        With ``keep``, what is known of them is kept in case they are watched again.
+        """
+        now = self._clock.moment()
         for key in keys:
             record = self._ledger.forget(key)
+            if keep:
+                self._removed.keep(record, now)
             self._schedule.remove(key)
             self.accounts[key.account].forget(key)
             self._observer.forgotten(record)
@@ -104,8 +119,11 @@ class Poller:
         now = self._clock.moment()
         self._intervals_changed(self._ledger.apply_policy(policy, now), now)
 
-    def _begin(self, keys: Iterable[FactorKey], *, first: bool) -> None:
-        """Plan the ``first`` fetches of factors that are newly polled, or those that a suspend delayed."""
+    def _begin(self, keys: Iterable[FactorKey], *, first: bool, again: Container[FactorKey] = frozenset()) -> None:
+        """Plan the ``first`` fetches of factors that are newly polled, or those that a suspend delayed.
+
+        Those watched ``again`` are fetched soon although they are known: their identity may be another one now.
+        """
         by_account: dict[str, list[FactorKey]] = {}
         for key in keys:
             by_account.setdefault(key.account, []).append(key)
@@ -114,14 +132,13 @@ class Poller:
         for name, members in by_account.items():
             account = self.accounts[name]
             demand = account.demand_requests_per_second / account.stretch
-            soon = [key for key in members if self._ledger[key].status is None or not first]
+            soon = {key for key in members if self._ledger[key].status is None or not first or key in again}
             spread = first_fetch_spread(len(soon), demand, _budget(account))
             if first:
                 account.expect_first_fetches(soon)
             for key in members:
-                record = self._ledger[key]
-                within = math.inf if first and record.status is not None else spread
-                self._schedule.add(key, now, record.interval_seconds, within)
+                within = spread if key in soon else math.inf
+                self._schedule.add(key, now, self._ledger[key].interval_seconds, within)
 
     def dispatch(self) -> None:
         """Withdraw what is stale, and start what is due; runs every second."""

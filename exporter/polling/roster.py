@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -45,15 +46,19 @@ _Name = tuple[str, str, str]
 
 
 class Difference(NamedTuple):
-    """The numbers of factors that a change of the roster added, removed and changed."""
+    """The numbers of factors that a change of the roster added, removed and changed.
+
+    ``restored`` is how many of the added ones were removed before and are known again.
+    """
 
     added: int = 0
     removed: int = 0
     changed: int = 0
+    restored: int = 0
 
     def plus(self, other: Difference) -> Difference:
         """Return the sum of both."""
-        return Difference(self.added + other.added, self.removed + other.removed, self.changed + other.changed)
+        return Difference(*map(operator.add, self, other))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +122,14 @@ class Roster:
             touched.update(dict.fromkeys(namesakes))
         return self._settle(touched, snapshots)
 
-    def lose(self, keys: Iterable[FactorKey]) -> Difference:
-        """Stop watching these found factors, unless they are listed."""
+    def lose(self, keys: Iterable[FactorKey], *, keep: bool = True) -> Difference:
+        """Stop watching these found factors, unless they are listed; ``keep`` as in the poller."""
         touched: dict[FactorKey, None] = {}
         for key in keys:
             if (factor := self._found.pop(key, None)) is not None:
                 touched.update(self._unname(factor))
                 touched[key] = None
-        return self._settle(touched)
+        return self._settle(touched, keep=keep)
 
     def _unname(self, factor: FoundFactor) -> dict[FactorKey, None]:
         """Free a factor's short name; return the others that have it, of which one may now be the only one."""
@@ -135,7 +140,11 @@ class Roster:
         return dict.fromkeys(namesakes)
 
     def _settle(
-        self, keys: Iterable[FactorKey], snapshots: Mapping[FactorKey, FactorSnapshot] | None = None
+        self,
+        keys: Iterable[FactorKey],
+        snapshots: Mapping[FactorKey, FactorSnapshot] | None = None,
+        *,
+        keep: bool = True,
     ) -> Difference:
         """Update what the poller watches, for these factors."""
         removed: list[FactorKey] = []
@@ -151,15 +160,15 @@ class Roster:
                 added.append(wanted)
             elif record.watched != wanted:
                 changed.append(wanted)
-        self._poller.forget(removed)
+        self._poller.forget(removed, keep=keep)
         self._poller.revise(changed)
-        self._poller.watch(added, snapshots)
+        restored = self._poller.watch(added, snapshots)
         for key in keys:
             record, found = self._ledger.get(key), self._found.get(key)
             entity = found.entity if found is not None else ""
             if record is not None and record.entity != entity:
                 self._ledger.join(key, entity)
-        return Difference(len(added), len(removed), len(changed))
+        return Difference(len(added), len(removed), len(changed), restored)
 
     def _wanted(self, key: FactorKey) -> WatchedFactor | None:
         if (listed := self._listed.get(key)) is not None:

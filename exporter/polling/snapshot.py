@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exporter.verify.outcome import Status
 
@@ -20,13 +20,21 @@ FUTURE_SECONDS = 5.0
 _LONGEST_TEXT = 64
 
 
+class SteadyTimes(NamedTuple):
+    """When the last answer came, and since when it says unverified or not found, on the steady clock."""
+
+    answered: float
+    not_verified_since: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class FactorSnapshot:
     """What was known of one factor. Times are wall time in seconds since the epoch, ``None`` where there is none.
 
     A status that was ``withdrawn`` is kept as the last one, and not shown again without an answer. ``entity`` is
     the name of the watched entity that the factor was found in, empty for one that was only listed;
-    ``gone_since_seconds`` is when it was first missing there.
+    ``gone_since_seconds`` is when it was first missing there. ``removed_seconds`` is when it was removed from the
+    watchlist; the times of the status are as in the record.
     """
 
     status: Status | None = None
@@ -46,12 +54,27 @@ class FactorSnapshot:
     withdrawn: bool = False
     entity: str = ""
     gone_since_seconds: float | None = None
+    status_since_seconds: float | None = None
+    status_change_seen: bool = False
+    failing_since_seconds: float | None = None
+    removed_seconds: float | None = None
 
     @property
     def not_verified_since_seconds(self) -> float | None:
         """Since when the last answers said unverified, or not found; ``None`` where that is not known."""
         unverified = self.status is Status.UNVERIFIED
         return self.unverified_since_seconds if unverified else self.not_found_since_seconds
+
+    def steady_times(self, now: Moment) -> SteadyTimes:
+        """Return the times that count on the steady clock, for a snapshot of another process."""
+        steady = now.steady - now.wall  # from wall to steady time
+        if self.answered_seconds is None:
+            return SteadyTimes(0.0, None)
+        answered = self.answered_seconds + steady
+        if self.status is Status.VERIFIED:
+            return SteadyTimes(answered, None)
+        since = self.not_verified_since_seconds
+        return SteadyTimes(answered, answered if since is None else since + steady)
 
     def as_fields(self) -> dict[str, Any]:
         """Return plain values without those that are not known."""
@@ -77,6 +100,9 @@ class FactorSnapshot:
             self.unverified_since_seconds,
             self.not_found_since_seconds,
             self.gone_since_seconds,
+            self.status_since_seconds,
+            self.failing_since_seconds,
+            self.removed_seconds,
         )
         latest = now_wall + FUTURE_SECONDS
         return all(EARLIEST_SECONDS <= seconds <= latest for seconds in times if seconds is not None)
@@ -140,6 +166,10 @@ _READ: dict[str, Callable[[object], Any]] = {
     "withdrawn": _switch,
     "entity": _name,
     "gone_since_seconds": _number,
+    "status_since_seconds": _number,
+    "status_change_seen": _switch,
+    "failing_since_seconds": _number,
+    "removed_seconds": _number,
 }
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(FactorSnapshot)}
 
@@ -170,4 +200,7 @@ def snapshot_of(
         withdrawn=record.status is None and record.last_status is not None,
         entity=record.entity,
         gone_since_seconds=gone_since_seconds,
+        status_since_seconds=record.status_since_seconds,
+        status_change_seen=record.status_change_seen,
+        failing_since_seconds=record.failing_since_seconds,
     )

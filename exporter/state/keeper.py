@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from exporter.config.files import shown_path
@@ -19,11 +20,12 @@ from exporter.state.lock import LockUnavailableError, StateLock
 from exporter.threads import in_daemon_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from exporter.polling.clock import Clock
     from exporter.polling.ledger import Ledger
+    from exporter.polling.removed import RemovedFactors
     from exporter.polling.snapshot import FactorSnapshot
     from exporter.watched import FactorKey
 
@@ -40,17 +42,23 @@ class StateLockedError(Exception):
 
 
 class StateKeeper:
-    """Saves what the ledger knows to a file, and restores it on start-up.
+    """Saves what is known of watched and removed factors to a file, and restores it on start-up.
 
     ``gone_since`` returns since when (wall seconds) a factor is missing from its entity. Nothing is saved before
     :meth:`load`. What isn't restored is logged and kept beside the file.
     """
 
     def __init__(
-        self, path: Path, ledger: Ledger, clock: Clock, gone_since: Callable[[FactorKey], float | None]
+        self,
+        path: Path,
+        ledger: Ledger,
+        removed: RemovedFactors,
+        clock: Clock,
+        gone_since: Callable[[FactorKey], float | None],
     ) -> None:
         self._path = path
         self._ledger = ledger
+        self._removed = removed
         self._clock = clock
         self._gone_since = gone_since
         self._lock = StateLock(path)
@@ -145,6 +153,7 @@ class StateKeeper:
             "state restored",
             extra=fields(
                 factors=len(saved.snapshots),
+                removed=sum(of.removed_seconds is not None for of in saved.snapshots.values()),
                 age_seconds=round(max(0.0, now - saved.saved_seconds)),
                 skipped=saved.skipped,
             ),
@@ -181,11 +190,13 @@ class StateKeeper:
             self._saving -= 1
 
     async def _save(self, number: int) -> None:
+        removed, moment = self._removed.saved(), self._clock.moment()  # at the same moment as the ledger's records
         snapshots = await self._snapshots()
         saved_seconds, started = self._clock.wall(), time.perf_counter()
         try:
             size = await in_daemon_thread(
-                lambda: self._write(number, saved_seconds, snapshots), name="state-writer"
+                lambda: self._write(number, saved_seconds, chain(snapshots, removed.snapshots(moment))),
+                name="state-writer",
             )
         except StateFileError as error:
             self._failures += 1
@@ -198,9 +209,13 @@ class StateKeeper:
             self._problem = ""
             log.info("state saved again")
         seconds = round(time.perf_counter() - started, 3)
-        log.debug("state saved", extra=fields(factors=len(snapshots), bytes=size, seconds=seconds))
+        log.debug(
+            "state saved", extra=fields(factors=len(snapshots), removed=len(removed), bytes=size, seconds=seconds)
+        )
 
-    def _write(self, number: int, saved_seconds: float, snapshots: list[tuple[FactorKey, FactorSnapshot]]) -> int:
+    def _write(
+        self, number: int, saved_seconds: float, snapshots: Iterable[tuple[FactorKey, FactorSnapshot]]
+    ) -> int:
         """Write the file, in a thread; an abandoned write never replaces a later one."""
         with self._writing:
             if number < self._last_written:

@@ -239,7 +239,9 @@ def _paths(telemetry_path: str) -> dict[str, dict[str, dict[str, Any]]]:
                 "Reload the configuration",
                 "",
                 {
-                    200: ("Applied; the response counts the factors that were added, removed and changed.",),
+                    200: (
+                        "Applied; the response counts the factors that were added, removed, changed and restored.",
+                    ),
                     403: _LIFECYCLE_DISABLED,
                     500: ("Refused; the old configuration stays applied, and the response lists every error.",),
                     503: ("The exporter is stopping.",),

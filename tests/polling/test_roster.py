@@ -270,15 +270,17 @@ class Recorded:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
 
-    def watch(self, factors: list[WatchedFactor], _memories: object = None) -> None:
+    def watch(self, factors: list[WatchedFactor], _snapshots: object = None) -> int:
         for watched in factors:
             self.ledger.watch(watched)
+        return 0
 
     def revise(self, factors: list[WatchedFactor]) -> None:
         for watched in factors:
             self.ledger.revise(watched, Moment(0.0, 0.0))
 
-    def forget(self, keys: list[FactorKey]) -> None:
+    def forget(self, keys: list[FactorKey], *, keep: bool) -> None:
+        assert keep, "only what is gone for long is not kept"
         for gone in keys:
             self.ledger.forget(gone)
 

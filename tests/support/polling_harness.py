@@ -13,6 +13,7 @@ from exporter.polling.account import AccountPolicy, AccountPoller
 from exporter.polling.ledger import Ledger, LedgerPolicy
 from exporter.polling.observer import Observer, Tee
 from exporter.polling.poller import Poller
+from exporter.polling.removed import RemovedFactors
 from exporter.polling.schedule import Schedule
 from exporter.polling.services import ServicePolicy, Services
 from exporter.verify.outcome import Answer, Attempt, FactorPage, Failure, Outcome, Reason, ServiceAnswer, Status
@@ -332,6 +333,7 @@ class PollingHarness:
         self.observed = RecordingObserver()
         self.ledger = Ledger(ledger_policy or LedgerPolicy())
         self.schedule: Schedule[FactorKey] = Schedule()
+        self.removed = RemovedFactors()
         self.jitter = rng or Jitter()
         self.clients = {account: ScriptedClient() for account in dict.fromkeys(w.key.account for w in watched)}
         policy = AccountPolicy(rate, concurrency, max_attempts, timeout, retry_past_due)
@@ -357,6 +359,7 @@ class PollingHarness:
             schedule=self.schedule,
             observer=observers,
             clock=self.clock,
+            removed=self.removed,
         )
         self.services = Services(
             services or ServicePolicy(),

@@ -30,4 +30,8 @@ snapshots = st.builds(
     withdrawn=st.booleans(),
     entity=st.text(max_size=20),
     gone_since_seconds=st.none() | times,
+    status_since_seconds=st.none() | times,
+    status_change_seen=st.booleans(),
+    failing_since_seconds=st.none() | times,
+    removed_seconds=st.none() | times,
 )

@@ -61,7 +61,7 @@ async def test_a_reload_returns_how_many_factors_changed(tmp_path: Path) -> None
         reply = await running.request("/-/reload", "POST")
         assert (reply.status, reply.text) == (
             200,
-            "configuration reloaded; factors: 0 added, 0 removed, 1 changed\n",
+            "configuration reloaded; factors: 0 added, 0 removed, 1 changed, 0 restored\n",
         )
         assert running.key("deux")
 
