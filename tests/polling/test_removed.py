@@ -91,6 +91,19 @@ def test_the_age_is_the_real_one_whatever_the_wall_clock_does(set_by: float) -> 
     assert again.status_since_seconds == NOW + 900
 
 
+@pytest.mark.parametrize("statuses", [[Status.VERIFIED], [Status.VERIFIED, Status.NOT_FOUND]])
+def test_whether_a_status_was_seen_to_begin_comes_back(statuses: list[Status]) -> None:
+    ledger, removed = answered(*statuses), RemovedFactors()
+    before = ledger.forget(key(1))
+    removed.keep(before, at(100))
+    known = removed.take(key(1), NOW + 101)
+    assert known is not None
+    again = ledger.watch(factor(1))
+    ledger.restore(key(1), known.snapshot, at(101), known.times)
+    assert again.status_since_seconds == before.status_since_seconds == NOW + 60 * (len(statuses) - 1)
+    assert again.status_change_seen == before.status_change_seen == (len(statuses) > 1)
+
+
 def test_what_became_stale_meanwhile_is_not_claimed() -> None:
     ledger, removed = answered(Status.UNVERIFIED, Status.VERIFIED), RemovedFactors()
     removed.keep(ledger.forget(key(1)), at(100))
