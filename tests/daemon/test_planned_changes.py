@@ -97,7 +97,7 @@ async def test_the_watchlist_is_emptied_on_purpose(simulator: Simulator, tmp_pat
         assert await exporter.daemon.reload() == Difference(removed=1)
         assert (await exporter.scrape()).value("twilio_verify_exporter_watchlist_factors") == 0
         write_config(path, accounts, entries)
-        assert await exporter.daemon.reload() == Difference(added=1)
+        assert await exporter.daemon.reload() == Difference(added=1, restored=1)
 
 
 async def test_shards_are_added_and_each_factor_is_watched_once(tmp_path: Path) -> None:
