@@ -177,8 +177,7 @@ class Services(Observer):
                 if doubt is not None and doubt.due is None:
                     await self._fetch(account, service, doubt)
         finally:
-            if self._queues.get(account.name) is queue:
-                del self._queues[account.name]
+            del self._queues[account.name]
             for service in queue:  # the account was removed, and may be back
                 if (doubt := self._doubts.get(service)) is not None and doubt.due is None:
                     self._plan(service, doubt, self._clock.steady())

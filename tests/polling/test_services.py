@@ -359,9 +359,25 @@ async def test_services_queued_when_polling_stops_are_fetched_by_an_account_that
     bench.env.offer(*bench.missing)
     await bench.run(1.03)
     assert len(bench.requested) == 1
+    kept = [("main", sid) for sid in SERVICES[:-1]]
+    bench.env.services.retain(kept)
     bench.env.account.stop(dropping=True)
     await bench.env.account.finish(0)
     others = PollingHarness(factors(6, services=6))
     bench.env.accounts["main"] = others.account
     await bench.run(70)
-    assert {sid for _, sid in others.client.services} == set(SERVICES)
+    assert sorted(sid for _, sid in others.client.services) == sorted(SERVICES[:-1])
+
+
+@in_virtual_time
+async def test_services_that_are_forgotten_while_they_are_queued_are_not_fetched() -> None:
+    bench = Bench(factors(6, services=6))
+    bench.missing = {of.key for of in factors(6, services=6)}
+    bench.env.offer(*bench.missing)
+    await bench.run(1.03)
+    assert len(bench.requested) == 1
+    for one in bench.missing:
+        bench.env.forget(one)
+    bench.env.services.retain(())
+    await bench.run(60)
+    assert len(bench.requested) == 1
