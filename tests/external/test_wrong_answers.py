@@ -1,4 +1,4 @@
-"""404s that Twilio never sent, or sent once by mistake, page nobody; a deletion does.
+"""404s that Twilio never sent, or sent once by mistake, page nobody; a deleted factor or service is one page.
 
 Simulators, exporters as processes, Prometheus with the shipped rules, and Alertmanager with the shipped routes.
 Each wait and interval is a thirtieth of what is shipped, as in :mod:`tests.external.test_paging`.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import Counter
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -42,20 +43,20 @@ pytestmark = pytest.mark.external
 # that nothing but the repeated fetch of a factor that has just become missing can correct a mistake in time.
 INTERVALS = {"interval": "10s", "unverified_interval": "2s", "not_found_interval": "40s"}
 OUTAGE_SECONDS = 300 / TIMES
-GATEWAY, MISTAKE = JOB, "of-one-wrong-404"
+GATEWAY, MISTAKE, DELETED = JOB, "of-one-wrong-404", "of-a-deleted-service"
 # What may be said of the gateway: that requests fail, not that factors are gone.
 FAILURES = {"TwilioVerifyAPIDown", "TwilioVerifyFetchErrorBudgetBurn"}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_only_a_deleted_factor_is_a_page(
+async def test_only_what_is_deleted_is_a_page_and_one(
     program: Finder, newer_program: Finder, tmp_path: Path, version: str
 ) -> None:
     binaries = binaries_of(version, program, newer_program)
     async with AsyncExitStack() as stack:
         worlds = {
             job: watched(tmp_path / job, await stack.enter_async_context(Simulator(seed=number)), INTERVALS)
-            for number, job in enumerate((GATEWAY, MISTAKE))
+            for number, job in enumerate((GATEWAY, MISTAKE, DELETED))
         }
         session = await stack.enter_async_context(aiohttp.ClientSession())
         exporters = {job: await exporter(stack, world, port_or_free()) for job, world in worlds.items()}
@@ -68,17 +69,26 @@ async def test_only_a_deleted_factor_is_a_page(
         await let_answers_be_wrong(place, worlds)
         for job, world in worlds.items():
             await see_in_prometheus(place, f'sum(twilio_verify_factors{{job="{job}", status="verified"}})')
-            world.simulator.delete(deleted_factor(world)[1])
+            if job == DELETED:
+                world.simulator.delete_service(world.factors[0][1].service_sid)
+            else:
+                world.simulator.delete(deleted_factor(world)[1])
         # By the time that these are pages, every alert about the wrong answers would be one, too.
-        deleted = {(job, deleted_factor(world)[0]) for job, world in worlds.items()}
+        deleted = {(job, deleted_factor(world)[0]) for job, world in worlds.items() if job != DELETED}
         missing = await until(functools.partial(missing_pages, place), lambda pages: pages >= deleted)
+        of_the_service = functools.partial(place.states, "TwilioVerifyFactorMissing", job=DELETED)
+        states = await until(of_the_service, lambda states: len(states) == FACTORS)
 
-    pages = {(page.receiver, page.alertname) for page in place.receiver.firing() if page.alertname not in FAILURES}
+    pages = Counter(
+        (page.receiver, page.alertname) for page in place.receiver.firing() if page.alertname not in FAILURES
+    )
+    assert pages.pop(("dead-mans-service", "TwilioVerifyWatchdog")) > 1
     assert pages == {
-        ("dead-mans-service", "TwilioVerifyWatchdog"),
-        ("payments-pager", "TwilioVerifyFactorMissing"),
+        ("payments-pager", "TwilioVerifyFactorMissing"): len(deleted),
+        ("ops-pager", "TwilioVerifyServiceMissing"): 1,
     }
     assert missing == deleted
+    assert states == ["suppressed"] * FACTORS
 
 
 async def let_answers_be_wrong(place: ServedExporter, worlds: dict[str, Watched]) -> None:
