@@ -132,6 +132,7 @@ class Daemon:
         self.server = WebServer(application, config=config.web, telemetry_path=path, limits=limits)
         few = limits.for_connections(max(2, limits.connections // 8))
         self.health_server = WebServer(health_application(self.view), key=HEALTH_ADDRESS, limits=few)
+        engine.announce()
 
     # Start and stop
 

@@ -233,11 +233,20 @@ class Engine:
             raise
         return clients
 
-    def _retain(self) -> None:
-        """Drop what is known of services and entities that are no longer watched, and begin the new ones."""
+    def announce(self) -> None:
+        """Report what the configuration watches, so that counters are at 0 before :meth:`start`."""
+        services, entities = self._watched()
+        self.observers.config_applied(self.config.settings.accounts, services, entities)
+
+    def _watched(self) -> tuple[set[tuple[str, str]], set[tuple[str, str, str]]]:
+        """Return the services and the entities with entries in the configuration."""
         entities = {(*of.key[:2], of.name) for of in self.config.entities}
         services = {(watched.key.account, watched.key.service_sid) for watched in self.config.factors}
-        services |= {entity[:2] for entity in entities}
+        return services | {entity[:2] for entity in entities}, entities
+
+    def _retain(self) -> None:
+        """Drop what is known of services and entities that are no longer watched, and begin the new ones."""
+        services, entities = self._watched()
         self.ledger.retain(services, entities)
         self.services.retain(services)
         for entity in sorted(entities):

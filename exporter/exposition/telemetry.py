@@ -157,6 +157,8 @@ class Telemetry(Observer):
         self.retain(accounts, services)
         for account in accounts:
             self.know_account(account)
+        for account, service_sid in sorted(services):
+            self.know_service(account, service_sid)
         for account, service_sid, _ in sorted(entities):
             self.know_entities(account, service_sid)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict, deque
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -39,29 +40,31 @@ class _Event(NamedTuple):
     error: str
 
 
-class RepeatFilter(logging.Filter):
+class Repeats:
     """Passes a warning or an error in full once, then every five minutes with a count, the field ``repeated``.
 
     At level debug everything passes, and the lines of a :class:`FullLogger` always do. ``steady`` gives seconds of
-    a monotonic clock.
+    a monotonic clock. A record is never changed, because other outputs get the same one.
     """
 
     def __init__(self, steady: Callable[[], float]) -> None:
-        super().__init__()
         self._folding: Folding[_Event] = Folding(steady)
         self._lock = threading.Lock()
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a record is written, as it is or with its count."""
+    def written(self, record: logging.LogRecord) -> logging.LogRecord | None:
+        """Return what is written of a record: itself, a copy with its count, or nothing."""
         if record.levelno < logging.WARNING or hasattr(record, _IN_FULL):
-            return True
+            return record
         if logging.getLogger("exporter").isEnabledFor(logging.DEBUG):
-            return True  # the debug log is complete
+            return record  # the debug log is complete
         with self._lock:
             line = self._folding.happened(_event_of(record))
+        if line.times == 0:
+            return None
         if line.again and line.times > 1:
+            record = copy(record)
             record.__dict__["fields"] = {**getattr(record, "fields", {}), "repeated": line.times}
-        return line.times > 0
+        return record
 
     def due(self, *, at_the_end: bool = False) -> Iterator[logging.LogRecord]:
         """Yield records with the counts of five minutes, or all counts, and with what has stopped."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import quote, quote_plus
 
 from exporter.logs.background import BackgroundWriter
-from exporter.logs.folding import RepeatFilter
+from exporter.logs.folding import Repeats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container
@@ -133,6 +133,19 @@ def _logfmt_value(value: object) -> str:
 _OURS = "exporter"
 
 
+class _CollapsingHandler(logging.StreamHandler[Any]):
+    """Writes to a stream what the collapsing of repeated lines leaves."""
+
+    def __init__(self, stream: object, repeats: Repeats) -> None:
+        super().__init__(stream)
+        self._repeats = repeats
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write a record, or a copy with its count, and return whether it was written."""
+        written = self._repeats.written(record)
+        return written is not None and bool(super().handle(written))
+
+
 class LogOutput:
     """One stream of log lines, with their style and the collapsing of repeated ones.
 
@@ -150,11 +163,10 @@ class LogOutput:
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._formatter = EventFormatter(style, redact)
-        self._repeats = RepeatFilter(steady)
+        self._repeats = Repeats(steady)
         self._writer = BackgroundWriter(stream or sys.stderr) if background else None
-        self.handler = logging.StreamHandler(self._writer or stream or sys.stderr)
+        self.handler = _CollapsingHandler(self._writer or stream or sys.stderr, self._repeats)
         self.handler.setFormatter(self._formatter)
-        self.handler.addFilter(self._repeats)
 
     @property
     def lines_dropped(self) -> int:

@@ -219,7 +219,7 @@ class AccountPoller:
                 raise asyncio.CancelledError  # another task has taken over: what still comes here is dropped
             self._clients.end(used, request)
             self.throttle.end(answered_seconds)
-        return attempt if self._heard(request, used, attempt) else None
+        return attempt if self._update_account(request, used, attempt) else None
 
     async def _send(self, request: ApiRequest, client: FactorClient) -> Attempt:
         """Send one request; one that the watchdog cancelled has timed out, unless it was answered all the same."""
@@ -241,8 +241,8 @@ class AccountPoller:
                 attempt = request.timed_out(self._clock.steady())
         return attempt
 
-    def _heard(self, request: ApiRequest, used: ClientInUse, attempt: Attempt) -> bool:
-        """Interpret an attempt for the whole account: client, credentials, throttle; return whether it counts."""
+    def _update_account(self, request: ApiRequest, used: ClientInUse, attempt: Attempt) -> bool:
+        """Update what is known of client, credentials and throttle by an attempt; return whether it counts."""
         if self._dropping or used.void or self._suspended_since(request):
             self._queue.dispatch()
             return False
@@ -332,7 +332,7 @@ class AccountPoller:
         task = request.task
         try:
             given_up = request.timed_out(self._clock.steady())
-            if self._heard(request, used, given_up):
+            if self._update_account(request, used, given_up):
                 request.attempt = await self._attempts(request, given_up)
                 self._apply_outcome(request)
         finally:

@@ -150,7 +150,7 @@ async def test_filter_and_sort_are_in_the_url(opened: Browser, tmp_path: Path) -
         await page.wait_for_url("**/?q=e&status=attention&**")
         await page.get_by_role("columnheader", name="Factor").get_by_role("link").click()
         await page.wait_for_url("**sort=factor**")
-        assert await names(page) == ["failing", "held", "never-tried", "not-found", "stale", "unverified"]
+        assert await names(page) == ["failing", "kept", "never-tried", "not-found", "stale", "unverified"]
         await page.get_by_role("columnheader", name="Factor").get_by_role("link").click()
         await page.wait_for_url("**sort=-factor**")
         assert (await names(page))[0] == "unverified"
@@ -183,19 +183,19 @@ async def test_a_keyboard_is_enough(opened: Browser, tmp_path: Path) -> None:
         assert await page.evaluate("document.activeElement.textContent") == "Skip to content"
         await page.keyboard.press("Enter")
         await tab_to(page, "q")
-        await page.keyboard.type("held")
+        await page.keyboard.type("kept")
         await page.keyboard.press("Enter")
-        await page.wait_for_url("**/?q=held**")
-        assert await names(page) == ["held"]
+        await page.wait_for_url("**/?q=kept**")
+        assert await names(page) == ["kept"]
         link = await page.locator(f"{ROW} .factor > a").get_attribute("id")
         assert link is not None
         await tab_to(page, link)
         await page.keyboard.press("Enter")
-        await expect(page.get_by_role("heading", level=1)).to_have_text("held")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("kept")
         await tab_to(page, "back")
         await page.keyboard.press("Enter")
-        await page.wait_for_url("**/?q=held**")
-        assert await page.input_value("#q") == "held"
+        await page.wait_for_url("**/?q=kept**")
+        assert await page.input_value("#q") == "kept"
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -203,7 +203,7 @@ async def test_the_pages_are_accessible(opened: Browser, tmp_path: Path, theme: 
     async with world(tmp_path, "all") as running:
         accounts = running.daemon.engine.poller.accounts
         accounts["main"]._refusals.guard.pause(running.daemon.engine.clock.steady())
-        for path in ("/", factor_path("held"), factor_path("never-tried"), factor_path("hald"), "/?q=nobody"):
+        for path in ("/", factor_path("kept"), factor_path("never-tried"), factor_path("kapt"), "/?q=nobody"):
             async with visit(opened, running.url + path, color_scheme=theme) as visited:
                 assert await violations(visited.page) == [], path
                 visited.console.clear()  # the browser logs a page that is 404
@@ -224,7 +224,7 @@ async def test_a_dark_theme(opened: Browser, tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 async def test_it_fits_every_width(opened: Browser, tmp_path: Path, width: int) -> None:
     async with world(tmp_path, "all") as running:
-        for path in ("/", factor_path("held")):
+        for path in ("/", factor_path("kept")):
             async with visit(opened, running.url + path, width=width, height=800) as visited:
                 await fits(visited.page)
                 for text in ("no complete answer in time", "the API is slow or unreachable"):
@@ -237,11 +237,11 @@ async def test_it_works_without_javascript(opened: Browser, tmp_path: Path) -> N
         visit(opened, f"{running.url}/", java_script_enabled=False) as visited,
     ):
         page = visited.page
-        await page.get_by_label("Search").fill("held")
+        await page.get_by_label("Search").fill("kept")
         await page.get_by_role("button", name="Apply").click()
-        await page.wait_for_url("**/?q=held**")
-        await page.get_by_role("link", name="held").click()
-        await expect(page.get_by_role("heading", level=1)).to_have_text("held")
+        await page.wait_for_url("**/?q=kept**")
+        await page.get_by_role("link", name="kept").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("kept")
         await expect(page.get_by_role("button", name="Copy")).to_have_count(0)
 
 

@@ -202,7 +202,7 @@ async def see_the_factors(server: Prometheus, job: str) -> None:
     assert {name: value for name, (value, _) in verified.items()} == {
         "verified": 1,
         "unverified": 0,
-        "held": 1,
+        "kept": 1,
         ODD_NAME: 1,
     }
     assert set(verified[ODD_NAME][1]) == {
@@ -219,7 +219,7 @@ async def see_the_factors(server: Prometheus, job: str) -> None:
     exists = await server.query(f"twilio_verify_factor_exists{{{chosen}}} == 0")
     assert [item["metric"]["factor"] for item in exists] == ["not-found"]
     up = await server.query(f"twilio_verify_factor_up{{{chosen}}} == 0")
-    assert {item["metric"]["factor"] for item in up} == {"failing", "held", "stale"}
+    assert {item["metric"]["factor"] for item in up} == {"failing", "kept", "stale"}
     counts = await server.query(f"sum by (status) (twilio_verify_factors{{{chosen}}})")
     assert {item["metric"]["status"]: float(item["value"][1]) for item in counts} == {
         "verified": 3,
@@ -229,7 +229,7 @@ async def see_the_factors(server: Prometheus, job: str) -> None:
     }
     info = await server.value(f"count(twilio_verify_factor_info{{{chosen}}})")
     assert info == len(STATES["all"])
-    assert await server.value(f'twilio_verify_factor_fetch_failures_total{{{chosen}, factor="held"}}') == 1
+    assert await server.value(f'twilio_verify_factor_fetch_failures_total{{{chosen}, factor="kept"}}') == 1
     buckets = f"twilio_verify_api_request_duration_seconds_bucket{{{chosen}}}"
     quantile = await server.value(f"histogram_quantile(0.5, sum by (le) ({buckets}))")
     assert quantile is not None

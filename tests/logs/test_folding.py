@@ -141,6 +141,18 @@ def test_two_outputs_collapse_and_flush_apart(book: Book) -> None:
     assert book.written() == []
 
 
+def test_two_outputs_count_the_same_repeats(book: Book) -> None:
+    stream = io.StringIO()
+    other = LogOutput(style="json", redact=Redactor(), stream=stream, steady=book.time)
+    logging.getLogger().addHandler(other.handler)
+    for second in range(0, 2 * int(REPEAT_SECONDS) + 1, 100):
+        book.time.now = float(second)
+        library.warning("disk full", extra=fields(device="sda"))
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line.get("repeated") for line in book.written()] == [None, 3, 3]
+    assert [line.get("repeated") for line in lines] == [None, 3, 3]
+
+
 def test_at_level_debug_nothing_is_collapsed(book: Book) -> None:
     logging.getLogger("exporter").setLevel(logging.DEBUG)
     for _ in range(3):
@@ -163,8 +175,7 @@ def test_at_the_end_all_counts_are_logged(book: Book) -> None:
 
 
 def test_a_message_whose_arguments_do_not_fit_is_collapsed_too(book: Book) -> None:
-    root = logging.getLogger()
-    root.handlers[:] = [handler for handler in root.handlers if handler.filters]  # pytest's own raises
+    logging.getLogger().handlers[:] = [book.output.handler]  # pytest's own raises
     for _ in range(3):
         library.warning("%s %s", "one")
     [line] = book.written()

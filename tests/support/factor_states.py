@@ -25,11 +25,11 @@ STATES = {
     "unverified": ("unverified",),
     "not-found": ("not-found",),
     "failing": ("failing",),
-    "held": ("held",),
+    "kept": ("kept",),
     "stale": ("stale",),
     "paused": ("paused",),
     "an-odd-name": (ODD_NAME,),
-    "all": ("never-tried", "verified", "unverified", "not-found", "failing", "held", "stale", "paused", ODD_NAME),
+    "all": ("never-tried", "verified", "unverified", "not-found", "failing", "kept", "stale", "paused", ODD_NAME),
 }
 
 WORDS = {
@@ -38,7 +38,7 @@ WORDS = {
     "unverified": "✗ unverified",
     "not-found": "∅ not found",
     "failing": "? unknown",
-    "held": "✓ verified",
+    "kept": "✓ verified",
     "stale": "? unknown",
     "paused": "‖ paused",
     ODD_NAME: "✓ verified",
@@ -64,7 +64,7 @@ async def world(folder: Path, state: str) -> AsyncIterator[ServedExporter]:
             "unverified": (UNVERIFIED,),
             "not-found": (NOT_FOUND,),
             "failing": (TIMEOUT,),
-            "held": (VERIFIED, UNVERIFIED, VERIFIED, TIMEOUT),
+            "kept": (VERIFIED, UNVERIFIED, VERIFIED, TIMEOUT),
         }
         for name in STATES[state]:
             if name in results:

@@ -35,14 +35,14 @@ FACTOR, STATE, SINCE, LAST, NEXT, LATENCY, FAILURE = range(7)
 @pytest.fixture
 async def states(tmp_path: Path) -> AsyncIterator[ServedExporter]:
     """A factor in each state."""
-    factors = entries("good", "new", "gone", "held", "never", "failing", "stale", labels={"team": "payments"})
+    factors = entries("good", "new", "gone", "kept", "never", "failing", "stale", labels={"team": "payments"})
     paused = entries("idle", paused=True)[0] | {"factor_sid": "YF" + "f" * 32}
     async with serving(tmp_path, [*factors, paused], clock=stopped()) as running:
         running.apply("good", VERIFIED, ago_seconds=30)
         running.apply("new", VERIFIED, UNVERIFIED)
         running.apply("gone", NOT_FOUND)
-        running.apply("held", VERIFIED, ago_seconds=240)
-        running.apply("held", TIMEOUT, duration_seconds=31.2, attempts=3)
+        running.apply("kept", VERIFIED, ago_seconds=240)
+        running.apply("kept", TIMEOUT, duration_seconds=31.2, attempts=3)
         running.apply("failing", Failure(Reason.AUTH, "HTTP 401, Twilio error 20003"), ago_seconds=130)
         running.apply("failing", Failure(Reason.AUTH, "HTTP 401, Twilio error 20003"), ago_seconds=5)
         running.apply("stale", VERIFIED, ago_seconds=4000)
@@ -54,7 +54,7 @@ async def test_every_state_is_shown_in_words_and_problems_come_first(states: Ser
 
     assert page.parts["headline"] == "✗ 6 of 8 factors need attention"
     assert page.parts["tiles"] == "1 ∅ not found 1 ✗ unverified 3 ? unknown 2 ! failing 2 ✓ verified 1 ‖ paused"
-    assert page.names == ["gone", "new", "failing", "never", "stale", "held", "good", "idle"]
+    assert page.names == ["gone", "new", "failing", "never", "stale", "kept", "good", "idle"]
     assert page.row("good")[FACTOR] == "good main · push · team=payments"
     assert page.row("good")[STATE:NEXT] == ["✓ verified", "30 s or longer", "30 s ago"]
     assert page.row("good")[LATENCY:] == ["212 ms", "–"]
@@ -63,8 +63,8 @@ async def test_every_state_is_shown_in_words_and_problems_come_first(states: Ser
     assert page.row("never")[STATE:NEXT] == ["? unknown", "–", "–"]
     assert page.row("stale")[STATE:NEXT] == ["? unknown", "51 min", "66 min ago"]
     assert page.row("idle")[STATE:] == ["‖ paused", "–", "–", "not polled", "–", "–"]
-    assert page.row("held")[STATE:NEXT] == ["✓ verified ! failing", "4 min or longer", "0 s ago"]
-    assert page.row("held")[LATENCY:] == [
+    assert page.row("kept")[STATE:NEXT] == ["✓ verified ! failing", "4 min or longer", "0 s ago"]
+    assert page.row("kept")[LATENCY:] == [
         "31.2 s",
         (
             "no complete answer in time 0 s ago "
