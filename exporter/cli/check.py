@@ -9,15 +9,19 @@ from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.cli.diagnosis import diagnose
 from exporter.cli.findings import Finding, Output, Severity, Subject, failed, write
 from exporter.config import ConfigError, ConfigWarning, ErrorDetail
+from exporter.config.files import shown_path
 from exporter.config.lines import locate
 from exporter.daemon.parts import redactor_of
 from exporter.logs.output import configure
+from exporter.state.watchlist import read as read_last_good
+from exporter.web.formatting import format_time
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
     from exporter.config import Config
+    from exporter.config.last_good import Fallback
     from exporter.config.lines import Location
 
 
@@ -41,13 +45,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Print every error with its place, or a summary and what ``--live`` found; return the exit status."""
     summary: dict[str, object] = {"config_file": arguments.config_file, "live": arguments.live}
     try:
-        config = load_config(arguments)
+        config = load_config(arguments, last_good=read_last_good, fall_back=True)
     except ConfigError as error:
         findings = _from_config(Severity.ERROR, error.errors)
     else:
-        findings = _from_config(Severity.WARNING, config.warnings)
-        findings.append(_valid(config))
-        if arguments.live:
+        fallback = config.fallback
+        findings = [] if fallback is None else _from_config(Severity.ERROR, fallback.errors)
+        findings += _from_config(Severity.WARNING, config.warnings)
+        findings.append(_valid(config) if fallback is None else _falls_back(fallback))
+        if arguments.live and fallback is None:
             findings += live(config)
     status = int(failed(findings))
     write(Output(arguments.output), findings, {**summary, "exit_status": status})
@@ -70,6 +76,17 @@ def _valid(config: Config) -> Finding:
         place="",
         seen=f"{config.path} is valid: {accounts}, {factors}{entities}",
         file=str(config.path),
+    )
+
+
+def _falls_back(fallback: Fallback) -> Finding:
+    entries, saved = _counted(fallback.restored, "entry"), format_time(fallback.saved_seconds)
+    return Finding(
+        severity=Severity.WARNING,
+        subject=Subject.CONFIGURATION,
+        place=shown_path(fallback.path),
+        seen=f"the exporter would start on this last good watchlist ({entries}, saved {saved}), but not be ready",
+        file=str(fallback.path),
     )
 
 

@@ -15,6 +15,7 @@ from exporter.exposition.catalogue import FACTOR_FAMILIES
 if TYPE_CHECKING:
     import argparse
 
+    from exporter.config.last_good import LastGoodReader
     from exporter.config.sharding import Shard
 
 DEFAULT_CONFIG_FILE = "config.toml"
@@ -31,10 +32,16 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_config(arguments: argparse.Namespace, *, shard: Shard | None = None) -> Config:
+def load_config(
+    arguments: argparse.Namespace,
+    *,
+    shard: Shard | None = None,
+    last_good: LastGoodReader | None = None,
+    fall_back: bool = False,
+) -> Config:
     """Load the configuration for a command line; raises ConfigError.
 
-    A given ``shard`` is used instead of the configured one. A command may set
+    The keywords are those of :func:`~exporter.config.load`. A command may set
     ``arguments.overrides`` to the values of its flags by dotted key.
     """
     return load(
@@ -43,4 +50,6 @@ def load_config(arguments: argparse.Namespace, *, shard: Shard | None = None) ->
         flags=getattr(arguments, "overrides", {}),
         known_families=[family.short_name for family in FACTOR_FAMILIES],
         shard=shard,
+        last_good=last_good,
+        fall_back=fall_back,
     )

@@ -22,6 +22,7 @@ from exporter.daemon.daemon import Daemon
 from exporter.daemon.parts import Confidential
 from exporter.logs.output import configure, fields
 from exporter.state.keeper import StateLockedError
+from exporter.state.watchlist import read as read_last_good
 from exporter.web.server.sockets import ListenError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     arguments.overrides = overrides(arguments)
     try:
-        config = load_config(arguments)
+        config = load_config(arguments, last_good=read_last_good, fall_back=True)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1

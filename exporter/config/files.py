@@ -203,7 +203,11 @@ class FileReader:
         try:
             self.read(path, limit=limit)
         except UnreadableError:
-            self._versions[path] = FileVersion(_UNREADABLE, limit)
+            self.note_unreadable(path, limit=limit)
+
+    def note_unreadable(self, path: Path, *, limit: int = -1) -> None:
+        """Note that a file can't be read, without reading it again."""
+        self._versions[path] = FileVersion(_UNREADABLE, limit)
 
     def fingerprint(self) -> str:
         """Return a digest in hex of the paths and contents of all files read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import socket
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from exporter.config.checks import AccountChecks, family_errors, file_error, identity_key
 from exporter.config.errors import ConfigError, ConfigWarning, ErrorDetail, did_you_mean, quote
 from exporter.config.files import FileReader, FileVersion, UnreadableError, decode, expand, parse_toml, shown_path
+from exporter.config.last_good import Fallback, ListedFile, WholeWatchlist, emptied, stand_in
 from exporter.config.settings import ENTRIES, Settings
 from exporter.config.sharding import Shard, ShardError, shard_of
 from exporter.config.sources import EnvironmentSource, FileSource, FlagSource, Sources
@@ -23,9 +25,10 @@ from exporter.config.webconfig import WebConfig
 from exporter.config.webconfig import read as read_web_config
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
+    from exporter.config.last_good import LastGood, LastGoodReader
     from exporter.config.secrets import PasswordSource
     from exporter.config.settings import WebSettings
     from exporter.watched import WatchedEntity, WatchedFactor
@@ -45,7 +48,8 @@ class Config:
     without accounts that have none, and ``total_factors`` counts the factors among them. ``passwords`` are by
     account. ``files`` are all files read except password files, each with its version; ``fingerprint`` changes with
     any of them. ``sha256`` is a digest (hex) of the contents of the configuration file, the web config file and the
-    watchlist files. ``web`` comes from the web config file.
+    watchlist files. ``web`` comes from the web config file. ``fallback`` tells if the last good watchlist stands
+    in for the watchlist files; ``whole`` is what these files list, to be saved as the next one.
     Neither ``repr`` nor ``str`` shows a secret or an identity.
     """
 
@@ -63,6 +67,8 @@ class Config:
     fingerprint: str
     sha256: str
     web: WebConfig
+    fallback: Fallback | None = None
+    whole: WholeWatchlist = field(default_factory=WholeWatchlist, repr=False, compare=False)
 
 
 def load(
@@ -72,13 +78,17 @@ def load(
     flags: Mapping[str, Any],
     known_families: Collection[str] = (),
     shard: Shard | None = None,
+    last_good: LastGoodReader | None = None,
+    fall_back: bool = False,
 ) -> Config:
     """Load a configuration; raises ConfigError with every error at once.
 
     ``flags`` are values by dotted key; ``known_families`` are the short names that ``metrics.factor_families`` may
-    choose from (empty: not checked). A given ``shard`` is used instead of the configured one.
+    choose from (empty: not checked). A given ``shard`` is used instead of the configured one. With ``last_good``,
+    watchlist files that list nothing although they did are an error, too. With ``fall_back``, the last good
+    watchlist stands in for watchlist files with errors.
     """
-    return _Loading(path, environ, flags).run(known_families, shard)
+    return _Loading(path, environ, flags).run(known_families, shard, last_good, fall_back=fall_back)
 
 
 def current_fingerprint(config: Config) -> str:
@@ -119,7 +129,14 @@ class _Loading:
         patterns = self._sources.given(*_FILES)
         self._patterns: dict[int, Any] = dict(enumerate(patterns if isinstance(patterns, list | tuple) else ()))
 
-    def run(self, known_families: Collection[str], running_shard: Shard | None) -> Config:
+    def run(
+        self,
+        known_families: Collection[str],
+        running_shard: Shard | None,
+        last_good: LastGoodReader | None,
+        *,
+        fall_back: bool,
+    ) -> Config:
         """Check everything; return the Config, or raise ConfigError."""
         settings = self._settings()
         place = self._sources.place(("metrics", "factor_families"))
@@ -132,9 +149,7 @@ class _Loading:
         web = self._web_config(settings.web)
         configured_shard = self._shard(settings.sharding.shard)
         shard = running_shard or configured_shard
-        watchlist = Watchlist(self._account_names(), settings.polling.interval)
-        watchlist.add_document(self._file, self._entries)
-        self._add_files(watchlist)
+        watchlist, files, fallback = self._watchlist(settings, last_good, fall_back=fall_back)
         self._check_watchlist(watchlist)
         if self._errors:
             raise ConfigError(self._errors)
@@ -155,7 +170,72 @@ class _Loading:
             fingerprint=self._reader.fingerprint(),
             sha256=self._hash.hexdigest(),
             web=web,
+            fallback=fallback,
+            whole=WholeWatchlist(files),
         )
+
+    def _watchlist(
+        self, settings: Settings, last_good: LastGoodReader | None, *, fall_back: bool
+    ) -> tuple[Watchlist, Sequence[ListedFile], Fallback | None]:
+        """Return the watchlist, what the watchlist files list, and whether the last good one stands in for them."""
+        watchlist = self._own_watchlist(settings)
+        own_errors = len(watchlist.errors)
+        own_hash = self._hash.copy()
+        files = self._add_files(watchlist)
+        usable = not self._errors and not own_errors and not watchlist.without_account
+        if not usable or last_good is None or settings.state.file is None:
+            return watchlist, files, None
+        read = functools.partial(last_good, settings.state.file)
+        stored, errors = self._compare(settings, watchlist, files, read)
+        if stored is None or not errors:
+            return watchlist, files, None
+        substitute = self._own_watchlist(settings)
+        fallback = stand_in(stored, _account_sids(settings), self._pattern_places(), substitute, errors)
+        if fallback is None:
+            if watchlist.errors:
+                problem = "lists nothing for the configured accounts and watchlist files, so it isn't used"
+                watchlist.errors.append(ErrorDetail(shown_path(stored.path), problem))
+            return watchlist, files, None
+        if not fall_back:
+            watchlist.errors[:] = errors
+            return watchlist, files, None
+        self._hash = own_hash
+        self._hash.update(b"last good %s\n" % stored.digest.encode())
+        return substitute, files, fallback
+
+    def _own_watchlist(self, settings: Settings) -> Watchlist:
+        """Return what the configuration file itself lists."""
+        watchlist = Watchlist(self._account_names(), settings.polling.interval)
+        watchlist.add_document(self._file, self._entries)
+        return watchlist
+
+    def _compare(
+        self,
+        settings: Settings,
+        watchlist: Watchlist,
+        files: Sequence[ListedFile],
+        last_good: Callable[[], LastGood | None],
+    ) -> tuple[LastGood | None, list[ErrorDetail]]:
+        """Return the last good watchlist, and what is wrong with the files or missing from them.
+
+        It's read only if something may be: it may have 100,000 entries.
+        """
+        patterns = self._pattern_places()
+        listing = {file.pattern for file in files if file.lists}
+        suspect = patterns.keys() - listing or not all(file.lists for file in files)
+        if not watchlist.errors and (settings.watchlist.allow_empty or not suspect):
+            return None, []
+        try:
+            stored = last_good()
+        except ConfigError as error:
+            if watchlist.errors:
+                watchlist.errors.extend(error.errors)
+            else:
+                self._warnings.extend(ConfigWarning(of.place, of.problem) for of in error.errors)
+            return None, []
+        if stored is None or watchlist.errors:
+            return stored, list(watchlist.errors)
+        return stored, list(emptied(stored, _account_sids(settings), patterns, files, watchlist))
 
     def _read(self, path: Path) -> bytes:
         """Return the content of the configuration file or a watchlist file, which ``sha256`` covers."""
@@ -247,21 +327,35 @@ class _Loading:
         hint = did_you_mean(account, known) or f"set accounts.{account}.{name}"
         return ErrorDetail(place, f"the account {quote(account)} has no {name}", hint)
 
-    def _add_files(self, watchlist: Watchlist) -> None:
+    def _pattern_places(self) -> dict[str, str]:
+        """Return the places of the paths and patterns of the watchlist files."""
         place = self._sources.place(_FILES)
-        patterns = ((f"{place}[{index}]", pattern) for index, pattern in self._patterns.items())
-        paths, warnings = expand(self._path.parent, patterns)
+        return {str(pattern): f"{place}[{index}]" for index, pattern in self._patterns.items()}
+
+    def _add_files(self, watchlist: Watchlist) -> list[ListedFile]:
+        """Read the watchlist files; return what each lists."""
+        directory = self._path.parent
+        places = self._pattern_places()
+        patterns = {place: pattern for pattern, place in places.items()}
+        paths, warnings = expand(directory, patterns.items())
         self._warnings.extend(warnings)
+        files = []
         for named, path in paths:
+            factors, entities = len(watchlist.factors), len(watchlist.entities)
             try:
                 content = self._read(path)
             except UnreadableError as error:
+                self._reader.note_unreadable(path)
                 watchlist.errors.append(ErrorDetail(named, f"{shown_path(path)} {error.problem}", error.hint))
                 continue
             try:
                 watchlist.add_file(path, content)
             except UnreadableError as error:
                 watchlist.errors.append(error.detail(shown_path(path)))
+            name = str(path.relative_to(directory) if path.is_relative_to(directory) else path)
+            listed = watchlist.factors[factors:], watchlist.entities[entities:]
+            files.append(ListedFile(patterns[named], name, *listed))
+        return files
 
     def _check_watchlist(self, watchlist: Watchlist) -> None:
         self._errors.extend(watchlist.errors)
@@ -274,3 +368,7 @@ class _Loading:
         if not watchlist.factors and not watchlist.entities:
             text = "the watchlist is empty, so nothing is fetched; list factors under [[factors]]"
             self._warnings.append(ConfigWarning(self._file, text))
+
+
+def _account_sids(settings: Settings) -> dict[str, str]:
+    return {name: account.account_sid for name, account in settings.accounts.items()}

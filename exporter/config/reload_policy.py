@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _RESTART = "restart the exporter to apply this, or undo the change"
 _ALLOW_EMPTY = "restore the entries, or set watchlist.allow_empty = true if this is intended"
 _BLANK = "restore the file, or restart the exporter"
+_BLANK_IN_LAST_GOOD = f"{_BLANK}, with watchlist.allow_empty = true if it is a watchlist file"
 _CLIENT_AUTH = (ssl.CERT_NONE, ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED)
 _IDENTITY = (IdentityLabel.NONE, IdentityLabel.HMAC, IdentityLabel.PLAIN)
 
@@ -31,10 +32,11 @@ def reload_errors(old: Config, new: Config) -> list[ErrorDetail]:
 
 
 def _blank_files(old: Config, new: Config) -> Iterator[ErrorDetail]:
+    hint = _BLANK if new.settings.state.file is None else _BLANK_IN_LAST_GOOD
     for path, version in new.files.items():
         before = old.files.get(path)
         if version.blank and (before is None or not before.blank):
-            yield ErrorDetail(shown_path(path), "is empty", _BLANK)
+            yield ErrorDetail(shown_path(path), "is empty", hint)
 
 
 def _less_protection(old: Config, new: Config) -> Iterator[ErrorDetail]:

@@ -200,8 +200,8 @@ class WatchlistSettings(_Table):
     )
     allow_empty: kinds.Switch = Field(
         False,
-        description="Allow a reload to remove the last entry of an account, or of the whole watchlist. "
-        "A restart always may.",
+        description="Allow a reload to remove the last entry of an account, or of the whole watchlist, and a start "
+        "on watchlist files that no longer list anything. Without a state file, a start always may.",
     )
 
 
@@ -227,7 +227,11 @@ class MetricsSettings(_Table):
 class StateSettings(_Table):
     """State that survives a restart."""
 
-    file: kinds.OptionalPath = Field(None, description="File that saves the status of every factor, with its age.")
+    file: kinds.OptionalPath = Field(
+        None,
+        description="File that saves the status of every factor, with its age. The last good watchlist is saved in "
+        "the same directory.",
+    )
 
 
 class ShardingSettings(_Table):

@@ -108,6 +108,18 @@ class Watchlist:
                 hint = "rename it, or narrow the pattern"
                 self.errors.append(ErrorDetail(file, "is neither a .csv nor a .toml file", hint))
 
+    def lists(self, key: FactorKey | EntityKey) -> bool:
+        """Return whether a factor or entity is listed."""
+        return key in (self._keys if isinstance(key, FactorKey) else self._entity_keys)
+
+    def offer(self, place: TablePlace, table: dict[str, object]) -> bool:
+        """Add an entry unless it is invalid or conflicts with one that is listed; return whether it was added."""
+        before = len(self.errors)
+        (self._factor if place.array == "factors" else self._entity)(place, table)
+        added = len(self.errors) == before
+        del self.errors[before:]
+        return added
+
     def entries_by_account(self) -> dict[str, int]:
         """Return the number of factors and entities listed, by account."""
         counts = Counter(factor.key.account for factor in self.factors)

@@ -13,13 +13,14 @@ from exporter.daemon.engine import Engine
 from exporter.daemon.jobs import Jobs
 from exporter.daemon.parts import client_limits, factor_samples, same_samples
 from exporter.daemon.readiness import Readiness
-from exporter.daemon.reload import ConfigStatus, Reloader
+from exporter.daemon.reload import ConfigStatus, Reloader, log_config_errors
 from exporter.daemon.view import DaemonView, EngineGauges
 from exporter.exposition.factors import FactorExposition
 from exporter.exposition.telemetry import Telemetry
 from exporter.logs.events import EventLog
 from exporter.logs.folding import FullLogger
 from exporter.logs.output import fields, set_level
+from exporter.state import watchlist
 from exporter.state.keeper import StateKeeper, StateLockedError
 from exporter.web.health import health_application
 from exporter.web.history import History
@@ -58,9 +59,10 @@ _FIXED = (
 class Daemon:
     """One exporter: polls what its configuration lists and serves what it knows.
 
-    ``load`` reads the configuration again for a reload, with the running shard as its argument ``shard``; without
-    it there are no reloads. ``trim`` is called every minute to release memory of the process. ``log_output`` is the
-    log whose collapsed lines this daemon flushes.
+    ``load`` reads the configuration again for a reload, with the running shard as its argument ``shard``, and the
+    reader of the last good watchlist as ``last_good`` while that is in use; without it there are no reloads.
+    ``trim`` is called every minute to release memory of the process. ``log_output`` is the log whose collapsed
+    lines this daemon flushes.
     The other parameters are those of an :class:`Engine`.
     """
 
@@ -102,11 +104,12 @@ class Daemon:
         self._reloadable = load is not None
         self.reloader = Reloader(
             config,
-            load=functools.partial(load or _no_load, shard=config.shard),
+            load=functools.partial(self._load, load or _no_load, config.shard),
             apply=self._apply,
             status=self.config_status,
             clock=engine.clock,
         )
+        self.watchlist = watchlist.WatchlistKeeper(file, engine.clock)
         self.jobs = Jobs(
             dispatch=engine.poller.dispatch,
             discovery=engine.discover,
@@ -154,6 +157,7 @@ class Daemon:
         self.readiness.start()
         engine.start(self.state.load() if self.state else None)
         self.jobs.start()
+        self._watchlist_applied(engine.config)
         for address in self.server.addresses:
             log.info("listening", extra=fields(address=address))
         for address in self.health_server.addresses:
@@ -221,6 +225,8 @@ class Daemon:
         await drained
         if self.state is not None:
             await asyncio.wait((asyncio.create_task(self.state.save()),), timeout=_LAST_SAVE_SECONDS)
+        await asyncio.wait((asyncio.create_task(self.watchlist.save()),), timeout=_LAST_SAVE_SECONDS)
+        if self.state is not None:
             self.state.release()
         await engine.background.wait()
         await self.server.stop()
@@ -240,6 +246,8 @@ class Daemon:
             self._trim()
         if self.state is not None and self.state.due:
             self.engine.background.spawn(self.state.save())  # a save that hangs must not stop the housekeeping
+        if self.watchlist.due:
+            self.engine.background.spawn(self.watchlist.save())
 
     def flush_log(self, *, at_the_end: bool = False) -> None:
         """Log the counts of collapsed lines: those of five minutes, or all of them."""
@@ -253,6 +261,11 @@ class Daemon:
             await self.reloader.reload_if_changed()
 
     # Reload
+
+    def _load(self, load: Callable[..., Config], shard: Shard) -> Config:
+        if self.engine.config.fallback is None:
+            return load(shard=shard)
+        return load(shard=shard, last_good=watchlist.read)  # what is still missing doesn't end the fallback
 
     def request_reload(self) -> None:
         """Start a reload; the log has its result."""
@@ -288,13 +301,35 @@ class Daemon:
             set_level(config.settings.log.level)
         if self._log_output is not None:
             self._log_output.set_style(config.settings.log.format)
+        if old.fallback is not None:
+            log.info("last good watchlist no longer in use")
+        self._watchlist_applied(config)
         return difference
+
+    def _watchlist_applied(self, config: Config) -> None:
+        """Save the watchlist, or log that the last good one stands in for it."""
+        self.watchlist.applied(config)
+        self.engine.background.spawn(self.watchlist.save())
+        if (fallback := config.fallback) is None:
+            return
+        log.error(
+            "running on the last good watchlist",
+            extra=fields(
+                file=fallback.path,
+                age_seconds=round(max(0.0, self.engine.clock.wall() - fallback.saved_seconds)),
+                entries=fallback.restored,
+                dropped=fallback.dropped,
+                superseded=fallback.superseded,
+                errors=len(fallback.errors),
+                hint="correct the watchlist files; they are used as soon as they are valid",
+            ),
+        )
+        log_config_errors([str(error) for error in fallback.errors])
 
 
 def _setting(config: Config, name: str) -> object:
     return functools.reduce(getattr, name.split("."), config.settings)
 
 
-def _no_load(*, shard: Shard) -> Config:
-    del shard
+def _no_load(**_loading: object) -> Config:
     raise ConfigError([ErrorDetail("configuration", "was not read from a file, so it can't be reloaded")])

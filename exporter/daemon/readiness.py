@@ -38,9 +38,9 @@ class Readiness:
     def ready(self) -> bool:
         """Return whether every first fetch and listing ended or was paused, or an interval passed since the start.
 
-        What a reload adds does not make a ready exporter unready.
+        Never while the last good watchlist is used. What a reload adds does not make a ready exporter unready.
         """
-        if self.draining or self._started is None:
+        if self.draining or self._started is None or self._engine.config.fallback is not None:
             return False
         if not self._was_ready:
             engine = self._engine

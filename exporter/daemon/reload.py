@@ -13,7 +13,7 @@ from exporter.logs.output import fields
 from exporter.threads import in_daemon_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from exporter.config import Config
     from exporter.polling.clock import Clock
@@ -142,10 +142,15 @@ class Reloader:
             return
         self._logged_errors = errors
         log.error("configuration refused", extra=fields(errors=len(errors)))
-        for detail in errors[:_ERROR_LINES]:
-            log.error("configuration error", extra=fields(error=detail))
-        if len(errors) > _ERROR_LINES:
-            log.error(
-                "more configuration errors not logged",
-                extra=fields(errors=len(errors) - _ERROR_LINES, hint="run the check command to list all"),
-            )
+        log_config_errors(errors)
+
+
+def log_config_errors(errors: Sequence[str]) -> None:
+    """Log the first errors of a configuration, and how many more there are."""
+    for detail in errors[:_ERROR_LINES]:
+        log.error("configuration error", extra=fields(error=detail))
+    if len(errors) > _ERROR_LINES:
+        log.error(
+            "more configuration errors not logged",
+            extra=fields(errors=len(errors) - _ERROR_LINES, hint="run the check command to list all"),
+        )

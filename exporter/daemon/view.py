@@ -84,6 +84,7 @@ class EngineGauges:
             authentication=bool(web.users) or web.requires_client_certificate,
             listed_factors=len(self._engine.config.factors),
             total_factors=self._engine.config.total_factors,
+            fallback=self._engine.config.fallback is not None,
         )
 
     def last_tick_seconds(self) -> float:

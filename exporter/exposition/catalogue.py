@@ -407,6 +407,11 @@ WATCHLIST_TOTAL = Family(
     MetricType.GAUGE,
     "Number of factors that the watchlist lists for all shards: the sum of the listed factors of every shard.",
 )
+WATCHLIST_FALLBACK = Family(
+    "twilio_verify_exporter_watchlist_fallback",
+    MetricType.GAUGE,
+    "Whether the last good watchlist stands in for the watchlist files, which were unusable or empty at the start.",
+)
 RUNS_LOST = Family(
     "twilio_verify_exporter_scheduler_runs_lost_total",
     MetricType.COUNTER,
@@ -457,6 +462,7 @@ OWN_FAMILIES: tuple[Family, ...] = (
     WATCHLIST_FACTORS,
     WATCHLIST_LISTED,
     WATCHLIST_TOTAL,
+    WATCHLIST_FALLBACK,
     LOG_LINES_DROPPED,
     STATE_LAST_SAVE,
     STATE_SAVE_FAILURES,

@@ -49,7 +49,8 @@ class ConfigGauges:
     """State of the configuration; ``successful`` is about the last load, ``loaded_seconds`` is Unix time.
 
     ``tls`` and ``authentication`` tell whether the web server uses TLS, and whether every client must authenticate.
-    ``listed_factors`` are those of the watchlist in this shard, ``total_factors`` in all shards.
+    ``listed_factors`` are those of the watchlist in this shard, ``total_factors`` in all shards; with ``fallback``,
+    the watchlist is the last good one.
     """
 
     successful: bool
@@ -59,6 +60,7 @@ class ConfigGauges:
     authentication: bool
     listed_factors: int
     total_factors: int
+    fallback: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +308,7 @@ class _Gauges(Collector):
         yield from _state_metrics(source.state_gauges())
         yield _metric(catalogue.WATCHLIST_LISTED, [((), config.listed_factors)])
         yield _metric(catalogue.WATCHLIST_TOTAL, [((), config.total_factors)])
+        yield _metric(catalogue.WATCHLIST_FALLBACK, [((), config.fallback)])
         yield _metric(catalogue.SHARDS, [((), shards)])
         yield _metric(catalogue.SHARD_INFO, [((str(index),), 1)])
 

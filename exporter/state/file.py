@@ -25,7 +25,7 @@ from exporter.polling.snapshot import FUTURE_SECONDS, FactorSnapshot
 from exporter.watched import FactorKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 FORMAT = "verify-factor-exporter state"
 VERSION = 1
@@ -59,11 +59,19 @@ def write(path: Path, saved_seconds: float, snapshots: Iterable[tuple[FactorKey,
 
     May run in a thread. Only a regular file is replaced; of a symlink the target is, not the link.
     """
+    return replace_file(path, _content(saved_seconds, snapshots))
+
+
+def replace_file(path: Path, chunks: Iterable[bytes]) -> int:
+    """Write a file of mode 0600 that replaces the old one when complete; return its size in bytes.
+
+    Raises StateFileError. A symlink is followed.
+    """
     target = Path(os.path.realpath(path))
     _require_regular(path)
     beside = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        size = _write_beside(beside, saved_seconds, snapshots)
+        size = _write_beside(beside, chunks)
         beside.replace(target)
         _sync(target.parent)
     except OSError as error:
@@ -86,29 +94,31 @@ def _require_regular(path: Path) -> None:
         raise StateFileError(path, problem, "name a file in state.file")
 
 
-def _write_beside(beside: Path, saved_seconds: float, snapshots: Iterable[tuple[FactorKey, FactorSnapshot]]) -> int:
+def _write_beside(beside: Path, chunks: Iterable[bytes]) -> int:
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, _MODE)
-        digest = hashlib.sha256()
-
-        def put(lines: list[bytes]) -> None:
-            chunk = b"".join(lines)
-            digest.update(chunk)
+        for chunk in chunks:
             file.write(chunk)
-
-        put([_line({"format": FORMAT, "version": VERSION, "saved": round(saved_seconds, 3)})])
-        lines: list[bytes] = []
-        for key, snapshot in snapshots:
-            lines.append(_line([*key, snapshot.as_fields()]))
-            if len(lines) == _CHUNK_LINES:
-                put(lines)
-                lines = []
-        put(lines)
-        file.write(digest.hexdigest().encode() + b"\n")
         file.flush()
         os.fsync(descriptor)
         return file.tell()
+
+
+def _content(saved_seconds: float, snapshots: Iterable[tuple[FactorKey, FactorSnapshot]]) -> Iterator[bytes]:
+    digest = hashlib.sha256()
+    lines = [_line({"format": FORMAT, "version": VERSION, "saved": round(saved_seconds, 3)})]
+    for key, snapshot in snapshots:
+        lines.append(_line([*key, snapshot.as_fields()]))
+        if len(lines) == _CHUNK_LINES:
+            chunk = b"".join(lines)
+            digest.update(chunk)
+            yield chunk
+            lines = []
+    chunk = b"".join(lines)
+    digest.update(chunk)
+    yield chunk
+    yield digest.hexdigest().encode() + b"\n"
 
 
 def _line(value: object) -> bytes:

@@ -38,10 +38,14 @@ class Health:
         return web.Response(status=503, text="not healthy: the scheduler has not run for 15 s\n")
 
     async def ready(self, _request: web.Request) -> web.Response:
-        """Return 200 once the first fetch of every factor has ended."""
+        """Return 200 once the first fetch of every factor has ended, but not on the last good watchlist."""
         if self._exporter.ready():
             return web.Response(text="ready\n")
-        why = "stopping" if self._exporter.draining else "first fetches are in progress"
+        why = "first fetches are in progress"
+        if self._exporter.draining:
+            why = "stopping"
+        elif self._exporter.config.fallback is not None:
+            why = "the watchlist files can't be used, and the last good watchlist stands in for them; see the log"
         return web.Response(status=503, text=f"not ready: {why}\n")
 
 

@@ -229,7 +229,7 @@ def _paths(telemetry_path: str) -> dict[str, dict[str, dict[str, Any]]]:
                 "Never requires credentials.",
                 {
                     200: ("They have, or `polling.interval` has passed since the start.",),
-                    503: ("They have not, or the exporter is stopping.",),
+                    503: ("They have not, the exporter is stopping, or it runs on the last good watchlist.",),
                 },
             )
         },

@@ -105,6 +105,7 @@ class Pages:
             rows=[self._row(record, accounts) for record in selection.records],
             accounts=sorted(accounts.values(), key=lambda account: (not account.paused, account.stretch <= 1)),
             notices=views.notices(accounts.values()),
+            fallback=exporter.config.fallback,
             services=services,
         )
 

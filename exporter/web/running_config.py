@@ -89,6 +89,9 @@ def lines(config: Config, loaded_seconds: float) -> Iterator[str]:
     yield f"# Applied {format_iso(loaded_seconds)}; sha256 of its files: {config.sha256}."
     shard, factors, entities = config.shard, len(config.factors), len(config.entities)
     yield f"# Shard {shard.ordinal}/{shard.shards}; listed factors: {factors}, entities: {entities}."
+    if config.fallback is not None:
+        saved = format_iso(config.fallback.saved_seconds)
+        yield f"# Running on the last good watchlist, saved {saved}: watchlist.files can't be used."
     tree = settings_tree()
     for name, node in tree.below.items():
         if not isinstance(node, Table) or node.is_array:

@@ -26,6 +26,7 @@ from exporter.exposition.catalogue import (
     STATE_LAST_SAVE,
     STATE_SAVE_FAILURES,
     WATCHLIST_FACTORS,
+    WATCHLIST_FALLBACK,
 )
 from grafana.boards.board import EXPORTER, Board, Line, Section
 from grafana.boards.health import exporters_up, last_tick
@@ -50,8 +51,9 @@ HEALTH = Section(
                 one_value(
                     "Configuration",
                     "Whether the last configuration reload succeeded. REFUSED: the previous configuration is "
-                    "still in use.",
-                    f"min({selected(CONFIG_RELOAD_SUCCESSFUL)})",
+                    "still in use. LAST GOOD: the watchlist files were unusable at the start, and the last good "
+                    "watchlist stands in for them.",
+                    f"2 * max({selected(WATCHLIST_FALLBACK)}) > 0 or min({selected(CONFIG_RELOAD_SUCCESSFUL)})",
                     meanings=RELOAD,
                 ),
                 one_value(

@@ -11,6 +11,7 @@ from exporter.exposition.catalogue import (
     STATE_LAST_SAVE,
     STATE_SAVE_FAILURES,
     WATCHLIST_FACTORS,
+    WATCHLIST_FALLBACK,
     WATCHLIST_LISTED,
     WATCHLIST_TOTAL,
 )
@@ -169,6 +170,17 @@ max {settings.without()} (increase({STATE_SAVE_FAILURES.name}[10m])) > 5""",
             summary="The exporter can't save its state.",
             description="An exporter of job {{ $labels.job }} has a state file and does not save it. After a "
             "restart, it will start from the last saved state, or from none.",
+        ),
+        Alert(
+            "WatchlistFallback",
+            f"max {settings.without()} (last_over_time({WATCHLIST_FALLBACK.name}[5m])) == 1",
+            Severity.WARNING,
+            pending="5m",
+            when="the exporter started with unusable watchlist files and runs on the last good watchlist",
+            summary="The exporter runs on the last good watchlist.",
+            description="An exporter of job {{ $labels.job }} started with watchlist files that are missing, "
+            "invalid or empty. It watches what they listed last, and is not ready. Its log and the check command "
+            "list the errors.",
         ),
         Alert(
             "ExporterRestarting",

@@ -261,15 +261,15 @@ from exporter import cli
 from exporter.cli import run
 
 def hangs_up(call):
-    def first(*arguments):
+    def first(*arguments, **options):
         os.kill(os.getpid(), signal.SIGHUP)
-        return call(*arguments)
+        return call(*arguments, **options)
     return first
 
 read = run.load_config
-def load_config(arguments):
+def load_config(arguments, **options):
     run.load_config = read
-    return hangs_up(read)(arguments)
+    return hangs_up(read)(arguments, **options)
 
 run.add_arguments, run.load_config = hangs_up(run.add_arguments), load_config
 atexit.register(os.kill, os.getpid(), signal.SIGHUP)

@@ -73,6 +73,7 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "twilio_verify_exporter_watchlist_factors": ("gauge", ()),
     "twilio_verify_exporter_watchlist_listed_factors": ("gauge", ()),
     "twilio_verify_exporter_watchlist_total_factors": ("gauge", ()),
+    "twilio_verify_exporter_watchlist_fallback": ("gauge", ()),
     "twilio_verify_exporter_scheduler_runs_lost_total": ("counter", ("task", "reason")),
     "twilio_verify_exporter_shards": ("gauge", ()),
     "twilio_verify_exporter_shard_info": ("gauge", ("shard",)),

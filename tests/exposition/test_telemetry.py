@@ -290,6 +290,7 @@ def test_gauges(telemetry: Telemetry) -> None:
         at("exporter_watchlist_factors"): 6,
         at("exporter_watchlist_listed_factors"): 7,
         at("exporter_watchlist_total_factors"): 9,
+        at("exporter_watchlist_fallback"): 0,
         at("exporter_shards"): 4,
         at("exporter_shard_info", shard="1"): 1,
     }.items():

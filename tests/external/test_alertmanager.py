@@ -212,6 +212,10 @@ CASES = {
         ),
         silent=(alert("FetchErrorBudgetBurn", "warning", **ACCOUNT),),
     ),
+    "the-last-good-watchlist": Case(
+        active=(alert("WatchlistFallback", "warning", **COMMON),),
+        silent=(alert("ConfigReloadFailed", "warning", **COMMON),),
+    ),
     "an-empty-watchlist": Case(
         active=(alert("WatchlistEmpty", **COMMON),), silent=(alert("WatchlistShrank", "warning", **COMMON),)
     ),

@@ -52,6 +52,7 @@ NAMES = {
     "WatchlistShrank",
     "ConfigReloadFailed",
     "StateNotSaved",
+    "WatchlistFallback",
     "ExporterRestarting",
     "ShardCoverage",
 }

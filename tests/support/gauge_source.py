@@ -58,6 +58,7 @@ class FixedGauges:
             authentication=False,
             listed_factors=7,
             total_factors=9,
+            fallback=False,
         )
 
     def last_tick_seconds(self) -> float:

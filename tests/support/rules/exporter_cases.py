@@ -10,12 +10,14 @@ _ABSENT = "ExporterAbsent"
 _STALLED = "SchedulerStalled"
 _LAGGING = "ScheduleLagging"
 _RELOAD = "ConfigReloadFailed"
+_FALLBACK = "WatchlistFallback"
 _RESTARTING = "ExporterRestarting"
 _STATE = "StateNotSaved"
 _LAST_SAVE = "twilio_verify_exporter_state_last_save_timestamp_seconds"
 _SAVE_FAILURES = "twilio_verify_exporter_state_save_failures_total"
 _TICK = "twilio_verify_exporter_last_tick_timestamp_seconds"
 _LOADED = "twilio_verify_exporter_config_last_reload_successful"
+_STANDS_IN = "twilio_verify_exporter_watchlist_fallback"
 _START = "process_start_time_seconds"
 
 
@@ -305,6 +307,44 @@ OPERATED = (
         severity="warning",
     ),
     Case("no series, no alert", _RELOAD, up("1x60"), {30: []}, severity="warning"),
+    Case(
+        "on the last good watchlist for a while",
+        _FALLBACK,
+        {name(_STANDS_IN, JOB, POD_A): "0x4 1x24 0x10"},
+        {4: [], 9: [], 10: [JOB], 29: [JOB], 30: []},
+        ExpectedAlert(
+            20,
+            JOB,
+            "The exporter runs on the last good watchlist.",
+            "An exporter of job verify-factor-exporter started with watchlist files that are missing, invalid or "
+            "empty. It watches what they listed last, and is not ready. Its log and the check command list the "
+            "errors.",
+            _BOARD,
+        ),
+        severity="warning",
+    ),
+    Case(
+        "one of two pods is on the last good watchlist",
+        _FALLBACK,
+        {name(_STANDS_IN, JOB, POD_A): "0x40", name(_STANDS_IN, JOB, POD_B): "1x40"},
+        {4: [], 5: [JOB]},
+        severity="warning",
+    ),
+    Case(
+        "two pods on the last good watchlist make one alert",
+        _FALLBACK,
+        {name(_STANDS_IN, JOB, POD_A): "1x40", name(_STANDS_IN, JOB, POD_B): "1x40"},
+        {5: [JOB]},
+        severity="warning",
+    ),
+    Case(
+        "the pod that was on the last good watchlist is gone",
+        _FALLBACK,
+        {name(_STANDS_IN, JOB, POD_A): "1x19 stale", name(_STANDS_IN, JOB, POD_B): "_x20 0x40"},
+        {15: [JOB], 22: [JOB], 26: []},
+        severity="warning",
+    ),
+    Case("the files are right", _FALLBACK, {name(_STANDS_IN, JOB, POD_A): "0x40"}, {30: []}, severity="warning"),
     Case(
         "three starts in half an hour",
         _RESTARTING,
