@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import socket
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -151,6 +152,7 @@ class _Loading:
         shard = running_shard or configured_shard
         watchlist, files, fallback = self._watchlist(settings, last_good, fall_back=fall_back)
         self._check_watchlist(watchlist)
+        self._check_state_file(settings)
         if self._errors:
             raise ConfigError(self._errors)
         return Config(
@@ -356,6 +358,18 @@ class _Loading:
             listed = watchlist.factors[factors:], watchlist.entities[entities:]
             files.append(ListedFile(patterns[named], name, *listed))
         return files
+
+    def _check_state_file(self, settings: Settings) -> None:
+        """Refuse a state file that is read as something else: the first save would replace it."""
+        file = settings.state.file
+        passwords = (account.password_file for account in settings.accounts.values())
+        if file is not None and any(
+            path is not None and os.path.realpath(path) == os.path.realpath(file)
+            for path in (*self._reader.versions, *passwords)
+        ):
+            place = self._sources.place(("state", "file"))
+            problem = f"{shown_path(file)} is also read as configuration, and would be overwritten"
+            self._errors.append(ErrorDetail(place, problem, "name a file that nothing else uses"))
 
     def _check_watchlist(self, watchlist: Watchlist) -> None:
         self._errors.extend(watchlist.errors)

@@ -51,6 +51,18 @@ def test_a_factor_as_it_is_watched(load_text: Loading) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["config.toml", "a.csv", "password", "link"])
+def test_a_state_file_that_is_read_as_something_else_is_refused(
+    errors_of: Refusing, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "password").write_text(PASSWORD)
+    (tmp_path / "link").symlink_to("a.csv")
+    text = account().replace(f'password = "{PASSWORD}"', 'password_file = "password"')
+    text += f'[watchlist]\nfiles = ["a.csv"]\n[state]\nfile = "{name}"\n'
+    (error,) = errors_of(text, a_dot_csv=f"{HEADER}\n{row(1)}")
+    assert f"state.file: {name} is also read as configuration, and would be overwritten; name a file" in error
+
+
 def test_a_config_knows_what_it_was_made_of(load_text: Loading, tmp_path: Path) -> None:
     text = account() + '[watchlist]\nfiles = ["*.csv", "b.toml", "a.csv"]\n'
     csv_text = f"{HEADER}\n{row(1)}"

@@ -108,6 +108,15 @@ async def test_it_gives_up_after_a_minute_and_closes_its_sockets(
     assert not file.exists(), "nothing was saved"
 
 
+async def test_a_stop_during_the_wait_saves_nothing(simulator: Simulator, world: Path, held: StateLock) -> None:
+    async with starting(world, LeapingClock()) as (daemon, _site, start):
+        daemon.request_stop()
+        await start
+        await daemon.run()
+    assert simulator.calls.total == 0
+    assert not world.with_name("state.jsonl").exists()
+
+
 async def test_a_signal_ends_the_wait(simulator: Simulator, world: Path, held: StateLock) -> None:
     async with spawned_exporter(world) as process:
         assert process.stderr is not None
