@@ -81,6 +81,7 @@ def client_of(
         password=password or (lambda: source.current),
         transport=BoundedTransport(inner, timeout_seconds=config.settings.polling.timeout),
         proxy=proxy,
+        listing_interval_seconds=config.settings.polling.discovery_interval,
     )
 
 

@@ -30,6 +30,9 @@ class FaultKind(StrEnum):
     HTML = "html"
     REDIRECT = "redirect"
     EMPTY = "empty"
+    # the normal response, with the headers of a cache
+    AGE = "age"
+    OLD_DATE = "old_date"
     # a complete response with an unexpected body; those from BAD_JSON to BAD_GZIP leave error responses as they are
     BODY = "body"
     EXTRA_BODY = "extra_body"
@@ -82,10 +85,10 @@ class Fault:
 
     ``status`` applies to status (default 503), html (200), redirect (307), empty (204) and body (200). ``body`` is
     sent by a body fault, one byte per character up to U+00FF. ``retry_after`` is sent unchanged, or with
-    ``retry_after_as_date`` as the HTTP date that many seconds from now. ``seconds`` is the added latency (1), the
-    time between two bytes of a dribble (1), or the time until a stalled connection closes (never). ``location`` is
-    the target of a redirect (the same address). ``times`` removes the fault after that many requests. Raises
-    ``FaultError``.
+    ``retry_after_as_date`` as the HTTP date that many seconds from now. ``seconds`` is the added latency
+    (1), the age of a cached response (3600), the time between two bytes of a dribble (1), or the time until a
+    stalled connection closes (never). ``location`` is the target of a redirect (the same address). ``times``
+    removes the fault after that many requests. Raises ``FaultError``.
     """
 
     kind: FaultKind = FaultKind.STATUS

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 HUGE_BYTES = 2 * 1024 * 1024
+_CACHED_SECONDS = 3600.0
 BOMB_BYTES = 64 * 1024 * 1024
 _HTML = b"<!DOCTYPE html>\n<html><head><title>%d %s</title></head><body><h1>%s</h1></body></html>\n"
 _GARBAGE = b"SSH-2.0-OpenSSH_9.6\r\n\x00\x01\x02 this is not HTTP\r\n\r\n"
@@ -78,6 +79,8 @@ def altered(fault: Fault, answer: SimulatedResponse, *, url: str, now: float) ->
     every response as it is.
     """
     match fault.kind:
+        case FaultKind.AGE | FaultKind.OLD_DATE:
+            return _cached(fault, answer, now)
         case FaultKind.STATUS:
             return _other_status(fault, answer, now)
         case FaultKind.HTML:
@@ -95,6 +98,14 @@ def altered(fault: Fault, answer: SimulatedResponse, *, url: str, now: float) ->
             return answer
         case _:
             return _other_body(fault, answer)
+
+
+def _cached(fault: Fault, answer: SimulatedResponse, now: float) -> SimulatedResponse:
+    seconds = _CACHED_SECONDS if fault.seconds is None else fault.seconds
+    header = ("Age", f"{seconds:.0f}")
+    if fault.kind is FaultKind.OLD_DATE:
+        header = ("Date", formatdate(now - seconds, usegmt=True))
+    return replace(answer, headers=(*answer.headers, header))
 
 
 def _other_status(fault: Fault, answer: SimulatedResponse, now: float) -> SimulatedResponse:

@@ -22,6 +22,8 @@ from exporter.watched import canonical_sid, is_sid
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import httpx
+
 PAGE_SIZE = 20
 MAX_PAGES = 50
 RETRY_AFTER_CAP_SECONDS = 300.0
@@ -34,6 +36,9 @@ _FACTOR_TYPE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 _LONGEST_HOST = 128  # in characters; names longer than this don't fit into the history
+_SECONDS = re.compile(r"[0-9]+")
+_MOST_DIGITS = 18
+_LONGEST_DATE = 64
 _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 _COUNT = re.compile(r"[1-9][0-9]{0,5}")
 _PAGE_NUMBER = re.compile(r"[0-9]{1,9}")
@@ -397,3 +402,29 @@ def _is_ipv6(host: str) -> bool:
         return IPv6Address(host).scope_id is None
     except ValueError:
         return False
+
+
+def parse_age(headers: httpx.Headers) -> int | None:
+    """Return the age of a response in seconds (``Age``, RFC 9111 §5.1), ``None`` if missing or invalid.
+
+    Of several ages, the first is the one of the nearest cache.
+    """
+    text = headers.get("age", "").partition(",")[0].strip()
+    if not _SECONDS.fullmatch(text):
+        return None
+    return int(text) if len(text) <= _MOST_DIGITS else 10**_MOST_DIGITS
+
+
+def parse_date(headers: httpx.Headers) -> float | None:
+    """Return the time in seconds since the epoch at which a response was made (``Date``, RFC 9110 §6.6.1).
+
+    ``None`` if it is missing, invalid, or given twice.
+    """
+    given = headers.get_list("date")
+    if len(given) != 1 or len(given[0]) > _LONGEST_DATE:
+        return None
+    try:
+        moment = parsedate_to_datetime(given[0])
+    except _UNREADABLE_DATE:
+        return None
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()

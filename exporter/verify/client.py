@@ -24,6 +24,7 @@ from exporter.verify.answers import (
     parse_server_duration,
     twilio_error,
 )
+from exporter.verify.freshness import Freshness
 from exporter.verify.outcome import (
     Answer,
     Attempt,
@@ -31,6 +32,7 @@ from exporter.verify.outcome import (
     Failure,
     Reason,
     ServiceAnswer,
+    cached_failure,
     from_proxy,
     redirected,
 )
@@ -56,6 +58,7 @@ class VerifyClient:
     ``password`` is called for every request, so that a changed password file takes effect immediately. The
     transport should raise only :class:`AttemptError`; any other error becomes ``internal`` and is logged without
     its message, which may contain the request's path. ``proxy`` is the proxy's host and port, for messages.
+    ``listing_interval_seconds`` is the time between two listings of an entity, or two fetches of a service.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class VerifyClient:
         password: Callable[[], str],
         transport: httpx.AsyncBaseTransport,
         proxy: str = "",
+        listing_interval_seconds: float = 900.0,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -74,6 +78,8 @@ class VerifyClient:
         self._username = username
         self._password = password
         self._proxy = proxy
+        self._listing_interval_seconds = listing_interval_seconds
+        self._freshness = Freshness()
         self._monotonic = monotonic
         self._wall = wall
         # Not httpx's client: its cookies, redirects, hooks and timeouts per phase are unwanted and double the cost.
@@ -103,7 +109,12 @@ class VerifyClient:
         """Send one Fetch Factor request. Raises nothing except on cancellation."""
         key = watched.key
         path = f"{self._factors_path(key.service_sid, watched.identity)}/{quote(key.factor_sid, safe='')}"
-        return await self._attempt(path, lambda code, body: interpret(code, body, key.factor_sid), watched.identity)
+        return await self._attempt(
+            path,
+            lambda code, body: interpret(code, body, key.factor_sid),
+            watched.identity,
+            interval_seconds=watched.interval_seconds,
+        )
 
     async def list_factors(self, entity: WatchedEntity, page_query: str | None = None) -> Attempt:
         """Send one List Factors request, for the first page or the one with these paging parameters.
@@ -124,6 +135,8 @@ class VerifyClient:
         path: str,
         interpret_response: Callable[[int, bytes], Answer | FactorPage | ServiceAnswer | Failure],
         identity: str = "",
+        *,
+        interval_seconds: float | None = None,
     ) -> Attempt:
         started = self._monotonic()
         result: Answer | FactorPage | ServiceAnswer | Failure
@@ -140,6 +153,10 @@ class VerifyClient:
                 log.error("unexpected error in a request", extra={"fields": values})
         else:
             duration = self._since(started)
+            interval = self._listing_interval_seconds if interval_seconds is None else interval_seconds
+            if header := self._freshness.cached_by(answer.headers, started + duration, interval):
+                code, request_id = answer.status_code, parse_request_id(answer.headers, identity)
+                return Attempt(cached_failure(code, header), duration, code, request_id)
             result = interpret_response(answer.status_code, answer.content)
             if isinstance(result, Failure):
                 result = self._with_peer(result, answer, identity)

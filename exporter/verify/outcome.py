@@ -67,6 +67,7 @@ HINTS = MappingProxyType(
 _REDIRECT = ", a redirect to "
 _UNKNOWN_HOST = "an unknown host"
 _PROXY = ", from the proxy "
+_FROM_CACHE = ", but from a cache ("
 _ACCOUNT_NOT_ACTIVE = re.compile(r"Twilio error 20005\b")
 _CONNECT_REFUSED = re.compile(r": the proxy (?:(\S+) )?returned HTTP 407")
 
@@ -90,6 +91,8 @@ def hint_of(reason: Reason, detail: str = "") -> str:
         )
     if refused := _CONNECT_REFUSED.search(detail):
         return _proxy_hint(refused[1])
+    if _FROM_CACHE in detail:
+        return "a cache answered in Twilio's place; exempt the API from caching in the proxy or gateway"
     before, _, proxy = detail.partition(_PROXY)
     if before.startswith("HTTP 407"):
         return _proxy_hint(proxy)
@@ -145,10 +148,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there is no definite answer; ``detail`` is for people and contains neither identity nor secret."""
+    """Why there is no definite answer; ``detail`` is for people and contains neither identity nor secret.
+
+    ``from_cache`` says that a cache sent the response, not Twilio.
+    """
 
     reason: Reason
     detail: str = ""
+    from_cache: bool = False
 
     @property
     def hint(self) -> str:
@@ -160,6 +167,11 @@ class Failure:
 def one_of_alike(failure: Failure) -> Failure:
     """Return one shared object for equal failures, which saves memory when an outage affects every factor."""
     return failure
+
+
+def cached_failure(code: int, header: str) -> Failure:
+    """Return the failure of a response that comes from a cache, as this header shows."""
+    return Failure(Reason.DECODE, f"HTTP {code}{_FROM_CACHE}{header})", from_cache=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +190,10 @@ class ServiceAnswer:
 
 
 def sent_by_intermediary(code: int | None, result: Answer | FactorPage | ServiceAnswer | Failure) -> bool:
-    """Return whether a response is a 401, 403 or 404 that Twilio did not send, as a proxy or a gateway may."""
-    return code in INTERMEDIARY_CODES and isinstance(result, Failure) and result.reason is Reason.DECODE
+    """Return whether a proxy, a gateway or a cache sent a response: a 401, 403 or 404, or an old response."""
+    if not isinstance(result, Failure):
+        return False
+    return result.from_cache or (code in INTERMEDIARY_CODES and result.reason is Reason.DECODE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +217,7 @@ class Attempt:
 
     @property
     def by_intermediary(self) -> bool:
-        """Whether this is a 401, 403 or 404 that Twilio did not send."""
+        """Whether this is a 401, 403 or 404 that Twilio did not send, or from a cache."""
         return sent_by_intermediary(self.code, self.result)
 
 
@@ -226,5 +240,5 @@ class Outcome:
 
     @property
     def by_intermediary(self) -> bool:
-        """Whether the last response was a 401, 403 or 404 that Twilio did not send."""
+        """Whether the last response was a 401, 403 or 404 that Twilio did not send, or from a cache."""
         return sent_by_intermediary(self.code, self.result)

@@ -32,6 +32,20 @@ async def test_latency_delays_the_normal_response(simulator: Simulator, factor: 
     assert float(reply.headers["Twilio-Request-Duration"]) >= 0.05
 
 
+@pytest.mark.parametrize(("given", "seconds"), [(None, 3600), (90.0, 90)])
+async def test_a_response_from_a_cache(
+    simulator: Simulator, factor: SimulatedFactor, clock: Clock, given: float | None, seconds: float
+) -> None:
+    for kind in (FaultKind.AGE, FaultKind.OLD_DATE):
+        simulator.faults.add(Fault(kind, seconds=given, times=1))
+    aged, old = [await get(simulator, fetch_path(factor)) for _ in range(2)]
+
+    assert aged.status == old.status == 200
+    assert aged.json == old.json
+    assert (aged.headers["Age"], old.headers.get("Age")) == (str(seconds), None)
+    assert parsedate_to_datetime(old.headers["Date"]).timestamp() == int(clock.now) - seconds
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503, 999])
 async def test_a_status(simulator: Simulator, factor: SimulatedFactor, status: int) -> None:
     simulator.faults.add(Fault(status=status))

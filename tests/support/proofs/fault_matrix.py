@@ -200,6 +200,8 @@ def _bodies() -> Iterator[Row]:
 
 
 def _http() -> Iterator[Row]:
+    age = Fault(FaultKind.AGE, seconds=7200)
+    yield Row("200 from a cache (Age)", age, Reason.DECODE, "200", "HTTP 200, but from a cache (Age)", ATTEMPTS)
     yield Row("204", Fault(FaultKind.EMPTY), Reason.DECODE, "204", "HTTP 204", ATTEMPTS)
     yield Row("201 with a good body", Fault(status=201), Reason.DECODE, "201", "HTTP 201", ATTEMPTS)
     yield Row(
