@@ -7,7 +7,8 @@
    merges them into :class:`Settings`. ``settings`` lists the keys; ``kinds`` and ``values`` check the values.
 3. ``checks`` read what keys refer to: passwords, certificate authorities, the HMAC key. ``webconfig`` reads the web
    config file.
-4. ``watchlist`` reads the entries of config.toml and of the watchlist files; ``sharding`` keeps this shard's part.
+4. ``watchlist`` reads the entries of config.toml and of the watchlist files; at a start, ``last_good`` stands in
+   for files that can't be used; ``sharding`` keeps this shard's part.
 
 :func:`current_fingerprint` finds out later whether one of the files has changed. Exported besides these: the types
 of a Config's parts, which the other packages use.

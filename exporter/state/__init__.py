@@ -1,1 +1,1 @@
-"""The state file: what is known of the factors survives a restart, with its real age."""
+"""What survives a restart: the state file, with the real age of what is known, and the last good watchlist."""
