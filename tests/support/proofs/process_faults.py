@@ -187,6 +187,22 @@ PROCESS_ROWS = (
         "temporary files are removed at the next start",
         "tests/state/test_killed_writers.py::test_what_is_left_is_whole",
     ),
+    ProcessRow(
+        "a watchlist file is cut off or empty at the start, and there is a state file",
+        "the last good watchlist is watched; `/-/ready` is 503",
+        "twilio_verify_exporter_watchlist_fallback",
+        "an error with every problem of the files",
+        "once the files are right again, a reload applies them",
+        "tests/daemon/test_fallback.py::test_a_process_that_starts_with_a_truncated_watchlist",
+    ),
+    ProcessRow(
+        "the same without a last good watchlist, or an error in the configuration file",
+        "the start ends with exit status 1",
+        "",
+        "every error with its place",
+        "starts with the right files",
+        "tests/daemon/test_fallback.py::test_a_process_without_a_last_good_watchlist_exits_as_ever",
+    ),
 )
 
 
