@@ -6,6 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -92,6 +93,15 @@ def test_the_column_of_an_odd_quote(errors_of: Refusing) -> None:
         "line 2, column 5",
         "line 3, column 4",
     ]
+
+
+@pytest.mark.parametrize("value", ['"a\nb"', '"a\r\nb"', "a\u2028b", "a\x85b"])
+def test_a_line_break_in_the_cell_of_a_label_is_an_error(errors_of: Refusing, value: str) -> None:
+    text = f"{HEADER},name,labels.team\n{row(1, 'first', value)}{row(2, 'second', 'payments')}"
+    (error,) = errors_of(account() + FILES, w_dot_csv=text)
+    assert error.startswith("w.csv: line 2, column 5 (labels.team)")
+    assert error == error.strip()
+    assert len(error.splitlines()) == 1
 
 
 def test_errors_of_rows_are_reported_beside_a_bad_header(errors_of: Refusing) -> None:
