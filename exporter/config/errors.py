@@ -44,6 +44,10 @@ class ConfigWarning:
         return f"{self.place}: {self.text}"
 
 
+class UnmatchedPattern(ConfigWarning):
+    """A pattern of watchlist files that matches no file."""
+
+
 class ConfigError(Exception):
     """A configuration was refused, for the errors in ``errors``; the message has one line per error."""
 

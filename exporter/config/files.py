@@ -6,23 +6,24 @@ import codecs
 import glob
 import hashlib
 import io
+import itertools
 import os
 import re
 import stat
 import tomllib
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from exporter.config.errors import ConfigWarning, ErrorDetail, escape
+from exporter.config.errors import ConfigWarning, ErrorDetail, UnmatchedPattern, escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 LARGEST_SECRET_BYTES = 65_536
 
 _UNREADABLE = "unreadable"
-_WATCHLIST_SUFFIXES = (".csv", ".toml")
+WATCHLIST_SUFFIXES = (".csv", ".toml")
 
 _COORDINATES = re.compile(r"\(at line ([0-9]+), column ([0-9]+)\)")
 _TOML_PROBLEMS = {
@@ -127,7 +128,20 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def _may_be_file(path: Path) -> bool:
-    return path.suffix.lower() in _WATCHLIST_SUFFIXES or not path.is_dir()
+    return path.suffix.lower() in WATCHLIST_SUFFIXES or not os.path.isdir(path)  # noqa: PTH112  Path.is_dir raises
+
+
+def _unusable_directory(directory: Path, pattern: str) -> Path | None:
+    """Return the directory that a pattern names without wildcards if it exists, but can't be listed."""
+    named = itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts)
+    path = directory.joinpath(*named)
+    try:
+        os.scandir(path).close()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        return path
+    return None
 
 
 def expand(
@@ -137,21 +151,24 @@ def expand(
 
     Each pattern comes with its place, and each file with the place of the pattern that named it. A plain path is
     returned whether or not it exists. Hidden files match no pattern, and neither do directories. Broken links,
-    pipes, and directories named like a watchlist file are in the place of a file; reading them is an error.
+    pipes, and directories named like a watchlist file are in the place of a file, and so is the directory of a
+    pattern if it can't be listed; reading them is an error.
     """
     found: dict[str, tuple[str, Path]] = {}
     warnings: list[ConfigWarning] = []
     for place, pattern in patterns:
         plain = directory / pattern
-        if not glob.has_magic(pattern) or plain.exists():
+        if not glob.has_magic(pattern) or os.path.exists(plain):  # noqa: PTH110  Path.exists raises
             matches = [plain]
         else:
             # Path.glob would match the hidden copies of files that a mounted ConfigMap keeps
             names = glob.glob(pattern, root_dir=directory, recursive=True)  # noqa: PTH207  Path.glob refuses absolute patterns
             matches = sorted(path for name in names if _may_be_file(path := directory / name))
-            if not matches:
+            if not matches and (unusable := _unusable_directory(directory, pattern)):
+                matches = [unusable]
+            elif not matches:
                 text = f"{escape(pattern, 200)} matches no file (in {shown_path(directory.absolute())})"
-                warnings.append(ConfigWarning(place, text))
+                warnings.append(UnmatchedPattern(place, text))
         for path in matches:
             found.setdefault(os.path.realpath(path), (place, path))
     return list(found.values()), warnings

@@ -9,8 +9,8 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
-from exporter.config.errors import ErrorDetail, quote
-from exporter.config.files import shown_path
+from exporter.config.errors import ErrorDetail, UnmatchedPattern, quote
+from exporter.config.files import WATCHLIST_SUFFIXES, shown_path
 from exporter.config.kinds import IdentityLabel
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _RESTART = "restart the exporter to apply this, or undo the change"
 _ALLOW_EMPTY = "restore the entries, or set watchlist.allow_empty = true if this is intended"
 _BLANK = "restore the file, or restart the exporter"
-_BLANK_IN_LAST_GOOD = f"{_BLANK}, with watchlist.allow_empty = true if it is a watchlist file"
+_BLANK_IN_LAST_GOOD = f"{_BLANK} with watchlist.allow_empty = true"
+_UNMATCHED = "restore the files, or correct the pattern"
 _CLIENT_AUTH = (ssl.CERT_NONE, ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED)
 _IDENTITY = (IdentityLabel.NONE, IdentityLabel.HMAC, IdentityLabel.PLAIN)
 
@@ -32,10 +33,11 @@ def reload_errors(old: Config, new: Config) -> list[ErrorDetail]:
 
 
 def _blank_files(old: Config, new: Config) -> Iterator[ErrorDetail]:
-    hint = _BLANK if new.settings.state.file is None else _BLANK_IN_LAST_GOOD
     for path, version in new.files.items():
         before = old.files.get(path)
         if version.blank and (before is None or not before.blank):
+            lists = path != new.path and path.suffix.lower() in WATCHLIST_SUFFIXES
+            hint = _BLANK_IN_LAST_GOOD if lists and new.settings.state.file is not None else _BLANK
             yield ErrorDetail(shown_path(path), "is empty", hint)
 
 
@@ -74,15 +76,21 @@ def _open_paths(old: Config, new: Config) -> Iterator[ErrorDetail]:
 def _emptied(old: Config, new: Config) -> Iterator[ErrorDetail]:
     if new.settings.watchlist.allow_empty:
         return
+    left = [account for account in new.settings.accounts if account in old.listed and account not in new.listed]
+    if left or (old.listed and not new.listed):
+        for warning in new.warnings:
+            if isinstance(warning, UnmatchedPattern) and warning not in old.warnings:
+                yield ErrorDetail(warning.place, warning.text, _UNMATCHED)
     if old.listed and not new.listed:
         total = sum(old.listed.values())
         lost = "its only entry" if total == 1 else f"all its {total} entries"
         yield ErrorDetail("watchlist", f"would lose {lost}", _ALLOW_EMPTY)
         return
-    for account in new.settings.accounts:
-        if (count := old.listed.get(account)) and account not in new.listed:
-            problem = f"would leave the account {quote(account)} without entries; it has {_entries(count)}"
-            yield ErrorDetail("watchlist", problem, _ALLOW_EMPTY)
+    for account in left:
+        problem = (
+            f"would leave the account {quote(account)} without entries; it has {_entries(old.listed[account])}"
+        )
+        yield ErrorDetail("watchlist", problem, _ALLOW_EMPTY)
 
 
 def _entries(count: int) -> str:

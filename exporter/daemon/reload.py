@@ -119,6 +119,9 @@ class Reloader:
                 self._watch.refused(self._clock.steady())
                 self._log_errors(error, requested=requested)
                 raise
+            except Exception:
+                self._status.successful = False
+                raise
             self._config = config
             self._status.successful, self._status.loaded_seconds = True, self._clock.wall()
             self._watch.applied(config.fingerprint)

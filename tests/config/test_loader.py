@@ -298,6 +298,19 @@ def test_patterns_match_files_that_are_not_hidden_and_each_once(tmp_path: Path) 
     assert [warning.place for warning in warnings] == ["files[4]"]
 
 
+def test_a_directory_that_cannot_be_listed_is_an_error_like_a_file(errors_of: Refusing, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    long = "x" * 300
+    (tmp_path / "file").touch()
+    patterns = [("a", "loop/*/*.csv"), ("b", f"{long}/*.csv"), ("c", "file/*"), ("d", "no/*")]
+    files, warnings = expand(tmp_path, patterns)
+    assert files == [("a", tmp_path / "loop"), ("b", tmp_path / long)]
+    assert [warning.place for warning in warnings] == ["c", "d"]
+    assert errors_of('[watchlist]\nfiles = ["loop/*.csv"]\n') == [
+        "config.toml: watchlist.files[0]: loop cannot be read (Too many levels of symbolic links); correct the path"
+    ]
+
+
 def test_an_explicit_default_is_accepted(load_text: Loading) -> None:
     text = (
         '[web]\nconfig_file = ""\nhealth_listen_address = ""\nenable_probe = false\n'

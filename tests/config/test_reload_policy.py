@@ -168,7 +168,25 @@ def test_a_pattern_without_a_match_counts_as_an_emptied_list(config_files: Files
     watchlist = {"files": ["w-*.toml"]}
     old = config_files.load((), files={"w-a.toml": numbered_entries(1)}, watchlist=watchlist)
     (config_files.directory / "w-a.toml").rename(config_files.directory / "w-a.toml.bak")
-    assert "would lose its only entry" in problems(old, config_files.load((), watchlist=watchlist))
+    found = problems(old, config_files.load((), watchlist=watchlist))
+    assert "would lose its only entry" in found
+    assert f"watchlist.files[0]: w-*.toml matches no file (in {config_files.directory}); restore" in found
+
+
+def test_a_pattern_that_never_matched_is_not_named(config_files: Files) -> None:
+    watchlist = {"files": ["v-*.toml", "w-*.toml"]}
+    old = config_files.load((), files={"w-a.toml": numbered_entries(1)}, watchlist=watchlist)
+    (config_files.directory / "w-a.toml").write_text("factors = []\n")
+    assert "matches no file" not in problems(old, config_files.load((), watchlist=watchlist))
+
+
+def test_only_an_empty_watchlist_file_may_need_allow_empty_after_a_restart(config_files: Files) -> None:
+    tables: dict[str, Any] = {"watchlist": {"files": ["w-a.toml"]}, "state": {"file": "state.jsonl"}}
+    old = config_files.load(files={"w-a.toml": numbered_entries(3)}, web_config=USERS, **tables)
+    new = config_files.load(files={"w-a.toml": ""}, web_config="", **tables)
+    hints = [error.hint for error in reload_errors(old, new) if error.problem == "is empty"]
+    restart = "restore the file, or restart the exporter"
+    assert sorted(hints) == [restart, f"{restart} with watchlist.allow_empty = true"]
 
 
 def test_factors_move_between_files(config_files: Files) -> None:

@@ -107,6 +107,20 @@ def test_no_sequence_of_damages_weakens_protection_or_empties_the_watchlist(
     asyncio.run(run())
 
 
+async def test_a_reload_that_fails_for_any_reason_is_not_successful(damaged_files: LoadedFiles) -> None:
+    def load_config() -> Config:
+        raise PermissionError
+
+    damaged_files.restore()
+    status = ConfigStatus(0.0)
+    reloader = Reloader(
+        damaged_files.load(), load=load_config, apply=lambda _config: Difference(), status=status, clock=Clock()
+    )
+    with pytest.raises(PermissionError):
+        await reloader.reload()
+    assert not status.successful
+
+
 async def test_a_truncated_web_config_file_is_refused_in_metric_log_and_page(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
