@@ -355,6 +355,13 @@ SCHEDULE_LAG = Family(
     (),
     (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0),
 )
+LATE_SECONDS = 60.0
+LATE_FETCHES = Family(
+    "twilio_verify_exporter_late_fetches_total",
+    MetricType.COUNTER,
+    "Total number of fetches that started more than a minute after they were due; time in an account's pause is "
+    "not counted.",
+)
 LOOP_LAG = Family(
     "twilio_verify_exporter_event_loop_lag_seconds",
     MetricType.HISTOGRAM,
@@ -455,6 +462,7 @@ OWN_FAMILIES: tuple[Family, ...] = (
     WEB_TLS,
     WEB_AUTH,
     SCHEDULE_LAG,
+    LATE_FETCHES,
     LOOP_LAG,
     LAST_TICK,
     QUEUE_LENGTH,

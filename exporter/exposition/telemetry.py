@@ -132,6 +132,7 @@ class Telemetry(Observer):
         self._retries = self._counter(catalogue.API_RETRIES)
         self._rotations = self._counter(catalogue.API_ROTATIONS)
         self._schedule_lag = self._histogram(catalogue.SCHEDULE_LAG)
+        self._late_fetches = self._counter(catalogue.LATE_FETCHES)
         self._loop_lag = self._histogram(catalogue.LOOP_LAG)
         self._runs_lost = self._counter(catalogue.RUNS_LOST)
         self._known: set[tuple[str, str] | str] = set()
@@ -249,8 +250,10 @@ class Telemetry(Observer):
             self._status_changes.labels(key.account, key.service_sid, change.before, change.after).inc()
 
     def started(self, lag_seconds: float) -> None:
-        """Observe the delay of a due fetch."""
+        """Observe the delay of a due fetch, and count it if it is late."""
         self._schedule_lag.observe(lag_seconds)
+        if lag_seconds > catalogue.LATE_SECONDS:
+            self._late_fetches.inc()
 
     def loop_lagged(self, seconds: float) -> None:
         """Observe the delay of an event loop callback."""

@@ -19,6 +19,7 @@ from exporter.exposition.catalogue import (
     ENTITY_FAILURES,
     FETCH_FAILURES,
     FETCHES,
+    LATE_FETCHES,
     LOOP_LAG,
     QUEUE_LENGTH,
     RUNS_LOST,
@@ -256,6 +257,13 @@ SCHEDULE = Section(
                     "s",
                     Query(quantile(0.5, SCHEDULE_LAG), "p50"),
                     Query(quantile(0.99, SCHEDULE_LAG), "p99"),
+                ),
+                graph(
+                    "Late fetches",
+                    "Fetches that started more than a minute after they were due. Normally none.",
+                    "short",
+                    Query(f"{increase(LATE_FETCHES, ('instance',))} > 0", _BY_INSTANCE),
+                    bars=True,
                 ),
                 graph(
                     "Queue length",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from exporter.exposition.catalogue import (
     CONFIG_RELOAD_SUCCESSFUL,
+    FETCHES,
     LAST_TICK,
-    SCHEDULE_LAG,
+    LATE_FETCHES,
     SHARD_INFO,
     SHARDS,
     STATE_LAST_SAVE,
@@ -18,7 +19,6 @@ from exporter.exposition.catalogue import (
 from grafana.rules.model import Alert, Dashboard, Group, Recording, Settings, Severity
 
 TOTAL_RECORD = f"job:{WATCHLIST_FACTORS.name}:total"
-LATE_SECONDS = 60.0
 
 
 def exporter_group(settings: Settings) -> Group:
@@ -87,10 +87,6 @@ def _scrape_alerts(settings: Settings) -> tuple[Alert, ...]:
 
 
 def _schedule_alerts(settings: Settings) -> tuple[Alert, ...]:
-    def started(suffix: str, *more: str) -> str:
-        return f"sum {settings.without(*more)} (increase({SCHEDULE_LAG.name}_{suffix}[15m]))"
-
-    on_time = started(f'bucket{{le="{LATE_SECONDS}"}}', "le")
     return (
         Alert(
             "SchedulerStalled",
@@ -105,9 +101,9 @@ def _schedule_alerts(settings: Settings) -> tuple[Alert, ...]:
         Alert(
             "ScheduleLagging",
             f"""\
-({started("count")} - {on_time} >= 10)
+(sum {settings.without()} (increase({LATE_FETCHES.name}[15m])) >= 10)
 /
-{started("count")}
+sum {settings.without("account", "service_sid")} (increase({FETCHES.name}[15m]))
 > 0.1""",
             Severity.WARNING,
             pending="15m",

@@ -63,6 +63,7 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "twilio_verify_exporter_web_tls_enabled": ("gauge", ()),
     "twilio_verify_exporter_web_auth_enabled": ("gauge", ()),
     "twilio_verify_exporter_schedule_lag_seconds": ("histogram", ()),
+    "twilio_verify_exporter_late_fetches_total": ("counter", ()),
     "twilio_verify_exporter_event_loop_lag_seconds": ("histogram", ()),
     "twilio_verify_exporter_last_tick_timestamp_seconds": ("gauge", ()),
     "twilio_verify_exporter_queue_length": ("gauge", ()),

@@ -231,6 +231,13 @@ def test_a_late_start(telemetry: Telemetry) -> None:
     }
 
 
+def test_fetches_are_late_after_a_minute(telemetry: Telemetry) -> None:
+    name = at("exporter_late_fetches_total")
+    assert shown(telemetry)[name] == 0
+    assert name not in moved(telemetry, lambda: telemetry.started(60.0))
+    assert moved(telemetry, lambda: telemetry.started(60.001))[name] == 1
+
+
 def test_event_loop_lag(telemetry: Telemetry) -> None:
     change = moved(telemetry, lambda: telemetry.loop_lagged(0.25))
     assert change[at("exporter_event_loop_lag_seconds_count")] == 1

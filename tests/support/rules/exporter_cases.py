@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from tests.support.rules.cases import JOB, POD_A, POD_B, Case, ExpectedAlert, name
+from tests.support.rules.service_cases import SERVICE
 
+OTHER_SERVICE = SERVICE | {"account": "other", "service_sid": "VA" + "9" * 32}
 _BOARD = "twilio-verify-exporter"
 _DOWN = "ExporterDown"
 _ABSENT = "ExporterAbsent"
@@ -26,13 +28,12 @@ def up(values: str, pod: dict[str, str] = POD_A, job: dict[str, str] = JOB) -> d
     return {name("up", job, pod): values}
 
 
-def lag(started: str, on_time: str, pod: dict[str, str] = POD_A) -> dict[str, str]:
-    """Return the lag histogram: all fetches, and those that started within a minute."""
-    metric = "twilio_verify_exporter_schedule_lag_seconds"
+def late(values: str, fetches: str, pod: dict[str, str] = POD_A) -> dict[str, str]:
+    """Return the fetches that started late, and all fetches."""
     return {
-        name(f"{metric}_count", JOB, pod): started,
-        name(f"{metric}_bucket", JOB, {"le": "60.0"}, pod): on_time,
-        name(f"{metric}_bucket", JOB, {"le": "+Inf"}, pod): started,
+        name("twilio_verify_exporter_late_fetches_total", JOB, pod): values,
+        name("twilio_verify_fetches_total", SERVICE, pod): fetches,
+        name("twilio_verify_fetches_total", OTHER_SERVICE, pod): "0x150",
     }
 
 
@@ -133,7 +134,7 @@ SCHEDULED = (
     Case(
         "late for a while",
         _LAGGING,
-        lag("0+10x100", "0+10x19 200+8x41 536+10x40"),
+        late("0x19 0+2x41 84x40", "0+10x100"),
         {30: [], 38: [], 50: [JOB], 80: []},
         ExpectedAlert(
             55,
@@ -148,49 +149,49 @@ SCHEDULED = (
     Case(
         "from the beginning",
         _LAGGING,
-        lag("0+10x40", "0+5x40"),
+        late("0+5x40", "0+10x40"),
         {14: [], 16: [], 17: [JOB], 40: [JOB]},
         severity="warning",
     ),
-    Case("10.5 % late", _LAGGING, lag("0+1000x60", "0+895x60"), {40: [JOB]}, severity="warning"),
-    Case("9.5 % late", _LAGGING, lag("0+1000x60", "0+905x60"), {40: [], 60: []}, severity="warning"),
-    Case("9.7 late ones are few", _LAGGING, lag("0+1x60", "0+0.3533x60"), {40: [], 60: []}, severity="warning"),
+    Case("10.5 % late", _LAGGING, late("0+105x60", "0+1000x60"), {40: [JOB]}, severity="warning"),
+    Case("9.5 % late", _LAGGING, late("0+95x60", "0+1000x60"), {40: [], 60: []}, severity="warning"),
+    Case("9.7 late ones are few", _LAGGING, late("0+0.6467x60", "0+1x60"), {40: [], 60: []}, severity="warning"),
     Case(
         "10.3 late ones, of two shards",
         _LAGGING,
-        lag("0+0.5x60", "0+0.1567x60") | lag("0+0.5x60", "0+0.1567x60", POD_B),
+        late("0+0.3433x60", "0+0.5x60") | late("0+0.3433x60", "0+0.5x60", POD_B),
         {40: [JOB]},
         severity="warning",
     ),
     Case(
         "of two shards one is late, and they are many",
         _LAGGING,
-        lag("0+10x60", "0+5x60") | lag("0+80x60", "0+80x60", POD_B),
+        late("0+5x60", "0+10x60") | late("0x60", "0+80x60", POD_B),
         {40: [], 60: []},
         severity="warning",
     ),
     Case(
         "two shards, a tenth of all and more",
         _LAGGING,
-        lag("0+10x60", "0+5x60") | lag("0+30x60", "0+30x60", POD_B),
+        late("0+5x60", "0+10x60") | late("0x60", "0+30x60", POD_B),
         {40: [JOB]},
         severity="warning",
     ),
     Case(
         "the last of them a quarter of an hour ago",
         _LAGGING,
-        lag("0+1x100", "0+1x10 10x30 10+1x60"),
+        late("0x10 1+1x30 32x60", "0+1x100"),
         {38: [JOB], 44: [JOB], 50: [], 60: []},
         severity="warning",
     ),
     Case(
         "a restart of the process in the middle",
         _LAGGING,
-        lag("500+10x40 0+10x40", "300+8x40 0+8x40"),
+        late("200+2x40 0+2x40", "500+10x40 0+10x40"),
         {30: [JOB], 41: [JOB], 43: [JOB], 60: [JOB]},
         severity="warning",
     ),
-    Case("no fetches", _LAGGING, lag("0x60", "0x60"), {40: []}, severity="warning"),
+    Case("no fetches", _LAGGING, late("0x60", "0x60"), {40: []}, severity="warning"),
 )
 
 OPERATED = (
