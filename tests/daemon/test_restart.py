@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import logging
 import os
 import stat
 import threading
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COUNT = 60
+LAST_SAVE = "twilio_verify_exporter_state_last_save_timestamp_seconds"
 
 
 @pytest.fixture
@@ -104,6 +106,7 @@ async def test_the_file_is_the_owners_and_holds_no_identity(simulator: Simulator
 async def test_a_file_that_is_not_restored_is_kept(
     simulator: Simulator, world: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
+    caplog.set_level(logging.INFO, "exporter")
     _page, stopped = await first_run(world)
     file = world.with_name("state.jsonl")
     content = file.read_bytes()
@@ -122,8 +125,12 @@ async def test_a_file_that_is_not_restored_is_kept(
         page = await exporter.scrape()
         if damage == "one line":
             assert page.counts()["verified"] == COUNT - 2, "the others are restored"
+            assert page.value(LAST_SAVE) == pytest.approx(stopped, abs=600)
+            (restored,) = (line for line in caplog.records if line.getMessage() == "state restored")
+            assert getattr(restored, "fields", {})["skipped"] == 1
         else:
             assert page.counts()["verified"] <= 10, "those fetched since"
+            assert page.value(LAST_SAVE) is None
             assert "state not restored" in caplog.text
         assert "unusable state kept" in caplog.text
         (kept,) = world.parent.glob("state.jsonl.refused-*")
@@ -142,9 +149,11 @@ def with_a_line_of_the_future(content: bytes) -> bytes:
 async def test_an_empty_file_is_a_fresh_start(
     simulator: Simulator, world: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "exporter")
     world.with_name("state.jsonl").touch()
     await first_run(world)
     assert "state not restored" not in caplog.text
+    assert "no saved state" in caplog.text
     assert list(world.parent.glob("state.jsonl.refused*")) == []
     assert len(world.with_name("state.jsonl").read_text().splitlines()) == COUNT + 2
 
@@ -153,6 +162,7 @@ async def test_an_empty_file_is_a_fresh_start(
 async def test_what_is_no_file_is_left_alone_and_counted(
     simulator: Simulator, world: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
+    caplog.set_level(logging.INFO, "exporter")
     file = world.with_name("state.jsonl")
     if kind == "pipe":
         os.mkfifo(file)
@@ -163,11 +173,21 @@ async def test_what_is_no_file_is_left_alone_and_counted(
         await exporter.daemon.state.save()
         page = await exporter.scrape()
         assert page.value("twilio_verify_exporter_state_save_failures_total") == 1
-        assert page.value("twilio_verify_exporter_state_last_save_timestamp_seconds") is None
+        assert page.value(LAST_SAVE) is None
+        assert not file.is_file()
+        if kind == "pipe":
+            file.unlink()
+        else:
+            file.rmdir()
+        await exporter.daemon.state.save()
+        page = await exporter.scrape()
+        assert page.value("twilio_verify_exporter_state_save_failures_total") == 1
+        assert page.value(LAST_SAVE) is not None
+        assert file.is_file()
     problems = {line.getMessage(): str(getattr(line, "fields", {}).get("problem")) for line in caplog.records}
     assert str(file) in problems["state not restored"]
     assert problems["state not saved"].endswith("name a file in state.file")
-    assert not file.is_file()
+    assert "state saved again" in problems
 
 
 async def test_what_cannot_be_kept_is_not_overwritten(
@@ -197,17 +217,17 @@ async def test_the_last_save_and_the_failures_are_shown(simulator: Simulator, wo
     clock.stop()
     async with running(world, clock=clock) as exporter:
         page = await exporter.scrape()
-        assert page.value("twilio_verify_exporter_state_last_save_timestamp_seconds") is None
+        assert page.value(LAST_SAVE) is None
         assert page.value("twilio_verify_exporter_state_save_failures_total") == 0
         assert exporter.daemon.state is not None
         await exporter.daemon.state.save()
         page = await exporter.scrape()
-        saved = page.value("twilio_verify_exporter_state_last_save_timestamp_seconds")
+        saved = page.value(LAST_SAVE)
         assert saved == pytest.approx(clock.wall())
     later = LeapingClock(clock.wall() + 50)
     async with running(world, clock=later) as exporter:
         page = await exporter.scrape()
-        assert page.value("twilio_verify_exporter_state_last_save_timestamp_seconds") == pytest.approx(saved)
+        assert page.value(LAST_SAVE) == pytest.approx(saved)
 
 
 async def test_without_a_state_file_nothing_is_shown_of_it(simulator: Simulator, world: Path) -> None:

@@ -37,6 +37,12 @@ def grown(seen: Seen, name: str, label: str, **labels: str) -> dict[str, float]:
     }
 
 
+def answered(seen: Seen, name: str) -> bool:
+    """Return whether this factor was answered while the row was struck."""
+    family = "last_success_timestamp_seconds"
+    return (seen.struck.factor(family, name) or 0) > (seen.before.factor(family, name) or 0)
+
+
 def faults(seen: Seen) -> Iterator[str]:
     """Yield what is not as it should be."""
     row, name = seen.row, seen.row.account
@@ -92,6 +98,8 @@ def _requests(seen: Seen) -> Iterator[str]:
     counted = grown(seen, "twilio_verify_api_requests_total", "code", operation="fetch")
     if row.alone:  # the request for another factor, which confirms the refusal, was answered
         counted.pop("200", None)
+    elif row.others:
+        counted["200"] -= len([name for name in row.names_of_others if answered(seen, name)])
     if counted.keys() != {row.code} or (not row.paused and counted[row.code] != row.attempts):
         yield f"requests grew by {counted}"
 

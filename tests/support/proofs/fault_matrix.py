@@ -43,8 +43,9 @@ class Row:
     ``result`` is the reason of the failure, or the status of a definite answer; ``code`` the label of
     the request counter; ``detail`` the words of the log line, several apart by ``|`` where the socket decides.
     ``paused`` says that the account pauses, and ``pause_seconds`` for how long, where a 429 states it.
-    ``alone`` says that others of the account are answered. ``service_exists`` is what Fetch Service answers after a
-    404, ``None`` if its answer says nothing about the service.
+    ``alone`` says that others of the account are answered, ``others`` how many of them: a ``Date`` is judged only
+    after some responses. ``service_exists`` is what Fetch Service answers after a 404, ``None`` if its answer says
+    nothing about the service.
     """
 
     name: str
@@ -56,12 +57,18 @@ class Row:
     paused: bool = False
     pause_seconds: float | None = None
     alone: bool = False
+    others: int = 0
     service_exists: bool | None = None
 
     @property
     def service_code(self) -> str:
         """The HTTP status of Fetch Service after a 404."""
         return "200" if self.service_exists else "404"
+
+    @property
+    def names_of_others(self) -> list[str]:
+        """The names of the account's other factors."""
+        return [f"{self.account}-other{number or ''}" for number in range(self.others or int(self.alone))]
 
     @property
     def account(self) -> str:
@@ -202,6 +209,16 @@ def _bodies() -> Iterator[Row]:
 def _http() -> Iterator[Row]:
     age = Fault(FaultKind.AGE, seconds=7200)
     yield Row("200 from a cache (Age)", age, Reason.DECODE, "200", "HTTP 200, but from a cache (Age)", ATTEMPTS)
+    date = Fault(FaultKind.OLD_DATE, seconds=7200)
+    yield Row(
+        "200 from a cache (old Date)",
+        date,
+        Reason.DECODE,
+        "200",
+        "HTTP 200, but from a cache (Date)",
+        ATTEMPTS,
+        others=5,
+    )
     yield Row("204", Fault(FaultKind.EMPTY), Reason.DECODE, "204", "HTTP 204", ATTEMPTS)
     yield Row("201 with a good body", Fault(status=201), Reason.DECODE, "201", "HTTP 201", ATTEMPTS)
     yield Row(

@@ -118,9 +118,9 @@ def _config(world: _World, rows: Sequence[Row], max_attempts: int, timeout: str)
             password_file=str(password),
         )
         entries.append(entry(row.account, factor, account=row.account))
-        if row.alone:
+        for name in row.names_of_others:
             other = simulator.add_factor(service_sid=factor.service_sid)
-            entries.append(entry(f"{row.account}-other", other, account=row.account))
+            entries.append(entry(name, other, account=row.account))
     polling = {
         "interval": "1h",
         "unverified_interval": "1h",
@@ -150,7 +150,7 @@ async def run(
         with written_lines() as lines, _haste(world):
             async with running(path, clock=clock, rng=jitter()) as exporter:
                 clock.leap(HOUR_SECONDS)
-                before = await _until(exporter, rows, lambda page, row: page.factor("verified", row.account) == 1)
+                before = await _until(exporter, rows, _all_are_answered)
                 await _strike(world, rows)
                 _forget_names(exporter, rows)
                 if attempt_timeout != AMPLE:
@@ -194,6 +194,10 @@ async def _until(exporter: Exporter, rows: Sequence[Row], holds: Any) -> Scrape:
         await asyncio.sleep(0.05)
 
 
+def _all_are_answered(page: Scrape, row: Row) -> bool:
+    return all(page.factor("verified", name) == 1 for name in (row.account, *row.names_of_others))
+
+
 def _is_struck(page: Scrape, before: Scrape, row: Row) -> bool:
     if isinstance(row.result, Reason):
         return page.factor("up", row.account) == 0 and (
@@ -222,7 +226,7 @@ async def _strike(world: _World, rows: Sequence[Row]) -> None:
             case Fault() as fault:
                 factor = world.factors[row.account]
                 document = {name: getattr(fault, name) for name in fault.__slots__ if name != "factor_sid"}
-                only = {"factor_sid": factor.sid} if row.alone else {"service_sid": factor.service_sid}
+                only = {"factor_sid": factor.sid} if row.names_of_others else {"service_sid": factor.service_sid}
                 world.shared.faults.add(Fault(**(document | only)))
 
 
