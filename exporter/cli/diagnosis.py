@@ -17,6 +17,7 @@ from tqdm import tqdm
 from exporter.cli.findings import Finding, Severity, Subject
 from exporter.config import ConfigError
 from exporter.daemon.parts import client_of
+from exporter.verify.answers import is_not_found
 from exporter.verify.outcome import HINTS, Answer, FactorPage, Failure, Reason, ServiceAnswer, Status
 from exporter.watched import WatchedEntity, WatchedFactor
 
@@ -315,20 +316,27 @@ def _reading(
             listed = "1 factor listed" if len(sids) == 1 else f"{len(sids)} factors listed"
             return Severity.OK, f"{listed}, and more" if following else listed, "", ""
         case Failure(reason=Reason.FORBIDDEN) if _forbidden(attempt):
-            alone = probe.subject is Subject.SERVICE and others_answered
-            without = "; without it, a deleted service can't be told from deleted factors" if alone else ""
-            return (
-                Severity.WARNING if alone else Severity.ERROR,
-                "refused",
-                f"{_MEANINGS[Reason.FORBIDDEN]}{without}",
-                f"give the API key the permission {probe.permission}",
-            )
-        case Failure(reason=Reason.BAD_REQUEST) if attempt.code == 404:
+            return _lacking(probe, others_answered)
+        case Failure() if probe.subject is Subject.ENTITY and is_not_found(attempt.code, attempt.twilio_code):
             return Severity.ERROR, "not found", *_missing(service_exists, "entity")
         case Failure() if _refused(attempt):
             return Severity.ERROR, "refused", _MEANINGS[Reason.AUTH], _refusal_hint(attempt)
         case Failure(reason=reason) as failure:
-            return Severity.ERROR, "failed", _MEANINGS[reason], failure.hint
+            # Twilio's own errors have a code; a redirect or a 407 is from something else.
+            foreign = reason is Reason.BAD_REQUEST and attempt.twilio_code is None
+            return Severity.ERROR, "failed", _MEANINGS[Reason.DECODE if foreign else reason], failure.hint
+
+
+def _lacking(probe: LiveProbe, others_answered: bool) -> tuple[Severity, str, str, str]:
+    """Return what a 403 means: a permission, or the whole account if Twilio answered no other request."""
+    hint = f"give the API key the permission {probe.permission}"
+    if not others_answered:
+        meaning = f"{_MEANINGS[Reason.FORBIDDEN]}, or they are not those of this service's account"
+        return Severity.ERROR, "refused", meaning, f"{hint}, and check its account, which may be suspended"
+    if probe.subject is not Subject.SERVICE:
+        return Severity.ERROR, "refused", _MEANINGS[Reason.FORBIDDEN], hint
+    meaning = f"{_MEANINGS[Reason.FORBIDDEN]}; without it, a deleted service can't be told from deleted factors"
+    return Severity.WARNING, "refused", meaning, hint
 
 
 def _forbidden(attempt: Attempt) -> bool:

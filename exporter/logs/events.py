@@ -10,13 +10,13 @@ from exporter.logs.mass_not_found import MassNotFoundDetector
 from exporter.logs.output import fields
 from exporter.polling.clients import RotationReason
 from exporter.polling.observer import Observer
-from exporter.verify.outcome import HINTS, Answer, Failure, ServiceAnswer, Status
+from exporter.verify.outcome import HINTS, Answer, Failure, Reason, ServiceAnswer, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.polling.record import FactorRecord, StatusChange
-    from exporter.verify.outcome import Attempt, Outcome, Reason
+    from exporter.verify.outcome import Attempt, Outcome
     from exporter.watched import EntityKey, FactorKey, WatchedEntity
 
 log = FullLogger(logging.getLogger(__name__))  # collapsed here already
@@ -256,8 +256,11 @@ class EventLog(Observer):
                 log.error("service not found", extra=fields(**answer, hint=hint))
             case ServiceAnswer(exists=True) if before is False:
                 log.warning("service found again", extra=fields(**answer))
-            case Failure(reason=reason, detail=detail) if self._unknown_services.happened(account).times:
-                hint = "give the API key permission to read Verify services" if reason.refused else HINTS[reason]
+            case Failure(reason=reason, detail=detail) as failure if self._unknown_services.happened(account).times:
+                lacking = (
+                    failure.hint == HINTS[Reason.FORBIDDEN]
+                )  # the general hint: nothing more specific is known
+                hint = "give the API key permission to read Verify services" if lacking else failure.hint
                 log.warning("service not fetched", extra=fields(**answer, reason=reason, detail=detail, hint=hint))
 
     def credentials_refused(self, account: str, failure: Failure) -> None:

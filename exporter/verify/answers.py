@@ -67,7 +67,7 @@ def interpret(code: int, body: bytes, factor_sid: str) -> Answer | Failure:
     """
     if code == 200:
         return _interpret_factor(body, factor_sid)
-    if code == 404 and twilio_error(code, body) in _NOT_FOUND_CODES:
+    if is_not_found(code, twilio_error(code, body)):
         return Answer(Status.NOT_FOUND)
     return _failure(code, body)
 
@@ -139,7 +139,7 @@ def interpret_page(code: int, body: bytes) -> FactorPage | Failure:
 
     A 404 is a failure here: an unknown service or entity says nothing about any factor.
     """
-    if code == 404 and twilio_error(code, body) in _NOT_FOUND_CODES:
+    if is_not_found(code, twilio_error(code, body)):
         return Failure(Reason.BAD_REQUEST, f"{describe_error(code, body)}: no such service or entity")
     if code != 200:
         return _failure(code, body)
@@ -233,6 +233,11 @@ def _error_document(body: bytes) -> dict[str, Any]:
 def _error_number(payload: dict[str, Any]) -> int | None:
     number = payload.get("code")
     return number if isinstance(number, int) and not isinstance(number, bool) else None
+
+
+def is_not_found(code: int | None, twilio_code: int | None) -> bool:
+    """Return whether an HTTP status and Twilio's error code say that a service, entity or factor doesn't exist."""
+    return code == 404 and twilio_code in _NOT_FOUND_CODES
 
 
 def reason_of_code(code: int) -> Reason:

@@ -129,12 +129,15 @@ class Pages:
                 candidates=[(candidate, views.path_of(candidate)) for candidate in similar],
             )
         fetches = exporter.history.of(record.watched.key)
-        row = self._row(record, self._accounts())
+        accounts = self._accounts()
+        row = self._row(record, accounts)
+        services = accounts[record.watched.key.account].service_exists
         return await self._render(
             "factor.html",
             root="../../../",
             query=query,
             row=row,
+            meaning=views.meaning_of(row.state, services.get(record.watched.key.service_sid)),
             fetches=fetches,
             plot=plot.plot(fetches.recent),
             plot_size=(plot.WIDTH, plot.HEIGHT),

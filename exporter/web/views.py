@@ -162,6 +162,13 @@ SERVICE_GONE_HINT = (
 )
 
 
+def meaning_of(state: str, service_exists: bool | None) -> str:
+    """Return what a factor's state means, given whether its service exists; ``None`` if that isn't known."""
+    if state == Status.NOT_FOUND and service_exists is False:
+        return f"the API returns 404 for the factor and for its service. {SERVICE_GONE_HINT}"
+    return STATE_LABELS[state].meaning
+
+
 class AccountNotice(NamedTuple):
     """A problem of a whole account, and its hint; ``at_seconds`` is when it is retried or ends."""
 

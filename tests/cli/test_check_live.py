@@ -308,6 +308,10 @@ async def test_a_rate_limit_ends_the_requests_of_the_account(
             Fault(FaultKind.HTML, status=404),
             "failed (HTTP 404, but the body is not a Twilio error, RQ); the response is not one of the ",
         ),
+        (
+            Fault(FaultKind.HTML, status=407),
+            "failed (HTTP 407, RQ); the response is not one of the Verify API; a proxy requires a user name",
+        ),
     ],
 )
 async def test_other_failures_are_errors_with_their_hint(
@@ -326,6 +330,40 @@ async def test_other_failures_are_errors_with_their_hint(
     assert service.startswith(f"main: service {factor.service_sid}: {words}")
     assert first.startswith(f'main: factor "first" ({factor.service_sid}): {words}')
     assert simulator.calls.total == 2
+
+
+async def test_a_404_with_another_code_is_no_missing_factor_entity_or_service(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
+    body = {"code": 60399, "message": "m", "more_info": "", "status": 404}
+    simulator.faults.add(Fault(FaultKind.BODY, status=404, body=json.dumps(body)))
+    factor = simulator.add_factor()
+    path = write(tmp_path, simulator, entry("first", factor), entities={"ops": factor})
+    status, found = await findings(call_beside, path)
+
+    assert (status, brief(found)[1:4]) == (1, [(subject, "error") for subject in ("service", "factor", "entity")])
+    for finding in found[1:4]:
+        assert finding["seen"].startswith("failed (HTTP 404, Twilio error 60399, ")
+        assert (finding["reason"], finding["meaning"]) == ("bad_request", "Twilio can't answer the request")
+
+
+async def test_a_403_for_everything_may_be_more_than_a_permission(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.faults.add(Fault(status=403))
+    factor = simulator.add_factor()
+    status, found = await findings(call_beside, write(tmp_path, simulator, entry("first", factor)))
+
+    assert (status, brief(found)[:3]) == (
+        1,
+        [(subject, "error") for subject in ("credentials", "service", "factor")],
+    )
+    assert (
+        found[2]["meaning"] == "the credentials lack a permission, or they are not those of this service's account"
+    )
+    assert found[2]["hint"] == (
+        f"give the API key the permission {FACTOR_READ}, and check its account, which may be suspended"
+    )
 
 
 async def test_nothing_listens(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:

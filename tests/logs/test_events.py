@@ -363,6 +363,7 @@ def test_a_service_that_is_gone_is_logged_once_as_an_error_with_its_evidence(
     [
         (Reason.FORBIDDEN, "give the API key permission to read Verify services"),
         (Reason.TIMEOUT, HINTS[Reason.TIMEOUT]),
+        (Reason.AUTH, HINTS[Reason.AUTH]),
     ],
 )
 def test_services_that_could_not_be_fetched_are_logged_as_one_and_a_count(
@@ -376,6 +377,22 @@ def test_services_that_could_not_be_fetched_are_logged_as_one_and_a_count(
     story.now += REPEAT_SECONDS
     story.events.flush()
     assert story.logged() == [("more services not fetched", {"account": "main", "services": 9})]
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (Failure(Reason.BAD_REQUEST, "HTTP 302, a redirect to login.example"), "redirects to login.example"),
+        (Failure(Reason.FORBIDDEN, "HTTP 403, Twilio error 20005"), "the Twilio account is not active"),
+    ],
+)
+def test_the_hint_about_a_service_is_as_specific_as_about_a_factor(
+    story: Story, failure: Failure, words: str
+) -> None:
+    story.events.service_fetched("main", SERVICE, of_service(failure, 403), None)
+    [(_, fields)] = story.logged()
+    assert fields["hint"] == failure.hint
+    assert words in failure.hint
 
 
 # Most factors of a service not found

@@ -259,3 +259,21 @@ def test_every_fetch_is_in_the_plot(results: list[tuple[float, Status | Reason]]
 
 def test_a_single_fetch_has_no_plot() -> None:
     assert plot([Fetch(1.0, Status.VERIFIED, "", 200, 0.2, 1, "")]) is None
+
+
+async def test_a_missing_factor_says_whether_its_service_is_gone(tmp_path: Path) -> None:
+    async with serving(tmp_path, entries("factor"), clock=stopped()) as running:
+        running.apply("factor", NOT_FOUND)
+        doubt = running.daemon.engine.services._doubts["main", SERVICE_SID]
+        leads = {}
+        for doubt.exists in (None, True, False):
+            leads[doubt.exists] = (await page_of(running, address("factor"))).parts["lead"]
+        running.apply("factor", VERIFIED)
+        verified = (await page_of(running, address("factor"))).parts["lead"]
+
+    assert leads[None] == leads[True]
+    assert leads[True].startswith("∅ not found the API returns 404: the factor was deleted, or")
+    assert leads[False].startswith(
+        "∅ not found the API returns 404 for the factor and for its service. Check whether"
+    )
+    assert verified.startswith("✓ verified the API reports the factor as verified")
