@@ -141,6 +141,11 @@ class DaemonView:
         return self._config_status.loaded_seconds
 
     @property
+    def config_refused(self) -> bool:
+        """Whether the last reload was refused or failed."""
+        return not self._config_status.successful
+
+    @property
     def draining(self) -> bool:
         """Whether the exporter is stopping."""
         return self._readiness.draining

@@ -29,6 +29,10 @@ class ExporterView(Protocol):
         """When the configuration was applied, in wall time."""
 
     @property
+    def config_refused(self) -> bool:
+        """Whether the last reload was refused or failed."""
+
+    @property
     def ledger(self) -> Ledger:
         """What is known of each factor."""
 

@@ -106,6 +106,8 @@ class Pages:
             accounts=sorted(accounts.values(), key=lambda account: (not account.paused, account.stretch <= 1)),
             notices=views.notices(accounts.values()),
             fallback=exporter.config.fallback,
+            refused=exporter.config_refused,
+            loaded_seconds=exporter.config_loaded_seconds,
             services=services,
         )
 

@@ -79,14 +79,19 @@ class RunningConfig:
     async def answer(self, _request: web.Request) -> web.Response:
         """Return the applied configuration."""
         exporter = self._exporter
-        text = "\n".join(lines(exporter.config, exporter.config_loaded_seconds)) + "\n"
+        text = (
+            "\n".join(lines(exporter.config, exporter.config_loaded_seconds, refused=exporter.config_refused))
+            + "\n"
+        )
         # SHOWN decides which keys are shown; a shown value, such as a name, passes the log's redaction as well.
         return web.Response(text=exporter.redact(text), headers={"Cache-Control": "no-store"})
 
 
-def lines(config: Config, loaded_seconds: float) -> Iterator[str]:
+def lines(config: Config, loaded_seconds: float, *, refused: bool = False) -> Iterator[str]:
     """Yield the lines of the document."""
     yield f"# Applied {format_iso(loaded_seconds)}; sha256 of its files: {config.sha256}."
+    if refused:
+        yield "# The last reload was refused; the log lists the errors."
     shard, factors, entities = config.shard, len(config.factors), len(config.entities)
     yield f"# Shard {shard.ordinal}/{shard.shards}; listed factors: {factors}, entities: {entities}."
     if config.fallback is not None:

@@ -36,6 +36,7 @@ CONTENTS = {
     ),
     "w-a.toml": numbered_entries(1, 2),
 }
+REPORTS = {"/": "The last reload was refused: the configuration of", "/config": "# The last reload was refused"}
 CERTIFICATES = ("server.crt", "server.key", "ca.crt")
 
 
@@ -121,7 +122,7 @@ async def test_a_reload_that_fails_for_any_reason_is_not_successful(damaged_file
     assert not status.successful
 
 
-async def test_a_truncated_web_config_file_is_refused_in_metric_log_and_page(
+async def test_a_truncated_web_config_file_is_refused_in_metric_and_log(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("exporter.daemon.jobs.WATCH_SECONDS", 0.1)
@@ -158,8 +159,12 @@ async def test_lost_factors_come_back_with_their_file(simulator: Simulator, tmp_
         page = await exporter.scrape()
         assert page.factor("verified", "one") == 1
         assert page.value("twilio_verify_exporter_config_last_reload_successful") == 0
+        for shown_at, words in REPORTS.items():
+            assert words in (await exporter.get(shown_at))[1]
         (tmp_path / "w.toml").write_bytes(whole)
         assert await exporter.daemon.reload() == Difference()
+        for shown_at, words in REPORTS.items():
+            assert words not in (await exporter.get(shown_at))[1]
 
 
 def test_a_pipe_with_a_silent_writer_blocks_nobody(tmp_path: Path) -> None:
