@@ -56,8 +56,14 @@ def _less_protection(old: Config, new: Config) -> Iterator[ErrorDetail]:
         elif before.own_authorities and not after.own_authorities:
             problem = "would accept client certificates from every authority that this system trusts"
             yield ErrorDetail(place, problem, _RESTART)
+        if after.tls.minimum_version < before.tls.minimum_version:
+            yield ErrorDetail(place, "would accept TLS 1.2 again", _RESTART)
     if before.users and not after.users:
         yield ErrorDetail(place, "would turn off basic authentication", _RESTART)
+    for header in sorted(before.headers.keys() - after.headers.keys()):
+        yield ErrorDetail(place, f"would no longer send the header {header}", _RESTART)
+    if before.rate and not after.rate:
+        yield ErrorDetail(place, "would turn off the rate limit", _RESTART)
     if (after.rate and after.rate.burst < 1) and not (before.rate and before.rate.burst < 1):
         yield ErrorDetail(place, "would refuse every request, because its rate limit has no burst", _RESTART)
 

@@ -20,6 +20,10 @@ USERS = f"basic_auth_users:\n  one: {BCRYPT_HASH}\n  two: {BCRYPT_HASH}\n"
 REQUIRED = "  client_auth_type: RequireAndVerifyClientCert\n"
 OPTIONAL = "  client_auth_type: VerifyClientCertIfGiven\n"
 AUTHORITY = "  client_ca_file: ca.crt\n"
+TLS13 = "  min_version: TLS13\n"
+HEADERS = "http_server_config:\n  headers:\n"
+DENY = "    X-Frame-Options: deny\n"
+NOSNIFF = "    X-Content-Type-Options: nosniff\n"
 RATE = "rate_limit:\n  interval: 1s\n"
 NAMES = "  client_allowed_sans: [prometheus, backup]\n"
 MUTUAL = PAIR + REQUIRED + AUTHORITY + NAMES
@@ -75,6 +79,9 @@ def problems(old: Config, new: Config) -> str:
         (MUTUAL, PAIR + REQUIRED + AUTHORITY, "client certificates with any name"),
         (PAIR + REQUIRED + AUTHORITY, PAIR + REQUIRED, "every authority that this system trusts"),
         (USERS, "# nothing\n\n", "web.yml: is empty"),
+        (PAIR + TLS13, PAIR, "web.yml: would accept TLS 1.2 again"),
+        (f"{USERS}{RATE}  burst: 2\n", USERS, "web.yml: would turn off the rate limit"),
+        (HEADERS + DENY + NOSNIFF, HEADERS + DENY, "would no longer send the header X-Content-Type-Options"),
         (
             f"{USERS}{RATE}  burst: 2\n",
             f"{USERS}{RATE}",
@@ -99,6 +106,9 @@ def test_less_protection_needs_a_restart(config_files: Files, before: str, after
         (MUTUAL, PAIR + REQUIRED + AUTHORITY + "  client_allowed_sans: [prometheus-2]\n"),
         (PAIR + USERS, PAIR + f"basic_auth_users:\n  three: {BCRYPT_HASH}\n"),
         (PAIR, "rate_limit: {}\n" + PAIR),
+        (PAIR, PAIR + TLS13),
+        (f"{RATE}  burst: 2\n", f"{RATE}  burst: 5\n"),
+        (HEADERS + DENY, f"{HEADERS}    X-Frame-Options: sameorigin\n{NOSNIFF}"),
     ],
 )
 def test_equal_or_more_protection_needs_none(config_files: Files, before: str | None, after: str) -> None:

@@ -58,7 +58,7 @@ async def test_beyond_the_rate_a_request_is_refused_and_health_is_not(folder: Pa
         assert (await running.request("/-/healthy")).status == 200
         await running.daemon.reload()  # the unchanged limit keeps its tokens
         assert (await running.request("/metrics")).status == 429
-        (folder / "web.yml").write_text("rate_limit:\n  interval: 0\n")
+        (folder / "web.yml").write_text("rate_limit:\n  interval: 1s\n  burst: 5\n")
         await running.daemon.reload()
         assert (await running.request("/metrics")).status == 200
 
