@@ -17,7 +17,7 @@ from exporter.exposition.catalogue import (
     FACTOR_UP,
     FACTOR_VERIFIED,
 )
-from grafana.rules.model import Alert, Dashboard, Group, Recording, Severity
+from grafana.rules.model import Alert, Dashboard, Group, Recording, Severity, indented
 
 if TYPE_CHECKING:
     from exporter.exposition.catalogue import Family
@@ -74,7 +74,7 @@ def _recordings(settings: Settings) -> tuple[Recording, ...]:
         Recording(EXISTS, last_known(FACTOR_EXISTS), "Last known existence: 1, or 0 after a 404."),
         Recording(
             VERIFIED,
-            f"(\n{_indented(last_known(FACTOR_VERIFIED))}\n)\nunless\n{EXISTS} == 0",
+            f"(\n{indented(last_known(FACTOR_VERIFIED))}\n)\nunless\n{EXISTS} == 0",
             "Last known status: 1 verified, 0 unverified, absent after a 404.",
         ),
         Recording(
@@ -164,7 +164,3 @@ unless
         dashboard=Dashboard.FACTOR,
         variables=_ONE_FACTOR,
     )
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())

@@ -101,3 +101,8 @@ class Group:
     def recordings(self) -> tuple[Recording, ...]:
         """The recording rules of the group."""
         return tuple(rule for rule in self.rules if isinstance(rule, Recording))
+
+
+def indented(text: str) -> str:
+    """Return the lines of an expression with two more spaces before each."""
+    return "\n".join(f"  {line}" for line in text.splitlines())

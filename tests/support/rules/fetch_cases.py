@@ -151,8 +151,58 @@ _LONG_BURNS: tuple[tuple[str, dict[str, str], dict[int, list[dict[str, str]]]], 
         {380: [SERVICE], 450: [SERVICE]},
     ),
 )
+
+
+def failing(account: str, up: dict[str, tuple[str, ...]], total: str, failed: str) -> dict[str, str]:
+    """Return the counters of a service in its own account, and what each pod says of each of its factors.
+
+    The service has an account of its own because the rule doesn't distinguish the labels of cases. One of its
+    factors has a label of its own.
+    """
+    service = {**SERVICE, "account": account}
+    series = {
+        name("twilio_verify_fetches_total", service, POD_A): total,
+        name("twilio_verify_fetch_failures_total", service, {"reason": "decode"}, POD_A): failed,
+    }
+    for factor, by_pod in up.items():
+        labels = service | {"factor": factor} | ({"team": "payments"} if factor == "bob" else {})
+        for pod, values in zip((POD_A, POD_B), by_pod, strict=False):
+            series[name("twilio_verify_factor_up", labels, pod)] = values
+    return series
+
+
+def lone(account: str, up: dict[str, tuple[str, ...]], firing: dict[int, bool]) -> Case:
+    """Return a case with four failures an hour, half of all fetches, and these factors."""
+    labels = {**SERVICE, "account": account}
+    return Case(
+        account,
+        _BURN,
+        failing(account, up, phases((4 / 30, 460)), phases((2 / 30, 460))),
+        {minute: [labels] if fires else [] for minute, fires in firing.items()},
+        long=True,
+    )
+
+
+_GOOD, _BAD = "1x460", "0x460"
+_LONE_FACTORS = (
+    lone("one factor fails", {"alice": (_BAD,), "bob": (_GOOD,)}, dict.fromkeys((180, 240, 300, 360, 420), False)),
+    lone("the only factor fails", {"bob": (_BAD,)}, dict.fromkeys((180, 240, 300, 360, 420), False)),
+    lone("one factor fails, as two pods say", {"alice": (_BAD, _BAD), "bob": (_GOOD, _GOOD)}, {300: False}),
+    lone("one factor fails, as one of two pods says", {"alice": (_BAD, _GOOD)}, {300: False}),
+    lone("two factors fail", {"alice": (_BAD,), "bob": (_BAD,)}, {120: False, 180: True, 300: True, 420: True}),
+    lone("two factors fail, one for one pod only", {"alice": (_BAD, _BAD), "bob": (_GOOD, _BAD)}, {300: True}),
+    lone("none fails now", {"alice": (_GOOD,)}, {300: True}),
+    lone(
+        "a second factor failed 45 minutes ago",
+        {"alice": (_BAD,), "bob": ("0x255 1x200",)},
+        {300: True, 330: False},
+    ),
+    lone("a second factor failed 90 minutes ago", {"alice": (_BAD,), "bob": ("0x210 1x250",)}, {300: False}),
+    lone("one factor failed until now", {"alice": ("0x270 1x190",)}, {300: False}),
+)
 CASES = (
     *_SHORT_BURNS,
+    *_LONE_FACTORS,
     *(Case(name, _BURN, series, firing, long=True) for name, series, firing in _LONG_BURNS),
     Case(
         "the failure ratio over each window",

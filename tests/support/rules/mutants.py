@@ -134,8 +134,10 @@ def _scalar(node: promql.Expr) -> bool:
 def _aggregation_mutants(node: promql.AggregateExpr) -> Iterator[tuple[str, str]]:
     operator, labels = str(node.op), list(node.modifier.labels if node.modifier else ())
 
+    by = node.modifier is not None and node.modifier.type == promql.AggModifierType.By
+
     def text(operator: str, labels: list[str], inner: str) -> str:
-        return f"{operator} without ({', '.join(labels)}) ({inner})"
+        return f"{operator} {'by' if by else 'without'} ({', '.join(labels)}) ({inner})"
 
     for what, inner in _expressions(node.expr):
         yield what, text(operator, labels, inner)
@@ -144,7 +146,10 @@ def _aggregation_mutants(node: promql.AggregateExpr) -> Iterator[tuple[str, str]
         other = _AGGREGATIONS[operator]
         yield f"{operator} → {other}: {node}", text(other, labels, str(node.expr))
     for label in _kept(node, labels):
-        yield f"{label} is kept: {node}", text(operator, [each for each in labels if each != label], str(node.expr))
+        yield (
+            f"{label} is {'left out' if by else 'kept'}: {node}",
+            text(operator, [each for each in labels if each != label], str(node.expr)),
+        )
 
 
 def _kept(node: promql.AggregateExpr, labels: list[str]) -> Iterator[str]:
