@@ -187,7 +187,9 @@ class _Reading:
                 section.refuse("", f"has neither {name} nor {name}_file", f"set {name}_file")
             return None
         if content is not None and b"-----BEGIN " not in content:
-            section.refuse(_source(section, name), "is not in PEM format", 'PEM begins with a line "-----BEGIN …"')
+            what = "" if inline else f"{shown_path(self._path.parent / path)} "
+            problem = f"{what}is not in PEM format" if content.strip() else f"{what}is empty"
+            section.refuse(_source(section, name), problem, 'PEM begins with a line "-----BEGIN …"')
             return None
         if content is not None and name == "client_ca":
             try:

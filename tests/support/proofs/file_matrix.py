@@ -64,7 +64,7 @@ def _damages() -> Iterator[FileRow]:
 
 def _empty(file: str) -> str:
     if file in PEM:
-        return "is not in PEM format"
+        return "is empty; PEM begins with"
     return {
         "w-b.csv": "is empty; the first line must name the columns",
         "main.password": "is empty; enter the secret",
@@ -72,6 +72,8 @@ def _empty(file: str) -> str:
 
 
 def _comment(file: str) -> str:
+    if file in PEM:
+        return "is not in PEM format"
     return {
         "w-b.csv": "is not a header",
         "main.password": "has white space at its beginning or end",
