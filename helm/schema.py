@@ -50,8 +50,15 @@ def _closed(properties: dict[str, Schema], required: Iterable[str] = ()) -> Sche
     return schema | ({"required": names} if names else {})
 
 
+def _open(properties: dict[str, Schema], required: Iterable[str] = ()) -> Schema:
+    return _closed(properties, required) | {"additionalProperties": True}
+
+
 _TEXT: Schema = {"type": "string", "minLength": 1}
 _STRINGS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+_STRING_OR_NULL: Schema = {"type": ["string", "null"]}
+# YAML's 010 or 1e3 is no longer the text that was written, so a number is refused instead of quoted.
+_VARIABLE: Schema = _open({"name": _TEXT, "value": _STRING_OR_NULL}, ["name"])
 _CREDENTIALS = _closed(
     {
         "existingSecret": _closed({"name": _TEXT, "key": _TEXT}, ["name"]),
@@ -133,12 +140,17 @@ def _definitions() -> dict[str, Schema]:
         "config": _closed(config),
         "entity": _of_table(_each(tree.below["entities"])),
         "factor": _of_table(_each(tree.below["factors"])),
-        "mount": {"type": "object", "required": ["name", "mountPath"]},
-        "named": {"type": "object", "required": ["name"]},
+        "container": _open({"name": _TEXT, "env": {"items": _VARIABLE}}, ["name"]),
+        "mount": _open({"name": _TEXT, "mountPath": _TEXT}, ["name", "mountPath"]),
+        "named": _open({"name": _TEXT}, ["name"]),
         "prometheusDuration": {"type": "string", "pattern": "^(0|[0-9]+(ms|s|m|h|d|w|y))+$"},
         "quantity": {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?([KMGT]i?)?$"},
         "reference": _closed({"name": _TEXT}, ["name"]),
+        "relabeling": _open(dict.fromkeys(("regex", "replacement", "separator", "targetLabel"), _STRING_OR_NULL)),
+        "ruleGroup": _open({"rules": {"items": _open({"labels": _STRINGS, "annotations": _STRINGS})}}),
         "strings": _STRINGS,
+        "toleration": _open({"key": _STRING_OR_NULL, "value": _STRING_OR_NULL}),
+        "variable": _VARIABLE,
     }
 
 

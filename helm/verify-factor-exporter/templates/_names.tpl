@@ -1,4 +1,7 @@
-{{/* Names and labels. Names are limited to 52 characters, because a label of a StatefulSet's pods appends a hash. */}}
+{{/*
+Names and labels. Names are limited to 52 characters, because a label of a StatefulSet's pods appends a hash. Every
+name is quoted where it is rendered: YAML reads `123`, `1e3` and `true` as other types.
+*/}}
 
 {{- define "vfe.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
@@ -33,8 +36,8 @@ default
 
 {{/* These never change between chart versions: selectors are immutable. */}}
 {{- define "vfe.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "vfe.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "vfe.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/*
@@ -53,8 +56,8 @@ chart's labels, the labels of the object, commonLabels.
 
 {{/* The metadata of an object: (dict "root" $ "name" … "namespace" … "labels" (dict …) "annotations" (dict …)), and optionally "instead". */}}
 {{- define "vfe.metadata" -}}
-name: {{ .name }}
-namespace: {{ default (include "vfe.namespace" .root) .namespace }}
+name: {{ .name | quote }}
+namespace: {{ default (include "vfe.namespace" .root) .namespace | quote }}
 labels:
   {{- include "vfe.labels" . | nindent 2 }}
 {{- with merge (dict) (default dict .annotations) .root.Values.commonAnnotations }}

@@ -6,12 +6,12 @@ metadata:
     {{- include "vfe.podLabels" . | nindent 4 }}
   annotations:
     # Changes with the settings that the exporter reads only on start-up; it reloads changed files by itself.
-    verify-factor-exporter/restart: {{ include "vfe.restart" . }}
+    verify-factor-exporter/restart: {{ include "vfe.restart" . | quote }}
     {{- with merge (dict) .Values.podAnnotations .Values.commonAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
-  serviceAccountName: {{ include "vfe.serviceAccountName" . }}
+  serviceAccountName: {{ include "vfe.serviceAccountName" . | quote }}
   automountServiceAccountToken: false
   enableServiceLinks: false
   {{- if not (kindIs "invalid" .Values.hostUsers) }}
@@ -28,7 +28,7 @@ spec:
   terminationGracePeriodSeconds: {{ include "vfe.terminationGracePeriodSeconds" . }}
   {{- range $key := list "priorityClassName" "runtimeClassName" "dnsPolicy" }}
   {{- with get $.Values $key }}
-  {{ $key }}: {{ . }}
+  {{ $key }}: {{ . | quote }}
   {{- end }}
   {{- end }}
   {{- range $key := list "nodeSelector" "tolerations" "affinity" "hostAliases" "dnsConfig" "initContainers" }}

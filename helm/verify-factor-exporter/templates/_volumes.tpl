@@ -40,7 +40,7 @@
 {{- $fullname := include "vfe.fullname" . -}}
 - name: config
   configMap:
-    name: {{ $fullname }}
+    name: {{ $fullname | quote }}
     defaultMode: 0440
 - name: watchlist
   projected:
@@ -48,7 +48,7 @@
     sources:
       {{- if or .Values.watchlist.factors .Values.watchlist.entities }}
       - secret:
-          name: {{ $fullname }}-watchlist
+          name: {{ printf "%s-watchlist" $fullname | quote }}
       {{- end }}
       {{- range .Values.watchlist.existingSecrets }}
       - secret:
@@ -99,7 +99,7 @@
 {{- if eq .type "emptyDir" }}
 - name: state
   emptyDir:
-    sizeLimit: {{ .size }}
+    sizeLimit: {{ .size | quote }}
 {{- else if and (eq .type "persistentVolumeClaim") (not $.Values.sharding.enabled) }}
 - name: state
   persistentVolumeClaim:
@@ -117,13 +117,13 @@
 {{- $credentials := default dict $account.credentials -}}
 {{- if $credentials.password }}
 - secret:
-    name: {{ include "vfe.fullname" $ }}-credentials
+    name: {{ printf "%s-credentials" (include "vfe.fullname" $) | quote }}
     items:
       - key: {{ $name | quote }}
         path: {{ $name | quote }}
 {{- else if $credentials.externalSecret }}
 - secret:
-    name: {{ include "vfe.externalSecretName" (dict "root" $ "account" $name) }}
+    name: {{ include "vfe.externalSecretName" (dict "root" $ "account" $name) | quote }}
     items:
       - key: password
         path: {{ $name | quote }}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,24 @@ NAMESPACE = "monitoring"
 OLDEST, NEWEST = "1.25.0", "1.37.0"
 
 Manifest = dict[str, Any]
+
+
+class KubernetesLoader(yaml.SafeLoader):
+    """Reads plain scalars as the YAML library of Kubernetes and Helm does, beyond YAML 1.1: `1e3`, `0o17` and `y`.
+
+    Dates stay dates, which are not strings either: other tools that read manifests take them for such.
+    """
+
+    bool_values = yaml.SafeLoader.bool_values | {"y": True, "n": False}
+
+
+KubernetesLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^[yYnN]$"), list("yYnN"))
+KubernetesLoader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile("^[-+]?0o[0-7]+$"), list("-+0"))
+KubernetesLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +94,36 @@ class Helm:
             env=self._environ | environ,
         )
 
-    def template(self, values: Path, kubernetes: str = NEWEST, *flags: str, chart: Path = CHART) -> Rendered:
+    def template(
+        self,
+        values: Path,
+        kubernetes: str = NEWEST,
+        *flags: str,
+        chart: Path = CHART,
+        release: str = RELEASE,
+        namespace: str = NAMESPACE,
+    ) -> Rendered:
         """Render the chart; fails the test if Helm does."""
-        done = self.try_template(values, kubernetes, *flags, chart=chart)
+        done = self.try_template(values, kubernetes, *flags, chart=chart, release=release, namespace=namespace)
         assert done.returncode == 0, done.stderr
-        return Rendered(done.stdout, tuple(filter(None, yaml.safe_load_all(done.stdout))))
+        return Rendered(done.stdout, tuple(filter(None, yaml.load_all(done.stdout, KubernetesLoader))))
 
     def try_template(
-        self, values: Path, kubernetes: str = NEWEST, *flags: str, chart: Path = CHART
+        self,
+        values: Path,
+        kubernetes: str = NEWEST,
+        *flags: str,
+        chart: Path = CHART,
+        release: str = RELEASE,
+        namespace: str = NAMESPACE,
     ) -> subprocess.CompletedProcess[str]:
         """Render the chart."""
         return self.run(
             "template",
-            RELEASE,
+            release,
             chart,
             "--namespace",
-            NAMESPACE,
+            namespace,
             "--values",
             values,
             "--kube-version",
