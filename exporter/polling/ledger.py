@@ -326,6 +326,11 @@ class Ledger:
         """Return how many of a service's factors are missing."""
         return self._counts.get(service, _NONE)[Status.NOT_FOUND]
 
+    def found(self, service: tuple[str, str]) -> int:
+        """Return how many of a service's factors are known to exist: verified or unverified."""
+        counts = self._counts.get(service, _NONE)
+        return counts[Status.VERIFIED] + counts[Status.UNVERIFIED]
+
     def mostly_missing(self, service: tuple[str, str]) -> bool:
         """Return whether more than half of a service's factors are missing."""
         return 2 * self.missing(service) > sum(self._counts.get(service, _NONE).values())

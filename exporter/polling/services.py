@@ -3,6 +3,9 @@
 A 404 for a factor can mean either. A service is in doubt while one of its factors is not found. It is fetched when
 that begins and, while it lasts, every ``interval_seconds``; earlier, but at most once a minute, if most of its
 factors have become missing since it was found, or if a factor is found in a service that was not.
+
+A factor that is found shows that its service exists, whatever Fetch Service says: a gateway may know only one of
+the two paths. After that, a 404 for the service counts only once none of its factors is known to exist.
 """
 
 from __future__ import annotations
@@ -41,11 +44,12 @@ class ServicePolicy:
 class _Doubt:
     """What is known of a service in doubt; times are steady seconds.
 
-    ``exists`` is the last answer, valid until ``stale_at``; ``None`` means not known. ``due`` is ``None`` while
-    the service is queued or in flight.
+    ``exists`` is the last answer, valid until ``stale_at``; ``None`` means not known. ``contradicted`` means that
+    a factor was found although the service was not. ``due`` is ``None`` while the service is queued or in flight.
     """
 
     exists: bool | None = None
+    contradicted: bool = False
     stale_at: float = math.inf
     requested: float = -math.inf
     due: float | None = None
@@ -77,7 +81,7 @@ class Services(Observer):
         """Return whether services exist, by (account, service SID); a service is left out if that isn't known."""
         now = self._clock.steady()
         return {
-            service: doubt.exists
+            service: doubt.exists or doubt.contradicted
             for service, doubt in self._doubts.items()
             if doubt.exists is not None and now < doubt.stale_at
         }
@@ -109,6 +113,7 @@ class Services(Observer):
             service = record.watched.key[:2]
             doubt = self._doubts.get(service)
             if doubt is not None and doubt.exists is False:
+                doubt.contradicted = True
                 self._soon(service, doubt)
 
     def _missing(self, record: FactorRecord) -> None:
@@ -201,8 +206,9 @@ class Services(Observer):
         match attempt.result:
             case ServiceAnswer(exists=exists):
                 doubt.exists, doubt.stale_at = exists, now + self.policy.stale_after * interval
+                doubt.contradicted = doubt.contradicted and not exists and self._ledger.found(service) > 0
                 self._ledger.doubt(service, doubted=False)
-                if not exists and not self._ledger.missing(service):
+                if doubt.contradicted or (not exists and not self._ledger.missing(service)):
                     return min(SOONEST_SECONDS, interval)  # its factors were found meanwhile
             case Failure(reason=reason) if reason.refused:
                 doubt.exists = None
