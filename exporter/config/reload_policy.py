@@ -58,6 +58,8 @@ def _less_protection(old: Config, new: Config) -> Iterator[ErrorDetail]:
             yield ErrorDetail(place, problem, _RESTART)
         if after.tls.minimum_version < before.tls.minimum_version:
             yield ErrorDetail(place, "would accept TLS 1.2 again", _RESTART)
+        for name in sorted(before.chosen - after.chosen):
+            yield ErrorDetail(place, f"would replace the {name} by the default", _RESTART)
     if before.users and not after.users:
         yield ErrorDetail(place, "would turn off basic authentication", _RESTART)
     for header in sorted(before.headers.keys() - after.headers.keys()):

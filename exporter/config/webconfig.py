@@ -65,7 +65,8 @@ class WebConfig:
 
     ``users`` are bcrypt hashes by name. ``client_names`` are subject alternative names, of which a client's
     certificate must have one; None accepts any certificate. With ``own_authorities``, the file names the
-    authorities of client certificates; otherwise they are those that the system trusts.
+    authorities of client certificates; otherwise they are those that the system trusts. ``chosen`` are the fields
+    ``cipher_suites`` and ``curve_preferences`` that the file sets.
     """
 
     tls: ssl.SSLContext | None = field(default=None, repr=False)
@@ -75,6 +76,7 @@ class WebConfig:
     rate: RateLimit | None = None
     warnings: tuple[ConfigWarning, ...] = ()
     own_authorities: bool = False
+    chosen: frozenset[str] = frozenset()
 
     @property
     def requires_client_certificate(self) -> bool:
@@ -97,6 +99,7 @@ class _Reading:
         self._errors: list[ErrorDetail] = []
         self._warnings: list[ConfigWarning] = []
         self._own_authorities = False
+        self._chosen: frozenset[str] = frozenset()
 
     def run(self) -> WebConfig | list[ErrorDetail]:
         content = self._reader.read(self._path, limit=LARGEST_FILE_BYTES, comments=True)
@@ -125,6 +128,7 @@ class _Reading:
             rate,
             tuple(self._warnings),
             self._own_authorities,
+            self._chosen,
         )
 
     def _http2(self, section: Section) -> bool:
@@ -152,6 +156,8 @@ class _Reading:
         minimum, maximum = self._versions(section)
         ciphers = self._ciphers(section, minimum, maximum, http2=http2)
         curves = self._curves(section)
+        fields = {"cipher_suites": ciphers is not None, "curve_preferences": bool(curves)}
+        self._chosen = frozenset(name for name, given in fields.items() if given)
         server_chooses = section.flag("prefer_server_cipher_suites", default=True)
         if len(self._errors) > before or certificate is None or key is None:
             return None, None

@@ -21,6 +21,8 @@ REQUIRED = "  client_auth_type: RequireAndVerifyClientCert\n"
 OPTIONAL = "  client_auth_type: VerifyClientCertIfGiven\n"
 AUTHORITY = "  client_ca_file: ca.crt\n"
 TLS13 = "  min_version: TLS13\n"
+SUITES = "  cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]\n"
+CURVES = "  curve_preferences: [CurveP256]\n"
 HEADERS = "http_server_config:\n  headers:\n"
 DENY = "    X-Frame-Options: deny\n"
 NOSNIFF = "    X-Content-Type-Options: nosniff\n"
@@ -80,6 +82,8 @@ def problems(old: Config, new: Config) -> str:
         (PAIR + REQUIRED + AUTHORITY, PAIR + REQUIRED, "every authority that this system trusts"),
         (USERS, "# nothing\n\n", "web.yml: is empty"),
         (PAIR + TLS13, PAIR, "web.yml: would accept TLS 1.2 again"),
+        (PAIR + SUITES, PAIR, "web.yml: would replace the cipher_suites by the default"),
+        (PAIR + CURVES, PAIR, "web.yml: would replace the curve_preferences by the default"),
         (f"{USERS}{RATE}  burst: 2\n", USERS, "web.yml: would turn off the rate limit"),
         (HEADERS + DENY + NOSNIFF, HEADERS + DENY, "would no longer send the header X-Content-Type-Options"),
         (
@@ -107,6 +111,7 @@ def test_less_protection_needs_a_restart(config_files: Files, before: str, after
         (PAIR + USERS, PAIR + f"basic_auth_users:\n  three: {BCRYPT_HASH}\n"),
         (PAIR, "rate_limit: {}\n" + PAIR),
         (PAIR, PAIR + TLS13),
+        (PAIR, PAIR + SUITES + CURVES),
         (f"{RATE}  burst: 2\n", f"{RATE}  burst: 5\n"),
         (HEADERS + DENY, f"{HEADERS}    X-Frame-Options: sameorigin\n{NOSNIFF}"),
     ],
