@@ -174,6 +174,11 @@ _READ: dict[str, Callable[[object], Any]] = {
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(FactorSnapshot)}
 
 
+def _past(seconds: float | None, now: Moment) -> float | None:
+    """Return a beginning in wall time, ``None`` where it is unknown because the wall clock was set back since."""
+    return None if seconds is None or seconds > now.wall + FUTURE_SECONDS else seconds
+
+
 def snapshot_of(
     record: FactorRecord, now: Moment, *, gone_since_seconds: float | None = None
 ) -> FactorSnapshot | None:
@@ -182,6 +187,7 @@ def snapshot_of(
         return None
     since = record.not_verified_since
     since_wall = None if since is None else round(now.wall - (now.steady - since), 3)
+    status_since = _past(record.status_since_seconds, now)
     return FactorSnapshot(
         status=record.last_status,
         answered_seconds=record.answered_seconds,
@@ -200,7 +206,7 @@ def snapshot_of(
         withdrawn=record.status is None and record.last_status is not None,
         entity=record.entity,
         gone_since_seconds=gone_since_seconds,
-        status_since_seconds=record.status_since_seconds,
-        status_change_seen=record.status_change_seen,
-        failing_since_seconds=record.failing_since_seconds,
+        status_since_seconds=status_since,
+        status_change_seen=record.status_change_seen and status_since is not None,
+        failing_since_seconds=_past(record.failing_since_seconds, now),
     )

@@ -181,3 +181,20 @@ def test_a_status_that_was_withdrawn_is_not_claimed_again_by_a_longer_interval()
     after = restart(before, Moment(now.wall + 900, now.steady + 900), later=1, interval=86_400)
     assert after[key(0)].status is None
     assert after[key(0)].last_status is Status.VERIFIED
+
+
+@pytest.mark.parametrize(
+    "results", [(Status.VERIFIED, Status.UNVERIFIED), (Reason.TIMEOUT,), (Status.VERIFIED, Reason.TIMEOUT)]
+)
+def test_a_beginning_in_the_future_is_not_saved(results: tuple[Status | Reason, ...]) -> None:
+    ledger, now = known_after(*results)
+    record = ledger[key(0)]
+    if record.answered_seconds is not None:
+        record.answered_seconds = now.wall - 86_400  # answered again after the wall clock was set back
+        record.last_verified_seconds = None
+    snapshot = snapshot_of(record, Moment(now.wall - 86_400, now.steady))
+    assert snapshot is not None
+    assert snapshot.status_since_seconds is None
+    assert snapshot.failing_since_seconds is None
+    assert not snapshot.status_change_seen
+    assert snapshot.believable(now.wall - 86_400)
