@@ -16,7 +16,7 @@ def soak_table(numbers: Mapping[str, Any]) -> str:
     """Return a table of the results, each with the date of its run."""
     rows = ["| test | result | date |", "|---|---|---|"]
     rows += [
-        f"| {what(of)} | {_SEEN[name](of['seen'])} | {of['date']} |"
+        f"| {what(of)} | {_SEEN[name](of['seen'])}{_log(of['seen'])} | {of['date']} |"
         for name, what in _WHAT.items()
         if (of := numbers.get(name)) is not None
     ]
@@ -25,6 +25,11 @@ def soak_table(numbers: Mapping[str, Any]) -> str:
 
 def _memory(seen: Mapping[str, Any]) -> str:
     return f"memory {seen['memory_warm'] / 1e6:.1f} MB after the warm-up, {seen['growth']:+.2%} at the end"
+
+
+def _log(seen: Mapping[str, Any]) -> str:
+    """Return how much was logged, in the background, as the daemon logs; old results don't have it."""
+    return f"; {seen['log_lines']:,} log lines, none dropped" if seen.get("log_lines") else ""
 
 
 def _counts(seen: Mapping[str, Any]) -> str:
