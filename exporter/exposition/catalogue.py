@@ -228,8 +228,8 @@ ENTITY_FAILURES = Family(
 SERVICE_EXISTS = Family(
     "twilio_verify_service_exists",
     MetricType.GAUGE,
-    "Whether a service of which factors are missing exists, as Fetch Service last answered: 0 if it answered 404; "
-    "absent while that is not known.",
+    "Whether a service of which factors are missing exists: 0 if Fetch Service last answered 404 and none of its "
+    "factors was found since, 1 if it was found; absent while that is not known.",
     SERVICE_LABELS,
 )
 STATUS_CHANGES = Family(

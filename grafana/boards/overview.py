@@ -307,8 +307,9 @@ WHAT_CHANGED = Section(
             (
                 rows(
                     "Services with missing factors",
-                    "Whether the service exists, as Fetch Service last answered. A service is fetched only while a "
-                    "factor of it is missing, and left out if that is unknown. Empty while a label filter is set.",
+                    "Whether the service exists, as Fetch Service or a later fetch of a factor answered. A service "
+                    "is fetched only while a factor of it is missing, and left out if that is unknown. Empty while "
+                    "a label filter is set.",
                     [f"max by (account, service_sid) ({selected(SERVICE_EXISTS)})"],
                     {
                         "service_sid": Column("Service"),

@@ -85,7 +85,8 @@ gets 429, and a warning is issued. |
 Cipher suites: {ciphers}; for TLS 1.3 {newer}.
 
 As with exporter-toolkit, a plain HTTP request to an address with TLS gets 400 and a hint in plain text, and the
-connection is closed.
+connection is closed. A client that closes its side of the connection after the request gets the response over
+plain HTTP only: Python's TLS has no half-closed connections.
 
 {health} are open to everyone: they require no password and don't count against the rate limit. If every client
 must present a certificate, health probes can't reach them; `web.health_listen_address = "127.0.0.1:10070"` serves
