@@ -37,6 +37,8 @@ EMPTY = {
         "B",
     ): "clients are only replaced after network faults that this test can't cause; no increase is not drawn",
     ("twilio-verify-exporter", "Lost scheduler runs", "A"): "the scheduler loses no runs in normal operation",
+    ("twilio-verify-exporter", "Late fetches", "A"): "no fetch starts a minute late in normal operation",
+    ("twilio-verify-exporter", "Failed saves of the state file", "A"): "no save fails in normal operation",
 }
 CONFIG = """
 global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
@@ -99,6 +101,7 @@ def configure(folder: Path, simulator: Simulator, entries: Iterable[dict[str, ob
         entries,
         polling=polling,
         web={"enable_lifecycle": True},
+        state={"file": "state.jsonl"},
     )
     service = next(iter(simulator.world.services))
     entity = f'[[entities]]\nname = "night-shift"\nservice_sid = "{service}"\nidentity = "{IDENTITY}"\n'
