@@ -179,6 +179,7 @@ async def test_housekeeping_saves_what_could_not_be_saved(world: World) -> None:
 # As processes
 
 
+@pytest.mark.slow
 async def test_a_process_that_starts_with_a_truncated_watchlist(simulator: Simulator, tmp_path: Path) -> None:
     world = World(simulator, tmp_path)
     async with Process.run(world.path) as exporter:

@@ -168,7 +168,6 @@ def test_every_other_failure_has_the_hint_of_its_reason(reason: Reason, detail: 
     assert Failure(reason, detail).hint == expected
 
 
-@given(st.text(max_size=40))
+@given(st.text("abcxyz019.-:[]", min_size=1, max_size=40))  # what a validated host and port consist of
 def test_a_hint_of_a_redirect_contains_the_host_of_its_detail(host: str) -> None:
-    if ", a redirect to " not in host:
-        assert host in hint_of(Reason.BAD_REQUEST, redirected("HTTP 302", host or "x"))
+    assert host in hint_of(Reason.BAD_REQUEST, redirected("HTTP 302", host))
