@@ -18,7 +18,8 @@ from exporter.cli.findings import Finding, Severity, Subject
 from exporter.config import ConfigError
 from exporter.daemon.parts import client_of
 from exporter.verify.answers import is_not_found
-from exporter.verify.outcome import HINTS, Answer, FactorPage, Failure, Reason, ServiceAnswer, Status
+from exporter.verify.outcome import HINTS, Answer, FactorPage, Failure, Operation, Reason, ServiceAnswer, Status
+from exporter.verify.permissions import OPTIONAL_PERMISSIONS, PERMISSIONS, needed_permissions
 from exporter.watched import WatchedEntity, WatchedFactor
 
 if TYPE_CHECKING:
@@ -28,13 +29,7 @@ if TYPE_CHECKING:
     from exporter.verify.client import VerifyClient
     from exporter.verify.outcome import Attempt
 
-# The names of a restricted API key's permissions, from third-party material: Twilio publishes no list of them.
-READ_FACTOR, LIST_FACTORS, READ_SERVICE = (
-    "/twilio/verify/factor/read",
-    "/twilio/verify/factor/list",
-    "/twilio/verify/service/read",
-)
-
+_UNTOLD = "a deleted service can't be told from deleted factors"
 _BAD_CREDENTIALS, _INACTIVE_ACCOUNT = 20003, 20005
 
 _MEANINGS = MappingProxyType(
@@ -85,7 +80,7 @@ class LiveProbe:
     @property
     def permission(self) -> str:
         """The permission that it needs."""
-        return _PERMISSIONS[self.subject]
+        return PERMISSIONS[_OPERATIONS[self.subject]]
 
     @property
     def name(self) -> str:
@@ -93,8 +88,8 @@ class LiveProbe:
         return "" if isinstance(self.target, str) else self.target.name
 
 
-_PERMISSIONS = MappingProxyType(
-    {Subject.FACTOR: READ_FACTOR, Subject.ENTITY: LIST_FACTORS, Subject.SERVICE: READ_SERVICE}
+_OPERATIONS = MappingProxyType(
+    {Subject.FACTOR: Operation.FETCH, Subject.ENTITY: Operation.LIST, Subject.SERVICE: Operation.SERVICE}
 )
 
 
@@ -227,15 +222,23 @@ def _interpreted(account: str, probes: list[LiveProbe], attempts: Mapping[LivePr
     if unsent := len(probes) - len(attempts):
         seen = f"{unsent} of {len(probes)} requests not sent, because Twilio refused an earlier one"
         yield _of_account(account, Subject.REQUESTS, Severity.ERROR, seen, hint="fix that first, then check again")
-    needed = {probe.permission for probe in probes} | {READ_FACTOR}  # discovered factors are fetched, too
-    permissions = tuple(name for name in (READ_FACTOR, LIST_FACTORS, READ_SERVICE) if name in needed)
-    yield _of_account(
+    yield _permissions(account, entities=any(probe.subject is Subject.ENTITY for probe in probes))
+
+
+def _permissions(account: str, *, entities: bool) -> Finding:
+    """Return the finding that names what a restricted API key of an account needs."""
+    permissions = needed_permissions(entities=entities)
+    required = [name for name in permissions if name not in OPTIONAL_PERMISSIONS]
+    optional = tuple(name for name in permissions if name in OPTIONAL_PERMISSIONS)
+    return _of_account(
         account,
         Subject.PERMISSIONS,
         Severity.INFO,
-        f"a restricted API key needs {', '.join(permissions)}",
-        meaning="these names are not from Twilio's documentation and may differ in the console",
+        f"a restricted API key needs {', '.join(required)}",
+        meaning=f"without {', '.join(optional)}, {_UNTOLD}; "
+        "these names are not from Twilio's documentation and may differ in the console",
         permissions=permissions,
+        optional_permissions=optional,
     )
 
 
@@ -335,7 +338,7 @@ def _lacking(probe: LiveProbe, others_answered: bool) -> tuple[Severity, str, st
         return Severity.ERROR, "refused", meaning, f"{hint}, and check its account, which may be suspended"
     if probe.subject is not Subject.SERVICE:
         return Severity.ERROR, "refused", _MEANINGS[Reason.FORBIDDEN], hint
-    meaning = f"{_MEANINGS[Reason.FORBIDDEN]}; without it, a deleted service can't be told from deleted factors"
+    meaning = f"{_MEANINGS[Reason.FORBIDDEN]}; without it, {_UNTOLD}"
     return Severity.WARNING, "refused", meaning, hint
 
 

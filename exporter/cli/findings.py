@@ -49,8 +49,9 @@ class Finding:
     """One finding: where, what was seen, what it means, and what to do.
 
     ``place`` is where, as text; ``file`` to ``name`` say it again in parts, as far as they apply. ``http_status``,
-    ``twilio_code`` and ``request_id`` are the evidence of a request, ``reason`` is why it failed. No text contains
-    a secret or an identity.
+    ``twilio_code`` and ``request_id`` are the evidence of a request, ``reason`` is why it failed. ``permissions``
+    are those of a restricted API key that were lacking or are needed; ``optional_permissions`` are some of them. No
+    text contains a secret or an identity.
     """
 
     severity: Severity
@@ -72,6 +73,7 @@ class Finding:
     request_id: str = ""
     reason: str = ""
     permissions: tuple[str, ...] = field(default=())
+    optional_permissions: tuple[str, ...] = field(default=())
 
     @property
     def message(self) -> str:

@@ -30,7 +30,10 @@ FACTOR_READ, FACTOR_LIST, SERVICE_READ = (
     "/twilio/verify/factor/list",
     "/twilio/verify/service/read",
 )
-NOTE = "these names are not from Twilio's documentation and may differ in the console"
+NOTE = (
+    f"without {SERVICE_READ}, a deleted service can't be told from deleted factors; "
+    "these names are not from Twilio's documentation and may differ in the console"
+)
 EVIDENCE = re.compile(r"request RQ[0-9a-f]{32}, [0-9]+ ms")
 
 
@@ -101,7 +104,7 @@ async def test_everything_is_well(call_beside: Check, simulator: Simulator, tmp_
         f'main: factor "first" ({sid}): unverified (HTTP 200, RQ)',
         f"main: service {other.sid}: exists (HTTP 200, RQ)",
         f'main: entity "ops" ({sid}): 1 factor listed (HTTP 200, RQ)',
-        f"main: permissions: a restricted API key needs {FACTOR_READ}, {FACTOR_LIST}, {SERVICE_READ}; {NOTE}",
+        f"main: permissions: a restricted API key needs {FACTOR_READ}, {FACTOR_LIST}; {NOTE}",
     ]
     assert dict(simulator.calls.by_factor) == {first.sid: 1}
     assert simulator.calls.total == 4
@@ -116,7 +119,31 @@ async def test_one_page_of_a_long_list_is_enough(call_beside: Check, simulator: 
     assert (status, simulator.calls.total) == (0, 2)
     assert found[2]["seen"].startswith("20 factors listed, and more (HTTP 200, ")
     assert (found[2]["name"], found[2]["service_sid"]) == ("ops", entity.service_sid)
-    assert found[3]["permissions"] == [FACTOR_READ, FACTOR_LIST, SERVICE_READ]
+
+
+async def test_the_permissions_are_those_that_the_account_needs(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
+    accounts = {name: account_of(simulator) for name in ("listed", "refused", "with-entity")}
+    accounts["refused"]["password"] = "a-wrong-secret"
+    factors = [entry(f"{name}-one", simulator.add_factor(), account=name) for name in ("listed", "refused")]
+    path = write_config(tmp_path / "config.toml", accounts, factors)
+    entity = simulator.add_entity()
+    with path.open("a") as file:
+        file.write(f'[[entities]]\nname = "ops"\naccount = "with-entity"\nservice_sid = "{entity.service_sid}"\n')
+        file.write(f'identity = "{entity.identity}"\n')
+    _, found = await findings(call_beside, str(path))
+
+    needed = {one["account"]: one for one in found if one["subject"] == "permissions"}
+    assert {name: one["permissions"] for name, one in needed.items()} == {
+        "listed": [FACTOR_READ, SERVICE_READ],
+        "refused": [FACTOR_READ, SERVICE_READ],
+        "with-entity": [FACTOR_READ, FACTOR_LIST, SERVICE_READ],
+    }
+    for one in needed.values():
+        assert one["optional_permissions"] == [SERVICE_READ]
+        required = [name for name in one["permissions"] if name != SERVICE_READ]
+        assert (one["seen"], one["meaning"]) == (f"a restricted API key needs {', '.join(required)}", NOTE)
 
 
 async def test_a_404_for_a_factor_of_a_service_that_exists(
