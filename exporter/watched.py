@@ -1,4 +1,4 @@
-"""Watched factors and entities, and the rules about SIDs and hosts that every package shares."""
+"""Watched factors, entities and services, and the rules about SIDs and hosts that every package shares."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Container
+
+FACTOR_TYPES = ("push", "totp", "passkeys")
+"""The factor types of the Verify API. Source: https://www.twilio.com/docs/verify/api/factor"""
 
 _SID = re.compile(r"[A-Za-z]{2}[0-9A-Fa-f]{32}")
 
@@ -58,6 +61,38 @@ class WatchedEntity:
     name: str
     interval_seconds: float
     labels: tuple[tuple[str, str], ...] = ()
+
+
+class ServiceKey(NamedTuple):
+    """The key of a watched service."""
+
+    account: str
+    service_sid: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedService:
+    """One service of which the factors of all entities are watched; shown by its ``name`` everywhere.
+
+    ``interval_seconds`` and ``labels`` apply to its factors. At most ``max_entities`` entities are watched.
+    """
+
+    key: ServiceKey
+    name: str
+    interval_seconds: float
+    factor_types: tuple[str, ...] = FACTOR_TYPES
+    max_entities: int = 10_000
+    labels: tuple[tuple[str, str], ...] = ()
+
+    def wants(self, factor_type: str) -> bool:
+        """Return whether to watch a factor that was listed with this type, empty if the type is not known.
+
+        A factor is left out only for a type that wasn't chosen: without a choice, a type that Twilio adds later is
+        watched, too, and so is always a factor without a type.
+        """
+        if not factor_type or factor_type in self.factor_types:
+            return True
+        return factor_type not in FACTOR_TYPES and set(self.factor_types) >= set(FACTOR_TYPES)
 
 
 def is_sid(text: str, prefixes: Container[str]) -> bool:

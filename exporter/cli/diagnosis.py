@@ -18,7 +18,17 @@ from exporter.cli.findings import Finding, Severity, Subject
 from exporter.config import ConfigError
 from exporter.daemon.parts import client_of
 from exporter.verify.answers import is_not_found
-from exporter.verify.outcome import HINTS, Answer, FactorPage, Failure, Operation, Reason, ServiceAnswer, Status
+from exporter.verify.outcome import (
+    HINTS,
+    Answer,
+    EntityPage,
+    FactorPage,
+    Failure,
+    Operation,
+    Reason,
+    ServiceAnswer,
+    Status,
+)
 from exporter.verify.permissions import OPTIONAL_PERMISSIONS, PERMISSIONS, needed_permissions
 from exporter.watched import WatchedEntity, WatchedFactor
 
@@ -315,8 +325,11 @@ def _reading(
             return Severity.ERROR, "not found", *_missing(service_exists)
         case Answer(status=status):
             return Severity.OK, status, "", ""
-        case FactorPage(factor_sids=sids, next_query=following):
-            listed = "1 factor listed" if len(sids) == 1 else f"{len(sids)} factors listed"
+        case FactorPage(factors=factors, next_query=following):
+            listed = "1 factor listed" if len(factors) == 1 else f"{len(factors)} factors listed"
+            return Severity.OK, f"{listed}, and more" if following else listed, "", ""
+        case EntityPage(entities=entities, next_query=following):
+            listed = "1 entity listed" if len(entities) == 1 else f"{len(entities)} entities listed"
             return Severity.OK, f"{listed}, and more" if following else listed, "", ""
         case Failure(reason=Reason.FORBIDDEN) if _forbidden(attempt):
             return _lacking(probe, others_answered)

@@ -198,8 +198,8 @@ class Discovery:
             match page.result:
                 case Failure() as failure:
                     return _Listing(found, failure)
-                case FactorPage(factor_sids, next_query):
-                    found |= {FactorKey(watched.key.account, watched.key.service_sid, sid) for sid in factor_sids}
+                case FactorPage(factors, next_query):
+                    found |= {FactorKey(watched.key.account, watched.key.service_sid, of.sid) for of in factors}
                     read.add(query)
                     query = next_query
             if query is None:

@@ -1,8 +1,9 @@
 """What a response of the Verify API means: the one place that interprets HTTP status codes, bodies and headers.
 
 Pure functions that never raise, except :func:`parse_json`. :func:`interpret` is for Fetch Factor (a 404 means
-``not_found``), :func:`interpret_page` for List Factors (a 404 is a failure), :func:`interpret_service` for Fetch
-Service. A 401, 403 or 404 counts only if its body is a Twilio error: proxies and gateways send these statuses, too.
+``not_found``), :func:`interpret_page` for List Factors and :func:`interpret_entity_page` for List Entities (a 404
+is a failure), :func:`interpret_service` for Fetch Service. A 401, 403 or 404 counts only if its body is a Twilio
+error: proxies and gateways send these statuses, too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,18 @@ from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from exporter.verify.outcome import INTERMEDIARY_CODES, Answer, FactorPage, Failure, Reason, ServiceAnswer, Status
+from exporter.verify.outcome import (
+    INTERMEDIARY_CODES,
+    Answer,
+    EntityPage,
+    FactorPage,
+    Failure,
+    ListedEntity,
+    ListedFactor,
+    Reason,
+    ServiceAnswer,
+    Status,
+)
 from exporter.watched import canonical_sid, is_sid
 
 if TYPE_CHECKING:
@@ -44,6 +56,7 @@ _COUNT = re.compile(r"[1-9][0-9]{0,5}")
 _PAGE_NUMBER = re.compile(r"[0-9]{1,9}")
 _LINK_CHARACTERS = 8192
 _LINK_PARAMETERS = 16
+_LONGEST_IDENTITY = 255
 _ERROR_BODY_BYTES = 65536
 _ERROR_CODES = range(10_000, 1_000_000)
 # Service, entity or factor; factor; entity. Source: https://www.twilio.com/docs/api/errors
@@ -131,7 +144,7 @@ def interpret_service(code: int, body: bytes, service_sid: str) -> ServiceAnswer
     return ServiceAnswer(exists=True)
 
 
-# List Factors
+# List Factors and List Entities
 
 
 def interpret_page(code: int, body: bytes) -> FactorPage | Failure:
@@ -139,8 +152,49 @@ def interpret_page(code: int, body: bytes) -> FactorPage | Failure:
 
     A 404 is a failure here: an unknown service or entity says nothing about any factor.
     """
+    page = _page(code, body, "factors", "no such service or entity", {"PageSize": str(PAGE_SIZE)})
+    if isinstance(page, Failure):
+        return page
+    entries, query = page
+    factors = tuple(
+        ListedFactor(sid, _matching(entry.get("factor_type"), _FACTOR_TYPE))
+        for entry in entries
+        if (sid := _listed_sid(entry, _FACTOR))
+    )
+    if len(factors) < len(entries):
+        return Failure(Reason.DECODE, "HTTP 200, but a listed factor has no valid SID")
+    return FactorPage(factors, query)
+
+
+def interpret_entity_page(code: int, body: bytes) -> EntityPage | Failure:
+    """Return the page of entities in a response to List Entities, or why there is none.
+
+    A 404 is a failure here: an unknown service says nothing about any factor. Only the characters of an identity
+    that a path could not carry are refused: Twilio limited identities later than it introduced them.
+    """
+    page = _page(code, body, "entities", "no such service", {})
+    if isinstance(page, Failure):
+        return page
+    entries, query = page
+    entities = tuple(
+        ListedEntity(sid, entry["identity"])
+        for entry in entries
+        if (sid := _listed_sid(entry, _ENTITY)) and _is_identity(entry.get("identity"))
+    )
+    if len(entities) < len(entries):
+        return Failure(Reason.DECODE, "HTTP 200, but a listed entity has no valid SID and identity")
+    return EntityPage(entities, query)
+
+
+def _page(
+    code: int, body: bytes, array: str, missing: str, defaults: Mapping[str, str]
+) -> tuple[list[Any], str | None] | Failure:
+    """Return the entries of a page, which are its ``array``, and the query of the next page.
+
+    ``missing`` says what does not exist if the response is a 404; ``defaults`` are paging parameters.
+    """
     if is_not_found(code, twilio_error(code, body)):
-        return Failure(Reason.BAD_REQUEST, f"{describe_error(code, body)}: no such service or entity")
+        return Failure(Reason.BAD_REQUEST, f"{describe_error(code, body)}: {missing}")
     if code != 200:
         return _failure(code, body)
     try:
@@ -149,30 +203,36 @@ def interpret_page(code: int, body: bytes) -> FactorPage | Failure:
         return _DUPLICATE_KEY
     except (ValueError, RecursionError):
         return Failure(Reason.DECODE, "HTTP 200, but the body is not JSON")
-    listed = document.get("factors") if isinstance(document, dict) else None
+    listed = document.get(array) if isinstance(document, dict) else None
     if not isinstance(listed, list):
-        return Failure(Reason.DECODE, "HTTP 200, but the body is not a list of factors")
-    sids = tuple(_sid_of(entry) for entry in listed)
-    if "" in sids:
-        return Failure(Reason.DECODE, "HTTP 200, but a listed factor has no valid SID")
+        return Failure(Reason.DECODE, f"HTTP 200, but the body is not a list of {array}")
     meta = document.get("meta")
     following = meta.get("next_page_url") if isinstance(meta, dict) else None
     if following is None:
-        return FactorPage(sids)
-    query = next_page_query(following)
+        return listed, None
+    query = next_page_query(following, defaults)
     if query is None:
         return Failure(Reason.DECODE, "HTTP 200, but the link to the next page has no valid paging parameters")
-    return FactorPage(sids, query)
+    return listed, query
 
 
-def _sid_of(entry: Any) -> str:
-    """Return the SID of a listed factor, or an empty string."""
+def _listed_sid(entry: Any, prefixes: tuple[str, ...]) -> str:
+    """Return the SID of a listed factor or entity, or an empty string."""
     sid = entry.get("sid") if isinstance(entry, dict) else None
-    return canonical_sid(sid) if isinstance(sid, str) and is_sid(sid, _FACTOR) else ""
+    return canonical_sid(sid) if isinstance(sid, str) and is_sid(sid, prefixes) else ""
 
 
-def next_page_query(link: Any) -> str | None:
+def _is_identity(value: Any) -> bool:
+    """Return whether a listed identity can be a segment of a path: printable, and none that paths resolve."""
+    if not isinstance(value, str) or value in {".", ".."}:
+        return False
+    return 0 < len(value) <= _LONGEST_IDENTITY and value.isprintable()
+
+
+def next_page_query(link: Any, defaults: Mapping[str, str]) -> str | None:
     """Return the paging parameters of a link to the next page as a query string, ``None`` if it has no valid ones.
+
+    ``defaults`` are used where the link has none.
 
     Everything else in the link is ignored. The API writes links for its public host, and may write the identity in
     lower case, so behind a gateway, or for an identity with capitals, they lead elsewhere.
@@ -191,7 +251,7 @@ def next_page_query(link: Any) -> str | None:
         return None
     if not all(_PAGE_NUMBER.fullmatch(kept[name]) for name in kept.keys() - {"PageToken"}):
         return None
-    return urlencode({"PageSize": str(PAGE_SIZE)} | kept)
+    return urlencode(dict(defaults) | kept)
 
 
 # Failures, for all of them

@@ -15,6 +15,7 @@ from exporter import __version__
 from exporter.verify.answers import (
     PAGE_SIZE,
     interpret,
+    interpret_entity_page,
     interpret_page,
     interpret_service,
     parse_concurrent_requests,
@@ -26,12 +27,10 @@ from exporter.verify.answers import (
 )
 from exporter.verify.freshness import Freshness
 from exporter.verify.outcome import (
-    Answer,
     Attempt,
-    FactorPage,
     Failure,
     Reason,
-    ServiceAnswer,
+    Result,
     cached_failure,
     from_proxy,
     redirected,
@@ -125,6 +124,15 @@ class VerifyClient:
         path = f"{self._factors_path(entity.key.service_sid, entity.key.identity)}?{query}"
         return await self._attempt(path, interpret_page, entity.key.identity)
 
+    async def list_entities(self, service_sid: str, page_query: str | None = None) -> Attempt:
+        """Send one List Entities request, for the first page or the one with these paging parameters.
+
+        The API chooses the size of the pages: its reference allows up to 1000 entities, its list of errors up to 25
+        (https://www.twilio.com/docs/api/errors/60373). Raises nothing except on cancellation.
+        """
+        path = f"{self._root}{quote(service_sid, safe='')}/Entities"
+        return await self._attempt(f"{path}?{page_query}" if page_query else path, interpret_entity_page)
+
     async def fetch_service(self, service_sid: str) -> Attempt:
         """Send one Fetch Service request. Raises nothing except on cancellation."""
         path = f"{self._root}{quote(service_sid, safe='')}"
@@ -133,13 +141,13 @@ class VerifyClient:
     async def _attempt(
         self,
         path: str,
-        interpret_response: Callable[[int, bytes], Answer | FactorPage | ServiceAnswer | Failure],
+        interpret_response: Callable[[int, bytes], Result],
         identity: str = "",
         *,
         interval_seconds: float | None = None,
     ) -> Attempt:
         started = self._monotonic()
-        result: Answer | FactorPage | ServiceAnswer | Failure
+        result: Result
         answer: httpx.Response | None
         twilio_code: int | None = None
         try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
 
 
 class Status(StrEnum):
@@ -128,6 +129,7 @@ class Operation(StrEnum):
 
     FETCH = "fetch"
     LIST = "list"
+    LIST_ENTITIES = "list_entities"
     SERVICE = "service"
 
 
@@ -174,11 +176,39 @@ def cached_failure(code: int, header: str) -> Failure:
     return Failure(Reason.DECODE, f"HTTP {code}{_FROM_CACHE}{header})", from_cache=True)
 
 
+class ListedFactor(NamedTuple):
+    """A factor on a page of List Factors; ``factor_type`` is empty if missing or invalid."""
+
+    sid: str
+    factor_type: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class FactorPage:
-    """One page of an entity's factors: their SIDs, and the query string of the next page if there is one."""
+    """One page of an entity's factors, and the query string of the next page if there is one."""
 
-    factor_sids: tuple[str, ...]
+    factors: tuple[ListedFactor, ...]
+    next_query: str | None = field(default=None, repr=False)  # its token may contain anything
+
+
+class ListedEntity(NamedTuple):
+    """An entity on a page of List Entities; ``identity`` is personal data, and ``repr`` doesn't show it.
+
+    An entity from before Twilio limited identities to 8 to 64 letters, digits and hyphens may have another one.
+    """
+
+    sid: str
+    identity: str
+
+    def __repr__(self) -> str:
+        return f"ListedEntity({self.sid!r}, ...)"
+
+
+@dataclass(frozen=True, slots=True)
+class EntityPage:
+    """One page of a service's entities, and the query string of the next page if there is one."""
+
+    entities: tuple[ListedEntity, ...]
     next_query: str | None = field(default=None, repr=False)  # its token may contain anything
 
 
@@ -189,7 +219,11 @@ class ServiceAnswer:
     exists: bool
 
 
-def sent_by_intermediary(code: int | None, result: Answer | FactorPage | ServiceAnswer | Failure) -> bool:
+Result: TypeAlias = Answer | FactorPage | EntityPage | ServiceAnswer | Failure
+"""What a response means, by its operation."""
+
+
+def sent_by_intermediary(code: int | None, result: Result) -> bool:
     """Return whether a proxy, a gateway or a cache sent a response: a 401, 403 or 404, or an old response."""
     if not isinstance(result, Failure):
         return False
@@ -206,7 +240,7 @@ class Attempt:
     ``twilio_code`` is the code of a Twilio error, ``None`` where the response is none.
     """
 
-    result: Answer | FactorPage | ServiceAnswer | Failure
+    result: Result
     duration_seconds: float
     code: int | None = None
     request_id: str = ""

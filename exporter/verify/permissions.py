@@ -19,6 +19,7 @@ PERMISSIONS: Mapping[Operation, str] = MappingProxyType(
     {
         Operation.FETCH: "/twilio/verify/factor/read",
         Operation.LIST: "/twilio/verify/factor/list",
+        Operation.LIST_ENTITIES: "/twilio/verify/entity/list",
         Operation.SERVICE: "/twilio/verify/service/read",
     }
 )
@@ -27,12 +28,15 @@ OPTIONAL_PERMISSIONS = frozenset({PERMISSIONS[Operation.SERVICE]})
 """Those without which the exporter only can't tell a deleted service from deleted factors."""
 
 
-def needed_permissions(*, entities: bool) -> tuple[str, ...]:
+def needed_permissions(*, entities: bool, services: bool = False) -> tuple[str, ...]:
     """Return the permissions that an account's key needs, the optional ones last.
 
-    ``entities`` is whether the account has ``[[entities]]``. Their factors are fetched, too.
+    ``entities`` and ``services`` are whether the account has ``[[entities]]`` and ``[[services]]``. Their factors
+    are fetched, too.
     """
     operations = {Operation.FETCH, Operation.SERVICE}
-    if entities:
+    if entities or services:
         operations.add(Operation.LIST)
+    if services:
+        operations.add(Operation.LIST_ENTITIES)
     return tuple(name for operation, name in PERMISSIONS.items() if operation in operations)

@@ -13,7 +13,7 @@ from exporter.polling.snapshot import snapshot_of
 from exporter.verify.answers import MAX_PAGES
 from exporter.verify.outcome import FactorPage, Failure, Operation, Reason, Status
 from exporter.watched import EntityKey, WatchedEntity
-from tests.support.factors import SERVICES, factor, key
+from tests.support.factors import SERVICES, factor, key, listed_page
 from tests.support.polling_harness import PollingHarness, Reply
 from tests.support.virtual_time import in_virtual_time
 
@@ -50,7 +50,7 @@ class Bench:
 
     def _page(self, watched: WatchedEntity, _query: str | None) -> FactorPage | Failure:
         listed = self.listed.get(watched.key.identity, [])
-        return listed if isinstance(listed, Failure) else FactorPage(tuple(k.factor_sid for k in listed))
+        return listed if isinstance(listed, Failure) else listed_page(*listed)
 
     async def run(self, seconds: float) -> None:
         await self.env.run(seconds, and_each=self.discovery.dispatch)
@@ -171,7 +171,7 @@ async def test_an_incomplete_listing_loses_nothing_and_what_it_shows_is_watched(
     await bench.run(100)
     broken = Failure(Reason.SERVER_ERROR, "HTTP 503")
     bench.env.client.lists = lambda _entity, query: (
-        broken if query else FactorPage((key(1).factor_sid, key(3).factor_sid), "Page=1")
+        broken if query else listed_page(key(1), key(3), following="Page=1")
     )
     await bench.run(INTERVAL + 60)
     assert bench.watched == {key(1), key(2), key(3)}
@@ -194,7 +194,7 @@ async def test_a_list_without_end_is_given_up() -> None:
 @in_virtual_time
 async def test_a_list_that_leads_back_to_itself_is_given_up() -> None:
     bench = Bench()
-    bench.env.client.lists = lambda _entity, _query: FactorPage((key(1).factor_sid,), "Page=1")
+    bench.env.client.lists = lambda _entity, _query: listed_page(key(1), following="Page=1")
     await bench.run(60)
     assert len(bench.env.client.listings) == 2 * len(bench.env.observed.listings) > 0
     assert bench.watched == {key(1)}
@@ -239,7 +239,7 @@ async def test_a_listing_in_flight_for_a_removed_entity_is_dropped() -> None:
 
     def removed_meanwhile(_entity: WatchedEntity, _query: str | None) -> FactorPage:
         bench.discovery.watch([])
-        return FactorPage((key(1).factor_sid,))
+        return listed_page(key(1))
 
     bench.env.client.lists = removed_meanwhile
     await bench.run(60)

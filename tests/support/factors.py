@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from exporter.verify.outcome import Answer, Failure, Outcome, Reason, Status
+from exporter.verify.outcome import Answer, FactorPage, Failure, ListedFactor, Outcome, Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
 
 SERVICES = tuple("VA" + digit * 32 for digit in "abcdef")
@@ -24,6 +24,11 @@ def key(number: int, *, account: str = "main", service: int = 0) -> FactorKey:
     """Return the key of the factor with this number."""
     digest = hashlib.sha256(str(number).encode()).hexdigest()[:32]
     return FactorKey(account, SERVICES[service], "YF" + digest)
+
+
+def listed_page(*listed: FactorKey, following: str | None = None) -> FactorPage:
+    """Return the page that lists these factors, as TOTP factors."""
+    return FactorPage(tuple(ListedFactor(of.factor_sid, "totp") for of in listed), following)
 
 
 def factor(

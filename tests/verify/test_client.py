@@ -16,7 +16,7 @@ import respx
 
 from exporter import __version__
 from exporter.verify.client import VerifyClient
-from exporter.verify.outcome import Answer, Attempt, Failure, Reason, Status
+from exporter.verify.outcome import Answer, Attempt, EntityPage, Failure, ListedEntity, Reason, Status
 from exporter.verify.transport import AttemptError, BoundedTransport
 from exporter.watched import EntityKey, FactorKey, WatchedEntity, WatchedFactor
 from tests.support.requests import FACTOR_SID, IDENTITY, PASSWORD, SERVICE_SID, USERNAME
@@ -234,6 +234,30 @@ async def test_a_request_id_that_is_an_identity_is_dropped(router: respx.Router,
     async with client_of(router) as client:
         attempts = [await client.fetch_factor(watched), await client.list_factors(entity)]
     assert [attempt.request_id for attempt in attempts] == ["", ""]
+
+
+async def test_the_requests_for_pages_of_entities(router: respx.Router) -> None:
+    listed = {"sid": "YE" + "e" * 32, "identity": IDENTITY}
+    router.route().respond(json={"entities": [listed], "meta": {"next_page_url": "?PageSize=50&Page=1"}})
+    async with client_of(router, base_url=BASE_URL + "/gateway") as client:
+        attempts = [
+            await client.list_entities(SERVICE_SID),
+            await client.list_entities(SERVICE_SID, "PageSize=50&Page=1"),
+        ]
+    page = EntityPage((ListedEntity(listed["sid"], IDENTITY),), "PageSize=50&Page=1")
+    assert [attempt.result for attempt in attempts] == [page, page]
+    assert IDENTITY not in repr(attempts)
+    path = f"{BASE_URL}/gateway/v2/Services/{SERVICE_SID}/Entities"
+    assert [str(call.request.url) for call in router.calls] == [path, f"{path}?PageSize=50&Page=1"]
+
+
+async def test_an_intermediary_that_answers_for_a_page_of_entities(router: respx.Router) -> None:
+    router.route().respond(404, html="<html>")
+    async with client_of(router) as client:
+        attempt = await client.list_entities(SERVICE_SID)
+    assert attempt.by_intermediary
+    assert isinstance(attempt.result, Failure)
+    assert attempt.result.reason is Reason.DECODE
 
 
 async def test_a_date_in_retry_after_is_relative_to_the_wall_clock(

@@ -1,4 +1,4 @@
-"""Responses to List Factors, complete or failed, and the requests for their pages."""
+"""Responses to List Factors and List Entities, complete or failed, and the requests for their pages."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.simulator import Endpoint, Fault, FaultKind, Simulator
-from exporter.verify.answers import interpret_page, next_page_query
+from exporter.verify.answers import interpret_entity_page, interpret_page, next_page_query
 from exporter.verify.client import VerifyClient
-from exporter.verify.outcome import FactorPage, Failure, Reason
+from exporter.verify.outcome import EntityPage, FactorPage, Failure, ListedEntity, ListedFactor, Reason
 from exporter.verify.transport import BoundedTransport
 from exporter.verify.transports import transport_to
 from exporter.watched import EntityKey, WatchedEntity
@@ -26,6 +26,9 @@ PAGE_URL = "https://verify.twilio.com/v2/Services/VA1/Entities/somebody-secret/F
 SIDS = tuple(f"YF{n:032x}" for n in range(3))
 
 
+ENTITY_SIDS = tuple(f"YE{n:032x}" for n in range(3))
+
+
 def body(*entries: Any, **meta: Any) -> bytes:
     return json.dumps({"factors": list(entries), "meta": meta}).encode()
 
@@ -36,11 +39,28 @@ def error(status: int, code: int) -> bytes:
 
 def test_a_page() -> None:
     listed = body(*({"sid": sid, "friendly_name": "x"} for sid in SIDS), next_page_url=None)
-    assert interpret_page(200, listed) == FactorPage(SIDS)
+    assert interpret_page(200, listed) == FactorPage(tuple(ListedFactor(sid) for sid in SIDS))
 
 
 def test_sids_are_canonical() -> None:
-    assert interpret_page(200, body({"sid": SIDS[1].lower()})) == FactorPage((SIDS[1],))
+    assert interpret_page(200, body({"sid": SIDS[1].lower()})) == FactorPage((ListedFactor(SIDS[1]),))
+
+
+@pytest.mark.parametrize(
+    ("given", "factor_type"),
+    [
+        ("push", "push"),
+        ("passkeys", "passkeys"),
+        ("voice-2", "voice-2"),
+        (None, ""),
+        (7, ""),
+        ("a b", ""),
+        ("x" * 65, ""),
+    ],
+)
+def test_a_factors_type(given: Any, factor_type: str) -> None:
+    page = interpret_page(200, body({"sid": SIDS[0], "factor_type": given}))
+    assert page == FactorPage((ListedFactor(SIDS[0], factor_type),))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +102,7 @@ def test_a_link_without_valid_paging_parameters(link: Any) -> None:
 
 @given(st.text() | st.builds("https://x.test/?{}={}&Page={}".format, st.text(), st.text(), st.text()))
 def test_any_link_becomes_a_query_of_paging_parameters_or_nothing(link: str) -> None:
-    query = next_page_query(link)
+    query = next_page_query(link, {})
     if query is not None:
         names = [name for name, _ in parse_qsl(query, strict_parsing=True)]
         assert set(names) <= {"PageSize", "Page", "PageToken"}
@@ -115,6 +135,115 @@ def test_any_link_becomes_a_query_of_paging_parameters_or_nothing(link: str) -> 
 )
 def test_responses_that_are_no_page(code: int, content: bytes, reason: Reason, detail: str) -> None:
     assert interpret_page(code, content) == Failure(reason, detail)
+
+
+# List Entities
+
+
+def entities(*entries: Any, **meta: Any) -> bytes:
+    return json.dumps({"entities": entries, "meta": meta}).encode()
+
+
+def test_a_page_of_entities() -> None:
+    listed = entities(*({"sid": sid, "identity": f"Person-{sid}"} for sid in ENTITY_SIDS), next_page_url=None)
+    page = interpret_entity_page(200, listed)
+    assert page == EntityPage(tuple(ListedEntity(sid, f"Person-{sid}") for sid in ENTITY_SIDS))
+    assert "Person" not in repr(page)
+    assert ENTITY_SIDS[2] in repr(page)
+
+
+def test_entity_sids_are_canonical_and_identities_are_not_changed() -> None:
+    page = interpret_entity_page(200, entities({"sid": ENTITY_SIDS[1].lower(), "identity": "DD6840AEC-Person"}))
+    assert page == EntityPage((ListedEntity(ENTITY_SIDS[1], "DD6840AEC-Person"),))
+
+
+@pytest.mark.parametrize("identity", ["x", "someone@example.com", "…", "a/b", "a b", "x" * 255, "..."])
+def test_an_identity_from_before_the_limits(identity: str) -> None:
+    page = interpret_entity_page(200, entities({"sid": ENTITY_SIDS[0], "identity": identity}))
+    assert page == EntityPage((ListedEntity(ENTITY_SIDS[0], identity),))
+
+
+@pytest.mark.parametrize(
+    ("link", "query"),
+    [
+        (
+            "https://verify.twilio.com/v2/Services/VA1/Entities?PageSize=50&Page=1&PageToken=PT1",
+            "PageSize=50&Page=1&PageToken=PT1",
+        ),
+        ("https://elsewhere.test:8443/v2/x?PageToken=P%26T&Identity=x", "PageToken=P%26T"),
+        ("?Page=1", "Page=1"),
+    ],
+)
+def test_the_next_page_of_entities_has_the_size_that_the_link_has(link: str, query: str) -> None:
+    page = interpret_entity_page(200, entities(next_page_url=link))
+    assert page == EntityPage((), query)
+    assert "PT1" not in repr(page)
+
+
+@pytest.mark.parametrize(
+    ("code", "content", "reason", "detail"),
+    [
+        (404, error(404, 20404), Reason.BAD_REQUEST, "HTTP 404, Twilio error 20404: no such service"),
+        (404, error(404, 20008), Reason.BAD_REQUEST, "HTTP 404, Twilio error 20008"),
+        (404, b"<html>", Reason.DECODE, "HTTP 404, but the body is not a Twilio error"),
+        (401, error(401, 20003), Reason.AUTH, "HTTP 401, Twilio error 20003"),
+        (401, b"", Reason.DECODE, "HTTP 401, but the body is not a Twilio error"),
+        (403, error(403, 20403), Reason.FORBIDDEN, "HTTP 403, Twilio error 20403"),
+        (403, b"<html>", Reason.DECODE, "HTTP 403, but the body is not a Twilio error"),
+        (400, error(400, 60373), Reason.BAD_REQUEST, "HTTP 400, Twilio error 60373"),
+        (429, b"", Reason.RATE_LIMITED, "HTTP 429"),
+        (503, b"", Reason.SERVER_ERROR, "HTTP 503"),
+        (302, b"", Reason.BAD_REQUEST, "HTTP 302"),
+        (204, b"", Reason.DECODE, "HTTP 204"),
+        (200, b"<html>", Reason.DECODE, "HTTP 200, but the body is not JSON"),
+        (200, b'{"entities": [], "entities": []}', Reason.DECODE, "HTTP 200, but a key occurs twice in the body"),
+        (200, b"[]", Reason.DECODE, "HTTP 200, but the body is not a list of entities"),
+        (200, b'{"factors": []}', Reason.DECODE, "HTTP 200, but the body is not a list of entities"),
+        (
+            200,
+            entities(next_page_url="?x=1"),
+            Reason.DECODE,
+            "HTTP 200, but the link to the next page has no valid paging parameters",
+        ),
+    ],
+)
+def test_responses_that_are_no_page_of_entities(code: int, content: bytes, reason: Reason, detail: str) -> None:
+    assert interpret_entity_page(code, content) == Failure(reason, detail)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        [],
+        {},
+        {"sid": ENTITY_SIDS[0]},
+        {"identity": "person-0001"},
+        {"sid": SIDS[0], "identity": "person-0001"},
+        {"sid": "YE1", "identity": "person-0001"},
+        {"sid": 7, "identity": "person-0001"},
+        {"sid": ENTITY_SIDS[0], "identity": None},
+        {"sid": ENTITY_SIDS[0], "identity": 7},
+        {"sid": ENTITY_SIDS[0], "identity": ""},
+        {"sid": ENTITY_SIDS[0], "identity": ".."},
+        {"sid": ENTITY_SIDS[0], "identity": "."},
+        {"sid": ENTITY_SIDS[0], "identity": "a\nb"},
+        {"sid": ENTITY_SIDS[0], "identity": "\ud800" * 8},
+        {"sid": ENTITY_SIDS[0], "identity": "x" * 256},
+    ],
+)
+def test_an_entity_that_could_not_be_listed(entry: Any) -> None:
+    good = {"sid": ENTITY_SIDS[1], "identity": "person-0002"}
+    page = interpret_entity_page(200, entities(good, entry))
+    assert page == Failure(Reason.DECODE, "HTTP 200, but a listed entity has no valid SID and identity")
+
+
+@given(st.integers(100, 999), JSON | st.builds(lambda x, y: {"entities": x, "meta": y}, JSON, JSON))
+def test_any_answer_is_a_page_of_entities_or_a_failure(code: int, document: Any) -> None:
+    page = interpret_entity_page(code, json.dumps(document).encode())
+    assert isinstance(page, EntityPage | Failure)
+    if isinstance(page, Failure):
+        assert "secret" not in page.detail
 
 
 @given(st.integers(100, 999), JSON | st.builds(lambda x, y: {"factors": x, "meta": y}, JSON, JSON))
@@ -166,8 +295,8 @@ async def test_pages_of_twenty(simulator: Simulator, client: VerifyClient, count
     sids = {simulator.add_factor(identity="ops-oncall-team").sid for _ in range(count)}
     entity = WatchedEntity(EntityKey("main", known.service_sid, "ops-oncall-team"), "ops", 300.0)
     found = await pages(client, entity)
-    assert {sid for page in found for sid in page.factor_sids} == sids
-    assert [len(page.factor_sids) for page in found][:-1] == [20] * (len(found) - 1)
+    assert {sid for page in found for sid, _type in page.factors} == sids
+    assert [len(page.factors) for page in found][:-1] == [20] * (len(found) - 1)
     assert simulator.calls.by_code == {("list", "200"): len(found)}
 
 

@@ -21,14 +21,18 @@ def test_every_operation_has_its_own_permission() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entities", "operations"),
+    ("entities", "services", "listings"),
     [
-        (False, [Operation.FETCH, Operation.SERVICE]),
-        (True, [Operation.FETCH, Operation.LIST, Operation.SERVICE]),
+        (False, False, []),
+        (True, False, [Operation.LIST]),
+        (False, True, [Operation.LIST, Operation.LIST_ENTITIES]),
+        (True, True, [Operation.LIST, Operation.LIST_ENTITIES]),
     ],
 )
-def test_only_what_the_configuration_needs(entities: bool, operations: list[Operation]) -> None:
-    assert needed_permissions(entities=entities) == tuple(PERMISSIONS[operation] for operation in operations)
+def test_only_what_the_configuration_needs(entities: bool, services: bool, listings: list[Operation]) -> None:
+    operations = [Operation.FETCH, *listings, Operation.SERVICE]
+    needed = needed_permissions(entities=entities, services=services)
+    assert needed == tuple(PERMISSIONS[operation] for operation in operations)
 
 
 def test_only_fetch_service_is_optional() -> None:
@@ -44,4 +48,4 @@ def test_the_pages_name_every_permission_and_no_other() -> None:
 def test_the_policy_on_the_page_is_the_one_that_everything_needs() -> None:
     [policy] = re.findall(r"^Policy=(.*)$", SECURITY.read_text(encoding="utf-8"), re.MULTILINE)
 
-    assert json.loads(policy) == {"allow": list(needed_permissions(entities=True))}
+    assert json.loads(policy) == {"allow": list(needed_permissions(entities=True, services=True))}
