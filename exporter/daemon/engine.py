@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.config import ConfigError
 from exporter.daemon.background import BackgroundTasks
@@ -25,7 +26,7 @@ from exporter.polling.account import AccountPoller
 from exporter.polling.clock import Clock
 from exporter.polling.discovery import Discovery
 from exporter.polling.ledger import Ledger
-from exporter.polling.observer import Tee
+from exporter.polling.observer import Observer, Tee
 from exporter.polling.poller import Poller
 from exporter.polling.removed import RemovedFactors
 from exporter.polling.roster import Names, Roster
@@ -41,9 +42,43 @@ if TYPE_CHECKING:
     from exporter.polling.roster import Difference
     from exporter.polling.snapshot import FactorSnapshot
     from exporter.verify.client import VerifyClient
-    from exporter.watched import FactorKey, WatchedFactor
+    from exporter.verify.outcome import Failure
+    from exporter.watched import FactorKey, WatchedEntity, WatchedFactor
 
-_FETCH_ONCE_POLL_SECONDS = 0.02
+_ONE_SHOT_POLL_SECONDS = 0.02
+
+
+class FailedListing(NamedTuple):
+    """A listing that failed or was incomplete; ``entity`` is the name of its entry."""
+
+    account: str
+    service_sid: str
+    entity: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """What :meth:`Engine.discover_once` found: every watched factor, listed or found, and the failed listings."""
+
+    factors: tuple[WatchedFactor, ...]
+    failures: tuple[FailedListing, ...]
+
+
+class _Failures(Observer):
+    """Collects the failed listings, and why an account was paused."""
+
+    def __init__(self) -> None:
+        self.listings: list[FailedListing] = []
+        self.refused: dict[str, Failure] = {}
+
+    def listing_failed(self, entity: WatchedEntity, failure: Failure) -> None:
+        """Keep the failure of a listing."""
+        self.listings.append(FailedListing(*entity.key[:2], entity.name, failure))
+
+    def credentials_refused(self, account: str, failure: Failure) -> None:
+        """Keep why an account was paused."""
+        self.refused[account] = failure
 
 
 class Engine:
@@ -168,13 +203,43 @@ class Engine:
         """Return the factor by which an account's intervals are stretched."""
         return self.poller.accounts[account].stretch
 
+    # Once, for a command
+
+    async def discover_once(self, progress: Callable[[int], None] = lambda _left: None) -> Discovered:
+        """List everything configured once, and return what is watched; fetches nothing. For a ``one_shot`` engine.
+
+        ``progress`` gets the number of listings still to come. Listings of an account whose credentials are refused
+        fail for that reason. The caller goes on with :meth:`fetch_once`, or stops the engine with :meth:`stop_now`.
+        """
+        failures = _Failures()
+        self.observers.add(failures)
+        self.roster.list(self.config.factors)
+        self.discovery.watch(self.config.entities)
+        self.discovery.list_all()
+        accounts = self.poller.accounts
+        while left := [of for of in self.discovery.unlisted if of.key.account not in failures.refused]:
+            for account in accounts.values():
+                account.dispatch()
+            progress(len(left))
+            await asyncio.sleep(_ONE_SHOT_POLL_SECONDS)
+        progress(0)
+        ended = tuple(failures.listings)
+        held = tuple(
+            FailedListing(*of.key[:2], of.name, failures.refused[of.key.account]) for of in self.discovery.unlisted
+        )
+        return Discovered(tuple(record.watched for record in self.ledger), ended + held)
+
     async def fetch_once(self, factors: Iterable[WatchedFactor], progress: Callable[[int], None]) -> None:
         """Fetch each of these factors once, except paused ones; ``progress`` gets the number still to come.
 
-        Ends early for an account whose credentials are refused: its other factors stay unknown.
+        Other factors are no longer watched afterwards. Ends early for an account whose credentials are refused: its
+        other factors stay unknown.
         """
         watched = list(factors)
-        self.poller.watch(watched)
+        chosen = {factor.key for factor in watched}
+        known = [record.watched.key for record in self.ledger]
+        self.poller.forget([key for key in known if key not in chosen], keep=False)
+        self.poller.watch([factor for factor in watched if self.ledger.get(factor.key) is None])
         due = self.clock.steady()
         for factor in watched:
             if not factor.paused:
@@ -185,10 +250,14 @@ class Engine:
                 for account in waiting:
                     account.dispatch()
                 progress(self.poller.first_fetches_pending)
-                await asyncio.sleep(_FETCH_ONCE_POLL_SECONDS)
+                await asyncio.sleep(_ONE_SHOT_POLL_SECONDS)
             progress(0)
         finally:
-            await self.poller.drain(0)
+            await self.stop_now()
+
+    async def stop_now(self) -> None:
+        """Start no new attempt, and drop those in flight."""
+        await self.poller.drain(0)
 
     # Another configuration
 

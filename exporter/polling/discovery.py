@@ -7,6 +7,7 @@ complete one can show that a factor is missing.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,15 @@ class Discovery:
             for key, entity in self._entities.items()
         )
 
+    @property
+    def unlisted(self) -> list[WatchedEntity]:
+        """The entities whose first listing has not ended."""
+        return [entity.watched for entity in self._entities.values() if not entity.listed]
+
+    def list_all(self) -> None:
+        """Start all listings that wait for their time, whether or not they are due."""
+        self._start_due(math.inf)
+
     def listings_per_second(self, account: str) -> float:
         """Return how many listings per second the unstretched interval needs from an account."""
         return sum(key.account == account for key in self._entities) / self.policy.interval_seconds
@@ -151,7 +161,10 @@ class Discovery:
         if self._suspends.suspended_seconds():  # what fell due meanwhile is spread, as after a start
             for key, _due in list(self._schedule.pop_due(now)):
                 self._schedule.add(key, now, self.policy.interval_seconds, FIRST_FETCH_SECONDS)
-        for key, _due in self._schedule.pop_due(now):
+        self._start_due(now)
+
+    def _start_due(self, until: float) -> None:
+        for key, _due in list(self._schedule.pop_due(until)):
             self._accounts[key.account].spawn(self._list(self._entities[key]))
 
     def _add(self, entity: _Entity, key: FactorKey) -> None:
