@@ -166,7 +166,7 @@ def _each(node: Key | Table) -> Table:
 
 
 def _of_table(table: Table, without: Iterable[str] = ()) -> Schema:
-    keys = [key for key in table.leaves() if key.path[-1] not in without]
+    keys = [key for key in table.own_keys() if key.path[-1] not in without]
     return _closed({key.path[-1]: _of_key(key) for key in keys}, (key.path[-1] for key in keys if key.required))
 
 

@@ -16,6 +16,7 @@ _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _LONGEST_HOST_NAME = 253
 _PORT = re.compile(r"[0-9]{1,5}")
 _URL_TEXT = re.compile(r"[\x21-\x7e]+")
+_TOKEN_PATH = "/v2/token"  # noqa: S105  a path, no password
 _API_PATH = re.compile(r"/+v2(/Services(/.*)?)?/*\Z", re.IGNORECASE)  # what the client adds itself
 
 
@@ -154,6 +155,30 @@ def parse_base_url(value: object) -> str:
         url = f"{parts.scheme}://{parts.netloc}{parts.path[: found.start()]}"
         raise ValueError(f'includes "/v2", which the exporter adds itself; write "{url}"')
     return str(value).rstrip("/")
+
+
+def parse_token_url(value: object) -> str:
+    """Return the URL of a token endpoint; never quotes one that may contain credentials.
+
+    Every token request carries the client secret, so plain HTTP is accepted for this machine only (RFC 6749 §3.2).
+    """
+    parts, host = _split(value)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("contains credentials; use client_id and client_secret_file instead")
+    if parts.query or parts.fragment or "?" in str(value) or "#" in str(value):
+        raise ValueError(
+            'has a query or a fragment; write scheme, host and path only, such as "https://host/token"'
+        )
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ValueError(
+            "would send the client secret unencrypted to another machine; use https "
+            "(http is accepted for localhost, 127.0.0.1 and ::1 only)"
+        )
+    if _is_twilio(host) and (not host.startswith("oauth.") or parts.path != _TOKEN_PATH):
+        raise ValueError(
+            f'is a URL of Twilio, but not of its token endpoint; write "https://oauth.twilio.com{_TOKEN_PATH}"'
+        )
+    return str(value)
 
 
 def _is_twilio(host: str) -> bool:

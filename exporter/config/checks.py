@@ -13,8 +13,10 @@ from exporter.config.kinds import IdentityLabel
 from exporter.config.secrets import PasswordSource, read_key
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
+
+    from pydantic import SecretStr
 
     from exporter.config.files import FileReader
     from exporter.config.settings import AccountSettings, MetricsSettings
@@ -29,16 +31,21 @@ _LIKE_A_SECRET = re.compile(r"(?=.*[0-9])[A-Za-z0-9+_=-]{16,}")
 class AccountChecks:
     """Checks of the accounts' credentials and certificates; collects passwords and errors."""
 
-    def __init__(self, sources: Sources, reader: FileReader, refused: Collection[tuple[str, ...]]) -> None:
+    def __init__(self, sources: Sources, reader: FileReader, refused: Iterable[tuple[str, ...]]) -> None:
         self.errors: list[ErrorDetail] = []
         self.passwords: dict[str, PasswordSource] = {}
         self._sources = sources
         self._reader = reader
-        self._refused = refused
+        self._refused = frozenset(refused)
 
     def check(self, name: str, account: AccountSettings) -> None:
         """Read an account's password, and check that its certificate authorities can be loaded."""
-        self._read_password(name, account)
+        self._check_kinds(name, account)
+        if account.oauth is None:
+            self._read_secret(name, account.password, account.password_file, ("accounts", name), "password")
+        else:
+            secret, file = account.oauth.client_secret, account.oauth.client_secret_file
+            self._read_secret(name, secret, file, ("accounts", name, "oauth"), "client_secret")
         if account.ca_file is not None:
             place = self._sources.place(("accounts", name, "ca_file"))
             try:
@@ -46,21 +53,38 @@ class AccountChecks:
             except UnreadableError as error:
                 self.errors.append(file_error(place, account.ca_file, error))
 
-    def _read_password(self, name: str, account: AccountSettings) -> None:
-        inline, from_file = ("accounts", name, "password"), ("accounts", name, "password_file")
-        if account.password is not None and account.password_file is not None:
+    def _check_kinds(self, name: str, account: AccountSettings) -> None:
+        """Check that an account with an OAuth app has no user name and no password."""
+        if account.oauth is None:
+            return
+        oauth = self._sources.place(("accounts", name, "oauth"))
+        for key in ("username", "password", "password_file"):
+            if getattr(account, key) is not None:
+                place = self._sources.place(("accounts", name, key))
+                hint = "remove it: an OAuth app has a client ID" if key == "username" else "set only one of the two"
+                self.errors.append(ErrorDetail(place, f"conflicts with {oauth}", hint))
+
+    def _read_secret(
+        self, name: str, secret: SecretStr | None, file: Path | None, table: tuple[str, ...], key: str
+    ) -> None:
+        """Read a password or a client secret, which ``key`` or ``key`` with ``_file`` of a table sets."""
+        inline, from_file, kind = (*table, key), (*table, f"{key}_file"), key.replace("_", " ")
+        if secret is not None and file is not None:
             first, second = self._sources.place(inline), self._sources.place(from_file)
             self.errors.append(ErrorDetail(second, f"conflicts with {first}", "set only one of the two"))
-        elif account.password is not None:
-            self.passwords[name] = PasswordSource(account.password.get_secret_value())
-        elif account.password_file is not None:
+        elif secret is not None:
+            self.passwords[name] = PasswordSource(secret.get_secret_value(), kind=kind)
+        elif file is not None:
             try:
-                self.passwords[name] = PasswordSource.from_file(account.password_file)
+                self.passwords[name] = PasswordSource.from_file(file, kind)
             except UnreadableError as error:
-                self.errors.append(file_error(self._sources.place(from_file), account.password_file, error))
-        elif inline not in self._refused and from_file not in self._refused:
-            place = self._sources.place(("accounts", name))
-            self.errors.append(ErrorDetail(place, "has neither password_file nor password", "set password_file"))
+                self.errors.append(file_error(self._sources.place(from_file), file, error))
+        elif not self._refused.intersection((inline, from_file, table)):
+            place = self._sources.place(table)
+            found, hint = f"has neither {key}_file nor {key}", f"set {key}_file"
+            if key == "password":
+                found, hint = f"has none of {key}_file, {key} and oauth", f"{hint} or oauth"
+            self.errors.append(ErrorDetail(place, found, hint))
 
 
 def check_authorities(content: bytes) -> None:

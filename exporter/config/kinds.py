@@ -177,6 +177,8 @@ Password = Annotated[
 ProxyUrl = Annotated[
     SecretStr | None, BeforeValidator(_proxy), ValueKind("URL", _secret_from_text, secret=True, optional=True)
 ]
+ClientId = Annotated[str, BeforeValidator(values.parse_client_id), ValueKind("string")]
+TokenUrl = Annotated[str, BeforeValidator(addresses.parse_token_url), ValueKind("URL")]
 BaseUrl = Annotated[str, BeforeValidator(addresses.parse_base_url), ValueKind("URL")]
 OptionalPath = Annotated[Path | None, BeforeValidator(_optional_path), _PATH]
 TelemetryPath = Annotated[str, BeforeValidator(values.parse_telemetry_path), ValueKind("URL path")]

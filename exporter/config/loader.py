@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 _FILES = ("watchlist", "files")
 _WEB_FILE = ("web", "config_file")
 
-_STAND_IN = "AC" + "0" * 32
-"""Stands in for a missing Account SID, so that the rest of the account is checked, too."""
+_STAND_INS = MappingProxyType({"account_sid": "AC" + "0" * 32, "client_id": "OQ" + "0" * 32})
+"""Stand in for missing required keys of an account, so that the rest of it is checked, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +304,8 @@ class _Loading:
                     if first:
                         self._errors.append(self._error(problem))
                     if problem.cause is None:
-                        self._sources.file.put(problem.path, _STAND_IN, self._sources.place(problem.path[:2]))
+                        stand_in_value = _STAND_INS[problem.path[-1]]
+                        self._sources.file.put(problem.path, stand_in_value, self._sources.place(problem.path[:2]))
                     else:
                         self._sources.drop(problem.path)
             first = False
@@ -318,10 +319,11 @@ class _Loading:
                 if path == _FILES:
                     del self._patterns[problem.position]
             return ErrorDetail(place, explain(problem.cause, path))
-        _, account, name = path  # the one required key is an account's
+        _, account, *names = path  # the required keys are an account's
+        name = ".".join(names)
         file = self._sources.file
         if ("accounts", account) in file.places:
-            key = next(key for key in self._tree.leaves() if key.path == ("accounts", NAMED, name))
+            key = next(key for key in self._tree.leaves() if key.path == ("accounts", NAMED, *names))
             return missing(f"{file.places['accounts', account]}.{name}", key)
         self._misnamed.add(account)
         place = self._sources.place(path[:2])
@@ -362,7 +364,7 @@ class _Loading:
     def _check_state_file(self, settings: Settings) -> None:
         """Refuse a state file that is read as something else: the first save would replace it."""
         file = settings.state.file
-        passwords = (account.password_file for account in settings.accounts.values())
+        passwords = (account.secret_file for account in settings.accounts.values())
         if file is not None and any(
             path is not None and os.path.realpath(path) == os.path.realpath(file)
             for path in (*self._reader.versions, *passwords)

@@ -16,19 +16,23 @@ SHORTEST_KEY_BYTES = 32
 
 
 class PasswordSource:
-    """An account's password: its source and its current value; no ``repr`` shows it."""
+    """An account's password or client secret: its source and its current value; no ``repr`` shows it.
 
-    __slots__ = ("_current", "_path", "_problem")
+    ``kind`` is "password" or "client secret", for messages.
+    """
 
-    def __init__(self, current: str, path: Path | None = None) -> None:
+    __slots__ = ("_current", "_path", "_problem", "kind")
+
+    def __init__(self, current: str, path: Path | None = None, kind: str = "password") -> None:
+        self.kind = kind
         self._current = current
         self._path = path
         self._problem: str | None = None
 
     @classmethod
-    def from_file(cls, path: Path) -> PasswordSource:
+    def from_file(cls, path: Path, kind: str = "password") -> PasswordSource:
         """Read a password file; raises UnreadableError."""
-        return cls(read_password(path), path)
+        return cls(read_password(path), path, kind)
 
     @property
     def current(self) -> str:

@@ -22,6 +22,7 @@ from exporter.config.kinds import Flag, IdentityLabel, LogFormat, LogLevel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 DEFAULT_PORT = 10069
 
@@ -117,12 +118,33 @@ class PollingSettings(_Table):
     )
 
 
+class OAuthSettings(_Table):
+    """An account's OAuth app: its access tokens are used instead of a password."""
+
+    client_id: kinds.ClientId = Field(repr=False, description="Client ID of the OAuth app (OQ…).")
+    client_secret: kinds.Password = Field(
+        None, repr=False, description="Client secret of the OAuth app. Prefer `client_secret_file`."
+    )
+    client_secret_file: kinds.OptionalPath = Field(
+        None,
+        description="File that contains the client secret; one trailing line break is ignored. "
+        "Exactly one of `client_secret` and `client_secret_file` must be set.",
+    )
+    token_url: kinds.TokenUrl = Field(
+        "https://oauth.twilio.com/v2/token",
+        description="URL of the token endpoint: https, or http on this machine (a simulator). "
+        "`proxy_url` and `ca_file` of the account apply to it, too.",
+    )
+
+
 class AccountSettings(_Table):
     """One set of credentials, with its own budget."""
 
     account_sid: kinds.AccountSid = Field(description="Account SID: AC and 32 hex digits.")
     username: kinds.Username = Field(
-        None, description="User name for authentication: the SID of an API key (SK…). Default: the Account SID."
+        None,
+        description="User name for authentication: the SID of an API key (SK…). Default: the Account SID. "
+        "Not allowed with `oauth`.",
     )
     password: kinds.Password = Field(
         None, repr=False, description="API key secret or auth token. Prefer `password_file`."
@@ -130,8 +152,9 @@ class AccountSettings(_Table):
     password_file: kinds.OptionalPath = Field(
         None,
         description="File that contains the API key secret or auth token; one trailing line break is ignored. "
-        "Exactly one of `password` and `password_file` must be set.",
+        "Exactly one of `password`, `password_file` and the table `oauth` must be set.",
     )
+    oauth: OAuthSettings | None = None
     base_url: kinds.BaseUrl = Field(
         "https://verify.twilio.com",
         description="URL of the Verify API without `/v2`: https, or http on this machine (a simulator). "
@@ -147,6 +170,11 @@ class AccountSettings(_Table):
     ca_file: kinds.OptionalPath = Field(
         None, description="PEM file with the certificate authorities to trust instead of the default ones."
     )
+
+    @property
+    def secret_file(self) -> Path | None:
+        """The file with the password or the client secret, if the secret is in a file."""
+        return self.password_file if self.oauth is None else self.oauth.client_secret_file
 
     @property
     def user(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -58,6 +58,10 @@ class Table:
         """Whether this is an array of tables."""
         return self.each is not None and self.each.path[-1] == LISTED
 
+    def own_keys(self) -> Iterator[Key]:
+        """Yield the keys of this table, without those of the tables below it."""
+        return (node for node in self.below.values() if isinstance(node, Key))
+
     def leaves(self) -> Iterator[Key]:
         """Yield every key of this table and of those below it, in the tree's order."""
         for node in self.below.values():
@@ -98,7 +102,7 @@ def _node(info: FieldInfo, path: tuple[str, ...]) -> Key | Table:
         return table_of(annotation, path)
     model = next((part for part in get_args(annotation) if _is_model(part)), None)
     if model is not None:
-        return _tables(model, path, NAMED)
+        return _tables(model, path, NAMED) if get_origin(annotation) is dict else table_of(model, path)
     return Key(
         path=path,
         kind=next(mark for mark in info.metadata if isinstance(mark, ValueKind)),

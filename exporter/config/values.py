@@ -38,6 +38,7 @@ _DURATION = re.compile(
 )
 _BARE_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+_CLIENT_ID = re.compile(r"[\x21-\x7e]{1,255}")
 _IDENTITY = re.compile(r"[A-Za-z0-9-]{8,64}")
 _ACCOUNT_NAME = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -170,6 +171,16 @@ def parse_account_sid(value: object) -> str:
 def parse_username(value: object) -> str:
     """Return the SID that requests use as user name: an API key's or the account's."""
     return parse_sid(value, "SK", "AC")
+
+
+def parse_client_id(value: object) -> str:
+    """Return the client ID of an OAuth app; never quotes it, as it may be the secret by mistake."""
+    text = parse_credential(value)
+    if not _CLIENT_ID.fullmatch(text):
+        raise ValueError("is not the client ID of an OAuth app (OQ…): only ASCII characters without white space")
+    if is_sid(text, ("AC", "SK")):
+        raise ValueError("is the SID of an account or API key, not the client ID of an OAuth app (OQ…)")
+    return text
 
 
 def parse_identity(value: object) -> str:

@@ -92,6 +92,7 @@ def same_connection(old: Config, new: Config, name: str) -> bool:
         before is not None
         and old.settings.polling.timeout == new.settings.polling.timeout
         and (after.ca_file is None or old.files.get(after.ca_file) == new.files.get(after.ca_file))
+        and _endpoint(before) == _endpoint(after)
         and all(getattr(before, key) == getattr(after, key) for key in _OF_A_CLIENT)
     )
 
@@ -99,14 +100,19 @@ def same_connection(old: Config, new: Config, name: str) -> bool:
 _OF_A_CLIENT = ("base_url", "user", "max_concurrency", "proxy_url", "ca_file")
 
 
+def _endpoint(account: AccountSettings) -> tuple[str, ...]:
+    """Return the token endpoint and the client ID of an account, empty without an OAuth app."""
+    return () if account.oauth is None else (account.oauth.token_url, account.oauth.client_id)
+
+
 def same_credentials(old: Config, new: Config, name: str) -> bool:
-    """Return whether an account uses the same API as the same user with the same password."""
-    before, after = old.settings.accounts[name], new.settings.accounts[name]
-    return (before.base_url, before.user, old.passwords[name].current) == (
-        after.base_url,
-        after.user,
-        new.passwords[name].current,
-    )
+    """Return whether an account uses the same API as the same user or OAuth app, with the same secret."""
+    return _credentials(old, name) == _credentials(new, name)
+
+
+def _credentials(config: Config, name: str) -> tuple[str, ...]:
+    account = config.settings.accounts[name]
+    return account.base_url, account.user, config.passwords[name].current, *_endpoint(account)
 
 
 def ledger_policy(config: Config) -> LedgerPolicy:

@@ -1,4 +1,4 @@
-"""Password files, read again while the exporter runs.
+"""Password and client secret files, read again while the exporter runs.
 
 Apart from reload.py because a changed password is applied at once and can't be refused.
 """
@@ -6,6 +6,7 @@ Apart from reload.py because a changed password is applied at once and can't be 
 from __future__ import annotations
 
 import logging
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from exporter.logs.output import fields
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     from exporter.config import PasswordSource
 
 log = logging.getLogger(__name__)
+
+_CHANGED = MappingProxyType({"password": "password file changed", "client secret": "client secret file changed"})
+_NOT_READ = MappingProxyType(
+    {
+        "password": "password file not read and previous password kept",
+        "client secret": "client secret file not read and previous client secret kept",
+    }
+)
 
 
 class PasswordWatcher:
@@ -57,11 +66,11 @@ class PasswordWatcher:
 
     def _log(self, name: str, source: PasswordSource, *, changed: bool) -> None:
         if changed:
-            log.info("password file changed", extra=fields(account=name, file=source.path))
+            log.info(_CHANGED[source.kind], extra=fields(account=name, file=source.path))
         if source.problem != self._problems.get(name):
             self._problems[name] = source.problem
             if source.problem:
                 log.error(
-                    "password file not read and previous password kept",
+                    _NOT_READ[source.kind],
                     extra=fields(account=name, file=source.path, problem=source.problem),
                 )

@@ -43,6 +43,8 @@ SHOWN = frozenset(
         "polling.stale_after",
         "polling.shutdown_timeout",
         "accounts.NAME.password_file",
+        "accounts.NAME.oauth.client_secret_file",
+        "accounts.NAME.oauth.token_url",
         "accounts.NAME.base_url",
         "accounts.NAME.max_concurrency",
         "accounts.NAME.requests_per_second",
@@ -152,15 +154,18 @@ def _table(heading: str, table: Table, value_of: Callable[[str], Any]) -> Iterat
     yield ""
     yield heading
     for name, node in table.below.items():
-        if not isinstance(node, Key):
-            raise TypeError(f"{node.path} is a table; a key was expected")
         value = value_of(name)
+        if isinstance(node, Table):
+            continue
         if value is None:
             yield f"# {name} is not set"
         elif node.dotted in SHOWN:
             yield f"{name} = {_toml(node, value)}"
         else:
             yield f"{name} = {_quoted(REDACTED)}"
+    for name, node in table.below.items():
+        if isinstance(node, Table) and (below := value_of(name)) is not None:
+            yield from _table(f"{heading.removesuffix(']')}.{name}]", node, partial(getattr, below))
 
 
 def _toml(key: Key, value: Any) -> str:

@@ -83,6 +83,8 @@ def test_every_exporter_setting_is_in_the_chart() -> None:
     managed = {
         "web.listen_address", "web.health_listen_address", "web.config_file", "watchlist.files", "state.file",
         "sharding.shard", "metrics.identity_key_file", "accounts.NAME.password", "accounts.NAME.password_file",
+        "accounts.NAME.oauth.client_id", "accounts.NAME.oauth.client_secret",
+        "accounts.NAME.oauth.client_secret_file", "accounts.NAME.oauth.token_url",
     }  # fmt: skip
     definitions = SCHEMA["definitions"]
     config = definitions["config"]["properties"]

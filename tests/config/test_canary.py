@@ -89,6 +89,19 @@ def test_a_secret_at_any_key_of_an_account(tmp_path: Path) -> None:
     assert failing(a_secret_at_any_key_of_an_account, itertools.product(keys, values), tmp_path) == []
 
 
+def a_secret_at_any_key_of_an_app(key: str, value: str, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(
+        f'[accounts.main]\naccount_sid = "{ACCOUNT_SID}"\noauth.{key} = {value}\n'
+    )
+    assert_hidden(tmp_path / "config.toml")
+
+
+def test_a_secret_at_any_key_of_an_app(tmp_path: Path) -> None:
+    keys = ["client_id", "client_secret", "token_url", "scope"]
+    values = [f'"{text}"' for text in SPELLINGS] + [str(DIGITS), f'["{CANARY}"]', f'"https://user:{CANARY}@x"']
+    assert failing(a_secret_at_any_key_of_an_app, itertools.product(keys, values), tmp_path) == []
+
+
 @pytest.mark.parametrize("value", [CANARY, f"{CANARY}9", f"x{CANARY}=", CANARY.upper()])
 def test_a_secret_in_the_place_of_its_file(value: str, tmp_path: Path) -> None:
     text = f'[accounts.main]\naccount_sid = "{ACCOUNT_SID}"\n'

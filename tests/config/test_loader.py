@@ -276,7 +276,7 @@ def test_an_empty_key_file_is_no_key(errors_of: Refusing) -> None:
 def test_no_credential_because_the_path_is_empty(errors_of: Refusing) -> None:
     text = f'[accounts.main]\naccount_sid = "{ACCOUNT_SID}"\npassword_file = ""\n'
     assert errors_of(text) == [
-        "config.toml: accounts.main: has neither password_file nor password; set password_file"
+        "config.toml: accounts.main: has none of password_file, password and oauth; set password_file or oauth"
     ]
 
 

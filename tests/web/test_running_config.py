@@ -23,6 +23,8 @@ REDACTED = {
     "accounts.NAME.account_sid",
     "accounts.NAME.username",
     "accounts.NAME.password",
+    "accounts.NAME.oauth.client_id",
+    "accounts.NAME.oauth.client_secret",
     "accounts.NAME.proxy_url",
     "factors[].identity",
     "entities[].identity",

@@ -36,9 +36,9 @@ A value comes from the first of these sources that sets it:
 4. the default.
 
 The variable of an account's key contains the account's name: `VERIFY_EXPORTER_ACCOUNTS__MAIN__PASSWORD_FILE` sets
-`password_file` of `[accounts.main]`. A hyphen in the name becomes `_`. Variable names are case-insensitive. Lists
-(`factors`, `entities`, `watchlist.files`, `metrics.factor_families`, several listen addresses) can be set in files
-only.
+`password_file` of `[accounts.main]`, and `VERIFY_EXPORTER_ACCOUNTS__MAIN__OAUTH__CLIENT_ID` sets `client_id` of
+`[accounts.main.oauth]`. A hyphen in the name becomes `_`. Variable names are case-insensitive. Lists (`factors`,
+`entities`, `watchlist.files`, `metrics.factor_families`, several listen addresses) can be set in files only.
 
 Misspelt keys and variables are never ignored: the exporter refuses to start and suggests the most similar name. The
 variables that Kubernetes sets in every pod for a service named `verify-exporter` (such as
@@ -101,8 +101,9 @@ cause a warning: in Prometheus, a scrape that exceeds `label_value_length_limit`
 
 ## Secrets
 
-Prefer `password_file`: the file is read again when it changes, so a password can be rotated without a restart. No
-message, log line, metric or page shows a password, and no message or log line shows an identity.
+Prefer `password_file` and `client_secret_file`: the file is read again when it changes, so a secret can be rotated
+without a restart. No message, log line, metric or page shows a password, a client secret or an access token, and no
+message or log line shows an identity.
 """
 
 _ENTRY = "*(files only)*"
@@ -142,6 +143,7 @@ def _tables(tree: Table) -> Iterator[Table]:
     for node in tree.below.values():
         if isinstance(node, Table):
             yield node.each or node
+            yield from _tables(node.each or node)
 
 
 def _section(table: Table) -> Iterator[str]:
@@ -151,7 +153,7 @@ def _section(table: Table) -> Iterator[str]:
     yield ""
     yield "| key | type | default | meaning | flag and variable |"
     yield "|---|---|---|---|---|"
-    for key in table.leaves():
+    for key in table.own_keys():
         cells = (f"`{key.path[-1]}`", key.kind.title, default_text(key), key.description, _settable(key))
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
