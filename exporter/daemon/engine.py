@@ -230,8 +230,9 @@ class Engine:
         return Discovered(tuple(record.watched for record in self.ledger), ended + held)
 
     async def fetch_once(self, factors: Iterable[WatchedFactor], progress: Callable[[int], None]) -> None:
-        """Fetch each of these factors once, except paused ones; ``progress`` gets the number still to come.
+        """Fetch each of these factors once; ``progress`` gets the number still to come.
 
+        Not fetched are paused factors, and those whose status is known since they confirmed a refused listing.
         Other factors are no longer watched afterwards. Ends early for an account whose credentials are refused: its
         other factors stay unknown.
         """
@@ -242,7 +243,7 @@ class Engine:
         self.poller.watch([factor for factor in watched if self.ledger.get(factor.key) is None])
         due = self.clock.steady()
         for factor in watched:
-            if not factor.paused:
+            if not factor.paused and self.ledger[factor.key].status is None:
                 self.poller.accounts[factor.key.account].offer(factor.key, due)
         accounts = self.poller.accounts.values()
         try:

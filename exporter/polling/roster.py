@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,7 +41,8 @@ class Names:
         ]
 
 
-_SHORT_DIGITS = 8
+SHORT_DIGITS = 8
+_FOUND = re.compile(rf"[0-9a-f]{{{SHORT_DIGITS}}}|YF[0-9a-f]{{32}}\+*")  # what follows the entity's name
 
 _Name = tuple[str, str, str]
 
@@ -74,7 +76,17 @@ class FoundFactor:
     @property
     def short_name(self) -> _Name:
         """Account, service, and the factor's name unless another one has it, too."""
-        return self.key.account, self.key.service_sid, f"{self.entity}-{self.key.factor_sid[-_SHORT_DIGITS:]}"
+        return self.key.account, self.key.service_sid, f"{self.entity}-{self.key.factor_sid[-SHORT_DIGITS:]}"
+
+    @property
+    def long_name(self) -> str:
+        """The factor's name where another one has the short name, too."""
+        return f"{self.entity}-{self.key.factor_sid}"
+
+
+def name_may_be_found(name: str, entity: str) -> bool:
+    """Return whether a factor of this name may be found in an entity of that name."""
+    return name.startswith(f"{entity}-") and _FOUND.fullmatch(name, len(entity) + 1) is not None
 
 
 class Roster:
@@ -189,7 +201,7 @@ class Roster:
         short, listed = factor.short_name, self._names_listed()
         if short not in listed and len(self._short_names[short]) == 1:
             return short[2]
-        name = f"{factor.entity}-{factor.key.factor_sid}"
+        name = factor.long_name
         while (factor.key.account, factor.key.service_sid, name) in listed:
             name += "+"  # two series with the same labels would break the whole scrape
         return name

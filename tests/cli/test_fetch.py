@@ -138,7 +138,9 @@ async def test_json_is_what_the_api_shows(call_beside: Fetch, simulator: Simulat
     ran = await call_beside("fetch", "--output", "json", "--config.file", path)
 
     assert ran.status == 0
-    [shown] = json.loads(ran.out)
+    document = json.loads(ran.out)
+    [shown] = document["factors"]
+    assert (document.keys(), document["failures"]) == ({"factors", "failures"}, [])
     assert (shown["factor"], shown["status"], shown["up"], shown["factor_sid"]) == (
         "good",
         "verified",
@@ -223,7 +225,7 @@ async def test_a_wrong_password_ends_it_soon(
     assert simulator.calls.total <= 6
     assert "another-one" not in ran.out + ran.err
     if output == "json":
-        shown = json.loads(ran.out)
+        shown = json.loads(ran.out)["factors"]
         assert {factor["status"] for factor in shown} == {"unknown"}
         assert {factor["last_failure_reason"] for factor in shown} == {"auth", None}
     else:
@@ -247,7 +249,7 @@ async def test_one_account_s_refusal_does_not_end_the_others(
     ran = await call_beside("fetch", "--config.file", str(path), "--output", "json")
 
     assert ran.status == 2
-    by_account = {(factor["account"], factor["status"]) for factor in json.loads(ran.out)}
+    by_account = {(factor["account"], factor["status"]) for factor in json.loads(ran.out)["factors"]}
     assert by_account == {("good", "verified"), ("refused", "unknown")}
 
 
@@ -259,7 +261,7 @@ async def test_a_retry_may_come_after_the_interval(
     ran = await call_beside("fetch", "--config.file", path, "--output", "json")
 
     assert ran.status == 0
-    assert json.loads(ran.out)[0]["last_fetch_attempts"] == 2
+    assert json.loads(ran.out)["factors"][0]["last_fetch_attempts"] == 2
     assert ran.err == "main: rate limited by the API (HTTP 429); waiting 1 s\n"
 
 
@@ -309,7 +311,7 @@ async def test_unusual_names_are_printed_unchanged(
     assert {table.status, shown.status, exposition.status, named.status} == {0}
     assert len(table.out.splitlines()) == 1 + len(ODD_NAMES)
     assert all(name in table.out for name in ODD_NAMES)
-    assert {factor["factor"] for factor in json.loads(shown.out)} == set(ODD_NAMES)
+    assert {factor["factor"] for factor in json.loads(shown.out)["factors"]} == set(ODD_NAMES)
     scrape = Scrape(exposition.out, openmetrics=True)
     assert [scrape.factor("verified", name) for name in ODD_NAMES] == [1] * len(ODD_NAMES)
     assert set(rows(named.out)) == {"FACTOR", "-dash", 'quo"ted \\ back'}
@@ -323,7 +325,8 @@ async def test_the_same_name_in_two_services_is_two_factors(
     path = write(tmp_path, simulator, *(entry("twin", factor) for factor in twins))
     ran = await call_beside("fetch", "--config.file", path, "twin", "--output=json")
 
-    assert {factor["service_sid"] for factor in json.loads(ran.out)} == {factor.service_sid for factor in twins}
+    shown = json.loads(ran.out)["factors"]
+    assert {factor["service_sid"] for factor in shown} == {factor.service_sid for factor in twins}
 
 
 async def test_paused_factors_are_listed_and_not_fetched(
@@ -338,7 +341,7 @@ async def test_paused_factors_are_listed_and_not_fetched(
 
     assert everything.status == shown.status == exposition.status == 0
     assert rows(everything.out)["idle"] == ["main", "paused", "not fetched: paused in the watchlist"]
-    assert [(factor["factor"], factor["paused"]) for factor in json.loads(shown.out)] == [
+    assert [(factor["factor"], factor["paused"]) for factor in json.loads(shown.out)["factors"]] == [
         ("good", False),
         ("idle", True),
     ]
@@ -351,25 +354,24 @@ async def test_paused_factors_are_listed_and_not_fetched(
     assert simulator.calls.by_factor[good.sid] == 3
 
 
-async def test_factors_of_entities_are_not_fetched(
-    call_beside: Fetch, simulator: Simulator, tmp_path: Path
-) -> None:
-    factor = simulator.add_factor()
-    path = write(tmp_path, simulator, entry("one", factor))
-    entity = f'[[entities]]\nname = "ops"\nservice_sid = "{factor.service_sid}"\nidentity = "made-up-identity"\n'
-    (tmp_path / "config.toml").write_text((tmp_path / "config.toml").read_text() + entity)
-    ran = await call_beside("fetch", "--config.file", path)
-    assert ran.status == 0
-    assert "warning: only factors listed in the watchlist are fetched, not those of watched entities\n" in ran.err
-
-
 async def test_an_empty_watchlist_is_reported(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
     ran = await call_beside("fetch", "--config.file", write(tmp_path, simulator))
 
-    assert ran.status == 0
+    assert ran.status == 2
     assert ran.err.startswith("warning: ")
     assert "the watchlist is empty, so nothing is fetched" in ran.err
+    assert ran.err.endswith("\nnothing to fetch\n")
     assert ran.out == "FACTOR  ACCOUNT  STATUS  TYPE  DURATION  HTTP  CODE  REQUEST ID  DETAILS\n"
+
+
+async def test_paused_factors_alone_are_nothing_to_fetch(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path
+) -> None:
+    path = write(tmp_path, simulator, entry("idle", simulator.add_factor(), paused=True))
+    ran = await call_beside("fetch", "--config.file", path)
+
+    assert (ran.status, ran.err) == (2, "nothing to fetch\n")
+    assert simulator.calls.total == 0
 
 
 def test_an_invalid_choice(call: Callable[..., Ran]) -> None:
@@ -464,7 +466,7 @@ async def test_a_fetch_needs_no_web_server_scheduler_or_templates(simulator: Sim
     status, out, err = await output_of(
         sys.executable, "-c", MODULES_OF_A_FETCH, "fetch", "--config.file", path, "--output", "json"
     )
-    assert (status, json.loads(out)[0]["status"]) == (0, "verified"), err
+    assert (status, json.loads(out)["factors"][0]["status"]) == (0, "verified"), err
     modules = err.decode().split()
     assert "exporter.daemon.engine" in modules
     assert set(modules) & {"aiohttp.web", "apscheduler", "jinja2"} == set()
