@@ -232,12 +232,12 @@ def _interpreted(account: str, probes: list[LiveProbe], attempts: Mapping[LivePr
     if unsent := len(probes) - len(attempts):
         seen = f"{unsent} of {len(probes)} requests not sent, because Twilio refused an earlier one"
         yield _of_account(account, Subject.REQUESTS, Severity.ERROR, seen, hint="fix that first, then check again")
-    yield _permissions(account, entities=any(probe.subject is Subject.ENTITY for probe in probes))
+    listed = any(probe.subject is Subject.ENTITY for probe in probes)
+    yield _permissions(account, needed_permissions(entities=listed, services=False))
 
 
-def _permissions(account: str, *, entities: bool) -> Finding:
+def _permissions(account: str, permissions: tuple[str, ...]) -> Finding:
     """Return the finding that names what a restricted API key of an account needs."""
-    permissions = needed_permissions(entities=entities)
     required = [name for name in permissions if name not in OPTIONAL_PERMISSIONS]
     optional = tuple(name for name in permissions if name in OPTIONAL_PERMISSIONS)
     return _of_account(

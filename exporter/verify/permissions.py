@@ -1,8 +1,8 @@
 """The permissions of a restricted API key, by operation.
 
 The names come from third-party material: they look like those in Twilio's example of a policy, but Twilio publishes
-no list of them, and they were not tried on a live account. Apart from the client, because ``check --live`` and
-docs/security.md name them and send nothing.
+no list of them, and they were not tried on a live account. The one for List Entities is inferred from the others.
+Apart from the client, because ``check --live`` and docs/security.md name them and send nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ PERMISSIONS: Mapping[Operation, str] = MappingProxyType(
         Operation.FETCH: "/twilio/verify/factor/read",
         Operation.LIST: "/twilio/verify/factor/list",
         Operation.LIST_ENTITIES: "/twilio/verify/entity/list",
+        Operation.LIST_ENTITIES: "/twilio/verify/entity/list",
         Operation.SERVICE: "/twilio/verify/service/read",
     }
 )
@@ -28,11 +29,11 @@ OPTIONAL_PERMISSIONS = frozenset({PERMISSIONS[Operation.SERVICE]})
 """Those without which the exporter only can't tell a deleted service from deleted factors."""
 
 
-def needed_permissions(*, entities: bool, services: bool = False) -> tuple[str, ...]:
+def needed_permissions(*, entities: bool, services: bool) -> tuple[str, ...]:
     """Return the permissions that an account's key needs, the optional ones last.
 
-    ``entities`` and ``services`` are whether the account has ``[[entities]]`` and ``[[services]]``. Their factors
-    are fetched, too.
+    ``entities`` and ``services`` are whether the account has entries of ``[[entities]]`` and ``[[services]]``. The
+    factors that they find are fetched, too.
     """
     operations = {Operation.FETCH, Operation.SERVICE}
     if entities or services:
