@@ -139,3 +139,19 @@ class Throttle:
 def budget(requests_per_second: float, concurrency: int, latency_seconds: float) -> float:
     """Return the requests per second that a rate, a concurrency and a latency in seconds allow together."""
     return min(requests_per_second, concurrency / max(latency_seconds, 0.001))
+
+
+LISTINGS_ALWAYS = 0.05
+"""The share of an account's budget that listings may always use."""
+
+_LISTINGS_OF_REST = 0.5
+
+
+def listing_budget(budget_requests_per_second: float, other_requests_per_second: float) -> float:
+    """Return the requests per second that listings may use: 5 % of the budget, and half of what is left then.
+
+    ``other_requests_per_second`` is what the account's other requests need.
+    """
+    always = LISTINGS_ALWAYS * budget_requests_per_second
+    rest = budget_requests_per_second - always - other_requests_per_second
+    return always + _LISTINGS_OF_REST * max(0.0, rest)

@@ -10,7 +10,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from exporter.polling.throttle import ASSUMED_LATENCY_SECONDS, GROW_AFTER_SECONDS, Throttle, budget
+from exporter.polling.throttle import (
+    ASSUMED_LATENCY_SECONDS,
+    GROW_AFTER_SECONDS,
+    Throttle,
+    budget,
+    listing_budget,
+)
 
 ULPS = 1e-6  # what floating point may be off by at the times used here
 
@@ -292,3 +298,12 @@ def test_a_request_without_an_answer_does_not_change_the_pace() -> None:
         of.end(None)
     assert of.latency_seconds is None
     assert of.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("others", "listings"), [(0, 5.25), (1, 4.75), (9, 0.75), (9.5, 0.5), (10, 0.5), (1000, 0.5)]
+)
+def test_listings_may_use_a_twentieth_of_the_budget_and_half_of_what_is_left(
+    others: float, listings: float
+) -> None:
+    assert listing_budget(10, others) == pytest.approx(listings)
