@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from exporter.config.tree import Key, Table, settings_tree
+from exporter.watched import FACTOR_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,6 +40,12 @@ _KINDS: dict[str, Schema] = {
     "URL": {"type": "string"},
     "URL path": {"type": "string", "pattern": "^/"},
     "list of host names": {"type": "array", "items": {"type": "string", "minLength": 1}},
+    "list of factor types": {
+        "type": "array",
+        "items": {"enum": list(FACTOR_TYPES)},
+        "minItems": 1,
+        "uniqueItems": True,
+    },
     "list of names or patterns": {"type": "array", "items": {"type": "string", "minLength": 1}},
     "table of strings": {"type": "object", "additionalProperties": {"type": "string"}},
 }
@@ -145,6 +152,7 @@ def _definitions() -> dict[str, Schema]:
         "named": _open({"name": _TEXT}, ["name"]),
         "prometheusDuration": {"type": "string", "pattern": "^(0|[0-9]+(ms|s|m|h|d|w|y))+$"},
         "quantity": {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?([KMGT]i?)?$"},
+        "service": _of_table(_each(tree.below["services"])),
         "reference": _closed({"name": _TEXT}, ["name"]),
         "relabeling": _open(dict.fromkeys(("regex", "replacement", "separator", "targetLabel"), _STRING_OR_NULL)),
         "ruleGroup": _open({"rules": {"items": _open({"labels": _STRINGS, "annotations": _STRINGS})}}),

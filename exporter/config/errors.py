@@ -20,8 +20,8 @@ HARMLESS_CHARACTERS = 7
 class ErrorDetail:
     """One error that makes a configuration unusable: its place, the problem, and a hint what to do about it.
 
-    ``name`` is the name of the factor or entity whose entry it is, empty where there is none. ``str`` and ``repr``
-    don't show it.
+    ``name`` is the name of the factor, entity or service whose entry it is, empty where there is none. ``str`` and
+    ``repr`` don't show it.
     """
 
     place: str

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from exporter.config import addresses, values
 from exporter.config.addresses import ListenAddress
 from exporter.config.errors import InvalidValueError
+from exporter.watched import FACTOR_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,6 +210,12 @@ FamilyPatterns = Annotated[
     tuple[Annotated[str, BeforeValidator(values.parse_family_pattern)], ...],
     BeforeValidator(functools.partial(values.parse_list, '["*"]')),
     ValueKind("list of names or patterns", to_toml=_list_in_toml, files_only=True),
+]
+FactorTypes = Annotated[
+    tuple[Annotated[str, BeforeValidator(functools.partial(values.one_of, FACTOR_TYPES))], ...],
+    BeforeValidator(functools.partial(values.parse_list, '["totp"]')),
+    AfterValidator(values.check_choices),
+    ValueKind("list of factor types", to_toml=_list_in_toml, files_only=True),
 ]
 Level = Annotated[
     LogLevel, BeforeValidator(lambda value: LogLevel(values.one_of(LogLevel, value))), ValueKind("word")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from exporter.config.last_good import LastGood, LastGoodReader
     from exporter.config.secrets import PasswordSource
     from exporter.config.settings import WebSettings
-    from exporter.watched import WatchedEntity, WatchedFactor
+    from exporter.watched import WatchedEntity, WatchedFactor, WatchedService
 
 _FILES = ("watchlist", "files")
 _WEB_FILE = ("web", "config_file")
@@ -45,12 +45,13 @@ _STAND_INS = MappingProxyType({"account_sid": "AC" + "0" * 32, "client_id": "OQ"
 class Config:
     """A valid configuration.
 
-    ``factors`` and ``entities`` are those of ``shard``; ``listed`` counts the entries of all shards by account,
-    without accounts that have none, and ``total_factors`` counts the factors among them. ``passwords`` are by
-    account. ``files`` are all files read except password files, each with its version; ``fingerprint`` changes with
-    any of them. ``sha256`` is a digest (hex) of the contents of the configuration file, the web config file and the
-    watchlist files. ``web`` comes from the web config file. ``fallback`` tells if the last good watchlist stands
-    in for the watchlist files; ``whole`` is what these files list, to be saved as the next one.
+    ``factors`` and ``entities`` are those of ``shard``, ``services`` those of every shard: each watches its part of
+    their entities. ``listed`` counts the entries of all shards by account, without accounts that have none, and
+    ``total_factors`` counts the factors among them. ``passwords`` are by account. ``files`` are all files read
+    except password files, each with its version; ``fingerprint`` changes with any of them. ``sha256`` is a digest
+    (hex) of the contents of the configuration file, the web config file and the watchlist files. ``web`` comes from
+    the web config file. ``fallback`` tells if the last good watchlist stands in for the watchlist files; ``whole``
+    is what these files list, to be saved as the next one.
     Neither ``repr`` nor ``str`` shows a secret or an identity.
     """
 
@@ -59,6 +60,7 @@ class Config:
     shard: Shard
     factors: tuple[WatchedFactor, ...] = field(repr=False)
     entities: tuple[WatchedEntity, ...] = field(repr=False)
+    services: tuple[WatchedService, ...] = field(repr=False)
     listed: Mapping[str, int]
     total_factors: int
     passwords: Mapping[str, PasswordSource]
@@ -163,6 +165,7 @@ class _Loading:
                 of for of in watchlist.factors if shard.holds(of.key.account, of.key.service_sid, of.identity)
             ),
             entities=tuple(of for of in watchlist.entities if shard.holds(*of.key)),
+            services=tuple(watchlist.services),
             listed=MappingProxyType(watchlist.entries_by_account()),
             total_factors=len(watchlist.factors),
             passwords=MappingProxyType(accounts.passwords),
@@ -381,7 +384,7 @@ class _Loading:
             problem = f"no account is configured, and {needing}"
             self._errors.append(ErrorDetail(self._file, problem, "add a table [accounts.main]"))
         self._warnings.extend(watchlist.warnings())
-        if not watchlist.factors and not watchlist.entities:
+        if not watchlist.entries_by_account():
             text = "the watchlist is empty, so nothing is fetched; list factors under [[factors]]"
             self._warnings.append(ConfigWarning(self._file, text))
 

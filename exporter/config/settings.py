@@ -19,6 +19,7 @@ from pydantic_settings import (
 from exporter.config import kinds  # noqa: TC001  # pydantic reads the annotations
 from exporter.config.addresses import ListenAddress
 from exporter.config.kinds import Flag, IdentityLabel, LogFormat, LogLevel
+from exporter.watched import FACTOR_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,8 +98,8 @@ class PollingSettings(_Table):
     )
     discovery_interval: kinds.Interval = Field(
         900.0,
-        description="Time between two listings of an entity's factors, and between two requests for a service of "
-        "which a factor is not found.",
+        description="Time between two listings of an entity's factors or a service's entities, and between two "
+        "requests for a service of which a factor is not found.",
     )
     forget_after: kinds.Duration = Field(
         86400.0,
@@ -218,6 +219,23 @@ class EntityEntry(_Table):
     labels: kinds.Labels = Field({}, repr=False, description="Labels for every series of the entity's factors.")
 
 
+class ServiceEntry(_Table):
+    """One service of which every factor of every entity is watched; in the configuration file only."""
+
+    name: kinds.Name = Field(repr=False, description="Prefix of the names of its factors and entities.")
+    account: kinds.OptionalAccount = Field(None, description="Name of the account. Default: the only account.")
+    service_sid: kinds.ServiceSid = Field(description="Verify Service SID: VA and 32 hex digits.")
+    factor_types: kinds.FactorTypes = Field(
+        FACTOR_TYPES,
+        description="Types of the factors to watch. By default, a type that Twilio adds later is watched, too.",
+    )
+    max_entities: kinds.CountFromOne = Field(
+        10_000,
+        description="Maximum number of entities to watch. A listing of the service ends there, and an alert fires.",
+    )
+    labels: kinds.Labels = Field({}, repr=False, description="Labels for every series of the service's factors.")
+
+
 class WatchlistSettings(_Table):
     """Files that list more factors and entities to watch."""
 
@@ -309,5 +327,10 @@ class Settings(BaseSettings):
         return cls(**arguments)
 
 
-ENTRIES: Mapping[str, type[BaseModel]] = MappingProxyType({"factors": FactorEntry, "entities": EntityEntry})
-"""The arrays of tables that list what is watched, here or in a file of the watchlist; they are no settings."""
+ENTRIES: Mapping[str, type[BaseModel]] = MappingProxyType(
+    {"factors": FactorEntry, "entities": EntityEntry, "services": ServiceEntry}
+)
+"""The arrays of tables that list what is watched; they are no settings."""
+
+WATCHLIST_ARRAYS = ("factors", "entities")
+"""The arrays of tables that a file of the watchlist may have."""

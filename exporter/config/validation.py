@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from exporter.config.tree import Key, Table
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_WITH_CREDENTIALS = frozenset({"accounts", "factors", "entities"})
+_WITH_CREDENTIALS = frozenset({"accounts", "factors", "entities", "services"})
 
 
 class Problem(NamedTuple):
@@ -42,10 +42,11 @@ def problems(error: ValidationError) -> Iterator[Problem]:
 
 def entry_errors(error: ValidationError, table: Table, place: Callable[[str], str]) -> Iterator[ErrorDetail]:
     """Yield the errors of one entry of the watchlist; ``place`` returns the place of one of its keys."""
-    for path, _position, kind, cause in problems(error):
+    for path, position, kind, cause in problems(error):
         name = toml_path(path)
         if cause is not None:
-            yield ErrorDetail(place(name), explain(cause, table.path))
+            part = name if position is None else f"{name}[{position}]"
+            yield ErrorDetail(place(part), explain(cause, table.path))
         elif kind == "missing":
             yield missing(place(name), next(key for key in table.leaves() if key.path[-1] == name))
         else:

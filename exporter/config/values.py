@@ -382,6 +382,16 @@ def one_of(choices: Iterable[str], value: object) -> str:
     return value
 
 
+def check_choices(chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """Return words of a closed list; raises ValueError where there is none, or one is there twice."""
+    if not chosen:
+        raise ValueError("is empty, so nothing would be watched; list at least one, or remove the key")
+    for index, word in enumerate(chosen):
+        if word in chosen[:index]:
+            raise InvalidValueError(word, "is listed twice; remove one", harmless=True)
+    return chosen
+
+
 def _unquoted(value: object) -> str:
     return "write it without quotes" if isinstance(value, str) else ""
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from exporter.config.csvfile import CsvWatchlist
 from exporter.config.errors import ConfigWarning, ErrorDetail, did_you_mean, listing, nearest, quote
 from exporter.config.files import decode, parse_toml, shown_path
-from exporter.config.settings import ENTRIES, EntityEntry, FactorEntry
+from exporter.config.settings import WATCHLIST_ARRAYS, EntityEntry, FactorEntry, ServiceEntry
 from exporter.config.tree import LISTED, table_of
 from exporter.config.validation import entry_errors
 from exporter.config.values import (
@@ -23,7 +23,7 @@ from exporter.config.values import (
     parse_identity,
     parse_name,
 )
-from exporter.watched import EntityKey, FactorKey, WatchedEntity, WatchedFactor
+from exporter.watched import EntityKey, FactorKey, ServiceKey, WatchedEntity, WatchedFactor, WatchedService
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -69,26 +69,31 @@ class Watchlist:
         self.errors: list[ErrorDetail] = []
         self.factors: list[WatchedFactor] = []
         self.entities: list[WatchedEntity] = []
+        self.services: list[WatchedService] = []
         self.without_account = 0
         self._accounts = tuple(accounts)
         self._interval_seconds = interval_seconds
         self._factor_table = table_of(FactorEntry, ("factors", LISTED))
         self._entity_table = table_of(EntityEntry, ("entities", LISTED))
+        self._service_table = table_of(ServiceEntry, ("services", LISTED))
         self._keys: dict[FactorKey, Place] = {}
         self._names: dict[tuple[str, str, str], Place] = {}
         self._entity_keys: dict[EntityKey, Place] = {}
-        self._entity_names: dict[tuple[str, str, str], Place] = {}
+        self._service_keys: dict[ServiceKey, Place] = {}
+        self._entry_names: dict[tuple[str, str, str], Place] = {}  # of entities and services: prefixes of names
         self._labels: dict[_LabelPairs, _LabelPairs] = {}
         self._overwritten: dict[str, _Repeated] = {}
         self._revealing: dict[str, _Repeated] = {}
         self._excessive: dict[str, _Repeated] = {}
 
     def add_document(self, file: str, content: Mapping[str, Any]) -> None:
-        """Add the arrays ``factors`` and ``entities`` of a TOML document."""
+        """Add the arrays ``factors``, ``entities`` and ``services`` of a TOML document."""
         for place, table in self._tables(file, "factors", content.get("factors", [])):
             self._add(self._factor, place, table)
         for place, table in self._tables(file, "entities", content.get("entities", [])):
             self._add(self._entity, place, table)
+        for place, table in self._tables(file, "services", content.get("services", [])):
+            self._add(self._service, place, table)
 
     def add_file(self, path: Path, content: bytes) -> None:
         """Add a watchlist file, CSV or TOML by its suffix; raises UnreadableError."""
@@ -99,10 +104,12 @@ class Watchlist:
                     self._add(self._factor, place, row)
             case ".toml":
                 document = parse_toml(decode(content))
-                for name in document:
-                    if name not in ENTRIES:
-                        hint = "a watchlist file contains only [[factors]] and [[entities]]"
-                        self.errors.append(ErrorDetail(f"{file}: {quote(name)}", "is not allowed here", hint))
+                for name in document.keys() - set(WATCHLIST_ARRAYS):
+                    hint = "a watchlist file contains only [[factors]] and [[entities]]"
+                    if name == "services":
+                        hint = "move [[services]] to the configuration file"
+                    self.errors.append(ErrorDetail(f"{file}: {quote(name)}", "is not allowed here", hint))
+                    del document[name]
                 self.add_document(file, document)
             case _:
                 hint = "rename it, or narrow the pattern"
@@ -121,9 +128,10 @@ class Watchlist:
         return added
 
     def entries_by_account(self) -> dict[str, int]:
-        """Return the number of factors and entities listed, by account."""
+        """Return the number of factors, entities and services listed, by account."""
         counts = Counter(factor.key.account for factor in self.factors)
         counts.update(entity.key.account for entity in self.entities)
+        counts.update(service.key.account for service in self.services)
         return dict(counts)
 
     def warnings(self) -> tuple[ConfigWarning, ...]:
@@ -198,16 +206,45 @@ class Watchlist:
                 ErrorDetail(str(place), f"lists the same entity as {first}", "remove one of the two")
             )
             return
-        first = self._entity_names.setdefault((account, entry.service_sid, entry.name), place)
-        if first is not place:
-            problem = f"is also the name of {first}, in the same account and service"
-            self.errors.append(ErrorDetail(place.key("name"), problem, "rename one of the two"))
+        if not self._is_new_prefix(place, account, entry):
             return
         labels = self._shared(entry.labels) if entry.labels else ()
-        self._check_labels(place, entry, labels)
+        self._check_labels(place, labels, entry.identity)
         if entry.name == entry.identity:
             _count(self._revealing, "name", place.key("name"))
         self.entities.append(WatchedEntity(key, entry.name, self._interval_seconds, labels))
+
+    def _service(self, place: Place, table: dict[str, object]) -> None:
+        try:
+            entry = ServiceEntry.model_validate(table)
+        except ValidationError as error:
+            self._bad_entry(place, table, entry_errors(error, self._service_table, place.key), error)
+            return
+        account = self._account(place, entry.account)
+        if account is None:
+            return
+        key = ServiceKey(account, sys.intern(entry.service_sid))
+        first = self._service_keys.setdefault(key, place)
+        if first is not place:
+            self.errors.append(
+                ErrorDetail(str(place), f"lists the same service as {first}", "remove one of the two")
+            )
+            return
+        if not self._is_new_prefix(place, account, entry):
+            return
+        labels = self._shared(entry.labels) if entry.labels else ()
+        self._check_labels(place, labels)
+        self.services.append(
+            WatchedService(key, entry.name, self._interval_seconds, entry.factor_types, entry.max_entities, labels)
+        )
+
+    def _is_new_prefix(self, place: Place, account: str, entry: EntityEntry | ServiceEntry) -> bool:
+        """Return whether no entity or service of this account and service has the same name already."""
+        first = self._entry_names.setdefault((account, entry.service_sid, entry.name), place)
+        if first is not place:
+            problem = f"is also the name of {first}, in the same account and service"
+            self.errors.append(ErrorDetail(place.key("name"), problem, "rename one of the two"))
+        return first is place
 
     def _factor(self, place: Place, table: dict[str, object]) -> None:
         try:
@@ -222,7 +259,7 @@ class Watchlist:
         name = entry.name or entry.factor_sid
         if self._is_new(place, key, name):
             labels = self._shared(entry.labels) if entry.labels else ()
-            self._check_labels(place, entry, labels)
+            self._check_labels(place, labels, entry.identity)
             seconds = self._interval_seconds if entry.interval is None else entry.interval
             factor = WatchedFactor(key, name, entry.identity, seconds, entry.paused, labels)
             self.factors.append(factor)
@@ -277,7 +314,7 @@ class Watchlist:
         pairs = tuple(sorted(labels.items()))
         return self._labels.setdefault(pairs, pairs)
 
-    def _check_labels(self, place: Place, entry: FactorEntry | EntityEntry, labels: _LabelPairs) -> None:
+    def _check_labels(self, place: Place, labels: _LabelPairs, identity: str | None = None) -> None:
         if len(labels) > MOST_LABELS:
             _count(self._excessive, f"has more than {MOST_LABELS} labels", str(place))
         for name, value in labels:
@@ -289,7 +326,7 @@ class Watchlist:
                 )
             if name in OVERWRITTEN_LABELS:
                 _count(self._overwritten, name, str(place))
-            if value == entry.identity:
+            if value == identity:
                 _count(self._revealing, f'label "{name}"', str(place))
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from exporter.config import Config
-    from exporter.watched import WatchedEntity, WatchedFactor
+    from exporter.watched import WatchedEntity, WatchedFactor, WatchedService
     from exporter.web.exporter_view import ExporterView
 
 MOST_ENTRIES = 1000
@@ -60,6 +60,12 @@ SHOWN = frozenset(
         "entities[].account",
         "entities[].service_sid",
         "entities[].labels",
+        "services[].name",
+        "services[].account",
+        "services[].service_sid",
+        "services[].factor_types",
+        "services[].max_entities",
+        "services[].labels",
         "watchlist.files",
         "watchlist.allow_empty",
         "metrics.identity",
@@ -111,6 +117,7 @@ def lines(config: Config, loaded_seconds: float, *, refused: bool = False) -> It
                 yield from _table(f"[{name}.{chosen}]", node.each, partial(getattr, entry))
     yield from _entries("factors", tree, config.factors, _factor)
     yield from _entries("entities", tree, config.entities, _entity)
+    yield from _entries("services", tree, config.services, _service)
 
 
 def _entries(
@@ -146,6 +153,17 @@ def _entity(watched: WatchedEntity) -> dict[str, Any]:
         "account": watched.key.account,
         "service_sid": watched.key.service_sid,
         "identity": watched.key.identity,
+        "labels": dict(watched.labels),
+    }
+
+
+def _service(watched: WatchedService) -> dict[str, Any]:
+    return {
+        "name": watched.name,
+        "account": watched.key.account,
+        "service_sid": watched.key.service_sid,
+        "factor_types": watched.factor_types,
+        "max_entities": watched.max_entities,
         "labels": dict(watched.labels),
     }
 

@@ -89,7 +89,12 @@ def test_every_exporter_setting_is_in_the_chart() -> None:
     definitions = SCHEMA["definitions"]
     config = definitions["config"]["properties"]
     settable = {f"{table}.{name}" for table, found in config.items() for name in found["properties"]}
-    for kind, place in {"account": "accounts.NAME", "factor": "factors[]", "entity": "entities[]"}.items():
+    for kind, place in {
+        "account": "accounts.NAME",
+        "factor": "factors[]",
+        "entity": "entities[]",
+        "service": "services[]",
+    }.items():
         settable |= {f"{place}.{name}" for name in definitions[kind]["properties"]}
     keys = {key.dotted for key in settings_tree().leaves()}
     assert settable - {"accounts.NAME.credentials"} == keys - managed

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from exporter.config import Config, ConfigError, ErrorDetail, IdentityLabel, current_fingerprint, load
 from exporter.config.files import UnreadableError, expand, parse_toml, read_bytes
 from exporter.config.settings import Settings
-from exporter.watched import FactorKey, WatchedFactor
+from exporter.watched import FactorKey, ServiceKey, WatchedFactor, WatchedService
 from tests.support.config_texts import (
     ACCOUNT_SID,
     HEADER,
@@ -352,6 +352,100 @@ def test_an_entity_and_its_name_are_listed_once(load_text: Loading, errors_of: R
     ]
     warnings = load_text(account() + entity(IDENTITY)).warnings
     assert [warning.place.rpartition("/")[2] for warning in warnings] == ["config.toml: entities[0].name"]
+
+
+def service(name: str = "consumer", sid: str = SERVICE, extra: str = "") -> str:
+    return f'[[services]]\nname = "{name}"\nservice_sid = "{sid}"\n{extra}'
+
+
+OTHER_SERVICE = "VA" + "c" * 32
+
+
+def test_services(load_text: Loading, errors_of: Refusing) -> None:
+    key = ServiceKey("main", SERVICE)
+    polling = '[polling]\ninterval = "2m"\n'
+    assert load_text(account() + polling + service()).services == (WatchedService(key, "consumer", 120.0),)
+    extra = 'factor_types = ["totp", "push"]\nmax_entities = 7\nlabels = { team = "login" }\n'
+    config = load_text(account() + service(extra=extra) + entity())
+    assert config.services == (WatchedService(key, "consumer", 300.0, ("totp", "push"), 7, (("team", "login"),)),)
+    assert config.listed == {"main": 2}
+    assert (config.factors, config.total_factors, config.warnings) == ((), 0, ())
+    assert errors_of(account("a") + account("b") + service()) == [
+        'config.toml: services[0]: needs an account, as several are configured; set account to one of "a", "b"'
+    ]
+    assert errors_of(service()) == [
+        "config.toml: no account is configured, and 1 watchlist entry needs one; add a table [accounts.main]"
+    ]
+
+
+def test_the_services_are_those_of_every_shard(load_text: Loading) -> None:
+    text = account() + "".join(service("all", f"VA{number:032x}") for number in range(8))
+    parts = [load_text(text, flags={"sharding.shard": f"{ordinal}/3"}) for ordinal in range(3)]
+    assert {part.services for part in parts} == {load_text(text).services}
+
+
+def test_a_service_is_listed_once_per_account(load_text: Loading, errors_of: Refusing) -> None:
+    in_b = service("other", SERVICE.lower(), 'account = "b"\n')
+    twice = account("a") + account("b") + service(extra='account = "a"\n') + in_b
+    assert [found.key.account for found in load_text(twice).services] == ["a", "b"]
+    assert errors_of(twice + in_b) == [
+        "config.toml: services[2]: lists the same service as config.toml: services[1]; remove one of the two"
+    ]
+
+
+def test_a_service_and_an_entity_in_it_have_different_names(load_text: Loading, errors_of: Refusing) -> None:
+    assert errors_of(account() + entity("same") + service("same")) == [
+        (
+            "config.toml: services[0].name: is also the name of config.toml: entities[0], in the same account and "
+            "service; rename one of the two"
+        )
+    ]
+    assert load_text(account() + entity("same") + service("same", OTHER_SERVICE)).services
+    assert errors_of(
+        account() + service("same") + '[watchlist]\nfiles = ["w.toml"]\n', w_dot_toml=entity("same")
+    ) == [
+        (
+            "w.toml: entities[0].name: is also the name of config.toml: services[0], in the same account and "
+            "service; rename one of the two"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("extra", "error"),
+    [
+        (
+            "factor_types = []\n",
+            "factor_types: is empty, so nothing would be watched; list at least one, or remove",
+        ),
+        ('factor_types = ["totp", "totp"]\n', 'factor_types: "totp" is listed twice; remove one'),
+        ('factor_types = ["totp", "sms"]\n', 'factor_types[1]: "sms" is not one of push, totp, passkeys'),
+        ("factor_types = [7]\n", "factor_types[0]: is a whole number, not a string"),
+        ('factor_types = "totp"\n', 'factor_types: is a string, not a list; write ["totp"]'),
+        ("max_entities = 0\n", "max_entities: 0 is not between 1 and 1000000"),
+        ('max_entities = "7"\n', "max_entities: is a string, not a whole number; write it without quotes"),
+        ('labels = { entity = "x" }\n', "labels.entity: is a reserved label name; choose another"),
+        ('identity = "somebody-0001"\n', "identity: unknown key; remove it"),
+        ('factor_type = "totp"\n', 'factor_type: unknown key; did you mean "factor_types"?'),
+    ],
+)
+def test_errors_in_a_service(errors_of: Refusing, extra: str, error: str) -> None:
+    (found,) = errors_of(account() + service(extra=extra))
+    assert found.startswith(f"config.toml: services[0].{error}")
+    assert "somebody" not in found
+
+
+def test_a_service_is_not_listed_in_a_watchlist_file(errors_of: Refusing) -> None:
+    files = '[watchlist]\nfiles = ["w.toml"]\n'
+    assert errors_of(account() + files, w_dot_toml=service() + service("twice")) == [
+        'w.toml: "services": is not allowed here; move [[services]] to the configuration file'
+    ]
+
+
+def test_unusual_labels_of_a_service(load_text: Loading) -> None:
+    extra = f'labels = {{ pod = "x", long = "{"x" * 1001}" }}\n'
+    warnings = load_text(account() + service(extra=extra)).warnings
+    assert [warning.place.rpartition("/")[2] for warning in warnings] == ["config.toml: services[0]"] * 2
 
 
 def test_settings_without_sources_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from exporter.config import Config, load, reload_errors
 from tests.support.certificates import Certificates
-from tests.support.config_files import BCRYPT_HASH, numbered_entries, numbered_entry, write_config
+from tests.support.config_files import BCRYPT_HASH, append_entries, numbered_entries, numbered_entry, write_config
 from tests.support.https_exporter import PAIR
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Files:
         accounts: Iterable[str] = ("main",),
         web_config: str | None = None,
         files: Mapping[str, str] | None = None,
+        services: Iterable[Mapping[str, object]] = (),
         **tables: Any,
     ) -> Config:
         """Write the files and load them."""
@@ -52,8 +53,8 @@ class Files:
             tables["web"] = tables.get("web", {}) | {"config_file": "web.yml"}
         for name, text in (files or {}).items():
             (self.directory / name).write_text(text)
-        path = self.directory / "config.toml"
-        return load(write_config(path, dict.fromkeys(accounts, ACCOUNT), factors, **tables), environ={}, flags={})
+        path = write_config(self.directory / "config.toml", dict.fromkeys(accounts, ACCOUNT), factors, **tables)
+        return load(append_entries(path, "services", *services), environ={}, flags={})
 
 
 @pytest.fixture
@@ -164,6 +165,14 @@ def test_an_account_that_stays_keeps_an_entry(config_files: Files) -> None:
     allowed = config_files.load(both[:1], accounts=("main", "other"), watchlist={"allow_empty": True})
     assert problems(old, allowed) == ""
     assert problems(emptied, emptied) == ""
+
+
+def test_a_service_is_an_entry_of_its_account(config_files: Files) -> None:
+    services = [{"name": "consumer", "service_sid": "VA" + "5" * 32}]
+    old = config_files.load((), services=services)
+    assert "would lose its only entry" in problems(old, config_files.load(()))
+    assert problems(config_files.load(), old) == "", "the factors are gone, but the account keeps an entry"
+    assert problems(old, config_files.load([numbered_entry(1)])) == ""
 
 
 def test_a_shard_may_lose_its_last_entry_while_others_keep_theirs(config_files: Files) -> None:

@@ -83,6 +83,13 @@ def write_config(
     return path
 
 
+def append_entries(path: Path, array: str, *entries: Mapping[str, object]) -> Path:
+    """Append entries of an array of tables, such as ``services``, to a configuration; return its path."""
+    text = "\n".join(_table(array, keys, listed=True) for keys in entries)
+    path.write_text(path.read_text(encoding="utf-8") + "\n" + text, encoding="utf-8")
+    return path
+
+
 def _table(name: str, keys: Mapping[str, object], *, listed: bool = False) -> str:
     head = f"[[{name}]]" if listed else f"[{name}]"
     return "\n".join([head, *(f"{key} = {_value(value)}" for key, value in keys.items()), ""])

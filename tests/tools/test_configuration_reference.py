@@ -12,7 +12,7 @@ import pytest
 
 from exporter.config import load
 from exporter.config.errors import ErrorDetail
-from exporter.config.settings import AccountSettings, EntityEntry, FactorEntry, Settings
+from exporter.config.settings import AccountSettings, EntityEntry, FactorEntry, ServiceEntry, Settings
 from exporter.config.tree import LISTED, NAMED, Key, Table, settings_tree
 from tools.reference.configuration import default_text, heading, render
 
@@ -47,7 +47,7 @@ def test_the_reference_names_every_key_with_its_default() -> None:
 def test_how_keys_and_tables_are_written() -> None:
     tree = settings_tree()
     assert [heading(table.each or table) for table in tree.below.values() if isinstance(table, Table)] == [
-        "[web]", "[log]", "[polling]", "[accounts.NAME]", "[[factors]]", "[[entities]]",
+        "[web]", "[log]", "[polling]", "[accounts.NAME]", "[[factors]]", "[[entities]]", "[[services]]",
         "[watchlist]", "[metrics]", "[state]", "[sharding]",
     ]  # fmt: skip
     dotted = {key.dotted for key in tree.leaves()}
@@ -87,14 +87,11 @@ def test_the_example_has_every_key() -> None:
 
 
 def test_the_example_has_every_default() -> None:
-    document = tomllib.loads(EXAMPLE.read_text(encoding="utf-8"))
+    plain = tomllib.loads(EXAMPLE.read_text(encoding="utf-8"))
+    whole = tomllib.loads(uncommented())
     for key in settings_tree().leaves():
-        if (
-            key.path[0] == "entities"
-            or "oauth" in key.path
-            or default_text(key) in {"required", "–"}
-            or key.path[-1] == "password_file"
-        ):
+        document = whole if key.path[0] in {"entities", "services"} else plain
+        if "oauth" in key.path or default_text(key) in {"required", "–"} or key.path[-1] == "password_file":
             continue
         assert value_at(document, key) == tomllib.loads(f"x = {key.kind.to_toml(key.default)}")["x"], key.dotted
 
@@ -116,6 +113,8 @@ def test_what_is_commented_out_in_the_example_is_valid_too() -> None:
         FactorEntry.model_validate(entry)
     for entry in document["entities"]:
         EntityEntry.model_validate(entry)
+    for entry in document["services"]:
+        ServiceEntry.model_validate(entry)
     AccountSettings.model_validate(document["accounts"]["main"])
     assert all(
         isinstance(ErrorDetail(key.dotted, key.description), ErrorDetail) for key in settings_tree().leaves()

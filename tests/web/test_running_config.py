@@ -90,12 +90,23 @@ async def test_flags_variables_and_watchlist_files_are_included(tmp_path: Path) 
     path = write_config(tmp_path / "c.toml", {"main": account}, entries("own"), watchlist={"files": ["more.csv"]})
     with path.open("a") as file:
         file.write(f'[[entities]]\nname = "ops"\nservice_sid = "{SERVICE_SID}"\nidentity = "{IDENTITY}"\n')
+        file.write(f'[[services]]\nname = "all"\nservice_sid = "{SERVICE_SID}"\nfactor_types = ["push"]\n')
     config = load(path, environ={"VERIFY_EXPORTER_LOG__LEVEL": "error"}, flags={"log.format": "json"})
     text = "\n".join(lines(config, 1_800_000_000.0))
     document = tomllib.loads(text)
     assert document["log"] == {"level": "error", "format": "json"}
     assert [factor["name"] for factor in document["factors"]] == ["own", "from-a-file"]
     assert [(of["name"], of["identity"]) for of in document["entities"]] == [("ops", "[redacted]")]
+    assert document["services"] == [
+        {
+            "name": "all",
+            "account": "main",
+            "service_sid": SERVICE_SID,
+            "factor_types": ["push"],
+            "max_entities": 10000,
+            "labels": {},
+        }
+    ]
     assert document["accounts"]["main"]["proxy_url"] == "[redacted]"
     assert "# Applied 2027-01-15T08:00:00Z" in text
     for secret in ("made-up", "secret", IDENTITY):

@@ -38,7 +38,8 @@ A value comes from the first of these sources that sets it:
 The variable of an account's key contains the account's name: `VERIFY_EXPORTER_ACCOUNTS__MAIN__PASSWORD_FILE` sets
 `password_file` of `[accounts.main]`, and `VERIFY_EXPORTER_ACCOUNTS__MAIN__OAUTH__CLIENT_ID` sets `client_id` of
 `[accounts.main.oauth]`. A hyphen in the name becomes `_`. Variable names are case-insensitive. Lists (`factors`,
-`entities`, `watchlist.files`, `metrics.factor_families`, several listen addresses) can be set in files only.
+`entities`, `services`, `watchlist.files`, `metrics.factor_families`, several listen addresses) can be set in files
+only.
 
 Misspelt keys and variables are never ignored: the exporter refuses to start and suggests the most similar name. The
 variables that Kubernetes sets in every pod for a service named `verify-exporter` (such as
@@ -81,8 +82,9 @@ VA00000000000000000000000000000001,00000000-0000-4000-8000-000000000001,YF000000
 oncall-push,payments
 ```
 
-A factor (account, service SID and factor SID) may be listed only once, and a name must be unique within an
-account and service; the error names both places.
+A factor (account, service SID and factor SID) may be listed only once, and so may an entity and a service. A name
+must be unique within an account and service, among factors, and among entities and services; the error names both
+places. `[[services]]` belongs to the configuration file.
 
 ## Labels
 
