@@ -160,7 +160,7 @@ async def _account(config: Config, name: str, probes: list[LiveProbe], sent: Cal
         )
     finally:
         await client.aclose()
-    return list(_interpreted(name, probes, attempts))
+    return [*_interpreted(name, probes, attempts), _permissions(config, name)]
 
 
 async def _send(
@@ -218,7 +218,7 @@ def _accepted(attempt: Attempt) -> bool:
 
 
 def _interpreted(account: str, probes: list[LiveProbe], attempts: Mapping[LiveProbe, Attempt]) -> Iterator[Finding]:
-    """Yield an account's findings: credentials, the requests in their order, and the permissions that it needs."""
+    """Yield an account's findings: credentials, then the requests in their order."""
     yield _credentials(account, list(attempts.values()))
     exists = {
         probe.service_sid: attempt.result.exists
@@ -232,19 +232,22 @@ def _interpreted(account: str, probes: list[LiveProbe], attempts: Mapping[LivePr
     if unsent := len(probes) - len(attempts):
         seen = f"{unsent} of {len(probes)} requests not sent, because Twilio refused an earlier one"
         yield _of_account(account, Subject.REQUESTS, Severity.ERROR, seen, hint="fix that first, then check again")
-    listed = any(probe.subject is Subject.ENTITY for probe in probes)
-    yield _permissions(account, needed_permissions(entities=listed, services=False))
 
 
-def _permissions(account: str, permissions: tuple[str, ...]) -> Finding:
-    """Return the finding that names what a restricted API key of an account needs."""
+def _permissions(config: Config, account: str) -> Finding:
+    """Return the finding that names what an account's restricted API key or OAuth app needs."""
+    permissions = needed_permissions(
+        entities=any(entity.key.account == account for entity in config.entities),
+        services=any(service.key.account == account for service in config.services),
+    )
     required = [name for name in permissions if name not in OPTIONAL_PERMISSIONS]
     optional = tuple(name for name in permissions if name in OPTIONAL_PERMISSIONS)
+    holder = "a restricted API key" if config.settings.accounts[account].oauth is None else "an OAuth app"
     return _of_account(
         account,
         Subject.PERMISSIONS,
         Severity.INFO,
-        f"a restricted API key needs {', '.join(required)}",
+        f"{holder} needs {', '.join(required)}",
         meaning=f"without {', '.join(optional)}, {_UNTOLD}; "
         "these names are not from Twilio's documentation and may differ in the console",
         permissions=permissions,

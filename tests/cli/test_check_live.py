@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.cli.diagnosis import _MEANINGS
-from exporter.config import ConfigError, ErrorDetail
+from exporter.cli.diagnosis import _MEANINGS, _permissions
+from exporter.config import ConfigError, ErrorDetail, load
 from exporter.simulator import Endpoint, Fault, FaultKind
 from exporter.verify.outcome import HINTS, Reason
-from tests.support.config_files import account_of, entry, write_config
+from tests.support.config_files import account_of, entry, numbered_entry, write_config
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
     Check = Callable[..., Awaitable[Ran]]
 
-FACTOR_READ, FACTOR_LIST, SERVICE_READ = (
+FACTOR_READ, FACTOR_LIST, ENTITY_LIST, SERVICE_READ = (
     "/twilio/verify/factor/read",
     "/twilio/verify/factor/list",
+    "/twilio/verify/entity/list",
     "/twilio/verify/service/read",
 )
 NOTE = (
@@ -121,29 +122,50 @@ async def test_one_page_of_a_long_list_is_enough(call_beside: Check, simulator: 
     assert (found[2]["name"], found[2]["service_sid"]) == ("ops", entity.service_sid)
 
 
-async def test_the_permissions_are_those_that_the_account_needs(
+async def test_every_account_s_permissions_are_named_also_where_its_credentials_are_refused(
     call_beside: Check, simulator: Simulator, tmp_path: Path
 ) -> None:
-    accounts = {name: account_of(simulator) for name in ("listed", "refused", "with-entity")}
-    accounts["refused"]["password"] = "a-wrong-secret"
-    factors = [entry(f"{name}-one", simulator.add_factor(), account=name) for name in ("listed", "refused")]
-    path = write_config(tmp_path / "config.toml", accounts, factors)
-    entity = simulator.add_entity()
-    with path.open("a") as file:
-        file.write(f'[[entities]]\nname = "ops"\naccount = "with-entity"\nservice_sid = "{entity.service_sid}"\n')
-        file.write(f'identity = "{entity.identity}"\n')
-    _, found = await findings(call_beside, str(path))
+    accounts = {"good": account_of(simulator), "refused": account_of(simulator, password="a-wrong-secret")}
+    factors = [entry(f"{name}-one", simulator.add_factor(), account=name) for name in accounts]
+    _, found = await findings(call_beside, str(write_config(tmp_path / "config.toml", accounts, factors)))
 
-    needed = {one["account"]: one for one in found if one["subject"] == "permissions"}
-    assert {name: one["permissions"] for name, one in needed.items()} == {
-        "listed": [FACTOR_READ, SERVICE_READ],
-        "refused": [FACTOR_READ, SERVICE_READ],
-        "with-entity": [FACTOR_READ, FACTOR_LIST, SERVICE_READ],
-    }
-    for one in needed.values():
-        assert one["optional_permissions"] == [SERVICE_READ]
-        required = [name for name in one["permissions"] if name != SERVICE_READ]
-        assert (one["seen"], one["meaning"]) == (f"a restricted API key needs {', '.join(required)}", NOTE)
+    needed = [finding for finding in found if finding["subject"] == "permissions"]
+    assert [finding["account"] for finding in needed] == ["good", "refused"]
+    for finding in needed:
+        assert (finding["seen"], finding["meaning"]) == (f"a restricted API key needs {FACTOR_READ}", NOTE)
+        assert finding["permissions"] == [FACTOR_READ, SERVICE_READ]
+        assert finding["optional_permissions"] == [SERVICE_READ]
+
+
+@pytest.mark.parametrize(
+    ("account", "required"),
+    [
+        ("listed", [FACTOR_READ]),
+        ("with-entity", [FACTOR_READ, FACTOR_LIST]),
+        ("with-service", [FACTOR_READ, FACTOR_LIST, ENTITY_LIST]),
+    ],
+)
+@pytest.mark.parametrize("oauth", [False, True])
+def test_the_permissions_are_those_that_the_account_s_entries_need(
+    tmp_path: Path, account: str, required: list[str], oauth: bool
+) -> None:
+    sid, table = f"AC{'1' * 32}", {"client_id": f"OQ{'1' * 32}", "client_secret": "made-up"}
+    credentials = {"oauth": table} if oauth else {"password": "made-up"}
+    names = ("listed", "with-entity", "with-service")
+    accounts = {name: {"account_sid": sid, **credentials} for name in names}
+    path = write_config(tmp_path / "config.toml", accounts, [numbered_entry(1, account="listed")])
+    with path.open("a") as file:
+        for array, more in (
+            ("entities", 'account = "with-entity"\nidentity = "made-up-one"\n'),
+            ("services", 'account = "with-service"\n'),
+        ):
+            file.write(f'[[{array}]]\nname = "ops"\nservice_sid = "VA{"1" * 32}"\n{more}')
+    found = _permissions(load(path, environ={}, flags={}), account)
+
+    assert found.seen == f"{'an OAuth app' if oauth else 'a restricted API key'} needs {', '.join(required)}"
+    assert found.permissions == (*required, SERVICE_READ)
+    assert found.optional_permissions == (SERVICE_READ,)
+    assert found.meaning == NOTE
 
 
 async def test_a_404_for_a_factor_of_a_service_that_exists(
