@@ -56,6 +56,7 @@ def test_the_schema_is_closed_except_for_kubernetes_fields() -> None:
     passed_through = {
         ".affinity", ".dnsConfig", ".dashboards.instanceSelector", ".global", ".monitor.basicAuth",
         ".monitor.tlsConfig", ".podSecurityContext", ".resources", ".securityContext", ".updateStrategy",
+        ".watchlist.sidecar.resources", ".watchlist.sidecar.securityContext",
     }  # fmt: skip
     maps = {path for path in opened if "additionalProperties" in dict(objects(SCHEMA, ""))[path]} - passed_through
     assert opened - maps - passed_through == set()

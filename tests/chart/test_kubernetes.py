@@ -9,6 +9,7 @@ import pytest
 from tests.support.chart import custom_resources, kubernetes_schema, pod_security
 from tests.support.chart.cases import VALID, Case, case
 from tests.support.chart.rendering import NEWEST, OLDEST
+from tests.support.chart.sidecar import containers
 
 if TYPE_CHECKING:
     from tests.chart.conftest import Rendering
@@ -64,7 +65,9 @@ def test_pods_meet_the_restricted_profile(fixture: Case, rendering: Rendering) -
         assert pod["spec"]["automountServiceAccountToken"] is False
         assert pod["spec"]["enableServiceLinks"] is False
         own = [item for item in pod["spec"]["containers"] if item["name"] in {"exporter", "healthcheck"}]
-        assert [item["securityContext"]["readOnlyRootFilesystem"] for item in own] == [True]
+        own += containers(pod)
+        assert own
+        assert all(item["securityContext"]["readOnlyRootFilesystem"] for item in own)
 
 
 def test_violations_of_the_profile_are_detected() -> None:
@@ -88,9 +91,44 @@ def test_violations_of_the_profile_are_detected() -> None:
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
-def test_no_permissions_are_requested(fixture: Case, rendering: Rendering) -> None:
-    kinds = {item["kind"] for item in rendering(fixture, NEWEST).objects}
-    assert not {kind for kind in kinds if "Role" in kind}
+def test_only_the_sidecar_has_permissions(fixture: Case, rendering: Rendering) -> None:
+    rendered = rendering(fixture, NEWEST)
+    pod = rendered.workload["spec"]["template"]
+    found = containers(pod)
+    roles = rendered.of_kind("Role", "ClusterRole")
+    assert bool(roles) == bool(found)
+    assert [item["name"] for item in found] == (["watchlist-init", "watchlist-sidecar"] if roles else [])
+    with_token = {"sidecar-token"} & {volume["name"] for volume in pod["spec"]["volumes"]}
+    assert bool(with_token) == bool(found)
+    every = [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+    holders = [item for item in every if with_token & {place["name"] for place in item.get("volumeMounts", [])}]
+    assert holders == found, "no other container has the token"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "namespaces", "resources", "verbs"),
+    [
+        ("self-service", "Role", ["payments", "ops"], ["secrets"], ["list", "watch"]),
+        ("self-service-everywhere", "ClusterRole", [None], ["secrets", "configmaps"], ["list"]),
+    ],
+)
+def test_the_sidecar_may_do_what_it_does_and_nothing_else(
+    name: str, kind: str, namespaces: list[str | None], resources: list[str], verbs: list[str], rendering: Rendering
+) -> None:
+    rendered = rendering(case(name), NEWEST)
+    roles, bindings = rendered.of_kind(kind), rendered.of_kind(f"{kind}Binding")
+    rule = {"apiGroups": [""], "resources": resources, "verbs": verbs}
+    assert [item["metadata"].get("namespace") for item in roles] == namespaces
+    assert [item["rules"] for item in roles] == [[rule]] * len(namespaces)
+    account = rendered.one("ServiceAccount")["metadata"]
+    for role, binding in zip(roles, bindings, strict=True):
+        assert binding["metadata"] == role["metadata"]
+        assert binding["roleRef"] == {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role["metadata"]["name"]
+        }  # fmt: skip
+        assert binding["subjects"] == [
+            {"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}
+        ]
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)

@@ -41,7 +41,17 @@ def everywhere(name: str) -> dict[str, Any]:
         },
         "config": {"metrics": {"identity": "hmac"}},
         "identityKey": {"existingSecret": name, "key": name},
-        "watchlist": {"existingSecrets": [name]},
+        "watchlist": {
+            "existingSecrets": [name],
+            "sidecar": {
+                "enabled": True,
+                "image": {"tag": name},
+                "label": f"example.com/{name}",
+                "labelValue": name,
+                "searchNamespaces": [name],
+                "extraEnv": [{"name": "NUMBER", "value": name}],
+            },
+        },
         "image": {"tag": name, "digest": ""},
         "imagePullSecrets": [{"name": name}],
         "commonLabels": {"example.com/common": name},

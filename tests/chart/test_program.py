@@ -19,7 +19,8 @@ from exporter.config.settings import Settings
 from exporter.config.sharding import Shard, shard_of
 from exporter.config.values import parse_duration
 from tests.support.chart.cases import VALID, Case, case
-from tests.support.chart.kubelet import Cluster, arguments, environment, mount
+from tests.support.chart.installation import installed
+from tests.support.chart.kubelet import Cluster
 from tests.support.chart.rendering import NEWEST
 from tests.support.running_exporter import running
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from tests.chart.conftest import Rendering
     from tests.support.chart.rendering import Manifest, Rendered
 
-CONFIG_FILE = re.compile(r"--config\.file=(\S+)")
-
 
 @pytest.fixture(scope="module")
 def certificates() -> dict[str, str]:
@@ -39,33 +38,6 @@ def certificates() -> dict[str, str]:
     server = authority.issue_cert("localhost")
     chain = b"".join(blob.bytes() for blob in server.cert_chain_pems).decode()
     return {"CERTIFICATE": chain, "PRIVATE KEY": server.private_key_pem.bytes().decode()}
-
-
-def installed(
-    fixture: Case, rendered: Rendered, certificates: dict[str, str], root: Path
-) -> tuple[Path, dict[str, str]]:
-    """Return the path of config.toml as mounted in the pod, and the environment.
-
-    Absolute paths in it are moved below a folder of the test.
-    """
-    pod = rendered.workload["spec"]["template"]
-    given = [
-        item | {"files": {name: certificates.get(text, text) for name, text in item["files"].items()}}
-        for item in fixture.given
-    ]
-    cluster = Cluster.of(rendered, given)
-    for volume in (*pod["spec"]["volumes"], *rendered.workload["spec"].get("volumeClaimTemplates", [])):
-        if "emptyDir" not in volume and "metadata" not in volume and "persistentVolumeClaim" not in volume:
-            assert list(cluster.sources(volume)), f"{volume['name']} has no content"
-    mount(pod, cluster, root)
-    found = CONFIG_FILE.search(" ".join(arguments(pod)))
-    assert found is not None
-    path = root / found[1].lstrip("/")
-    text = path.read_text(encoding="utf-8")
-    for place in pod["spec"]["containers"][0]["volumeMounts"]:
-        text = text.replace(f'"{place["mountPath"]}/', f'"{root}{place["mountPath"]}/')
-    path.write_text(text, encoding="utf-8")
-    return path, environment(pod, f"{rendered.workload['metadata']['name']}-0")
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from tests.chart.conftest import Rendering
     from tests.support.chart.rendering import Helm, Manifest, Rendered
 
-LOCKED = [case("everything"), case("sharded"), case("web-config"), case("external-secret"), case("development")]
+LOCKED = [case("everything"), case("sharded"), case("web-config"), case("external-secret"), case("development"),
+          case("self-service-everywhere")]  # fmt: skip
 
 
 def immutable_fields(rendered: Rendered) -> dict[str, Any]:
@@ -39,6 +40,8 @@ def _immutable(item: Manifest) -> list[tuple[str, Any]]:
     if "template" in spec:
         volumes = spec["template"]["spec"]["volumes"]
         kept.append(("volumes", [volume["name"] for volume in volumes]))
+    if "roleRef" in item:
+        kept.append(("roleRef", item["roleRef"]))
     if item["kind"] in {"Secret", "ConfigMap"}:
         kept.append(("keys", sorted(item.get("data", {}))))
     return kept

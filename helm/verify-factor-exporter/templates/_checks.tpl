@@ -24,9 +24,10 @@
 {{- if contains "@" $v.proxy.httpsProxy -}}
 {{- fail "proxy.httpsProxy: contains a password, which would be visible in the pod spec; set HTTPS_PROXY from a Secret with extraEnv" -}}
 {{- end -}}
-{{- if not (or $v.watchlist.factors $v.watchlist.entities $v.watchlist.existingSecrets) -}}
-{{- fail "watchlist: is empty; set watchlist.factors, watchlist.entities or watchlist.existingSecrets" -}}
+{{- if not (or $v.watchlist.factors $v.watchlist.entities $v.watchlist.existingSecrets $v.watchlist.sidecar.enabled) -}}
+{{- fail "watchlist: is empty; set watchlist.factors, watchlist.entities, watchlist.existingSecrets or watchlist.sidecar.enabled" -}}
 {{- end -}}
+{{- if $v.watchlist.sidecar.enabled }}{{ include "vfe.checks.sidecar" . }}{{ end -}}
 {{- if and (gt (int $v.replicaCount) 1) (not $v.sharding.enabled) -}}
 {{- fail (printf "replicaCount: is %d without sharding, so every pod would poll the whole watchlist; set sharding.enabled=true or replicaCount=1" (int $v.replicaCount)) -}}
 {{- end -}}
@@ -68,14 +69,35 @@
 {{- fail (printf "terminationGracePeriodSeconds: %d is too short to shut down; set at least %d (config.polling.shutdown_timeout plus 3), or 0" (int $v.terminationGracePeriodSeconds) (add $shutdown 3)) -}}
 {{- end -}}
 {{- include "vfe.checks.env" . -}}
-{{- include "vfe.checks.names" (dict "place" "extraVolumes" "items" $v.extraVolumes "key" "name" "taken" (list "config" "watchlist" "credentials" "web" "ca" "identity" "state")) -}}
-{{- include "vfe.checks.names" (dict "place" "extraVolumeMounts" "items" $v.extraVolumeMounts "key" "mountPath" "taken" (list "/etc/verify-factor-exporter/config" "/etc/verify-factor-exporter/watchlist" "/etc/verify-factor-exporter/credentials" "/etc/verify-factor-exporter/web" "/etc/verify-factor-exporter/ca" "/etc/verify-factor-exporter/identity" "/var/lib/verify-factor-exporter")) -}}
-{{- include "vfe.checks.names" (dict "place" "initContainers" "items" $v.initContainers "key" "name" "taken" (list "exporter")) -}}
-{{- $containers := list "exporter" -}}
+{{- include "vfe.checks.names" (dict "place" "extraVolumes" "items" $v.extraVolumes "key" "name" "taken" (list "config" "watchlist" "watchlist-sidecar" "sidecar-token" "credentials" "web" "ca" "identity" "state")) -}}
+{{- include "vfe.checks.names" (dict "place" "extraVolumeMounts" "items" $v.extraVolumeMounts "key" "mountPath" "taken" (list "/etc/verify-factor-exporter/config" "/etc/verify-factor-exporter/watchlist" "/etc/verify-factor-exporter/watchlist.d" "/etc/verify-factor-exporter/credentials" "/etc/verify-factor-exporter/web" "/etc/verify-factor-exporter/ca" "/etc/verify-factor-exporter/identity" "/var/lib/verify-factor-exporter")) -}}
+{{- $containers := list "exporter" "watchlist-init" "watchlist-sidecar" -}}
+{{- include "vfe.checks.names" (dict "place" "initContainers" "items" $v.initContainers "key" "name" "taken" $containers) -}}
 {{- range $v.initContainers }}{{ $containers = append $containers .name }}{{ end -}}
 {{- include "vfe.checks.names" (dict "place" "extraContainers" "items" $v.extraContainers "key" "name" "taken" $containers) -}}
 {{- include "vfe.checks.names" (dict "place" "imagePullSecrets" "items" $v.imagePullSecrets "key" "name" "taken" (list)) -}}
 {{- include "vfe.checks.names" (dict "place" "hostAliases" "items" $v.hostAliases "key" "ip" "taken" (list)) -}}
+{{- end -}}
+
+{{- define "vfe.checks.sidecar" -}}
+{{- $v := .Values -}}
+{{- $sidecar := $v.watchlist.sidecar -}}
+{{- if and (has "ALL" $sidecar.searchNamespaces) (gt (len $sidecar.searchNamespaces) 1) -}}
+{{- fail "watchlist.sidecar.searchNamespaces: ALL already includes the other namespaces; remove either of them" -}}
+{{- end -}}
+{{- if and $sidecar.rbac.create (eq (include "vfe.serviceAccountName" .) "default") -}}
+{{- fail "watchlist.sidecar.rbac.create: would let every pod with the service account \"default\" read Secrets; set serviceAccount.create=true or serviceAccount.name" -}}
+{{- end -}}
+{{- if has (int $sidecar.healthPort) (list (int $v.web.port) (int $v.web.healthPort)) -}}
+{{- fail (printf "watchlist.sidecar.healthPort: %d is already a port of the exporter; choose another port" (int $sidecar.healthPort)) -}}
+{{- end -}}
+{{- range $index, $item := $sidecar.extraEnv -}}
+{{- if and (eq $item.name "LOG_LEVEL") (eq (default "" $item.value | upper) "DEBUG") -}}
+{{- fail (printf "watchlist.sidecar.extraEnv[%d]: at this level, the sidecar logs the contents of Secrets; set another level" $index) -}}
+{{- end -}}
+{{- end -}}
+{{- $taken := keys (include "vfe.sidecar.env" (dict "root" . "method" "SLEEP") | fromYaml) -}}
+{{- include "vfe.checks.names" (dict "place" "watchlist.sidecar.extraEnv" "items" $sidecar.extraEnv "key" "name" "taken" $taken) -}}
 {{- end -}}
 
 {{/* Server-side apply refuses lists with duplicate keys. */}}

@@ -54,10 +54,12 @@ chart's labels, the labels of the object, commonLabels.
 {{- toYaml (merge (dict) (default dict .instead) $own (default dict .labels) .root.Values.commonLabels) -}}
 {{- end -}}
 
-{{/* The metadata of an object: (dict "root" $ "name" … "namespace" … "labels" (dict …) "annotations" (dict …)), and optionally "instead". */}}
+{{/* The metadata of an object: (dict "root" $ "name" … "namespace" … "labels" (dict …) "annotations" (dict …)), and optionally "instead", or "cluster" if it has no namespace. */}}
 {{- define "vfe.metadata" -}}
 name: {{ .name | quote }}
+{{- if not .cluster }}
 namespace: {{ default (include "vfe.namespace" .root) .namespace | quote }}
+{{- end }}
 labels:
   {{- include "vfe.labels" . | nindent 2 }}
 {{- with merge (dict) (default dict .annotations) .root.Values.commonAnnotations }}
@@ -71,14 +73,20 @@ annotations:
 {{- toYaml (merge (include "vfe.selectorLabels" . | fromYaml) .Values.podLabels .Values.commonLabels) -}}
 {{- end -}}
 
+{{/* The exporter's image. */}}
 {{- define "vfe.image" -}}
-{{- $registry := default .Values.image.registry (dig "imageRegistry" "" .Values.global) -}}
-{{- $repository := .Values.image.repository -}}
+{{- include "vfe.imageOf" (dict "root" . "image" (merge (dict "tag" (default .Chart.AppVersion .Values.image.tag)) .Values.image)) -}}
+{{- end -}}
+
+{{/* An image from the values: (dict "root" $ "image" (dict "registry" … "repository" … "tag" … "digest" …)). */}}
+{{- define "vfe.imageOf" -}}
+{{- $registry := default .image.registry (dig "imageRegistry" "" .root.Values.global) -}}
+{{- $repository := .image.repository -}}
 {{- if $registry }}{{ $repository = printf "%s/%s" (trimSuffix "/" $registry) $repository }}{{ end -}}
-{{- if .Values.image.digest -}}
-{{- printf "%s@%s" $repository .Values.image.digest -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" $repository .image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" $repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- printf "%s:%s" $repository .image.tag -}}
 {{- end -}}
 {{- end -}}
 

@@ -31,11 +31,21 @@ spec:
   {{ $key }}: {{ . | quote }}
   {{- end }}
   {{- end }}
-  {{- range $key := list "nodeSelector" "tolerations" "affinity" "hostAliases" "dnsConfig" "initContainers" }}
+  {{- range $key := list "nodeSelector" "tolerations" "affinity" "hostAliases" "dnsConfig" }}
   {{- with get $.Values $key }}
   {{ $key }}:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+  {{- end }}
+  {{- $sidecar := .Values.watchlist.sidecar }}
+  {{- if or .Values.initContainers $sidecar.enabled }}
+  initContainers:
+    {{- with .Values.initContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- if $sidecar.enabled }}
+    - {{ include "vfe.sidecar.container" (dict "root" . "name" "watchlist-init" "method" "LIST") | nindent 6 | trim }}
+    {{- end }}
   {{- end }}
   {{- with .Values.topologySpreadConstraints }}
   topologySpreadConstraints:
@@ -78,6 +88,10 @@ spec:
       {{- end }}
       volumeMounts:
         {{- include "vfe.volumeMounts" . | nindent 8 }}
+    {{- if $sidecar.enabled }}
+    - {{ include "vfe.sidecar.container" (dict "root" . "name" "watchlist-sidecar" "method" $sidecar.watchMethod) | nindent 6 | trim }}
+      {{- include "vfe.sidecar.probes" . | nindent 6 }}
+    {{- end }}
     {{- with .Values.extraContainers }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

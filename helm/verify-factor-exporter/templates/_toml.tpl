@@ -46,7 +46,10 @@ ca_file = "/etc/verify-factor-exporter/ca/ca.crt"
 {{- end }}
 
 [watchlist]
-files = ["/etc/verify-factor-exporter/watchlist/*"]
+{{- $files := list }}
+{{- if include "vfe.watchlistSources" . }}{{ $files = append $files "/etc/verify-factor-exporter/watchlist/*" }}{{ end }}
+{{- if .Values.watchlist.sidecar.enabled }}{{ $files = append $files "/etc/verify-factor-exporter/watchlist.d/*" }}{{ end }}
+files = {{ toJson $files }}
 {{- include "vfe.toml.keys" (default dict $config.watchlist) }}
 {{- if or $config.metrics .Values.identityKey.existingSecret }}
 

@@ -4,9 +4,16 @@
 - name: config
   mountPath: /etc/verify-factor-exporter/config
   readOnly: true
+{{- if include "vfe.watchlistSources" . }}
 - name: watchlist
   mountPath: /etc/verify-factor-exporter/watchlist
   readOnly: true
+{{- end }}
+{{- if .Values.watchlist.sidecar.enabled }}
+- name: watchlist-sidecar
+  mountPath: /etc/verify-factor-exporter/watchlist.d
+  readOnly: true
+{{- end }}
 {{- if include "vfe.credentialSources" . }}
 - name: credentials
   mountPath: /etc/verify-factor-exporter/credentials
@@ -42,18 +49,16 @@
   configMap:
     name: {{ $fullname | quote }}
     defaultMode: 0440
+{{- with include "vfe.watchlistSources" . | trim }}
 - name: watchlist
   projected:
     defaultMode: 0440
     sources:
-      {{- if or .Values.watchlist.factors .Values.watchlist.entities }}
-      - secret:
-          name: {{ printf "%s-watchlist" $fullname | quote }}
-      {{- end }}
-      {{- range .Values.watchlist.existingSecrets }}
-      - secret:
-          name: {{ . | quote }}
-      {{- end }}
+      {{- . | nindent 6 }}
+{{- end }}
+{{- if .Values.watchlist.sidecar.enabled }}
+{{ include "vfe.sidecar.volumes" . }}
+{{- end }}
 {{- with include "vfe.credentialSources" . | trim }}
 - name: credentials
   projected:
@@ -108,6 +113,18 @@
 {{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The Secrets with the watchlist: the chart's own, and existing ones. */}}
+{{- define "vfe.watchlistSources" -}}
+{{- if or .Values.watchlist.factors .Values.watchlist.entities }}
+- secret:
+    name: {{ printf "%s-watchlist" (include "vfe.fullname" .) | quote }}
+{{- end }}
+{{- range .Values.watchlist.existingSecrets }}
+- secret:
+    name: {{ . | quote }}
 {{- end }}
 {{- end -}}
 

@@ -24,7 +24,8 @@ class Cluster:
     @classmethod
     def of(cls, rendered: Rendered, given: list[dict[str, Any]]) -> Cluster:
         """Return the cluster after installing the chart."""
-        files = {(item["kind"], item["name"]): dict(item["files"]) for item in given}
+        # Those of other namespaces can't be mounted.
+        files = {(item["kind"], _qualified(item)): dict(item["files"]) for item in given}
         for item in rendered.of_kind("ConfigMap", "Secret"):
             data = item.get("data", {})
             if item["kind"] == "Secret":
@@ -55,6 +56,10 @@ class Cluster:
         return shown
 
 
+def _qualified(item: dict[str, Any]) -> str:
+    return f"{item['namespace']}/{item['name']}" if "namespace" in item else str(item["name"])
+
+
 def mount(pod: dict[str, Any], cluster: Cluster, root: Path) -> None:
     """Create the mounted files of the exporter's container: links into a hidden folder, as the kubelet does."""
     volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
@@ -70,12 +75,12 @@ def mount(pod: dict[str, Any], cluster: Cluster, root: Path) -> None:
             (folder / name).symlink_to(f"..data/{name}")
 
 
-def environment(pod: dict[str, Any], name: str) -> dict[str, str]:
-    """Return the environment of the exporter's container in a pod of this name."""
+def environment(pod: dict[str, Any], name: str, container: str = "exporter") -> dict[str, str]:
+    """Return the environment of a container in a pod of this name."""
     fields = {"metadata.name": name}
     return {
         item["name"]: item["value"] if "value" in item else fields[item["valueFrom"]["fieldRef"]["fieldPath"]]
-        for item in _exporter(pod).get("env", [])
+        for item in _container(pod, container).get("env", [])
     }
 
 
@@ -85,4 +90,9 @@ def arguments(pod: dict[str, Any]) -> list[str]:
 
 
 def _exporter(pod: dict[str, Any]) -> dict[str, Any]:
-    return next(container for container in pod["spec"]["containers"] if container["name"] == "exporter")
+    return _container(pod, "exporter")
+
+
+def _container(pod: dict[str, Any], name: str) -> dict[str, Any]:
+    every = [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+    return next(container for container in every if container["name"] == name)
