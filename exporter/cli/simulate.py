@@ -49,14 +49,30 @@ labels = {{ {labels} }}
 """
 
 
-def write_config(path: Path, simulator: Simulator, seeded: Iterable[SeededFactor]) -> None:
-    """Write a configuration for a running simulator, readable by its owner only; raises OSError."""
+_SERVICE = """
+[[services]]
+name = "simulated"
+service_sid = {service_sid}
+"""
+
+
+def write_config(
+    path: Path, simulator: Simulator, seeded: Iterable[SeededFactor], *, by_service: bool = False
+) -> None:
+    """Write a configuration for a running simulator, readable by its owner only; raises OSError.
+
+    It lists the seeded factors, or with ``by_service`` their services.
+    """
     text = _CONFIG.format(
         account_sid=_quoted(simulator.account_sid),
         username=_quoted(simulator.username),
         password=_quoted(simulator.password),
         base_url=_quoted(simulator.base_url),
     )
+    if by_service:
+        found = dict.fromkeys(factor.service_sid for _, factor, _ in seeded)
+        text += "".join(_SERVICE.format(service_sid=_quoted(sid)) for sid in found)
+        seeded = ()
     for name, factor, labels in seeded:
         text += _FACTOR.format(
             name=_quoted(name),
@@ -88,10 +104,12 @@ class _Options:
     host: str
     port: int
     factors: int
+    entities: int | None
     seed: int
     latency_seconds: float
     faults: tuple[Fault, ...]
     config_out: Path | None
+    config_services: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +123,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="6",
         metavar="N",
         help="number of factors; the first six cover all states (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--entities",
+        default=None,
+        metavar="N",
+        help="number of entities, to which the factors belong in turn (default: one per factor)",
     )
     parser.add_argument(
         "--seed",
@@ -123,6 +147,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="inject a fault from the start, such as status:status=429,retry_after=5,share=0.1; repeatable",
     )
     parser.add_argument("--config-out", metavar="FILE", help="write a configuration file for `run` (mode 0600)")
+    parser.add_argument(
+        "--config-services",
+        action="store_true",
+        help="list the service in that file, as [[services]], instead of every factor",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -153,10 +182,14 @@ def _read(arguments: argparse.Namespace) -> _Options:
         host=arguments.host,
         port=_integer("--port", arguments.port, 0, 65535),
         factors=_integer("--factors", arguments.factors, 1, _MOST_FACTORS),
+        entities=None
+        if arguments.entities is None
+        else _integer("--entities", arguments.entities, 1, _MOST_FACTORS),
         seed=_integer("--seed", arguments.seed, 0, 2**63 - 1),
         latency_seconds=latency_seconds,
         faults=tuple(faults),
         config_out=Path(arguments.config_out) if arguments.config_out else None,
+        config_services=arguments.config_services,
     )
 
 
@@ -173,7 +206,8 @@ async def _serve(options: _Options) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
     simulator = Simulator(seed=options.seed, latency_seconds=options.latency_seconds)
-    seeded = small_world(simulator, options.factors, random.Random(options.seed))  # noqa: S311  generated values, no secrets
+    rng = random.Random(options.seed)  # noqa: S311  generated values, no secrets
+    seeded = small_world(simulator, options.factors, rng, entities=options.entities)
     for fault in options.faults:
         simulator.faults.add(fault)
     try:
@@ -186,7 +220,7 @@ async def _serve(options: _Options) -> None:
     try:
         if options.config_out is not None:
             try:
-                write_config(options.config_out, simulator, seeded)
+                write_config(options.config_out, simulator, seeded, by_service=options.config_services)
             except OSError as refused:
                 raise _UsageError(f"--config-out {options.config_out}: {refused.strerror}") from None
         print("\n".join(_lines(simulator, seeded)), flush=True)

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 from exporter.simulator import sids
 from exporter.simulator.answers import SimulatedResponse, encoded, error, json_answer, not_found, unauthorized
-from exporter.simulator.factors import entity_path
+from exporter.simulator.factors import entity_path, service_path
 from exporter.simulator.paging import MAX_PAGE_SIZE, PagingError, page_of, read_paging
 from exporter.simulator.target import Endpoint, Target
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from exporter.simulator.credentials import Credentials
     from exporter.simulator.factors import SimulatedFactor
+    from exporter.simulator.paging import SimulatedPage
     from exporter.simulator.world import SimulatedApi
 
 
@@ -44,6 +47,8 @@ class VerifyApi:
                 return self._fetch(target)
             case Endpoint.LIST:
                 return self._list(target)
+            case Endpoint.LIST_ENTITIES:
+                return self._list_entities(target)
             case Endpoint.SERVICE:
                 return self._service(target)
             case Endpoint.OTHER:
@@ -56,6 +61,7 @@ class VerifyApi:
             and factor.exists
             and factor.service_sid == target.service_sid
             and factor.identity == target.identity
+            and not self._world.entities_by_sid[factor.entity_sid].deleted
             and not self._world.services[factor.service_sid].deleted
         ):
             return SimulatedResponse(200, self._body(factor))
@@ -63,7 +69,7 @@ class VerifyApi:
 
     def _list(self, target: Target) -> SimulatedResponse:
         entity = self._world.entities.get((target.service_sid, target.identity))
-        if entity is None or self._world.services[entity.service_sid].deleted:
+        if entity is None or entity.deleted or self._world.services[entity.service_sid].deleted:
             return self._missing(target)
         factors = [self._world.factors[sid] for sid in entity.factor_sids]
         try:
@@ -72,7 +78,26 @@ class VerifyApi:
             page = page_of(entity.factor_sids, gone, paging)
         except PagingError as refused:
             return error(400, refused.code, str(refused))
-        url = f"{self.base_url}{entity_path(entity.service_sid, entity.identity)}"
+        bodies = [self._body(self._world.factors[sid]) for sid in page.sids]
+        return self._page("factors", bodies, page, entity_path(entity.service_sid, entity.identity))
+
+    def _list_entities(self, target: Target) -> SimulatedResponse:
+        service = self._world.services.get(target.service_sid)
+        if service is None or service.deleted:
+            return self._missing(target)
+        entities = self._world.entities_by_sid
+        listed = self._world.entity_sids(service.sid)
+        try:
+            paging = read_paging(target.query, self.max_page_size, sids.ENTITY)
+            page = page_of(listed, frozenset(sid for sid in listed if entities[sid].deleted), paging)
+        except PagingError as refused:
+            return error(400, refused.code, str(refused))
+        bodies = [encoded(entities[sid].document(self.base_url)) for sid in page.sids]
+        return self._page("entities", bodies, page, f"{service_path(service.sid)}/Entities")
+
+    def _page(self, key: str, bodies: Iterable[bytes], page: SimulatedPage, path: str) -> SimulatedResponse:
+        """Return a page of a list in Twilio's format; its links are absolute."""
+        url = f"{self.base_url}{path}"
         meta = {
             "page": page.number,
             "page_size": page.size,
@@ -80,10 +105,9 @@ class VerifyApi:
             "previous_page_url": page.previous_query and f"{url}?{page.previous_query}",
             "url": f"{url}?{page.query}",
             "next_page_url": page.next_query and f"{url}?{page.next_query}",
-            "key": "factors",
+            "key": key,
         }
-        bodies = b",".join(self._body(self._world.factors[sid]) for sid in page.sids)
-        return SimulatedResponse(200, b'{"factors":[%b],"meta":%b}' % (bodies, encoded(meta)))
+        return SimulatedResponse(200, b'{"%b":[%b],"meta":%b}' % (key.encode(), b",".join(bodies), encoded(meta)))
 
     def _service(self, target: Target) -> SimulatedResponse:
         service = self._world.services.get(target.service_sid)
@@ -95,7 +119,7 @@ class VerifyApi:
         """Return 400 with the documented code for a malformed part of the path, else 404."""
         if not sids.is_sid(target.service_sid, sids.SERVICE):
             return error(400, 60363, "Service SID invalid or not provided")
-        if target.operation is Endpoint.SERVICE:
+        if target.operation in (Endpoint.SERVICE, Endpoint.LIST_ENTITIES):
             return not_found(target.path)
         known = (target.service_sid, target.identity) in self._world.entities
         if not known and not sids.is_identity(target.identity):

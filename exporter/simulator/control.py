@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from exporter.simulator.answers import SimulatedResponse, json_answer
-from exporter.simulator.factors import FactorStatus, FactorType, SimulatedFactor, SimulatedService
+from exporter.simulator.factors import FactorStatus, FactorType, SimulatedEntity, SimulatedFactor, SimulatedService
 from exporter.simulator.faults import FaultError
 from exporter.simulator.faultspec import as_document, fault_from_mapping
 
@@ -21,6 +21,7 @@ Simulator of the Twilio Verify API (all data is generated; no Twilio account is 
 
 API (HTTP basic authentication)
   GET    /v2/Services/{ServiceSid}
+  GET    /v2/Services/{ServiceSid}/Entities
   GET    /v2/Services/{ServiceSid}/Entities/{Identity}/Factors
   GET    /v2/Services/{ServiceSid}/Entities/{Identity}/Factors/{Sid}
 
@@ -30,6 +31,9 @@ Controls (no authentication)
                                      status, friendly_name
   PUT    /simulator/factors/{Sid}    {"status": "verified"} or {"status": "unverified"}
   DELETE /simulator/factors/{Sid}    delete it (the API returns 404); PUT restores it
+  GET    /simulator/entities         list all entities, including deleted ones
+  POST   /simulator/entities         add an entity without factors; optional: service_sid, identity
+  DELETE /simulator/entities/{Sid}   delete it (the API returns 404 for it and its factors); PUT restores it
   GET    /simulator/services         list all services, including deleted ones
   DELETE /simulator/services/{Sid}   delete it (the API returns 404 for it and its factors); PUT restores it
   GET    /simulator/faults           list the active faults
@@ -41,6 +45,7 @@ Controls (no authentication)
 """
 
 _FACTOR_FIELDS = ("service_sid", "identity", "factor_sid", "factor_type", "status", "friendly_name")
+_ENTITY_FIELDS = ("service_sid", "identity")
 _SETTABLE = (FactorStatus.VERIFIED, FactorStatus.UNVERIFIED)
 
 
@@ -78,6 +83,8 @@ class Controls:
                 return self._index(method)
             case ["simulator", "factors", *rest]:
                 return self._factors_table(method, rest, body, base_url, now)
+            case ["simulator", "entities", *rest]:
+                return self._entities_table(method, rest, body, base_url, now)
             case ["simulator", "services", *rest]:
                 return self._services_table(method, rest, base_url)
             case ["simulator", "faults", *rest]:
@@ -115,11 +122,7 @@ class Controls:
                 raise _RefusedError("the path of a factor is /simulator/factors/{Sid}", status=404)
 
     def _new_factor(self, body: bytes, now: float) -> SimulatedFactor:
-        values = _json_object(body, _FACTOR_FIELDS)
-        for name, value in values.items():
-            if not isinstance(value, str):
-                raise _RefusedError(f"{name}: {value!r} is not a string", field=name)
-        given = {name: str(value) for name, value in values.items()}
+        given = _strings(body, _FACTOR_FIELDS)
         for name, accepted in (("factor_type", tuple(FactorType)), ("status", _SETTABLE)):
             if name in given and given[name] not in accepted:
                 raise _RefusedError(f'{name}: "{given[name]}" must be one of {", ".join(accepted)}', field=name)
@@ -130,19 +133,44 @@ class Controls:
             status = 409 if "exists already" in str(refused) else 400
             raise _RefusedError(str(refused), status=status, field=field) from None
 
+    def _entities_table(
+        self, method: str, rest: list[str], body: bytes, base_url: str, now: float
+    ) -> SimulatedResponse:
+        match rest:
+            case []:
+                _only(method, "GET", "POST")
+                if method == "GET":
+                    entities = self._world.entities.values()
+                    return json_answer({"entities": [_deletable(entity, base_url) for entity in entities]})
+                given = _strings(body, _ENTITY_FIELDS)
+                try:
+                    added = self._world.add_entity(now=now, **given)
+                except ValueError as refused:
+                    raise _RefusedError(str(refused), field=str(refused).partition(":")[0]) from None
+                return json_answer(_deletable(added, base_url), 201)
+            case [sid]:
+                _only(method, "PUT", "DELETE")
+                try:
+                    changed = self._world.set_entity(sid, deleted=method == "DELETE")
+                except LookupError as missing:
+                    raise _RefusedError(str(missing.args[0]), status=404) from None
+                return json_answer(_deletable(changed, base_url))
+            case _:
+                raise _RefusedError("the path of an entity is /simulator/entities/{Sid}", status=404)
+
     def _services_table(self, method: str, rest: list[str], base_url: str) -> SimulatedResponse:
         match rest:
             case []:
                 _only(method, "GET")
                 services = self._world.services.values()
-                return json_answer({"services": [_service(service, base_url) for service in services]})
+                return json_answer({"services": [_deletable(service, base_url) for service in services]})
             case [sid]:
                 _only(method, "PUT", "DELETE")
                 try:
                     changed = self._world.set_service(sid, deleted=method == "DELETE")
                 except LookupError as missing:
                     raise _RefusedError(str(missing.args[0]), status=404) from None
-                return json_answer(_service(changed, base_url))
+                return json_answer(_deletable(changed, base_url))
             case _:
                 raise _RefusedError("the path of a service is /simulator/services/{Sid}", status=404)
 
@@ -198,8 +226,8 @@ class Controls:
         )
 
 
-def _service(service: SimulatedService, base_url: str) -> dict[str, object]:
-    return {**service.document(base_url), "deleted": service.deleted}
+def _deletable(of: SimulatedEntity | SimulatedService, base_url: str) -> dict[str, object]:
+    return {**of.document(base_url), "deleted": of.deleted}
 
 
 def _only(method: str, *accepted: str) -> None:
@@ -218,6 +246,15 @@ def _json_object(body: bytes, fields: tuple[str, ...] | None = None) -> dict[str
         if fields is not None and name not in fields:
             raise _RefusedError(f"{name}: unknown field; accepted fields: {', '.join(fields)}", field=name)
     return values
+
+
+def _strings(body: bytes, fields: tuple[str, ...]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for name, value in _json_object(body, fields).items():
+        if not isinstance(value, str):
+            raise _RefusedError(f"{name}: {value!r} is not a string", field=name)
+        given[name] = value
+    return given
 
 
 def _settable_status(body: bytes) -> FactorStatus:

@@ -1,4 +1,4 @@
-"""The resources that the API returns: factors of the three types, and services."""
+"""The resources that the API returns: factors of the three types, entities and services."""
 
 from __future__ import annotations
 
@@ -79,6 +79,38 @@ class SimulatedFactor:
         }
 
 
+@dataclass(slots=True)
+class SimulatedEntity:
+    """One user of a service; the date is a Unix time in seconds.
+
+    ``factor_sids`` are in order of enrolment, including deleted ones. The API doesn't list a deleted entity, and
+    returns 404 for its factors.
+    """
+
+    sid: str
+    account_sid: str
+    service_sid: str
+    identity: str
+    date_created: float
+    factor_sids: list[str] = field(default_factory=list)
+    deleted: bool = False
+
+    def document(self, base_url: str) -> dict[str, object]:
+        """Return the JSON object in the response of List Entities."""
+        factors = f"{base_url}{entity_path(self.service_sid, self.identity)}"
+        url = factors.removesuffix("/Factors")
+        return {
+            "sid": self.sid,
+            "identity": self.identity,
+            "account_sid": self.account_sid,
+            "service_sid": self.service_sid,
+            "date_created": timestamp(self.date_created),
+            "date_updated": timestamp(self.date_created),
+            "url": url,
+            "links": {"factors": factors, "new_factors": factors, "challenges": f"{url}/Challenges"},
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class SimulatedService:
     """A Verify service; the date is a Unix time in seconds. The API returns 404 for everything in a deleted one."""
@@ -91,7 +123,7 @@ class SimulatedService:
 
     def document(self, base_url: str) -> dict[str, object]:
         """Return the JSON object in the response of Fetch Service."""
-        url = f"{base_url}/v2/Services/{self.sid}"
+        url = f"{base_url}{service_path(self.sid)}"
         links = {
             "verifications": "Verifications",
             "verification_checks": "VerificationCheck",
@@ -154,6 +186,11 @@ def typical_metadata(factor_type: FactorType, rng: Random) -> dict[str, str] | N
     if factor_type is FactorType.PUSH:
         return {"os": rng.choice(("Android", "iOS"))}
     return None
+
+
+def service_path(service_sid: str) -> str:
+    """Return the path of a service."""
+    return f"/v2/Services/{service_sid}"
 
 
 def factor_path(service_sid: str, identity: str, factor_sid: str) -> str:

@@ -43,8 +43,8 @@ class SimulatedPage(NamedTuple):
     next_query: str | None
 
 
-def read_paging(query: str, max_size: int = MAX_PAGE_SIZE) -> Paging:
-    """Read PageSize, Page and PageToken from a query.
+def read_paging(query: str, max_size: int = MAX_PAGE_SIZE, listed: str = FACTOR) -> Paging:
+    """Read PageSize, Page and PageToken from a query; ``listed`` is the prefix of the SIDs that are listed.
 
     Raises ``PagingError`` with the codes of https://www.twilio.com/docs/api/errors/20007, …/60373,
     …/60374 and …/60306.
@@ -59,7 +59,7 @@ def read_paging(query: str, max_size: int = MAX_PAGE_SIZE) -> Paging:
     if number is None or number < 0:
         raise PagingError(60306, "Invalid parameter: Page")
     token = values.get("PageToken", "")
-    if token and not (token[:2] in (_AFTER, _BEFORE) and is_sid(token[2:], FACTOR)):
+    if token and not (token[:2] in (_AFTER, _BEFORE) and is_sid(token[2:], listed)):
         raise PagingError(60374, "Invalid page token")
     return Paging(size, number, token)
 

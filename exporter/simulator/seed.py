@@ -110,13 +110,21 @@ def demo_world(simulator: Simulator) -> list[SeededFactor]:
     return list(seeded.values())
 
 
-def small_world(simulator: Simulator, count: int, rng: Random) -> list[SeededFactor]:
+def small_world(
+    simulator: Simulator, count: int, rng: Random, *, entities: int | None = None
+) -> list[SeededFactor]:
     """Add ``count`` factors: six named ones that cover all states, then random ones.
 
-    Of the random ones 85 % are verified, 8 % unverified, 4 % alternate between the two, 3 % are deleted.
+    Of the random ones 85 % are verified, 8 % unverified, 4 % alternate between the two, 3 % are deleted. Without
+    ``entities`` every factor has an entity of its own; else the factors go to that many entities in turn.
     """
     plans = [*_SMALL[:count], *(_drawn(number, rng) for number in range(len(_SMALL) + 1, count + 1))]
-    return [_enrolled(simulator, plan) for plan in plans]
+    if entities is None:
+        return [_enrolled(simulator, plan) for plan in plans]
+    users = [simulator.add_entity() for _ in range(entities)]
+    return [
+        _enrolled(simulator, plan, identity=users[number % entities].identity) for number, plan in enumerate(plans)
+    ]
 
 
 def _drawn(number: int, rng: Random) -> _Plan:
@@ -134,9 +142,12 @@ def _drawn(number: int, rng: Random) -> _Plan:
     return _Plan(name, team, factor_type, VERIFIED, _steps(*steps, period_seconds=period_seconds))
 
 
-def _enrolled(simulator: Simulator, plan: _Plan, service_sid: str | None = None) -> SeededFactor:
+def _enrolled(
+    simulator: Simulator, plan: _Plan, service_sid: str | None = None, identity: str | None = None
+) -> SeededFactor:
     factor = simulator.add_factor(
         service_sid=service_sid,
+        identity=identity,
         factor_type=plan.factor_type,
         status=plan.status,
         friendly_name=plan.name,

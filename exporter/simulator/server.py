@@ -16,11 +16,17 @@ from exporter.simulator.api import VerifyApi
 from exporter.simulator.calls import CallCounts
 from exporter.simulator.control import Controls
 from exporter.simulator.credentials import Credentials
-from exporter.simulator.factors import FactorStatus, FactorType, SimulatedFactor, SimulatedService
+from exporter.simulator.factors import (
+    FactorStatus,
+    FactorType,
+    SimulatedEntity,
+    SimulatedFactor,
+    SimulatedService,
+)
 from exporter.simulator.faults import NOTHING, FaultSet
 from exporter.simulator.paging import MAX_PAGE_SIZE
 from exporter.simulator.target import read_target
-from exporter.simulator.world import SimulatedApi, SimulatedEntity
+from exporter.simulator.world import SimulatedApi
 
 if TYPE_CHECKING:
     import ssl
@@ -128,6 +134,14 @@ class Simulator:
     def add_entity(self, *, service_sid: str | None = None, identity: str | None = None) -> SimulatedEntity:
         """Add an entity without factors, or return the existing one."""
         return self.world.add_entity(now=self.clock(), service_sid=service_sid, identity=identity)
+
+    def delete_entity(self, entity_sid: str) -> SimulatedEntity:
+        """Delete an entity: the API then returns 404 for its factors. Raises ``LookupError``."""
+        return self.world.set_entity(entity_sid, deleted=True)
+
+    def restore_entity(self, entity_sid: str) -> SimulatedEntity:
+        """Restore a deleted entity with its factors. Raises ``LookupError`` for an unknown SID."""
+        return self.world.set_entity(entity_sid, deleted=False)
 
     def add_factor(
         self,

@@ -14,6 +14,7 @@ class Endpoint(StrEnum):
 
     FETCH = "fetch"
     LIST = "list"
+    LIST_ENTITIES = "list_entities"
     SERVICE = "service"
     OTHER = "other"
 
@@ -36,6 +37,8 @@ def read_target(path: str, query: str = "") -> Target:
             return Target(Endpoint.FETCH, path, query, canonical(service), identity, canonical(factor))
         case ["", "v2", "Services", service, "Entities", identity, "Factors"]:
             return Target(Endpoint.LIST, path, query, canonical(service), identity)
+        case ["", "v2", "Services", service, "Entities"]:
+            return Target(Endpoint.LIST_ENTITIES, path, query, canonical(service))
         case ["", "v2", "Services", service]:
             return Target(Endpoint.SERVICE, path, query, canonical(service))
         case _:

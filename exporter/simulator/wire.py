@@ -192,12 +192,13 @@ def _dribble(head: bytes, body: bytes, seconds: float) -> Iterator[Act]:
 def _changed_factors(
     answer: SimulatedResponse, change: Callable[[dict[str, object]], dict[str, object]]
 ) -> SimulatedResponse:
-    """Change the factor in a response, or every factor of a list."""
+    """Change the factor in a response, or every factor or entity of a list."""
     document = json.loads(answer.body)
-    if "factors" in document:
-        document["factors"] = [change(factor) for factor in document["factors"]]
-    else:
+    array = next((name for name in ("factors", "entities") if name in document), None)
+    if array is None:
         document = change(document)
+    else:
+        document[array] = [change(listed) for listed in document[array]]
     return replace(answer, body=encoded(document))
 
 

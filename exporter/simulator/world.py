@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from exporter.simulator import sids
 from exporter.simulator.factors import (
     FactorStatus,
     FactorType,
+    SimulatedEntity,
     SimulatedFactor,
     SimulatedService,
     typical_config,
@@ -27,16 +28,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ChangeCallback = Callable[[SimulatedFactor, FactorStatus, FactorStatus, float], None]
-
-
-@dataclass(slots=True)
-class SimulatedEntity:
-    """One user of a service; ``factor_sids`` in order of enrolment, including deleted ones."""
-
-    sid: str
-    service_sid: str
-    identity: str
-    factor_sids: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -58,12 +49,15 @@ class SimulatedApi:
         self._factors: dict[str, SimulatedFactor] = {}
         self._services: dict[str, SimulatedService] = {}
         self._entities: dict[tuple[str, str], SimulatedEntity] = {}
+        self._listed: dict[str, list[str]] = {}
+        self._by_sid: dict[str, SimulatedEntity] = {}
         self._before_deletion: dict[str, FactorStatus] = {}
         self._runs: dict[str, _Run] = {}
         self._due: list[tuple[float, str]] = []
         self.factors: Mapping[str, SimulatedFactor] = MappingProxyType(self._factors)
         self.services: Mapping[str, SimulatedService] = MappingProxyType(self._services)
         self.entities: Mapping[tuple[str, str], SimulatedEntity] = MappingProxyType(self._entities)
+        self.entities_by_sid: Mapping[str, SimulatedEntity] = MappingProxyType(self._by_sid)
 
     def add_service(
         self, *, now: float, service_sid: str | None = None, friendly_name: str | None = None
@@ -73,6 +67,7 @@ class SimulatedApi:
         if sid not in self._services:
             name = friendly_name or f"Simulated service {len(self._services) + 1}"
             self._services[sid] = SimulatedService(sid, self.account_sid, name, now)
+            self._listed[sid] = []
         return self._services[sid]
 
     def set_service(self, service_sid: str, *, deleted: bool) -> SimulatedService:
@@ -98,9 +93,24 @@ class SimulatedApi:
         if not identity or not identity.isprintable():
             raise ValueError("identity: must not be empty, and all characters must be printable")
         key = (service.sid, identity)
-        if key not in self._entities:
-            self._entities[key] = SimulatedEntity(sids.random_sid(sids.ENTITY, self._rng), *key)
-        return self._entities[key]
+        entity = self._entities.get(key)
+        if entity is None:
+            sid = sids.random_sid(sids.ENTITY, self._rng)
+            entity = self._entities[key] = self._by_sid[sid] = SimulatedEntity(sid, self.account_sid, *key, now)
+            self._listed[service.sid].append(sid)
+        return entity
+
+    def entity_sids(self, service_sid: str) -> Sequence[str]:
+        """Return the SIDs of a service's entities in order of creation, including deleted ones."""
+        return self._listed[service_sid]
+
+    def set_entity(self, entity_sid: str, *, deleted: bool) -> SimulatedEntity:
+        """Delete or restore an entity with its factors. Raises ``LookupError`` for an unknown SID."""
+        entity = self._by_sid.get(sids.canonical(entity_sid))
+        if entity is None:
+            raise LookupError(f"no entity has the SID {entity_sid}")
+        entity.deleted = deleted
+        return entity
 
     def add_factor(
         self,

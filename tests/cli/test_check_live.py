@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.simulator import SimulatedFactor, Simulator
-    from exporter.simulator.world import SimulatedEntity
+    from exporter.simulator.factors import SimulatedEntity
     from tests.support.commands import Ran
 
     Check = Callable[..., Awaitable[Ran]]

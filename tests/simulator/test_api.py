@@ -307,3 +307,95 @@ async def test_a_connection_is_kept_for_many_calls(simulator: Simulator) -> None
         connection.transport.write(request)
         assert parse(await connection.until(b"}")).status == 200
     connection.leave()
+
+
+async def test_a_services_entities_are_listed_page_by_page(simulator: Simulator) -> None:
+    service = simulator.add_service(service_sid="VA" + "a" * 32).sid
+    entities = [simulator.add_entity(service_sid=service, identity=f"Person-{number}-x") for number in range(5)]
+    simulator.add_entity(identity="of-another-service")
+    simulator.delete_entity(entities[2].sid)
+    path: str | None = f"/v2/Services/{service}/Entities?PageSize=2"
+    metas, listed = [], []
+    while path is not None:
+        reply = await get(simulator, path)
+        assert reply.status == 200
+        assert list(reply.json) == ["entities", "meta"]
+        listed += reply.json["entities"]
+        metas.append(reply.json["meta"])
+        following = metas[-1]["next_page_url"]
+        path = following and following.removeprefix(simulator.base_url)
+
+    assert [entity["sid"] for entity in listed] == [of.sid for of in entities if of is not entities[2]]
+    url = f"{simulator.base_url}/v2/Services/{service}/Entities"
+    assert listed[0] == {
+        "sid": entities[0].sid,
+        "identity": "Person-0-x",
+        "account_sid": simulator.account_sid,
+        "service_sid": service,
+        "date_created": "2026-01-01T00:00:00Z",
+        "date_updated": "2026-01-01T00:00:00Z",
+        "url": f"{url}/Person-0-x",
+        "links": {
+            "factors": f"{url}/Person-0-x/Factors",
+            "new_factors": f"{url}/Person-0-x/Factors",
+            "challenges": f"{url}/Person-0-x/Challenges",
+        },
+    }
+    assert metas == [
+        {
+            "page": 0,
+            "page_size": 2,
+            "first_page_url": f"{url}?PageSize=2&Page=0",
+            "previous_page_url": None,
+            "url": f"{url}?PageSize=2&Page=0",
+            "next_page_url": f"{url}?PageSize=2&Page=1&PageToken=PA{entities[1].sid}",
+            "key": "entities",
+        },
+        {
+            "page": 1,
+            "page_size": 2,
+            "first_page_url": f"{url}?PageSize=2&Page=0",
+            "previous_page_url": f"{url}?PageSize=2&Page=0&PageToken=PB{entities[3].sid}",
+            "url": f"{url}?PageSize=2&Page=1&PageToken=PA{entities[1].sid}",
+            "next_page_url": None,
+            "key": "entities",
+        },
+    ]
+    assert simulator.calls.by_code == {("list_entities", "200"): 2}
+
+
+@pytest.mark.parametrize(
+    ("service", "query", "status", "code"),
+    [
+        ("VA" + "f" * 32, "", 404, 20404),
+        ("VX1", "", 400, 60363),
+        ("", "?PageSize=0", 400, 60373),
+        ("", "?PageSize=1001", 400, 20007),
+        ("", "?PageToken=PAYF" + "0" * 32, 400, 60374),
+    ],
+)
+async def test_entities_that_are_not_listed(
+    simulator: Simulator, service: str, query: str, status: int, code: int
+) -> None:
+    known = simulator.add_entity(identity="somebody-1").service_sid
+    reply = await get(simulator, f"/v2/Services/{service or known}/Entities{query}")
+    assert (reply.status, reply.json["code"]) == (status, code)
+
+
+async def test_a_service_without_entities(simulator: Simulator) -> None:
+    service = simulator.add_service(service_sid="VA" + "a" * 32).sid
+    reply = await get(simulator, f"/v2/Services/{service.lower()}/Entities")
+    assert (reply.status, reply.json["entities"], reply.json["meta"]["next_page_url"]) == (200, [], None)
+    simulator.delete_service(service)
+    assert (await get(simulator, f"/v2/Services/{service}/Entities")).status == 404
+
+
+async def test_a_deleted_entity_is_not_found_until_it_is_restored(simulator: Simulator) -> None:
+    factor = simulator.add_factor(identity="ops-oncall")
+    paths = (list_path(factor), fetch_path(factor))
+    simulator.delete_entity(factor.entity_sid)
+    for path in paths:
+        reply = await get(simulator, path)
+        assert (reply.status, reply.json["code"]) == (404, 20404)
+    simulator.restore_entity(factor.entity_sid)
+    assert [(await get(simulator, path)).status for path in paths] == [200, 200]

@@ -198,3 +198,41 @@ async def test_a_service_is_deleted_and_restored_with_its_factors(simulator: Sim
 async def test_services_that_cannot_be_changed(simulator: Simulator, method: str, path: str, status: int) -> None:
     reply = await get(simulator, path, method=method)
     assert (reply.status, list(reply.json)) == (status, ["error"])
+
+
+async def test_entities_are_added_deleted_and_restored(simulator: Simulator) -> None:
+    factor = simulator.add_factor(identity="ops-oncall")
+    document = {"identity": "new-hire", "service_sid": factor.service_sid}
+    added = await get(simulator, "/simulator/entities", method="POST", document=document)
+    assert (added.status, added.json["identity"], added.json["deleted"]) == (201, "new-hire", False)
+    path = f"/simulator/entities/{factor.entity_sid}"
+    assert (await get(simulator, path, method="DELETE")).json["deleted"] is True
+    assert (await get(simulator, fetch_path(factor))).status == 404
+    listed = await get(simulator, "/simulator/entities", authorization="none")
+    assert [(entity["sid"], entity["deleted"]) for entity in listed.json["entities"]] == [
+        (factor.entity_sid, True),
+        (added.json["sid"], False),
+    ]
+    assert (await get(simulator, path, method="PUT")).json["deleted"] is False
+    assert (await get(simulator, fetch_path(factor))).status == 200
+    bare = await get(simulator, "/simulator/entities", method="POST")
+    assert (bare.status, bare.json["service_sid"]) == (201, factor.service_sid)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "document", "status", "field"),
+    [
+        ("DELETE", "/simulator/entities/YE" + "f" * 32, None, 404, None),
+        ("GET", "/simulator/entities/YE" + "f" * 32, None, 405, None),
+        ("PUT", "/simulator/entities", None, 405, None),
+        ("PUT", "/simulator/entities/YE1/x", None, 404, None),
+        ("POST", "/simulator/entities", {"identity": ""}, 400, "identity"),
+        ("POST", "/simulator/entities", {"service_sid": "VA1"}, 400, "service_sid"),
+        ("POST", "/simulator/entities", {"factors": "5"}, 400, "factors"),
+    ],
+)
+async def test_entities_that_cannot_be_changed(
+    simulator: Simulator, method: str, path: str, document: object, status: int, field: str | None
+) -> None:
+    reply = await get(simulator, path, method=method, document=document)
+    assert (reply.status, reply.json.get("field")) == (status, field)

@@ -131,7 +131,11 @@ def test_sids_are_matched_without_case() -> None:
     ("values", "field", "message"),
     [
         ({"kind": "statsu"}, "kind", r'"statsu" must be one of latency, status, html'),
-        ({"operation": "delete"}, "operation", r'"delete" must be one of fetch, list, service, other'),
+        (
+            {"operation": "delete"},
+            "operation",
+            r'"delete" must be one of fetch, list, list_entities, service, other',
+        ),
         ({"factor_sid": "YF1"}, "factor_sid", r"YF followed by 32 hex digits"),
         ({"service_sid": FACTORS[0]}, "service_sid", r"VA followed by 32 hex digits"),
         ({"status": 199}, "status", r"199 is not a final HTTP status \(200 to 999\)"),

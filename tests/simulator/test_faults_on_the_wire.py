@@ -139,6 +139,21 @@ async def test_the_body_of_another_factor(simulator: Simulator, factor: Simulate
     assert len(reply.json["sid"]) == 34
 
 
+async def test_faults_of_a_body_affect_every_entity_of_a_page(
+    simulator: Simulator, factor: SimulatedFactor
+) -> None:
+    simulator.add_entity(identity="somebody-else")
+    path = f"/v2/Services/{factor.service_sid}/Entities"
+    usual = (await get(simulator, path)).json["entities"]
+    simulator.faults.add(Fault(FaultKind.OTHER_FACTOR, operation=Endpoint.LIST_ENTITIES, times=1))
+    simulator.faults.add(Fault(FaultKind.HUGE_BODY, operation=Endpoint.LIST_ENTITIES))
+
+    others = (await get(simulator, path)).json["entities"]
+    assert [entity["identity"] for entity in others] == ["ops-oncall", "somebody-else"]
+    assert not {entity["sid"] for entity in others} & {entity["sid"] for entity in usual}
+    assert len((await get(simulator, path)).body) > 2**21
+
+
 async def test_a_huge_body(simulator: Simulator, factor: SimulatedFactor) -> None:
     simulator.faults.add(Fault(FaultKind.HUGE_BODY))
     reply = await get(simulator, fetch_path(factor))

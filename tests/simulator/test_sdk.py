@@ -85,6 +85,19 @@ async def test_a_list_is_read_page_by_page(simulator: Simulator, client: Client,
     assert [factor.sid for factor in back] == [factor.sid for factor in factors[:2]]
 
 
+async def test_the_entities_of_a_service_are_read_page_by_page(
+    simulator: Simulator, client: Client, http: OnlyTheSimulator
+) -> None:
+    entities = [simulator.add_entity(identity=f"person-{number:04}") for number in range(5)]
+    service = client.verify.v2.services(entities[0].service_sid)
+    listed = await calling(lambda: service.entities.list(page_size=2))
+
+    assert [(of.sid, of.identity) for of in listed] == [(entity.sid, entity.identity) for entity in entities]
+    assert listed[0].date_created == datetime(2026, 1, 1, tzinfo=UTC)
+    assert listed[0].links["factors"] == f"{listed[0].url}/Factors"
+    assert len(http.urls) == 3
+
+
 async def test_a_service_is_fetched(simulator: Simulator, client: Client) -> None:
     service_sid = simulator.add_factor().service_sid
     service = await calling(client.verify.v2.services(service_sid).fetch)

@@ -120,3 +120,16 @@ def test_fewer_factors_are_the_first_of_the_named() -> None:
         "payments-oncall-push",
         "billing-admin-totp",
     ]
+
+
+def test_factors_belong_to_the_entities_in_turn() -> None:
+    simulator = Simulator(clock=lambda: 0.0)
+    factors = [factor for _, factor, _ in small_world(simulator, 9, random.Random(0), entities=4)]
+    assert [factor.entity_sid for factor in factors] == (list(simulator.world.entities_by_sid) * 3)[:9]
+    assert [len(entity.factor_sids) for entity in simulator.world.entities.values()] == [3, 2, 2, 2]
+
+
+def test_entities_may_have_no_factor() -> None:
+    simulator = Simulator()
+    small_world(simulator, 2, random.Random(0), entities=5)
+    assert [len(entity.factor_sids) for entity in simulator.world.entities.values()] == [1, 1, 0, 0, 0]

@@ -175,12 +175,28 @@ def test_a_config_is_readable_by_its_owner_only(monkeypatch: pytest.MonkeyPatch,
     run(monkeypatch, check, signal.SIGTERM, f"--config-out={path}")
 
 
+def test_a_config_lists_the_service_instead_of_its_factors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "simulated.toml"
+
+    def check(lines: list[str]) -> None:
+        config = tomllib.loads(path.read_text())
+        printed = [fields(line) for line in lines[1:]]
+        assert config["services"] == [{"name": "simulated", "service_sid": printed[0]["service_sid"]}]
+        assert "factors" not in config
+        assert len(printed) == 9
+        assert len({line["identity"] for line in printed}) == 4
+
+    flags = ("--factors=9", "--entities=4", f"--config-out={path}", "--config-services")
+    run(monkeypatch, check, signal.SIGTERM, *flags)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--port=65536"], '--port: "65536" is not a whole number from 0 to 65535'),
         (["--port=http"], '--port: "http" is not a whole number from 0 to 65535'),
         (["--factors=0"], '--factors: "0" is not a whole number from 1 to 200000'),
+        (["--entities=0"], '--entities: "0" is not a whole number from 1 to 200000'),
         (["--seed=-1"], '--seed: "-1" is not a whole number from 0 to '),
         (["--latency=fast"], '--latency: "fast" is not a number of seconds (0 or more)'),
         (["--latency=-1"], '--latency: "-1" is not a number of seconds (0 or more)'),

@@ -300,6 +300,28 @@ async def test_pages_of_twenty(simulator: Simulator, client: VerifyClient, count
     assert simulator.calls.by_code == {("list", "200"): len(found)}
 
 
+@pytest.mark.parametrize("count", [0, 1, 50, 51, 120])
+async def test_pages_of_entities(simulator: Simulator, client: VerifyClient, count: int) -> None:
+    service = simulator.add_service(service_sid="VA" + "5" * 32).sid
+    added = [simulator.add_entity(service_sid=service, identity=f"Person-{number:04}") for number in range(count)]
+    found: list[EntityPage] = []
+    query = None
+    while not found or query is not None:
+        attempt = await client.list_entities(service, query)
+        assert isinstance(attempt.result, EntityPage), attempt
+        found.append(attempt.result)
+        query = attempt.result.next_query
+    assert [of for page in found for of in page.entities] == [ListedEntity(of.sid, of.identity) for of in added]
+    assert [len(page.entities) for page in found][:-1] == [50] * (len(found) - 1), "what the API chose"
+    assert simulator.calls.by_code == {("list_entities", "200"): len(found)}
+
+
+async def test_an_unknown_service(simulator: Simulator, client: VerifyClient) -> None:
+    attempt = await client.list_entities("VA" + "9" * 32)
+    assert attempt.code == 404
+    assert attempt.result == Failure(Reason.BAD_REQUEST, "HTTP 404, Twilio error 20404: no such service")
+
+
 async def test_an_unknown_entity_and_a_fault(simulator: Simulator, client: VerifyClient) -> None:
     service = simulator.add_factor().service_sid
     entity = WatchedEntity(EntityKey("main", service, "nobody-at-all"), "nobody", 300.0)
