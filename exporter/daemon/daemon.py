@@ -84,7 +84,7 @@ class Daemon:
         self.state = (
             None
             if file is None
-            else StateKeeper(file, engine.ledger, engine.removed, engine.clock, engine.discovery.gone_since)
+            else StateKeeper(file, engine.ledger, engine.removed, engine.clock, engine.discovery)
         )
         self.telemetry = Telemetry(
             EngineGauges(engine, self.config_status, log_output, self.state),
@@ -155,7 +155,11 @@ class Daemon:
                 self.state.release()
             raise
         self.readiness.start()
-        engine.start(self.state.load() if self.state else None)
+        if self.state is None:
+            engine.start()
+        else:
+            saved = self.state.load()
+            engine.start(saved.snapshots, saved.last_listed)
         self.jobs.start()
         self._watchlist_applied(engine.config)
         for address in self.server.addresses:

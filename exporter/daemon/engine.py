@@ -6,6 +6,7 @@ import asyncio
 import functools
 import random
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.config import ConfigError
@@ -169,8 +170,15 @@ class Engine:
 
     # Polling
 
-    def start(self, snapshots: Mapping[FactorKey, FactorSnapshot] | None = None) -> None:
-        """Watch what the configuration lists, starting from what was known of it before."""
+    def start(
+        self,
+        snapshots: Mapping[FactorKey, FactorSnapshot] | None = None,
+        last_listed: Mapping[tuple[str, str, str], float] = MappingProxyType({}),
+    ) -> None:
+        """Watch what the configuration lists, starting from what was known of it before.
+
+        ``last_listed`` is when entities were last listed, by (account, service SID, name); wall seconds.
+        """
         self.poller.note_dispatch()  # the start may have waited
         self._retain()
         if snapshots:
@@ -179,8 +187,8 @@ class Engine:
             snapshots = {key: of for key, of in snapshots.items() if of.removed_seconds is None}
         self.roster.list(self.config.factors, snapshots)
         self.discovery.watch(self.config.entities)
+        self.discovery.restore(snapshots or {}, last_listed)
         if snapshots:
-            self.discovery.restore(snapshots)
             unused = {key: of for key, of in snapshots.items() if self.ledger.get(key) is None}
             self.removed.restore(unused, self.clock.moment())
 

@@ -51,6 +51,14 @@ class EngineGauges:
         """Return the number of factors by (account, service SID, entity) and status."""
         return self._engine.ledger.entity_counts
 
+    def last_listed(self) -> Mapping[tuple[str, str, str], float]:
+        """Return when the last complete listings ended (Unix time), by (account, service SID, entity)."""
+        return self._engine.discovery.last_listed()
+
+    def discovery_interval_seconds(self) -> float:
+        """Return the configured interval between two listings of an entity."""
+        return self._engine.discovery.policy.interval_seconds
+
     def service_existence(self) -> Mapping[tuple[str, str], bool]:
         """Return whether services exist, by (account, service SID), where that is known."""
         return self._engine.services.existence()

@@ -225,6 +225,12 @@ ENTITY_FAILURES = Family(
     "change no factor.",
     SERVICE_LABELS,
 )
+ENTITY_LAST_LISTED = Family(
+    "twilio_verify_entity_last_listed_timestamp_seconds",
+    MetricType.GAUGE,
+    "Unix time of the last complete listing of an entity's factors; absent before the first one.",
+    (*SERVICE_LABELS, "entity"),
+)
 SERVICE_EXISTS = Family(
     "twilio_verify_service_exists",
     MetricType.GAUGE,
@@ -382,6 +388,11 @@ QUEUE_LENGTH = Family(
 ENTITIES = Family(
     "twilio_verify_exporter_entities", MetricType.GAUGE, "Number of entities whose factors this process watches."
 )
+DISCOVERY_INTERVAL = Family(
+    "twilio_verify_exporter_discovery_interval_seconds",
+    MetricType.GAUGE,
+    "Configured interval between two listings of an entity; listings take longer if the budget requires it.",
+)
 WATCHLIST_FACTORS = Family(
     "twilio_verify_exporter_watchlist_factors",
     MetricType.GAUGE,
@@ -441,6 +452,7 @@ OWN_FAMILIES: tuple[Family, ...] = (
     SERVICE_EXISTS,
     ENTITY_FACTORS,
     ENTITY_FAILURES,
+    ENTITY_LAST_LISTED,
     STATUS_CHANGES,
     FETCHES,
     FETCH_FAILURES,
@@ -467,6 +479,7 @@ OWN_FAMILIES: tuple[Family, ...] = (
     LAST_TICK,
     QUEUE_LENGTH,
     ENTITIES,
+    DISCOVERY_INTERVAL,
     WATCHLIST_FACTORS,
     WATCHLIST_LISTED,
     WATCHLIST_TOTAL,

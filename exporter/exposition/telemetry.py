@@ -80,6 +80,12 @@ class GaugeSource(Protocol):
     def entity_counts(self) -> Mapping[tuple[str, str, str], Mapping[str, int]]:
         """Return the number of factors by (account, service SID, entity) and status."""
 
+    def last_listed(self) -> Mapping[tuple[str, str, str], float]:
+        """Return when the last complete listings ended (Unix time), by (account, service SID, entity)."""
+
+    def discovery_interval_seconds(self) -> float:
+        """Return the configured interval between two listings of an entity."""
+
     def service_existence(self) -> Mapping[tuple[str, str], bool]:
         """Return whether services exist, by (account, service SID), where that is known."""
 
@@ -292,6 +298,7 @@ class _Gauges(Collector):
                 for status in STATUSES
             ],
         )
+        yield _metric(catalogue.ENTITY_LAST_LISTED, source.last_listed().items())
         yield _metric(catalogue.SERVICE_EXISTS, source.service_existence().items())
         yield from _account_metrics(source.accounts())
         config = source.config_gauges()
@@ -306,6 +313,7 @@ class _Gauges(Collector):
         yield _metric(catalogue.LAST_TICK, [((), source.last_tick_seconds())])
         yield _metric(catalogue.QUEUE_LENGTH, [((), source.queue_length())])
         yield _metric(catalogue.ENTITIES, [((), source.entities())])
+        yield _metric(catalogue.DISCOVERY_INTERVAL, [((), source.discovery_interval_seconds())])
         yield _metric(catalogue.WATCHLIST_FACTORS, [((), watched)])
         yield _metric(catalogue.LOG_LINES_DROPPED, [((), source.log_lines_dropped())])
         yield from _state_metrics(source.state_gauges())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from exporter.polling.clock import SuspendWatch
@@ -41,12 +42,16 @@ class DiscoveryPolicy:
 
 @dataclass(slots=True, eq=False)
 class _Entity:
-    """One watched entity: the factors found in it, and since when (wall seconds) some of them are missing."""
+    """One watched entity: the factors found in it, and since when (wall seconds) some of them are missing.
+
+    ``listed_seconds`` is when the last complete listing ended (wall seconds), ``None`` where there was none.
+    """
 
     watched: WatchedEntity
     found: set[FactorKey] = field(default_factory=set)
     gone: dict[FactorKey, float] = field(default_factory=dict)
     listed: bool = False
+    listed_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,14 @@ class Discovery:
         """Return how many listings per second the unstretched interval needs from an account."""
         return sum(key.account == account for key in self._entities) / self.policy.interval_seconds
 
+    def last_listed(self) -> dict[tuple[str, str, str], float]:
+        """Return when the last complete listings ended (wall seconds), by (account, service SID, entity)."""
+        return {
+            (key.account, key.service_sid, entity.watched.name): entity.listed_seconds
+            for key, entity in self._entities.items()
+            if entity.listed_seconds is not None
+        }
+
     def gone_since(self, key: FactorKey) -> float | None:
         """Return since when (wall seconds) a factor is missing from its entity, ``None`` while it isn't."""
         entity = self._of_factors.get(key)
@@ -135,9 +148,18 @@ class Discovery:
             account.probe_with(functools.partial(self._probe, name))
         return difference
 
-    def restore(self, snapshots: Mapping[FactorKey, FactorSnapshot]) -> None:
-        """Restore what was found before a restart, so that it is shown before the first listing."""
+    def restore(
+        self,
+        snapshots: Mapping[FactorKey, FactorSnapshot],
+        last_listed: Mapping[tuple[str, str, str], float] = MappingProxyType({}),
+    ) -> None:
+        """Restore what was found before a restart, so that it is shown before the first listing.
+
+        ``last_listed`` is what :meth:`last_listed` returned then.
+        """
         by_name = {(key.account, key.service_sid, of.watched.name): of for key, of in self._entities.items()}
+        for name, of in by_name.items():
+            of.listed_seconds = last_listed.get(name)
         found: list[FoundFactor] = []
         for key, snapshot in snapshots.items():
             entity = by_name.get((key.account, key.service_sid, snapshot.entity)) if snapshot.entity else None
@@ -192,6 +214,7 @@ class Discovery:
                 self._watch_found(entity, listing.found)
                 self._observer.listing_failed(entity.watched, listing.failure)
             else:
+                entity.listed_seconds = self._clock.moment().wall
                 self._observer.listed(entity.watched, len(listing.found))
                 self._watch_found(entity, listing.found)
                 await self._confirm_missing(account, entity, listing.found)

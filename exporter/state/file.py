@@ -1,7 +1,8 @@
 """The state file: what is known of the factors, so that a restart doesn't start from nothing.
 
 Lines of JSON: a header, one line per factor, and the SHA-256 of all of them. A new file is written next to the old
-one and replaces it when complete; an incomplete, foreign or incompatible file is refused, and kept beside it.
+one and replaces it when complete; an incomplete, foreign or incompatible file is refused, and kept beside it. When
+entities were last listed is a key of the header, which versions that don't know it ignore.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
 
 from exporter.config.files import UnreadableError, read_bytes, shown_path
-from exporter.polling.snapshot import FUTURE_SECONDS, FactorSnapshot
+from exporter.polling.snapshot import EARLIEST_SECONDS, FUTURE_SECONDS, FactorSnapshot
 from exporter.watched import FactorKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+ListedName: TypeAlias = tuple[str, str, str]
 
 FORMAT = "verify-factor-exporter state"
 VERSION = 1
@@ -34,6 +38,7 @@ _MODE = 0o600
 _ABANDONED_SECONDS = 600.0
 _CHUNK_LINES = 1000
 _REPLACED = "the next save writes a new one"
+_NEVER_LISTED: Mapping[ListedName, float] = MappingProxyType({})
 _REFUSED_KEPT = 3
 _REFUSED_TIME = "%Y%m%dT%H%M%SZ"
 
@@ -47,19 +52,28 @@ class StateFileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SavedState:
-    """The content of a state file: snapshots by key, when it was saved (wall seconds), and the unusable lines."""
+    """The content of a state file: snapshots by key, when it was saved (wall seconds), and the unusable lines.
+
+    ``last_listed`` is when entities were last listed completely (wall seconds), by (account, service SID, name).
+    """
 
     snapshots: Mapping[FactorKey, FactorSnapshot] = field(repr=False)
     saved_seconds: float
     skipped: int = 0
+    last_listed: Mapping[ListedName, float] = field(default_factory=dict, repr=False)
 
 
-def write(path: Path, saved_seconds: float, snapshots: Iterable[tuple[FactorKey, FactorSnapshot]]) -> int:
+def write(
+    path: Path,
+    saved_seconds: float,
+    snapshots: Iterable[tuple[FactorKey, FactorSnapshot]],
+    last_listed: Mapping[ListedName, float] = _NEVER_LISTED,
+) -> int:
     """Write the file atomically; return its size in bytes. Raises StateFileError.
 
     May run in a thread. Only a regular file is replaced; of a symlink the target is, not the link.
     """
-    return replace_file(path, _content(saved_seconds, snapshots))
+    return replace_file(path, _content(saved_seconds, snapshots, last_listed))
 
 
 def replace_file(path: Path, chunks: Iterable[bytes]) -> int:
@@ -105,9 +119,14 @@ def _write_beside(beside: Path, chunks: Iterable[bytes]) -> int:
         return file.tell()
 
 
-def _content(saved_seconds: float, snapshots: Iterable[tuple[FactorKey, FactorSnapshot]]) -> Iterator[bytes]:
+def _content(
+    saved_seconds: float,
+    snapshots: Iterable[tuple[FactorKey, FactorSnapshot]],
+    last_listed: Mapping[ListedName, float],
+) -> Iterator[bytes]:
     digest = hashlib.sha256()
-    lines = [_line({"format": FORMAT, "version": VERSION, "saved": round(saved_seconds, 3)})]
+    listed = [[*name, round(seconds, 3)] for name, seconds in last_listed.items()]
+    lines = [_line({"format": FORMAT, "version": VERSION, "saved": round(saved_seconds, 3), "listed": listed})]
     for key, snapshot in snapshots:
         lines.append(_line([*key, snapshot.as_fields()]))
         if len(lines) == _CHUNK_LINES:
@@ -147,7 +166,7 @@ def read(path: Path, now_wall: float) -> SavedState | None:
         raise StateFileError(path, error.problem, error.hint or "correct its permissions") from None
     if not content:
         return None
-    body, saved_seconds = _checked(path, content)
+    body, saved_seconds, listed = _checked(path, content)
     if saved_seconds > now_wall + FUTURE_SECONDS:
         problem = f"saved at {_shown_time(saved_seconds)}, in the future"
         raise StateFileError(path, problem, f"set the clock of this machine; {_REPLACED}")
@@ -159,7 +178,18 @@ def read(path: Path, now_wall: float) -> SavedState | None:
             skipped += 1
         else:
             snapshots[entry[0]] = entry[1]
-    return SavedState(snapshots, saved_seconds, skipped)
+    return SavedState(snapshots, saved_seconds, skipped, _last_listed(listed, now_wall))
+
+
+def _last_listed(entries: object, now_wall: float) -> dict[ListedName, float]:
+    """Return when entities were last listed, without entries that are malformed or implausible."""
+    found: dict[ListedName, float] = {}
+    for entry in entries if isinstance(entries, list) else ():
+        match entry:
+            case [str() as account, str() as service_sid, str() as name, int() | float() as seconds]:
+                if EARLIEST_SECONDS <= seconds <= now_wall + FUTURE_SECONDS:
+                    found[account, service_sid, name] = float(seconds)
+    return found
 
 
 def _missing(path: Path) -> bool:
@@ -180,8 +210,8 @@ def _shown_time(seconds: float) -> str:
         return f"second {seconds:.0f}"
 
 
-def _checked(path: Path, content: bytes) -> tuple[list[bytes], float]:
-    """Return the lines of the factors and when they were saved, if the file is whole and ours."""
+def _checked(path: Path, content: bytes) -> tuple[list[bytes], float, object]:
+    """Return the lines of the factors, when they were saved, and the listings, if the file is whole and ours."""
     first, _, _ = content.partition(b"\n")
     try:
         header = json.loads(first)
@@ -197,7 +227,7 @@ def _checked(path: Path, content: bytes) -> tuple[list[bytes], float]:
     saved = header.get("saved")
     if not isinstance(saved, int | float) or isinstance(saved, bool) or not math.isfinite(saved):
         raise StateFileError(path, "truncated or modified", _REPLACED)
-    return head.split(b"\n")[1:], float(saved)
+    return head.split(b"\n")[1:], float(saved), header.get("listed")
 
 
 def _entry(line: bytes) -> tuple[FactorKey, FactorSnapshot] | None:

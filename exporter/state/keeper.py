@@ -15,18 +15,20 @@ from exporter.config.files import shown_path
 from exporter.logs.output import fields
 from exporter.polling.snapshot import snapshot_of
 from exporter.state import file as statefile
-from exporter.state.file import StateFileError
+from exporter.state.file import SavedState, StateFileError
 from exporter.state.lock import LockUnavailableError, StateLock
 from exporter.threads import in_daemon_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from exporter.polling.clock import Clock
+    from exporter.polling.discovery import Discovery
     from exporter.polling.ledger import Ledger
     from exporter.polling.removed import RemovedFactors
     from exporter.polling.snapshot import FactorSnapshot
+    from exporter.state.file import ListedName
     from exporter.watched import FactorKey
 
 log = logging.getLogger(__name__)
@@ -44,8 +46,8 @@ class StateLockedError(Exception):
 class StateKeeper:
     """Saves what is known of watched and removed factors to a file, and restores it on start-up.
 
-    ``gone_since`` returns since when (wall seconds) a factor is missing from its entity. Nothing is saved before
-    :meth:`load`. What isn't restored is logged and kept beside the file.
+    ``discovery`` knows which factors are missing from their entities, and when entities were listed. Nothing is
+    saved before :meth:`load`. What isn't restored is logged and kept beside the file.
     """
 
     def __init__(
@@ -54,13 +56,13 @@ class StateKeeper:
         ledger: Ledger,
         removed: RemovedFactors,
         clock: Clock,
-        gone_since: Callable[[FactorKey], float | None],
+        discovery: Discovery,
     ) -> None:
         self._path = path
         self._ledger = ledger
         self._removed = removed
         self._clock = clock
-        self._gone_since = gone_since
+        self._discovery = discovery
         self._lock = StateLock(path)
         self._unlockable = False
         self._loaded = False
@@ -130,7 +132,7 @@ class StateKeeper:
 
     # Restore and save
 
-    def load(self) -> Mapping[FactorKey, FactorSnapshot]:
+    def load(self) -> SavedState:
         """Return what was known when the file was saved; nothing if it is missing, empty or unusable."""
         self._loaded = True
         self._saved = self._clock.steady()
@@ -144,10 +146,10 @@ class StateKeeper:
         except StateFileError as error:
             log.warning("state not restored", extra=fields(problem=str(error)))
             self._keep_refused(now)
-            return {}
+            return SavedState({}, now)
         if saved is None:
             log.info("no saved state", extra=fields(file=self._path))
-            return {}
+            return SavedState({}, now)
         self._last_save_seconds = saved.saved_seconds
         log.info(
             "state restored",
@@ -160,7 +162,7 @@ class StateKeeper:
         )
         if saved.skipped:
             self._keep_refused(now)
-        return saved.snapshots
+        return saved
 
     def _keep_refused(self, now_wall: float) -> None:
         self._not_kept = True
@@ -191,11 +193,12 @@ class StateKeeper:
 
     async def _save(self, number: int) -> None:
         removed, moment = self._removed.saved(), self._clock.moment()  # at the same moment as the ledger's records
+        listed = self._discovery.last_listed()
         snapshots = await self._snapshots()
         saved_seconds, started = self._clock.wall(), time.perf_counter()
         try:
             size = await in_daemon_thread(
-                lambda: self._write(number, saved_seconds, chain(snapshots, removed.snapshots(moment))),
+                lambda: self._write(number, saved_seconds, chain(snapshots, removed.snapshots(moment)), listed),
                 name="state-writer",
             )
         except StateFileError as error:
@@ -214,7 +217,11 @@ class StateKeeper:
         )
 
     def _write(
-        self, number: int, saved_seconds: float, snapshots: Iterable[tuple[FactorKey, FactorSnapshot]]
+        self,
+        number: int,
+        saved_seconds: float,
+        snapshots: Iterable[tuple[FactorKey, FactorSnapshot]],
+        last_listed: Mapping[ListedName, float],
     ) -> int:
         """Write the file, in a thread; an abandoned write never replaces a later one."""
         with self._writing:
@@ -224,14 +231,14 @@ class StateKeeper:
             if self._not_kept:
                 statefile.keep_refused(self._path, saved_seconds)
                 self._not_kept = False
-            return statefile.write(self._path, saved_seconds, snapshots)
+            return statefile.write(self._path, saved_seconds, snapshots, last_listed)
 
     async def _snapshots(self) -> list[tuple[FactorKey, FactorSnapshot]]:
         """Return a snapshot of each factor; in slices, so that 100,000 of them don't block the event loop."""
         snapshots: list[tuple[FactorKey, FactorSnapshot]] = []
         for number, record in enumerate(list(self._ledger)):
             key = record.watched.key
-            snapshot = snapshot_of(record, self._clock.moment(), gone_since_seconds=self._gone_since(key))
+            snapshot = snapshot_of(record, self._clock.moment(), gone_since_seconds=self._discovery.gone_since(key))
             if snapshot is not None:
                 snapshots.append((key, snapshot))
             if number % _SLICE_FACTORS == _SLICE_FACTORS - 1:

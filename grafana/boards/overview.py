@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from exporter.exposition.catalogue import (
     ENTITY_FACTORS,
+    ENTITY_LAST_LISTED,
     FACTOR_EXISTS,
     FACTOR_INFO,
     FACTOR_INTERVAL,
@@ -57,6 +58,7 @@ from grafana.boards.variables import (
 if TYPE_CHECKING:
     from exporter.exposition.catalogue import Family
 
+_ENTITY = "account, service_sid, entity"
 _VERIFIED, _EXISTS = per_factor(FACTOR_VERIFIED), per_factor(FACTOR_EXISTS)
 _WATCHED = per_factor(FACTOR_INTERVAL)
 
@@ -280,10 +282,14 @@ WHAT_CHANGED = Section(
                 rows(
                     "Entities",
                     "Factors of each watched entity by status. An entity without a verified factor is locked out. "
-                    "Empty if no entities are watched, and while a label filter is set.",
+                    "Factors enrolled since the last complete listing may not be watched. Empty if no entities are "
+                    "watched, and while a label filter is set.",
                     [
-                        f"sum by (account, service_sid, entity) ({selected(ENTITY_FACTORS, _with_status(status))})"
-                        for status in STATUSES
+                        *(
+                            f"sum by ({_ENTITY}) ({selected(ENTITY_FACTORS, _with_status(status))})"
+                            for status in STATUSES
+                        ),
+                        f"time() - min by ({_ENTITY}) ({selected(ENTITY_LAST_LISTED)})",
                     ],
                     {
                         "entity": Column("Entity"),
@@ -294,6 +300,7 @@ WHAT_CHANGED = Section(
                             )
                             for letter, status in zip("ABCD", STATUSES, strict=True)
                         },
+                        "Value #E": Column("Last listed", unit="s"),
                         "account": Column("Account"),
                         "service_sid": Column("Service"),
                     },

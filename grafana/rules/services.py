@@ -7,8 +7,10 @@ from exporter.exposition.catalogue import (
     API_DEMAND,
     API_REQUESTS,
     CREDENTIALS_VALID,
+    DISCOVERY_INTERVAL,
     ENTITY_FACTORS,
     ENTITY_FAILURES,
+    ENTITY_LAST_LISTED,
     FACTOR_UP,
     FACTORS,
     FETCH_FAILURES,
@@ -23,6 +25,9 @@ from grafana.rules.model import Alert, Dashboard, Group, Recording, Settings, Se
 UNREACHABLE = (Reason.TIMEOUT, Reason.CONNECT, Reason.DNS, Reason.TLS, Reason.SERVER_ERROR, Reason.DECODE)
 # One fetch in twenty may fail unnoticed: a status stays valid through two consecutive failures.
 ERROR_BUDGET = 0.05
+# Listings are retried at the next interval; several in a row must fail.
+NOT_LISTED_HOURS = 3
+NOT_LISTED_INTERVALS = 4
 RATE_WINDOWS = ("5m", "30m", "1h", "6h")
 
 # Factors may have labels of their own, and exporters other labels of their targets: only these are always the same.
@@ -122,18 +127,41 @@ unless
 
 
 def _entity_not_listed(settings: Settings) -> Alert:
-    # Entities are listed every 15 minutes, so 30 minutes contain at least one listing of each. The metric does not
-    # say which entity failed. APIDown, which inhibits this alert, is kept firing for longer than 30 minutes.
+    # Per exporter, because the shards of a service each list their own entities. What an exporter without a state
+    # file forgot in a restart is read from the past.
+    watched = f"present_over_time({ENTITY_FACTORS.name}[5m])"
+    earlier = f"present_over_time({ENTITY_FACTORS.name}[5m] offset {NOT_LISTED_HOURS}h)"
+    listed = f"{ENTITY_LAST_LISTED.name}[{2 * NOT_LISTED_HOURS}h]"
+    interval = f"max {settings.without()} (last_over_time({DISCOVERY_INTERVAL.name}[5m]))"
     return Alert(
         "EntityNotListed",
-        f"max {settings.without()} (increase({ENTITY_FAILURES.name}[30m])) > 0",
+        f"""\
+(
+  time() - min {settings.without()} (
+    last_over_time({listed})
+    and ignoring (status)
+    {watched}
+  )
+  > {NOT_LISTED_HOURS * 3600}
+  > ignoring (account, service_sid, entity) group_left ()
+  {NOT_LISTED_INTERVALS} * {interval}
+)
+or
+group {settings.without("status")} (
+  {watched}
+  and
+  {earlier}
+  unless ignoring (status)
+  present_over_time({listed})
+)""",
         Severity.WARNING,
-        pending="3h",
-        when="factor listings of a service's entities have failed for 3 hours, at least once every 30 minutes",
-        summary="Factor listings of a service keep failing.",
-        description="Some factor listings of service {{ $labels.service_sid }} (account {{ $labels.account }}) "
-        "have been failing for hours. Factors enrolled since an entity's last successful listing are not watched. "
-        "The log names the entities.",
+        pending="15m",
+        when=f"an entity has not been listed completely for {NOT_LISTED_HOURS} hours and "
+        f"{NOT_LISTED_INTERVALS} discovery intervals, or not once in {NOT_LISTED_HOURS} hours",
+        summary="The factors of an entity can't be listed.",
+        description='The factors of entity "{{ $labels.entity }}" (account {{ $labels.account }}, service '
+        f"{{{{ $labels.service_sid }}}}) have not been listed completely for more than {NOT_LISTED_HOURS} hours. "
+        "Factors enrolled since are not watched. The log names the reason.",
         dashboard=Dashboard.OVERVIEW,
         variables=_SERVICE,
     )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.support.scrape import Scrape
 
 IDENTITY = "9d2c1f50-ops-oncall-team"
+LAST_LISTED = "twilio_verify_entity_last_listed_timestamp_seconds"
 CALM = {
     "interval": "10m",
     "unverified_interval": "10m",
@@ -81,6 +82,7 @@ async def test_factors_of_an_entity_come_and_go(
         assert of_entity(page) == {"verified": 0, "unverified": 0, "not_found": 0, "unknown": 0}
         assert page.value("twilio_verify_exporter_entities") == 1
         assert page.value("twilio_verify_entity_failures_total") == 0
+        assert page.samples(LAST_LISTED) == []
         await begun(exporter, clock)
         page = await exporter.shows(lambda page: of_entity(page)["verified"] == 3)
         names = {f"ops-{factor.sid[-8:]}" for factor in (one, two)} | {"by-hand"}
@@ -115,7 +117,9 @@ async def test_a_list_that_fails_is_counted_and_changes_nothing(
         await exporter.shows(lambda page: of_entity(page)["verified"] == 1)
         simulator.faults.add(Fault(FaultKind.STATUS, status=500, operation=Endpoint.LIST))
         clock.leap(600)
+        listed = (await exporter.scrape()).value(LAST_LISTED, entity="ops")
         page = await exporter.shows(lambda page: page.value("twilio_verify_entity_failures_total") == 1)
+        assert page.value(LAST_LISTED, entity="ops") == listed
         assert page.factor("verified", f"ops-{factor.sid[-8:]}") == 1
         assert page.total("twilio_verify_api_requests_total", operation="list", code="500") == 1
         assert page.total("twilio_verify_fetch_failures_total") == 0
@@ -157,11 +161,15 @@ async def test_found_factors_outlive_a_restart(
     path = watch(tmp_path, simulator, state={"file": "state.jsonl"})
     async with running(path, clock=clock) as exporter:
         await begun(exporter, clock)
-        await exporter.shows(lambda page: of_entity(page)["verified"] == 1)
+        page = await exporter.shows(lambda page: of_entity(page)["verified"] == 1)
+        listed = page.value(LAST_LISTED, entity="ops")
+        assert listed is not None
+        assert 0 <= clock.wall() - listed < 60
     assert IDENTITY not in (tmp_path / "state.jsonl").read_text(encoding="utf-8")
     simulator.faults.add(Fault(FaultKind.STALL_BEFORE_HEADERS))
     async with running(path, clock=LeapingClock(clock.wall() + 5)) as exporter:
         page = await exporter.scrape()
         assert page.factor("verified", f"ops-{factor.sid[-8:]}", team="ops") == 1
         assert of_entity(page)["verified"] == 1
+        assert page.value(LAST_LISTED, entity="ops") == listed
         assert await exporter.status("/-/ready") == 503, "the first walk has not ended"

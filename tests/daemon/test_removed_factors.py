@@ -263,9 +263,9 @@ class Process:
         self.engine = engine = Engine(config, clock=Clock(self.times.now, self.times.now))
         assert config.settings.state.file is not None
         self.keeper = StateKeeper(
-            config.settings.state.file, engine.ledger, engine.removed, engine.clock, engine.discovery.gone_since
+            config.settings.state.file, engine.ledger, engine.removed, engine.clock, engine.discovery
         )
-        engine.start(self.keeper.load())
+        engine.start(self.keeper.load().snapshots)
 
     async def stop(self) -> None:
         await self.keeper.save()

@@ -22,6 +22,7 @@ NOT_SHOWN = {
     "twilio_verify_exporter_web_tls_enabled": "for checks of security across many exporters",
     "twilio_verify_exporter_web_auth_enabled": "for checks of security across many exporters",
     "twilio_verify_exporter_entities": "the table of entities lists them",
+    "twilio_verify_exporter_discovery_interval_seconds": "for the alert about entities that can't be listed",
     "twilio_verify_exporter_watchlist_listed_factors": "for the alert about missing shards",
     "twilio_verify_exporter_watchlist_total_factors": "for the alert about missing shards",
     "twilio_verify_exporter_log_lines_dropped_total": "explains gaps in the log, with `curl`",

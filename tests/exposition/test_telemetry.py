@@ -294,6 +294,7 @@ def test_gauges(telemetry: Telemetry) -> None:
         at("exporter_state_last_save_timestamp_seconds"): 1_800_000_100.0,
         at("exporter_state_save_failures_total"): 2,
         at("exporter_entities"): 0,
+        at("exporter_discovery_interval_seconds"): 900,
         at("exporter_watchlist_factors"): 6,
         at("exporter_watchlist_listed_factors"): 7,
         at("exporter_watchlist_total_factors"): 9,
@@ -390,6 +391,7 @@ def test_a_scrape_has_exactly_the_families_of_the_catalogue(source: FixedGauges,
     telemetry.fetched(RECORD, Outcome(Failure(Reason.DNS), 0.1), None)
     telemetry.know_entities("main", SERVICE_SID)
     source.entity_factors = {("main", SERVICE_SID, "team"): {"verified": 1}}
+    source.listed = {("main", SERVICE_SID, "team"): 1_800_000_000.0}
     source.services = {("main", SERVICE_SID): True}
     families = {family.name: family for family in read_openmetrics(telemetry) if family.name.startswith(P)}
     assert sorted(families) == sorted(family.base_name for family in OWN_FAMILIES)

@@ -200,7 +200,7 @@ CASES = {
             *(alert("FactorMissing", factor=f"gone-{n}", team="payments", **SERVICE) for n in range(20)),
             alert("EnrolmentAbandoned", "warning", factor="never-verified", **SERVICE),
             alert("EntityWithoutVerifiedFactor", entity="ops", **SERVICE),
-            alert("EntityNotListed", "warning", **SERVICE),
+            alert("EntityNotListed", "warning", entity="ops", **SERVICE),
             alert("MassMissing", **SERVICE),
             alert("OverBudget", "warning", **ACCOUNT),
         ),

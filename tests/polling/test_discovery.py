@@ -354,3 +354,27 @@ async def test_a_shorter_interval_counts_at_once() -> None:
     bench.discovery.watch([entity()])
     await bench.run(121)
     assert len(bench.env.client.listings) >= before + 2
+
+
+@in_virtual_time
+async def test_only_a_complete_listing_counts_as_the_last_one() -> None:
+    bench = Bench()
+    name = ("main", SERVICES[0], "team")
+    broken = Failure(Reason.SERVER_ERROR, "HTTP 503")
+    bench.env.client.lists = lambda _entity, query: broken if query else listed_page(key(1), following="Page=1")
+    await bench.run(100)
+    assert bench.discovery.last_listed() == {}
+    bench.env.client.lists = bench._page
+    await bench.run(INTERVAL + 2)
+    listed = bench.discovery.last_listed()[name]
+    assert bench.env.clock.wall() - INTERVAL - 2 <= listed <= bench.env.clock.wall()
+    bench.listed["identity-of-team"] = broken
+    await bench.run(3 * INTERVAL)
+    assert bench.discovery.last_listed() == {name: listed}
+    bench.discovery.watch([entity("renamed")])
+    assert bench.discovery.last_listed() == {("main", SERVICES[0], "renamed"): listed}
+    after = Bench(entities=(entity("renamed"), entity("other", identity="identity-of-other")))
+    after.discovery.restore({}, bench.discovery.last_listed())
+    assert after.discovery.last_listed() == bench.discovery.last_listed()
+    after.discovery.watch([])
+    assert after.discovery.last_listed() == {}

@@ -46,6 +46,46 @@ def test_what_is_written_is_read_back(path: Path, known: dict[FactorKey, FactorS
     assert size == path.stat().st_size
 
 
+@on_disk
+@given(
+    st.dictionaries(st.tuples(st.text(), st.text(), st.text()), st.integers(1_000_000_000, int(NOW)), max_size=5)
+)
+def test_when_entities_were_listed_is_read_back(path: Path, listed: dict[tuple[str, str, str], float]) -> None:
+    write(path, NOW, KNOWN, listed)
+    saved = read(path, NOW)
+    assert saved is not None
+    assert saved.last_listed == listed
+    assert saved.snapshots == dict(KNOWN)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        None,
+        "text",
+        {"main": 1},
+        [["main", "VA1", "ops"]],
+        [["main", "VA1", "ops", "now"]],
+        [["main", "VA1", 1, NOW]],
+        [["main", "VA1", "ops", NOW + 86_400]],
+        [["main", "VA1", "ops", 0]],
+        [["main", "VA1", "ops", True]],
+    ],
+)
+def test_what_says_nothing_about_listings_is_ignored(path: Path, listed: object) -> None:
+    path.write_bytes(sealed(listed=listed))
+    saved = read(path, NOW)
+    assert saved is not None
+    assert (saved.last_listed, saved.skipped) == ({}, 0)
+
+
+def test_a_file_from_before_listings_were_saved_is_read(path: Path) -> None:
+    path.write_bytes(sealed([*key(1), {"status": "verified", "answered_seconds": NOW}]))
+    saved = read(path, NOW)
+    assert saved is not None
+    assert (set(saved.snapshots), saved.last_listed) == ({key(1)}, {})
+
+
 def test_a_missing_file_is_no_fault(path: Path) -> None:
     assert read(path, NOW) is None
 

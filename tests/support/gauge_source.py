@@ -31,6 +31,7 @@ class FixedGauges:
     entity_factors: dict[tuple[str, str, str], dict[str, int]] = field(default_factory=dict)
     state: StateGauges | None = field(default_factory=lambda: StateGauges(1_800_000_100.0, 2))
     services: dict[tuple[str, str], bool] = field(default_factory=dict)
+    listed: dict[tuple[str, str, str], float] = field(default_factory=dict)
     reads: int = 0
 
     def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
@@ -39,6 +40,12 @@ class FixedGauges:
 
     def entity_counts(self) -> Mapping[tuple[str, str, str], Mapping[str, int]]:
         return self.entity_factors
+
+    def last_listed(self) -> Mapping[tuple[str, str, str], float]:
+        return self.listed
+
+    def discovery_interval_seconds(self) -> float:
+        return 900.0
 
     def service_existence(self) -> Mapping[tuple[str, str], bool]:
         return self.services

@@ -177,10 +177,15 @@ def _call_mutants(node: promql.Call) -> Iterator[tuple[str, str]]:
 
 
 def _range_mutants(node: promql.MatrixSelector) -> Iterator[tuple[str, str]]:
-    for what, inner in _expressions(node.vector_selector):
-        yield what, f"{inner}[{_duration(node.range)}]"
+    selector, offset = node.vector_selector, node.vector_selector.offset
+    now = f"{selector.name}{{{', '.join(map(str, selector.matchers.matchers))}}}"
+    shift = "" if offset is None else f" offset {_duration(offset)}"
+    for what, inner in _expressions(selector):
+        yield what, f"{inner}[{_duration(node.range)}]{shift}"
     for other in (node.range / 2, node.range * 2):
-        yield f"[{_duration(other)}] in {node}", f"{node.vector_selector}[{_duration(other)}]"
+        yield f"[{_duration(other)}] in {node}", f"{now}[{_duration(other)}]{shift}"
+    for other in () if offset is None else (offset * 0.9, offset * 1.1):
+        yield f"offset {_duration(other)} in {node}", f"{now}[{_duration(node.range)}] offset {_duration(other)}"
 
 
 def _duration(delta: timedelta) -> str:

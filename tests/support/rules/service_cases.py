@@ -31,6 +31,21 @@ def failed_listings(values: str, pod: dict[str, str] = POD_A) -> dict[str, str]:
     return {name("twilio_verify_entity_failures_total", SERVICE, pod): values}
 
 
+def watched(pod: dict[str, str] = POD_A, values: str = "0x600") -> dict[str, str]:
+    """Return one of the entity's factor counts, which are there while it is watched."""
+    return {name("twilio_verify_entity_factors", OPS, {"status": "unknown"}, pod): values}
+
+
+def last_listed(values: str, pod: dict[str, str] = POD_A) -> dict[str, str]:
+    """Return when the entity was last listed."""
+    return {name("twilio_verify_entity_last_listed_timestamp_seconds", OPS, pod): values}
+
+
+def every(values: str = "900x600", pod: dict[str, str] = POD_A) -> dict[str, str]:
+    """Return the configured discovery interval."""
+    return {name("twilio_verify_exporter_discovery_interval_seconds", JOB, pod): values}
+
+
 def counts(pod: dict[str, str] = POD_A, **given: str) -> dict[str, str]:
     """Return a service's factor counts; statuses not given are 0."""
     return _counts("twilio_verify_factors", SERVICE, pod, given)
@@ -177,71 +192,129 @@ ENTITIES = (
     ),
 )
 
+
+def _not_listed(about: str, series: dict[str, str], firing: dict[int, list[dict[str, str]]]) -> Case:
+    return Case(about, _NOT_LISTED, series, firing, severity="warning", long=True)
+
+
+_FOR_EVER = "0x600"
 NOT_LISTED = (
     Case(
-        "listings fail for hours, and then succeed",
+        "no listing ends for hours, and then one does",
         _NOT_LISTED,
-        failed_listings("0x9 0+1x240 240x150"),
-        {175: [], 190: [], 191: [SERVICE], 275: [SERVICE], 285: []},
+        watched() | last_listed("0+60x9 600x230 14400x20") | every(),
+        {205: [], 206: [OPS], 240: [OPS], 241: []},
         ExpectedAlert(
-            240,
-            SERVICE,
-            "Factor listings of a service keep failing.",
-            "Some factor listings of service VA1 (account main) have been failing for hours. Factors enrolled "
-            "since an entity's last successful listing are not watched. The log names the entities.",
+            230,
+            OPS,
+            "The factors of an entity can't be listed.",
+            'The factors of entity "ops" (account main, service VA1) have not been listed completely for more than '
+            "3 hours. Factors enrolled since are not watched. The log names the reason.",
             _OVERVIEW,
         ),
         severity="warning",
     ),
-    Case(
-        "one fails about every 15 minutes",
-        _NOT_LISTED,
-        failed_listings(" ".join(f"{count}x{(14, 24)[count % 2]}" for count in range(16))),
-        {180: [], 190: [], 210: [SERVICE], 300: [SERVICE]},
-        severity="warning",
-        long=True,
+    _not_listed("listed regularly", watched() | last_listed("0+60x600") | every(), {200: [], 400: [], 600: []}),
+    _not_listed(
+        "the interval is two hours",
+        watched() | last_listed(_FOR_EVER) | every("7200x600"),
+        {200: [], 495: [], 500: [OPS]},
     ),
-    Case(
-        "the listings of one of two shards fail",
-        _NOT_LISTED,
-        failed_listings("0+1x300") | failed_listings("0x300", POD_B),
-        {150: [], 200: [SERVICE]},
-        severity="warning",
-        long=True,
+    _not_listed(
+        "one of two exporters was reloaded with a longer interval",
+        watched() | last_listed(_FOR_EVER) | every() | every("7200x600", POD_B),
+        {300: [], 495: [], 500: [OPS]},
     ),
-    Case(
-        "the exporter is restarted meanwhile",
-        _NOT_LISTED,
-        failed_listings("0+1x120 0+1x180"),
-        {150: [], 190: [SERVICE], 240: [SERVICE]},
-        severity="warning",
-        long=True,
+    _not_listed(
+        "a reload makes the interval longer",
+        watched() | last_listed(_FOR_EVER) | every("900x299 7200x60"),
+        {295: [OPS], 300: []},
     ),
-    Case(
-        "an outage of less than two hours and a half",
-        _NOT_LISTED,
-        failed_listings("0x9 0+1x145 145x150"),
-        {120: [], 185: [], 195: [], 300: []},
-        severity="warning",
-        long=True,
+    _not_listed(
+        "one of two shards can't list its part of a service",
+        watched() | watched(POD_B) | last_listed("0+60x400") | last_listed(_FOR_EVER, POD_B) | every(),
+        {195: [], 200: [OPS], 400: [OPS]},
     ),
-    Case(
-        "one fails occasionally",
-        _NOT_LISTED,
-        failed_listings("0x59 1x119 2x119 3x60"),
-        {120: [], 240: [], 300: []},
-        severity="warning",
-        long=True,
+    _not_listed("never listed", watched() | every(), {190: [], 195: [OPS], 600: [OPS]}),
+    _not_listed(
+        "never listed, and then at last",
+        watched() | every() | last_listed("_x240 14400x60"),
+        {235: [OPS], 245: [], 300: []},
     ),
-    Case(
-        "a pod takes over from another, and fails as well",
-        _NOT_LISTED,
-        failed_listings("0+1x120 stale") | failed_listings("_x122 0+1x240", POD_B),
-        {180: [], 190: [SERVICE], 300: [SERVICE]},
-        severity="warning",
-        long=True,
+    _not_listed(
+        "one of two shards never listed its part",
+        watched() | watched(POD_B) | last_listed("0+60x400") | every(),
+        {190: [], 195: [OPS]},
     ),
-    Case("no list ever failed", _NOT_LISTED, failed_listings("0x300"), {240: []}, severity="warning", long=True),
+    _not_listed(
+        "a restart forgets when the last listing was, and none follows",
+        watched() | last_listed("0+60x59 _x500") | every(),
+        {250: [], 255: [OPS], 415: [OPS], 425: [OPS], 600: [OPS]},
+    ),
+    _not_listed(
+        "the same with an interval of two hours",
+        watched() | last_listed("0+60x59 _x500") | every("7200x600"),
+        {255: [], 430: [], 435: [OPS]},
+    ),
+    _not_listed(
+        "a restart forgets it, and the next listing ends in time",
+        watched() | last_listed("0+60x59 _x120 10800+60x300") | every(),
+        {200: [], 255: [], 400: []},
+    ),
+    _not_listed(
+        "a pod takes over from another",
+        watched(POD_A, "0x120 stale")
+        | last_listed("0+60x120 stale")
+        | watched(POD_B, "_x122 0x400")
+        | last_listed("_x122 7320+60x400", POD_B)
+        | every(),
+        {135: [], 320: [], 400: [], 500: []},
+    ),
+    _not_listed(
+        "no longer watched for hours, and then again",
+        watched(POD_A, "0x60 _x390 0x60") | last_listed("3600x60") | every(),
+        {300: [], 475: [], 500: []},
+    ),
+    _not_listed(
+        "a short gap in the scrapes",
+        watched(POD_A, "0x296 stale _x5 0x60") | last_listed(_FOR_EVER) | every(),
+        {200: [OPS], 295: [OPS], 300: [OPS], 310: [OPS]},
+    ),
+    _not_listed(
+        "a long gap in the scrapes",
+        watched(POD_A, "0x292 _x11 0x60") | last_listed(_FOR_EVER) | every(),
+        {295: [OPS], 300: [], 310: [], 325: [OPS]},
+    ),
+    _not_listed(
+        "a short gap in the interval alone",
+        watched() | last_listed(_FOR_EVER) | every("900x296 stale _x5 900x60"),
+        {295: [OPS], 300: [OPS], 310: [OPS]},
+    ),
+    _not_listed(
+        "a long gap in the interval alone",
+        watched() | last_listed(_FOR_EVER) | every("900x292 _x11 900x60"),
+        {295: [OPS], 300: []},
+    ),
+    _not_listed(
+        "never listed, with a short gap",
+        watched(POD_A, "0x296 stale _x5 0x60") | every(),
+        {295: [OPS], 300: [OPS], 310: [OPS]},
+    ),
+    _not_listed(
+        "never listed, with a long gap",
+        watched(POD_A, "0x292 _x11 0x60") | every(),
+        {295: [OPS], 300: []},
+    ),
+    _not_listed(
+        "never listed, with a short gap three hours ago",
+        watched(POD_A, "0x116 stale _x5 0x300") | every(),
+        {295: [OPS], 300: [OPS], 310: [OPS]},
+    ),
+    _not_listed(
+        "never listed, with a long gap three hours ago",
+        watched(POD_A, "0x112 _x11 0x300") | every(),
+        {290: [OPS], 300: []},
+    ),
 )
 
 STALENESS = (
