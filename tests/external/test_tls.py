@@ -100,23 +100,24 @@ async def test_prometheus_fails_no_scrape_while_certificates_change(
         jobs = "".join(
             JOB.format(version=number, target=target, user=USER, password=PASSWORD) for number in ("12", "13")
         )
-        text = f"global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:{jobs}"
+        # A scrape may be slow on a busy machine, and isn't what is tested: it has Prometheus' default time limit.
+        text = f"global: {{scrape_interval: 10s, scrape_timeout: 10s}}\nscrape_configs:{jobs}"
         async with prometheus(binary, folder, text) as server:
-            await until(functools.partial(scraped, server, 2), bool)
+            await until(functools.partial(scraped, server, 1), bool)
             load = asyncio.create_task(new_connections(running, folder))
             shown = await rotate(running, certificates, server)
             load.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await load
-            await until(functools.partial(scraped, server, 8), bool)
-            worst = await server.query("min_over_time(up[5m])")
+            await until(functools.partial(scraped, server, 6), bool)
+            worst = await server.query("min_over_time(up[30m])")
         assert len(shown) == ROTATIONS + 1
         assert [float(one["value"][1]) for one in worst] == [1, 1]
 
 
 async def scraped(server: Prometheus, times: int) -> bool:
     """Return whether both jobs scraped at least that often."""
-    found = await server.query("count_over_time(up[5m])")
+    found = await server.query("count_over_time(up[30m])")
     return len(found) == 2 and all(float(one["value"][1]) >= times for one in found)
 
 
@@ -142,5 +143,5 @@ async def rotate(running: ServedExporter, certificates: Certificates, server: Pr
         for connection in list(running.daemon.server.connections):
             if connection.stage is Stage.IDLE:
                 connection.abort()  # so that Prometheus connects again too
-        await until(functools.partial(scraped, server, 2 + number // 2), bool)
+        await until(functools.partial(scraped, server, 1 + number // 3), bool)
     return shown
