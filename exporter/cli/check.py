@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.cli.diagnosis import diagnose
 from exporter.cli.findings import Finding, Output, Severity, Subject, failed, write
+from exporter.cli.table import counted
 from exporter.config import ConfigError, ConfigWarning, ErrorDetail
 from exporter.config.files import shown_path
 from exporter.config.lines import locate
@@ -67,20 +68,21 @@ def live(config: Config) -> list[Finding]:
 
 
 def _valid(config: Config) -> Finding:
-    accounts = _counted(len(config.settings.accounts), "account")
-    factors = _counted(len(config.factors), "factor")
-    entities = f", {_counted(len(config.entities), 'entity')}" if config.entities else ""
+    accounts = counted(len(config.settings.accounts), "account")
+    factors = counted(len(config.factors), "factor")
+    more = ((len(config.entities), "entity"), (len(config.services), "service"))
+    found = "".join(f", {counted(number, noun)}" for number, noun in more if number)
     return Finding(
         severity=Severity.OK,
         subject=Subject.CONFIGURATION,
         place="",
-        seen=f"{config.path} is valid: {accounts}, {factors}{entities}",
+        seen=f"{config.path} is valid: {accounts}, {factors}{found}",
         file=str(config.path),
     )
 
 
 def _falls_back(fallback: Fallback) -> Finding:
-    entries, saved = _counted(fallback.restored, "entry"), format_time(fallback.saved_seconds)
+    entries, saved = counted(fallback.restored, "entry"), format_time(fallback.saved_seconds)
     return Finding(
         severity=Severity.WARNING,
         subject=Subject.CONFIGURATION,
@@ -124,9 +126,3 @@ def _place(place: str, location: Location, name: str) -> str:
     if not name:
         return f"{start}: {location.path}"
     return ": ".join(filter(None, (start, f'{location.table} "{name}"', location.key)))
-
-
-def _counted(number: int, noun: str) -> str:
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number} {noun.removesuffix('y')}ies" if noun.endswith("y") else f"{number} {noun}s"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
-from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exporter.cli import BAD_USAGE
 from exporter.cli.config_file import add_config_arguments, load_config
-from exporter.cli.table import aligned
+from exporter.cli.costs import account_plans, assume, proposal, with_found
+from exporter.cli.table import aligned, counted
 from exporter.config import ConfigError
 from exporter.config.values import format_duration
 from exporter.daemon.jobs import DISPATCH_SECONDS
@@ -20,35 +20,20 @@ from exporter.exposition.pieces import Snapshot
 from exporter.polling.backoff import longest_fetch_seconds
 from exporter.polling.clock import Moment
 from exporter.polling.ledger import Ledger, LedgerPolicy
-from exporter.polling.poller import next_stretch
-from exporter.polling.throttle import ASSUMED_LATENCY_SECONDS, budget
+from exporter.polling.throttle import ASSUMED_LATENCY_SECONDS
 from exporter.verify.outcome import Answer, Outcome, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator
 
+    from exporter.cli.costs import AccountPlan, Assumptions, Proposal
     from exporter.config import Config
-    from exporter.watched import WatchedFactor
+    from exporter.watched import WatchedService
 
 WITHIN_BUDGET, OVER_BUDGET = 0, 1
+_MOST = 1_000_000
+_LABEL_CHARACTERS = 20
 _NOW = Moment(1.7953979497e9, 0.0)  # any time with as many digits as the present
-
-
-@dataclass(frozen=True, slots=True)
-class AccountPlan:
-    """The demand of one account's factors; rates are requests per second."""
-
-    name: str
-    factors: int
-    steady: float
-    worst: float
-    budget: float
-    longest_interval_seconds: float
-
-    @property
-    def stretch(self) -> float:
-        """The stretch of the intervals when all factors are verified."""
-        return next_stretch(1.0, self.steady / self.budget)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +45,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=ASSUMED_LATENCY_SECONDS,
         metavar="SECONDS",
         help="expected duration of one request (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--entities",
+        type=_count,
+        metavar="N",
+        help="expected number of entities of every [[services]] entry (default: services are left out)",
+    )
+    parser.add_argument(
+        "--factors-per-entity",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="expected number of factors of every entity (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output", choices=("text", "json"), default="text", help="output format (default: %(default)s)"
     )
 
 
@@ -73,6 +74,12 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 <= int(text) <= _MOST:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a whole number from 0 to {_MOST:,}')
+    return int(text)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan; return 0, or 1 if an account is over its budget even with all factors verified."""
     try:
@@ -81,34 +88,12 @@ def run(arguments: argparse.Namespace) -> int:
         for detail in error.errors:
             print(detail, file=sys.stderr)
         return BAD_USAGE
-    plans = account_plans(config, arguments.latency)
-    sys.stdout.writelines(f"{line}\n" for line in _report(config, plans, arguments.latency))
-    return OVER_BUDGET if any(plan.steady > plan.budget for plan in plans) else WITHIN_BUDGET
-
-
-def account_plans(config: Config, latency_seconds: float) -> list[AccountPlan]:
-    """Return each account's budget, and its demand with all factors verified and with all newly not verified."""
-    polling = config.settings.polling
-    plans: list[AccountPlan] = []
-    for name, account in config.settings.accounts.items():
-        polled = [watched for watched in config.factors if watched.key.account == name and not watched.paused]
-        intervals = [watched.interval_seconds for watched in polled]
-        shortest = [min(interval, polling.unverified_interval) for interval in intervals]
-        entities = [entity.key for entity in config.entities if entity.key.account == name]
-        services = {watched.key.service_sid for watched in polled} | {key.service_sid for key in entities}
-        listings = len(entities) / polling.discovery_interval
-        in_doubt = len(services) / polling.discovery_interval  # while a factor of each is missing
-        plans.append(
-            AccountPlan(
-                name=name,
-                factors=len(polled),
-                steady=listings + sum(1 / interval for interval in intervals),
-                worst=listings + in_doubt + sum(1 / interval for interval in shortest),
-                budget=budget(account.requests_per_second, account.max_concurrency, latency_seconds),
-                longest_interval_seconds=max(intervals, default=0.0),
-            )
-        )
-    return plans
+    report = Report(config, assume(config, arguments.entities, arguments.factors_per_entity), arguments.latency)
+    if arguments.output == "json":
+        print(json.dumps(report.as_json(), indent=2))
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in report.lines())
+    return report.exit_status
 
 
 def exposition_size(config: Config) -> tuple[int, int]:
@@ -126,40 +111,168 @@ def exposition_size(config: Config) -> tuple[int, int]:
     return series, page.size()
 
 
-def _report(config: Config, plans: Sequence[AccountPlan], latency_seconds: float) -> Iterable[str]:
-    polling = config.settings.polling
-    rows: list[tuple[str, ...]] = [("ACCOUNT", "FACTORS", "STEADY", "WORST", "BUDGET", "")]
-    for plan in plans:
-        verdict = "within budget"
-        if plan.steady > plan.budget:
-            verdict = f"over budget: intervals are stretched by a factor of {plan.stretch:.2f}"
-        elif plan.worst > plan.budget:
-            verdict = "within budget; over budget, with stretched intervals, in the worst case"
-        rates = (f"{rate:.2f}/s" for rate in (plan.steady, plan.worst, plan.budget))
-        rows.append((plan.name, f"{plan.factors:,}", *rates, verdict))
-    yield from aligned(rows)
-    yield ""
-    if config.entities:
-        every = format_duration(polling.discovery_interval)
-        yield f"entities:           {len(config.entities):,}, listed every {every}; their factors are not included"
+class Report:
+    """What a configuration costs under assumptions, as text and as JSON."""
+
+    def __init__(self, config: Config, assumptions: Assumptions, latency_seconds: float) -> None:
+        self._config = config
+        self._assumptions = assumptions
+        self._latency_seconds = latency_seconds
+        whole = with_found(config, assumptions)
+        self._plans = account_plans(whole, assumptions, latency_seconds)
+        self._proposals = {
+            plan.name: proposal(whole, plan, latency_seconds) for plan in self._plans if plan.over_budget
+        }
+        self._services = len({watched.key[:2] for watched in whole.factors})
+        self._series, self._bytes = exposition_size(whole)
+
+    @property
+    def exit_status(self) -> int:
+        """The command's exit status."""
+        return OVER_BUDGET if self._proposals else WITHIN_BUDGET
+
+    def _seconds_to_see(self) -> tuple[float, float] | None:
+        """Return the seconds until a change is visible, with one attempt and with all attempts of a fetch."""
+        slowest = max((plan.longest_interval_seconds * plan.stretch for plan in self._plans), default=0.0)
+        if not slowest:
+            return None
+        polling = self._config.settings.polling
+        longest = longest_fetch_seconds(polling.max_attempts, polling.timeout)
+        return slowest + DISPATCH_SECONDS + self._latency_seconds, slowest + DISPATCH_SECONDS + longest
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the plan as a JSON object; rates are requests per second."""
+        seen = self._seconds_to_see()
+        return {
+            "latency_seconds": self._latency_seconds,
+            "factors_per_entity": self._assumptions.factors_per_entity,
+            "accounts": [self._account_as_json(plan) for plan in self._plans],
+            "factor_series": self._series,
+            "bytes_per_scrape": self._bytes,
+            "change_visible_seconds": None if seen is None else {"first_attempt": seen[0], "all_attempts": seen[1]},
+            "exit_status": self.exit_status,
+        }
+
+    def _account_as_json(self, plan: AccountPlan) -> dict[str, Any]:
+        fits = self._proposals.get(plan.name)
+        return {
+            "account": plan.name,
+            "factors": plan.factors,
+            "found_factors": plan.found,
+            "steady": plan.steady,
+            "worst": plan.worst,
+            "budget": plan.budget,
+            "over_budget": plan.over_budget,
+            "stretch": plan.stretch,
+            "fetches": plan.fetches,
+            "listings": {
+                "requests": plan.listing_requests,
+                "rate": plan.listings,
+                "wanted_rate": plan.wanted_listings,
+                "seconds": plan.listing_seconds,
+            },
+            "entities": sum(entity.key.account == plan.name for entity in self._config.entities),
+            "services": [self._service_as_json(of) for of in self._config.services if of.key.account == plan.name],
+            "fits_with": None
+            if fits is None
+            else {
+                "interval_factor": fits.factor,
+                "interval_seconds": fits.interval_seconds,
+                "requests_per_second": fits.requests_per_second,
+                "max_concurrency": fits.max_concurrency,
+            },
+        }
+
+    def _service_as_json(self, service: WatchedService) -> dict[str, Any]:
+        count = self._assumptions.entities.get(service.key)
+        return {
+            "name": service.name,
+            "service_sid": service.key.service_sid,
+            "entities": None if count is None else count.own,
+            "truncated": None if count is None else count.truncated,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield the plan as lines of text."""
+        rows: list[tuple[str, ...]] = [("ACCOUNT", "FACTORS", "STEADY", "WORST", "BUDGET", "")]
+        for plan in self._plans:
+            verdict = "within budget"
+            if plan.over_budget:
+                verdict = f"over budget: intervals are stretched by a factor of {plan.stretch:.2f}"
+            elif plan.worst > plan.budget:
+                verdict = "within budget; over budget, with stretched intervals, in the worst case"
+            rates = (f"{rate:.2f}/s" for rate in (plan.steady, plan.worst, plan.budget))
+            rows.append((plan.name, f"{plan.factors:,}", *rates, verdict))
+        yield from aligned(rows)
         yield ""
-    yield "STEADY: all factors verified. WORST: all newly unverified or newly missing. BUDGET: the smaller of"
-    yield f"requests_per_second and what max_concurrency allows at {latency_seconds:g} s per request (--latency)."
-    yield ""
-    series, size = exposition_size(config)
-    yield f"factor series:      {series:,} in {_services(config.factors)}"
-    yield f"bytes per scrape:   {size:,} for the factors, before compression"
-    slowest = max((plan.longest_interval_seconds * plan.stretch for plan in plans), default=0.0)
-    if slowest:
-        soon = slowest + DISPATCH_SECONDS + latency_seconds
-        late = slowest + DISPATCH_SECONDS + longest_fetch_seconds(polling.max_attempts, polling.timeout)
-        yield f"change visible in:  at most {_rounded(soon)} if the first attempt succeeds,"
-        yield f"                    at most {_rounded(late)} if a fetch needs all its attempts"
+        proposals = [self._proposed(name, fits) for name, fits in self._proposals.items()]
+        if proposals:
+            yield from (*proposals, "")
+        yield "STEADY: all factors verified. WORST: all newly unverified or newly missing. BUDGET: the smaller of"
+        latency = f"{self._latency_seconds:g} s per request (--latency)"
+        yield f"requests_per_second and what max_concurrency allows at {latency}."
+        yield ""
+        yield from _columns(self._listed())
+        yield from _columns([("factor series:", f"{self._series:,} in {counted(self._services, 'service')}")])
+        yield from _columns([("bytes per scrape:", f"{self._bytes:,} for the factors, before compression")])
+        if (seen := self._seconds_to_see()) is not None:
+            yield from _columns(
+                [
+                    ("change visible in:", f"at most {_rounded(seen[0])} if the first attempt succeeds,"),
+                    ("", f"at most {_rounded(seen[1])} if a fetch needs all its attempts"),
+                ]
+            )
+
+    def _proposed(self, name: str, fits: Proposal) -> str:
+        """Return what would bring an account within its budget, as the keys to set."""
+        polling, account = self._config.settings.polling, self._config.settings.accounts[name]
+        own = {watched.interval_seconds for watched in self._config.factors if watched.key.account == name}
+        interval = f'polling.interval = "{format_duration(fits.interval_seconds)}"'
+        if own - {polling.interval}:
+            interval = f"{interval}, and the factors' own intervals {fits.factor:g} times as long"
+        rates = []
+        if fits.requests_per_second > account.requests_per_second:
+            rates.append(f"requests_per_second = {fits.requests_per_second:g}")
+        if fits.max_concurrency > account.max_concurrency:
+            rates.append(f"max_concurrency = {fits.max_concurrency}")
+        return f"{name} fits its budget with {interval}; or with {' and '.join(rates)}, if Twilio allows that"
+
+    def _listed(self) -> Iterator[tuple[str, str]]:
+        """Yield what listings find and cost, by account; nothing if there is nothing to list."""
+        per_entity = self._assumptions.factors_per_entity
+        for plan in self._plans:
+            entities = sum(entity.key.account == plan.name for entity in self._config.entities)
+            if entities:
+                factors = counted(entities * per_entity, "factor")
+                yield f"entities of {plan.name}:", f"{entities:,}, with {factors} (--factors-per-entity)"
+            for service in self._config.services:
+                if service.key.account == plan.name:
+                    yield f"service {service.name}:", self._service(service)
+            if plan.listing_requests:
+                yield f"listings of {plan.name}:", self._listings(plan)
+
+    def _service(self, service: WatchedService) -> str:
+        count = self._assumptions.entities.get(service.key)
+        if count is None:
+            return "left out; give its number of entities with --entities"
+        factors = counted(count.own * self._assumptions.factors_per_entity, "factor")
+        own = counted(count.own, "entity")
+        if count.truncated:
+            own = f"{own} (max_entities = {service.max_entities})"
+        return f"{own}, with {factors} (--factors-per-entity)"
+
+    def _listings(self, plan: AccountPlan) -> str:
+        interval, requests = plan.discovery_interval_seconds, counted(plan.listing_requests, "request")
+        text = f"{requests} in {_rounded(plan.listing_seconds)}, {plan.listings:.2f}/s"
+        if plan.listing_seconds > interval:
+            text = f"{text}: longer than polling.discovery_interval ({format_duration(interval)}), so that"
+            text = f"{text} fetches keep to their intervals"
+        return text
 
 
-def _services(factors: Iterable[WatchedFactor]) -> str:
-    services = Counter((watched.key.account, watched.key.service_sid) for watched in factors)
-    return f"{len(services)} service" if len(services) == 1 else f"{len(services)} services"
+def _columns(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for label, text in rows:
+        yield f"{label:<{_LABEL_CHARACTERS}}{text}"
 
 
 def _rounded(seconds: float) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.cli.plan import account_plans, exposition_size
+from exporter.cli.costs import AccountPlan, account_plans, assume, with_found
+from exporter.cli.plan import exposition_size
 from exporter.config import load
+from exporter.config.values import format_duration
 from tests.support.config_files import write_config
 from tests.support.served_exporter import ACCOUNT_SID, entries
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from exporter.config import Config
     from tests.support.commands import Ran
 
+ROOT = Path(__file__).parents[2]
 ACCOUNT = {"account_sid": ACCOUNT_SID, "password": "made-up"}
 FIVE_MINUTES = {"interval": "5m", "unverified_interval": "1m", "timeout": "10s"}
 
@@ -37,6 +41,12 @@ def write(
 def loaded(path: str) -> Config:
     """Load a configuration as the command does."""
     return load(Path(path), environ={}, flags={})
+
+
+def planned(config: Config, entities: int | None = None, factors_per_entity: int = 1) -> list[AccountPlan]:
+    """Return the plans of a configuration under these assumptions, with the usual latency."""
+    assumptions = assume(config, entities, factors_per_entity)
+    return account_plans(with_found(config, assumptions), assumptions, 0.3)
 
 
 def test_a_plan_within_budget(call: Callable[..., Ran], tmp_path: Path) -> None:
@@ -84,7 +94,7 @@ def test_each_account_has_its_own_budget(tmp_path: Path) -> None:
     accounts: dict[str, dict[str, object]] = {"one": {**ACCOUNT}, "two": {**ACCOUNT, "requests_per_second": 0.001}}
     config = loaded(write(tmp_path, 3, accounts, account="two"))
 
-    one, two = account_plans(config, 0.3)
+    one, two = planned(config)
 
     assert (one.factors, one.steady, one.stretch) == (0, 0, 1.0)
     assert (two.factors, two.budget) == (3, 0.001)
@@ -93,7 +103,7 @@ def test_each_account_has_its_own_budget(tmp_path: Path) -> None:
 
 
 def test_paused_factors_cause_no_requests(tmp_path: Path) -> None:
-    (plan,) = account_plans(loaded(write(tmp_path, 3, paused=True)), 0.3)
+    (plan,) = planned(loaded(write(tmp_path, 3, paused=True)))
 
     assert (plan.factors, plan.steady, plan.worst, plan.longest_interval_seconds) == (0, 0, 0, 0)
 
@@ -138,15 +148,201 @@ def test_a_bad_configuration_is_status_64(call: Callable[..., Ran], tmp_path: Pa
     assert "none.toml" in ran.err
 
 
-def test_listings_of_entities_are_included(call: Callable[..., Ran], tmp_path: Path) -> None:
-    path = write(tmp_path, 30)
-    entity = f'[[entities]]\nname = "ops"\nservice_sid = "VA{"0" * 32}"\nidentity = "made-up-identity"\n'
-    Path(path).write_text(Path(path).read_text(encoding="utf-8") + entity, encoding="utf-8")
-    before = account_plans(loaded(write(tmp_path, 30)), 0.3)[0]
-    Path(path).write_text(Path(path).read_text(encoding="utf-8") + entity, encoding="utf-8")
-    plan = account_plans(loaded(path), 0.3)[0]
-    assert plan.steady == pytest.approx(before.steady + 1 / 900)
-    assert plan.worst == pytest.approx(before.worst + 2 / 900), "its service may be in doubt, too"
+def with_entries(path: str, *entries: str) -> str:
+    """Add ``[[entities]]`` and ``[[services]]`` entries, each given as its table and perhaps a line of keys."""
+    with Path(path).open("a", encoding="utf-8") as file:
+        for number, entry in enumerate(entries):
+            table, _, keys = entry.partition(" ")
+            file.write(f'[[{table}]]\nname = "{table}-{number}"\nservice_sid = "VA{number:032}"\n{keys}\n')
+            if table == "entities":
+                file.write(f'identity = "made-up-identity-{number}"\n')
+    return path
+
+
+def test_listings_and_found_factors_of_entities_are_included(call: Callable[..., Ran], tmp_path: Path) -> None:
+    before = planned(loaded(write(tmp_path, 30)))[0]
+    path = with_entries(write(tmp_path, 30), "entities")
+    [plan] = planned(loaded(path))
+
+    assert (plan.factors, plan.found) == (31, 1)
+    assert plan.steady == pytest.approx(before.steady + 1 / 900 + 1 / 300)
+    assert plan.worst == pytest.approx(before.worst + 2 / 900 + 1 / 60), "its service may be in doubt, too"
     ran = call("plan", "--config.file", path)
-    assert "entities:           1, listed every 15m; their factors are not included" in ran.out
+    assert "entities of main:   1, with 1 factor (--factors-per-entity)\n" in ran.out
+    assert "listings of main:   1 request in 15m, 0.00/s\n" in ran.out
+    assert "factor series:      341 in 2 services\n" in ran.out
     assert "made-up-identity" not in ran.out
+    [plan] = planned(loaded(path), factors_per_entity=41)
+    assert (plan.factors, plan.listing_requests) == (71, 3)
+
+
+def test_a_service_is_left_out_until_its_entities_are_known(call: Callable[..., Ran], tmp_path: Path) -> None:
+    path = with_entries(write(tmp_path, 30), "services")
+    ran = call("plan", "--config.file", path)
+
+    assert ran.status == 0
+    assert "service services-0: left out; give its number of entities with --entities" in ran.out
+    assert "listings of main" not in ran.out
+    document = json.loads(call("plan", "--config.file", path, "--output", "json").out)
+    [account] = document["accounts"]
+    assert account["services"] == [
+        {"name": "services-0", "service_sid": "VA" + "0" * 32, "entities": None, "truncated": None}
+    ]
+    assert account["factors"] == 30
+
+
+def test_a_service_costs_its_listings_and_the_fetches_of_what_they_find(
+    call: Callable[..., Ran], tmp_path: Path
+) -> None:
+    path = with_entries(write(tmp_path, 30), "services")
+    [plan] = planned(loaded(path), 1000, 3)
+
+    assert (plan.factors, plan.found, plan.listing_requests) == (3030, 3000, 20 + 1000)
+    assert plan.fetches == pytest.approx(3030 / 300)
+    assert (plan.over_budget, plan.budget) == (True, 10)
+    [plan] = planned(loaded(path), 1000)
+    assert plan.steady == pytest.approx(1030 / 300 + 1020 / 900)
+    assert plan.listing_seconds == 900
+    ran = call("plan", "--config.file", path, "--entities", "1000")
+    assert ran.status == 0
+    assert "service services-0: 1,000 entities, with 1,000 factors (--factors-per-entity)\n" in ran.out
+    assert "listings of main:   1,020 requests in 15m, 1.13/s\n" in ran.out
+
+
+def test_a_listing_takes_longer_than_its_interval_if_the_budget_requires_it(
+    call: Callable[..., Ran], tmp_path: Path
+) -> None:
+    slow = {"main": ACCOUNT | {"requests_per_second": 5}}
+    path = with_entries(write(tmp_path, 0, slow), "services", "entities")
+    [plan] = planned(loaded(path), 1200)
+
+    assert plan.listing_requests == 24 + 1200 + 1
+    allowed = 0.25 + (5 - 0.25 - 1201 / 300) / 2
+    assert plan.listings == pytest.approx(allowed)
+    assert plan.listing_seconds == pytest.approx(1225 / allowed)
+    assert plan.steady == pytest.approx(1201 / 300 + allowed)
+    assert not plan.over_budget
+    ran = call("plan", "--config.file", path, "--entities", "1200")
+    assert ran.status == 0
+    assert (
+        "listings of main:   1,225 requests in 32m46s, 0.62/s: longer than polling.discovery_interval (15m), "
+        "so that fetches keep to their intervals\n"
+    ) in ran.out
+
+
+def test_a_service_is_counted_up_to_max_entities_and_by_shards(call: Callable[..., Ran], tmp_path: Path) -> None:
+    path = with_entries(write(tmp_path, 0), "services max_entities = 100")
+    ran = call("plan", "--config.file", path, "--entities", "101")
+    assert "service services-0: 100 entities (max_entities = 100), with 100 factors" in ran.out
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write('[sharding]\nshard = "0/3"\n')
+    [plan] = planned(loaded(path), 100)
+    assert (plan.found, plan.listing_requests) == (34, 2 + 34)
+
+
+@pytest.mark.parametrize(
+    ("count", "limits", "entries", "entities"),
+    [
+        (30, {"requests_per_second": 0.05}, [], 0),
+        (3000, {"max_concurrency": 1}, [], 0),
+        (3000, {"max_concurrency": 1, "requests_per_second": 3}, ["entities", "services"], 500),
+        (3, {"requests_per_second": 0.01}, ["services"], 1),
+        (0, {"requests_per_second": 2}, ["services"], 999),
+    ],
+)
+def test_over_budget_it_proposes_an_interval_and_limits_that_fit(
+    call: Callable[..., Ran],
+    tmp_path: Path,
+    count: int,
+    limits: dict[str, object],
+    entries: list[str],
+    entities: int,
+) -> None:
+    def run(interval: str = "5m", **changed: object) -> tuple[Ran, dict[str, Any]]:
+        path = with_entries(write(tmp_path, count, {"main": ACCOUNT | limits | changed}), *entries)
+        text = Path(path).read_text(encoding="utf-8")
+        Path(path).write_text(text.replace('interval = "5m"', f'interval = "{interval}"', 1), encoding="utf-8")
+        words = ("plan", "--config.file", path, "--entities", str(entities))
+        return call(*words), json.loads(call(*words, "--output", "json").out)["accounts"][0]
+
+    ran, account = run()
+    fits = account["fits_with"]
+    assert (ran.status, account["over_budget"]) == (1, True)
+    interval = format_duration(fits["interval_seconds"])
+    assert f'main fits its budget with polling.interval = "{interval}"; or with ' in ran.out
+    longer, account = run(interval)
+    assert (longer.status, account["over_budget"], account["fits_with"]) == (0, False, None)
+    shorter, _ = run(format_duration(fits["interval_seconds"] * 0.9 // 1))
+    assert shorter.status == 1
+    wanted = {name: fits[name] for name in ("requests_per_second", "max_concurrency")}
+    more, account = run(**wanted)
+    assert (more.status, account["over_budget"]) == (0, False)
+    before = {"max_concurrency": 4, "requests_per_second": 10} | limits
+    for name, value in wanted.items():
+        assert (f"{name} = {value:g}" in ran.out) == (value != before[name])
+
+
+def test_own_intervals_are_multiplied_too(call: Callable[..., Ran], tmp_path: Path) -> None:
+    slow = {"main": ACCOUNT | {"requests_per_second": 0.05}}
+    ran = call("plan", "--config.file", write(tmp_path, 30, slow, interval="2m"))
+
+    assert (
+        'main fits its budget with polling.interval = "25m", and the factors\' own intervals 5 times as long; '
+        "or with requests_per_second = 0.25, if Twilio allows that\n"
+    ) in ran.out
+
+
+def test_the_plan_as_json(call: Callable[..., Ran], tmp_path: Path) -> None:
+    path = with_entries(write(tmp_path, 30), "entities", "services")
+    ran = call("plan", "--config.file", path, "--entities", "9", "--output", "json")
+
+    document = json.loads(ran.out)
+    [account] = document.pop("accounts")
+    assert (ran.status, ran.err) == (0, "")
+    assert document == {
+        "latency_seconds": 0.3,
+        "factors_per_entity": 1,
+        "factor_series": 40 * 11,
+        "bytes_per_scrape": document["bytes_per_scrape"],
+        "change_visible_seconds": {"first_attempt": 301.3, "all_attempts": 334.0},
+        "exit_status": 0,
+    }
+    assert account == {
+        "account": "main",
+        "factors": 40,
+        "found_factors": 10,
+        "steady": pytest.approx(40 / 300 + 11 / 900),
+        "worst": pytest.approx(40 / 60 + 14 / 900),
+        "budget": 10,
+        "over_budget": False,
+        "stretch": 1.0,
+        "fetches": pytest.approx(40 / 300),
+        "listings": {
+            "requests": 11,
+            "rate": pytest.approx(11 / 900),
+            "wanted_rate": pytest.approx(11 / 900),
+            "seconds": 900,
+        },
+        "entities": 1,
+        "services": [{"name": "services-1", "service_sid": f"VA{1:032}", "entities": 9, "truncated": False}],
+        "fits_with": None,
+    }
+    assert document["bytes_per_scrape"] > 40 * 11 * 100
+
+
+@pytest.mark.parametrize("flag", ["--entities", "--factors-per-entity"])
+@pytest.mark.parametrize("number", ["-1", "1.5", "many", "1000001", "²"])
+def test_a_bad_number_is_refused(call: Callable[..., Ran], tmp_path: Path, flag: str, number: str) -> None:
+    ran = call("plan", "--config.file", write(tmp_path, 1), f"{flag}={number}")
+
+    assert ran.status == 64
+    assert f'argument {flag}: "{number}" is not a whole number from 0 to 1,000,000' in ran.err
+
+
+def test_the_example_in_the_documentation_is_right(call: Callable[..., Ran], tmp_path: Path) -> None:
+    path = Path(with_entries(write(tmp_path, 30), "services"))
+    path.write_text(path.read_text(encoding="utf-8").replace("services-0", "consumer"), encoding="utf-8")
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    [(words, output)] = re.findall(r"^\$ verify-factor-exporter (plan .*)\n((?:.*\n)+?)```", page, re.MULTILINE)
+
+    assert call(*words.split(), "--config.file", str(path)).out == output
