@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from exporter.config import Config, ConfigError, ErrorDetail, IdentityLabel, current_fingerprint, load
 from exporter.config.files import UnreadableError, expand, parse_toml, read_bytes
 from exporter.config.settings import Settings
-from exporter.watched import FactorKey, ServiceKey, WatchedFactor, WatchedService
+from exporter.watched import FACTOR_TYPES, FactorKey, ServiceKey, WatchedFactor, WatchedService
 from tests.support.config_texts import (
     ACCOUNT_SID,
     HEADER,
@@ -376,6 +376,19 @@ def test_services(load_text: Loading, errors_of: Refusing) -> None:
     assert errors_of(service()) == [
         "config.toml: no account is configured, and 1 watchlist entry needs one; add a table [accounts.main]"
     ]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "wanted", "unwanted"),
+    [
+        (FACTOR_TYPES, {"push", "totp", "passkeys", "a-later-type", ""}, set()),
+        (("totp",), {"totp", ""}, {"push", "passkeys", "a-later-type"}),
+        (("push", "passkeys"), {"push", "passkeys", ""}, {"totp", "a-later-type"}),
+    ],
+)
+def test_which_listed_types_a_service_wants(chosen: tuple[str, ...], wanted: set[str], unwanted: set[str]) -> None:
+    watched = WatchedService(ServiceKey("main", SERVICE), "consumer", 300.0, chosen)
+    assert {kind for kind in wanted | unwanted if watched.wants(kind)} == wanted
 
 
 def test_the_services_are_those_of_every_shard(load_text: Loading) -> None:
