@@ -172,6 +172,8 @@ def _read(arguments: argparse.Namespace) -> _Options:
         latency_seconds = math.nan
     if not 0 <= latency_seconds < math.inf:
         raise _UsageError(f'--latency: "{arguments.latency}" is not a number of seconds (0 or more)')
+    if arguments.config_services and not arguments.config_out:
+        raise _UsageError("--config-services has no effect without --config-out; add it")
     faults = []
     for text in arguments.fault:
         try:

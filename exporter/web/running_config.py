@@ -100,8 +100,11 @@ def lines(config: Config, loaded_seconds: float, *, refused: bool = False) -> It
     yield f"# Applied {format_iso(loaded_seconds)}; sha256 of its files: {config.sha256}."
     if refused:
         yield "# The last reload was refused; the log lists the errors."
-    shard, factors, entities = config.shard, len(config.factors), len(config.entities)
-    yield f"# Shard {shard.ordinal}/{shard.shards}; listed factors: {factors}, entities: {entities}."
+    shard = config.shard
+    yield (
+        f"# Shard {shard.ordinal}/{shard.shards}; listed factors: {len(config.factors)}, "
+        f"entities: {len(config.entities)}, services: {len(config.services)}."
+    )
     if config.fallback is not None:
         saved = format_iso(config.fallback.saved_seconds)
         yield f"# Running on the last good watchlist, saved {saved}: watchlist.files can't be used."

@@ -197,6 +197,7 @@ def test_a_config_lists_the_service_instead_of_its_factors(monkeypatch: pytest.M
         (["--port=http"], '--port: "http" is not a whole number from 0 to 65535'),
         (["--factors=0"], '--factors: "0" is not a whole number from 1 to 200000'),
         (["--entities=0"], '--entities: "0" is not a whole number from 1 to 200000'),
+        (["--config-services"], "--config-services has no effect without --config-out; add it"),
         (["--seed=-1"], '--seed: "-1" is not a whole number from 0 to '),
         (["--latency=fast"], '--latency: "fast" is not a number of seconds (0 or more)'),
         (["--latency=-1"], '--latency: "-1" is not a number of seconds (0 or more)'),

@@ -109,6 +109,7 @@ async def test_flags_variables_and_watchlist_files_are_included(tmp_path: Path) 
     ]
     assert document["accounts"]["main"]["proxy_url"] == "[redacted]"
     assert "# Applied 2027-01-15T08:00:00Z" in text
+    assert "# Shard 0/1; listed factors: 2, entities: 1, services: 1." in text
     for secret in ("made-up", "secret", IDENTITY):
         assert secret not in text
 
