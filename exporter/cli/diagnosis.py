@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from exporter.cli.findings import Finding, Severity, Subject
 from exporter.config import ConfigError
+from exporter.config.values import format_duration
 from exporter.daemon.parts import client_of
 from exporter.verify.answers import is_not_found
 from exporter.verify.outcome import (
@@ -28,6 +29,7 @@ from exporter.verify.outcome import (
     Reason,
     ServiceAnswer,
     Status,
+    TokenAnswer,
 )
 from exporter.verify.permissions import OPTIONAL_PERMISSIONS, PERMISSIONS, needed_permissions
 from exporter.watched import WatchedEntity, WatchedFactor
@@ -315,6 +317,8 @@ def _reading(
 ) -> tuple[Severity, str, str, str]:
     """Return how bad a result is, what was seen, what it means, and what to do."""
     match attempt.result:
+        case TokenAnswer(lifetime_seconds=seconds):
+            return Severity.OK, f"access token obtained, valid for {format_duration(seconds)}", "", ""
         case ServiceAnswer(exists=True):
             return Severity.OK, "exists", "", ""
         case ServiceAnswer():

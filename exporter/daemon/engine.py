@@ -33,6 +33,7 @@ from exporter.polling.removed import RemovedFactors
 from exporter.polling.roster import Names, Roster
 from exporter.polling.schedule import Schedule
 from exporter.polling.services import Services
+from exporter.polling.token import AccessToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -107,6 +108,8 @@ class Engine:
         self._transport = transport or DefaultTransports()
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._one_shot = one_shot
+        self._tokens: dict[str, AccessToken] = {}
+        self.confidential.tokens = lambda: [value for token in self._tokens.values() for value in token.recent]
         self.passwords = PasswordWatcher(lambda: self.config.passwords, self._password_changed)
         self.ledger = Ledger(ledger_policy(config))
         self.names = Names(self.ledger)
@@ -146,7 +149,10 @@ class Engine:
         def password() -> str:
             return self.config.passwords.get(name, own).current
 
-        return client_of(config, name, self._transport, password)
+        return client_of(config, name, self._transport, password, self._token(name))
+
+    def _token(self, name: str) -> AccessToken:
+        return self._tokens.setdefault(name, AccessToken())
 
     def _account(self, config: Config, name: str, client: VerifyClient) -> AccountPoller:
         return AccountPoller(
@@ -160,6 +166,7 @@ class Engine:
             rng=self._rng,
             new_client=lambda: self.new_client(self.config, name),
             reread_password=functools.partial(self.passwords.reread, name),
+            token=self._token(name),
         )
 
     def _other_requests_per_second(self, account: str) -> float:
@@ -296,6 +303,7 @@ class Engine:
         difference = self.roster.list(config.factors).plus(self.discovery.watch(config.entities))
         for name in accounts.keys() - config.settings.accounts.keys():
             self.background.spawn(self.poller.drop_account(name).finish(0))
+            del self._tokens[name]
         self._retain()
         return difference
 

@@ -17,19 +17,21 @@ from exporter.polling.account import AccountPolicy
 from exporter.polling.discovery import DiscoveryPolicy
 from exporter.polling.ledger import LedgerPolicy
 from exporter.polling.services import ServicePolicy
+from exporter.polling.token import AccessToken
 from exporter.verify.client import VerifyClient
+from exporter.verify.token import TokenClient
 from exporter.verify.transport import BoundedTransport
 from exporter.verify.transports import proxy_name, transport_to, usual_authorities
 from exporter.web.server.limits import Limits
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import httpx
 
     from exporter.config.loader import Config
-    from exporter.config.settings import AccountSettings
+    from exporter.config.settings import AccountSettings, OAuthSettings
     from exporter.watched import WatchedFactor
 
 
@@ -62,26 +64,59 @@ def client_of(
     name: str,
     transport: Callable[[AccountSettings], httpx.AsyncBaseTransport] = default_transport,
     password: Callable[[], str] | None = None,
+    token: AccessToken | None = None,
 ) -> VerifyClient:
     """Return the client of one account; raises ConfigError where its proxy or its certificates can't be used.
 
-    ``password`` is called at every request; by default it reads the account's source in this configuration. Must
-    be called with an event loop running.
+    ``password`` is called at every request; by default it reads the account's source in this configuration. An
+    account with an OAuth app uses ``token`` instead, and ``password`` is its client secret. Must be called with an
+    event loop running.
     """
     account = config.settings.accounts[name]
     source = config.passwords[name]
+    secret = password or (lambda: source.current)
     try:
-        inner = transport(account)
-        proxy = proxy_name(account.base_url, account.proxy_url.get_secret_value() if account.proxy_url else "")
+        inner, proxy = _way_to(account, transport)
+        tokens = None if account.oauth is None else _token_client(config, account, account.oauth, transport, secret)
     except (ValueError, OSError) as error:
         raise ConfigError([ErrorDetail(f"accounts.{name}", str(error))]) from error
+    used = token or AccessToken()
     return VerifyClient(
         base_url=account.base_url,
         username=account.user,
-        password=password or (lambda: source.current),
+        password=secret,
         transport=BoundedTransport(inner, timeout_seconds=config.settings.polling.timeout),
+        bearer=None if tokens is None else (lambda: used.value),
+        tokens=tokens,
         proxy=proxy,
         listing_interval_seconds=config.settings.polling.discovery_interval,
+    )
+
+
+def _way_to(
+    account: AccountSettings, transport: Callable[[AccountSettings], httpx.AsyncBaseTransport]
+) -> tuple[httpx.AsyncBaseTransport, str]:
+    """Return the transport to an account's API, and the name of the proxy on its way."""
+    proxy = account.proxy_url.get_secret_value() if account.proxy_url else ""
+    return transport(account), proxy_name(account.base_url, proxy)
+
+
+def _token_client(
+    config: Config,
+    account: AccountSettings,
+    oauth: OAuthSettings,
+    transport: Callable[[AccountSettings], httpx.AsyncBaseTransport],
+    secret: Callable[[], str],
+) -> TokenClient:
+    """Return the client of an account's token endpoint, which is reached as its API is."""
+    endpoint = account.model_copy(update={"base_url": oauth.token_url, "max_concurrency": 1})
+    inner, proxy = _way_to(endpoint, transport)
+    return TokenClient(
+        url=oauth.token_url,
+        client_id=oauth.client_id,
+        client_secret=secret,
+        transport=BoundedTransport(inner, timeout_seconds=config.settings.polling.timeout),
+        proxy=proxy,
     )
 
 
@@ -135,6 +170,7 @@ def account_policy(config: Config, name: str, *, one_shot: bool = False) -> Acco
         max_attempts=polling.max_attempts,
         timeout_seconds=polling.timeout,
         retry_past_due=one_shot,
+        oauth=account.oauth is not None,
     )
 
 
@@ -182,10 +218,11 @@ class Confidential:
     """The secrets and identities that no output may show.
 
     Identities are those of the applied configuration and the one before it, as a fetch in flight during a reload
-    may still be logged; passwords are those of all configurations.
+    may still be logged; passwords are those of all configurations. ``tokens`` returns the latest access tokens.
     """
 
     def __init__(self, config: Config) -> None:
+        self.tokens: Callable[[], Iterable[str]] = tuple
         self.redactor = Redactor(self._all_secrets, self._all_identities)
         self._passwords: set[str] = set()
         self._identities: tuple[Sequence[str], ...] = ()
@@ -206,7 +243,7 @@ class Confidential:
 
     def _all_secrets(self) -> set[str]:
         self._passwords.update(source.current for source in self._config.passwords.values())
-        return self._passwords
+        return self._passwords.union(self.tokens())
 
     def _all_identities(self) -> _Either:
         return _Either(self._identities)

@@ -54,6 +54,7 @@ class EventLog(Observer):
         self._failing: dict[FactorKey, Reason] = {}
         self._withdrawn: Folding[str] = Folding(steady, full_lines=FULL_LINES, most=_UNBOUNDED)
         self._pauses: Folding[str] = Folding(steady, most=_UNBOUNDED)
+        self._renewals: Folding[str] = Folding(steady, most=_UNBOUNDED)
         self._listings: Folding[EntityKey] = Folding(steady, most=_UNBOUNDED)
         self._unknown_services: Folding[str] = Folding(steady, most=_UNBOUNDED)
 
@@ -187,6 +188,10 @@ class EventLog(Observer):
             log.info("no longer rate limited", extra=fields(account=account, pauses=total))
         for account, collapsed, _ in self._pauses.overdue(all_of_them=at_the_end):
             log.warning("still rate limited", extra=fields(account=account, pauses=collapsed))
+        for _ in self._renewals.quiet():
+            pass  # the next failure is a new event
+        for account, collapsed, _ in self._renewals.overdue(all_of_them=at_the_end):
+            log.warning("access token still not renewed", extra=fields(account=account, requests=collapsed))
         for entity, collapsed, _ in self._listings.overdue(all_of_them=at_the_end):
             log.warning(
                 "listings still failing",
@@ -271,13 +276,29 @@ class EventLog(Observer):
                 account=account,
                 reason=failure.reason,
                 detail=failure.detail,
-                hint=f"{failure.hint}; a changed password_file is tried at once",
+                hint=f"{failure.hint}; a changed password_file or client_secret_file is tried at once",
             ),
         )
 
     def credentials_accepted(self, account: str) -> None:
         """Log that an account's pause for its credentials ended."""
         log.warning("account resumed", extra=fields(account=account))
+
+    def token_not_renewed(self, account: str, failure: Failure) -> None:
+        """Log that an access token was not renewed; further failures within five minutes are counted."""
+        line = self._renewals.happened(account)
+        if not line.times:
+            return
+        log.warning(
+            "access token still not renewed" if line.again else "access token not renewed",
+            extra=fields(
+                account=account,
+                reason=failure.reason,
+                detail=failure.detail,
+                hint=failure.hint,
+                **({"requests": line.times} if line.again else {}),
+            ),
+        )
 
     def rate_limited(self, account: str, pause_seconds: float, concurrency_limit: int) -> None:
         """Log that a 429 pauses an account; further ones within five minutes are counted."""

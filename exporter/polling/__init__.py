@@ -10,6 +10,7 @@ Where to find:
 - the backoff and the number of attempts: :mod:`exporter.polling.backoff`
 - the pause: :mod:`exporter.polling.pause`; after a 401 or 403 :mod:`exporter.polling.refusals`, after a 429
   :mod:`exporter.polling.throttle`
+- the access token of an account with an OAuth app: :mod:`exporter.polling.token`
 - stuck requests and client rotation: :mod:`exporter.polling.clients`
 - listings and found factors: :mod:`exporter.polling.discovery`, :mod:`exporter.polling.roster`
 - whether a service exists: :mod:`exporter.polling.services`

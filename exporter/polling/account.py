@@ -2,7 +2,8 @@
 
 Elsewhere: which request is next in :mod:`exporter.polling.queue`, the budget and a 429's pause in
 :mod:`exporter.polling.throttle`, the wait before a retry in :mod:`exporter.polling.backoff`, refused credentials in
-:mod:`exporter.polling.refusals`, stuck requests and client rotation in :mod:`exporter.polling.clients`.
+:mod:`exporter.polling.refusals`, access tokens in :mod:`exporter.polling.token`, stuck requests and client rotation
+in :mod:`exporter.polling.clients`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from exporter.polling.queue import InFlight, RequestQueue
 from exporter.polling.refusals import Refusals
 from exporter.polling.request import FactorFetch, ListingPage, ServiceFetch
 from exporter.polling.throttle import Throttle
+from exporter.polling.token import RETRIED_FAILURES, AccessToken, TokenKeeper
 from exporter.verify.outcome import Answer, Attempt, Failure, Outcome, Reason
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ class AccountPolicy:
     """The settings that one account's polling goes by.
 
     ``timeout_seconds`` is the client's limit for one attempt. With ``retry_past_due`` a fetch retries beyond the
-    next due time of its factor, for factors that are fetched only once.
+    next due time of its factor, for factors that are fetched only once. With ``oauth`` requests need an access
+    token.
     """
 
     requests_per_second: float
@@ -55,13 +58,15 @@ class AccountPolicy:
     max_attempts: int = 3
     timeout_seconds: float = math.inf
     retry_past_due: bool = False
+    oauth: bool = False
 
 
 class AccountPoller:
     """Fetches the due factors of one account.
 
-    It alone retries, and it never has two fetches of one factor at a time. ``reread_password`` reads the password
-    again after a 401 and returns whether it changed. ``new_client`` makes a fresh client for a rotation.
+    It alone retries, and it never has two fetches of one factor at a time. ``reread_password`` reads the password,
+    or the client secret, again after a 401 and returns whether it changed. ``token`` is the access token that its
+    clients use. ``new_client`` makes a fresh client for a rotation.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class AccountPoller:
         rng: random.Random,
         reread_password: Callable[[], bool] = lambda: False,
         new_client: Callable[[], FactorClient] | None = None,
+        token: AccessToken | None = None,
     ) -> None:
         self.name = name
         self.throttle = Throttle(
@@ -104,6 +110,16 @@ class AccountPoller:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._credentials = 0  # counts their changes
         self._dropping = False
+        self._tokens = TokenKeeper(
+            name,
+            token or AccessToken(),
+            client=lambda: self._clients.current,
+            throttle=self.throttle,
+            clock=clock,
+            observer=observer,
+            spawn=self.spawn,
+            reread_secret=self._reread_secret,
+        )
         self._by_intermediary = 0  # responses in a row that Twilio did not send
         self._queue = RequestQueue(self.throttle, clock, self._start)
         self._refusals = Refusals(
@@ -172,14 +188,20 @@ class AccountPoller:
         attempt where that was abandoned.
         """
         max_attempts = 1 if request.urgent else self._policy.max_attempts
-        retried_credentials = False
+        retried_credentials = retried_token = False
         while True:
             credentials = self._credentials
             attempt, given_up = given_up or await self._attempt(request), None
             if attempt is None or not isinstance(attempt.result, Failure):
                 return attempt
             reason = attempt.result.reason
-            if reason.refused:
+            if request.lacks_token:
+                if not self._may_wait_for_token(request, attempt.result, max_attempts):
+                    return attempt
+                wait = max(0.0, self._tokens.token.next_at - self._clock.steady())
+            elif reason is Reason.AUTH and not retried_token and self._token_refused(request):
+                retried_token, wait = True, 0.0
+            elif reason.refused:
                 alone = await self._concerns_alone(request, attempt.result, credentials)
                 if self._dropping:
                     return None
@@ -204,6 +226,8 @@ class AccountPoller:
 
     async def _attempt(self, request: ApiRequest) -> Attempt | None:
         """Send one request; ``None`` where polling stops before it, or its answer is dropped."""
+        if self._policy.oauth and (attempt := await self._attempt_without_token(request)) is not None:
+            return attempt
         if self._queue.stopping:  # since the slot was taken
             self.throttle.end(None)
             return None
@@ -220,6 +244,40 @@ class AccountPoller:
             self._clients.end(used, request)
             self.throttle.end(answered_seconds)
         return attempt if self._update_account(request, used, attempt) else None
+
+    async def _attempt_without_token(self, request: ApiRequest) -> Attempt | None:
+        """Wait for an access token; return ``None`` if there is one, or else the attempt that fails without."""
+        began, keeper = self._clock.steady(), self._tokens
+        if request.urgent and self._refusals.guard.paused:
+            keeper.token.forget(began)  # it may have been refused, or lack a permission that was given since
+        failure = await keeper.ready()
+        request.lacks_token = failure is not None
+        request.token_generation = keeper.token.generation
+        if failure is None or self._queue.stopping:
+            return None
+        self.throttle.end(None)
+        duration = round(self._clock.steady() - began, 6)
+        request.attempts += 1
+        request.duration_seconds += duration
+        return Attempt(failure, duration)
+
+    def _may_wait_for_token(self, request: ApiRequest, failure: Failure, max_attempts: int) -> bool:
+        """Take a failure for lack of an access token; return whether the next request for one is waited for."""
+        if failure.reason.refused:
+            self._refusals.refuse(failure)
+        few = self._tokens.token.failures <= RETRIED_FAILURES
+        return few and request.attempts < attempts_allowed(failure.reason, max_attempts)
+
+    def _token_refused(self, request: ApiRequest) -> bool:
+        """Take a 401; return whether a request with another access token may do better."""
+        return self._policy.oauth and self._tokens.token.refused(request.token_generation, self._clock.steady())
+
+    def _reread_secret(self) -> bool:
+        """Read the password or the client secret again; return whether it changed."""
+        changed = self._reread_password()
+        if changed:
+            self.credentials_changed()
+        return changed
 
     async def _send(self, request: ApiRequest, client: FactorClient) -> Attempt:
         """Send one request; one that the watchdog cancelled has timed out, unless it was answered all the same."""
@@ -253,8 +311,8 @@ class AccountPoller:
             self._clients.health.heard(now, answered=attempt.code is not None)
         if attempt.by_intermediary:
             self._by_intermediary += 1
-            if attempt.code == 401 and self._reread_password():  # the password may be wrong all the same
-                self.credentials_changed()
+            if attempt.code == 401 and not self._reread_secret():  # the credentials may be wrong all the same
+                self._token_refused(request)
         else:
             self._refusals.guard.heard(attempt.code)
             if not isinstance(attempt.result, Failure) or attempt.result.reason.refused:
@@ -281,8 +339,8 @@ class AccountPoller:
 
         A refusal to fetch a service is not judged: a restricted key may lack the permission for it.
         """
-        if failure.reason is Reason.AUTH and self._reread_password():
-            self.credentials_changed()
+        if failure.reason is Reason.AUTH:
+            self._reread_secret()
         if request.urgent or isinstance(request, ServiceFetch) or credentials != self._credentials:
             return False
         record = request.record if isinstance(request, FactorFetch) else None
@@ -303,6 +361,7 @@ class AccountPoller:
             request_id=attempt.request_id,
             alone=request.alone,
             twilio_code=attempt.twilio_code,
+            lacks_token=request.lacks_token,
         )
         record, key = request.record, request.watched.key
         if self._ledger.get(key) is not record or record.watched.identity != request.watched.identity:
@@ -384,10 +443,10 @@ class AccountPoller:
         return request.attempt
 
     async def request_service(self, service_sid: str) -> Attempt | None:
-        """Request a service, with retries; ``None`` where polling stops, or the answer is dropped."""
+        """Request a service, with retries; ``None`` where polling stops, the answer is dropped or a token lacks."""
         request = ServiceFetch(service_sid)
         await self._until_ended(request)
-        return request.attempt
+        return None if request.lacks_token else request.attempt
 
     async def _until_ended(self, request: ApiRequest) -> None:
         request.ended = self._loop.create_future()
@@ -493,6 +552,7 @@ class AccountPoller:
     def credentials_changed(self) -> None:
         """Take changed credentials: a pause for credentials ends as soon as one request is answered."""
         self._credentials += 1
+        self._tokens.token.credentials_changed()
         self._refusals.credentials_changed()
 
     def stop(self, *, dropping: bool = False) -> None:
@@ -500,6 +560,7 @@ class AccountPoller:
         self._dropping |= dropping
         self._queue.stop()
         self._refusals.stop()
+        self._tokens.stop()
 
     async def finish(self, timeout_seconds: float) -> None:
         """Give the requests in flight this long, then close their connections and drop their answers."""

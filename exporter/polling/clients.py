@@ -37,6 +37,9 @@ class FactorClient(Protocol):
     async def fetch_service(self, service_sid: str) -> Attempt:
         """Send one request for a service; raises nothing but a cancellation."""
 
+    async def request_token(self) -> Attempt:
+        """Send one request for an access token; raises nothing but a cancellation."""
+
     async def aclose(self) -> None:
         """Close every connection; requests in flight fail at once."""
 
@@ -134,6 +137,11 @@ class Clients:
         self._current = ClientInUse(client, stuck_after_seconds)
         self._replaced: set[ClientInUse] = set()  # those that are open, or still have requests
         self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def current(self) -> FactorClient:
+        """The client in use."""
+        return self._current.client
 
     def begin(self, request: ApiRequest, now: float) -> ClientInUse:
         """Return the client for an attempt that begins ``now`` (steady seconds)."""

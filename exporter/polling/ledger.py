@@ -221,7 +221,8 @@ class Ledger:
                 record.failures += 1
                 if record.failing_since_seconds is None:
                     record.failing_since_seconds = now.wall
-                record.slowed |= reason.needs_a_change or outcome.alone  # until an answer
+                # Until an answer. Without an access token nothing was sent that could be too much.
+                record.slowed |= (reason.needs_a_change and not outcome.lacks_token) or outcome.alone
         self._set_interval(record, self._interval(record, now))
         if isinstance(outcome.result, Answer):
             record.answered_interval_seconds = record.interval_seconds

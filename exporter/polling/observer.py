@@ -72,6 +72,9 @@ class Observer:
     def credentials_accepted(self, account: str) -> None:
         """A pause for refused credentials ended."""
 
+    def token_not_renewed(self, account: str, failure: Failure) -> None:
+        """A request for an access token failed while the present token can still be used."""
+
     def rate_limited(self, account: str, pause_seconds: float, concurrency_limit: int) -> None:
         """A 429 pauses the account."""
 

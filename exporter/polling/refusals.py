@@ -114,6 +114,11 @@ class Refusals:
         self._queue.dispatch()
         return await asyncio.shield(self._confirmation)
 
+    def refuse(self, failure: Failure) -> None:
+        """Take a refusal that concerns the whole account for certain: pause it without a confirmation."""
+        if not self.guard.paused and not self._queue.stopping:
+            self._pause(failure)
+
     async def _confirm(self, refused: FactorRecord | None, failure: Failure) -> bool:
         try:
             other = self._other_factor(refused)

@@ -24,7 +24,8 @@ class _Request:
 
     The first attempt is not made after ``start_by``, a retry not after ``retry_by`` (steady seconds). An ``urgent``
     request has a single attempt, and is sent during a pause, too. ``ended`` is for those who wait for the end; then
-    ``attempt`` is the last attempt, ``None`` where polling stopped or the answer was dropped.
+    ``attempt`` is the last attempt, ``None`` where polling stopped or the answer was dropped. ``token_generation``
+    is that of the access token which the last attempt used; one that ``lacks_token`` sent nothing.
     """
 
     operation: ClassVar[Operation]
@@ -36,6 +37,8 @@ class _Request:
     attempts: int = 0
     duration_seconds: float = 0.0
     alone: bool = False
+    token_generation: int = 0
+    lacks_token: bool = False
     attempt: Attempt | None = None
 
     # For the watchdog in exporter.polling.clients: the task that makes the attempts, and the attempt in flight.

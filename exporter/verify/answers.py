@@ -270,7 +270,7 @@ def twilio_error(code: int, body: bytes) -> int | None:
     The body must be an error in one of Twilio's three formats. Source: https://www.twilio.com/docs/usage/twilios-response
     """
     payload = _error_document(body)
-    number = _error_number(payload)
+    number = error_number(payload)
     if number not in _ERROR_CODES:
         return None
     for status, texts in _ERROR_FORMATS:
@@ -290,7 +290,8 @@ def _error_document(body: bytes) -> dict[str, Any]:
     return payload if isinstance(payload, dict) else {}
 
 
-def _error_number(payload: dict[str, Any]) -> int | None:
+def error_number(payload: dict[str, Any]) -> int | None:
+    """Return the code in the document of a Twilio error, ``None`` if there is none."""
     number = payload.get("code")
     return number if isinstance(number, int) and not isinstance(number, bool) else None
 
@@ -319,7 +320,7 @@ def describe_error(code: int, body: bytes) -> str:
 
     The API's own message is left out: it repeats the request's path, which contains the identity.
     """
-    number = _error_number(_error_document(body))
+    number = error_number(_error_document(body))
     if number is not None and 0 < number < 1_000_000:
         return f"HTTP {code}, Twilio error {number}"
     return f"HTTP {code}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import platform
 import time
 from base64 import b64encode
 from typing import TYPE_CHECKING
@@ -11,7 +9,6 @@ from urllib.parse import quote
 
 import httpx
 
-from exporter import __version__
 from exporter.verify.answers import (
     PAGE_SIZE,
     interpret,
@@ -19,42 +16,35 @@ from exporter.verify.answers import (
     interpret_page,
     interpret_service,
     parse_concurrent_requests,
-    parse_redirect_host,
     parse_request_id,
     parse_retry_after,
     parse_server_duration,
     twilio_error,
 )
+from exporter.verify.attempt import USER_AGENT, log_if_internal, with_peer
 from exporter.verify.freshness import Freshness
 from exporter.verify.outcome import (
     Attempt,
     Failure,
-    Reason,
     Result,
     cached_failure,
     from_proxy,
-    redirected,
 )
 from exporter.verify.request import Get
-from exporter.verify.transport import LOCATION, AttemptError, unexpected
+from exporter.verify.transport import AttemptError, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from exporter.verify.token import TokenClient
     from exporter.watched import WatchedEntity, WatchedFactor
-
-log = logging.getLogger(__name__)
-
-USER_AGENT = (
-    f"verify-factor-exporter/{__version__} ({platform.system()} {platform.machine()}) "
-    f"Python/{platform.python_version()}"
-)
 
 
 class VerifyClient:
     """Sends requests to the Verify API with one account's credentials.
 
-    ``password`` is called for every request, so that a changed password file takes effect immediately. The
+    ``password`` is called for every request, so that a changed password file takes effect immediately. With
+    ``bearer``, which returns an access token, requests carry the token instead; ``tokens`` requests one. The
     transport should raise only :class:`AttemptError`; any other error becomes ``internal`` and is logged without
     its message, which may contain the request's path. ``proxy`` is the proxy's host and port, for messages.
     ``listing_interval_seconds`` is the time between two listings of an entity, or two fetches of a service.
@@ -67,6 +57,8 @@ class VerifyClient:
         username: str,
         password: Callable[[], str],
         transport: httpx.AsyncBaseTransport,
+        bearer: Callable[[], str] | None = None,
+        tokens: TokenClient | None = None,
         proxy: str = "",
         listing_interval_seconds: float = 900.0,
         monotonic: Callable[[], float] = time.monotonic,
@@ -76,6 +68,8 @@ class VerifyClient:
         self._root = self._origin.raw_path.decode().rstrip("/") + "/v2/Services/"
         self._username = username
         self._password = password
+        self._bearer = bearer
+        self._tokens = tokens
         self._proxy = proxy
         self._listing_interval_seconds = listing_interval_seconds
         self._freshness = Freshness()
@@ -86,16 +80,19 @@ class VerifyClient:
         self._headers = httpx.Headers()  # its repr hides the Authorization header
 
     def _with_credentials(self) -> httpx.Headers:
-        """Return the headers of a request, built again only when the password changes."""
-        credentials = b64encode(f"{self._username}:{self._password()}".encode()).decode()
-        if self._headers.get("Authorization") != f"Basic {credentials}":
+        """Return the headers of a request, built again only when the password or the access token changes."""
+        if self._bearer is None:
+            credentials = f"Basic {b64encode(f'{self._username}:{self._password()}'.encode()).decode()}"
+        else:
+            credentials = f"Bearer {self._bearer()}"
+        if self._headers.get("Authorization") != credentials:
             self._headers = httpx.Headers(
                 {
                     "Host": self._origin.netloc.decode("ascii"),
                     "User-Agent": USER_AGENT,
                     "Accept": "application/json",
                     "Accept-Encoding": "identity",
-                    "Authorization": f"Basic {credentials}",
+                    "Authorization": credentials,
                 }
             )
         return self._headers
@@ -138,6 +135,12 @@ class VerifyClient:
         path = f"{self._root}{quote(service_sid, safe='')}"
         return await self._attempt(path, lambda code, body: interpret_service(code, body, service_sid))
 
+    async def request_token(self) -> Attempt:
+        """Send one request for an access token of the account's OAuth app; raises ValueError if it has none."""
+        if self._tokens is None:
+            raise ValueError("the account has no OAuth app")
+        return await self._tokens.request_token()
+
     async def _attempt(
         self,
         path: str,
@@ -155,10 +158,7 @@ class VerifyClient:
         except AttemptError as error:
             duration = self._since(started)
             result, answer = Failure(error.reason, from_proxy(error.detail, self._proxy)), error.answer
-            if error.reason is Reason.INTERNAL:
-                cause = error.__cause__ or error
-                values = {"error": type(cause).__name__, "place": _place_of(cause)}
-                log.error("unexpected error in a request", extra={"fields": values})
+            log_if_internal(error)
         else:
             duration = self._since(started)
             interval = self._listing_interval_seconds if interval_seconds is None else interval_seconds
@@ -167,7 +167,7 @@ class VerifyClient:
                 return Attempt(cached_failure(code, header), duration, code, request_id)
             result = interpret_response(answer.status_code, answer.content)
             if isinstance(result, Failure):
-                result = self._with_peer(result, answer, identity)
+                result = with_peer(result, answer, self._origin.host, self._proxy, identity)
             if answer.status_code != 200:
                 twilio_code = twilio_error(answer.status_code, answer.content)
         if answer is None:
@@ -182,15 +182,6 @@ class VerifyClient:
             concurrent_requests=parse_concurrent_requests(answer.headers),
             twilio_code=twilio_code,
         )
-
-    def _with_peer(self, failure: Failure, answer: httpx.Response, identity: str) -> Failure:
-        """Return the failure with the host that a redirect leads to, or with the proxy that refused the request."""
-        code = answer.status_code
-        if 300 <= code < 400:
-            location = answer.extensions.get(LOCATION, "")
-            host = parse_redirect_host(location, self._origin.host, identity)
-            return Failure(failure.reason, redirected(failure.detail, host))
-        return Failure(failure.reason, from_proxy(failure.detail, self._proxy)) if code == 407 else failure
 
     async def _send(self, path: str) -> httpx.Response:
         try:
@@ -208,13 +199,5 @@ class VerifyClient:
     async def aclose(self) -> None:
         """Close all connections; requests in flight fail immediately."""
         await self._transport.aclose()
-
-
-def _place_of(error: BaseException) -> str:
-    """Return the file and line where an error was raised; its message may contain the request's path."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return "unknown"
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        if self._tokens is not None:
+            await self._tokens.aclose()

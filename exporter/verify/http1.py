@@ -1,7 +1,7 @@
 """The exporter's own HTTP/1.1 transport, on asyncio's sockets and llhttp.
 
-It sends GET requests to one origin, one at a time per connection; it has no redirects, cookies, proxies or retries.
-It implements httpx's interface, so any other transport can replace it.
+It sends GET requests, and POST requests with a small body, to one origin, one at a time per connection; it has no
+redirects, cookies, proxies or retries. It implements httpx's interface, so any other transport can replace it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Http1Transport(httpx.AsyncBaseTransport):
-    """Sends GET requests to one origin over at most ``max_connections`` connections.
+    """Sends requests to one origin over at most ``max_connections`` connections.
 
     An idle connection is kept for 90 s, and reused only if nothing was received on it meanwhile (RFC 9112 §9.2). A
     request that ends early closes its connection. Raises :class:`AttemptError`, and the errors of sockets and TLS
@@ -66,13 +66,13 @@ class Http1Transport(httpx.AsyncBaseTransport):
         self._busy: set[_Connection] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a GET request and return the complete response."""
-        head = self._head(request)
+        """Send a request and return the complete response."""
+        message = self._message(request)
         async with self._slots:
             connection = self._reusable_connection() or await self._connect()
             self._busy.add(connection)
             try:
-                code, headers, body = await connection.request(head, self._max_body_bytes)
+                code, headers, body = await connection.request(message, self._max_body_bytes)
             finally:
                 self._busy.discard(connection)
                 if connection.reusable:
@@ -82,19 +82,23 @@ class Http1Transport(httpx.AsyncBaseTransport):
                     connection.close()
         return whole(request, code, headers, body)
 
-    def _head(self, request: httpx.Request) -> bytes:
-        """Return the encoded request; raises :class:`ValueError` if it is not a GET to the origin."""
+    def _message(self, request: httpx.Request) -> bytes:
+        """Return the encoded request; raises :class:`ValueError` if it is not a GET or POST to the origin."""
         target, address = (
             (request.target, request.origin) if isinstance(request, Get) else (request.url.raw_path, request.url)
         )
         if address is not self._seen_url:
-            if request.method != "GET" or _origin(address) != self._origin:
-                raise ValueError("the http1 transport only sends GET requests to its own origin")
+            if _origin(address) != self._origin:
+                raise ValueError("the http1 transport only sends requests to its own origin")
             self._seen_url = address
         if request.headers is not self._headers:
             self._headers = request.headers
             self._lines = b"".join(b"%b: %b\r\n" % pair for pair in request.headers.raw) + b"\r\n"
-        return b"GET %b HTTP/1.1\r\n%b" % (target, self._lines)
+        if request.method == "GET":
+            return b"GET %b HTTP/1.1\r\n%b" % (target, self._lines)
+        if request.method == "POST":
+            return b"POST %b HTTP/1.1\r\n%b%b" % (target, self._lines, request.content)
+        raise ValueError("the http1 transport only sends GET and POST requests")
 
     def _reusable_connection(self) -> _Connection | None:
         """Return the most recently used idle connection that is still reusable, or ``None``."""
@@ -139,10 +143,10 @@ class _Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self._exchange: _Exchange | None = None
 
-    async def request(self, head: bytes, max_body_bytes: int) -> Received:
+    async def request(self, message: bytes, max_body_bytes: int) -> Received:
         """Send a request and return the status code, headers and body of the response."""
         exchange = self._exchange = _Exchange(max_body_bytes)
-        self._transport.write(head)
+        self._transport.write(message)
         try:
             received = await exchange.answer
             self.reusable &= exchange.leaves_reusable

@@ -51,8 +51,9 @@ HINTS = MappingProxyType(
         Reason.CONNECT: "check the network, the firewall and the proxy",
         Reason.DNS: "check base_url and the DNS servers",
         Reason.TLS: "check ca_file, any proxy that intercepts TLS, and this machine's clock",
-        Reason.AUTH: "check the account's username and password: they may be deleted, or those of another account, "
-        "subaccount or region; the account may be suspended, or a proxy may have removed the credentials",
+        Reason.AUTH: "check the account's username and password, or its OAuth app: they may be deleted, or those "
+        "of another account, subaccount or region; the account may be suspended, or a proxy may have removed the "
+        "credentials",
         Reason.FORBIDDEN: "give the API key permission to read Verify factors: a restricted key may lack it; or "
         "the key is of another account or subaccount than the service, or the account is suspended",
         Reason.RATE_LIMITED: "lower requests_per_second or max_concurrency, or use longer intervals",
@@ -65,6 +66,23 @@ HINTS = MappingProxyType(
 )
 """The hint for each reason: what to do about the failure, with the configuration keys involved."""
 
+TOKEN_ENDPOINT = "token endpoint: "  # noqa: S105  words, no password
+"""What the detail of a failure begins with that concerns a request for an access token."""
+
+_TOKEN_HINTS = MappingProxyType(
+    {
+        Reason.CONNECT: "token_url must be reachable, too: check the network, the firewall and the proxy",
+        Reason.TIMEOUT: "the token endpoint is slow or unreachable; check the network, the firewall and the proxy",
+        Reason.DNS: "check token_url and the DNS servers",
+        Reason.AUTH: "check client_id and client_secret of the account's OAuth app: the app may be deleted or "
+        "disabled, or its secret may be rotated and the previous one no longer valid",
+        Reason.RATE_LIMITED: "check whether other programs request tokens with the same OAuth app",
+        Reason.BAD_REQUEST: "check token_url and client_id",
+        Reason.SERVER_ERROR: "the token endpoint has a problem; check Twilio's status page",
+        Reason.DECODE: "a proxy or gateway may have answered instead of the token endpoint; check token_url and "
+        "the proxy",
+    }
+)
 _REDIRECT = ", a redirect to "
 _UNKNOWN_HOST = "an unknown host"
 _PROXY = ", from the proxy "
@@ -78,6 +96,9 @@ def hint_of(reason: Reason, detail: str = "") -> str:
 
     Source of the error codes: https://www.twilio.com/docs/api/errors/20005, …/20003 and …/70051
     """
+    if detail.startswith(TOKEN_ENDPOINT):
+        hint = hint_of(reason, detail.removeprefix(TOKEN_ENDPOINT))
+        return _TOKEN_HINTS.get(reason, hint) if hint == HINTS[reason] else hint.replace("base_url", "token_url")
     if _ACCOUNT_NOT_ACTIVE.search(detail):
         return (
             "the Twilio account is not active: it may be suspended, closed or out of funds; check it in the Console"
@@ -131,6 +152,7 @@ class Operation(StrEnum):
     LIST = "list"
     LIST_ENTITIES = "list_entities"
     SERVICE = "service"
+    TOKEN = "token"  # noqa: S105  a word, no password
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +241,15 @@ class ServiceAnswer:
     exists: bool
 
 
-Result: TypeAlias = Answer | FactorPage | EntityPage | ServiceAnswer | Failure
+@dataclass(frozen=True, slots=True)
+class TokenAnswer:
+    """An access token of an account's OAuth app, and its lifetime in seconds."""
+
+    access_token: str = field(repr=False)
+    lifetime_seconds: float
+
+
+Result: TypeAlias = Answer | FactorPage | EntityPage | ServiceAnswer | TokenAnswer | Failure
 """What a response means, by its operation."""
 
 
@@ -260,7 +290,8 @@ class Outcome:
     """How a fetch ended, after one or more attempts.
 
     ``duration_seconds`` runs from the start of the first attempt to the end of the last; it includes backoff and
-    excludes waits for a slot. ``alone`` marks refused credentials that affect this factor only, not its account.
+    excludes waits for a slot. ``alone`` marks refused credentials that affect this factor only, not its account;
+    ``lacks_token`` a failure for lack of an access token, for which the API got no request.
     ``code``, ``twilio_code`` and ``request_id`` are those of the last response.
     """
 
@@ -271,6 +302,7 @@ class Outcome:
     request_id: str = ""
     alone: bool = False
     twilio_code: int | None = None
+    lacks_token: bool = False
 
     @property
     def by_intermediary(self) -> bool:

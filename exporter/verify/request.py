@@ -1,7 +1,7 @@
-"""The GET request of the client, which shares its headers instead of copying them.
+"""The requests of the clients: GET, which shares its headers instead of copying them, and POST of a form.
 
-Separate because both sides of the transport use it: the client creates it, and the http1 transport recognizes it to
-avoid building a URL.
+Separate because both sides of the transport use it: the client creates a GET, and the http1 transport recognizes it
+to avoid building a URL.
 """
 
 from __future__ import annotations
@@ -38,6 +38,22 @@ class Get(httpx.Request):
     def origin(self) -> httpx.URL:
         """The URL without a path."""
         return self._origin
+
+
+def post(url: httpx.URL, form: bytes, user_agent: str) -> httpx.Request:
+    """Return a POST request with an encoded form, after which its connection is closed.
+
+    It is sent rarely, and must not break because the server closed an idle connection: it isn't safe to repeat.
+    """
+    headers = {
+        "Host": url.netloc.decode("ascii"),
+        "User-Agent": user_agent,
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Connection": "close",
+    }
+    return httpx.Request("POST", url, headers=headers, content=form, extensions={"timeout": _UNBOUNDED})
 
 
 # BoundedTransport limits the attempt as a whole; timeouts per phase could end a slow one early.

@@ -185,8 +185,8 @@ def notices(accounts: Iterable[AccountView]) -> list[AccountNotice]:
         if account.paused_for is PauseReason.CREDENTIALS:
             text = "is paused: its credentials were refused. None of its factors are polled."
             hint = (
-                "Correct username, password or the key's permissions; a changed password_file is tried at once. "
-                "The credentials are tried again"
+                "Correct the credentials or their permissions; a changed password_file or client_secret_file is "
+                "tried at once. The credentials are tried again"
             )
             found.append((0, AccountNotice(account.account, text, hint, account.probe_at_seconds)))
         elif account.paused_for is PauseReason.RATE_LIMITED:

@@ -35,6 +35,9 @@ class FakeClient:
     async def fetch_service(self, service_sid: str) -> Attempt:
         raise NotImplementedError(service_sid)
 
+    async def request_token(self) -> Attempt:
+        raise NotImplementedError
+
     async def aclose(self) -> None:
         await asyncio.sleep(0)
         self.closed += 1

@@ -16,7 +16,17 @@ from exporter.polling.poller import Poller
 from exporter.polling.removed import RemovedFactors
 from exporter.polling.schedule import Schedule
 from exporter.polling.services import ServicePolicy, Services
-from exporter.verify.outcome import Answer, Attempt, FactorPage, Failure, Outcome, Reason, ServiceAnswer, Status
+from exporter.verify.outcome import (
+    Answer,
+    Attempt,
+    FactorPage,
+    Failure,
+    Outcome,
+    Reason,
+    ServiceAnswer,
+    Status,
+    TokenAnswer,
+)
 from tests.support.factors import code_of
 from tests.support.virtual_time import virtual_clock, virtual_loop
 
@@ -88,6 +98,8 @@ class ScriptedClient:
         self.listings: list[tuple[float, str, str | None]] = []
         self.exists: Callable[[str], ServiceAnswer | Failure] = lambda _sid: ServiceAnswer(exists=True)
         self.services: list[tuple[float, str]] = []
+        self.grants: Callable[[], TokenAnswer | Failure] = lambda: TokenAnswer(f"token-{len(self.tokens)}", 3600.0)
+        self.tokens: list[float] = []
         self.forbidden = ""
         self.closed_at: float | None = None
         self.deaf = False
@@ -173,6 +185,15 @@ class ScriptedClient:
             return Attempt(result, LATENCY, 200 if result.exists else 404)
         return Attempt(result, LATENCY, code_of(result))
 
+    async def request_token(self) -> Attempt:
+        """Answer with what ``grants`` returns; the time of every request is kept in ``tokens``."""
+        if self.forbidden:
+            self.loop.fault(f"a request for a token at {self.loop.time():g} s: {self.forbidden}")
+        self.tokens.append(self.loop.time())
+        await asyncio.sleep(LATENCY)
+        result = self.grants()
+        return Attempt(result, LATENCY, 200 if isinstance(result, TokenAnswer) else code_of(result))
+
     async def aclose(self) -> None:
         self.closed_at = self.loop.time()
         if not self.deaf:
@@ -221,6 +242,7 @@ class RecordingObserver(Observer):
     rate_limits: list[tuple[float, float, int]] = field(default_factory=list)
     budgets: list[tuple[float, float, float, float]] = field(default_factory=list)
     rotations: list[tuple[float, RotationReason]] = field(default_factory=list)
+    unrenewed: list[tuple[float, Reason]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._loop = virtual_loop()
@@ -278,6 +300,10 @@ class RecordingObserver(Observer):
         assert account
         self.acceptances.append(self._loop.time())
 
+    def token_not_renewed(self, account: str, failure: Failure) -> None:
+        assert account
+        self.unrenewed.append((self._loop.time(), failure.reason))
+
     def rate_limited(self, account: str, pause_seconds: float, concurrency_limit: int) -> None:
         assert account
         self.rate_limits.append((self._loop.time(), pause_seconds, concurrency_limit))
@@ -326,6 +352,7 @@ class PollingHarness:
         wall: Callable[[], float] | None = None,
         rng: random.Random | None = None,
         services: ServicePolicy | None = None,
+        oauth: bool = False,
     ) -> None:
         watched = list(watched)
         self.loop = virtual_loop()
@@ -336,7 +363,7 @@ class PollingHarness:
         self.removed = RemovedFactors()
         self.jitter = rng or Jitter()
         self.clients = {account: ScriptedClient() for account in dict.fromkeys(w.key.account for w in watched)}
-        policy = AccountPolicy(rate, concurrency, max_attempts, timeout, retry_past_due)
+        policy = AccountPolicy(rate, concurrency, max_attempts, timeout, retry_past_due, oauth)
         observers = self.observed if services is None else Tee()
         self.accounts = {
             name: AccountPoller(

@@ -103,9 +103,9 @@ async def test_it_sends_requests_to_its_own_origin_only() -> None:
     for request in (
         httpx.Request("GET", "https://elsewhere.example/"),
         httpx.Request("GET", "http://verify.example/"),
-        httpx.Request("POST", "https://verify.example/"),
+        httpx.Request("POST", "https://verify.example:444/"),
     ):
-        with pytest.raises(ValueError, match="only sends GET requests to its own origin"):
+        with pytest.raises(ValueError, match="only sends requests to its own origin"):
             await transport.handle_async_request(request)
 
 

@@ -16,7 +16,7 @@ SECURITY, OPERATIONS = ROOT / "docs" / "security.md", ROOT / "docs" / "operation
 
 
 def test_every_operation_with_credentials_has_its_own_permission() -> None:
-    assert PERMISSIONS.keys() == {operation for operation in Operation if operation != "token"}
+    assert PERMISSIONS.keys() == set(Operation) - {Operation.TOKEN}
     assert len(set(PERMISSIONS.values())) == len(PERMISSIONS)
 
 

@@ -178,7 +178,7 @@ async def test_accounts_show_budget_pause_and_hint(tmp_path: Path) -> None:
     assert notices[0].startswith(
         "! Account refused is paused: its credentials were refused. None of its factors are"
     )
-    assert "Correct username, password or the key's permissions" in notices[0]
+    assert "Correct the credentials or their permissions" in notices[0]
     assert notices[1].startswith(
         "! Account slowed is paused: the API limits its request rate (HTTP 429). Polling resumes in 6"
     )
