@@ -21,6 +21,7 @@ _MANAGED = {
     "watchlist": {"files"},
     "metrics": {"identity_key_file"},
     "accounts": {"password", "password_file"},
+    "oauth": {"client_secret", "client_secret_file"},
 }
 _CONFIG_TABLES = ("web", "log", "polling", "watchlist", "metrics")
 _SID_PREFIXES = {"account_sid": "[Aa][Cc]", "username": "([Aa][Cc]|[Ss][Kk])", "service_sid": "[Vv][Aa]",
@@ -33,6 +34,7 @@ _KINDS: dict[str, Schema] = {
     "identity": {"type": "string", "minLength": 8, "maxLength": 64},
     "account name": {"type": "string", "pattern": "^[a-z0-9]+([_-][a-z0-9]+)*$"},
     "name": {"type": "string", "minLength": 1, "maxLength": 128},
+    "string": {"type": "string", "minLength": 1},
     "whole number": {"type": "integer", "minimum": 1},
     "number": {"type": "number", "exclusiveMinimum": 0},
     "true or false": {"type": "boolean"},
@@ -137,7 +139,9 @@ def _type_of(default: object) -> str:
 
 def _definitions() -> dict[str, Schema]:
     tree = settings_tree()
-    account = _of_table(_each(tree.below["accounts"]), _MANAGED["accounts"])
+    accounts = _each(tree.below["accounts"])
+    account = _of_table(accounts, _MANAGED["accounts"])
+    account["properties"]["oauth"] = _of_table(_table(accounts.below["oauth"]), _MANAGED["oauth"])
     account["properties"]["credentials"] = _CREDENTIALS
     account["required"] = [*account["required"], "credentials"]
     config = {name: _of_table(_table(tree.below[name]), _MANAGED.get(name, set())) for name in _CONFIG_TABLES}

@@ -234,14 +234,18 @@ def test_notes_list_the_remaining_steps(helm: Helm) -> None:
     assert "does not scrape the exporter yet" not in notes
 
     notes = notes_of(helm, "development")
-    assert "The password of account main is in the values" in notes
+    assert "The secret of account main is in the values" in notes
     assert "made-up-secret" not in notes
 
+    assert "With watchlist.sidecar" not in notes_of(helm, "self-service")
+    for kind in ("emptyDir", "none"):
+        notes = notes_of(helm, "self-service", "--set", f"state.type={kind}")
+        assert "With watchlist.sidecar, any team's invalid file would keep a new pod from starting." in notes
 
-def notes_of(helm: Helm, name: str) -> str:
+
+def notes_of(helm: Helm, name: str, *flags: str) -> str:
+    chart = GRAFANA.parent / "helm" / "verify-factor-exporter"
     arguments = ("--dry-run=client", "--namespace", "monitoring", "--values", case(name).values)
-    done = helm.run(
-        "install", "verify-factor-exporter", GRAFANA.parent / "helm" / "verify-factor-exporter", *arguments
-    )
+    done = helm.run("install", "verify-factor-exporter", chart, *arguments, *flags)
     assert done.returncode == 0, done.stderr
     return done.stdout.partition("\nNOTES:\n")[2]

@@ -84,8 +84,7 @@ def test_every_exporter_setting_is_in_the_chart() -> None:
     managed = {
         "web.listen_address", "web.health_listen_address", "web.config_file", "watchlist.files", "state.file",
         "sharding.shard", "metrics.identity_key_file", "accounts.NAME.password", "accounts.NAME.password_file",
-        "accounts.NAME.oauth.client_id", "accounts.NAME.oauth.client_secret",
-        "accounts.NAME.oauth.client_secret_file", "accounts.NAME.oauth.token_url",
+        "accounts.NAME.oauth.client_secret", "accounts.NAME.oauth.client_secret_file",
     }  # fmt: skip
     definitions = SCHEMA["definitions"]
     config = definitions["config"]["properties"]
@@ -97,6 +96,9 @@ def test_every_exporter_setting_is_in_the_chart() -> None:
         "service": "services[]",
     }.items():
         settable |= {f"{place}.{name}" for name in definitions[kind]["properties"]}
+    settable.remove("accounts.NAME.oauth")
+    oauth = definitions["account"]["properties"]["oauth"]
+    settable |= {f"accounts.NAME.oauth.{name}" for name in oauth["properties"]}
     keys = {key.dotted for key in settings_tree().leaves()}
     assert settable - {"accounts.NAME.credentials"} == keys - managed
 

@@ -14,6 +14,9 @@
 {{- if ne (len $ways) 1 -}}
 {{- fail (printf "accounts.%s.credentials: has %s; set exactly one of existingSecret, externalSecret, file and (for development) password" $name (ternary "none" (join ", " $ways) (empty $ways))) -}}
 {{- end -}}
+{{- if and $account.oauth $account.username -}}
+{{- fail (printf "accounts.%s.username: has no effect with oauth; remove either of them" $name) -}}
+{{- end -}}
 {{- if and $credentials.externalSecret (has $name (list "watchlist" "credentials")) -}}
 {{- fail (printf "accounts.%s.credentials.externalSecret: its Secret %s-%s would collide with the chart's own; rename the account" $name (include "vfe.fullname" $) $name) -}}
 {{- end -}}
@@ -24,8 +27,8 @@
 {{- if contains "@" $v.proxy.httpsProxy -}}
 {{- fail "proxy.httpsProxy: contains a password, which would be visible in the pod spec; set HTTPS_PROXY from a Secret with extraEnv" -}}
 {{- end -}}
-{{- if not (or $v.watchlist.factors $v.watchlist.entities $v.watchlist.existingSecrets $v.watchlist.sidecar.enabled) -}}
-{{- fail "watchlist: is empty; set watchlist.factors, watchlist.entities, watchlist.existingSecrets or watchlist.sidecar.enabled" -}}
+{{- if not (or $v.watchlist.factors $v.watchlist.entities $v.watchlist.services $v.watchlist.existingSecrets $v.watchlist.sidecar.enabled) -}}
+{{- fail "watchlist: is empty; set watchlist.factors, entities, services, existingSecrets or sidecar.enabled" -}}
 {{- end -}}
 {{- if $v.watchlist.sidecar.enabled }}{{ include "vfe.checks.sidecar" . }}{{ end -}}
 {{- if and (gt (int $v.replicaCount) 1) (not $v.sharding.enabled) -}}

@@ -38,11 +38,25 @@ allowed_hosts = {{ $hosts }}
 {{- range $name, $account := .Values.accounts }}
 
 [accounts.{{ $name }}]
-{{- include "vfe.toml.keys" (omit $account "credentials") }}
-password_file = {{ include "vfe.passwordFile" (dict "account" $name "credentials" $account.credentials) | toJson }}
+{{- $secret := include "vfe.secretFile" (dict "account" $name "credentials" $account.credentials) | toJson }}
+{{- include "vfe.toml.keys" (omit $account "credentials" "oauth") }}
+{{- if not $account.oauth }}
+password_file = {{ $secret }}
+{{- end }}
 {{- if and (or $.Values.customCA.existingConfigMap $.Values.customCA.existingSecret) (not $account.ca_file) }}
 ca_file = "/etc/verify-factor-exporter/ca/ca.crt"
 {{- end }}
+{{- with $account.oauth }}
+
+[accounts.{{ $name }}.oauth]
+{{- include "vfe.toml.keys" . }}
+client_secret_file = {{ $secret }}
+{{- end }}
+{{- end }}
+{{- range .Values.watchlist.services }}
+
+[[services]]
+{{- include "vfe.toml.keys" . }}
 {{- end }}
 
 [watchlist]
@@ -100,7 +114,8 @@ factors = []
 {{- end }}
 {{ end -}}
 
-{{- define "vfe.passwordFile" -}}
+{{/* The file with the password or the client secret of an account. */}}
+{{- define "vfe.secretFile" -}}
 {{- default (printf "/etc/verify-factor-exporter/credentials/%s" .account) (default dict .credentials).file -}}
 {{- end -}}
 

@@ -128,7 +128,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* One file per account, named after the account, from the Secret that contains its password. */}}
+{{/* One file per account, named after the account, from the Secret with its password or client secret. */}}
 {{- define "vfe.credentialSources" -}}
 {{- range $name, $account := .Values.accounts -}}
 {{- $credentials := default dict $account.credentials -}}
@@ -148,7 +148,7 @@
 - secret:
     name: {{ $credentials.existingSecret.name | quote }}
     items:
-      - key: {{ default "password" $credentials.existingSecret.key | quote }}
+      - key: {{ default (ternary "password" "client_secret" (empty $account.oauth)) $credentials.existingSecret.key | quote }}
         path: {{ $name | quote }}
 {{- end }}
 {{- end }}
