@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--live",
         action="store_true",
-        help="also send requests: per service one for itself and one for a factor, and one per watched entity",
+        help="also send requests: per service for itself and one of its factors, and per watched entity or service "
+        "for the first page of its list",
     )
     parser.add_argument(
         "--output",

@@ -153,7 +153,7 @@ class AccountPlan:
     @property
     def stretch(self) -> float:
         """The stretch of the intervals when all factors are verified."""
-        return next_stretch(1.0, self.steady / self.budget)
+        return next_stretch(1.0, self.fetches / (self.budget - self.listings))  # listings are not stretched
 
 
 def account_plans(config: Config, assumptions: Assumptions, latency_seconds: float) -> list[AccountPlan]:

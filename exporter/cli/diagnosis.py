@@ -1,7 +1,9 @@
 """The live part of ``check``: what Twilio says about credentials, services, factors and entities.
 
-One request per service, per service with a factor, and per watched entity, within the account's rate limit and
-concurrency, and without retries. An account's requests end when its credentials are refused or it is rate limited.
+One request for every service, for one of its factors, and for the first page of every ``[[entities]]`` and
+``[[services]]`` entry, within the account's rate limit and concurrency, and without retries. A service of which no
+factor is listed is tested with one that these pages show. An account's requests end when its credentials are
+refused or it is rate limited.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from exporter.cli.findings import Finding, Severity, Subject
 from exporter.config import ConfigError
 from exporter.config.values import format_duration
 from exporter.daemon.parts import client_of
+from exporter.polling.roster import SHORT_DIGITS
 from exporter.verify.answers import is_not_found
 from exporter.verify.outcome import (
     HINTS,
@@ -32,7 +35,7 @@ from exporter.verify.outcome import (
     TokenAnswer,
 )
 from exporter.verify.permissions import OPTIONAL_PERMISSIONS, PERMISSIONS, needed_permissions
-from exporter.watched import WatchedEntity, WatchedFactor
+from exporter.watched import EntityKey, FactorKey, WatchedEntity, WatchedFactor, WatchedService
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from exporter.verify.client import VerifyClient
     from exporter.verify.outcome import Attempt
 
+_LISTINGS = (Subject.ENTITY, Subject.ENTITIES)
 _UNTOLD = "a deleted service can't be told from deleted factors"
 _BAD_CREDENTIALS, _INACTIVE_ACCOUNT = 20003, 20005
 
@@ -64,10 +68,14 @@ _MEANINGS = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class LiveProbe:
-    """One request: Fetch Service, Fetch Factor, or the first page of List Factors, by what it is for."""
+    """One request: Fetch Service, Fetch Factor, or the first page of List Factors or List Entities.
 
-    target: str | WatchedFactor | WatchedEntity
+    ``entry`` is the name of the ``[[services]]`` entry that an entity was found by.
+    """
+
+    target: str | WatchedFactor | WatchedEntity | WatchedService
     service_sid: str
+    entry: str = ""
 
     async def send(self, client: VerifyClient) -> Attempt:
         """Send the request."""
@@ -76,6 +84,8 @@ class LiveProbe:
                 return await client.fetch_factor(factor)
             case WatchedEntity() as entity:
                 return await client.list_factors(entity)
+            case WatchedService() as service:
+                return await client.list_entities(service.key.service_sid)
             case service_sid:
                 return await client.fetch_service(service_sid)
 
@@ -87,6 +97,8 @@ class LiveProbe:
                 return Subject.FACTOR
             case WatchedEntity():
                 return Subject.ENTITY
+            case WatchedService():
+                return Subject.ENTITIES
         return Subject.SERVICE
 
     @property
@@ -96,46 +108,84 @@ class LiveProbe:
 
     @property
     def name(self) -> str:
-        """The name of the factor or the entity, empty for a service."""
+        """The name of the factor, the entity or the ``[[services]]`` entry, empty for a service itself."""
         return "" if isinstance(self.target, str) else self.target.name
 
 
 _OPERATIONS = MappingProxyType(
-    {Subject.FACTOR: Operation.FETCH, Subject.ENTITY: Operation.LIST, Subject.SERVICE: Operation.SERVICE}
+    {
+        Subject.FACTOR: Operation.FETCH,
+        Subject.ENTITY: Operation.LIST,
+        Subject.ENTITIES: Operation.LIST_ENTITIES,
+        Subject.SERVICE: Operation.SERVICE,
+    }
 )
 
 
 def probes_of(config: Config, account: str) -> list[LiveProbe]:
-    """Return the requests for an account: per service itself and its first polled factor, then every entity."""
+    """Return the requests for an account: per service itself and its first polled factor, then the first pages."""
     first: dict[str, WatchedFactor | None] = {}
     for factor in config.factors:
         if factor.key.account == account:
             sid = factor.key.service_sid
             if first.setdefault(sid, None) is None and not factor.paused:
                 first[sid] = factor
-    entities = [entity for entity in config.entities if entity.key.account == account]
-    for entity in entities:
-        first.setdefault(entity.key.service_sid, None)
+    entries: list[WatchedEntity | WatchedService] = [*config.entities, *config.services]
+    listed = [LiveProbe(entry, entry.key.service_sid) for entry in entries if entry.key.account == account]
+    for probe in listed:
+        first.setdefault(probe.service_sid, None)
     probes: list[LiveProbe] = []
     for sid, chosen in first.items():
         probes.append(LiveProbe(sid, sid))
         if chosen is not None:
             probes.append(LiveProbe(chosen, sid))
-    return probes + [LiveProbe(entity, entity.key.service_sid) for entity in entities]
+    return probes + listed
+
+
+def follow_ups(config: Config, attempts: Mapping[LiveProbe, Attempt]) -> list[LiveProbe]:
+    """Return the requests for a factor of each service of which none was requested, as far as pages show one.
+
+    For a ``[[services]]`` entry, that takes the page of an entity first.
+    """
+    tested = {probe.service_sid for probe in attempts if probe.subject is Subject.FACTOR}
+    chosen: dict[str, LiveProbe] = {}
+    for probe, attempt in attempts.items():
+        if probe.service_sid not in tested and (shown := _shown(config, probe, attempt)) is not None:
+            before = chosen.get(probe.service_sid)
+            if shown not in attempts and (before is None or before.subject is not Subject.FACTOR):
+                chosen[probe.service_sid] = shown
+    return list(chosen.values())
+
+
+def _shown(config: Config, probe: LiveProbe, attempt: Attempt) -> LiveProbe | None:
+    """Return the request for the first factor, or the first entity of this shard, that a page shows."""
+    match probe.target, attempt.result:
+        case WatchedEntity() as entity, FactorPage(factors=[first, *_]):
+            key = FactorKey(entity.key.account, probe.service_sid, first.sid)
+            name = f"{probe.entry or entity.name}-{first.sid[-SHORT_DIGITS:]}"
+            factor = WatchedFactor(key, name, entity.key.identity, entity.interval_seconds)
+            return LiveProbe(factor, probe.service_sid)
+        case WatchedService() as service, EntityPage(entities=entities):
+            for found in entities:
+                of = EntityKey(*service.key, found.identity)
+                if config.shard.holds(*of):
+                    name = f"{service.name}-{found.sid[-SHORT_DIGITS:]}"
+                    of_service = WatchedEntity(of, name, service.interval_seconds)
+                    return LiveProbe(of_service, probe.service_sid, service.name)
+    return None
 
 
 async def diagnose(config: Config) -> list[Finding]:
     """Send the requests of every account; return what they mean."""
-    probes = {name: probes_of(config, name) for name in config.settings.accounts}
-    total = sum(map(len, probes.values()))
-    with tqdm(total=total, unit="request", leave=False, disable=None, file=sys.stderr) as bar:
-        found = await asyncio.gather(*(_account(config, name, probes[name], bar.update) for name in probes))
+    with tqdm(total=0, unit="request", leave=False, disable=None, file=sys.stderr) as bar:
+        found = await asyncio.gather(*(_account(config, name, bar) for name in config.settings.accounts))
     return [finding for findings in found for finding in findings]
 
 
-async def _account(config: Config, name: str, probes: list[LiveProbe], sent: Callable[[], object]) -> list[Finding]:
-    if not probes:
-        seen = "not checked, because it has no factor or entity to fetch"
+async def _account(config: Config, name: str, bar: tqdm[Any]) -> list[Finding]:
+    following = probes_of(config, name)
+    if not following:
+        seen = "not checked, because it has no factor, entity or service to watch"
         return [_of_account(name, Subject.CREDENTIALS, Severity.WARNING, seen)]
     try:
         client = client_of(config, name)
@@ -152,14 +202,23 @@ async def _account(config: Config, name: str, probes: list[LiveProbe], sent: Cal
             for detail in error.errors
         ]
     account = config.settings.accounts[name]
+    gap_seconds = 1 / account.requests_per_second
+    attempts: dict[LiveProbe, Attempt] = {}
+    probes: list[LiveProbe] = []
     try:
-        attempts = await _send(
-            probes,
-            client,
-            sent,
-            gap_seconds=1 / account.requests_per_second,
-            concurrency=account.max_concurrency,
-        )
+        while following:
+            probes += following
+            bar.total = (bar.total or 0) + len(following)
+            await _send(
+                following,
+                attempts,
+                client,
+                bar.update,
+                gap_seconds=gap_seconds,
+                concurrency=account.max_concurrency,
+            )
+            following = [] if any(map(_ends_all, attempts.values())) else follow_ups(config, attempts)
+            await asyncio.sleep(gap_seconds if following else 0)
     finally:
         await client.aclose()
     return [*_interpreted(name, probes, attempts), _permissions(config, name)]
@@ -167,14 +226,17 @@ async def _account(config: Config, name: str, probes: list[LiveProbe], sent: Cal
 
 async def _send(
     probes: list[LiveProbe],
+    attempts: dict[LiveProbe, Attempt],
     client: VerifyClient,
     sent: Callable[[], object],
     *,
     gap_seconds: float,
     concurrency: int,
-) -> dict[LiveProbe, Attempt]:
-    """Send the requests, the first one alone; after a refusal of the credentials or a 429, send no more."""
-    attempts: dict[LiveProbe, Attempt] = {}
+) -> None:
+    """Send the requests, the first one alone, and add their attempts.
+
+    After a refusal of the credentials or a 429, no more are sent.
+    """
     waiting = iter(probes)
     loop = asyncio.get_running_loop()
     next_at = loop.time()
@@ -192,7 +254,6 @@ async def _send(
                 await asyncio.gather(*(send_until_refused() for _ in range(concurrency)))
 
     await send_until_refused()
-    return attempts
 
 
 def _ends_all(attempt: Attempt) -> bool:
@@ -293,7 +354,8 @@ def _finding(
 ) -> Finding:
     severity, seen, meaning, hint = _reading(probe, attempt, service_exists, others_answered)
     sid = probe.service_sid
-    shown = f'{probe.subject} "{probe.name}" ({sid})' if probe.name else f"{probe.subject} {sid}"
+    of = "entities of" if probe.subject is Subject.ENTITIES else probe.subject
+    shown = f'{of} "{probe.name}" ({sid})' if probe.name else f"{of} {sid}"
     return Finding(
         severity=severity,
         subject=probe.subject,
@@ -329,7 +391,7 @@ def _reading(
                 "check service_sid, and that the service was not deleted and belongs to this account",
             )
         case Answer(status=Status.NOT_FOUND):
-            return Severity.ERROR, "not found", *_missing(service_exists)
+            return Severity.ERROR, "not found", *_missing(service_exists, Subject.FACTOR)
         case Answer(status=status):
             return Severity.OK, status, "", ""
         case FactorPage(factors=factors, next_query=following):
@@ -340,8 +402,8 @@ def _reading(
             return Severity.OK, f"{listed}, and more" if following else listed, "", ""
         case Failure(reason=Reason.FORBIDDEN) if _forbidden(attempt):
             return _lacking(probe, others_answered)
-        case Failure() if probe.subject is Subject.ENTITY and is_not_found(attempt.code, attempt.twilio_code):
-            return Severity.ERROR, "not found", *_missing(service_exists, "entity")
+        case Failure() if probe.subject in _LISTINGS and is_not_found(attempt.code, attempt.twilio_code):
+            return Severity.ERROR, "not found", *_missing(service_exists, probe.subject)
         case Failure() if _refused(attempt):
             return Severity.ERROR, "refused", _MEANINGS[Reason.AUTH], _refusal_hint(attempt)
         case Failure(reason=reason) as failure:
@@ -368,11 +430,15 @@ def _forbidden(attempt: Attempt) -> bool:
     return isinstance(failure, Failure) and failure.reason is Reason.FORBIDDEN and not _refused(attempt)
 
 
-def _missing(service_exists: bool | None, what: str = "factor") -> tuple[str, str]:
-    """Return what a 404 for a factor or an entity means, given what is known of its service, and what to do."""
+def _missing(service_exists: bool | None, what: Subject) -> tuple[str, str]:
+    """Return what a 404 means for this subject, given what is known of its service, and what to do."""
     if service_exists is False:
         return "its service does not exist", "correct the service first"
-    if what == "entity":
+    if what is Subject.ENTITIES:
+        if service_exists:
+            return "the service exists, but this address has no list of its entities", "check base_url"
+        return "this account has no such service", "check service_sid and base_url"
+    if what is Subject.ENTITY:
         keys, meaning = "identity", "the entity does not exist, or has no factor yet"
     else:
         keys, meaning = "identity and factor_sid", "the factor does not exist, or belongs to another entity"

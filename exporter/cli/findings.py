@@ -40,6 +40,7 @@ class Subject(StrEnum):
     SERVICE = "service"
     FACTOR = "factor"
     ENTITY = "entity"
+    ENTITIES = "entities"
     REQUESTS = "requests"
     PERMISSIONS = "permissions"
 

@@ -20,7 +20,6 @@ PERMISSIONS: Mapping[Operation, str] = MappingProxyType(
         Operation.FETCH: "/twilio/verify/factor/read",
         Operation.LIST: "/twilio/verify/factor/list",
         Operation.LIST_ENTITIES: "/twilio/verify/entity/list",
-        Operation.LIST_ENTITIES: "/twilio/verify/entity/list",
         Operation.SERVICE: "/twilio/verify/service/read",
     }
 )

@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import re
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from exporter.cli.diagnosis import _MEANINGS, _permissions
 from exporter.config import ConfigError, ErrorDetail, load
+from exporter.config.sharding import Shard
 from exporter.simulator import Endpoint, Fault, FaultKind
 from exporter.verify.outcome import HINTS, Reason
 from tests.support.config_files import account_of, entry, numbered_entry, write_config
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from pathlib import Path
 
     from exporter.simulator import SimulatedFactor, Simulator
-    from exporter.simulator.factors import SimulatedEntity
+    from exporter.simulator.factors import SimulatedEntity, SimulatedService
     from tests.support.commands import Ran
 
     Check = Callable[..., Awaitable[Ran]]
@@ -117,7 +118,7 @@ async def test_one_page_of_a_long_list_is_enough(call_beside: Check, simulator: 
         simulator.add_factor(identity=entity.identity)
     status, found = await findings(call_beside, write(tmp_path, simulator, entities={"ops": entity}))
 
-    assert (status, simulator.calls.total) == (0, 2)
+    assert (status, simulator.calls.total) == (0, 3)
     assert found[2]["seen"].startswith("20 factors listed, and more (HTTP 200, ")
     assert (found[2]["name"], found[2]["service_sid"]) == ("ops", entity.service_sid)
 
@@ -166,6 +167,124 @@ def test_the_permissions_are_those_that_the_account_s_entries_need(
     assert found.permissions == (*required, SERVICE_READ)
     assert found.optional_permissions == (SERVICE_READ,)
     assert found.meaning == NOTE
+
+
+async def test_a_service_without_listed_factors_is_tested_with_one_that_a_page_shows(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
+    empty, entity = simulator.add_entity(), simulator.add_entity(identity="identity-of-a-person")
+    factors = [simulator.add_factor(identity=entity.identity) for _ in range(3)]
+    path = write(tmp_path, simulator, entities={"empty": empty, "ops": entity})
+    ran = await call_beside("check", "--live", "--config.file", path)
+
+    sid, first = entity.service_sid, factors[0]
+    shown = plain(ran.out)
+    assert (ran.status, ran.err) == (0, "")
+    assert shown[3:-1] == [
+        f'main: entity "empty" ({sid}): 0 factors listed (HTTP 200, RQ)',
+        f'main: entity "ops" ({sid}): 3 factors listed (HTTP 200, RQ)',
+        f'main: factor "ops-{first.sid[-8:]}" ({sid}): verified (HTTP 200, RQ)',
+    ]
+    assert "identity-of-a-person" not in ran.out
+
+
+def with_services(path: str, *lines: str, **services: SimulatedService) -> str:
+    """Add these ``[[services]]`` entries by name, then these lines; return the path."""
+    with Path(path).open("a", encoding="utf-8") as file:
+        for name, service in services.items():
+            file.writelines(["[[services]]\n", f'name = "{name}"\n', f'service_sid = "{service.sid}"\n'])
+        file.writelines(f"{line}\n" for line in lines)
+    return path
+
+
+async def test_the_first_page_of_a_service_and_what_it_shows(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
+    service, other = simulator.add_service(), simulator.add_service()
+    factors = [simulator.add_factor(service_sid=service.sid) for _ in range(60)]
+    path = with_services(write(tmp_path, simulator), consumer=service, empty=other)
+    ran = await call_beside("check", "--live", "--config.file", path)
+
+    assert (ran.status, ran.err) == (0, "")
+    shown = plain(ran.out)
+    assert shown[:2] == [f"{path} is valid: 1 account, 0 factors, 2 services", "main: credentials: accepted"]
+    assert shown[2:6] == [
+        f"main: service {service.sid}: exists (HTTP 200, RQ)",
+        f"main: service {other.sid}: exists (HTTP 200, RQ)",
+        f'main: entities of "consumer" ({service.sid}): 50 entities listed, and more (HTTP 200, RQ)',
+        f'main: entities of "empty" ({other.sid}): 0 entities listed (HTTP 200, RQ)',
+    ]
+    entity, factor = shown[6:8]
+    assert re.fullmatch(
+        rf'main: entity "consumer-[0-9a-f]{{8}}" \({service.sid}\): 1 factor listed \(HTTP 200, RQ\)', entity
+    )
+    assert re.fullmatch(
+        rf'main: factor "consumer-[0-9a-f]{{8}}" \({service.sid}\): verified \(HTTP 200, RQ\)', factor
+    )
+    assert simulator.calls.total == 6
+    assert not any(factor.identity in ran.out for factor in factors)
+
+
+async def test_the_entities_of_a_service_can_be_of_another_shard(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
+    shards = (Shard(0, 2), Shard(1, 2))
+    factors = [simulator.add_factor() for _ in range(12)]
+    held = [{of.identity for of in factors if shard.holds("main", of.service_sid, of.identity)} for shard in shards]
+    service = next(iter(simulator.world.services.values()))
+    path = with_services(write(tmp_path, simulator), "[sharding]", 'shard = "1/2"', consumer=service)
+    assert all(held)
+    status, _ = await findings(call_beside, path)
+
+    fetched = [of for of in factors if of.sid in simulator.calls.by_factor]
+    assert (status, len(fetched)) == (0, 1)
+    assert fetched[0].identity in held[1]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "permission", "subject", "sent"),
+    [
+        (Endpoint.LIST_ENTITIES, ENTITY_LIST, "entities", 2),
+        (Endpoint.LIST, FACTOR_LIST, "entity", 3),
+        (Endpoint.FETCH, FACTOR_READ, "factor", 4),
+    ],
+)
+async def test_a_permission_that_a_service_needs_is_named(
+    call_beside: Check,
+    simulator: Simulator,
+    tmp_path: Path,
+    endpoint: Endpoint,
+    permission: str,
+    subject: str,
+    sent: int,
+) -> None:
+    simulator.add_factor()
+    simulator.faults.add(Fault(operation=endpoint, status=403))
+    service = next(iter(simulator.world.services.values()))
+    status, found = await findings(call_beside, with_services(write(tmp_path, simulator), consumer=service))
+
+    [refused] = [finding for finding in found if finding["severity"] == "error"]
+    assert (status, refused["subject"], refused["permissions"]) == (1, subject, [permission])
+    assert refused["hint"] == f"give the API key the permission {permission}"
+    assert simulator.calls.total == sent
+
+
+async def test_a_404_for_the_list_of_a_service(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
+    gone, odd, untold = simulator.add_service(), simulator.add_service(), simulator.add_service()
+    simulator.delete_service(gone.sid)
+    simulator.faults.add(Fault(operation=Endpoint.LIST_ENTITIES, status=404))
+    simulator.faults.add(Fault(operation=Endpoint.SERVICE, service_sid=untold.sid, status=403))
+    path = with_services(write(tmp_path, simulator), gone=gone, odd=odd, untold=untold)
+    status, found = await findings(call_beside, path)
+
+    listed = {finding["name"]: finding for finding in found if finding["subject"] == "entities"}
+    assert status == 1
+    assert {finding["severity"] for finding in listed.values()} == {"error"}
+    assert {name: finding["meaning"] for name, finding in listed.items()} == {
+        "gone": "its service does not exist",
+        "odd": "the service exists, but this address has no list of its entities",
+        "untold": "this account has no such service",
+    }
 
 
 async def test_a_404_for_a_factor_of_a_service_that_exists(
@@ -460,7 +579,9 @@ async def test_an_account_without_factors_is_no_failure(
     ran = await call_beside("check", "--live", "--config.file", write(tmp_path, simulator))
 
     assert ran.status == 0
-    assert "warning: main: credentials: not checked, because it has no factor or entity to fetch\n" in ran.err
+    assert (
+        "warning: main: credentials: not checked, because it has no factor, entity or service to watch\n" in ran.err
+    )
 
 
 async def test_the_rate_limit_and_the_concurrency_of_the_account_apply(
