@@ -34,10 +34,16 @@ not_found_interval = "15s"
 
 [accounts.main]
 account_sid = {account_sid}
-username = {username}
-password = {password}
+{credentials}
 base_url = {base_url}
 """
+
+_USER = """\
+username = {username}
+password = {password}"""
+
+_APP = """\
+oauth = {{ client_id = {client_id}, client_secret = {client_secret}, token_url = {token_url} }}"""
 
 _FACTOR = """
 [[factors]]
@@ -57,16 +63,28 @@ service_sid = {service_sid}
 
 
 def write_config(
-    path: Path, simulator: Simulator, seeded: Iterable[SeededFactor], *, by_service: bool = False
+    path: Path,
+    simulator: Simulator,
+    seeded: Iterable[SeededFactor],
+    *,
+    by_service: bool = False,
+    oauth: bool = False,
 ) -> None:
     """Write a configuration for a running simulator, readable by its owner only; raises OSError.
 
-    It lists the seeded factors, or with ``by_service`` their services.
+    It lists the seeded factors, or with ``by_service`` their services. With ``oauth`` the account has the OAuth app
+    instead of user name and password.
     """
-    text = _CONFIG.format(
-        account_sid=_quoted(simulator.account_sid),
+    credentials = (_APP if oauth else _USER).format(
         username=_quoted(simulator.username),
         password=_quoted(simulator.password),
+        client_id=_quoted(simulator.oauth.client_id),
+        client_secret=_quoted(simulator.oauth.client_secret),
+        token_url=_quoted(simulator.token_url),
+    )
+    text = _CONFIG.format(
+        account_sid=_quoted(simulator.account_sid),
+        credentials=credentials,
         base_url=_quoted(simulator.base_url),
     )
     if by_service:
@@ -110,6 +128,7 @@ class _Options:
     faults: tuple[Fault, ...]
     config_out: Path | None
     config_services: bool
+    oauth: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,6 +164,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KIND[:key=value,…]",
         help="inject a fault from the start, such as status:status=429,retry_after=5,share=0.1; repeatable",
+    )
+    parser.add_argument(
+        "--oauth",
+        action="store_true",
+        help="print, and write to --config-out, the OAuth app instead of user name and password",
     )
     parser.add_argument("--config-out", metavar="FILE", help="write a configuration file for `run` (mode 0600)")
     parser.add_argument(
@@ -191,6 +215,7 @@ def _read(arguments: argparse.Namespace) -> _Options:
         latency_seconds=latency_seconds,
         faults=tuple(faults),
         config_out=Path(arguments.config_out) if arguments.config_out else None,
+        oauth=arguments.oauth,
         config_services=arguments.config_services,
     )
 
@@ -222,10 +247,11 @@ async def _serve(options: _Options) -> None:
     try:
         if options.config_out is not None:
             try:
-                write_config(options.config_out, simulator, seeded, by_service=options.config_services)
+                services, oauth = options.config_services, options.oauth
+                write_config(options.config_out, simulator, seeded, by_service=services, oauth=oauth)
             except OSError as refused:
                 raise _UsageError(f"--config-out {options.config_out}: {refused.strerror}") from None
-        print("\n".join(_lines(simulator, seeded)), flush=True)
+        print("\n".join(_lines(simulator, seeded, oauth=options.oauth)), flush=True)
         await ended.wait()
     finally:
         await simulator.stop()
@@ -239,14 +265,17 @@ def _reason(refused: OSError | UnicodeError) -> str:
     return "not a host name"
 
 
-def _lines(simulator: Simulator, seeded: Iterable[SeededFactor]) -> Iterable[str]:
-    url = simulator.base_url
+def _lines(simulator: Simulator, seeded: Iterable[SeededFactor], *, oauth: bool = False) -> Iterable[str]:
+    url, app = simulator.base_url, simulator.oauth
+    secret = f"password={simulator.password}"
+    if oauth:
+        secret = f"client_id={app.client_id} client_secret={app.client_secret} token_url={simulator.token_url}"
     yield f"Verify API simulator listening on {url} (endpoints: {url}/); press Ctrl-C to stop"
     for _, factor, _ in seeded:
         line = (
-            f"base_url={url} account_sid={factor.account_sid} password={simulator.password} "
+            f"base_url={url} account_sid={factor.account_sid} {secret} "
             f"service_sid={factor.service_sid} identity={factor.identity} factor_sid={factor.sid}"
         )
-        if simulator.username != factor.account_sid:
+        if not oauth and simulator.username != factor.account_sid:
             line += f" username={simulator.username}"
         yield line

@@ -1,9 +1,10 @@
 """An embedded Twilio Verify API with fault injection, for tests, trials and the demo.
 
-Where to change what: the API's responses in ``api`` and ``answers``; its data in ``world`` and ``factors``;
-scripted changes in ``script``; the kinds of faults in ``faults``, what they do to a response or connection in
-``wire``, and how they are written in ``faultspec``; the endpoints below /simulator/ in ``control``; request counts
-in ``calls``; generated data in ``seed``; the socket in ``server``. docs/simulator.md describes all of it.
+Where to change what: the API's responses in ``api`` and ``answers``, the token endpoint in ``oauth``; its data in
+``world`` and ``factors``; scripted changes in ``script``; the kinds of faults in ``faults``, what they do to a
+response or connection in ``wire``, and how they are written in ``faultspec``; the endpoints below /simulator/ in
+``control``; request counts in ``calls``; generated data in ``seed``; the socket in ``server``. docs/simulator.md
+describes all of it.
 """
 
 from __future__ import annotations

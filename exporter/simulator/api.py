@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from exporter.simulator.credentials import Credentials
     from exporter.simulator.factors import SimulatedFactor
+    from exporter.simulator.oauth import OAuthApp
     from exporter.simulator.paging import SimulatedPage
     from exporter.simulator.world import SimulatedApi
 
@@ -26,19 +27,20 @@ class VerifyApi:
     """
 
     def __init__(
-        self, world: SimulatedApi, credentials: Credentials, *, max_page_size: int = MAX_PAGE_SIZE
+        self, world: SimulatedApi, credentials: Credentials, oauth: OAuthApp, *, max_page_size: int = MAX_PAGE_SIZE
     ) -> None:
         self.base_url = ""
         self.max_page_size = max_page_size
         self._world = world
         self._credentials = credentials
+        self._oauth = oauth
         self._bodies: dict[str, tuple[SimulatedFactor, str, bytes]] = {}
 
-    def answer(self, method: str, target: Target, authorization: str) -> SimulatedResponse:
-        """Return the response to a request."""
+    def answer(self, method: str, target: Target, authorization: str, now: float) -> SimulatedResponse:
+        """Return the response to a request at this Unix time; requests for tokens are answered by ``oauth``."""
         if not target.path.startswith("/v2/"):
             return not_found(target.path)
-        if not self._credentials.accept(authorization):
+        if not self._credentials.accept(authorization) and not self._oauth.accept(authorization, now):
             return unauthorized()
         if method != "GET":
             return error(405)
@@ -51,7 +53,7 @@ class VerifyApi:
                 return self._list_entities(target)
             case Endpoint.SERVICE:
                 return self._service(target)
-            case Endpoint.OTHER:
+            case Endpoint.OTHER | Endpoint.TOKEN:
                 return not_found(target.path)
 
     def _fetch(self, target: Target) -> SimulatedResponse:

@@ -14,16 +14,18 @@ if TYPE_CHECKING:
     from exporter.simulator.calls import CallCounts
     from exporter.simulator.credentials import Credentials
     from exporter.simulator.faults import FaultSet
+    from exporter.simulator.oauth import OAuthApp
     from exporter.simulator.world import SimulatedApi
 
 INDEX = """\
 Simulator of the Twilio Verify API (all data is generated; no Twilio account is needed)
 
-API (HTTP basic authentication)
+API (HTTP basic authentication, or an access token)
   GET    /v2/Services/{ServiceSid}
   GET    /v2/Services/{ServiceSid}/Entities
   GET    /v2/Services/{ServiceSid}/Entities/{Identity}/Factors
   GET    /v2/Services/{ServiceSid}/Entities/{Identity}/Factors/{Sid}
+  POST   /v2/token                   issue an access token (OAuth 2.0 client credentials)
 
 Controls (no authentication)
   GET    /simulator/factors          list all factors, including deleted ones
@@ -41,6 +43,9 @@ Controls (no authentication)
   DELETE /simulator/faults           remove all faults
   DELETE /simulator/faults/{id}      remove one fault
   PUT    /simulator/password         {"password": "..."}, effective immediately
+  GET    /simulator/oauth            show the OAuth app: token_url, client_id, client_secret, expires_in
+  PUT    /simulator/oauth            change it: {"client_secret": "...", "expires_in": 60}, effective immediately
+  DELETE /simulator/tokens           revoke all access tokens
   GET    /simulator/calls            API request counts, and the latest requests
 """
 
@@ -61,10 +66,13 @@ class _RefusedError(Exception):
 class Controls:
     """Answers the control endpoints; ``now`` is a Unix time in seconds."""
 
-    def __init__(self, world: SimulatedApi, faults: FaultSet, credentials: Credentials, calls: CallCounts) -> None:
+    def __init__(
+        self, world: SimulatedApi, faults: FaultSet, credentials: Credentials, oauth: OAuthApp, calls: CallCounts
+    ) -> None:
         self._world = world
         self._faults = faults
         self._credentials = credentials
+        self._oauth = oauth
         self._calls = calls
 
     def answer(self, method: str, path: str, body: bytes, base_url: str, now: float) -> SimulatedResponse:
@@ -91,6 +99,11 @@ class Controls:
                 return self._faults_table(method, rest, body)
             case ["simulator", "password"]:
                 return self._password(method, body)
+            case ["simulator", "oauth"]:
+                return self._app(method, body, base_url)
+            case ["simulator", "tokens"]:
+                _only(method, "DELETE")
+                return json_answer({"revoked": self._oauth.revoke()})
             case ["simulator", "calls"]:
                 return self._counts(method)
             case _:
@@ -210,6 +223,29 @@ class Controls:
         except ValueError as refused:
             raise _RefusedError(str(refused), field="password") from None
         return json_answer({"password": password})
+
+    def _app(self, method: str, body: bytes, base_url: str) -> SimulatedResponse:
+        _only(method, "GET", "PUT")
+        app = self._oauth
+        if method == "PUT":
+            values = _json_object(body, ("client_secret", "expires_in"))
+            seconds = values.get("expires_in", app.expires_in)
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float | None):
+                raise _RefusedError("expires_in: must be a number of seconds, or null", field="expires_in")
+            secret = values.get("client_secret", app.client_secret)
+            try:
+                app.client_secret = secret if isinstance(secret, str) else ""
+            except ValueError as refused:
+                raise _RefusedError(str(refused), field="client_secret") from None
+            app.expires_in = seconds
+        return json_answer(
+            {
+                "token_url": f"{base_url}/v2/token",
+                "client_id": app.client_id,
+                "client_secret": app.client_secret,
+                "expires_in": app.expires_in,
+            }
+        )
 
     def _counts(self, method: str) -> SimulatedResponse:
         _only(method, "GET")

@@ -24,8 +24,9 @@ from exporter.simulator.factors import (
     SimulatedService,
 )
 from exporter.simulator.faults import NOTHING, FaultSet
+from exporter.simulator.oauth import OAuthApp
 from exporter.simulator.paging import MAX_PAGE_SIZE
-from exporter.simulator.target import read_target
+from exporter.simulator.target import Endpoint, read_target
 from exporter.simulator.world import SimulatedApi
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractStreamWriter
 
+    from exporter.simulator.answers import SimulatedResponse
     from exporter.simulator.script import Script
+    from exporter.simulator.target import Target
     from exporter.simulator.world import ChangeCallback
 
 _LINGER_AND_RESET = struct.pack("ii", 1, 0)
@@ -70,12 +73,13 @@ class Simulator:
         self.credentials = Credentials(
             sids.random_sid(sids.ACCOUNT, rng), sids.random_sid(sids.API_KEY, rng), f"{rng.getrandbits(128):032x}"
         )
+        self.oauth = OAuthApp(self.credentials.account_sid, _rng(seed, "oauth"))
         self.world = SimulatedApi(self.credentials.account_sid, rng)
         self.world.add_service(now=clock())
         self.faults = FaultSet(_rng(seed, "faults"))
         self.calls = CallCounts(call_log_size)
-        self._api = VerifyApi(self.world, self.credentials, max_page_size=max_page_size)
-        self._controls = Controls(self.world, self.faults, self.credentials, self.calls)
+        self._api = VerifyApi(self.world, self.credentials, self.oauth, max_page_size=max_page_size)
+        self._controls = Controls(self.world, self.faults, self.credentials, self.oauth, self.calls)
         self._rng = _rng(seed, "calls")
         self._public_url = public_url
         self._base_url: str | None = None
@@ -101,6 +105,11 @@ class Simulator:
     @password.setter
     def password(self, password: str) -> None:
         self.credentials.password = password
+
+    @property
+    def token_url(self) -> str:
+        """The address of the token endpoint of the app ``oauth``, as ``base_url``."""
+        return f"{self.base_url}/v2/token"
 
     @property
     def base_url(self) -> str:
@@ -255,7 +264,7 @@ class Simulator:
                 await asyncio.sleep(delay)
             now = self.clock()
             self.world.advance(now)
-            answer = self._api.answer(request.method, target, request.headers.get("Authorization", ""))
+            answer = await self._answer(request, target, now)
             if applied.fault is not None:
                 url = f"{self.base_url}{request.rel_url}"
                 answer = wire.altered(applied.fault, answer, url=url, now=now)
@@ -275,6 +284,13 @@ class Simulator:
                 return _Severed()
             call.ended(str(answer.status))
             return web.Response(status=answer.status, body=answer.body or None, headers=headers)
+
+    async def _answer(self, request: web.BaseRequest, target: Target, now: float) -> SimulatedResponse:
+        """Return the normal response to a request."""
+        if target.operation is Endpoint.TOKEN:
+            content_type, form = request.headers.get("Content-Type", ""), await request.read()
+            return self.oauth.answer(request.method, content_type, form, now)
+        return self._api.answer(request.method, target, request.headers.get("Authorization", ""), now)
 
 
 class _Severed(web.StreamResponse):

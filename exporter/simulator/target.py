@@ -16,6 +16,7 @@ class Endpoint(StrEnum):
     LIST = "list"
     LIST_ENTITIES = "list_entities"
     SERVICE = "service"
+    TOKEN = "token"  # noqa: S105  a word, no password
     OTHER = "other"
 
 
@@ -39,6 +40,8 @@ def read_target(path: str, query: str = "") -> Target:
             return Target(Endpoint.LIST, path, query, canonical(service), identity)
         case ["", "v2", "Services", service, "Entities"]:
             return Target(Endpoint.LIST_ENTITIES, path, query, canonical(service))
+        case ["", "v2", "token"]:
+            return Target(Endpoint.TOKEN, path, query)
         case ["", "v2", "Services", service]:
             return Target(Endpoint.SERVICE, path, query, canonical(service))
         case _:

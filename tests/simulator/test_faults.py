@@ -134,7 +134,7 @@ def test_sids_are_matched_without_case() -> None:
         (
             {"operation": "delete"},
             "operation",
-            r'"delete" must be one of fetch, list, list_entities, service, other',
+            r'"delete" must be one of fetch, list, list_entities, service, token, other',
         ),
         ({"factor_sid": "YF1"}, "factor_sid", r"YF followed by 32 hex digits"),
         ({"service_sid": FACTORS[0]}, "service_sid", r"VA followed by 32 hex digits"),

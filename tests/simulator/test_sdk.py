@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from twilio.auth_strategy.token_auth_strategy import TokenAuthStrategy  # type: ignore[import-untyped]  # it carries no types
 from twilio.base.exceptions import TwilioException, TwilioRestException  # type: ignore[import-untyped]  # it carries no types
+from twilio.credential.client_credential_provider import (  # type: ignore[import-untyped]  # it carries no types
+    ClientCredentialProvider,
+)
+from twilio.http.client_token_manager import ClientTokenManager  # type: ignore[import-untyped]  # it carries no types
 from twilio.http.http_client import TwilioHttpClient  # type: ignore[import-untyped]  # it carries no types
 from twilio.rest import Client  # type: ignore[import-untyped]  # it carries no types
 
@@ -15,7 +21,7 @@ from exporter.simulator import FactorType, Fault, FaultKind, Simulator
 from tests.support.processes import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 
 class OnlyTheSimulator(TwilioHttpClient):  # type: ignore[misc]  # its base is untyped
@@ -140,3 +146,81 @@ async def test_wrong_credentials_raise_the_error_of_the_sdk(simulator: Simulator
         await calling(entity.factors.list)
 
     assert (refused.value.status, refused.value.code) == (401, 20003)
+
+
+# OAuth
+
+
+class Trusting:
+    """A simulator on the real clock, by which the SDK judges whether a token has expired, and the SDK's client."""
+
+    def __init__(self, simulator: Simulator, http: OnlyTheSimulator, client_secret: str) -> None:
+        manager = ClientTokenManager("client_credentials", simulator.oauth.client_id, client_secret)
+        manager.client = Client(http_client=http)
+        manager.client.oauth.base_url = simulator.base_url
+        provider = ClientCredentialProvider(simulator.oauth.client_id, client_secret, manager)
+        self.client = Client(credential_provider=provider, http_client=http)
+        self.client.verify.base_url = simulator.base_url
+
+
+@pytest.fixture
+async def on_time(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Simulator, OnlyTheSimulator]]:
+    for name in ("TWILIO_EDGE", "TWILIO_REGION", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("logging.basicConfig", lambda **_settings: None)  # the SDK would configure it for all tests
+    async with Simulator(seed=7) as simulator:
+        http = OnlyTheSimulator(simulator.base_url)
+        yield simulator, http
+        http.close()
+
+
+async def test_the_oauth_credentials_of_the_sdk_get_a_token_once_and_use_it(
+    on_time: tuple[Simulator, OnlyTheSimulator],
+) -> None:
+    simulator, http = on_time
+    factor = simulator.add_factor()
+    client = Trusting(simulator, http, simulator.oauth.client_secret).client
+    entity = client.verify.v2.services(factor.service_sid).entities(factor.identity)
+    for _ in range(3):
+        fetched = await calling(entity.factors(factor.sid).fetch)
+        assert (fetched.sid, fetched.status) == (factor.sid, "verified")
+    listed = await calling(entity.factors.list)
+
+    assert [found.sid for found in listed] == [factor.sid]
+    assert isinstance(client.credential_provider.to_auth_strategy(), TokenAuthStrategy)
+    assert simulator.calls.by_operation() == {"fetch": {"200": 3}, "list": {"200": 1}, "token": {"200": 1}}
+
+
+async def test_an_expired_token_is_renewed_by_the_sdk_and_a_revoked_one_is_refused(
+    on_time: tuple[Simulator, OnlyTheSimulator],
+) -> None:
+    simulator, http = on_time
+    factor = simulator.add_factor()
+    client = Trusting(simulator, http, simulator.oauth.client_secret).client
+    fetch = client.verify.v2.services(factor.service_sid).entities(factor.identity).factors(factor.sid).fetch
+    simulator.clock = lambda: time.time() - 4000  # so that its tokens have expired by the clock of the SDK
+    for _ in range(2):
+        assert (await calling(fetch)).status == "verified"
+    assert simulator.oauth.issued == 2
+    simulator.clock = time.time
+    assert (await calling(fetch)).status == "verified"
+    simulator.oauth.revoke()
+    with pytest.raises(TwilioRestException) as revoked:
+        await calling(fetch)
+
+    assert (revoked.value.status, revoked.value.code) == (401, 20003)
+    assert simulator.oauth.issued == 3
+
+
+async def test_a_wrong_client_secret_raises_the_error_of_the_sdk(
+    on_time: tuple[Simulator, OnlyTheSimulator],
+) -> None:
+    simulator, http = on_time
+    factor = simulator.add_factor()
+    client = Trusting(simulator, http, "wrong").client
+    entity = client.verify.v2.services(factor.service_sid).entities(factor.identity)
+    with pytest.raises(TwilioRestException, match="Invalid credentials") as refused:
+        await calling(entity.factors(factor.sid).fetch)
+
+    assert (refused.value.status, refused.value.code) == (401, 322402)
+    assert simulator.calls.by_operation() == {"token": {"401": 1}}

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.cli import simulate
+from exporter.config import load
 from exporter.simulator import Simulator, small_world
 from tests.support.processes import PATIENCE_SECONDS
 
@@ -137,6 +138,27 @@ def test_faults_and_latency_are_active_from_the_start(monkeypatch: pytest.Monkey
 
     flags = ("--fault", "latency:seconds=0.01,times=1", "--fault=empty:status=202,operation=fetch")
     run(monkeypatch, check, signal.SIGTERM, "--latency=0.01", *flags)
+
+
+def test_with_an_app_the_lines_and_the_config_have_it_instead_of_the_password(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "simulated.toml"
+
+    def check(lines: list[str]) -> None:
+        values = fields(lines[1])
+        assert not values.keys() & {"username", "password"}
+        assert values["token_url"] == f"{values['base_url']}/v2/token"
+        account = tomllib.loads(path.read_text())["accounts"]["main"]
+        assert account == {
+            "account_sid": values["account_sid"],
+            "base_url": values["base_url"],
+            "oauth": {name: values[name] for name in ("client_id", "client_secret", "token_url")},
+        }
+        config = load(path, environ={}, flags={})
+        assert config.passwords["main"].current == values["client_secret"]
+
+    run(monkeypatch, check, signal.SIGTERM, "--oauth", "--config-out", str(path))
 
 
 def test_without_a_key_the_lines_have_no_username(monkeypatch: pytest.MonkeyPatch) -> None:
