@@ -33,6 +33,17 @@ def account_of(simulator: Simulator, **keys: object) -> dict[str, object]:
     return {key: value for key, value in (table | keys).items() if value is not None}
 
 
+def app_of(simulator: Simulator, **keys: object) -> dict[str, object]:
+    """Return the table of the simulator's account with its OAuth app; ``None`` takes a key of the app out."""
+    app: dict[str, object] = {
+        "client_id": simulator.oauth.client_id,
+        "client_secret": simulator.oauth.client_secret,
+        "token_url": simulator.token_url,
+    }
+    oauth = {key: value for key, value in (app | keys).items() if value is not None}
+    return account_of(simulator, username=None, password=None, oauth=oauth)
+
+
 def entry(name: str, factor: SimulatedFactor, **keys: object) -> dict[str, object]:
     """Return the entry of a watchlist for a factor."""
     return {
