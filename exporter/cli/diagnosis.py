@@ -3,7 +3,7 @@
 One request for every service, for one of its factors, and for the first page of every ``[[entities]]`` and
 ``[[services]]`` entry, within the account's rate limit and concurrency, and without retries. A service of which no
 factor is listed is tested with one that these pages show. An account's requests end when its credentials are
-refused or it is rate limited.
+refused or it is rate limited. An account with an OAuth app requests an access token first.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from exporter.cli.findings import Finding, Severity, Subject
 from exporter.config import ConfigError
-from exporter.config.values import format_duration
 from exporter.daemon.parts import client_of
 from exporter.polling.roster import SHORT_DIGITS
+from exporter.polling.token import AccessToken
 from exporter.verify.answers import is_not_found
 from exporter.verify.outcome import (
     HINTS,
@@ -187,8 +187,9 @@ async def _account(config: Config, name: str, bar: tqdm[Any]) -> list[Finding]:
     if not following:
         seen = "not checked, because it has no factor, entity or service to watch"
         return [_of_account(name, Subject.CREDENTIALS, Severity.WARNING, seen)]
+    token = AccessToken()
     try:
-        client = client_of(config, name)
+        client = client_of(config, name, token=token)
     except ConfigError as error:
         return [
             Finding(
@@ -206,6 +207,8 @@ async def _account(config: Config, name: str, bar: tqdm[Any]) -> list[Finding]:
     attempts: dict[LiveProbe, Attempt] = {}
     probes: list[LiveProbe] = []
     try:
+        if account.oauth is not None and (findings := await _lacks_token(name, client, token, len(following))):
+            return [*findings, _permissions(config, name)]
         while following:
             probes += following
             bar.total = (bar.total or 0) + len(following)
@@ -222,6 +225,29 @@ async def _account(config: Config, name: str, bar: tqdm[Any]) -> list[Finding]:
     finally:
         await client.aclose()
     return [*_interpreted(name, probes, attempts), _permissions(config, name)]
+
+
+async def _lacks_token(account: str, client: VerifyClient, token: AccessToken, requests: int) -> list[Finding]:
+    """Request an access token for this many requests; return what is wrong if there is none."""
+    attempt = await client.request_token()
+    answer = attempt.result
+    if isinstance(answer, TokenAnswer):
+        token.obtained(answer)
+        return []
+    refused = _refused(attempt)
+    seen = "refused" if refused else "not known, because there is no access token"
+    credentials = _of_account(
+        account,
+        Subject.CREDENTIALS,
+        Severity.ERROR,
+        f"{seen} ({_evidence(attempt)})",
+        hint=answer.hint if isinstance(answer, Failure) else "",
+        http_status=attempt.code,
+        twilio_code=attempt.twilio_code,
+        request_id=attempt.request_id,
+        reason=answer.reason if isinstance(answer, Failure) else "",
+    )
+    return [credentials, _unsent(account, requests, requests, "there is no access token")]
 
 
 async def _send(
@@ -293,8 +319,13 @@ def _interpreted(account: str, probes: list[LiveProbe], attempts: Mapping[LivePr
         if probe in attempts:
             yield _finding(account, probe, attempts[probe], exists.get(probe.service_sid), others_answered)
     if unsent := len(probes) - len(attempts):
-        seen = f"{unsent} of {len(probes)} requests not sent, because Twilio refused an earlier one"
-        yield _of_account(account, Subject.REQUESTS, Severity.ERROR, seen, hint="fix that first, then check again")
+        yield _unsent(account, unsent, len(probes), "Twilio refused an earlier one")
+
+
+def _unsent(account: str, unsent: int, requests: int, why: str) -> Finding:
+    """Return the finding that some of an account's requests were not sent."""
+    seen = f"{unsent} of {requests} requests not sent, because {why}"
+    return _of_account(account, Subject.REQUESTS, Severity.ERROR, seen, hint="fix that first, then check again")
 
 
 def _permissions(config: Config, account: str) -> Finding:
@@ -379,9 +410,7 @@ def _reading(
 ) -> tuple[Severity, str, str, str]:
     """Return how bad a result is, what was seen, what it means, and what to do."""
     match attempt.result:
-        case TokenAnswer(lifetime_seconds=seconds):
-            return Severity.OK, f"access token obtained, valid for {format_duration(seconds)}", "", ""
-        case ServiceAnswer(exists=True):
+        case ServiceAnswer(exists=True) | TokenAnswer():  # a token is requested before the probes
             return Severity.OK, "exists", "", ""
         case ServiceAnswer():
             return (

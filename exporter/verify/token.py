@@ -20,6 +20,7 @@ from exporter.verify.answers import (
     parse_request_id,
     parse_retry_after,
     reason_of_code,
+    twilio_error,
 )
 from exporter.verify.attempt import USER_AGENT, log_if_internal, with_peer
 from exporter.verify.outcome import TOKEN_ENDPOINT, Attempt, Failure, Reason, TokenAnswer, from_proxy
@@ -93,6 +94,7 @@ class TokenClient:
             answer.status_code,
             request_id=parse_request_id(answer.headers),
             retry_after_seconds=parse_retry_after(answer.headers.get("retry-after"), self._wall()),
+            twilio_code=twilio_error(answer.status_code, answer.content),
         )
 
     async def _send(self) -> httpx.Response:

@@ -15,7 +15,7 @@ from exporter.config import ConfigError, ErrorDetail, load
 from exporter.config.sharding import Shard
 from exporter.simulator import Endpoint, Fault, FaultKind
 from exporter.verify.outcome import HINTS, Reason
-from tests.support.config_files import account_of, entry, numbered_entry, write_config
+from tests.support.config_files import account_of, app_of, entry, numbered_entry, write_config
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -602,7 +602,7 @@ async def test_the_rate_limit_and_the_concurrency_of_the_account_apply(
 async def test_an_account_whose_client_cannot_be_made(
     call_beside: Check, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_config: object, name: str) -> None:
+    def fail(_config: object, name: str, **_parts: object) -> None:
         raise ConfigError([ErrorDetail(f"accounts.{name}", "ca.pem: no certificate", "replace it")])
 
     monkeypatch.setattr("exporter.cli.diagnosis.client_of", fail)
@@ -660,3 +660,70 @@ async def test_github_shows_problems_as_annotations(
         f'::error title=verify-factor-exporter%3A factor::main: factor "100 %25, gone" ({good.service_sid}): not '
     )
     assert not any(line.startswith("::") for line in lines[4:])
+
+
+# OAuth
+
+
+def with_app(folder: Path, simulator: Simulator, *factors: dict[str, object], **keys: object) -> str:
+    accounts = {"main": app_of(simulator, **keys)}
+    return str(write_config(folder / "config.toml", accounts, factors, polling={"timeout": "400ms"}))
+
+
+async def test_an_app_gets_one_token_for_all_requests(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
+    factor = simulator.add_factor()
+    path = with_app(tmp_path, simulator, entry("good", factor))
+    ran = await call_beside("check", "--live", "--config.file", path)
+
+    assert (ran.status, ran.err) == (0, "")
+    assert plain(ran.out) == [
+        f"{path} is valid: 1 account, 1 factor",
+        "main: credentials: accepted",
+        f"main: service {factor.service_sid}: exists (HTTP 200, RQ)",
+        f'main: factor "good" ({factor.service_sid}): verified (HTTP 200, RQ)',
+        f"main: permissions: an OAuth app needs {FACTOR_READ}; {NOTE}",
+    ]
+    assert simulator.calls.by_operation() == {"fetch": {"200": 1}, "service": {"200": 1}, "token": {"200": 1}}
+
+
+async def test_a_refused_app_is_refused_credentials(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
+    path = with_app(tmp_path, simulator, entry("good", simulator.add_factor()), client_secret="wrong")
+    status, found = await findings(call_beside, path)
+
+    assert status == 1
+    assert brief(found) == [("credentials", "error"), ("requests", "error"), ("permissions", "info")]
+    assert found[0]["seen"].startswith("refused (token endpoint: HTTP 401, Twilio error 322402, request RQ")
+    assert found[0]["hint"].startswith("check client_id and client_secret of the account's OAuth app")
+    assert (found[0]["http_status"], found[0]["twilio_code"], found[0]["reason"]) == (401, 322402, "auth")
+    assert found[1]["seen"] == "2 of 2 requests not sent, because there is no access token"
+    assert simulator.calls.by_operation() == {"token": {"401": 1}}
+
+
+async def test_a_token_endpoint_that_fails_says_nothing_about_the_credentials(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.faults.add(Fault(FaultKind.REDIRECT, operation=Endpoint.TOKEN, location="https://login.example.com/"))
+    path = with_app(tmp_path, simulator, entry("good", simulator.add_factor()))
+    status, found = await findings(call_beside, path)
+
+    assert status == 1
+    assert found[0]["seen"].startswith("not known, because there is no access token (token endpoint: HTTP 307")
+    assert "redirects to login.example.com" in found[0]["hint"]
+    assert found[0]["reason"] == "bad_request"
+    assert simulator.calls.by_operation() == {"token": {"307": 1}}
+
+
+async def test_an_app_without_a_permission_is_told_which_one(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.faults.add(Fault(FaultKind.STATUS, status=403, operation=Endpoint.FETCH))
+    path = with_app(tmp_path, simulator, entry("good", simulator.add_factor()))
+    status, found = await findings(call_beside, path)
+
+    assert status == 1
+    assert brief(found)[:3] == [("credentials", "ok"), ("service", "ok"), ("factor", "error")]
+    assert found[2]["permissions"] == [FACTOR_READ]
