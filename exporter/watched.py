@@ -28,7 +28,8 @@ class FactorKey(NamedTuple):
 class WatchedFactor:
     """One factor to fetch: where it is, its name, labels and interval.
 
-    ``identity`` is personal data: it is part of the request's path, and ``repr`` doesn't show it.
+    ``identity`` is personal data: it is part of the request's path, and ``repr`` doesn't show it. It is empty for a
+    factor that was found in a service before a restart, until its entity is listed again.
     """
 
     key: FactorKey
@@ -37,6 +38,11 @@ class WatchedFactor:
     interval_seconds: float
     paused: bool = False
     labels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def polled(self) -> bool:
+        """Whether to fetch it: it isn't paused, and its identity is known."""
+        return not self.paused and bool(self.identity)
 
 
 class EntityKey(NamedTuple):

@@ -78,7 +78,7 @@ def choose(
         for name in own:
             factors.setdefault(name, []).append(watched)
     missing = [name for name in names if name not in factors]
-    unlisted = {failed.entity for failed in discovered.failures}
+    unlisted = {failed.entry for failed in discovered.failures}
     undetermined = [name for name in missing if any(name_may_be_found(name, entity) for entity in unlisted)]
     if unknown := [name for name in missing if name not in undetermined]:
         raise UnknownNamesError({name: did_you_mean(name, factors) for name in unknown})

@@ -45,18 +45,23 @@ if TYPE_CHECKING:
     from exporter.polling.snapshot import FactorSnapshot
     from exporter.verify.client import VerifyClient
     from exporter.verify.outcome import Failure
-    from exporter.watched import FactorKey, WatchedEntity, WatchedFactor
+    from exporter.watched import FactorKey, WatchedEntity, WatchedFactor, WatchedService
 
 _ONE_SHOT_POLL_SECONDS = 0.02
 
 
 class FailedListing(NamedTuple):
-    """A listing that failed or was incomplete; ``entity`` is the name of its entry."""
+    """A listing that failed or was incomplete.
+
+    ``entity`` is the name of the entity, or of the service; ``entry`` is the name of the entry in the watchlist,
+    which differs for an entity of a service.
+    """
 
     account: str
     service_sid: str
     entity: str
     failure: Failure
+    entry: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,11 @@ class _Failures(Observer):
 
     def listing_failed(self, entity: WatchedEntity, failure: Failure) -> None:
         """Keep the failure of a listing."""
-        self.listings.append(FailedListing(*entity.key[:2], entity.name, failure))
+        self.listings.append(FailedListing(*entity.key[:2], entity.name, failure, entity.name))
+
+    def service_listing_failed(self, service: WatchedService, entity: str, failure: Failure) -> None:
+        """Keep the failure of a listing."""
+        self.listings.append(FailedListing(*service.key, entity, failure, service.name))
 
     def credentials_refused(self, account: str, failure: Failure) -> None:
         """Keep why an account was paused."""
@@ -123,7 +132,8 @@ class Engine:
             observer=self.observers,
             clock=self.clock,
             removed=self.removed,
-            other_demand=self._other_requests_per_second,
+            other_demand=lambda account: self.services.requests_per_second(account),  # noqa: PLW0108 - made below
+            listing_demand=lambda account: self.discovery.listings_per_second(account),  # noqa: PLW0108 - the same
         )
         self.roster = Roster(self.poller, self.ledger)
         self.discovery = Discovery(
@@ -132,7 +142,9 @@ class Engine:
             roster=self.roster,
             observer=self.observers,
             clock=self.clock,
+            holds=config.shard.holds,
         )
+        self.confidential.discovered = self.discovery.services.knows_identity
         self.services = Services(
             service_policy(config),
             accounts=self.poller.accounts,
@@ -169,9 +181,6 @@ class Engine:
             token=self._token(name),
         )
 
-    def _other_requests_per_second(self, account: str) -> float:
-        return self.discovery.listings_per_second(account) + self.services.requests_per_second(account)
-
     def _password_changed(self, name: str) -> None:
         self.poller.accounts[name].credentials_changed()
 
@@ -193,7 +202,7 @@ class Engine:
             self.removed.restore(removed, self.clock.moment())
             snapshots = {key: of for key, of in snapshots.items() if of.removed_seconds is None}
         self.roster.list(self.config.factors, snapshots)
-        self.discovery.watch(self.config.entities)
+        self.discovery.watch(self.config.entities, self.config.services)
         self.discovery.restore(snapshots or {}, last_listed)
         if snapshots:
             unused = {key: of for key, of in snapshots.items() if self.ledger.get(key) is None}
@@ -229,7 +238,7 @@ class Engine:
         failures = _Failures()
         self.observers.add(failures)
         self.roster.list(self.config.factors)
-        self.discovery.watch(self.config.entities)
+        self.discovery.watch(self.config.entities, self.config.services)
         self.discovery.list_all()
         accounts = self.poller.accounts
         while left := [of for of in self.discovery.unlisted if of.key.account not in failures.refused]:
@@ -240,7 +249,8 @@ class Engine:
         progress(0)
         ended = tuple(failures.listings)
         held = tuple(
-            FailedListing(*of.key[:2], of.name, failures.refused[of.key.account]) for of in self.discovery.unlisted
+            FailedListing(*of.key[:2], of.name, failures.refused[of.key.account], of.name)
+            for of in self.discovery.unlisted
         )
         return Discovered(tuple(record.watched for record in self.ledger), ended + held)
 
@@ -300,7 +310,8 @@ class Engine:
         self.discovery.policy = discovery_policy(config)
         self.services.policy = service_policy(config)
         self.removed.forget_after_seconds = config.settings.polling.forget_after
-        difference = self.roster.list(config.factors).plus(self.discovery.watch(config.entities))
+        difference = self.roster.list(config.factors)
+        difference = difference.plus(self.discovery.watch(config.entities, config.services))
         for name in accounts.keys() - config.settings.accounts.keys():
             self.background.spawn(self.poller.drop_account(name).finish(0))
             del self._tokens[name]
@@ -322,11 +333,13 @@ class Engine:
     def announce(self) -> None:
         """Report what the configuration watches, so that counters are at 0 before :meth:`start`."""
         services, entities = self._watched()
-        self.observers.config_applied(self.config.settings.accounts, services, entities)
+        walked = {watched.key for watched in self.config.services}
+        self.observers.config_applied(self.config.settings.accounts, services, entities, walked)
 
     def _watched(self) -> tuple[set[tuple[str, str]], set[tuple[str, str, str]]]:
         """Return the services and the entities with entries in the configuration."""
         entities = {(*of.key[:2], of.name) for of in self.config.entities}
+        entities |= {(*of.key, of.name) for of in self.config.services}
         services = {(watched.key.account, watched.key.service_sid) for watched in self.config.factors}
         return services | {entity[:2] for entity in entities}, entities
 
@@ -337,4 +350,4 @@ class Engine:
         self.services.retain(services)
         for entity in sorted(entities):
             self.ledger.know_entity(*entity)
-        self.observers.config_applied(self.config.settings.accounts, services, entities)
+        self.announce()

@@ -14,8 +14,8 @@ from exporter.config.kinds import IdentityLabel
 from exporter.exposition.factors import FactorSamples, no_identity, shown_families
 from exporter.logs.output import Redactor
 from exporter.polling.account import AccountPolicy
-from exporter.polling.discovery import DiscoveryPolicy
 from exporter.polling.ledger import LedgerPolicy
+from exporter.polling.listing import DiscoveryPolicy
 from exporter.polling.services import ServicePolicy
 from exporter.polling.token import AccessToken
 from exporter.verify.client import VerifyClient
@@ -169,7 +169,7 @@ def account_policy(config: Config, name: str, *, one_shot: bool = False) -> Acco
         max_concurrency=account.max_concurrency,
         max_attempts=polling.max_attempts,
         timeout_seconds=polling.timeout,
-        retry_past_due=one_shot,
+        one_shot=one_shot,
         oauth=account.oauth is not None,
     )
 
@@ -218,12 +218,14 @@ class Confidential:
     """The secrets and identities that no output may show.
 
     Identities are those of the applied configuration and the one before it, as a fetch in flight during a reload
-    may still be logged; passwords are those of all configurations. ``tokens`` returns the latest access tokens.
+    may still be logged; passwords are those of all configurations. ``tokens`` returns the latest access tokens,
+    and ``discovered`` tells whether a text is the identity of an entity that was found in a service.
     """
 
     def __init__(self, config: Config) -> None:
         self.tokens: Callable[[], Iterable[str]] = tuple
         self.redactor = Redactor(self._all_secrets, self._all_identities)
+        self.discovered: Callable[[str], bool] = lambda _text: False
         self._passwords: set[str] = set()
         self._identities: tuple[Sequence[str], ...] = ()
         self.add(config)
@@ -246,20 +248,18 @@ class Confidential:
         return self._passwords.union(self.tokens())
 
     def _all_identities(self) -> _Either:
-        return _Either(self._identities)
+        return _Either(self._identities, self.discovered)
 
 
 class _Either:
     """Whether one of several sorted lists holds a text: needs a twelfth of a set's memory, and is rarely used."""
 
-    def __init__(self, lists: tuple[Sequence[str], ...]) -> None:
+    def __init__(self, lists: tuple[Sequence[str], ...], discovered: Callable[[str], bool]) -> None:
         self._lists = lists
+        self._discovered = discovered
 
     def __contains__(self, text: object) -> bool:
-        return isinstance(text, str) and any(_holds(one, text) for one in self._lists)
-
-    def __bool__(self) -> bool:
-        return any(self._lists)
+        return isinstance(text, str) and (any(_holds(one, text) for one in self._lists) or self._discovered(text))
 
 
 def _holds(ordered: Sequence[str], text: str) -> bool:

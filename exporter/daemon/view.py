@@ -55,6 +55,10 @@ class EngineGauges:
         """Return when the last complete listings ended (Unix time), by (account, service SID, entity)."""
         return self._engine.discovery.last_listed()
 
+    def service_entities(self) -> Mapping[tuple[str, str, str], tuple[int | None, bool]]:
+        """Return the number of entities, and whether there are more, by (account, service SID, service's name)."""
+        return self._engine.discovery.services.entity_counts()
+
     def discovery_interval_seconds(self) -> float:
         """Return the configured interval between two listings of an entity."""
         return self._engine.discovery.policy.interval_seconds

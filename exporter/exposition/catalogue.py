@@ -228,7 +228,21 @@ ENTITY_FAILURES = Family(
 ENTITY_LAST_LISTED = Family(
     "twilio_verify_entity_last_listed_timestamp_seconds",
     MetricType.GAUGE,
-    "Unix time of the last complete listing of an entity's factors; absent before the first one.",
+    "Unix time of the last complete listing of an entity's factors, or of the factors of every entity of a watched "
+    "service; absent before the first one.",
+    (*SERVICE_LABELS, "entity"),
+)
+SERVICE_ENTITIES = Family(
+    "twilio_verify_service_entities",
+    MetricType.GAUGE,
+    "Number of entities that the last listing of a watched service found and that this process watches; absent "
+    "before the first one.",
+    (*SERVICE_LABELS, "entity"),
+)
+SERVICE_ENTITIES_TRUNCATED = Family(
+    "twilio_verify_service_entities_truncated",
+    MetricType.GAUGE,
+    "Whether the last listing of a watched service stopped at max_entities, because there are more entities.",
     (*SERVICE_LABELS, "entity"),
 )
 SERVICE_EXISTS = Family(
@@ -453,6 +467,8 @@ OWN_FAMILIES: tuple[Family, ...] = (
     ENTITY_FACTORS,
     ENTITY_FAILURES,
     ENTITY_LAST_LISTED,
+    SERVICE_ENTITIES,
+    SERVICE_ENTITIES_TRUNCATED,
     STATUS_CHANGES,
     FETCHES,
     FETCH_FAILURES,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from exporter.polling.clients import RotationReason
     from exporter.polling.record import FactorRecord, StatusChange
     from exporter.verify.outcome import Attempt, Outcome
-    from exporter.watched import WatchedEntity
+    from exporter.watched import WatchedEntity, WatchedService
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,12 @@ class GaugeSource(Protocol):
 
     def last_listed(self) -> Mapping[tuple[str, str, str], float]:
         """Return when the last complete listings ended (Unix time), by (account, service SID, entity)."""
+
+    def service_entities(self) -> Mapping[tuple[str, str, str], tuple[int | None, bool]]:
+        """Return the number of entities, and whether there are more, by (account, service SID, service's name).
+
+        The number is ``None`` where it isn't known yet.
+        """
 
     def discovery_interval_seconds(self) -> float:
         """Return the configured interval between two listings of an entity."""
@@ -161,6 +167,7 @@ class Telemetry(Observer):
         accounts: Collection[str],
         services: Collection[tuple[str, str]],
         entities: Collection[tuple[str, str, str]],
+        walked: Collection[tuple[str, str]] = (),
     ) -> None:
         """Start the counters of what is watched now at 0, and remove those of what no longer is."""
         self.retain(accounts, services)
@@ -170,6 +177,9 @@ class Telemetry(Observer):
             self.know_service(account, service_sid)
         for account, service_sid, _ in sorted(entities):
             self.know_entities(account, service_sid)
+        for account, _ in sorted(walked):
+            self._request_duration.labels(account, Operation.LIST_ENTITIES)
+            self._server_duration.labels(account, Operation.LIST_ENTITIES)
 
     def watched(self, record: FactorRecord) -> None:
         """Start the counters of a factor's account and service at 0."""
@@ -229,6 +239,10 @@ class Telemetry(Observer):
     def listing_failed(self, entity: WatchedEntity, failure: Failure) -> None:
         """Count a failed listing."""
         self._entity_failures.labels(entity.key.account, entity.key.service_sid).inc()
+
+    def service_listing_failed(self, service: WatchedService, entity: str, failure: Failure) -> None:
+        """Count a failed listing."""
+        self._entity_failures.labels(*service.key).inc()
 
     def attempted(self, account: str, operation: Operation, attempt: Attempt) -> None:
         """Count a request; its request ID becomes the exemplar of its duration."""
@@ -299,6 +313,9 @@ class _Gauges(Collector):
             ],
         )
         yield _metric(catalogue.ENTITY_LAST_LISTED, source.last_listed().items())
+        found = source.service_entities()
+        yield _metric(catalogue.SERVICE_ENTITIES, [(name, of) for name, (of, _) in found.items() if of is not None])
+        yield _metric(catalogue.SERVICE_ENTITIES_TRUNCATED, [(name, more) for name, (_, more) in found.items()])
         yield _metric(catalogue.SERVICE_EXISTS, source.service_existence().items())
         yield from _account_metrics(source.accounts())
         config = source.config_gauges()

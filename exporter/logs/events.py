@@ -11,13 +11,14 @@ from exporter.logs.output import fields
 from exporter.polling.clients import RotationReason
 from exporter.polling.observer import Observer
 from exporter.verify.outcome import HINTS, Answer, Failure, Reason, ServiceAnswer, Status
+from exporter.watched import EntityKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.polling.record import FactorRecord, StatusChange
     from exporter.verify.outcome import Attempt, Outcome
-    from exporter.watched import EntityKey, FactorKey, WatchedEntity
+    from exporter.watched import FactorKey, ServiceKey, WatchedEntity, WatchedService
 
 log = FullLogger(logging.getLogger(__name__))  # collapsed here already
 
@@ -56,6 +57,7 @@ class EventLog(Observer):
         self._pauses: Folding[str] = Folding(steady, most=_UNBOUNDED)
         self._renewals: Folding[str] = Folding(steady, most=_UNBOUNDED)
         self._listings: Folding[EntityKey] = Folding(steady, most=_UNBOUNDED)
+        self._truncated: set[ServiceKey] = set()
         self._unknown_services: Folding[str] = Folding(steady, most=_UNBOUNDED)
 
     def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
@@ -212,15 +214,18 @@ class EventLog(Observer):
 
     def listing_failed(self, entity: WatchedEntity, failure: Failure) -> None:
         """Log a failed listing: the first one, then every five minutes."""
-        line = self._listings.happened(entity.key)
+        self._listing_failed(entity.key, entity.name, failure)
+
+    def _listing_failed(self, key: EntityKey, name: str, failure: Failure) -> None:
+        line = self._listings.happened(key)
         if not line.times:
             return
         log.warning(
             "listings still failing" if line.again else "listing failed",
             extra=fields(
-                account=entity.key.account,
-                service_sid=entity.key.service_sid,
-                entity=entity.name,
+                account=key.account,
+                service_sid=key.service_sid,
+                entity=name,
                 reason=failure.reason,
                 detail=failure.detail,
                 listings=line.times,
@@ -245,6 +250,32 @@ class EventLog(Observer):
     def entity_forgotten(self, entity: WatchedEntity) -> None:
         """Forget the failed listings of an entity that is no longer watched, without a line."""
         self._listings.over(entity.key)
+
+    def service_listing_failed(self, service: WatchedService, entity: str, failure: Failure) -> None:
+        """Log a failed listing of a service or of one of its entities, as for an entity with its own entry."""
+        self._listing_failed(EntityKey(*service.key, ""), entity, failure)
+
+    def service_listed(self, service: WatchedService, entities: int, truncated: bool) -> None:
+        """Log the first listing that stops at the maximum, and the first one after it that doesn't."""
+        details = fields(
+            account=service.key.account,
+            service_sid=service.key.service_sid,
+            entity=service.name,
+            entities=entities,
+            max_entities=service.max_entities,
+        )
+        if truncated and service.key not in self._truncated:
+            self._truncated.add(service.key)
+            details["fields"]["hint"] = "the other entities are not watched; raise max_entities"
+            log.warning("service has more entities than max_entities", extra=details)
+        elif not truncated and service.key in self._truncated:
+            self._truncated.discard(service.key)
+            log.info("service no longer has more entities than max_entities", extra=details)
+
+    def service_forgotten(self, service: WatchedService) -> None:
+        """Forget the failed listings of a service that is no longer watched, without a line."""
+        self._listings.over(EntityKey(*service.key, ""))
+        self._truncated.discard(service.key)
 
     def service_fetched(self, account: str, service_sid: str, attempt: Attempt, before: bool | None) -> None:
         """Log that a service is not found, or found again, and why that can't be known."""

@@ -12,7 +12,9 @@ Where to find:
   :mod:`exporter.polling.throttle`
 - the access token of an account with an OAuth app: :mod:`exporter.polling.token`
 - stuck requests and client rotation: :mod:`exporter.polling.clients`
-- listings and found factors: :mod:`exporter.polling.discovery`, :mod:`exporter.polling.roster`
+- listings and found factors: :mod:`exporter.polling.discovery`, :mod:`exporter.polling.service_discovery`
+  (whole services), :mod:`exporter.polling.roster`; what listings may use of the budget:
+  :mod:`exporter.polling.throttle`
 - whether a service exists: :mod:`exporter.polling.services`
 - what is known of a factor: :mod:`exporter.polling.record`, changed by :mod:`exporter.polling.ledger`, saved as
   :mod:`exporter.polling.snapshot`

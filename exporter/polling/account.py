@@ -20,8 +20,9 @@ from exporter.polling.clock import SUSPEND_SECONDS
 from exporter.polling.pause import Pause, PauseReason
 from exporter.polling.queue import InFlight, RequestQueue
 from exporter.polling.refusals import Refusals
-from exporter.polling.request import FactorFetch, ListingPage, ServiceFetch
-from exporter.polling.throttle import Throttle
+from exporter.polling.request import EntitiesPage, FactorFetch, ListingPage, ServiceFetch
+from exporter.polling.schedule import FIRST_FETCH_SECONDS
+from exporter.polling.throttle import ListingPace, Throttle, listing_budget
 from exporter.polling.token import RETRIED_FAILURES, AccessToken, TokenKeeper
 from exporter.verify.outcome import Answer, Attempt, Failure, Outcome, Reason
 
@@ -48,16 +49,16 @@ INTERMEDIARY_RESPONSES = 10  # in a row; after them nothing is retried for them
 class AccountPolicy:
     """The settings that one account's polling goes by.
 
-    ``timeout_seconds`` is the client's limit for one attempt. With ``retry_past_due`` a fetch retries beyond the
-    next due time of its factor, for factors that are fetched only once. With ``oauth`` requests need an access
-    token.
+    ``timeout_seconds`` is the client's limit for one attempt. With ``one_shot`` everything is fetched and listed
+    once: a fetch retries beyond the next due time of its factor, and listings may use the whole budget. With
+    ``oauth`` requests need an access token.
     """
 
     requests_per_second: float
     max_concurrency: int
     max_attempts: int = 3
     timeout_seconds: float = math.inf
-    retry_past_due: bool = False
+    one_shot: bool = False
     oauth: bool = False
 
 
@@ -90,6 +91,8 @@ class AccountPoller:
         )
         self.stretch = 1.0
         self.demand_requests_per_second = 0.0  # of the unstretched intervals, at the last check of the budget
+        self.fetch_requests_per_second = 0.0  # of that, what is not for listings
+        self._listing_pace = ListingPace()
         self.in_flight_keys = InFlight()
         self._policy = policy
         self._ledger = ledger
@@ -156,8 +159,8 @@ class AccountPoller:
         if key in self.in_flight_keys:  # on demand, or for a record that was replaced meanwhile
             self._schedule.put_back(key, now, record.interval_seconds)
             return
-        past_due = self._policy.retry_past_due
-        retry_by = math.inf if past_due else self._schedule.next_due(key, now, record.interval_seconds)
+        one_shot = self._policy.one_shot
+        retry_by = math.inf if one_shot else self._schedule.next_due(key, now, record.interval_seconds)
         self._observer.started(lag_seconds)
         self.throttle.begin(now)
         self._begin(FactorFetch(record, record.watched, retry_by=retry_by), has_slot=True)
@@ -169,11 +172,11 @@ class AccountPoller:
 
     async def _fetch(self, request: ApiRequest, *, has_slot: bool) -> None:
         """Fetch a factor, one page of a listing or a service: make the attempts, and apply the outcome."""
-        task, on_demand = request.task, not isinstance(request, ListingPage)
+        task, on_demand = request.task, not request.of_listing
         request.began_suspended = self._clock.suspended_seconds()
         try:
             if has_slot or await self._queue.slot(
-                0.0, request.start_by, urgent=request.urgent, on_demand=on_demand
+                self._listing_wait(request), request.start_by, urgent=request.urgent, on_demand=on_demand
             ):
                 request.attempt = await self._attempts(request)
                 self._apply_outcome(request)
@@ -217,6 +220,7 @@ class AccountPoller:
                 wait = max(0.0, self.throttle.paused_until - self._clock.steady())
             else:
                 wait = backoff_seconds(request.attempts, self._rng)
+            wait = max(wait, self._listing_wait(request))
             if self._clock.steady() + wait >= request.retry_by or not await self._queue.slot(
                 wait, request.retry_by, urgent=request.urgent
             ):
@@ -287,6 +291,8 @@ class AccountPoller:
                     attempt = await client.fetch_factor(request.watched)
                 case ListingPage():
                     attempt = await client.list_factors(request.entity, request.query)
+                case EntitiesPage():
+                    attempt = await client.list_entities(request.service_sid, request.query)
                 case ServiceFetch():
                     attempt = await client.fetch_service(request.service_sid)
         except asyncio.CancelledError:
@@ -417,7 +423,7 @@ class AccountPoller:
     async def fetch_now(self, key: FactorKey) -> Outcome | None:
         """Fetch a factor on demand; ``None`` where it is not polled, or in flight already."""
         record = self._ledger.get(key)
-        if record is None or record.watched.paused or key in self.in_flight_keys:
+        if record is None or not record.watched.polled or key in self.in_flight_keys:
             return None
         return await self._fetch_on_demand(record)
 
@@ -442,6 +448,14 @@ class AccountPoller:
         await self._until_ended(request)
         return request.attempt
 
+    async def request_entities(
+        self, service_sid: str, query: str | None = None, *, urgent: bool = False
+    ) -> Attempt | None:
+        """Request one page of a service's entities, with retries; ``None`` where polling stops."""
+        request = EntitiesPage(service_sid, query, urgent=urgent)
+        await self._until_ended(request)
+        return request.attempt
+
     async def request_service(self, service_sid: str) -> Attempt | None:
         """Request a service, with retries; ``None`` where polling stops, the answer is dropped or a token lacks."""
         request = ServiceFetch(service_sid)
@@ -457,7 +471,37 @@ class AccountPoller:
         """Probe with this while the account has no factor to fetch; it returns an HTTP status."""
         self._refusals.probe_listing = probe_listing
 
+    async def rest(self, seconds: float) -> bool:
+        """Wait between two requests; return ``False``, at once, where polling stops."""
+        return await self._queue.rest(seconds)
+
+    def _listing_wait(self, request: ApiRequest) -> float:
+        """Return how long a request of a listing waits, so that listings keep to their share of the budget.
+
+        Other requests don't wait.
+        """
+        if request.urgent or not request.of_listing or self._policy.one_shot:
+            return 0.0
+        return self._listing_pace.reserve(self._clock.steady(), self.listing_requests_per_second)
+
     # What is known of the account
+
+    @property
+    def budget_requests_per_second(self) -> float:
+        """What the account may use; before its latency is measured, only the configured rate counts."""
+        throttle = self.throttle
+        if throttle.latency_seconds is None:
+            return throttle.requests_per_second
+        return throttle.budget_requests_per_second
+
+    @property
+    def listing_requests_per_second(self) -> float:
+        """What listings may use now.
+
+        Fetches that are due, and first fetches, need a part of the budget for the half minute in which they start.
+        """
+        waiting = max(len(self._awaiting_first_fetch), len(self._queue)) / (FIRST_FETCH_SECONDS / 2)
+        return listing_budget(self.budget_requests_per_second, self.fetch_requests_per_second + waiting)
 
     @property
     def credentials_valid(self) -> bool | None:

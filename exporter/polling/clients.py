@@ -34,6 +34,9 @@ class FactorClient(Protocol):
     async def list_factors(self, entity: WatchedEntity, page_query: str | None = None) -> Attempt:
         """Send one request for a page of an entity's factors; raises nothing but a cancellation."""
 
+    async def list_entities(self, service_sid: str, page_query: str | None = None) -> Attempt:
+        """Send one request for a page of a service's entities; raises nothing but a cancellation."""
+
     async def fetch_service(self, service_sid: str) -> Attempt:
         """Send one request for a service; raises nothing but a cancellation."""
 

@@ -126,7 +126,7 @@ class Ledger:
 
     def _count_demand(self, record: FactorRecord, by: int) -> None:
         """Count a factor by its interval in effect, or with -1 take it out."""
-        if not record.watched.paused:
+        if record.watched.polled:
             counts = self._demand.setdefault(record.watched.key.account, Counter())
             counts[record.interval_seconds] += by
             if not counts[record.interval_seconds]:
@@ -349,9 +349,7 @@ class Ledger:
 
     def keys_of(self, account: str) -> list[FactorKey]:
         """Return the factors of an account that are polled."""
-        return [
-            key for key, record in self._records.items() if key.account == account and not record.watched.paused
-        ]
+        return [key for key, record in self._records.items() if key.account == account and record.watched.polled]
 
     def stretch(
         self, account: str, factor: float, now: Moment, among: Iterable[FactorKey] | None = None

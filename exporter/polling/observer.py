@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from exporter.polling.clients import RotationReason
     from exporter.polling.record import FactorRecord, StatusChange
     from exporter.verify.outcome import Attempt, Failure, Operation, Outcome
-    from exporter.watched import WatchedEntity
+    from exporter.watched import WatchedEntity, WatchedService
 
 
 class Observer:
@@ -21,10 +21,12 @@ class Observer:
         accounts: Collection[str],
         services: Collection[tuple[str, str]],
         entities: Collection[tuple[str, str, str]],
+        walked: Collection[tuple[str, str]] = (),
     ) -> None:
         """A configuration was applied: these accounts, services and entities are watched from now on.
 
-        A service is (account, service SID), an entity is (account, service SID, name).
+        A service is (account, service SID), an entity is (account, service SID, name). Services that are watched as
+        a whole are in ``walked``, and among the entities by their name.
         """
 
     def watched(self, record: FactorRecord) -> None:
@@ -62,6 +64,18 @@ class Observer:
 
     def entity_forgotten(self, entity: WatchedEntity) -> None:
         """An entity is no longer watched; its factors were forgotten before."""
+
+    def service_listed(self, service: WatchedService, entities: int, truncated: bool) -> None:
+        """A listing of a service ended with all of its entities that this shard watches, or its maximum."""
+
+    def service_listing_failed(self, service: WatchedService, entity: str, failure: Failure) -> None:
+        """A listing of a service's entities failed, or of one entity's factors.
+
+        ``entity`` is the name of the service, or of that entity.
+        """
+
+    def service_forgotten(self, service: WatchedService) -> None:
+        """A service is no longer watched; its factors were forgotten before."""
 
     def service_fetched(self, account: str, service_sid: str, attempt: Attempt, before: bool | None) -> None:
         """A service in doubt was fetched; ``before`` is whether it existed at the last answer, if that is known."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from exporter.polling.clock import SuspendWatch
 from exporter.polling.schedule import first_fetch_spread
+from exporter.polling.throttle import listing_budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
@@ -31,7 +32,8 @@ _STRETCHED_AT_ONCE = 500
 class Poller:
     """The polling of every account of one daemon.
 
-    ``other_demand`` returns the requests per second that an account needs beyond its factors.
+    ``other_demand`` returns the requests per second that an account needs beyond its factors and its listings, and
+    ``listing_demand`` what its listings need; these get at most their share of the budget.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Poller:
         clock: Clock,
         removed: RemovedFactors,
         other_demand: Callable[[str], float] = lambda _account: 0.0,
+        listing_demand: Callable[[str], float] = lambda _account: 0.0,
     ) -> None:
         self.accounts = accounts
         self._removed = removed
@@ -52,6 +55,7 @@ class Poller:
         self._observer = observer
         self._clock = clock
         self._other_demand = other_demand
+        self._listing_demand = listing_demand
         self.note_dispatch()
         self._suspends = SuspendWatch(clock)
         self._stretching: dict[str, Iterator[FactorKey]] = {}  # the factors without the new stretch yet
@@ -75,7 +79,7 @@ class Poller:
                 self._ledger.restore(watched.key, known.snapshot, now, known.times)
                 again.add(watched.key)
             self._observer.watched(record)
-            if not watched.paused:
+            if watched.polled:
                 new.append(watched.key)
         self._begin(new, first=True, again=again)
         return len(again)
@@ -88,10 +92,10 @@ class Poller:
             key = watched.key
             before = self._ledger[key].watched
             record = self._ledger.revise(watched, now)
-            if watched.paused:
+            if not watched.polled:
                 self._schedule.remove(key)
                 self.accounts[key.account].forget(key)
-            elif before.paused:
+            elif not before.polled:
                 begun.append(key)
             else:
                 # With another identity, the status may be of a different factor: fetch soon.
@@ -133,7 +137,7 @@ class Poller:
             account = self.accounts[name]
             demand = account.demand_requests_per_second / account.stretch
             soon = {key for key in members if self._ledger[key].status is None or not first or key in again}
-            spread = first_fetch_spread(len(soon), demand, _budget(account))
+            spread = first_fetch_spread(len(soon), demand, account.budget_requests_per_second)
             if first:
                 account.expect_first_fetches(soon)
             for key in members:
@@ -172,10 +176,12 @@ class Poller:
         for account in self.accounts.values():
             if account.name in self._stretching:
                 continue
-            demand = self._ledger.demand(account.name) + self._other_demand(account.name)
-            account.demand_requests_per_second = demand
-            budget = _budget(account)
-            stretch = next_stretch(account.stretch, demand / budget)
+            fetches = self._ledger.demand(account.name) + self._other_demand(account.name)
+            budget = account.budget_requests_per_second
+            listings = min(self._listing_demand(account.name), listing_budget(budget, fetches))
+            account.fetch_requests_per_second = fetches
+            account.demand_requests_per_second = demand = fetches + listings
+            stretch = next_stretch(account.stretch, fetches / (budget - listings))  # listings are not stretched
             if stretch == account.stretch:
                 continue
             account.stretch = stretch
@@ -230,12 +236,6 @@ class Poller:
         for account in self.accounts.values():
             account.stop()
         await asyncio.gather(*(account.finish(timeout_seconds) for account in self.accounts.values()))
-
-
-def _budget(account: AccountPoller) -> float:
-    """Return an account's budget; before its latency is measured, only the configured rate counts."""
-    throttle = account.throttle
-    return throttle.requests_per_second if throttle.latency_seconds is None else throttle.budget_requests_per_second
 
 
 def next_stretch(current: float, load: float) -> float:

@@ -27,7 +27,7 @@ class ProbeResult(StrEnum):
     """No fetch ended in time; one in flight continues."""
 
     NOT_POLLED = "not_polled"
-    """The factor is no longer watched, or paused in the watchlist."""
+    """The factor is no longer watched, paused in the watchlist, or its identity is not known yet."""
 
     STOPPED = "stopped"
     """The exporter is stopping, or the account was removed."""
@@ -44,7 +44,7 @@ async def probe(
     deadline = began + within_seconds
     while True:
         record, now = ledger.get(key), clock.steady()
-        if record is None or record.watched.paused:
+        if record is None or not record.watched.polled:
             return ProbeResult.NOT_POLLED
         if record.last_seconds is not None and record.last_steady > began:
             return ProbeResult.KNOWN

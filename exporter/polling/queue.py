@@ -197,6 +197,21 @@ class RequestQueue:
             for timer in timers:
                 timer.cancel()
 
+    async def rest(self, seconds: float) -> bool:
+        """Wait without a slot; return ``False``, at once, where polling stops."""
+        if self.stopping:
+            return False
+        until = self._clock.steady() + seconds
+        waiter = _Waiter(self._loop.create_future(), deque(), math.inf, until)
+        timer = self._loop.call_later(seconds, _refuse, waiter)
+        self._waiters.add(waiter)
+        try:
+            await waiter.granted
+        finally:
+            self._waiters.discard(waiter)
+            timer.cancel()
+        return not self.stopping
+
     async def idle(self) -> None:
         """Wait until no request is in flight, or polling stops."""
         if self._throttle.in_flight > 0 and not self.stopping:

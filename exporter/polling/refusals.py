@@ -161,10 +161,10 @@ class Refusals:
         return best
 
     def _polled(self) -> Iterator[FactorKey]:
-        """Yield the account's factors that are not paused in the watchlist."""
+        """Yield the account's factors that are polled."""
         for record in self._ledger:
             key = record.watched.key
-            if key.account == self._account and not record.watched.paused:
+            if key.account == self._account and record.watched.polled:
                 yield key
 
     def _pause(self, failure: Failure) -> None:

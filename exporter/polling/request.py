@@ -1,4 +1,4 @@
-"""What an account requests from the API: a factor, a page of a listing or a service, with the attempts it took."""
+"""What an account requests from the API: a factor, a page of a listing, or a service, with the attempts it took."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from exporter.verify.outcome import Outcome
     from exporter.watched import WatchedEntity, WatchedFactor
 
-    ApiRequest: TypeAlias = "FactorFetch | ListingPage | ServiceFetch"
+    ApiRequest: TypeAlias = "FactorFetch | ListingPage | EntitiesPage | ServiceFetch"
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -29,6 +29,7 @@ class _Request:
     """
 
     operation: ClassVar[Operation]
+    of_listing: ClassVar[bool] = False
 
     start_by: float = math.inf
     retry_by: float = math.inf
@@ -75,8 +76,20 @@ class ListingPage(_Request):
     """One page of an entity's factors: the first one, or the one with the paging parameters ``query``."""
 
     operation = Operation.LIST
+    of_listing = True
 
     entity: WatchedEntity
+    query: str | None = field(default=None, repr=False)
+
+
+@dataclass(slots=True, eq=False)
+class EntitiesPage(_Request):
+    """One page of a service's entities: the first one, or the one with the paging parameters ``query``."""
+
+    operation = Operation.LIST_ENTITIES
+    of_listing = True
+
+    service_sid: str
     query: str | None = field(default=None, repr=False)
 
 

@@ -107,6 +107,10 @@ class Roster:
         """Return a factor as it was found, ``None`` where it was not found."""
         return self._found.get(key)
 
+    def record(self, key: FactorKey) -> FactorRecord | None:
+        """Return what is known of a watched factor."""
+        return self._ledger.get(key)
+
     def listed(self, key: FactorKey) -> bool:
         """Return whether a factor is listed."""
         return key in self._listed

@@ -155,3 +155,20 @@ def listing_budget(budget_requests_per_second: float, other_requests_per_second:
     always = LISTINGS_ALWAYS * budget_requests_per_second
     rest = budget_requests_per_second - always - other_requests_per_second
     return always + _LISTINGS_OF_REST * max(0.0, rest)
+
+
+class ListingPace:
+    """Spaces an account's listing requests out: each takes the time that one may take at the rate of that moment.
+
+    The rate follows :func:`listing_budget`, so it may be another one at each request. All times are seconds of one
+    monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self._next = -math.inf
+
+    def reserve(self, now: float, requests_per_second: float) -> float:
+        """Return the seconds until the next request may start, and count it."""
+        start = max(now, self._next)
+        self._next = start + 1 / requests_per_second
+        return start - now

@@ -16,6 +16,8 @@ from exporter.exposition.catalogue import (
     FACTOR_UPDATED,
     FACTOR_VERIFIED,
     FACTORS,
+    SERVICE_ENTITIES,
+    SERVICE_ENTITIES_TRUNCATED,
     SERVICE_EXISTS,
     STATUS_CHANGES,
 )
@@ -325,6 +327,26 @@ WHAT_CHANGED = Section(
                     },
                     sort=("Exists", False),
                     none="No service has missing factors, or it is not known whether it exists",
+                ),
+                rows(
+                    "Watched services",
+                    "Entities that the last listing of each watched service found, and whether it stopped at "
+                    "max_entities. Empty if no services are watched as a whole, and while a label filter is set.",
+                    [
+                        f"sum by ({_ENTITY}) ({selected(SERVICE_ENTITIES)})",
+                        f"max by ({_ENTITY}) ({selected(SERVICE_ENTITIES_TRUNCATED)})",
+                    ],
+                    {
+                        "entity": Column("Name"),
+                        "Value #A": Column("Entities"),
+                        "Value #B": Column(
+                            "Truncated", mappings=words((Word(0, "no", GOOD), Word(1, "yes: not all watched", BAD)))
+                        ),
+                        "account": Column("Account"),
+                        "service_sid": Column("Service"),
+                    },
+                    sort=("Entities", True),
+                    none="No watched services",
                 ),
             ),
         ),

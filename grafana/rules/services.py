@@ -15,6 +15,7 @@ from exporter.exposition.catalogue import (
     FACTORS,
     FETCH_FAILURES,
     FETCHES,
+    SERVICE_ENTITIES_TRUNCATED,
     SERVICE_EXISTS,
 )
 from exporter.polling.record import UNKNOWN
@@ -52,6 +53,7 @@ def service_group(settings: Settings) -> Group:
             _failing(),
             _entity_without_verified_factor(settings),
             _entity_not_listed(settings),
+            _service_truncated(settings),
             _data_stale(settings),
             _service_missing(settings),
             _mass_missing(settings),
@@ -95,7 +97,7 @@ def _entity_without_verified_factor(settings: Settings) -> Alert:
 
     listed = f'{API_REQUESTS.name}{{operation="{Operation.LIST}", code="200"}}'
     # An entity without any factor may not have been listed yet: it counts only if a listing of its account
-    # succeeded and no listing of its service failed.
+    # succeeded and no listing of its service failed. A service that is watched as a whole is no entity.
     return Alert(
         "EntityWithoutVerifiedFactor",
         f"""\
@@ -103,6 +105,8 @@ def _entity_without_verified_factor(settings: Settings) -> Alert:
   {count(f'{{status="{Status.VERIFIED}"}}')} == 0
   unless
   {count(f'{{status="{UNKNOWN}"}}')} > 0
+  unless
+  group {settings.without()} (present_over_time({SERVICE_ENTITIES_TRUNCATED.name}[5m]))
 )
 unless
 (
@@ -162,6 +166,22 @@ group {settings.without("status")} (
         description='The factors of entity "{{ $labels.entity }}" (account {{ $labels.account }}, service '
         f"{{{{ $labels.service_sid }}}}) have not been listed completely for more than {NOT_LISTED_HOURS} hours. "
         "Factors enrolled since are not watched. The log names the reason.",
+        dashboard=Dashboard.OVERVIEW,
+        variables=_SERVICE,
+    )
+
+
+def _service_truncated(settings: Settings) -> Alert:
+    # The window covers a restart: the first listing after it takes its time.
+    return Alert(
+        "ServiceTruncated",
+        f"max {settings.without()} (max_over_time({SERVICE_ENTITIES_TRUNCATED.name}[30m])) == 1",
+        Severity.WARNING,
+        pending="15m",
+        when="a watched service has more entities than `max_entities`",
+        summary="Some entities of a service are not watched.",
+        description='Service "{{ $labels.entity }}" ({{ $labels.service_sid }}, account {{ $labels.account }}) has '
+        "more entities than max_entities allows. The factors of the others are not watched.",
         dashboard=Dashboard.OVERVIEW,
         variables=_SERVICE,
     )

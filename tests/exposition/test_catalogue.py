@@ -71,6 +71,8 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "twilio_verify_exporter_log_lines_dropped_total": ("counter", ()),
     "twilio_verify_exporter_state_last_save_timestamp_seconds": ("gauge", ()),
     "twilio_verify_exporter_state_save_failures_total": ("counter", ()),
+    "twilio_verify_service_entities": ("gauge", ("account", "service_sid", "entity")),
+    "twilio_verify_service_entities_truncated": ("gauge", ("account", "service_sid", "entity")),
     "twilio_verify_exporter_entities": ("gauge", ()),
     "twilio_verify_exporter_discovery_interval_seconds": ("gauge", ()),
     "twilio_verify_exporter_watchlist_factors": ("gauge", ()),

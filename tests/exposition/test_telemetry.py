@@ -392,6 +392,7 @@ def test_a_scrape_has_exactly_the_families_of_the_catalogue(source: FixedGauges,
     telemetry.know_entities("main", SERVICE_SID)
     source.entity_factors = {("main", SERVICE_SID, "team"): {"verified": 1}}
     source.listed = {("main", SERVICE_SID, "team"): 1_800_000_000.0}
+    source.walked = {("main", SERVICE_SID, "team"): (3, True)}
     source.services = {("main", SERVICE_SID): True}
     families = {family.name: family for family in read_openmetrics(telemetry) if family.name.startswith(P)}
     assert sorted(families) == sorted(family.base_name for family in OWN_FAMILIES)

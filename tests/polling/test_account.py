@@ -173,7 +173,7 @@ async def test_an_attempt_that_finds_no_slot_before_the_next_due_time_is_not_mad
 
 @in_virtual_time
 async def test_a_patient_account_retries_past_the_next_due_time() -> None:
-    env = harness_of_one(*[Reason.TIMEOUT] * 9, interval=1.0, max_attempts=7, retry_past_due=True)
+    env = harness_of_one(*[Reason.TIMEOUT] * 9, interval=1.0, max_attempts=7, one_shot=True)
     env.offer(ONE)
     await asyncio.sleep(100)
     (ended,) = env.observed.fetches

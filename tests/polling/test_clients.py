@@ -32,6 +32,9 @@ class FakeClient:
     async def list_factors(self, _entity: WatchedEntity, page_query: str | None = None) -> Attempt:
         raise NotImplementedError(page_query)
 
+    async def list_entities(self, service_sid: str, page_query: str | None = None) -> Attempt:
+        raise NotImplementedError(service_sid, page_query)
+
     async def fetch_service(self, service_sid: str) -> Attempt:
         raise NotImplementedError(service_sid)
 

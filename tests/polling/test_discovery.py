@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.polling.clock import Moment
-from exporter.polling.discovery import Discovery, DiscoveryPolicy
+from exporter.polling.discovery import Discovery
+from exporter.polling.listing import DiscoveryPolicy
 from exporter.polling.roster import Roster
 from exporter.polling.snapshot import snapshot_of
 from exporter.verify.answers import MAX_PAGES

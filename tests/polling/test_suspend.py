@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.polling.clock import SUSPEND_SECONDS, Clock, SuspendWatch, steady_source
-from exporter.polling.discovery import Discovery, DiscoveryPolicy
+from exporter.polling.discovery import Discovery
+from exporter.polling.listing import DiscoveryPolicy
 from exporter.polling.roster import Roster
 from exporter.verify.outcome import FactorPage, Reason, Status
 from exporter.watched import EntityKey, WatchedEntity

@@ -6,13 +6,14 @@ import bisect
 import math
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from exporter.polling.throttle import (
     ASSUMED_LATENCY_SECONDS,
     GROW_AFTER_SECONDS,
+    ListingPace,
     Throttle,
     budget,
     listing_budget,
@@ -307,3 +308,42 @@ def test_listings_may_use_a_twentieth_of_the_budget_and_half_of_what_is_left(
     others: float, listings: float
 ) -> None:
     assert listing_budget(10, others) == pytest.approx(listings)
+
+
+rates = st.floats(0.01, 1000)
+
+
+@given(st.floats(0.1, 1000), st.floats(0, 1000))
+def test_listings_have_their_twentieth_and_never_take_more_than_half_of_what_is_left(
+    total: float, others: float
+) -> None:
+    listings = listing_budget(total, others)
+    assert listings >= total / 20
+    left = total - others
+    if left > total / 20:
+        assert listings <= total / 20 + left / 2 + ULPS
+        assert others + listings <= total + ULPS, "fetches that fit without listings fit with them"
+    else:
+        assert listings == pytest.approx(total / 20)
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), rates), min_size=1, max_size=60))
+def test_listing_requests_are_spaced_out_at_the_rate_of_their_moment(steps: list[tuple[float, float]]) -> None:
+    pace, now = ListingPace(), 1_800_000_000.0
+    starts: list[tuple[float, float]] = []
+    for passed, rate in steps:
+        now += passed
+        wait = pace.reserve(now, rate)
+        assert wait >= 0
+        if starts:
+            earliest = starts[-1][0] + 1 / starts[-1][1]
+            assert now + wait == pytest.approx(max(now, earliest), abs=1e-3), "neither too soon nor too late"
+        starts.append((now + wait, rate))
+
+
+def test_an_account_that_has_listed_nothing_for_long_lists_without_a_burst() -> None:
+    pace = ListingPace()
+    assert [pace.reserve(0.0, 2.0) for _ in range(3)] == [0.0, 0.5, 1.0]
+    assert [pace.reserve(100.0, 2.0) for _ in range(3)] == [0.0, 0.5, 1.0]
+    assert pace.reserve(200.0, math.inf) == 0
+    assert pace.reserve(200.0, math.inf) == 0

@@ -36,6 +36,7 @@ NAMES = {
     "FactorFetchFailing",
     "EntityWithoutVerifiedFactor",
     "EntityNotListed",
+    "ServiceTruncated",
     "DataStale",
     "MassMissing",
     "ServiceMissing",

@@ -32,6 +32,7 @@ class FixedGauges:
     state: StateGauges | None = field(default_factory=lambda: StateGauges(1_800_000_100.0, 2))
     services: dict[tuple[str, str], bool] = field(default_factory=dict)
     listed: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    walked: dict[tuple[str, str, str], tuple[int | None, bool]] = field(default_factory=dict)
     reads: int = 0
 
     def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
@@ -43,6 +44,9 @@ class FixedGauges:
 
     def last_listed(self) -> Mapping[tuple[str, str, str], float]:
         return self.listed
+
+    def service_entities(self) -> Mapping[tuple[str, str, str], tuple[int | None, bool]]:
+        return self.walked
 
     def discovery_interval_seconds(self) -> float:
         return 900.0

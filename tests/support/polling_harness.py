@@ -19,6 +19,7 @@ from exporter.polling.services import ServicePolicy, Services
 from exporter.verify.outcome import (
     Answer,
     Attempt,
+    EntityPage,
     FactorPage,
     Failure,
     Outcome,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from exporter.polling.record import FactorRecord, StatusChange
     from exporter.polling.throttle import Throttle
     from exporter.verify.outcome import Operation
-    from exporter.watched import FactorKey, WatchedEntity, WatchedFactor
+    from exporter.watched import FactorKey, WatchedEntity, WatchedFactor, WatchedService
 
 LATENCY = 0.05
 
@@ -96,6 +97,8 @@ class ScriptedClient:
             FactorPage(())
         )
         self.listings: list[tuple[float, str, str | None]] = []
+        self.entities: Callable[[str, str | None], EntityPage | Failure] = lambda _sid, _query: EntityPage(())
+        self.entity_pages: list[tuple[float, str, str | None]] = []
         self.exists: Callable[[str], ServiceAnswer | Failure] = lambda _sid: ServiceAnswer(exists=True)
         self.services: list[tuple[float, str]] = []
         self.grants: Callable[[], TokenAnswer | Failure] = lambda: TokenAnswer(f"token-{len(self.tokens)}", 3600.0)
@@ -174,6 +177,15 @@ class ScriptedClient:
         result = self.lists(entity, page_query)
         return Attempt(result, LATENCY, 200 if isinstance(result, FactorPage) else code_of(result))
 
+    async def list_entities(self, service_sid: str, page_query: str | None = None) -> Attempt:
+        """Answer with what ``entities`` returns; every request is kept in ``entity_pages``."""
+        if self.forbidden:
+            self.loop.fault(f"a list of entities at {self.loop.time():g} s: {self.forbidden}")
+        self.entity_pages.append((self.loop.time(), service_sid, page_query))
+        await asyncio.sleep(LATENCY)
+        result = self.entities(service_sid, page_query)
+        return Attempt(result, LATENCY, 200 if isinstance(result, EntityPage) else code_of(result))
+
     async def fetch_service(self, service_sid: str) -> Attempt:
         """Answer with what ``exists`` returns; the time and SID of every request is kept in ``services``."""
         if self.forbidden:
@@ -236,6 +248,8 @@ class RecordingObserver(Observer):
     intervals: list[tuple[float, FactorKey, float]] = field(default_factory=list)
     listings: list[tuple[float, str, int | Failure]] = field(default_factory=list)
     forgotten_entities: list[str] = field(default_factory=list)
+    walks: list[tuple[float, str, int, bool]] = field(default_factory=list)
+    failed_walks: list[tuple[float, str, Failure]] = field(default_factory=list)
     service_fetches: list[tuple[float, str, object, bool | None]] = field(default_factory=list)
     refusals: list[tuple[float, Reason]] = field(default_factory=list)
     acceptances: list[float] = field(default_factory=list)
@@ -287,6 +301,16 @@ class RecordingObserver(Observer):
 
     def entity_forgotten(self, entity: WatchedEntity) -> None:
         self.forgotten_entities.append(entity.name)
+
+    def service_listed(self, service: WatchedService, entities: int, truncated: bool) -> None:
+        self.walks.append((self._loop.time(), service.name, entities, truncated))
+
+    def service_listing_failed(self, service: WatchedService, entity: str, failure: Failure) -> None:
+        assert entity.startswith(service.name)
+        self.failed_walks.append((self._loop.time(), entity, failure))
+
+    def service_forgotten(self, service: WatchedService) -> None:
+        self.forgotten_entities.append(service.name)
 
     def service_fetched(self, account: str, service_sid: str, attempt: Attempt, before: bool | None) -> None:
         assert account
@@ -346,13 +370,14 @@ class PollingHarness:
         max_attempts: int = 3,
         ledger_policy: LedgerPolicy | None = None,
         reread: Callable[[], bool] = lambda: False,
-        retry_past_due: bool = False,
+        one_shot: bool = False,
         timeout: float = math.inf,
         new_client: Callable[[], ScriptedClient] | None = None,
         wall: Callable[[], float] | None = None,
         rng: random.Random | None = None,
         services: ServicePolicy | None = None,
         oauth: bool = False,
+        listing_demand: Callable[[str], float] = lambda _account: 0.0,
     ) -> None:
         watched = list(watched)
         self.loop = virtual_loop()
@@ -363,7 +388,7 @@ class PollingHarness:
         self.removed = RemovedFactors()
         self.jitter = rng or Jitter()
         self.clients = {account: ScriptedClient() for account in dict.fromkeys(w.key.account for w in watched)}
-        policy = AccountPolicy(rate, concurrency, max_attempts, timeout, retry_past_due, oauth)
+        policy = AccountPolicy(rate, concurrency, max_attempts, timeout, one_shot, oauth)
         observers = self.observed if services is None else Tee()
         self.accounts = {
             name: AccountPoller(
@@ -387,6 +412,7 @@ class PollingHarness:
             observer=observers,
             clock=self.clock,
             removed=self.removed,
+            listing_demand=listing_demand,
         )
         self.services = Services(
             services or ServicePolicy(),

@@ -46,6 +46,11 @@ def every(values: str = "900x600", pod: dict[str, str] = POD_A) -> dict[str, str
     return {name("twilio_verify_exporter_discovery_interval_seconds", JOB, pod): values}
 
 
+def truncated(values: str, pod: dict[str, str] = POD_A) -> dict[str, str]:
+    """Return whether a listing of the service stopped at the maximum."""
+    return {name("twilio_verify_service_entities_truncated", OPS, pod): values}
+
+
 def counts(pod: dict[str, str] = POD_A, **given: str) -> dict[str, str]:
     """Return a service's factor counts; statuses not given are 0."""
     return _counts("twilio_verify_factors", SERVICE, pod, given)
@@ -58,6 +63,7 @@ def exists(values: str, pod: dict[str, str] = POD_A, *, service_sid: str = "VA1"
 
 _WITHOUT = "EntityWithoutVerifiedFactor"
 _NOT_LISTED = "EntityNotListed"
+_TRUNCATED = "ServiceTruncated"
 _STALE = "DataStale"
 _MASS = "MassMissing"
 _GONE = "ServiceMissing"
@@ -123,6 +129,18 @@ ENTITIES = (
         entity(POD_A, verified="0x19 stale", unverified="1x19 stale", not_found="0x19 stale", unknown="0x19 stale")
         | entity(POD_B, verified="_x21 0x40", unverified="_x21 1x40", not_found="_x21 0x40", unknown="_x21 0x40"),
         {15: [OPS], 20: [OPS], 21: [OPS], 22: [OPS], 40: [OPS]},
+    ),
+    Case(
+        "a whole service is no entity",
+        _WITHOUT,
+        entity(unverified="1x60") | truncated("0x60"),
+        {20: [], 60: []},
+    ),
+    Case(
+        "an entity of the name that a service had until a moment ago",
+        _WITHOUT,
+        entity(unverified="1x60") | truncated("0x29 stale"),
+        {29: [], 47: [], 51: [OPS]},
     ),
     Case("nothing found, and nothing listed yet", _WITHOUT, entity(), {20: [], 60: []}),
     Case(
@@ -317,6 +335,39 @@ NOT_LISTED = (
     ),
 )
 
+TRUNCATED = (
+    Case(
+        "a service grows past the maximum, which is then raised",
+        _TRUNCATED,
+        truncated("0x9 1x60 0x60"),
+        {24: [], 25: [OPS], 98: [OPS], 102: []},
+        ExpectedAlert(
+            60,
+            OPS,
+            "Some entities of a service are not watched.",
+            'Service "ops" (VA1, account main) has more entities than max_entities allows. The factors of the '
+            "others are not watched.",
+            _OVERVIEW,
+        ),
+        severity="warning",
+    ),
+    Case("all entities are watched", _TRUNCATED, truncated("0x60"), {20: [], 60: []}, severity="warning"),
+    Case(
+        "the exporter is restarted meanwhile",
+        _TRUNCATED,
+        truncated("1x30 0x14 1x40"),
+        {14: [], 15: [OPS], 40: [OPS], 60: [OPS]},
+        severity="warning",
+    ),
+    Case(
+        "two exporters make one alert, also if one sees more entities",
+        _TRUNCATED,
+        truncated("1x60") | truncated("0x60", POD_B),
+        {14: [], 15: [OPS], 60: [OPS]},
+        severity="warning",
+    ),
+)
+
 STALENESS = (
     Case(
         "a status is unknown, and known again",
@@ -472,4 +523,4 @@ SERVICES = (
     Case("no series, no alert", _GONE, {name("up", JOB, POD_A): "1x60"}, {15: [], 60: []}),
 )
 
-CASES = (*ENTITIES, *NOT_LISTED, *STALENESS, *MASSES, *SERVICES)
+CASES = (*ENTITIES, *NOT_LISTED, *TRUNCATED, *STALENESS, *MASSES, *SERVICES)

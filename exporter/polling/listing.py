@@ -1,0 +1,112 @@
+"""What the discoveries of entities and of services share: settings, reading all pages, and listings in parallel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exporter.verify.answers import MAX_PAGES
+from exporter.verify.outcome import FactorPage, Failure, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any, TypeAlias
+
+    from exporter.polling.account import AccountPoller
+    from exporter.verify.outcome import ListedFactor
+    from exporter.watched import WatchedEntity
+
+    Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryPolicy:
+    """The settings of discovery; seconds."""
+
+    interval_seconds: float = 900.0
+    forget_after_seconds: float = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The factors on the pages that were read, and why there are no more pages if the listing is incomplete."""
+
+    factors: tuple[ListedFactor, ...]
+    failure: Failure | None = None
+
+
+async def list_factors(account: AccountPoller, entity: WatchedEntity) -> Listing | None:
+    """List the factors of an entity; ``None`` where polling stops."""
+    found: tuple[ListedFactor, ...] = ()
+    query: str | None = None
+    read: set[str | None] = set()
+    for _ in range(MAX_PAGES):
+        page = await account.request_page(entity, query)
+        if page is None:
+            return None
+        match page.result:
+            case Failure() as failure:
+                return Listing(found, failure)
+            case FactorPage(factors, next_query):
+                found += factors
+                read.add(query)
+                query = next_query
+        if query is None:
+            return Listing(found)
+        if query in read:
+            break
+    return Listing(found, endless(MAX_PAGES))
+
+
+def endless(pages: int) -> Failure:
+    """Return the failure of a listing that has no end."""
+    return Failure(Reason.DECODE, f"the listing did not end after {pages} pages, or repeats a page")
+
+
+class ListingQueue:
+    """Runs listings of an account in the order in which they come, as many at once as its concurrency allows."""
+
+    def __init__(self, account: AccountPoller) -> None:
+        self.account = account
+        self._waiting: deque[Work] = deque()
+        self._running = 0
+        self._ended = asyncio.Event()
+
+    def offer(self, work: Work) -> None:
+        """Run a listing when it is its turn; where polling stops, it is dropped."""
+        self._waiting.append(work)
+        self._start()
+
+    async def room(self) -> None:
+        """Wait until a listing could start at once."""
+        while self._waiting or self._running >= self.account.throttle.limit:
+            await self._one_ended()
+
+    async def idle(self) -> None:
+        """Wait until all listings have ended."""
+        while self._waiting or self._running:
+            await self._one_ended()
+
+    async def _one_ended(self) -> None:
+        self._ended.clear()
+        await self._ended.wait()
+
+    def _start(self) -> None:
+        if self.account.stopping:
+            self._waiting.clear()
+        while self._waiting and self._running < self.account.throttle.limit:
+            self._running += 1
+            self.account.spawn(self._run(self._waiting.popleft()))
+
+    async def _run(self, work: Work) -> None:
+        try:
+            await work()
+        except asyncio.CancelledError:  # the loop ends
+            self._waiting.clear()
+            raise
+        finally:
+            self._running -= 1
+            self._ended.set()
+            self._start()

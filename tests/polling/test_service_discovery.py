@@ -1,0 +1,533 @@
+"""Discovery in services in virtual time: entities and factors that come and go, walks that fail, and restarts."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.polling.discovery import Discovery
+from exporter.polling.listing import DiscoveryPolicy
+from exporter.polling.roster import Roster
+from exporter.polling.snapshot import snapshot_of
+from exporter.verify.outcome import (
+    Answer,
+    EntityPage,
+    FactorPage,
+    Failure,
+    ListedEntity,
+    ListedFactor,
+    Reason,
+    Status,
+)
+from exporter.watched import EntityKey, FactorKey, ServiceKey, WatchedEntity, WatchedService
+from tests.support.factors import SERVICES, factor, key
+from tests.support.polling_harness import PollingHarness, Reply
+from tests.support.virtual_time import in_virtual_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exporter.polling.snapshot import FactorSnapshot
+    from exporter.watched import WatchedFactor
+
+INTERVAL = 900.0
+FORGET = 3600.0
+BROKEN = Failure(Reason.SERVER_ERROR, "HTTP 503")
+PAGE = 3
+
+
+def service(name: str = "consumer", **settings: object) -> WatchedService:
+    return WatchedService(ServiceKey("main", SERVICES[0]), name, 300.0, labels=(("team", name),), **settings)  # type: ignore[arg-type]  # by name
+
+
+def identity(number: int) -> str:
+    return f"identity-{number:06d}"
+
+
+def entity_sid(name: str) -> str:
+    return "YE" + hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
+
+
+class Site:
+    """A service with entities, in the order of their creation, and the discovery that watches it.
+
+    ``types`` are the types of factors that aren't TOTP. ``failing`` entities can't be listed, nor can the page of
+    entities that begins at ``broken_at``.
+    """
+
+    def __init__(
+        self,
+        entities: dict[str, list[int]],
+        *listed: WatchedFactor,
+        watched: WatchedService | None = None,
+        entries: tuple[WatchedEntity, ...] = (),
+        holds: Callable[[str, str, str], bool] = lambda *_entity: True,
+        rate: float = 100.0,
+        restore: bool = False,
+    ) -> None:
+        self.env = PollingHarness([factor(99, paused=True)], rate=rate)
+        self.roster = Roster(self.env.poller, self.env.ledger)
+        self.roster.list([factor(99, paused=True), *listed])
+        self.entities = entities
+        self.types: dict[int, str] = {}
+        self.failing: set[str] = set()
+        self.broken_at: int | None = None
+        self.discovery = Discovery(
+            DiscoveryPolicy(INTERVAL, FORGET),
+            accounts=self.env.accounts,
+            roster=self.roster,
+            observer=self.env.observed,
+            clock=self.env.clock,
+            holds=holds,
+        )
+        self.env.client.entities = self._entities
+        self.env.client.lists = self._factors
+        self.env.client.rule = self._fetch
+        self.discovery.watch(entries, () if restore else [watched or service()])
+
+    def _entities(self, _service_sid: str, query: str | None) -> EntityPage | Failure:
+        begin = int(query.removeprefix("Page=")) if query else 0
+        if begin == self.broken_at:
+            return BROKEN
+        names = list(self.entities)
+        page = tuple(ListedEntity(entity_sid(name), name) for name in names[begin : begin + PAGE])
+        return EntityPage(page, f"Page={begin + PAGE}" if begin + PAGE < len(names) else None)
+
+    def _factors(self, watched: WatchedEntity, _query: str | None) -> FactorPage | Failure:
+        name = watched.key.identity
+        if name in self.failing:
+            return BROKEN
+        if name not in self.entities:
+            return Failure(Reason.BAD_REQUEST, "HTTP 404")
+        return FactorPage(
+            tuple(ListedFactor(key(n).factor_sid, self.types.get(n, "totp")) for n in self.entities[name])
+        )
+
+    def _fetch(self, watched: WatchedFactor) -> Reply:
+        assert watched.identity
+        there = any(key(n) == watched.key for n in self.entities.get(watched.identity, ()))
+        if not there:
+            return Reply(Status.NOT_FOUND)
+        return Reply(Answer(Status.VERIFIED, factor_type="totp", entity_sid=entity_sid(watched.identity)))
+
+    async def run(self, seconds: float) -> None:
+        await self.env.run(seconds, and_each=self.discovery.dispatch)
+
+    @property
+    def watched(self) -> set[int]:
+        numbers = {key(n): n for n in range(100)}
+        return {numbers[record.watched.key] for record in self.env.ledger} - {99}
+
+    def status(self, number: int) -> Status | None:
+        return self.env.ledger[key(number)].status
+
+    def snapshots(self) -> dict[FactorKey, FactorSnapshot]:
+        now = self.env.clock.moment()
+        taken = {
+            record.watched.key: snapshot_of(
+                record, now, gone_since_seconds=self.discovery.gone_since(record.watched.key)
+            )
+            for record in self.env.ledger
+        }
+        return {of: snapshot for of, snapshot in taken.items() if snapshot is not None}
+
+
+def some(entities: int = 8) -> dict[str, list[int]]:
+    """Return this many entities, with zero, one or two factors."""
+    return {identity(n): [2 * n, 2 * n + 1][: n % 3] for n in range(entities)}
+
+
+@in_virtual_time
+async def test_every_factor_of_every_entity_is_watched() -> None:
+    site = Site(some())
+    assert site.discovery.first_listings_pending == 1
+    assert site.discovery.services.entity_counts() == {("main", SERVICES[0], "consumer"): (None, False)}
+    assert len(site.discovery) == 0
+    assert [of.name for of in site.discovery.unlisted] == ["consumer"]
+    await site.run(100)
+    assert site.watched == {2, 4, 5, 8, 10, 11, 14}
+    assert {site.status(n) for n in site.watched} == {Status.VERIFIED}
+    record = site.env.ledger[key(2)]
+    assert record.watched.name == f"consumer-{key(2).factor_sid[-8:]}"
+    assert (record.watched.identity, record.watched.labels) == (identity(1), (("team", "consumer"),))
+    assert record.entity == "consumer"
+    assert site.env.ledger.entity_counts["main", SERVICES[0], "consumer"]["verified"] == 7
+    assert site.discovery.services.entity_counts() == {("main", SERVICES[0], "consumer"): (8, False)}
+    assert len(site.discovery) == 8
+    assert site.discovery.first_listings_pending == 0
+    assert site.discovery.last_listed().keys() == {("main", SERVICES[0], "consumer")}
+
+
+@in_virtual_time
+async def test_factors_and_entities_come_and_go() -> None:
+    site = Site(some())
+    await site.run(100)
+    del site.entities[identity(2)]  # 4 and 5
+    site.entities[identity(1)] = [3]  # instead of 2
+    site.entities[identity(20)] = [40]
+    await site.run(2 * INTERVAL)
+    assert site.watched == {2, 3, 4, 5, 8, 10, 11, 14, 40}
+    assert {site.status(n) for n in (2, 4, 5)} == {Status.NOT_FOUND}
+    assert site.discovery.gone_since(key(4)) is not None
+    assert site.discovery.gone_since(key(8)) is None
+    site.entities[identity(2)] = [4]
+    await site.run(FORGET)
+    assert site.watched == {3, 4, 8, 10, 11, 14, 40}
+    await site.run(INTERVAL)
+    assert site.status(4) is Status.VERIFIED
+    assert site.discovery.gone_since(key(4)) is None
+
+
+@in_virtual_time
+async def test_what_comes_and_goes_between_two_walks_does_no_harm() -> None:
+    site = Site(some())
+    await site.run(100)
+    before = site.watched
+    site.entities[identity(30)] = [60]
+    site.entities[identity(1)] = [2, 3]
+    await site.run(1)
+    site.entities = some()
+    await site.run(2 * INTERVAL)
+    assert site.watched == before
+    assert {site.status(n) for n in site.watched} == {Status.VERIFIED}
+
+
+@in_virtual_time
+async def test_a_factor_that_moves_to_another_entity_is_fetched_there() -> None:
+    site = Site(some())
+    await site.run(100)
+    site.entities[identity(1)], site.entities[identity(0)] = [], [2]
+    await site.run(2 * INTERVAL)
+    assert site.env.ledger[key(2)].watched.identity == identity(0)
+    assert site.status(2) is Status.VERIFIED
+
+
+@in_virtual_time
+async def test_a_walk_is_spread_over_the_interval_but_for_the_first() -> None:
+    site = Site({identity(n): [n] for n in range(30)})
+    await site.run(60)
+    first = [at for at, _, _ in site.env.client.listings]
+    assert len(first) == 30
+    assert first[-1] - first[0] < 10
+    await site.run(2 * INTERVAL)
+    second = [at for at, _, _ in site.env.client.listings][30:60]
+    assert second[-1] - second[0] > INTERVAL / 2
+    assert max(b - a for a, b in pairwise(second)) < INTERVAL / 10
+
+
+@in_virtual_time
+async def test_a_failed_page_removes_nothing_and_what_was_read_is_watched() -> None:
+    site = Site(some())
+    await site.run(100)
+    listed = site.discovery.last_listed()
+    site.entities = {identity(40): [80], **{name: [] for name in some()}}
+    site.broken_at = 2 * PAGE
+    await site.run(2 * INTERVAL)
+    assert site.watched == {2, 4, 5, 8, 10, 11, 14, 80}
+    assert {site.discovery.gone_since(key(n)) for n in site.watched} == {None}
+    assert site.discovery.last_listed() == listed
+    _, name, failure = site.env.observed.failed_walks[-1]
+    assert (name, failure) == ("consumer", BROKEN)
+    assert len(site.env.observed.walks) == 1
+    site.broken_at = None
+    await site.run(2 * INTERVAL)
+    assert site.discovery.gone_since(key(14)) is not None
+
+
+@in_virtual_time
+async def test_an_entity_that_cant_be_listed_keeps_its_factors_and_holds_back_the_time() -> None:
+    site = Site(some())
+    await site.run(100)
+    listed = site.discovery.last_listed()
+    site.failing = {identity(2)}
+    site.entities[identity(2)] = []
+    site.entities[identity(4)] = []
+    await site.run(2 * INTERVAL)
+    assert site.discovery.gone_since(key(4)) is None, "its entity could not be listed"
+    assert site.discovery.gone_since(key(8)) is not None, "its entity could"
+    names = {name for _, name, _ in site.env.observed.failed_walks}
+    assert names == {f"consumer-{entity_sid(identity(2))[-8:]}"}
+    assert site.discovery.last_listed() == listed
+    site.failing = set()
+    await site.run(2 * INTERVAL)
+    assert site.discovery.gone_since(key(4)) is not None
+    assert min(site.discovery.last_listed().values()) > min(listed.values()) + INTERVAL
+
+
+@in_virtual_time
+async def test_a_service_of_which_an_entity_was_never_listed_was_never_listed() -> None:
+    site = Site(some())
+    site.failing = {identity(7)}
+    await site.run(2 * INTERVAL)
+    assert site.watched == {2, 4, 5, 8, 10, 11}
+    assert site.discovery.last_listed() == {}
+    assert site.discovery.first_listings_pending == 0
+
+
+@in_virtual_time
+async def test_a_walk_stops_at_the_maximum_and_then_removes_nothing() -> None:
+    site = Site(some(), watched=service(max_entities=5))
+    await site.run(100)
+    assert site.watched == {2, 4, 5, 8}
+    assert site.discovery.services.entity_counts() == {("main", SERVICES[0], "consumer"): (5, True)}
+    site.entities = {identity(50): [], **site.entities}  # shifts another one past the maximum
+    await site.run(2 * INTERVAL)
+    assert site.watched == {2, 4, 5, 8}
+    assert {site.discovery.gone_since(key(n)) for n in site.watched} == {None}
+    assert all(truncated for _, _, _, truncated in site.env.observed.walks)
+    site.entities = some(5)
+    await site.run(2 * INTERVAL)
+    assert site.discovery.services.entity_counts() == {("main", SERVICES[0], "consumer"): (5, False)}
+
+
+@pytest.mark.parametrize("entities", [PAGE, 2 * PAGE])
+@in_virtual_time
+async def test_as_many_entities_as_allowed_are_not_too_many(entities: int) -> None:
+    site = Site(some(entities), watched=service(max_entities=entities))
+    await site.run(100)
+    assert site.discovery.services.entity_counts() == {("main", SERVICES[0], "consumer"): (entities, False)}
+
+
+@in_virtual_time
+async def test_only_factors_of_the_chosen_types_are_watched() -> None:
+    site = Site({identity(0): [0, 1, 2]}, watched=service(factor_types=("push",)))
+    site.types = {0: "push", 1: "totp", 2: "push"}
+    await site.run(100)
+    assert site.watched == {0, 2}
+    site.types[2] = "totp"
+    await site.run(2 * INTERVAL)
+    assert site.watched == {0}
+    site.discovery.watch([], [service(factor_types=("push", "totp"))])
+    await site.run(2 * INTERVAL)
+    assert site.watched == {0, 1, 2}
+
+
+@in_virtual_time
+async def test_what_is_listed_and_what_has_an_entity_of_its_own_comes_first() -> None:
+    own = WatchedEntity(EntityKey("main", SERVICES[0], identity(1)), "vip", 60.0)
+    site = Site({identity(0): [0, 1], identity(1): [2, 3]}, factor(0), entries=(own,))
+    await site.run(100)
+    names = {record.watched.name for record in site.env.ledger} - {factor(99).name}
+    suffix = {n: key(n).factor_sid[-8:] for n in range(4)}
+    assert names == {factor(0).name, f"consumer-{suffix[1]}", f"vip-{suffix[2]}", f"vip-{suffix[3]}"}
+    assert site.env.ledger[key(0)].entity == "consumer", "it counts in its service as well"
+    listings = [name for _, name, _ in site.env.client.listings]
+    assert listings.count("vip") == 1, "the walk leaves it to the entity's own listing"
+    assert site.discovery.services.entity_counts() == {("main", SERVICES[0], "consumer"): (2, False)}
+
+
+@in_virtual_time
+async def test_an_entry_of_its_own_comes_and_goes_without_a_gap() -> None:
+    site = Site({identity(0): [0], identity(1): [2, 3]})
+    await site.run(100)
+    record = site.env.ledger[key(2)]
+    own = WatchedEntity(EntityKey("main", SERVICES[0], identity(1)), "vip", 60.0)
+    site.discovery.watch([own], [service()])
+    assert site.watched == {0, 2, 3}
+    await site.run(INTERVAL + 60)
+    assert (record.entity, record.watched.interval_seconds) == ("vip", 60.0)
+    site.discovery.watch([], [service()])
+    assert site.watched == {0, 2, 3}
+    assert site.env.ledger[key(2)] is record
+    assert (record.entity, record.watched.interval_seconds) == ("consumer", 300.0)
+    del site.entities[identity(1)]
+    await site.run(2 * INTERVAL)
+    assert site.discovery.gone_since(key(2)) is not None
+
+
+@in_virtual_time
+async def test_a_shard_lists_its_own_entities_alone() -> None:
+    mine = {identity(n) for n in (1, 4)}
+    site = Site(some(), holds=lambda _account, _service, name: name in mine)
+    await site.run(100)
+    assert site.watched == {2, 8}
+    assert len(site.env.client.listings) == 2
+    assert site.discovery.services.entity_counts() == {("main", SERVICES[0], "consumer"): (2, False)}
+    assert site.discovery.services.knows_identity(identity(1))
+    assert not site.discovery.services.knows_identity(identity(2))
+
+
+@in_virtual_time
+async def test_a_service_is_added_renamed_and_removed() -> None:
+    site = Site(some())
+    await site.run(100)
+    record, listings = site.env.ledger[key(2)], len(site.env.client.listings)
+    assert site.discovery.watch([], [service("renamed")]).changed == 7
+    assert site.env.ledger[key(2)] is record
+    assert (record.watched.name, record.entity) == (f"renamed-{key(2).factor_sid[-8:]}", "renamed")
+    assert record.watched.labels == (("team", "renamed"),)
+    assert site.discovery.last_listed().keys() == {("main", SERVICES[0], "renamed")}
+    assert site.discovery.watch([]).removed == 7
+    assert site.watched == set()
+    assert site.env.observed.forgotten_entities == ["renamed"]
+    await site.run(2 * INTERVAL)
+    assert len(site.env.client.listings) == listings
+    site.discovery.watch([], [service()])
+    await site.run(100)
+    assert len(site.watched) == 7
+
+
+@in_virtual_time
+async def test_a_walk_in_progress_for_a_removed_service_is_dropped() -> None:
+    site = Site(some(), rate=0.2)
+    while not site.env.client.listings:
+        await site.run(1)
+    assert not site.env.observed.walks
+    site.discovery.watch([])
+    assert site.watched == set()
+    await site.run(INTERVAL)
+    assert site.watched == set()
+    assert site.env.observed.walks == []
+
+
+@in_virtual_time
+async def test_a_stop_ends_a_walk_at_once() -> None:
+    site = Site({identity(n): [n] for n in range(30)})
+    await site.run(INTERVAL)
+    began = site.env.now
+    await site.env.poller.drain(8)
+    assert site.env.now - began < 2
+
+
+@pytest.mark.parametrize("failure", [Failure(Reason.FORBIDDEN, "HTTP 403"), Failure(Reason.AUTH, "HTTP 401")])
+@in_virtual_time
+async def test_an_account_without_factors_is_probed_by_its_service(failure: Failure) -> None:
+    site = Site(some())
+    site.env.client.entities = lambda _sid, _query: failure
+    await site.run(100)
+    assert site.env.account.credentials_valid is False
+    assert site.discovery.first_listings_pending == 0
+    site.env.client.entities = site._entities
+    await site.run(700 + 2 * INTERVAL)
+    assert len(site.watched) == 7
+
+
+@in_virtual_time
+async def test_an_endless_list_of_entities_is_given_up() -> None:
+    site = Site(some(), watched=service(max_entities=20))
+    numbers = iter(range(10_000))
+    site.env.client.entities = lambda _sid, _query: EntityPage((), f"Page={next(numbers)}")
+    await site.run(100)
+    assert len(site.env.client.entity_pages) == 21
+    site.env.client.entities = lambda _sid, _query: EntityPage((), "Page=1")
+    await site.run(INTERVAL + 30)
+    assert len(site.env.client.entity_pages) == 23
+    reasons = {failure.reason for _, _, failure in site.env.observed.failed_walks}
+    assert reasons == {Reason.DECODE}
+
+
+# Restarts
+
+
+async def restarted(
+    before: Site,
+    entities: dict[str, list[int]],
+    *,
+    holds: Callable[[str, str, str], bool] = lambda *_entity: True,
+) -> Site:
+    """Return a site that starts from what another one knew."""
+    after = Site(entities, restore=True, holds=holds)
+    after.discovery.watch([], [service()])
+    after.discovery.restore(before.snapshots(), before.discovery.last_listed())
+    return after
+
+
+@in_virtual_time
+async def test_what_was_found_is_shown_at_once_and_fetched_when_its_identity_is_known() -> None:
+    before = Site(some())
+    await before.run(100)
+    after = await restarted(before, some())
+    assert after.watched == before.watched
+    assert {after.status(n) for n in after.watched} == {Status.VERIFIED}
+    assert after.env.ledger[key(2)].answered_seconds == before.env.ledger[key(2)].answered_seconds
+    assert after.env.ledger[key(2)].watched.identity == ""
+    assert await after.env.account.fetch_now(key(2)) is None
+    assert after.discovery.last_listed() == before.discovery.last_listed()
+    await after.run(600)
+    assert after.env.ledger[key(2)].watched.identity == identity(1)
+    assert after.env.client.requested_at(key(2))
+    assert {after.status(n) for n in after.watched} == {Status.VERIFIED}
+
+
+@in_virtual_time
+async def test_the_identities_are_known_before_the_entities_are_listed() -> None:
+    before = Site(some())
+    await before.run(100)
+    after = await restarted(before, some())
+    after.env.throttle.configure(requests_per_second=0.2, max_concurrency=1)
+    while not after.env.client.listings:
+        await after.run(1)
+    assert {record.watched.identity for record in after.env.ledger} == {
+        identity(1),
+        identity(2),
+        identity(4),
+        identity(5),
+        identity(7),
+        factor(99).identity,
+    }
+
+
+@in_virtual_time
+async def test_what_went_while_the_exporter_was_stopped_is_no_longer_watched() -> None:
+    before = Site(some())
+    await before.run(100)
+    left = some()
+    del left[identity(2)]
+    after = await restarted(before, left)
+    assert 4 in after.watched
+    await after.run(200)
+    assert after.watched == before.watched - {4, 5}
+
+
+@in_virtual_time
+async def test_what_has_no_identity_yet_is_kept_by_incomplete_walks() -> None:
+    before = Site(some())
+    await before.run(100)
+    after = await restarted(before, some())
+    after.broken_at = 0
+    await after.run(100)
+    assert after.watched == before.watched
+    after.broken_at = None
+    await after.run(2 * INTERVAL)
+    assert after.watched == before.watched
+    assert {after.status(n) for n in after.watched} == {Status.VERIFIED}
+
+
+@in_virtual_time
+async def test_what_belongs_to_another_shard_now_is_left_to_it() -> None:
+    before = Site(some())
+    await before.run(100)
+    after = await restarted(before, some(), holds=lambda _account, _service, name: name == identity(1))
+    await after.run(100)
+    assert after.watched == {2}
+
+
+@in_virtual_time
+async def test_a_missing_factor_is_still_missing_after_a_restart() -> None:
+    before = Site(some())
+    await before.run(100)
+    before.entities[identity(2)] = [4]
+    await before.run(2 * INTERVAL)
+    since = before.discovery.gone_since(key(5))
+    assert since is not None
+    after = await restarted(before, before.entities)
+    assert after.discovery.gone_since(key(5)) == since
+    await after.run(FORGET)
+    assert after.watched == before.watched - {5}
+
+
+@in_virtual_time
+async def test_a_suspend_during_a_walk_drops_its_answers_and_no_factor() -> None:
+    site = Site({identity(n): [n] for n in range(30)})
+    await site.run(100)
+    while len(site.env.client.listings) < 40:
+        await site.run(1)
+    site.env.clock.suspend(60)
+    before = len(site.env.observed.walks)
+    await site.run(2 * INTERVAL)
+    assert len(site.env.observed.walks) > before
+    assert site.watched == set(range(30))
+    assert {site.discovery.gone_since(key(n)) for n in range(30)} == {None}
