@@ -193,9 +193,9 @@ def _page(
 
     ``missing`` says what does not exist if the response is a 404; ``defaults`` are paging parameters.
     """
-    if is_not_found(code, twilio_error(code, body)):
-        return Failure(Reason.BAD_REQUEST, f"{describe_error(code, body)}: {missing}")
     if code != 200:
+        if is_not_found(code, twilio_error(code, body)):
+            return Failure(Reason.BAD_REQUEST, f"{describe_error(code, body)}: {missing}")
         return _failure(code, body)
     try:
         document = parse_json(body)
@@ -271,7 +271,7 @@ def twilio_error(code: int, body: bytes) -> int | None:
     """
     payload = _error_document(body)
     number = error_number(payload)
-    if number not in _ERROR_CODES:
+    if number is None or number not in _ERROR_CODES:  # a range compares None with every one of its numbers
         return None
     for status, texts in _ERROR_FORMATS:
         if payload.get(status) == code and all(isinstance(payload.get(text), str) for text in texts):

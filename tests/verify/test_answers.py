@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.verify.answers import describe_error, interpret, interpret_page
+from exporter.verify.answers import describe_error, interpret, interpret_page, twilio_error
 from exporter.verify.outcome import Answer, Failure, Reason, Status
 from tests.support.strategies import DATES, JSON
 
@@ -410,3 +411,11 @@ def test_interpret_never_raises_and_keeps_its_ranges(code: int, body: bytes) -> 
             assert answer.entity_sid == "" or len(answer.entity_sid) == 34
         case Failure() as failure:
             assert failure.detail.startswith(f"HTTP {code}")
+
+
+def test_a_response_without_an_error_code_costs_next_to_nothing() -> None:
+    began = time.process_time()
+    for _ in range(100):
+        for code, body in ((404, b"<html>"), (503, b""), (503, b'{"status": 503}'), (200, b'{"factors": []}')):
+            assert twilio_error(code, body) is None
+    assert time.process_time() - began < 3, "in CPU seconds: failures must not stall the event loop"
