@@ -16,14 +16,16 @@ from tqdm import tqdm
 
 from exporter.cli import BAD_USAGE
 from exporter.cli.config_file import add_config_arguments, load_config
-from exporter.cli.named import UnknownNamesError, choose, needed_for
-from exporter.cli.table import aligned
+from exporter.cli.named import UnknownNamesError, by_name, may_hold, needed_for
+from exporter.cli.table import aligned, counted
 from exporter.config import ConfigError
+from exporter.config.errors import did_you_mean
 from exporter.daemon.engine import Engine
 from exporter.daemon.parts import Confidential, factor_samples
 from exporter.exposition.factors import FactorCollector
 from exporter.logs.events import EventLog
 from exporter.logs.output import configure
+from exporter.polling.observer import Observer
 from exporter.verify.outcome import Status
 from exporter.web.history import History
 from exporter.web.views import FactorView, urgency, view
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from exporter.config import Config
-    from exporter.daemon.engine import FailedListing
+    from exporter.daemon.engine import Discovered
+    from exporter.polling.record import FactorRecord
+    from exporter.verify.outcome import Failure
+    from exporter.watched import WatchedFactor, WatchedService
 
 _SHORTEST_REPORTED_SECONDS = 0.5
 
@@ -47,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "names",
         metavar="NAME",
         nargs="*",
-        help="names of the factors to fetch, listed ones or found in watched entities (default: all)",
+        help="names of the factors to fetch, listed ones or found in an entity or a service (default: all)",
     )
     parser.add_argument(
         "--output",
@@ -60,9 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print every factor; return 0 if all are verified, 1 if some are not, 2 if a status could not be determined.
 
-    Watched entities are listed first, with names only those in which the named factors may be found. The status is
-    also 2 if an entity can't be listed, or if there is nothing to fetch. Paused factors are shown but not fetched;
-    if named on the command line, they count as undetermined.
+    Watched entities and services are listed first, with names only those in which the named factors may be found.
+    The status is also 2 if something can't be listed, or if there is nothing to fetch. Paused factors are shown but
+    not fetched; if named on the command line, they count as undetermined.
     """
     try:
         config = load_config(arguments)
@@ -76,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     configure(level="error", style="logfmt", redact=confidential.redactor)
     names = tuple(dict.fromkeys(arguments.names))
     try:
-        fetched = asyncio.run(_fetch(needed_for(config, names), confidential, names, arguments.output))
+        fetched, collector = asyncio.run(_fetch(needed_for(config, names), confidential, names))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return BAD_USAGE
@@ -84,15 +89,64 @@ def run(arguments: argparse.Namespace) -> int:
         for name, hint in error.hints.items():
             print(f'no watched factor is named "{name}"{f"; {hint}" if hint else ""}', file=sys.stderr)
         return BAD_USAGE
+    _write(fetched, arguments.output, collector)
     return fetched.exit_status(named=bool(names))
 
 
 @dataclass(frozen=True, slots=True)
+class NotListed:
+    """An entity or a service that could not be listed completely.
+
+    Its factors are named after ``entry``, which is not its ``name`` for an entity of a service.
+    """
+
+    kind: str
+    name: str
+    entry: str
+    account: str
+    service_sid: str
+    failure: Failure
+
+    @property
+    def detail(self) -> str:
+        """Why it was not listed."""
+        return self.failure.detail or self.failure.reason.replace("_", " ")
+
+    def as_json(self) -> dict[str, str]:
+        """Return the JSON object of the output."""
+        return {
+            "kind": self.kind,
+            "account": self.account,
+            "service_sid": self.service_sid,
+            "name": self.name,
+            "reason": self.failure.reason,
+            "detail": self.detail,
+            "hint": self.failure.hint,
+        }
+
+
+def not_listed(config: Config, discovered: Discovered) -> list[NotListed]:
+    """Return what could not be listed completely."""
+    services = {(*service.key, service.name) for service in config.services}
+    return [
+        NotListed(
+            "service" if (of.account, of.service_sid, of.entity) in services else "entity",
+            of.entity,
+            of.entry,
+            of.account,
+            of.service_sid,
+            of.failure,
+        )
+        for of in discovered.failures
+    ]
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
-    """What was fetched; ``undetermined`` are names of factors that may be in an entity that was not listed."""
+    """What was fetched; ``undetermined`` are names of factors that may be in what could not be listed."""
 
     views: Sequence[FactorView]
-    failures: Sequence[FailedListing]
+    failures: Sequence[NotListed]
     undetermined: Sequence[str]
 
     def exit_status(self, *, named: bool) -> int:
@@ -103,11 +157,42 @@ class Fetched:
         return ALL_VERIFIED if all(of.status == Status.VERIFIED for of in counted) else SOME_NOT_VERIFIED
 
 
-async def _fetch(config: Config, confidential: Confidential, names: Collection[str], output: str) -> Fetched:
+class Search(Observer):
+    """Looks for the named factors in what is watched, so that listings can end as soon as all are found.
+
+    It also warns about a service of which not all entities are watched.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._left = set(names)
+        self._named = bool(names)
+
+    def watched(self, record: FactorRecord) -> None:
+        """Note that a factor was found, under the name that is shown, or under its long name."""
+        if self._left:
+            watched = record.watched
+            self._left.discard(watched.name)
+            self._left -= {name for name in self._left if name.endswith(watched.key.factor_sid)}
+
+    def ended(self) -> bool:
+        """Return whether there are names, and a factor was found for each."""
+        return self._named and not self._left
+
+    def service_listed(self, service: WatchedService, entities: int, truncated: bool) -> None:
+        """Warn about the entities beyond the maximum."""
+        if truncated:
+            text = f'service "{service.name}" has more than {service.max_entities:,} entities (max_entities)'
+            print(f"warning: {service.key.account}: {text}; the rest is not watched", file=sys.stderr)
+
+
+async def _fetch(
+    config: Config, confidential: Confidential, names: Collection[str]
+) -> tuple[Fetched, FactorCollector]:
     engine = Engine(config, confidential=confidential, one_shot=True)
     history = History(engine.clock.wall())
     events = EventLog(engine.clock.steady, service_size=engine.service_size, stretch=engine.stretch)
-    engine.observers.add(history, events)
+    search = Search(names)
+    engine.observers.add(history, events, search)
     pauses = Pauses()
 
     def show(bar: tqdm[Any], total: int, left: int) -> None:
@@ -117,10 +202,13 @@ async def _fetch(config: Config, confidential: Confidential, names: Collection[s
             tqdm.write(line, file=sys.stderr)
 
     try:
-        entities = len(config.entities)
-        with _bar(entities, "listing") as bar:
-            discovered = await engine.discover_once(functools.partial(show, bar, entities))
-        chosen, undetermined = choose(names, discovered, engine.roster.found)
+        lists = len(config.entities) + len(config.services)
+        with _bar(lists, "listing") as bar:
+            discovered = await engine.discover_once(functools.partial(show, bar, lists), search.ended)
+        failures = not_listed(config, discovered)
+        chosen, undetermined = discovered.factors, list[str]()
+        if names:
+            chosen, undetermined = choose(names, by_name(discovered.factors, engine.roster.found), failures)
     except BaseException:
         await engine.stop_now()
         raise
@@ -129,9 +217,22 @@ async def _fetch(config: Config, confidential: Confidential, names: Collection[s
         await engine.fetch_once(chosen, functools.partial(show, bar, polled))
     records = sorted(engine.ledger, key=urgency)
     views = [view(record, history.latest(record.watched.key)) for record in records]
-    fetched = Fetched(views, discovered.failures, undetermined)
-    _write(fetched, output, FactorCollector(factor_samples(config), lambda: records))
-    return fetched
+    return Fetched(views, failures, undetermined), FactorCollector(factor_samples(config), lambda: records)
+
+
+def choose(
+    names: Collection[str], factors: Mapping[str, Sequence[WatchedFactor]], failures: Sequence[NotListed]
+) -> tuple[tuple[WatchedFactor, ...], list[str]]:
+    """Return the factors of these names, and the names that may be in what was not listed.
+
+    Raises UnknownNamesError for the others that no factor has.
+    """
+    missing = [name for name in names if name not in factors]
+    undetermined = [name for name in missing if any(may_hold(failed.entry, [name]) for failed in failures)]
+    if unknown := [name for name in missing if name not in undetermined]:
+        raise UnknownNamesError({name: did_you_mean(name, factors) for name in unknown})
+    chosen = {watched.key: watched for name in names for watched in factors.get(name, ())}
+    return tuple(chosen.values()), undetermined
 
 
 def _bar(total: int, unit: str) -> tqdm[Any]:
@@ -157,19 +258,19 @@ class Pauses:
 
 def _write(fetched: Fetched, output: str, collector: FactorCollector) -> None:
     for name in fetched.undetermined:
-        print(f'no factor named "{name}" was found, but its entity was not listed completely', file=sys.stderr)
+        print(f'no factor named "{name}" was found, but not everything could be listed', file=sys.stderr)
     if not fetched.failures and all(shown.paused for shown in fetched.views):
         print("nothing to fetch", file=sys.stderr)
     match output:
         case "json":
             document = {
                 "factors": [shown.as_json() for shown in fetched.views],
-                "failures": [_as_json(failed) for failed in fetched.failures],
+                "failures": [failed.as_json() for failed in fetched.failures],
             }
             print(json.dumps(document, indent=2))
         case "openmetrics":
-            for failed in fetched.failures:
-                print(f'{failed.account}: entity "{failed.entity}": {_reason(failed)}', file=sys.stderr)
+            for failed, text in _described(fetched.failures):
+                print(f"{failed.account}: {text}", file=sys.stderr)
             registry = CollectorRegistry()
             registry.register(collector)
             render: Callable[[CollectorRegistry], bytes] = generate_latest
@@ -178,34 +279,23 @@ def _write(fetched: Fetched, output: str, collector: FactorCollector) -> None:
             sys.stdout.writelines(_table(fetched))
 
 
-def _reason(failed: FailedListing) -> str:
-    """Return why a listing failed, and what to do."""
-    return f"{_detail(failed)}; {failed.failure.hint}"
-
-
-def _detail(failed: FailedListing) -> str:
-    return failed.failure.detail or failed.failure.reason.replace("_", " ")
-
-
-def _as_json(failed: FailedListing) -> dict[str, str]:
-    return {
-        "kind": "entity",
-        "account": failed.account,
-        "service_sid": failed.service_sid,
-        "name": failed.entity,
-        "reason": failed.failure.reason,
-        "detail": _detail(failed),
-        "hint": failed.failure.hint,
-    }
+def _described(failures: Iterable[NotListed]) -> Iterator[tuple[NotListed, str]]:
+    """Yield what could not be listed, with the reason and what to do; once for the entities of a service."""
+    alike: dict[tuple[str, ...], list[NotListed]] = {}
+    for failed in failures:
+        key = failed.account, failed.service_sid, failed.kind, failed.entry, failed.detail
+        alike.setdefault(key, []).append(failed)
+    for first, *more in alike.values():
+        what = f'{first.kind} "{first.name}"' if not more else counted(1 + len(more), first.kind)
+        yield first, f"{what} not listed: {first.detail}; {first.failure.hint}"
 
 
 def _table(fetched: Fetched) -> Iterable[str]:
     rows: list[tuple[str, ...]] = [
         ("FACTOR", "ACCOUNT", "STATUS", "TYPE", "DURATION", "HTTP", "CODE", "REQUEST ID", "DETAILS")
     ]
-    for failed in fetched.failures:
-        name, details = _printable(f"{failed.entity}-*"), f"listing of the entity: {_reason(failed)}"
-        rows.append((name, failed.account, "undetermined", *[""] * 5, details))
+    for failed, details in _described(fetched.failures):
+        rows.append((_printable(f"{failed.entry}-*"), failed.account, "undetermined", *[""] * 5, details))
     for shown in fetched.views:
         duration = (
             ""

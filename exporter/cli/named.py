@@ -1,4 +1,4 @@
-"""Which factors the names on ``fetch``'s command line mean, and which entities have to be listed for them.
+"""Which factors the names on ``fetch``'s command line mean, and what has to be listed to find them.
 
 Apart from the command because what it decides needs no request.
 """
@@ -12,12 +12,11 @@ from exporter.config.errors import did_you_mean
 from exporter.polling.roster import SHORT_DIGITS, name_may_be_found
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from exporter.config import Config
-    from exporter.daemon.engine import Discovered
     from exporter.polling.roster import FoundFactor
-    from exporter.watched import FactorKey, WatchedFactor
+    from exporter.watched import FactorKey, WatchedEntity, WatchedFactor, WatchedService
 
 
 class UnknownNamesError(Exception):
@@ -28,59 +27,66 @@ class UnknownNamesError(Exception):
         self.hints = hints
 
 
-def needed_for(config: Config, names: Collection[str]) -> Config:
-    """Return the configuration with the factors and entities that the named factors need; all without names.
+def unlisted(config: Config, names: Collection[str]) -> list[str]:
+    """Return the names that no listed factor has."""
+    listed = {watched.name for watched in config.factors}
+    return [name for name in names if name not in listed]
 
-    These are the factors of such a name, the entities in which those that are not listed may be found, and the
-    other factors of their services, as the name of a found factor depends on them. Raises UnknownNamesError.
+
+def needed_for(config: Config, names: Collection[str], *, complete: bool = True) -> Config:
+    """Return the configuration with what the named factors need; all of it without names.
+
+    These are the factors of such a name, the entities and services in which those that are not listed may be found,
+    and the other factors of their services, as the name of a found factor depends on them. Raises UnknownNamesError
+    for names that no factor can have; not if the watchlist isn't ``complete``.
     """
     if not names:
         return config
-    listed = {watched.name for watched in config.factors}
-    unlisted = [name for name in names if name not in listed]
-    entities = tuple(of for of in config.entities if any(name_may_be_found(name, of.name) for name in unlisted))
-    if unknown := [name for name in unlisted if not any(name_may_be_found(name, of.name) for of in entities)]:
-        known = listed | _similar_names(config, unknown)
+    missing = unlisted(config, names)
+    unknown = [name for name in missing if not any(name_may_be_found(name, of.name) for of in _entries(config))]
+    if unknown and complete:
+        known = {watched.name for watched in config.factors} | _similar_names(config, unknown)
         raise UnknownNamesError({name: _hint(config, name, known) for name in unknown})
-    services = {entity.key[:2] for entity in entities}
-    factors = tuple(of for of in config.factors if of.name in names or of.key[:2] in services)
-    return replace(config, factors=factors, entities=entities)
+    entities = tuple(of for of in config.entities if may_hold(of.name, missing))
+    services = tuple(of for of in config.services if may_hold(of.name, missing))
+    searched = {of.key[:2] for of in entities} | {of.key[:2] for of in services}
+    factors = tuple(of for of in config.factors if of.name in names or of.key[:2] in searched)
+    return replace(config, factors=factors, entities=entities, services=services)
+
+
+def may_hold(entry: str, names: Iterable[str]) -> bool:
+    """Return whether a factor of one of these names may be found by the entry of this name."""
+    return any(name_may_be_found(name, entry) for name in names)
+
+
+def _entries(config: Config) -> Iterator[WatchedEntity | WatchedService]:
+    yield from config.entities
+    yield from config.services
 
 
 def _similar_names(config: Config, unknown: Iterable[str]) -> set[str]:
-    """Return the names that factors found in the watched entities have if the unknown names end correctly."""
+    """Return the names that found factors have if the unknown names end correctly."""
     endings = {name.rpartition("-")[2] for name in unknown}
-    names = ((of.name, f"{of.name}-{ending}") for of in config.entities for ending in endings)
-    return {name for entity, name in names if name_may_be_found(name, entity)}
+    names = ((of.name, f"{of.name}-{ending}") for of in _entries(config) for ending in endings)
+    return {name for entry, name in names if name_may_be_found(name, entry)}
 
 
 def _hint(config: Config, name: str, known: Collection[str]) -> str:
-    if any(name == entity.name for entity in config.entities):
-        return f'the factors of this entity are named "{name}-" and the last {SHORT_DIGITS} digits of their SID'
+    for entries, what in ((config.entities, "entity"), (config.services, "service")):
+        if any(name == entry.name for entry in entries):
+            return f'the factors of this {what} are named "{name}-" and the last {SHORT_DIGITS} digits of their SID'
     return did_you_mean(name, known)
 
 
-def choose(
-    names: Collection[str], discovered: Discovered, found: Callable[[FactorKey], FoundFactor | None]
-) -> tuple[list[WatchedFactor], list[str]]:
-    """Return the factors of these names, or all without names, and the names that may be in an unlisted entity.
-
-    ``found`` returns a factor as it was found; it has its short and its long name, whichever is shown. Raises
-    UnknownNamesError.
-    """
-    if not names:
-        return list(discovered.factors), []
-    factors: dict[str, list[WatchedFactor]] = {}
-    for watched in discovered.factors:
+def by_name(
+    factors: Iterable[WatchedFactor], found: Callable[[FactorKey], FoundFactor | None]
+) -> dict[str, list[WatchedFactor]]:
+    """Return factors by name; a ``found`` one has its short and its long name, whichever is shown."""
+    index: dict[str, list[WatchedFactor]] = {}
+    for watched in factors:
         own, of = {watched.name}, found(watched.key)
         if of is not None:
             own |= {of.short_name[2], of.long_name}
         for name in own:
-            factors.setdefault(name, []).append(watched)
-    missing = [name for name in names if name not in factors]
-    unlisted = {failed.entry for failed in discovered.failures}
-    undetermined = [name for name in missing if any(name_may_be_found(name, entity) for entity in unlisted)]
-    if unknown := [name for name in missing if name not in undetermined]:
-        raise UnknownNamesError({name: did_you_mean(name, factors) for name in unknown})
-    chosen = {watched.key: watched for name in names for watched in factors.get(name, ())}
-    return list(chosen.values()), undetermined
+            index.setdefault(name, []).append(watched)
+    return index

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import math
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from exporter.cli import BAD_USAGE
 from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.cli.costs import account_plans, assume, proposal, with_found
+from exporter.cli.counting import count_entities
 from exporter.cli.table import aligned, counted
 from exporter.config import ConfigError
 from exporter.config.values import format_duration
 from exporter.daemon.jobs import DISPATCH_SECONDS
+from exporter.daemon.parts import Confidential
 from exporter.exposition.factors import FactorExposition, FactorSamples, shown_families
 from exporter.exposition.pieces import Snapshot
+from exporter.logs.output import configure
 from exporter.polling.backoff import longest_fetch_seconds
 from exporter.polling.clock import Moment
 from exporter.polling.ledger import Ledger, LedgerPolicy
@@ -27,10 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from exporter.cli.costs import AccountPlan, Assumptions, Proposal
+    from exporter.cli.counting import Uncounted
     from exporter.config import Config
     from exporter.watched import WatchedService
 
-WITHIN_BUDGET, OVER_BUDGET = 0, 1
+WITHIN_BUDGET, OVER_BUDGET = 0, 1  # also if --live could not find out everything
 _MOST = 1_000_000
 _LABEL_CHARACTERS = 20
 _NOW = Moment(1.7953979497e9, 0.0)  # any time with as many digits as the present
@@ -51,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_count,
         metavar="N",
         help="expected number of entities of every [[services]] entry (default: services are left out)",
+    )
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="send requests to count the entities of every [[services]] entry, unless --entities is given",
     )
     parser.add_argument(
         "--factors-per-entity",
@@ -81,14 +92,26 @@ def _count(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the plan; return 0, or 1 if an account is over its budget even with all factors verified."""
+    """Print the plan; return 0, or 1 if an account is over its budget even with all factors verified.
+
+    The status is also 1 if ``--live`` could not find out everything; what that is goes to standard error.
+    """
     try:
         config = load_config(arguments)
+        assumptions = assume(config, arguments.entities, arguments.factors_per_entity)
+        failed: list[Uncounted] = []
+        if arguments.live and arguments.entities is None:
+            confidential = Confidential(config)
+            configure(level="error", style="logfmt", redact=confidential.redactor)
+            counts, failed = asyncio.run(count_entities(config, confidential))
+            assumptions = replace(assumptions, entities=counts)
     except ConfigError as error:
         for detail in error.errors:
             print(detail, file=sys.stderr)
         return BAD_USAGE
-    report = Report(config, assume(config, arguments.entities, arguments.factors_per_entity), arguments.latency)
+    for uncounted in failed:
+        print(uncounted, file=sys.stderr)
+    report = Report(config, assumptions, arguments.latency, incomplete=bool(failed))
     if arguments.output == "json":
         print(json.dumps(report.as_json(), indent=2))
     else:
@@ -112,10 +135,16 @@ def exposition_size(config: Config) -> tuple[int, int]:
 
 
 class Report:
-    """What a configuration costs under assumptions, as text and as JSON."""
+    """What a configuration costs under assumptions, as text and as JSON.
 
-    def __init__(self, config: Config, assumptions: Assumptions, latency_seconds: float) -> None:
+    ``incomplete`` says that something could not be found out.
+    """
+
+    def __init__(
+        self, config: Config, assumptions: Assumptions, latency_seconds: float, *, incomplete: bool = False
+    ) -> None:
         self._config = config
+        self._incomplete = incomplete
         self._assumptions = assumptions
         self._latency_seconds = latency_seconds
         whole = with_found(config, assumptions)
@@ -129,7 +158,7 @@ class Report:
     @property
     def exit_status(self) -> int:
         """The command's exit status."""
-        return OVER_BUDGET if self._proposals else WITHIN_BUDGET
+        return OVER_BUDGET if self._proposals or self._incomplete else WITHIN_BUDGET
 
     def _seconds_to_see(self) -> tuple[float, float] | None:
         """Return the seconds until a change is visible, with one attempt and with all attempts of a fetch."""
@@ -189,6 +218,7 @@ class Report:
             "name": service.name,
             "service_sid": service.key.service_sid,
             "entities": None if count is None else count.own,
+            "counted": count is not None and count.counted,
             "truncated": None if count is None else count.truncated,
         }
 
@@ -254,7 +284,7 @@ class Report:
     def _service(self, service: WatchedService) -> str:
         count = self._assumptions.entities.get(service.key)
         if count is None:
-            return "left out; give its number of entities with --entities"
+            return "left out; count its entities with --live, or give their number with --entities"
         factors = counted(count.own * self._assumptions.factors_per_entity, "factor")
         own = counted(count.own, "entity")
         if count.truncated:

@@ -229,11 +229,14 @@ class Engine:
 
     # Once, for a command
 
-    async def discover_once(self, progress: Callable[[int], None] = lambda _left: None) -> Discovered:
+    async def discover_once(
+        self, progress: Callable[[int], None] = lambda _left: None, enough: Callable[[], bool] = lambda: False
+    ) -> Discovered:
         """List everything configured once, and return what is watched; fetches nothing. For a ``one_shot`` engine.
 
         ``progress`` gets the number of listings still to come. Listings of an account whose credentials are refused
-        fail for that reason. The caller goes on with :meth:`fetch_once`, or stops the engine with :meth:`stop_now`.
+        fail for that reason. Where ``enough`` is found, the listings go on until :meth:`fetch_once` begins. The
+        caller goes on with that, or stops the engine with :meth:`stop_now`.
         """
         failures = _Failures()
         self.observers.add(failures)
@@ -242,6 +245,8 @@ class Engine:
         self.discovery.list_all()
         accounts = self.poller.accounts
         while left := [of for of in self.discovery.unlisted if of.key.account not in failures.refused]:
+            if enough():
+                break
             for account in accounts.values():
                 account.dispatch()
             progress(len(left))
@@ -251,6 +256,7 @@ class Engine:
         held = tuple(
             FailedListing(*of.key[:2], of.name, failures.refused[of.key.account], of.name)
             for of in self.discovery.unlisted
+            if of.key.account in failures.refused
         )
         return Discovered(tuple(record.watched for record in self.ledger), ended + held)
 
@@ -262,6 +268,8 @@ class Engine:
         other factors stay unknown.
         """
         watched = list(factors)
+        if self.discovery.unlisted:  # these listings are not needed, so that they end
+            self.discovery.watch((), ())
         chosen = {factor.key for factor in watched}
         known = [record.watched.key for record in self.ledger]
         self.poller.forget([key for key in known if key not in chosen], keep=False)

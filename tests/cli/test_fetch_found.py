@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,10 +16,9 @@ from tests.support.scrape import Scrape
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from pathlib import Path
 
     from exporter.simulator import SimulatedFactor, Simulator
-    from exporter.simulator.factors import SimulatedEntity
+    from exporter.simulator.factors import SimulatedEntity, SimulatedService
     from tests.support.commands import Ran
 
     Fetch = Callable[..., Awaitable[Ran]]
@@ -201,7 +201,7 @@ async def test_an_entity_that_cannot_be_listed_is_undetermined(
         "bad-*",
         "main",
         "undetermined",
-        f"listing of the entity: {detail}; {hint}",
+        f'entity "bad" not listed: {detail}; {hint}',
     ]
     assert document["failures"] == [
         {
@@ -214,7 +214,7 @@ async def test_an_entity_that_cannot_be_listed_is_undetermined(
             "hint": hint,
         }
     ]
-    assert exposition.err == f'main: entity "bad": {detail}; {hint}\n'
+    assert exposition.err == f'main: entity "bad" not listed: {detail}; {hint}\n'
     assert len(document["factors"]) == 1
     assert "made-up-identity" not in table.out + exposition.err + json.dumps(document)
 
@@ -239,7 +239,7 @@ async def test_a_name_that_may_be_in_an_entity_that_cannot_be_listed_is_undeterm
     status, document, err = await in_json(call_beside, path, "ops-1a2b3c4d", "listed")
 
     assert (status, names(document)) == (2, ["listed"])
-    assert err == 'no factor named "ops-1a2b3c4d" was found, but its entity was not listed completely\n'
+    assert err == 'no factor named "ops-1a2b3c4d" was found, but not everything could be listed\n'
 
 
 async def test_an_entity_without_factors_is_nothing_to_fetch(
@@ -285,6 +285,124 @@ async def test_a_factor_that_confirms_a_refused_listing_is_fetched_once(
     assert (status, {shown["status"] for shown in document["factors"]}) == (2, {"verified"})
     assert [failed["reason"] for failed in document["failures"]] == ["forbidden"]
     assert set(simulator.calls.by_factor.values()) == {1}
+
+
+def service_of(
+    simulator: Simulator, entities: int = 0, *, page: int = 1
+) -> tuple[SimulatedService, list[SimulatedFactor]]:
+    """Return a new service with so many entities, each with ``page`` factors."""
+    service = simulator.add_service()
+    factors = []
+    for number in range(entities):
+        identity = f"made-up-user-{number:05}"
+        factors += [simulator.add_factor(service_sid=service.sid, identity=identity) for _ in range(page)]
+    return service, factors
+
+
+def with_services(path: str, **services: SimulatedService) -> str:
+    """Add these ``[[services]]`` entries by name; return the path."""
+    with Path(path).open("a", encoding="utf-8") as file:
+        for name, service in services.items():
+            file.writelines(["[[services]]\n", f'name = "{name}"\n', f'service_sid = "{service.sid}"\n'])
+    return path
+
+
+async def test_the_factors_of_a_service_are_fetched(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path
+) -> None:
+    service, factors = service_of(simulator, 60)
+    listed = simulator.add_factor(service_sid=service.sid)
+    path = with_services(write(tmp_path, simulator, {}, entry("listed", listed)), consumer=service)
+    status, document, err = await in_json(call_beside, path)
+
+    assert (status, err, document["failures"]) == (0, "", [])
+    assert set(names(document)) == {"listed", *(short("consumer", factor) for factor in factors)}
+    assert operations(simulator) == {"fetch": 61, "list": 61, "list_entities": 2}
+    assert not any(factor.identity in json.dumps(document) for factor in factors)
+
+
+async def test_a_name_of_a_service_ends_the_listing_as_soon_as_it_is_found(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path
+) -> None:
+    service, factors = service_of(simulator, 400)
+    other, _ = service_of(simulator, 3)
+    path = with_services(write(tmp_path, simulator, {}), consumer=service, staff=other)
+    for wanted in (short("consumer", factors[0]), f"consumer-{factors[1].sid}"):
+        simulator.calls.clear()
+        status, document, err = await in_json(call_beside, path, wanted)
+
+        assert (status, err, document["failures"]) == (0, "", [])
+        assert [shown["factor"][-8:] for shown in document["factors"]] == [wanted[-8:]]
+        assert operations(simulator)["fetch"] == 1
+        assert operations(simulator)["list"] < 200
+        assert simulator.calls.by_factor.total() == 1
+
+
+async def test_an_unknown_name_of_a_service(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:
+    service, _ = service_of(simulator, 5)
+    path = with_services(write(tmp_path, simulator, {}), consumer=service)
+    ran = await call_beside("fetch", "--config.file", path, "consumer-00000000")
+    alone = await call_beside("fetch", "--config.file", path, "consumer")
+
+    assert (ran.status, ran.out) == (alone.status, alone.out) == (64, "")
+    assert ran.err.startswith('no watched factor is named "consumer-00000000"')
+    assert 'the factors of this service are named "consumer-" and the last 8 digits of their SID' in alone.err
+    assert operations(simulator) == {"list": 5, "list_entities": 1}
+
+
+async def test_a_service_that_cannot_be_listed_is_undetermined(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path
+) -> None:
+    service, _ = service_of(simulator, 5)
+    simulator.faults.add(Fault(operation=Endpoint.LIST_ENTITIES))
+    path = with_services(write(tmp_path, simulator, {}), consumer=service)
+    status, document, _ = await in_json(call_beside, path)
+    table = await call_beside("fetch", "--config.file", path, short("consumer", simulator.add_factor()))
+
+    [failed] = document["failures"]
+    assert (status, table.status) == (2, 2)
+    assert (failed["kind"], failed["name"], failed["service_sid"]) == ("service", "consumer", service.sid)
+    assert failed["reason"] == "server_error"
+    row = re.split(r" {2,}", table.out.splitlines()[1])
+    assert row[:3] == ["consumer-*", "main", "undetermined"]
+    assert row[3].startswith('service "consumer" not listed: HTTP 503, Twilio error 20503; ')
+
+
+async def test_entities_of_a_service_that_cannot_be_listed_are_one_row(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path
+) -> None:
+    service, factors = service_of(simulator, 9)
+    simulator.faults.add(Fault(operation=Endpoint.LIST, times=7))
+    path = with_services(write(tmp_path, simulator, {}), consumer=service)
+    table = await call_beside("fetch", "--config.file", path)
+    simulator.faults.add(Fault(operation=Endpoint.LIST, times=7))
+    status, document, _ = await in_json(call_beside, path)
+
+    lines = [re.split(r" {2,}", line) for line in table.out.splitlines()[1:]]
+    assert (table.status, status) == (2, 2)
+    assert lines[0][:3] == ["consumer-*", "main", "undetermined"]
+    assert lines[0][3].startswith("7 entities not listed: HTTP 503, ")
+    assert [line[2] for line in lines[1:]] == ["verified", "verified"]
+    assert len(document["failures"]) == 7
+    assert {failed["kind"] for failed in document["failures"]} == {"entity"}
+    assert all(re.fullmatch("consumer-[0-9a-f]{8}", failed["name"]) for failed in document["failures"])
+    assert not any(factor.identity in table.out + json.dumps(document) for factor in factors)
+
+
+async def test_a_service_with_more_than_max_entities_is_named(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path
+) -> None:
+    service, _ = service_of(simulator, 5)
+    path = with_services(write(tmp_path, simulator, {}), consumer=service)
+    with Path(path).open("a", encoding="utf-8") as file:  # noqa: ASYNC230 - a test's file
+        file.write("max_entities = 4\n")
+    status, document, err = await in_json(call_beside, path)
+
+    assert (status, len(document["factors"])) == (0, 4)
+    assert (
+        err
+        == 'warning: main: service "consumer" has more than 4 entities (max_entities); the rest is not watched\n'
+    )
 
 
 async def test_a_rate_limit_delays_a_listing(call_beside: Fetch, simulator: Simulator, tmp_path: Path) -> None:

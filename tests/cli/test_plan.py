@@ -181,12 +181,18 @@ def test_a_service_is_left_out_until_its_entities_are_known(call: Callable[..., 
     ran = call("plan", "--config.file", path)
 
     assert ran.status == 0
-    assert "service services-0: left out; give its number of entities with --entities" in ran.out
+    assert "service services-0: left out; count its entities with --live, or give their number with" in ran.out
     assert "listings of main" not in ran.out
     document = json.loads(call("plan", "--config.file", path, "--output", "json").out)
     [account] = document["accounts"]
     assert account["services"] == [
-        {"name": "services-0", "service_sid": "VA" + "0" * 32, "entities": None, "truncated": None}
+        {
+            "name": "services-0",
+            "service_sid": "VA" + "0" * 32,
+            "entities": None,
+            "counted": False,
+            "truncated": None,
+        }
     ]
     assert account["factors"] == 30
 
@@ -324,7 +330,15 @@ def test_the_plan_as_json(call: Callable[..., Ran], tmp_path: Path) -> None:
             "seconds": 900,
         },
         "entities": 1,
-        "services": [{"name": "services-1", "service_sid": f"VA{1:032}", "entities": 9, "truncated": False}],
+        "services": [
+            {
+                "name": "services-1",
+                "service_sid": f"VA{1:032}",
+                "entities": 9,
+                "counted": False,
+                "truncated": False,
+            }
+        ],
         "fits_with": None,
     }
     assert document["bytes_per_scrape"] > 40 * 11 * 100
