@@ -190,10 +190,10 @@ class EventLog(Observer):
             log.info("no longer rate limited", extra=fields(account=account, pauses=total))
         for account, collapsed, _ in self._pauses.overdue(all_of_them=at_the_end):
             log.warning("still rate limited", extra=fields(account=account, pauses=collapsed))
-        for _ in self._renewals.quiet():
-            pass  # the next failure is a new event
         for account, collapsed, _ in self._renewals.overdue(all_of_them=at_the_end):
             log.warning("access token still not renewed", extra=fields(account=account, requests=collapsed))
+        for _ in self._renewals.quiet():
+            pass  # the next failure is a new event
         for entity, collapsed, _ in self._listings.overdue(all_of_them=at_the_end):
             log.warning(
                 "listings still failing",

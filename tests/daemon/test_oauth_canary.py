@@ -69,12 +69,13 @@ async def test_neither_client_secret_nor_token_is_found_anywhere(
     accounts = {
         "main": app_of(simulator, client_secret=None, client_secret_file="secret"),
         "refused": app_of(simulator, client_secret=f"{SECRET}-of-nobody"),
+        "proxied": app_of(simulator, token_url="https://oauth.invalid/token") | {"proxy_url": "http://127.0.0.1:1"},
     }
     path = write_config(
         tmp_path / "config.toml",
         accounts,
         [of | {"account": "main"} for of in entries]
-        + [entry("other", simulator.add_factor()) | {"account": "refused"}],
+        + [entry(account, simulator.add_factor()) | {"account": account} for account in ("refused", "proxied")],
         polling={"timeout": "5s", "interval": "2s"},
         web={"enable_probe": True},
         state={"file": "state.jsonl"},
@@ -113,6 +114,7 @@ async def test_neither_client_secret_nor_token_is_found_anywhere(
             parts = keeper, keeper.token, vars(account._clients._current.client)["_tokens"]
             texts += [repr(part) for part in (*parts, tokens[name])]
         assert (await exporter.scrape()).value("twilio_verify_credentials_valid", account="refused") == 0
+        assert (await exporter.scrape()).failures().keys() >= {"auth", "connect"}
     texts += texts_of_config(config)
     texts += saved(tmp_path)
     canaries = {SECRET, "canary%2BClient", "canary+Client", *issued, *(token.split(".")[1] for token in issued)}

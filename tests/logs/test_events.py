@@ -281,6 +281,27 @@ def test_repeated_pauses_are_counted_and_their_end_is_logged(story: Story) -> No
     assert [message for message, _ in story.logged()] == ["rate limited"], "logged in full again"
 
 
+def test_a_token_that_is_not_renewed_is_logged_once_and_then_counted(story: Story) -> None:
+    failure = Failure(Reason.CONNECT, "token endpoint: the connection failed")
+    for _ in range(3):
+        story.events.token_not_renewed("main", failure)
+    ((message, logged),) = story.logged()
+    assert message == "access token not renewed"
+    assert (logged["account"], logged["reason"], logged["detail"]) == ("main", Reason.CONNECT, failure.detail)
+    assert "token_url must be reachable" in logged["hint"]
+    story.now += REPEAT_SECONDS
+    story.events.token_not_renewed("main", failure)
+    ((message, logged),) = story.logged()
+    assert (message, logged["requests"]) == ("access token still not renewed", 3)
+    story.events.token_not_renewed("main", failure)
+    story.events.flush(at_the_end=True)
+    assert story.logged() == [("access token still not renewed", {"account": "main", "requests": 1})]
+    story.now += REPEAT_SECONDS
+    story.events.flush()
+    story.events.token_not_renewed("main", failure)
+    assert [message for message, _ in story.logged()] == ["access token not renewed"], "logged in full again"
+
+
 def test_what_is_collapsed_is_logged_at_the_end(story: Story) -> None:
     entity = WatchedEntity(EntityKey("main", SERVICE, "identity-0001"), "ops", 60.0)
     for number in range(8):

@@ -289,6 +289,16 @@ async def test_while_the_token_lasts_a_failed_renewal_fails_no_fetch() -> None:
 
 
 @in_virtual_time
+async def test_a_suspend_counts_in_the_lifetime_of_a_token() -> None:
+    env = harness(4)
+    await env.run(120)
+    env.clock.suspend(LIFETIME)
+    await env.run(120)
+    assert len(env.client.tokens) == 2
+    assert all(ended.what is Status.VERIFIED for ended in env.observed.fetches)
+
+
+@in_virtual_time
 async def test_a_token_that_lasts_shorter_than_the_spacing_is_no_failure() -> None:
     env = harness(4)
     env.client.grants = lambda: TokenAnswer("t", 3.0)
