@@ -106,6 +106,11 @@ def _up(record: FactorRecord) -> float | None:
     return None if record.up is None else _FLAGS[record.up]
 
 
+def _status_since(record: FactorRecord) -> float | None:
+    seen = record.status is not None and record.status_change_seen
+    return record.status_since_seconds if seen else None
+
+
 def _last_success(record: FactorRecord) -> float | None:
     return record.answered_seconds
 
@@ -175,6 +180,22 @@ FACTOR_UPDATED = FactorFamily(
     FACTOR_LABELS,
     value=lambda record: record.updated_seconds,
 )
+FACTOR_STATUS_SINCE = FactorFamily(
+    "twilio_verify_factor_status_since_timestamp_seconds",
+    MetricType.GAUGE,
+    f"Unix time of the first answer with the current status; absent if the beginning of the status was not seen, "
+    f"and while the status is unknown. {_POLLED}",
+    FACTOR_LABELS,
+    value=_status_since,
+)
+FACTOR_LAST_APPROVED = FactorFamily(
+    "twilio_verify_factor_last_approved_timestamp_seconds",
+    MetricType.GAUGE,
+    f"Unix time at which a passkeys factor last approved a challenge (metadata.date_last_approved in the API); "
+    f"absent if the API does not return it. {_POLLED}",
+    FACTOR_LABELS,
+    value=lambda record: record.approved_seconds,
+)
 FACTOR_INTERVAL = FactorFamily(
     "twilio_verify_factor_interval_seconds",
     MetricType.GAUGE,
@@ -201,6 +222,8 @@ FACTOR_FAMILIES: tuple[FactorFamily, ...] = (
     FACTOR_FETCH_FAILURES,
     FACTOR_CREATED,
     FACTOR_UPDATED,
+    FACTOR_STATUS_SINCE,
+    FACTOR_LAST_APPROVED,
     FACTOR_INTERVAL,
     FACTOR_INFO,
 )

@@ -163,6 +163,7 @@ class Ledger:
                 if record.status_since_seconds is None:  # saved by an earlier version
                     record.status_since_seconds = snapshot.answered_seconds
                 record.created_seconds, record.updated_seconds = snapshot.created_seconds, snapshot.updated_seconds
+                record.approved_seconds = snapshot.approved_seconds
                 self._renew(record)
         self._set_interval(record, self._interval(record, now))
 
@@ -242,6 +243,7 @@ class Ledger:
             record.not_verified_since = now.steady
         record.created_seconds = answer.created_seconds
         record.updated_seconds = answer.updated_seconds
+        record.approved_seconds = answer.approved_seconds
         record.factor_type = sys.intern(answer.factor_type) or record.factor_type
         record.entity_sid = answer.entity_sid or record.entity_sid
         before, record.last_status = record.last_status, answer.status
@@ -295,7 +297,7 @@ class Ledger:
                 continue
             self._set_status(record, None)
             self._withdrawn(record, record.stale_at)
-            record.created_seconds = record.updated_seconds = record.stale_at = None
+            record.created_seconds = record.updated_seconds = record.approved_seconds = record.stale_at = None
             if not record.watched.paused:  # else nothing was shown
                 withdrawn.append(key)
         return withdrawn

@@ -45,6 +45,7 @@ class FactorRecord:
     failures: int = 0
     created_seconds: float | None = None
     updated_seconds: float | None = None
+    approved_seconds: float | None = None
     factor_type: str = ""
     entity_sid: str = ""
     slowed: bool = False

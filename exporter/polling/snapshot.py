@@ -48,6 +48,7 @@ class FactorSnapshot:
     duration_seconds: float | None = None
     created_seconds: float | None = None
     updated_seconds: float | None = None
+    approved_seconds: float | None = None
     factor_type: str = ""
     entity_sid: str = ""
     slowed: bool = False
@@ -160,6 +161,7 @@ _READ: dict[str, Callable[[object], Any]] = {
     "duration_seconds": _number,
     "created_seconds": _number,
     "updated_seconds": _number,
+    "approved_seconds": _number,
     "factor_type": _text,
     "entity_sid": _text,
     "slowed": _switch,
@@ -200,6 +202,7 @@ def snapshot_of(
         duration_seconds=record.duration_seconds,
         created_seconds=record.created_seconds,
         updated_seconds=record.updated_seconds,
+        approved_seconds=record.approved_seconds,
         factor_type=record.factor_type,
         entity_sid=record.entity_sid,
         slowed=record.slowed,

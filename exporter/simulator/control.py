@@ -30,9 +30,10 @@ API (HTTP basic authentication, or an access token)
 Controls (no authentication)
   GET    /simulator/factors          list all factors, including deleted ones
   POST   /simulator/factors          add a factor; optional: service_sid, identity, factor_sid, factor_type,
-                                     status, friendly_name
+                                     status, friendly_name, notification_platform
   PUT    /simulator/factors/{Sid}    {"status": "verified"} or {"status": "unverified"}
   DELETE /simulator/factors/{Sid}    delete it (the API returns 404); PUT restores it
+  POST   /simulator/factors/{Sid}/approvals   a challenge is approved; for verified passkeys factors
   GET    /simulator/entities         list all entities, including deleted ones
   POST   /simulator/entities         add an entity without factors; optional: service_sid, identity
   DELETE /simulator/entities/{Sid}   delete it (the API returns 404 for it and its factors); PUT restores it
@@ -49,7 +50,15 @@ Controls (no authentication)
   GET    /simulator/calls            API request counts, and the latest requests
 """
 
-_FACTOR_FIELDS = ("service_sid", "identity", "factor_sid", "factor_type", "status", "friendly_name")
+_FACTOR_FIELDS = (
+    "service_sid",
+    "identity",
+    "factor_sid",
+    "factor_type",
+    "status",
+    "friendly_name",
+    "notification_platform",
+)
 _ENTITY_FIELDS = ("service_sid", "identity")
 _SETTABLE = (FactorStatus.VERIFIED, FactorStatus.UNVERIFIED)
 
@@ -131,6 +140,14 @@ class Controls:
                 except LookupError as missing:
                     raise _RefusedError(str(missing.args[0]), status=404) from None
                 return json_answer(changed.document(base_url))
+            case [sid, "approvals"]:
+                _only(method, "POST")
+                try:
+                    return json_answer(self._world.approve(sid, now=now).document(base_url))
+                except LookupError as missing:
+                    raise _RefusedError(str(missing.args[0]), status=404) from None
+                except ValueError as refused:
+                    raise _RefusedError(str(refused), status=409) from None
             case _:
                 raise _RefusedError("the path of a factor is /simulator/factors/{Sid}", status=404)
 

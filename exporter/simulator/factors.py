@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from random import Random
 
 
+AAGUID = "ea9b8d66-4d01-1d21-3ce4-b6b48cb575d4"  # of a widespread authenticator
+
+
 class FactorType(StrEnum):
     """The factor types of the Verify API."""
 
@@ -54,11 +57,26 @@ class SimulatedFactor:
 
     def with_status(self, status: FactorStatus, now: float) -> SimulatedFactor:
         """Return the factor with this status, updated ``now``."""
-        return dataclasses.replace(self, status=status, date_updated=now)
+        metadata = self.metadata
+        if self.factor_type is FactorType.PASSKEYS and status is FactorStatus.VERIFIED:
+            metadata = {**(metadata or {}), "aaguid": AAGUID}
+        return dataclasses.replace(self, status=status, date_updated=now, metadata=metadata)
 
     def enrolled(self, now: float) -> SimulatedFactor:
         """Return the factor after a new enrolment: unverified and created ``now``."""
-        return dataclasses.replace(self, status=FactorStatus.UNVERIFIED, date_created=now, date_updated=now)
+        metadata = None if self.factor_type is FactorType.PASSKEYS else self.metadata
+        return dataclasses.replace(
+            self, status=FactorStatus.UNVERIFIED, date_created=now, date_updated=now, metadata=metadata
+        )
+
+    @property
+    def can_approve(self) -> bool:
+        """Whether an approved challenge shows: the API says nothing of those of push and TOTP factors."""
+        return self.factor_type is FactorType.PASSKEYS and self.status is FactorStatus.VERIFIED
+
+    def approved(self, now: float) -> SimulatedFactor:
+        """Return the factor after it approved a challenge ``now``."""
+        return dataclasses.replace(self, metadata={**(self.metadata or {}), "date_last_approved": timestamp(now)})
 
     def document(self, base_url: str) -> dict[str, object]:
         """Return the JSON object in the responses of Fetch Factor and List Factors."""
@@ -181,10 +199,12 @@ def typical_config(factor_type: FactorType, rng: Random) -> dict[str, object]:
             }
 
 
-def typical_metadata(factor_type: FactorType, rng: Random) -> dict[str, str] | None:
-    """Return the ``metadata`` of a factor: a map for push factors, else ``None``."""
+def typical_metadata(factor_type: FactorType, status: FactorStatus, rng: Random) -> dict[str, str] | None:
+    """Return the ``metadata`` of a new factor: a map for push factors and verified passkeys, else ``None``."""
     if factor_type is FactorType.PUSH:
         return {"os": rng.choice(("Android", "iOS"))}
+    if factor_type is FactorType.PASSKEYS and status is FactorStatus.VERIFIED:
+        return {"aaguid": AAGUID}
     return None
 
 

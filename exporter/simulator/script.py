@@ -14,6 +14,7 @@ class Action(StrEnum):
     VERIFY = "verify"
     UNVERIFY = "unverify"
     ABANDON = "abandon"  # an abandoned enrolment: unverified, then deleted after lapse_seconds
+    APPROVE = "approve"  # a challenge; of verified passkeys factors, the API shows when
     DELETE = "delete"
     RESTORE = "restore"  # with the status before the deletion
 

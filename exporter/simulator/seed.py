@@ -37,10 +37,13 @@ def _steps(*steps: tuple[float, Action], period_seconds: float | None = None) ->
     return Script(tuple(Step(*step) for step in steps), period_seconds)
 
 
+# One approval every 100 s, so that its age is visible.
+_USED = _steps((10, Action.APPROVE), period_seconds=100)
+
 _SMALL = (
     _Plan("payments-oncall-push", "payments", PUSH, VERIFIED),
     _Plan("billing-admin-totp", "billing", TOTP, VERIFIED),
-    _Plan("support-lead-passkey", "support", PASSKEYS, VERIFIED),
+    _Plan("support-lead-passkey", "support", PASSKEYS, VERIFIED, _USED),
     _Plan(
         "new-hire-totp",
         "people",
@@ -61,7 +64,7 @@ _SMALL = (
 _DEMO = (
     _Plan("payments-oncall-push", "payments", PUSH, VERIFIED),
     _Plan("billing-admin-totp", "billing", TOTP, VERIFIED),
-    _Plan("support-lead-passkey", "support", PASSKEYS, VERIFIED),
+    _Plan("support-lead-passkey", "support", PASSKEYS, VERIFIED, _USED),
     _Plan("new-hire-totp", "people", TOTP, UNVERIFIED, _steps((20, Action.VERIFY))),
     _Plan(
         "contractor-push",

@@ -161,6 +161,7 @@ class Simulator:
         factor_type: str = FactorType.TOTP,
         status: str = FactorStatus.VERIFIED,
         friendly_name: str | None = None,
+        notification_platform: str | None = None,
         script: Script | None = None,
     ) -> SimulatedFactor:
         """Add a factor and start its script; missing values are generated, the service is the first one.
@@ -175,6 +176,7 @@ class Simulator:
             factor_type=factor_type,
             status=status,
             friendly_name=friendly_name,
+            notification_platform=notification_platform,
             script=script,
         )
 
@@ -188,6 +190,10 @@ class Simulator:
     def delete(self, factor_sid: str) -> SimulatedFactor:
         """Delete a factor, for which the API then returns 404. Raises ``LookupError`` for an unknown SID."""
         return self.set_status(factor_sid, FactorStatus.DELETED)
+
+    def approve(self, factor_sid: str) -> SimulatedFactor:
+        """Have a verified passkeys factor approve a challenge. Raises ``LookupError`` or ``ValueError``."""
+        return self.world.approve(factor_sid, now=self.clock())
 
     def advance(self) -> None:
         """Run the scripted steps that are due; requests and a running simulator do so, too."""

@@ -122,18 +122,25 @@ class SimulatedApi:
         factor_type: str = FactorType.TOTP,
         status: str = FactorStatus.VERIFIED,
         friendly_name: str | None = None,
+        notification_platform: str | None = None,
         script: Script | None = None,
     ) -> SimulatedFactor:
         """Add a factor and start its script; missing values are generated.
 
-        Raises ``ValueError`` for a SID of the wrong form or in use, an unknown type or status.
+        Raises ``ValueError`` for a SID of the wrong form or in use, an unknown type or status, and a notification
+        platform of a factor that isn't a push factor.
         """
         sid = self._checked("factor_sid", factor_sid, sids.FACTOR)
         if sid in self._factors:
             raise ValueError(f"factor_sid: {sid} exists already")
         type_ = FactorType(factor_type)
         status_ = FactorStatus(status)
+        if notification_platform is not None and type_ is not FactorType.PUSH:
+            raise ValueError(f"notification_platform: a {type_} factor has none; only push factors have one")
         entity = self.add_entity(now=now, service_sid=service_sid, identity=identity)
+        config = typical_config(type_, self._rng)
+        if notification_platform is not None:
+            config["notification_platform"] = notification_platform
         factor = SimulatedFactor(
             sid=sid,
             account_sid=self.account_sid,
@@ -145,8 +152,8 @@ class SimulatedApi:
             status=status_,
             date_created=now,
             date_updated=now,
-            config=typical_config(type_, self._rng),
-            metadata=typical_metadata(type_, self._rng),
+            config=config,
+            metadata=typical_metadata(type_, status_, self._rng),
         )
         self._factors[sid] = factor
         entity.factor_sids.append(sid)
@@ -165,6 +172,19 @@ class SimulatedApi:
             raise LookupError(f"no factor has the SID {factor_sid}")
         factor = self._factors[sid]
         return self._change(factor, factor.with_status(FactorStatus(status), now), now)
+
+    def approve(self, factor_sid: str, *, now: float) -> SimulatedFactor:
+        """Have a verified passkeys factor approve a challenge.
+
+        Raises ``LookupError`` for an unknown SID, ``ValueError`` for a factor whose approvals the API doesn't show.
+        """
+        sid = sids.canonical(factor_sid)
+        if sid not in self._factors:
+            raise LookupError(f"no factor has the SID {factor_sid}")
+        if not self._factors[sid].can_approve:
+            raise ValueError(f"{sid} is not a verified passkeys factor; the API shows no approvals of others")
+        self._factors[sid] = self._factors[sid].approved(now)
+        return self._factors[sid]
 
     def advance(self, now: float) -> None:
         """Run every scripted step that is due, each with its own scheduled time."""
@@ -192,6 +212,10 @@ class SimulatedApi:
                 changed = factor.with_status(FactorStatus.UNVERIFIED, moment)
             case Action.DELETE:
                 changed = factor.with_status(FactorStatus.DELETED, moment)
+            case Action.APPROVE:
+                if factor.can_approve:
+                    self._factors[factor.sid] = factor.approved(moment)
+                return
             case Action.RESTORE:
                 if factor.exists:
                     return

@@ -44,6 +44,7 @@ RETRY_AFTER_FLOOR_SECONDS = 1.0
 # The API's statuses; "not_found" is the exporter's own word for a 404.
 _STATUSES = {"verified": Status.VERIFIED, "unverified": Status.UNVERIFIED}
 _FACTOR, _ENTITY, _SERVICE = ("YF",), ("YE",), ("VA",)
+_PASSKEYS = "passkeys"
 _FACTOR_TYPE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
@@ -94,13 +95,24 @@ def _interpret_factor(body: bytes, factor_sid: str) -> Answer | Failure:
     status = _STATUSES.get(_text(payload.get("status")))
     if status is None:
         return Failure(Reason.UNKNOWN_STATUS, "HTTP 200, but no status that this version knows")
+    factor_type = _matching(payload.get("factor_type"), _FACTOR_TYPE)
     return Answer(
         status=status,
         created_seconds=parse_timestamp(payload.get("date_created")),
         updated_seconds=parse_timestamp(payload.get("date_updated")),
-        factor_type=_matching(payload.get("factor_type"), _FACTOR_TYPE),
+        factor_type=factor_type,
         entity_sid=_sid(payload.get("entity_sid"), _ENTITY),
+        approved_seconds=_approved_seconds(payload) if factor_type == _PASSKEYS else None,
     )
+
+
+def _approved_seconds(payload: dict[str, Any]) -> float | None:
+    """Return when a passkeys factor last approved a challenge.
+
+    Of other types, metadata is what the device wrote. Source: https://www.twilio.com/docs/verify/api/factor
+    """
+    metadata = payload.get("metadata")
+    return parse_timestamp(metadata.get("date_last_approved")) if isinstance(metadata, dict) else None
 
 
 def _resource(body: bytes) -> dict[str, Any] | Failure:

@@ -160,7 +160,7 @@ class Answer:
     """A definite answer: a known status, with other fields of the response.
 
     Timestamps are seconds since the epoch, ``None`` if missing or invalid; ``factor_type`` and ``entity_sid`` are
-    empty if missing or invalid.
+    empty if missing or invalid. ``approved_seconds`` is when a passkeys factor last approved a challenge.
     """
 
     status: Status
@@ -168,6 +168,7 @@ class Answer:
     updated_seconds: float | None = None
     factor_type: str = ""
     entity_sid: str = ""
+    approved_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ from exporter.exposition.catalogue import (
     FACTOR_FETCH_FAILURES,
     FACTOR_INFO,
     FACTOR_INTERVAL,
+    FACTOR_LAST_APPROVED,
     FACTOR_LAST_SUCCESS,
     FACTOR_LAST_VERIFIED,
+    FACTOR_STATUS_SINCE,
     FACTOR_UP,
     FACTOR_UPDATED,
     FETCH_FAILURES,
@@ -48,6 +50,14 @@ NOW = Section(
                     none="not watched, or no samples",
                 ),
                 one_value(
+                    "Status since",
+                    "Time of the first answer with the current status, at most one interval after the change. "
+                    "Empty if the change was not seen: the status is older than the exporter's knowledge of it.",
+                    f"1000 * {per_factor(FACTOR_STATUS_SINCE)}",
+                    unit="dateTimeFromNow",
+                    none="not seen",
+                ),
+                one_value(
                     "Last fetch",
                     "Whether the last fetch got a definite answer. A failed fetch keeps the status until it is "
                     "stale.",
@@ -69,6 +79,13 @@ NOW = Section(
                     f"1000 * {per_factor(FACTOR_LAST_VERIFIED)}",
                     unit="dateTimeFromNow",
                     none="never",
+                ),
+                one_value(
+                    "Last approved",
+                    "When a passkey last approved a challenge. The API has no such time for push and TOTP factors.",
+                    f"1000 * {per_factor(FACTOR_LAST_APPROVED)}",
+                    unit="dateTimeFromNow",
+                    none="not known",
                 ),
                 one_value(
                     "Status changes",

@@ -13,6 +13,7 @@ from exporter.exposition.catalogue import (
     FACTOR_LABELS,
     FACTOR_LAST_SUCCESS,
     FACTOR_LAST_VERIFIED,
+    FACTOR_STATUS_SINCE,
     FACTOR_UPDATED,
     FACTOR_VERIFIED,
     FACTORS,
@@ -228,10 +229,12 @@ WHICH = Section(
             (
                 rows(
                     "Factors",
-                    "Current status of each factor, worst first. Click a factor for its dashboard. Last answer: "
-                    "time since the last definite answer. Last changed: date_updated in the API.",
+                    "Current status of each factor, worst first. Click a factor for its dashboard. Since: first "
+                    "answer with this status; empty if the change was not seen. Last answer: time since the last "
+                    "definite answer. Last changed: date_updated in the API.",
                     [
                         _WORST_NOW,
+                        _of_worst(f"1000 * {per_factor(FACTOR_STATUS_SINCE)}"),
                         _of_worst(f"time() - {per_factor(FACTOR_LAST_SUCCESS)}"),
                         _of_worst(f"1000 * {per_factor(FACTOR_LAST_VERIFIED)}"),
                         _of_worst(f"1000 * {per_factor(FACTOR_UPDATED)}"),
@@ -241,16 +244,17 @@ WHICH = Section(
                     {
                         "factor": Column("Factor", links=_CELL_LINK),
                         "Value #A": Column("Status", mappings=words(STATES), width=130),
-                        "Value #B": Column("Last answer", unit="s"),
-                        "Value #C": Column("Last verified", unit="dateTimeFromNow"),
-                        "Value #D": Column("Last changed", unit="dateTimeFromNow"),
-                        "Value #E": Column("Interval", unit="s"),
+                        "Value #B": Column("Since", unit="dateTimeFromNow"),
+                        "Value #C": Column("Last answer", unit="s"),
+                        "Value #D": Column("Last verified", unit="dateTimeFromNow"),
+                        "Value #E": Column("Last changed", unit="dateTimeFromNow"),
+                        "Value #F": Column("Interval", unit="s"),
                         "factor_type": Column("Type", width=100),
                         "account": Column("Account"),
                         "service_sid": Column("Service"),
                         "job": Column("Job"),
                     },
-                    hidden=("Value #F",),
+                    hidden=("Value #G",),
                     sort=("Status", True),
                     none="No watched factors, or no samples",
                 ),

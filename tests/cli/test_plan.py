@@ -113,15 +113,15 @@ def test_series_and_bytes_are_those_of_a_scrape(tmp_path: Path) -> None:
 
     series, size = exposition_size(config)
 
-    # verified, exists, up, both last times, duration, failures, created, updated, interval, info
-    assert series == 300 * 11
-    assert 300 * 11 * 100 < size < 300 * 11 * 300
+    # verified, exists, up, three last times, since, duration, failures, created, updated, interval, info
+    assert series == 300 * 13
+    assert 300 * 13 * 100 < size < 300 * 13 * 300
 
 
 def test_the_estimate_is_of_a_valid_exposition(tmp_path: Path, call: Callable[..., Ran]) -> None:
     ran = call("plan", "--config.file", write(tmp_path, 2))
 
-    assert "factor series:      22 in 1 service\n" in ran.out
+    assert "factor series:      26 in 1 service\n" in ran.out
     assert list(text_string_to_metric_families(ran.out.partition("ACCOUNT")[0])) == []
 
 
@@ -170,7 +170,7 @@ def test_listings_and_found_factors_of_entities_are_included(call: Callable[...,
     ran = call("plan", "--config.file", path)
     assert "entities of main:   1, with 1 factor (--factors-per-entity)\n" in ran.out
     assert "listings of main:   1 request in 15m, 0.00/s\n" in ran.out
-    assert "factor series:      341 in 2 services\n" in ran.out
+    assert "factor series:      403 in 2 services\n" in ran.out
     assert "made-up-identity" not in ran.out
     [plan] = planned(loaded(path), factors_per_entity=41)
     assert (plan.factors, plan.listing_requests) == (71, 3)
@@ -308,7 +308,7 @@ def test_the_plan_as_json(call: Callable[..., Ran], tmp_path: Path) -> None:
     assert document == {
         "latency_seconds": 0.3,
         "factors_per_entity": 1,
-        "factor_series": 40 * 11,
+        "factor_series": 40 * 13,
         "bytes_per_scrape": document["bytes_per_scrape"],
         "change_visible_seconds": {"first_attempt": 301.3, "all_attempts": 334.0},
         "exit_status": 0,
@@ -341,7 +341,7 @@ def test_the_plan_as_json(call: Callable[..., Ran], tmp_path: Path) -> None:
         ],
         "fits_with": None,
     }
-    assert document["bytes_per_scrape"] > 40 * 11 * 100
+    assert document["bytes_per_scrape"] > 40 * 13 * 100
 
 
 @pytest.mark.parametrize("flag", ["--entities", "--factors-per-entity"])

@@ -52,6 +52,11 @@ async def test_a_flip_shows_within_the_interval_and_two_seconds(simulator: Simul
         back = await exporter.shows(lambda page: page.factor("verified", "flips") == 1)
         assert back.value(CHANGES, **{"from": "unverified", "to": "verified"}) == 1
         assert back.total(CHANGES) == 2
+        since = "status_since_timestamp_seconds"
+        assert before.factor(since, "flips") is None, "its beginning was not seen"
+        assert after.factor(since, "flips") == last_success
+        assert back.factor(since, "flips") == back.factor("last_success_timestamp_seconds", "flips") != last_success
+        assert back.factor(since, "stays") is None
         assert back.counts() == {"verified": 2, "unverified": 0, "not_found": 0, "unknown": 0}
         assert back.failures() == {}
 
@@ -80,11 +85,13 @@ async def test_a_404_is_an_answer_and_no_failure(simulator: Simulator, tmp_path:
         assert gone.factor("interval_seconds", "gone") == 1, "newly missing"
         for absent in ("verified", "created_timestamp_seconds", "updated_timestamp_seconds"):
             assert gone.factor(absent, "gone") is None, absent
+        assert there.factor("status_since_timestamp_seconds", "gone") is None
         last_verified = gone.factor("last_verified_timestamp_seconds", "gone")
         last_success = gone.factor("last_success_timestamp_seconds", "gone")
         assert last_verified is not None
         assert last_success is not None
         assert last_verified < last_success
+        assert gone.factor("status_since_timestamp_seconds", "gone") == last_success
         assert gone.factor("info", "gone", factor_type="push", entity_sid=factor.entity_sid) == 1
         assert gone.counts()["not_found"] == 1
         assert gone.failures() == {}

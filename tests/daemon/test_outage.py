@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from exporter.simulator import Simulator
     from tests.support.scrape import Scrape
 
-CLAIMS = ("verified", "exists", "created_timestamp_seconds", "updated_timestamp_seconds")
+CLAIMS = (
+    "verified", "exists", "created_timestamp_seconds", "updated_timestamp_seconds",
+    "last_approved_timestamp_seconds",
+)  # fmt: skip
 
 
 @pytest.mark.slow
@@ -27,7 +30,10 @@ async def test_an_outage_is_reported_and_survived(
 ) -> None:
     log = logged()
     names = ("one", "two")
-    entries = [entry(name, simulator.add_factor()) for name in names]
+    factors = [simulator.add_factor(factor_type="passkeys") for _ in names]
+    for factor in factors:
+        simulator.approve(factor.sid)
+    entries = [entry(name, factor) for name, factor in zip(names, factors, strict=True)]
     path = write_config(
         tmp_path / "config.toml", {"main": account_of(simulator)}, entries, polling={"stale_after": 30}
     )
@@ -40,6 +46,7 @@ async def test_an_outage_is_reported_and_survived(
         clock.leap(1)
         before = await exporter.shows(lambda page: page.counts()["verified"] == 2)
         assert before.failures() == {}
+        assert None not in [before.factor(claim, name) for name in names for claim in CLAIMS]
 
         await simulator.stop()
         kept_page = await exporter.shows(lambda page: failed(page, 1))

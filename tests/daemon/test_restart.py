@@ -28,7 +28,8 @@ LAST_SAVE = "twilio_verify_exporter_state_last_save_timestamp_seconds"
 @pytest.fixture
 def world(simulator: Simulator, tmp_path: Path) -> Path:
     """A configuration of factors that are fetched every ten minutes, with a state file."""
-    factors = [simulator.add_factor() for _ in range(COUNT)]
+    factors = [simulator.add_factor(factor_type="passkeys") for _ in range(COUNT)]
+    simulator.approve(factors[3].sid)
     simulator.set_status(factors[1].sid, "unverified")
     simulator.set_status(factors[2].sid, "deleted")
     return write_config(
@@ -68,10 +69,12 @@ async def test_the_series_are_there_at_once_and_the_api_is_not_stormed(simulator
         page = await exporter.scrape()
         shown = (
             "verified", "exists", "up", "last_success_timestamp_seconds", "last_verified_timestamp_seconds",
-            "created_timestamp_seconds", "updated_timestamp_seconds", "fetch_duration_seconds",
-            "fetch_failures_total", "info", "interval_seconds",
+            "created_timestamp_seconds", "updated_timestamp_seconds", "last_approved_timestamp_seconds",
+            "status_since_timestamp_seconds", "fetch_duration_seconds", "fetch_failures_total", "info",
+            "interval_seconds",
         )  # fmt: skip
         assert series(page.text, *shown) == series(before, *shown)
+        assert len(series(before, "last_approved_timestamp_seconds")) == 1
         assert page.counts() == {"verified": COUNT - 2, "unverified": 1, "not_found": 1, "unknown": 0}
         assert await exporter.status("/-/ready") == 200
         clock.leap(2)

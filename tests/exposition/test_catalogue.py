@@ -36,6 +36,8 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "twilio_verify_factor_fetch_failures_total": ("counter", FACTOR),
     "twilio_verify_factor_created_timestamp_seconds": ("gauge", FACTOR),
     "twilio_verify_factor_updated_timestamp_seconds": ("gauge", FACTOR),
+    "twilio_verify_factor_status_since_timestamp_seconds": ("gauge", FACTOR),
+    "twilio_verify_factor_last_approved_timestamp_seconds": ("gauge", FACTOR),
     "twilio_verify_factor_interval_seconds": ("gauge", FACTOR),
     "twilio_verify_factor_info": ("gauge", (*FACTOR, "factor_sid", "factor_type", "entity_sid", "identity")),
     "twilio_verify_factors": ("gauge", (*SERVICE, "status")),

@@ -46,6 +46,9 @@ def test_the_users_labels_are_on_every_series_and_empty_ones_are_absent() -> Non
         duration_seconds=0.1,
         created_seconds=1.0,
         updated_seconds=2.0,
+        approved_seconds=3.0,
+        status_since_seconds=4.0,
+        status_change_seen=True,
     )
     exposition.update(record)
     samples = [sample for family in parse_text(page(exposition).decode()) for sample in family.samples]
@@ -124,6 +127,8 @@ def test_escapes(value: str, escaped: str) -> None:
             FACTOR_PREFIX + "last_verified_timestamp_seconds",
             FACTOR_PREFIX + "created_timestamp_seconds",
             FACTOR_PREFIX + "updated_timestamp_seconds",
+            FACTOR_PREFIX + "status_since_timestamp_seconds",
+            FACTOR_PREFIX + "last_approved_timestamp_seconds",
         ]),
         (["up"], [FACTOR_PREFIX + "up"]),
         (["verified", "in*", "twilio_verify_factor_up"], [FACTOR_PREFIX + "verified"] + [
@@ -164,6 +169,9 @@ KNOWN = st.fixed_dictionaries(
         "failures": st.integers(0, 10**12),
         "created_seconds": NUMBERS,
         "updated_seconds": NUMBERS,
+        "approved_seconds": NUMBERS,
+        "status_since_seconds": NUMBERS,
+        "status_change_seen": st.booleans(),
         "interval_seconds": st.floats(0.001, 1e7) | st.sampled_from([60.0, 1.0]),
         "factor_type": st.sampled_from(["", "push", "totp"]),
         "entity_sid": st.sampled_from(["", ENTITY_SID]),

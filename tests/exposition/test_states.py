@@ -43,8 +43,18 @@ class OneFactor:
         return series(page(self.exposition))
 
 
-DETAILS = {"created_seconds": 1000.0, "updated_seconds": 2000.0, "factor_type": "push", "entity_sid": ENTITY_SID}
-DATES = {"created_timestamp_seconds": 1000.0, "updated_timestamp_seconds": 2000.0}
+DETAILS = {
+    "created_seconds": 1000.0,
+    "updated_seconds": 2000.0,
+    "approved_seconds": 3000.0,
+    "factor_type": "passkeys",
+    "entity_sid": ENTITY_SID,
+}
+DATES = {
+    "created_timestamp_seconds": 1000.0,
+    "updated_timestamp_seconds": 2000.0,
+    "last_approved_timestamp_seconds": 3000.0,
+}
 
 
 def test_not_fetched_yet() -> None:
@@ -73,7 +83,7 @@ def test_verified() -> None:
         "last_verified_timestamp_seconds": 1_800_000_010.0,
         "fetch_duration_seconds": 0.25,
     }
-    assert labels(page(factor.exposition), "info")["factor_type"] == "push"
+    assert labels(page(factor.exposition), "info")["factor_type"] == "passkeys"
     assert labels(page(factor.exposition), "info")["entity_sid"] == ENTITY_SID
 
 
@@ -116,9 +126,10 @@ def test_not_found_after_verified_keeps_last_verified() -> None:
         "up": 1.0,
         "last_success_timestamp_seconds": 1_800_000_310.0,
         "last_verified_timestamp_seconds": 1_800_000_010.0,
+        "status_since_timestamp_seconds": 1_800_000_310.0,
         "fetch_duration_seconds": 0.25,
     }
-    assert labels(page(factor.exposition), "info")["factor_type"] == "push"
+    assert labels(page(factor.exposition), "info")["factor_type"] == "passkeys"
 
 
 def test_failed_and_the_last_answer_is_not_stale() -> None:
@@ -129,6 +140,20 @@ def test_failed_and_the_last_answer_is_not_stale() -> None:
     factor.failed(610)
     factor.time_is(909.9)
     assert factor.shows() == {**before, "up": 0.0, "fetch_failures_total": 2.0}
+
+
+@pytest.mark.parametrize("status", Status)
+def test_since_when_a_status_holds(status: Status) -> None:
+    factor = OneFactor()
+    other = Status.UNVERIFIED if status is Status.VERIFIED else Status.VERIFIED
+    factor.answered(other, 10)
+    assert "status_since_timestamp_seconds" not in factor.shows()
+    factor.answered(status, 20)
+    factor.failed(30)
+    factor.answered(status, 40)
+    assert factor.shows()["status_since_timestamp_seconds"] == 1_800_000_020.0
+    factor.time_is(40 + 3 * 900)
+    assert "status_since_timestamp_seconds" not in factor.shows()
 
 
 def test_failed_before_any_answer() -> None:

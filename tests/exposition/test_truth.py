@@ -56,6 +56,8 @@ class Known:
     failures: int = 0
     duration: float | None = None
     created: float | None = None
+    approved: float | None = None
+    since: float | None = None
     details: tuple[str, str] = ("", "")
     withdrawn: bool = False
     seen: list[Status] = field(default_factory=list)
@@ -83,7 +85,9 @@ class Known:
         }
         if self.status is not None and not self.withdrawn:
             values["exists"] = self.status is not Status.NOT_FOUND
+            values["status_since_timestamp_seconds"] = self.since
             if self.status is not Status.NOT_FOUND:
+                values["last_approved_timestamp_seconds"] = self.approved
                 values["verified"] = self.status is Status.VERIFIED
                 values["created_timestamp_seconds"] = values["updated_timestamp_seconds"] = self.created
         named = frozenset(labels.items())
@@ -121,12 +125,19 @@ class Truth(RuleBasedStateMachine):
     def the_wall_clock_steps(self, seconds: int) -> None:
         self.wall_offset += seconds
 
-    @rule(watched=st.sampled_from(FACTORS), result=RESULTS, duration=st.integers(1, 99))
-    def a_fetch_ends(self, watched: WatchedFactor, result: Status | Reason, duration: int) -> None:
+    @rule(
+        watched=st.sampled_from(FACTORS),
+        result=RESULTS,
+        duration=st.integers(1, 99),
+        approved=st.sampled_from([None, 1.65e9]),
+    )
+    def a_fetch_ends(
+        self, watched: WatchedFactor, result: Status | Reason, duration: int, approved: float | None
+    ) -> None:
         """One for a factor that is no longer watched is dropped."""
         now = self.moment
         if isinstance(result, Status):
-            answer = Answer(result, 1.6e9 + duration, 1.6e9 + duration, "push", "YE" + "0" * 32)
+            answer = Answer(result, 1.6e9 + duration, 1.6e9 + duration, "passkeys", "YE" + "0" * 32, approved)
             bare = Answer(result)
             outcome = Outcome(bare if result is Status.NOT_FOUND else answer, duration / 100)
         else:
@@ -144,14 +155,17 @@ class Truth(RuleBasedStateMachine):
             known.failures += 1
             return
         assert change == ((known.status, result) if known.status not in (None, result) else None)
+        if known.withdrawn or known.status is not result:
+            known.since = None if known.status in (None, result) else now.wall
         known.status, known.up, known.withdrawn = result, True, False
         known.answered_at, known.answered_seconds = self.now, now.wall
         known.answered_interval = known.watched.interval_seconds
         if result is Status.VERIFIED:
             known.verified_wall = now.wall
         known.created = None if result is Status.NOT_FOUND else 1.6e9 + duration
+        known.approved = None if result is Status.NOT_FOUND else approved
         if result is not Status.NOT_FOUND:
-            known.details = ("push", "YE" + "0" * 32)
+            known.details = ("passkeys", "YE" + "0" * 32)
 
     @rule(
         chosen=st.sets(st.sampled_from(range(len(FACTORS)))),
@@ -193,6 +207,9 @@ class Truth(RuleBasedStateMachine):
             memory = snapshot_of(record, self.moment)
             if memory is not None:
                 saved[record.watched.key] = json.dumps(memory.as_fields())
+        for known in self.known.values():
+            if known.since is not None and known.since > self.moment.wall + 5:
+                known.since = None  # the wall clock was set back since: unknown by now
         self.now += down
         self.steady_offset = uptime - self.now
         self.ledger, self.exposition = Ledger(POLICY), FactorExposition(FactorSamples())

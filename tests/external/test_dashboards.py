@@ -81,9 +81,12 @@ def seeded(simulator: Simulator) -> list[dict[str, object]]:
     simulator.add_factor(identity=IDENTITY, status="unverified")
     failing = simulator.add_factor()
     simulator.faults.add(Fault(FaultKind.STATUS, status=503, factor_sid=failing.sid))
+    passkey = simulator.add_factor(factor_type="passkeys")
+    simulator.approve(passkey.sid)
     payments, people = {"team": "payments"}, {"team": "people"}
     return [
         entry("verified", simulator.add_factor(factor_type="push"), labels=payments),
+        entry("passkey", passkey),
         entry("unverified", simulator.add_factor(status="unverified", service_sid=other), labels=people),
         entry("deleted", simulator.add_factor(status="deleted"), labels=people),
         entry("failing", failing, labels=payments),
@@ -257,7 +260,7 @@ async def see_the_states(server: Prometheus) -> None:
         "failing": "? unknown",
     }
     assert {name: found.get(name) for name in (*expected, "paused")} == {**expected, "paused": None}
-    assert len(found) == 8
+    assert len(found) == 9
 
 
 async def see_a_team(server: Prometheus) -> None:
@@ -283,9 +286,10 @@ async def see_a_team(server: Prometheus) -> None:
 async def see_the_worst(server: Prometheus) -> None:
     """See that the timeline and the table of few rows show the same, worst factors, in all their columns."""
     table = [item for item in targets() if item.panel["title"] == "Factors" and item.board.endswith("overview")]
-    state, age, *_, kind = (item.expression.replace("$rows", "1") for item in table)
+    state, since, age, *_, kind = (item.expression.replace("$rows", "1") for item in table)
     (worst,) = await queried(server, state, instant=True)
     assert (worst["value"][1], worst["metric"]["factor"]) in {("4", "deleted"), ("4", 'odd "name" \\ (日本)')}
+    await until(lambda: queried(server, since.replace("topk(1", "topk(100"), instant=True), bool)
     for expression in (age, kind):
         (row,) = await queried(server, expression, instant=True)
         assert row["metric"]["factor"] in {"deleted", 'odd "name" \\ (日本)'}

@@ -192,7 +192,7 @@ async def test_the_documented_limits_are_reasonable(tmp_path: Path) -> None:
         assert documented_bytes == pytest.approx(size * scale, rel=0.1)
         assert samples * scale * 1.2 + own <= sample_limit <= samples * scale * 3
         assert size * scale * 1.5 <= byte_limit <= size * scale * 5
-    (per_factor,) = re.findall(r"A factor has (\d+) samples", PAGE)
+    (per_factor,) = re.findall(r"A factor has at most (\d+) samples", PAGE)
     assert int(per_factor) * 1000 == samples
     ((some, each),) = re.findall(r"own metrics add about (\d+), and (\d+) per service", PAGE)
     assert own == pytest.approx(int(some), rel=0.15)

@@ -17,7 +17,14 @@ from tests.support.virtual_time import START
 
 PAIRS = tuple(permutations(Status, 2))
 
-ANSWERED = Answer(Status.VERIFIED, created_seconds=1e9, updated_seconds=1.5e9, factor_type="push", entity_sid="YE1")
+ANSWERED = Answer(
+    Status.VERIFIED,
+    created_seconds=1e9,
+    updated_seconds=1.5e9,
+    factor_type="passkeys",
+    entity_sid="YE1",
+    approved_seconds=1.6e9,
+)
 
 
 def shown(record: FactorRecord) -> dict[str, float]:
@@ -30,6 +37,8 @@ def shown(record: FactorRecord) -> dict[str, float]:
         "last_verified": catalogue.FACTOR_LAST_VERIFIED,
         "created": catalogue.FACTOR_CREATED,
         "updated": catalogue.FACTOR_UPDATED,
+        "status_since": catalogue.FACTOR_STATUS_SINCE,
+        "last_approved": catalogue.FACTOR_LAST_APPROVED,
         "duration": catalogue.FACTOR_FETCH_DURATION,
         "failures": catalogue.FACTOR_FETCH_FAILURES,
     }
@@ -75,6 +84,7 @@ def test_answered_404() -> None:
         "up": 1,
         "last_success": START + 10,
         "last_verified": START,
+        "status_since": START + 10,
         "duration": 0.5,
         "failures": 0,
     }
@@ -94,6 +104,7 @@ def test_failed_while_the_last_answer_is_not_stale(reason: Reason) -> None:
         "last_verified": START,
         "created": 1e9,
         "updated": 1.5e9,
+        "last_approved": 1.6e9,
         "duration": 3.0,
         "failures": 1,
     }
@@ -160,6 +171,46 @@ def test_an_answer_after_staleness_shows_all_again() -> None:
     assert world.counted() == Status.VERIFIED
 
 
+# Since when a status holds
+
+
+def since(world: Watched) -> float | None:
+    return catalogue.FACTOR_STATUS_SINCE.value(world.record)
+
+
+def test_a_status_whose_beginning_was_not_seen_has_no_beginning() -> None:
+    world = Watched()
+    for result in (Reason.TIMEOUT, Status.UNVERIFIED, Status.UNVERIFIED, Reason.TIMEOUT):
+        world.take(result, after=60)
+        assert since(world) is None
+
+
+@pytest.mark.parametrize(("before", "after"), PAIRS)
+def test_a_status_begins_with_its_first_answer_and_keeps_its_beginning(before: Status, after: Status) -> None:
+    world = Watched()
+    world.take(before)
+    world.take(Reason.TIMEOUT, after=60)
+    world.take(after, after=60)
+    for result in (after, Reason.DECODE, after):
+        assert since(world) == START + 120
+        world.take(result, after=60)
+    world.take(before, after=60)
+    assert since(world) == START + 360
+
+
+def test_a_stale_status_has_no_beginning_and_the_same_one_after_it_neither() -> None:
+    world = Watched()
+    world.take(Status.UNVERIFIED)
+    world.take(Status.VERIFIED, after=60)
+    assert world.expire(after=900)
+    assert since(world) is None
+    world.take(Status.VERIFIED, after=60)
+    assert since(world) is None, "it may have changed to and fro meanwhile"
+    assert world.expire(after=900)
+    world.take(Status.UNVERIFIED, after=60)
+    assert since(world) == START + 1980
+
+
 # What is kept and what is not
 
 
@@ -192,9 +243,9 @@ def test_type_and_entity_keep_the_last_known_value() -> None:
     world.take(ANSWERED, after=900)
     for result in (Reason.TIMEOUT, Status.NOT_FOUND, Answer(Status.VERIFIED)):
         world.take(result, after=60)
-        assert (world.record.factor_type, world.record.entity_sid) == ("push", "YE1")
+        assert (world.record.factor_type, world.record.entity_sid) == ("passkeys", "YE1")
     assert world.expire(after=10_000)
-    assert (world.record.factor_type, world.record.entity_sid) == ("push", "YE1")
+    assert (world.record.factor_type, world.record.entity_sid) == ("passkeys", "YE1")
     world.take(Answer(Status.VERIFIED, factor_type="totp", entity_sid="YE2"), after=60)
     assert (world.record.factor_type, world.record.entity_sid) == ("totp", "YE2")
 

@@ -42,6 +42,7 @@ results = st.one_of(
         st.one_of(st.none(), st.just(1.5e9)),
         st.sampled_from(["", "push", "totp"]),
         st.sampled_from(["", "YE1"]),
+        st.one_of(st.none(), st.just(1.6e9)),
     ),
     st.just(Answer(Status.NOT_FOUND)),
     st.builds(Failure, st.sampled_from(Reason)),
@@ -254,6 +255,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert record.status == (last.status if last and not stale else None)
             assert record.created_seconds == (last.created_seconds if last and not stale else None)
             assert record.updated_seconds == (last.updated_seconds if last and not stale else None)
+            assert record.approved_seconds == (last.approved_seconds if last and not stale else None)
             at = answers[-1][0].at if answers else None
             assert record.answered_seconds == (at.wall if at else None)
             assert at is None or record.answered_steady == at.steady

@@ -102,12 +102,15 @@ def known_after(*results: Answer | Status | Reason) -> tuple[Ledger, Moment]:
 
 
 def test_knowledge_is_taken_up_with_its_real_age() -> None:
-    before, now = known_after(Answer(Status.VERIFIED, 1.0, 2.0, "push", "YE1"), Reason.TIMEOUT)
+    before, now = known_after(
+        Status.UNVERIFIED, Answer(Status.VERIFIED, 1.0, 2.0, "passkeys", "YE1", 3.0), Reason.TIMEOUT
+    )
     after = restart(before, now, later=100)
     old, new = before[key(0)], after[key(0)]
     for name in (
         "status", "last_status", "up", "failures", "last_verified_seconds", "duration_seconds", "created_seconds",
-        "updated_seconds", "factor_type", "entity_sid", "slowed", "interval_seconds", "answered_interval_seconds",
+        "updated_seconds", "approved_seconds", "status_since_seconds", "status_change_seen", "factor_type",
+        "entity_sid", "slowed", "interval_seconds", "answered_interval_seconds",
     ):  # fmt: skip
         assert getattr(new, name) == getattr(old, name), name
     assert new.answered_seconds == old.answered_seconds is not None
@@ -118,11 +121,11 @@ def test_knowledge_is_taken_up_with_its_real_age() -> None:
 
 
 def test_a_status_that_is_stale_by_now_is_not_claimed() -> None:
-    before, now = known_after(Answer(Status.VERIFIED, 1.0, 2.0, "push", "YE1"))
+    before, now = known_after(Status.UNVERIFIED, Answer(Status.VERIFIED, 1.0, 2.0, "passkeys", "YE1", 3.0))
     after = restart(before, now, later=901)
     record = after[key(0)]
     assert record.status is None
-    assert record.created_seconds is None
+    assert record.created_seconds is record.approved_seconds is None
     assert record.last_status is Status.VERIFIED
     assert record.answered_seconds is not None
     assert record.last_verified_seconds == now.wall

@@ -46,7 +46,8 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 def queries() -> list[tuple[str, str]]:
-    return [(path.stem, query) for path in PAGES for query in blocks(path, "promql")]
+    pages = [*PAGES, DOCS / "prometheus.md"]
+    return [(path.stem, query) for path in pages for query in blocks(path, "promql")]
 
 
 def commands() -> list[tuple[str, str]]:

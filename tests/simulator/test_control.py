@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.simulator import FaultKind, Simulator
+from exporter.simulator.factors import AAGUID, timestamp
 from tests.support.raw_client import fetch_path, get, list_path
 
 if TYPE_CHECKING:
@@ -117,6 +118,9 @@ async def test_request_counts_are_returned(simulator: Simulator, clock: Clock) -
         ("GET", "/simulator", None, 404, None, "GET / lists all endpoints"),
         ("GET", "/simulator/nothing", None, 404, None, "no such endpoint: /simulator/nothing"),
         ("GET", "/simulator/factors/a/b", None, 404, None, "/simulator/factors/{Sid}"),
+        ("POST", f"/simulator/factors/{UNKNOWN}/approvals", None, 404, None, f"no factor has the SID {UNKNOWN}"),
+        ("GET", f"/simulator/factors/{UNKNOWN}/approvals", None, 405, None, "use POST"),
+        ("POST", "/simulator/factors", {"notification_platform": "apn"}, 400, "notification_platform", "has none"),
         ("GET", "/simulator/faults/a/b", None, 404, None, "/simulator/faults/{id}"),
         ("PATCH", "/simulator/factors", None, 405, None, "use GET, POST"),
         ("GET", f"/simulator/factors/{UNKNOWN}", None, 405, None, "use PUT, DELETE"),
@@ -157,6 +161,17 @@ async def test_refused_requests_say_why(
     assert reply.status == status
     assert message in reply.json["error"]
     assert reply.json.get("field") == field
+
+
+async def test_a_passkeys_factor_approves_a_challenge(simulator: Simulator, clock: Clock) -> None:
+    passkey, totp = simulator.add_factor(factor_type="passkeys"), simulator.add_factor()
+    reply = await get(simulator, f"/simulator/factors/{passkey.sid}/approvals", method="POST")
+    assert reply.status == 200
+    fetched = (await get(simulator, fetch_path(passkey))).json
+    assert fetched == reply.json
+    assert fetched["metadata"] == {"aaguid": AAGUID, "date_last_approved": timestamp(clock.now)}
+    refused = await get(simulator, f"/simulator/factors/{totp.sid}/approvals", method="POST")
+    assert (refused.status, list(refused.json)) == (409, ["error"])
 
 
 async def test_a_body_that_is_no_json_is_refused(simulator: Simulator) -> None:

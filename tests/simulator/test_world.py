@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.simulator import Action, FactorStatus, FactorType, Script, Step
+from exporter.simulator.factors import AAGUID
 from exporter.simulator.world import SimulatedApi
 
 if TYPE_CHECKING:
@@ -63,7 +64,56 @@ def test_each_type_has_the_config_and_metadata_of_its_kind() -> None:
         "user_verification",
     }
     assert push.metadata is not None
-    assert totp.metadata is passkeys.metadata is None
+    assert totp.metadata is None
+    assert passkeys.metadata == {"aaguid": AAGUID}
+
+
+def test_a_passkeys_factor_has_an_authenticator_once_verified_and_a_date_once_it_approved() -> None:
+    api = new_api()
+    factor = api.add_factor(now=0, factor_type="passkeys", status="unverified")
+    assert factor.metadata is None
+    with pytest.raises(ValueError, match="is not a verified passkeys factor"):
+        api.approve(factor.sid, now=5)
+    assert api.set_status(factor.sid, "verified", now=10).metadata == {"aaguid": AAGUID}
+    approved = {"aaguid": AAGUID, "date_last_approved": "1970-01-01T00:00:20Z"}
+    assert api.approve(factor.sid.swapcase(), now=20).metadata == approved
+    assert api.factors[factor.sid].date_updated == 10
+    assert api.set_status(factor.sid, "unverified", now=30).metadata == approved
+
+
+def test_only_verified_passkeys_factors_have_approvals() -> None:
+    api = new_api()
+    for factor_type in ("push", "totp"):
+        with pytest.raises(ValueError, match="the API shows no approvals of others"):
+            api.approve(api.add_factor(now=0, factor_type=factor_type).sid, now=5)
+    with pytest.raises(LookupError):
+        api.approve("YF" + "0" * 32, now=5)
+
+
+def test_a_script_approves_and_a_new_enrolment_starts_over() -> None:
+    api = new_api()
+    steps = (Step(10, Action.APPROVE), Step(20, Action.ENROL), Step(30, Action.APPROVE))
+    factor = api.add_factor(now=0, factor_type="passkeys", script=Script(steps))
+    push = api.add_factor(
+        now=0, factor_type="push", script=Script((Step(10, Action.APPROVE), Step(20, Action.ENROL)))
+    )
+    api.advance(10)
+    metadata = api.factors[factor.sid].metadata
+    assert metadata is not None
+    assert metadata["date_last_approved"] == "1970-01-01T00:00:10Z"
+    api.advance(30)
+    assert api.factors[factor.sid].metadata is None
+    assert api.factors[push.sid].metadata == push.metadata
+
+
+def test_the_notification_platform_of_a_push_factor_can_be_chosen() -> None:
+    api = new_api()
+    assert (
+        api.add_factor(now=0, factor_type="push", notification_platform="none").config["notification_platform"]
+        == "none"
+    )
+    with pytest.raises(ValueError, match=r"^notification_platform: a totp factor has none"):
+        api.add_factor(now=0, notification_platform="apn")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ snapshots = st.builds(
     duration_seconds=st.none() | numbers,
     created_seconds=st.none() | numbers,
     updated_seconds=st.none() | numbers,
+    approved_seconds=st.none() | numbers,
     factor_type=st.sampled_from(["", "push", "totp"]),
     entity_sid=st.sampled_from(["", "YE" + "0" * 32]),
     slowed=st.booleans(),

@@ -72,8 +72,8 @@ def test_tables_are_whole() -> None:
 # The table of states, compared with a ledger
 
 
-def stale_record() -> FactorRecord:
-    return record_after(Answer(Status.VERIFIED, 1.0, 2.0), withdraw=True)
+def answered(status: Status) -> Answer:
+    return Answer(status, 1.0, 2.0, "passkeys", approved_seconds=3.0)
 
 
 def record_after(*results: Answer | Failure, withdraw: bool = False) -> FactorRecord:
@@ -87,18 +87,24 @@ def record_after(*results: Answer | Failure, withdraw: bool = False) -> FactorRe
     return record
 
 
-VERIFIED, FAILED = Answer(Status.VERIFIED, 1.0, 2.0), Failure(Reason.TIMEOUT)
+VERIFIED, UNVERIFIED, FAILED = answered(Status.VERIFIED), answered(Status.UNVERIFIED), Failure(Reason.TIMEOUT)
 
 
 @pytest.mark.parametrize(
     ("state", "before", "after"),
     [
         ("not fetched yet", None, record_after()),
-        ("answered: verified", record_after(FAILED), record_after(FAILED, VERIFIED)),
-        ("answered: unverified", record_after(FAILED), record_after(FAILED, Answer(Status.UNVERIFIED, 1.0, 2.0))),
+        ("answered: verified", record_after(UNVERIFIED), record_after(UNVERIFIED, VERIFIED)),
+        ("answered: unverified", record_after(VERIFIED), record_after(VERIFIED, UNVERIFIED)),
         ("answered: 404", record_after(VERIFIED), record_after(VERIFIED, Answer(Status.NOT_FOUND))),
         ("failed, last answer not stale", record_after(VERIFIED), record_after(VERIFIED, FAILED)),
-        ("stale", record_after(VERIFIED), stale_record()),
+        (
+            "failed, last answer not stale",
+            record_after(UNVERIFIED, VERIFIED),
+            record_after(UNVERIFIED, VERIFIED, FAILED),
+        ),
+        ("stale", record_after(VERIFIED), record_after(VERIFIED, withdraw=True)),
+        ("stale", record_after(UNVERIFIED, VERIFIED), record_after(UNVERIFIED, VERIFIED, withdraw=True)),
         ("stale", record_after(VERIFIED, FAILED), record_after(VERIFIED, FAILED, withdraw=True)),
     ],
 )
@@ -121,7 +127,7 @@ def test_the_table_of_states_is_true(state: str, before: FactorRecord | None, af
             case "+1":
                 assert value_before is not None
                 assert value == value_before + 1, family
-            case "time of the answer":
+            case "time of the answer" | "time of the change":
                 assert value == 2.0, family
             case "from the API" | "set":
                 assert value is not None, family

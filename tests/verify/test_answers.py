@@ -50,6 +50,13 @@ def reason_of(result: Answer | Failure) -> Reason:
     return result.reason
 
 
+def approved_seconds(**changes: Any) -> float | None:
+    """Return when a passkeys factor with these fields last approved a challenge."""
+    answer = interpret(200, factor(**{"factor_type": "passkeys", **changes}), SID)
+    assert isinstance(answer, Answer)
+    return answer.approved_seconds
+
+
 # 200
 
 
@@ -379,6 +386,52 @@ def test_a_detail_never_repeats_the_body(code: int, payload: dict[str, Any], cut
         assert result == Answer(Status.NOT_FOUND)
 
 
+AAGUID = "ea9b8d66-4d01-1d21-3ce4-b6b48cb575d4"
+
+
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [
+        ("2026-11-20T20:00:00Z", 1795204800.0),
+        ("2026-11-20T20:00:00.250Z", 1795204800.25),
+        ("2026-11-20T12:00:00-08:00", 1795204800.0),
+        ("2026-11-20T20:00:00", 1795204800.0),
+        ("Fri, 20 Nov 2026 20:00:00 +0000", 1795204800.0),
+        (None, None),
+        ("", None),
+        ("976351423", None),
+        (1795204800, None),
+        (True, None),
+        (["2026-11-20T20:00:00Z"], None),
+        ("2026-11-31T20:00:00Z", None),
+        ("1969-12-31T20:00:00Z", None),
+        ("2026-11-20T20:00:00Z" + " " * 64, None),
+    ],
+)
+def test_the_last_approval_of_a_passkeys_factor(date: object, seconds: float | None) -> None:
+    assert approved_seconds(metadata={"aaguid": AAGUID, "date_last_approved": date}) == seconds
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"aaguid": AAGUID}, [], "date_last_approved", 1, True])
+def test_a_passkeys_factor_without_an_approval(metadata: object) -> None:
+    assert approved_seconds(metadata=metadata) is None
+
+
+@pytest.mark.parametrize("factor_type", ["push", "totp", "Passkeys", "webauthn", "", None])
+def test_a_device_cannot_claim_an_approval(factor_type: object) -> None:
+    metadata = {"os": "Android", "date_last_approved": "2026-11-20T20:00:00Z"}
+    assert approved_seconds(factor_type=factor_type, metadata=metadata) is None
+
+
+@given(date=DATES | st.datetimes().map(datetime.isoformat) | st.none() | st.integers())
+def test_the_last_approval_is_read_as_the_other_dates(date: object) -> None:
+    answer = interpret(
+        200, factor(factor_type="passkeys", date_created=date, metadata={"date_last_approved": date}), SID
+    )
+    assert isinstance(answer, Answer)
+    assert answer.approved_seconds == answer.created_seconds
+
+
 FACTORS = st.fixed_dictionaries(
     {},
     optional={
@@ -386,7 +439,8 @@ FACTORS = st.fixed_dictionaries(
         "status": st.sampled_from(["verified", "unverified", None]) | JSON,
         "date_created": DATES | JSON,
         "date_updated": st.datetimes().map(datetime.isoformat) | JSON,
-        "factor_type": st.sampled_from(["push", "totp"]) | JSON,
+        "factor_type": st.sampled_from(["push", "totp", "passkeys"]) | JSON,
+        "metadata": st.fixed_dictionaries({"date_last_approved": DATES | JSON}) | JSON,
         "entity_sid": st.just(ENTITY_SID) | JSON,
         "code": st.integers() | JSON,
     },
@@ -404,7 +458,7 @@ def test_interpret_never_raises_and_keeps_its_ranges(code: int, body: bytes) -> 
         case Answer() as answer:
             assert (answer.status is Status.NOT_FOUND) == (code == 404)
             assert code in (200, 404)
-            for seconds in (answer.created_seconds, answer.updated_seconds):
+            for seconds in (answer.created_seconds, answer.updated_seconds, answer.approved_seconds):
                 assert seconds is None or (seconds > 0 and math.isfinite(seconds))
             assert answer.factor_type.isascii()
             assert len(answer.factor_type) <= 64

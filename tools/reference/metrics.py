@@ -20,9 +20,11 @@ from exporter.exposition.catalogue import (
     FACTOR_INFO,
     FACTOR_INTERVAL,
     FACTOR_LABELS,
+    FACTOR_LAST_APPROVED,
     FACTOR_LAST_SUCCESS,
     FACTOR_LAST_VERIFIED,
     FACTOR_PREFIX,
+    FACTOR_STATUS_SINCE,
     FACTOR_UP,
     FACTOR_UPDATED,
     FACTOR_VERIFIED,
@@ -79,8 +81,12 @@ paused factor has only `{info}`, and is not counted in `{factors}`.
 
 CLOSING = f"""\
 `{FACTOR_LAST_VERIFIED.name}` is set whenever the answer is verified, and kept through
-every other outcome. The labels `factor_type` and `entity_sid` are empty until an answer contains them, and then
-keep their last value.
+every other outcome. `{FACTOR_STATUS_SINCE.name}` exists if a change to
+the current status was seen: a status that held before the first answer may be older than that answer. The same goes
+for a status that is still the same after it was stale. `{FACTOR_LAST_APPROVED.name}`
+exists for passkeys factors only: the API has no such date for other types.
+
+The labels `factor_type` and `entity_sid` are empty until an answer contains them, and then keep their last value.
 
 ## Labels
 
@@ -122,16 +128,17 @@ several requests; `{API_REQUESTS.name}` counts each of them, by HTTP status code
 
 _STATES = (
     ("state", FACTOR_VERIFIED, FACTOR_EXISTS, FACTOR_UP, FACTOR_LAST_SUCCESS, FACTOR_CREATED, FACTOR_UPDATED,
-     FACTOR_FETCH_DURATION, FACTOR_FETCH_FAILURES),
-    ("not fetched yet", "–", "–", "–", "–", "–", "–", "–", "0"),
-    ("answered: verified", "1", "1", "1", "time of the answer", "from the API", "from the API", "set",
+     FACTOR_LAST_APPROVED, FACTOR_STATUS_SINCE, FACTOR_FETCH_DURATION, FACTOR_FETCH_FAILURES),
+    ("not fetched yet", "–", "–", "–", "–", "–", "–", "–", "–", "–", "0"),
+    ("answered: verified", "1", "1", "1", "time of the answer", "from the API", "from the API", "from the API",
+     "time of the change", "set", "unchanged"),
+    ("answered: unverified", "0", "1", "1", "time of the answer", "from the API", "from the API", "from the API",
+     "time of the change", "set", "unchanged"),
+    ("answered: 404", "–", "0", "1", "time of the answer", "–", "–", "–", "time of the change", "set",
      "unchanged"),
-    ("answered: unverified", "0", "1", "1", "time of the answer", "from the API", "from the API", "set",
-     "unchanged"),
-    ("answered: 404", "–", "0", "1", "time of the answer", "–", "–", "set", "unchanged"),
-    ("failed, last answer not stale", "unchanged", "unchanged", "0", "unchanged", "unchanged", "unchanged", "set",
-     "+1"),
-    ("stale", "–", "–", "unchanged", "unchanged", "–", "–", "unchanged", "unchanged"),
+    ("failed, last answer not stale", "unchanged", "unchanged", "0", "unchanged", "unchanged", "unchanged",
+     "unchanged", "unchanged", "set", "+1"),
+    ("stale", "–", "–", "unchanged", "unchanged", "–", "–", "–", "–", "unchanged", "unchanged"),
 )  # fmt: skip
 
 _REASONS = {
