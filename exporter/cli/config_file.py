@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from exporter.config import Config, load
@@ -14,7 +15,9 @@ from exporter.exposition.catalogue import FACTOR_FAMILIES
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
+    from exporter.config import SourceAnswer
     from exporter.config.last_good import LastGoodReader
     from exporter.config.sharding import Shard
 
@@ -38,6 +41,7 @@ def load_config(
     shard: Shard | None = None,
     last_good: LastGoodReader | None = None,
     fall_back: bool = False,
+    answers: Mapping[str, SourceAnswer] = MappingProxyType({}),
 ) -> Config:
     """Load the configuration for a command line; raises ConfigError.
 
@@ -52,4 +56,5 @@ def load_config(
         shard=shard,
         last_good=last_good,
         fall_back=fall_back,
+        answers=answers,
     )

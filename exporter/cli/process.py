@@ -10,7 +10,7 @@ import gc
 import os
 import resource
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from exporter.cli.hangup import Hangup
 from exporter.state.keeper import StateLockedError
@@ -29,6 +29,7 @@ except ImportError:  # no uvloop for this platform or Python: asyncio's own loop
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+T = TypeVar("T")
 
 FEWEST_DESCRIPTORS = 32
 _GARBAGE_THRESHOLDS = (10_000, 20, 50)  # a burst of fetches briefly creates thousands of objects
@@ -85,6 +86,21 @@ _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 def nothing() -> None:
     """Do nothing."""
+
+
+async def unless_stopped(work: Coroutine[Any, Any, T]) -> T | None:
+    """Return what ``work`` returns, or None if SIGTERM or SIGINT arrives first."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+    for number in _ENDING:
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await asyncio.wait((task,))
+    finally:
+        task.cancel()
+        for number in _ENDING:
+            loop.remove_signal_handler(number)
+    return None if task.cancelled() else task.result()
 
 
 async def serve(daemon: Daemon, started: Callable[[], None] = nothing, hangup: Hangup | None = None) -> None:

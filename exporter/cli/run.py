@@ -15,11 +15,13 @@ from exporter.cli.process import (
     serve,
     too_few_descriptors,
     trim_memory,
+    unless_stopped,
 )
 from exporter.config import ConfigError
 from exporter.config.tree import settings_tree
 from exporter.daemon.daemon import Daemon
 from exporter.daemon.parts import Confidential
+from exporter.daemon.url_sources import with_first_answers
 from exporter.logs.output import configure, fields
 from exporter.state.keeper import StateLockedError
 from exporter.state.watchlist import read as read_last_good
@@ -93,8 +95,6 @@ def run(arguments: argparse.Namespace) -> int:
         level=log_settings.level, style=log_settings.format, redact=confidential.redactor, background=True
     )
     try:
-        for warning in config.warnings:
-            log.warning("configuration warning", extra=fields(warning=str(warning)))
         load = functools.partial(load_config, arguments)
         run_to_end(_daemon(config, confidential, output, load, arguments.hangup))
     except (ConfigError, StateLockedError) as error:
@@ -111,5 +111,12 @@ def run(arguments: argparse.Namespace) -> int:
 async def _daemon(
     config: Config, confidential: Confidential, output: LogOutput, load: Callable[..., Config], hangup: Hangup
 ) -> None:
+    applied = await unless_stopped(with_first_answers(config, last_good=read_last_good))
+    if applied is None:
+        return
+    config = applied
+    confidential.add(config)
+    for warning in config.warnings:
+        log.warning("configuration warning", extra=fields(warning=str(warning)))
     daemon = Daemon(config, confidential=confidential, log_output=output, load=load, trim=trim_memory)
     await serve(daemon, freeze_gc, hangup)

@@ -185,6 +185,23 @@ def _is_twilio(host: str) -> bool:
     return f".{host.rstrip('.')}".endswith(".twilio.com")
 
 
+def parse_source_url(value: object) -> str:
+    """Return the URL of a watchlist; never quotes it, because its query may be a signature.
+
+    Every answer holds identities, so plain HTTP is accepted for this machine only.
+    """
+    parts, host = _split(value)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("contains credentials; use bearer_token_file, or username and password_file, instead")
+    if "#" in str(value):
+        raise ValueError("has a fragment, which is never sent; remove it")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ValueError(
+            "would send identities unencrypted; use https (http is accepted for localhost, 127.0.0.1 and ::1 only)"
+        )
+    return str(value)
+
+
 def parse_proxy_url(value: object) -> str | None:
     """Return a proxy's URL, or None for an empty string; never quotes it, because it may contain credentials."""
     if value == "":

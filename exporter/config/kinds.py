@@ -143,6 +143,7 @@ _SID = ValueKind("SID")
 _PATH = ValueKind("path", path=True, optional=True)
 
 Text = Annotated[str, BeforeValidator(values.parse_text), ValueKind("string")]
+UserName = Annotated[str, BeforeValidator(values.parse_user_name), ValueKind("string", optional=True)]
 Name = Annotated[str, BeforeValidator(values.parse_name), ValueKind("name")]
 OptionalName = Annotated[str | None, BeforeValidator(values.parse_name), ValueKind("name")]
 OptionalAccount = Annotated[str | None, BeforeValidator(values.parse_account_name), ValueKind("account name")]
@@ -181,6 +182,7 @@ ProxyUrl = Annotated[
 ClientId = Annotated[str, BeforeValidator(values.parse_client_id), ValueKind("string")]
 TokenUrl = Annotated[str, BeforeValidator(addresses.parse_token_url), ValueKind("URL")]
 BaseUrl = Annotated[str, BeforeValidator(addresses.parse_base_url), ValueKind("URL")]
+SourceUrl = Annotated[str, BeforeValidator(addresses.parse_source_url), ValueKind("URL")]
 OptionalPath = Annotated[Path | None, BeforeValidator(_optional_path), _PATH]
 TelemetryPath = Annotated[str, BeforeValidator(values.parse_telemetry_path), ValueKind("URL path")]
 Shard = Annotated[str, BeforeValidator(values.parse_shard), ValueKind("shard")]

@@ -2,8 +2,7 @@
 
 All files of ``watchlist.files`` are one source. If one of them is bad, or lists nothing although its last good
 version did, the last good entries of all of them are used: what the exporter would still run on if it hadn't been
-restarted. The entries of the configuration file are never replaced. Another kind of source has a name of its own in
-:class:`StoredFile`, and is judged on its own.
+restarted. Each URL is a source of its own, by its name. The entries of the configuration file are never replaced.
 """
 
 from __future__ import annotations
@@ -28,16 +27,20 @@ if TYPE_CHECKING:
 FILES = "files"
 """The source of the entries of all watchlist files."""
 
-_ALLOW_EMPTY = "restore the entries, or set watchlist.allow_empty = true if this is intended"
+ALLOW_EMPTY = "restore the entries, or set watchlist.allow_empty = true if this is intended"
 
 
 class ListedFile(NamedTuple):
-    """What a watchlist file lists, in all shards; ``name`` is relative to the configuration file if possible."""
+    """What a watchlist file or a URL lists, in all shards.
+
+    The ``name`` of a file is relative to the configuration file if possible; a URL has no name and no ``pattern``.
+    """
 
     pattern: str
     name: str
     factors: Sequence[WatchedFactor]
     entities: Sequence[WatchedEntity]
+    source: str = FILES
 
     @property
     def lists(self) -> bool:
@@ -67,10 +70,12 @@ class LastGood:
     accounts: Mapping[str, str]
     files: Sequence[StoredFile] = field(repr=False)
 
-    def usable(self, accounts: Mapping[str, str], patterns: Collection[str]) -> Iterator[tuple[StoredFile, int]]:
-        """Yield each entry of an account and a file that are still configured, as the file and a position in it."""
+    def usable(
+        self, source: str, accounts: Mapping[str, str], patterns: Collection[str]
+    ) -> Iterator[tuple[StoredFile, int]]:
+        """Yield each entry of a source whose account and file are still configured: file and position in it."""
         for file in self.files:
-            if file.source == FILES and file.pattern in patterns:
+            if file.source == source and (source != FILES or file.pattern in patterns):
                 for number, (_array, table) in enumerate(file.entries):
                     name = table.get("account")
                     if isinstance(name, str) and name in accounts and accounts[name] == self.accounts.get(name):
@@ -79,13 +84,14 @@ class LastGood:
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """Why and how the last good watchlist stands in.
+    """Why and how the last good watchlist stands in for ``sources``.
 
-    ``errors`` are those of the watchlist files. ``restored`` counts the entries that are used, ``dropped`` those
-    whose account or file is no longer configured, and ``superseded`` those that the configuration file lists
-    itself, or that conflict with one of its entries.
+    ``errors`` are those of these sources. ``restored`` counts the entries that are used, ``dropped`` those whose
+    account or file is no longer configured, and ``superseded`` those that the configuration file or another source
+    lists itself, or that conflict with one of its entries.
     """
 
+    sources: tuple[str, ...]
     path: Path
     saved_seconds: float
     errors: tuple[ErrorDetail, ...]
@@ -95,13 +101,16 @@ class Fallback:
 
 
 class WholeWatchlist:
-    """What the watchlist files list before sharding, until it is taken: in memory, it's needed only to be saved."""
+    """What the sources list before sharding, until it is taken: in memory, it's needed only to be saved.
 
-    def __init__(self, files: Sequence[ListedFile] = ()) -> None:
-        self._files: Sequence[ListedFile] | None = files
+    ``None`` is nothing to save, because all of it comes from the last good watchlist.
+    """
+
+    def __init__(self, files: Sequence[ListedFile] | None = ()) -> None:
+        self._files = files
 
     def take(self) -> Sequence[ListedFile] | None:
-        """Return what each file lists, once."""
+        """Return what each file and URL lists, once."""
         files, self._files = self._files, None
         return files
 
@@ -122,7 +131,7 @@ def emptied(
     empty = {file.name for file in files} - full
     listing = {file.pattern for file in files if file.name in full}
     lost: dict[tuple[str, str], int] = {}
-    for file, number in last_good.usable(accounts, patterns):
+    for file, number in last_good.usable(FILES, accounts, patterns):
         if file.name in empty:
             what = "watchlist", file.name
         elif file.name not in full and file.pattern not in listing:
@@ -132,8 +141,21 @@ def emptied(
         if not _listed(watchlist, *file.entries[number]):
             lost[what] = lost.get(what, 0) + 1
     for (place, name), count in lost.items():
-        missing = "1 entry is" if count == 1 else f"{count} entries are"
-        yield ErrorDetail(place, f"{escape(name, 200)} no longer lists anything: {missing} missing", _ALLOW_EMPTY)
+        yield _lists_nothing(place, f"{escape(name, 200)} no longer lists anything", count)
+
+
+def emptied_source(
+    last_good: LastGood, accounts: Mapping[str, str], name: str, place: str, watchlist: Watchlist
+) -> ErrorDetail | None:
+    """Return the error of a URL that lists nothing, although it did and its entries are missing now."""
+    usable = last_good.usable(name, accounts, ())
+    count = sum(not _listed(watchlist, *file.entries[number]) for file, number in usable)
+    return _lists_nothing(place, "no longer lists anything", count) if count else None
+
+
+def _lists_nothing(place: str, problem: str, count: int) -> ErrorDetail:
+    missing = "1 entry is" if count == 1 else f"{count} entries are"
+    return ErrorDetail(place, f"{problem}: {missing} missing", ALLOW_EMPTY)
 
 
 def _listed(watchlist: Watchlist, array: str, table: Mapping[str, Any]) -> bool:
@@ -143,31 +165,21 @@ def _listed(watchlist: Watchlist, array: str, table: Mapping[str, Any]) -> bool:
 
 
 def stand_in(
-    last_good: LastGood,
-    accounts: Mapping[str, str],
-    patterns: Collection[str],
-    watchlist: Watchlist,
-    errors: Sequence[ErrorDetail],
-) -> Fallback | None:
-    """Add the last good entries to a watchlist of the configuration file's own; return None if there are none.
-
-    ``errors`` are those of the watchlist files.
-    """
-    restored = superseded = 0
-    for file, number in last_good.usable(accounts, patterns):
-        array, table = file.entries[number]
-        if watchlist.offer(TablePlace(shown_path(last_good.path), array, number), dict(table)):
-            restored += 1
-        else:
-            superseded += 1
-    if not restored:
-        return None
-    total = sum(len(file.entries) for file in last_good.files)
-    return Fallback(
-        path=last_good.path,
-        saved_seconds=last_good.saved_seconds,
-        errors=tuple(errors),
-        restored=restored,
-        dropped=total - restored - superseded,
-        superseded=superseded,
-    )
+    last_good: LastGood, source: str, accounts: Mapping[str, str], patterns: Collection[str], watchlist: Watchlist
+) -> tuple[list[ListedFile], int]:
+    """Add the last good entries of a source to a watchlist; return what was added, and how many were superseded."""
+    listed: list[ListedFile] = []
+    superseded = 0
+    by_file: dict[int, list[int]] = {}
+    files = {id(file): file for file in last_good.files}
+    for file, number in last_good.usable(source, accounts, patterns):
+        by_file.setdefault(id(file), []).append(number)
+    for identifier, numbers in by_file.items():
+        file = files[identifier]
+        factors, entities = len(watchlist.factors), len(watchlist.entities)
+        for number in numbers:
+            array, table = file.entries[number]
+            superseded += not watchlist.offer(TablePlace(shown_path(last_good.path), array, number), dict(table))
+        added = watchlist.factors[factors:], watchlist.entities[entities:]
+        listed.append(ListedFile(file.pattern, file.name, *added, source))
+    return listed, superseded

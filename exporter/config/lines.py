@@ -21,7 +21,7 @@ _NUMBERED = re.compile(
     r"line (?P<line>\d+)(?:, column (?P<column>\d+)(?: \((?P<key>[^()]+)\))?)?(?:: (?P<rest>.+))?"
 )
 _COMPONENT = re.compile(r'\.?("(?:[^"\\]|\\.)*"|[^.\["]+)|\[\d+\]')
-_ENTRY = re.compile(r"(?:factors|entities|services)\[\d+\]")
+_ENTRY = re.compile(r"(?:factors|entities|services|watchlist\.http)\[\d+\]")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 

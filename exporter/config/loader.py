@@ -6,30 +6,35 @@ import functools
 import hashlib
 import os
 import socket
-from dataclasses import dataclass, field
+import zlib
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from exporter.config.assembly import Inputs, assemble
 from exporter.config.checks import AccountChecks, family_errors, file_error, identity_key
 from exporter.config.errors import ConfigError, ConfigWarning, ErrorDetail, did_you_mean, quote
 from exporter.config.files import FileReader, FileVersion, UnreadableError, decode, expand, parse_toml, shown_path
-from exporter.config.last_good import Fallback, ListedFile, WholeWatchlist, emptied, stand_in
+from exporter.config.http_source import http_sources
+from exporter.config.last_good import FILES, ListedFile, WholeWatchlist
 from exporter.config.settings import ENTRIES, Settings
 from exporter.config.sharding import Shard, ShardError, shard_of
 from exporter.config.sources import EnvironmentSource, FileSource, FlagSource, Sources
-from exporter.config.tree import NAMED, settings_tree
+from exporter.config.tree import HTTP, NAMED, settings_tree
 from exporter.config.validation import Problem, explain, missing, problems
 from exporter.config.watchlist import Watchlist
 from exporter.config.webconfig import WebConfig
 from exporter.config.webconfig import read as read_web_config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from exporter.config.last_good import LastGood, LastGoodReader
+    from exporter.config.assembly import Assembled
+    from exporter.config.http_source import HttpSource, SourceAnswer, SourceFailure
+    from exporter.config.last_good import Fallback, LastGoodReader
     from exporter.config.secrets import PasswordSource
     from exporter.config.settings import WebSettings
     from exporter.watched import WatchedEntity, WatchedFactor, WatchedService
@@ -49,9 +54,11 @@ class Config:
     their entities. ``listed`` counts the entries of all shards by account, without accounts that have none, and
     ``total_factors`` counts the factors among them. ``passwords`` are by account. ``files`` are all files read
     except password files, each with its version; ``fingerprint`` changes with any of them. ``sha256`` is a digest
-    (hex) of the contents of the configuration file, the web config file and the watchlist files. ``web`` comes from
-    the web config file. ``fallback`` tells if the last good watchlist stands in for the watchlist files; ``whole``
-    is what these files list, to be saved as the next one.
+    (hex) of the contents of the configuration file, the web config file and the watchlist files, and of the answers
+    of URLs. ``web`` comes from the web config file. ``fallback`` tells if the last good watchlist stands in for a
+    source; ``whole`` is what the sources list, to be saved as the next one.
+    ``http`` are the URL sources; of those that have an answer, ``answers`` has it, and ``source_entries`` counts
+    what it lists, in all shards. ``refused`` tells why others have none. :func:`with_answers` needs ``kept``.
     Neither ``repr`` nor ``str`` shows a secret or an identity.
     """
 
@@ -72,6 +79,16 @@ class Config:
     web: WebConfig
     fallback: Fallback | None = None
     whole: WholeWatchlist = field(default_factory=WholeWatchlist, repr=False, compare=False)
+    http: tuple[HttpSource, ...] = ()
+    answers: Mapping[str, SourceAnswer] = field(default_factory=dict, repr=False)
+    source_entries: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, tuple[ErrorDetail, ...]] = field(default_factory=dict)
+    kept: Kept | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def unloaded(self) -> tuple[str, ...]:
+        """The names of the URL sources of which nothing is known, not even from the last good watchlist."""
+        return tuple(source.name for source in self.http if source.name not in self.answers)
 
 
 def load(
@@ -83,15 +100,45 @@ def load(
     shard: Shard | None = None,
     last_good: LastGoodReader | None = None,
     fall_back: bool = False,
+    answers: Mapping[str, SourceAnswer] = MappingProxyType({}),
 ) -> Config:
     """Load a configuration; raises ConfigError with every error at once.
 
     ``flags`` are values by dotted key; ``known_families`` are the short names that ``metrics.factor_families`` may
     choose from (empty: not checked). A given ``shard`` is used instead of the configured one. With ``last_good``,
     watchlist files that list nothing although they did are an error, too. With ``fall_back``, the last good
-    watchlist stands in for watchlist files with errors.
+    watchlist stands in for watchlist files with errors. ``answers`` are those of the URL sources, by name; one
+    without an answer adds nothing, and one that was renamed keeps the answer of its URL.
     """
-    return _Loading(path, environ, flags).run(known_families, shard, last_good, fall_back=fall_back)
+    return _Loading(path, environ, flags).run(known_families, shard, last_good, answers, fall_back=fall_back)
+
+
+def with_answers(
+    config: Config,
+    answers: Mapping[str, SourceAnswer | SourceFailure],
+    *,
+    last_good: LastGoodReader | None = None,
+    start: bool = False,
+) -> Config:
+    """Return a configuration with other answers of its URL sources, and everything else as it is.
+
+    No file is read again, so that a file that is bad by now changes nothing. Raises ConfigError if an answer can't
+    be used. At a ``start``, its last good entries are used instead, or nothing of this source if there are none.
+    """
+    kept = config.kept
+    if kept is None:
+        return config
+    replaceable = {source.name for source in config.http} if start else set()
+    if start or (config.fallback is not None and FILES in config.fallback.sources):
+        replaceable.add(FILES)
+    else:
+        last_good = None  # what the files list was compared with it when they were applied
+    inputs = kept.inputs(config, last_good)
+    assembled = assemble(inputs, {**config.answers, **answers}, replaceable)
+    warnings: list[ConfigWarning] = [*kept.warnings, *assembled.warnings]
+    if errors := [*assembled.watchlist.errors, *_watchlist_problems(kept.file, assembled.watchlist, warnings)]:
+        raise ConfigError(errors)
+    return replace(config, warnings=tuple(warnings), **_listed(assembled, config.shard))
 
 
 def current_fingerprint(config: Config) -> str:
@@ -110,6 +157,136 @@ def current_fingerprint(config: Config) -> str:
     return reader.fingerprint()
 
 
+class _WatchlistFiles:
+    """The watchlist files that paths and patterns name; ``read`` returns the content of one."""
+
+    def __init__(
+        self,
+        directory: Path,
+        patterns: Mapping[str, str],
+        paths: Sequence[tuple[str, Path]],
+        read: Callable[[Path], bytes],
+    ) -> None:
+        self._directory = directory
+        self._named = {place: pattern for pattern, place in patterns.items()}
+        self._paths = paths
+        self._read = read
+
+    def add(self, watchlist: Watchlist, digest: hashlib._Hash) -> list[ListedFile]:
+        """Add the files to a watchlist and their contents to a digest; return what each lists."""
+        files = []
+        for named, path in self._paths:
+            factors, entities = len(watchlist.factors), len(watchlist.entities)
+            try:
+                content = self._read(path)
+            except UnreadableError as error:
+                watchlist.errors.append(ErrorDetail(named, f"{shown_path(path)} {error.problem}", error.hint))
+                continue
+            _add_content(digest, content)
+            try:
+                watchlist.add_file(path, content)
+            except UnreadableError as error:
+                watchlist.errors.append(error.detail(shown_path(path)))
+            inside = path.is_relative_to(self._directory)
+            name = str(path.relative_to(self._directory) if inside else path)
+            listed = watchlist.factors[factors:], watchlist.entities[entities:]
+            files.append(ListedFile(self._named[named], name, *listed))
+        return files
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The files of a configuration as they were read, compressed: what it takes to change an answer alone.
+
+    An unreadable file is an error in ``contents``. ``digest`` has what the digest begins with, and ``warnings`` are
+    those that don't come from entries.
+    """
+
+    file: str
+    accounts: tuple[str, ...]
+    patterns: Mapping[str, str]
+    paths: Sequence[tuple[str, Path]]
+    contents: Mapping[Path, bytes | UnreadableError] = field(repr=False)
+    digest: hashlib._Hash
+    warnings: tuple[ConfigWarning, ...]
+
+    def inputs(self, config: Config, last_good: LastGoodReader | None) -> Inputs:
+        """Return what the watchlist of this configuration is put together from."""
+        document = parse_toml(decode(self._read(config.path)))
+        entries = {name: document[name] for name in ENTRIES if name in document}
+        files = _WatchlistFiles(config.path.parent, self.patterns, self.paths, self._read)
+        names = self.file, self.accounts
+        return _inputs(config.settings, names, entries, files, self.patterns, config.http, self.digest, last_good)
+
+    def _read(self, path: Path) -> bytes:
+        content = self.contents[path]
+        if isinstance(content, UnreadableError):
+            raise content
+        return zlib.decompress(content)
+
+
+def _inputs(
+    settings: Settings,
+    names: tuple[str, Sequence[str]],
+    entries: Mapping[str, Any],
+    files: _WatchlistFiles,
+    patterns: Mapping[str, str],
+    http: Sequence[HttpSource],
+    digest: hashlib._Hash,
+    last_good: LastGoodReader | None,
+) -> Inputs:
+    """Return what a watchlist is put together from; ``names`` are those of the configuration file and accounts."""
+    file, accounts = names
+    state_file = settings.state.file
+
+    def own() -> Watchlist:
+        watchlist = Watchlist(accounts, settings.polling.interval)
+        watchlist.add_document(file, entries)
+        return watchlist
+
+    read = None if last_good is None or state_file is None else functools.partial(last_good, state_file)
+    return Inputs(settings, own, files.add, patterns, http, digest, read)
+
+
+def _add_content(digest: hashlib._Hash, content: bytes) -> None:
+    digest.update(b"%d\n" % len(content))
+    digest.update(content)
+
+
+def _listed(assembled: Assembled, shard: Shard) -> dict[str, Any]:
+    """Return the fields of a Config that depend on its watchlist."""
+    watchlist = assembled.watchlist
+    return {
+        "factors": tuple(
+            of for of in watchlist.factors if shard.holds(of.key.account, of.key.service_sid, of.identity)
+        ),
+        "entities": tuple(of for of in watchlist.entities if shard.holds(*of.key)),
+        "services": tuple(watchlist.services),
+        "listed": MappingProxyType(watchlist.entries_by_account()),
+        "total_factors": len(watchlist.factors),
+        "sha256": assembled.digest.hexdigest(),
+        "fallback": assembled.fallback,
+        "whole": WholeWatchlist(assembled.files),
+        "answers": MappingProxyType(assembled.answers),
+        "source_entries": MappingProxyType(assembled.entries),
+        "refused": MappingProxyType(assembled.refused),
+    }
+
+
+def _watchlist_problems(
+    file: str, watchlist: Watchlist, warnings: list[ConfigWarning], *, complete: bool = True
+) -> Iterator[ErrorDetail]:
+    """Yield what is wrong with a whole watchlist, and add its warnings; ``complete`` if every source answered."""
+    if watchlist.without_account:
+        count = watchlist.without_account
+        needing = "1 watchlist entry needs one" if count == 1 else f"{count} watchlist entries need one"
+        yield ErrorDetail(file, f"no account is configured, and {needing}", "add a table [accounts.main]")
+    warnings.extend(watchlist.warnings())
+    if complete and not watchlist.entries_by_account():
+        text = "the watchlist is empty, so nothing is fetched; list factors under [[factors]]"
+        warnings.append(ConfigWarning(file, text))
+
+
 class _Loading:
     """One run of the loader, which collects errors and continues after each."""
 
@@ -120,15 +297,19 @@ class _Loading:
         self._tree = settings_tree()
         self._reader = FileReader()
         self._hash = hashlib.sha256()
+        self._contents: dict[Path, bytes | UnreadableError] = {}
+        self._http: tuple[HttpSource, ...] = ()
         self._warnings: list[ConfigWarning] = []
         self._misnamed: set[str] = set()
         self._refused: set[tuple[str, ...]] = set()
         document = self._read_document()
         self._entries = {name: document.pop(name) for name in ENTRIES if name in document}
+        http = _taken(document, *HTTP)
         file = FileSource(self._tree, document, self._file, path.parent)
         environment = EnvironmentSource(self._tree, environ, file.account_names())
         self._sources = Sources(FlagSource(self._tree, flags), environment, file)
         self._errors = list(self._sources.errors)
+        self._http = http_sources(self._file, path.parent, http, self._reader, self._errors)
         patterns = self._sources.given(*_FILES)
         self._patterns: dict[int, Any] = dict(enumerate(patterns if isinstance(patterns, list | tuple) else ()))
 
@@ -137,6 +318,7 @@ class _Loading:
         known_families: Collection[str],
         running_shard: Shard | None,
         last_good: LastGoodReader | None,
+        answers: Mapping[str, SourceAnswer],
         *,
         fall_back: bool,
     ) -> Config:
@@ -152,8 +334,22 @@ class _Loading:
         web = self._web_config(settings.web)
         configured_shard = self._shard(settings.sharding.shard)
         shard = running_shard or configured_shard
-        watchlist, files, fallback = self._watchlist(settings, last_good, fall_back=fall_back)
-        self._check_watchlist(watchlist)
+        kept = self._kept()
+        if self._errors or not fall_back:
+            replaceable: tuple[str, ...] = ()
+        else:
+            replaceable = (FILES,)
+        if self._http and not settings.accounts:
+            hint = "add a table [accounts.main]"
+            self._errors.append(
+                ErrorDetail(self._file, "no account is configured, and watchlist.http needs one", hint)
+            )
+        assembled = self._assembled(settings, kept, None if self._errors else last_good, answers, replaceable)
+        watchlist = assembled.watchlist
+        self._errors.extend(watchlist.errors)
+        self._warnings.extend(assembled.warnings)
+        complete = assembled.answers.keys() == {source.name for source in self._http}
+        self._errors.extend(_watchlist_problems(self._file, watchlist, self._warnings, complete=complete))
         self._check_state_file(settings)
         if self._errors:
             raise ConfigError(self._errors)
@@ -161,97 +357,63 @@ class _Loading:
             path=self._path,
             settings=settings,
             shard=shard,
-            factors=tuple(
-                of for of in watchlist.factors if shard.holds(of.key.account, of.key.service_sid, of.identity)
-            ),
-            entities=tuple(of for of in watchlist.entities if shard.holds(*of.key)),
-            services=tuple(watchlist.services),
-            listed=MappingProxyType(watchlist.entries_by_account()),
-            total_factors=len(watchlist.factors),
             passwords=MappingProxyType(accounts.passwords),
             identity_key=key,
             warnings=tuple(self._warnings),
             files=self._reader.versions,
             fingerprint=self._reader.fingerprint(),
-            sha256=self._hash.hexdigest(),
             web=web,
-            fallback=fallback,
-            whole=WholeWatchlist(files),
+            http=self._http,
+            kept=kept if self._http else None,
+            **_listed(assembled, shard),
         )
 
-    def _watchlist(
-        self, settings: Settings, last_good: LastGoodReader | None, *, fall_back: bool
-    ) -> tuple[Watchlist, Sequence[ListedFile], Fallback | None]:
-        """Return the watchlist, what the watchlist files list, and whether the last good one stands in for them."""
-        watchlist = self._own_watchlist(settings)
-        own_errors = len(watchlist.errors)
-        own_hash = self._hash.copy()
-        files = self._add_files(watchlist)
-        usable = not self._errors and not own_errors and not watchlist.without_account
-        if not usable or last_good is None or settings.state.file is None:
-            return watchlist, files, None
-        read = functools.partial(last_good, settings.state.file)
-        stored, errors = self._compare(settings, watchlist, files, read)
-        if stored is None or not errors:
-            return watchlist, files, None
-        substitute = self._own_watchlist(settings)
-        fallback = stand_in(stored, _account_sids(settings), self._pattern_places(), substitute, errors)
-        if fallback is None:
-            if watchlist.errors:
-                problem = "lists nothing for the configured accounts and watchlist files, so it isn't used"
-                watchlist.errors.append(ErrorDetail(shown_path(stored.path), problem))
-            return watchlist, files, None
-        if not fall_back:
-            watchlist.errors[:] = errors
-            return watchlist, files, None
-        self._hash = own_hash
-        self._hash.update(b"last good %s\n" % stored.digest.encode())
-        return substitute, files, fallback
+    def _kept(self) -> Kept:
+        """Return what there is to keep; ``contents`` grows as the watchlist files are read."""
+        patterns = self._pattern_places()
+        paths, unmatched = expand(self._path.parent, ((place, pattern) for pattern, place in patterns.items()))
+        self._warnings.extend(unmatched)
+        names = self._account_names()
+        warnings = tuple(self._warnings)
+        return Kept(self._file, names, patterns, paths, self._contents, self._hash.copy(), warnings)
 
-    def _own_watchlist(self, settings: Settings) -> Watchlist:
-        """Return what the configuration file itself lists."""
-        watchlist = Watchlist(self._account_names(), settings.polling.interval)
-        watchlist.add_document(self._file, self._entries)
-        return watchlist
-
-    def _compare(
+    def _assembled(
         self,
         settings: Settings,
-        watchlist: Watchlist,
-        files: Sequence[ListedFile],
-        last_good: Callable[[], LastGood | None],
-    ) -> tuple[LastGood | None, list[ErrorDetail]]:
-        """Return the last good watchlist, and what is wrong with the files or missing from them.
-
-        It's read only if something may be: it may have 100,000 entries.
-        """
-        patterns = self._pattern_places()
-        listing = {file.pattern for file in files if file.lists}
-        suspect = patterns.keys() - listing or not all(file.lists for file in files)
-        if not watchlist.errors and (settings.watchlist.allow_empty or not suspect):
-            return None, []
-        try:
-            stored = last_good()
-        except ConfigError as error:
-            if watchlist.errors:
-                watchlist.errors.extend(error.errors)
-            else:
-                self._warnings.extend(ConfigWarning(of.place, of.problem) for of in error.errors)
-            return None, []
-        if stored is None or watchlist.errors:
-            return stored, list(watchlist.errors)
-        return stored, list(emptied(stored, _account_sids(settings), patterns, files, watchlist))
+        kept: Kept,
+        last_good: LastGoodReader | None,
+        answers: Mapping[str, SourceAnswer],
+        replaceable: Collection[str],
+    ) -> Assembled:
+        """Return the watchlist; a URL source without an answer of its own has the one of its URL."""
+        given = dict(answers)
+        configured = {source.name for source in self._http}
+        for source in self._http:
+            renamed = (of for name, of in answers.items() if name not in configured and of.url == source.url)
+            if source.name not in given and (answer := next(renamed, None)) is not None:
+                given[source.name] = answer
+        files = _WatchlistFiles(self._path.parent, kept.patterns, kept.paths, self._read)
+        names = kept.file, kept.accounts
+        inputs = _inputs(settings, names, self._entries, files, kept.patterns, self._http, kept.digest, last_good)
+        return assemble(inputs, given, replaceable)
 
     def _read(self, path: Path) -> bytes:
-        """Return the content of the configuration file or a watchlist file, which ``sha256`` covers."""
-        content = self._reader.read(path, comments=True)
-        self._hash.update(b"%d\n" % len(content))
-        self._hash.update(content)
+        """Return the content of the configuration file or a watchlist file; keep it if there are URL sources."""
+        try:
+            content = self._reader.read(path, comments=True)
+        except UnreadableError as error:
+            self._reader.note_unreadable(path)
+            self._contents[path] = error
+            raise
+        if self._http or path == self._path:
+            self._contents[path] = zlib.compress(content, 1)
         return content
 
     def _read_document(self) -> dict[str, Any]:
         try:
-            return parse_toml(decode(self._read(self._path)))
+            content = self._read(self._path)
+            _add_content(self._hash, content)
+            return parse_toml(decode(content))
         except UnreadableError as error:
             raise ConfigError([error.detail(self._file)]) from None
 
@@ -339,31 +501,6 @@ class _Loading:
         place = self._sources.place(_FILES)
         return {str(pattern): f"{place}[{index}]" for index, pattern in self._patterns.items()}
 
-    def _add_files(self, watchlist: Watchlist) -> list[ListedFile]:
-        """Read the watchlist files; return what each lists."""
-        directory = self._path.parent
-        places = self._pattern_places()
-        patterns = {place: pattern for pattern, place in places.items()}
-        paths, warnings = expand(directory, patterns.items())
-        self._warnings.extend(warnings)
-        files = []
-        for named, path in paths:
-            factors, entities = len(watchlist.factors), len(watchlist.entities)
-            try:
-                content = self._read(path)
-            except UnreadableError as error:
-                self._reader.note_unreadable(path)
-                watchlist.errors.append(ErrorDetail(named, f"{shown_path(path)} {error.problem}", error.hint))
-                continue
-            try:
-                watchlist.add_file(path, content)
-            except UnreadableError as error:
-                watchlist.errors.append(error.detail(shown_path(path)))
-            name = str(path.relative_to(directory) if path.is_relative_to(directory) else path)
-            listed = watchlist.factors[factors:], watchlist.entities[entities:]
-            files.append(ListedFile(patterns[named], name, *listed))
-        return files
-
     def _check_state_file(self, settings: Settings) -> None:
         """Refuse a state file that is read as something else: the first save would replace it."""
         file = settings.state.file
@@ -376,18 +513,8 @@ class _Loading:
             problem = f"{shown_path(file)} is also read as configuration, and would be overwritten"
             self._errors.append(ErrorDetail(place, problem, "name a file that nothing else uses"))
 
-    def _check_watchlist(self, watchlist: Watchlist) -> None:
-        self._errors.extend(watchlist.errors)
-        if watchlist.without_account:
-            count = watchlist.without_account
-            needing = "1 watchlist entry needs one" if count == 1 else f"{count} watchlist entries need one"
-            problem = f"no account is configured, and {needing}"
-            self._errors.append(ErrorDetail(self._file, problem, "add a table [accounts.main]"))
-        self._warnings.extend(watchlist.warnings())
-        if not watchlist.entries_by_account():
-            text = "the watchlist is empty, so nothing is fetched; list factors under [[factors]]"
-            self._warnings.append(ConfigWarning(self._file, text))
 
-
-def _account_sids(settings: Settings) -> dict[str, str]:
-    return {name: account.account_sid for name, account in settings.accounts.items()}
+def _taken(document: dict[str, Any], table: str, name: str) -> object:
+    """Remove a key of a table from a document and return its value; an empty list where there is none."""
+    within = document.get(table)
+    return within.pop(name) if isinstance(within, dict) and name in within else []

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from exporter.config.errors import ErrorDetail, UnmatchedPattern, quote
 from exporter.config.files import WATCHLIST_SUFFIXES, shown_path
 from exporter.config.kinds import IdentityLabel
+from exporter.config.last_good import ALLOW_EMPTY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from exporter.config.loader import Config
 
 _RESTART = "restart the exporter to apply this, or undo the change"
-_ALLOW_EMPTY = "restore the entries, or set watchlist.allow_empty = true if this is intended"
 _BLANK = "restore the file, or restart the exporter"
 _BLANK_IN_LAST_GOOD = f"{_BLANK} with watchlist.allow_empty = true"
 _UNMATCHED = "restore the files, or correct the pattern"
@@ -84,6 +84,10 @@ def _open_paths(old: Config, new: Config) -> Iterator[ErrorDetail]:
 def _emptied(old: Config, new: Config) -> Iterator[ErrorDetail]:
     if new.settings.watchlist.allow_empty:
         return
+    for source in new.http:
+        listed = old.source_entries.get(source.name, 0)
+        if listed and new.source_entries.get(source.name) == 0 and new.answers[source.name].saved is None:
+            yield ErrorDetail(source.place, f"no longer lists anything; it has {_entries(listed)}", ALLOW_EMPTY)
     left = [account for account in new.settings.accounts if account in old.listed and account not in new.listed]
     if left or (old.listed and not new.listed):
         for warning in new.warnings:
@@ -92,13 +96,13 @@ def _emptied(old: Config, new: Config) -> Iterator[ErrorDetail]:
     if old.listed and not new.listed:
         total = sum(old.listed.values())
         lost = "its only entry" if total == 1 else f"all its {total} entries"
-        yield ErrorDetail("watchlist", f"would lose {lost}", _ALLOW_EMPTY)
+        yield ErrorDetail("watchlist", f"would lose {lost}", ALLOW_EMPTY)
         return
     for account in left:
         problem = (
             f"would leave the account {quote(account)} without entries; it has {_entries(old.listed[account])}"
         )
-        yield ErrorDetail("watchlist", problem, _ALLOW_EMPTY)
+        yield ErrorDetail("watchlist", problem, ALLOW_EMPTY)
 
 
 def _entries(count: int) -> str:

@@ -236,8 +236,34 @@ class ServiceEntry(_Table):
     labels: kinds.Labels = Field({}, repr=False, description="Labels for every series of the service's factors.")
 
 
+class HttpSourceEntry(_Table):
+    """One URL that answers with more factors and entities to watch."""
+
+    name: kinds.Name = Field(description="Name shown in metrics, log lines and on pages; unique.")
+    url: kinds.SourceUrl = Field(
+        repr=False,
+        description="URL of the watchlist: https, or http on this machine. Redirects are not followed, and no "
+        "proxy is used. Only `/config` shows it, without its query.",
+    )
+    refresh_interval: kinds.Interval = Field(60.0, description="Time between two requests.")
+    timeout: kinds.Timeout = Field(
+        10.0, description="Time limit for one request, from connecting to the last byte of the answer."
+    )
+    bearer_token_file: kinds.OptionalPath = Field(
+        None,
+        description="File that contains a token, sent as `Authorization: Bearer`; read again for every request.",
+    )
+    username: kinds.UserName = Field("", description="User name for basic authentication.")
+    password_file: kinds.OptionalPath = Field(
+        None, description="File that contains the password for `username`; read again for every request."
+    )
+    ca_file: kinds.OptionalPath = Field(
+        None, description="PEM file with the certificate authorities to trust instead of the default ones."
+    )
+
+
 class WatchlistSettings(_Table):
-    """Files that list more factors and entities to watch."""
+    """Files and URLs that list more factors and entities to watch."""
 
     files: kinds.FilePatterns = Field(
         (),
@@ -246,8 +272,9 @@ class WatchlistSettings(_Table):
     )
     allow_empty: kinds.Switch = Field(
         False,
-        description="Allow a reload to remove the last entry of an account, or of the whole watchlist, and a start "
-        "on watchlist files that no longer list anything. Without a state file, a start always may.",
+        description="Allow a reload to remove the last entry of an account, or of the whole watchlist, a start "
+        "on watchlist files that no longer list anything, and an empty answer of a URL that listed something. "
+        "Without a state file, a start always may.",
     )
 
 

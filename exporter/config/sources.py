@@ -123,10 +123,11 @@ class EnvironmentSource(Source):
 
     def _read(self, name: str, text: str) -> None:
         path = tuple(name[len(ENVIRONMENT_PREFIX) :].lower().split("__"))
-        top = self.tree.below.get(path[0])
-        if isinstance(top, Table) and top.is_array:
-            self._refuse(name, "lists can be set in files only", f"write [[{path[0]}]] in a file")
-            return
+        for length in range(1, len(path) + 1):
+            table = find(self.tree, path[:length])
+            if isinstance(table, Table) and table.is_array:
+                self._refuse(name, "lists can be set in files only", f"write [[{dotted(path[:length])}]] in a file")
+                return
         if path[0] == "accounts" and len(path) > 1:
             account = self._account_named(path[1])
             if account is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args, get_origin
 from pydantic import BaseModel
 
 from exporter.config.kinds import Flag, ValueKind
-from exporter.config.settings import ENTRIES, Settings
+from exporter.config.settings import ENTRIES, HttpSourceEntry, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +20,9 @@ NAMED = "*"
 
 LISTED = "[]"
 """In a key's path: any table of an array."""
+
+HTTP = ("watchlist", "http")
+"""The array of tables that lists the URLs of watchlists; like the entries, it is no setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ def settings_tree() -> Table:
         tree.below[name] = node
         if name == "accounts":
             tree.below.update((array, _tables(entry, (array,), LISTED)) for array, entry in ENTRIES.items())
+        if isinstance(node, Table) and name == HTTP[0]:
+            node.below[HTTP[1]] = _tables(HttpSourceEntry, HTTP, LISTED)
     return tree
 
 

@@ -55,7 +55,7 @@ _SMALLEST_RATE = 0.001
 
 
 def kind_of(value: object) -> str:
-    """Return the kind of a TOML value, in words."""
+    """Return the kind of a value in TOML or JSON, in words."""
     match value:
         case bool():
             return "a boolean"
@@ -69,6 +69,8 @@ def kind_of(value: object) -> str:
             return "a list"
         case dict():
             return "a table"
+        case None:
+            return "null"
         case _:
             return "a date or a time"
 
@@ -273,6 +275,15 @@ def parse_credential(value: object) -> str:
         raise ValueError("has white space at its beginning or end; remove it")
     if _CONTROL.search(value):
         raise ValueError("contains a line break, tab or other control character; remove it")
+    return value
+
+
+def parse_user_name(value: object) -> str:
+    """Return the user name of basic authentication, empty for none; never quotes it."""
+    if not isinstance(value, str):
+        wrong_kind(value, "a string")
+    if value != value.strip() or _CONTROL.search(value):
+        raise ValueError("has white space around it, or a control character in it; remove it")
     return value
 
 

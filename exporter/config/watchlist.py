@@ -187,7 +187,7 @@ class Watchlist:
         before = len(self.errors)
         read(place, table)
         if len(self.errors) > before:
-            name = _shown_name(place, table)
+            name = shown_name(place, table)
             self.errors[before:] = [replace(error, name=name) for error in self.errors[before:]]
 
     def _entity(self, place: Place, table: dict[str, object]) -> None:
@@ -330,7 +330,12 @@ class Watchlist:
                 _count(self._revealing, f'label "{name}"', str(place))
 
 
-def _shown_name(place: Place, table: dict[str, object]) -> str:
+def source_place(name: str) -> str:
+    """Return how messages name a URL source."""
+    return f"watchlist.http {quote(name)}"
+
+
+def shown_name(place: Place, table: Mapping[str, object]) -> str:
     """Return an entry's name, empty if it has none that errors may show.
 
     The columns of a CSV file may be swapped, so a name in one that could be an identity isn't shown.

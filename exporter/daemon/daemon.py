@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exporter import __revision__, __version__
 from exporter.config import ConfigError, ErrorDetail
+from exporter.config.last_good import FILES
 from exporter.daemon.engine import Engine
 from exporter.daemon.jobs import Jobs
 from exporter.daemon.parts import client_limits, factor_samples, same_samples
 from exporter.daemon.readiness import Readiness
 from exporter.daemon.reload import ConfigStatus, Reloader, log_config_errors
+from exporter.daemon.url_sources import UrlSources
 from exporter.daemon.view import DaemonView, EngineGauges
 from exporter.exposition.factors import FactorExposition
 from exporter.exposition.telemetry import Telemetry
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from exporter.config.settings import WebSettings
     from exporter.config.sharding import Shard
     from exporter.daemon.parts import Confidential
+    from exporter.daemon.url_source import Transport
     from exporter.logs.output import LogOutput
     from exporter.polling.clock import Clock
     from exporter.polling.roster import Difference
@@ -62,7 +65,7 @@ class Daemon:
     ``load`` reads the configuration again for a reload, with the running shard as its argument ``shard``, and the
     reader of the last good watchlist as ``last_good`` while that is in use; without it there are no reloads.
     ``trim`` is called every minute to release memory of the process. ``log_output`` is the log whose collapsed
-    lines this daemon flushes.
+    lines this daemon flushes. ``source_transport`` makes a URL source's transport.
     The other parameters are those of an :class:`Engine`.
     """
 
@@ -75,6 +78,7 @@ class Daemon:
         log_output: LogOutput | None = None,
         confidential: Confidential | None = None,
         transport: Callable[[AccountSettings], httpx.AsyncBaseTransport] | None = None,
+        source_transport: Transport | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -86,8 +90,16 @@ class Daemon:
             if file is None
             else StateKeeper(file, engine.ledger, engine.removed, engine.clock, engine.discovery)
         )
+        self.sources = UrlSources(
+            config,
+            change=self._change,
+            spawn=engine.background.spawn,
+            clock=engine.clock,
+            last_good=watchlist.read,
+            transport=source_transport,
+        )
         self.telemetry = Telemetry(
-            EngineGauges(engine, self.config_status, log_output, self.state),
+            EngineGauges(engine, self.config_status, log_output, self.state, self.sources),
             version=__version__,
             revision=__revision__,
             shard=config.shard,
@@ -108,11 +120,12 @@ class Daemon:
             apply=self._apply,
             status=self.config_status,
             clock=engine.clock,
+            sources=self.sources,
         )
         self.watchlist = watchlist.WatchlistKeeper(file, engine.clock)
         self.jobs = Jobs(
             dispatch=engine.poller.dispatch,
-            discovery=engine.discover,
+            discovery=self._discover,
             watch=self._watch_files,
             housekeeping=self.housekeeping,
             run_lost=self.telemetry.run_lost,
@@ -127,6 +140,7 @@ class Daemon:
             history=self.history,
             readiness=self.readiness,
             config_status=self.config_status,
+            sources=self.sources,
             reload=self.reload,
         )
         path = config.settings.web.telemetry_path
@@ -217,6 +231,7 @@ class Daemon:
         timeout = engine.config.settings.polling.shutdown_timeout
         self.readiness.draining = True
         await self.jobs.stop()
+        self.reloader.cancel()
         engine.background.cancel()
         log.info("stopping", extra=fields(shutdown_timeout_seconds=timeout))
         drained = asyncio.create_task(engine.poller.drain(timeout))
@@ -259,6 +274,10 @@ class Daemon:
         if self._log_output is not None:
             self._log_output.flush(at_the_end=at_the_end)
 
+    def _discover(self) -> None:
+        self.engine.discover()
+        self.sources.dispatch()
+
     async def _watch_files(self) -> None:
         await self.engine.passwords.reread_all()
         if self._reloadable:
@@ -267,9 +286,12 @@ class Daemon:
     # Reload
 
     def _load(self, load: Callable[..., Config], shard: Shard) -> Config:
-        if self.engine.config.fallback is None:
-            return load(shard=shard)
-        return load(shard=shard, last_good=watchlist.read)  # what is still missing doesn't end the fallback
+        config, options = self.engine.config, dict[str, Any](shard=shard)
+        if config.http:
+            options["answers"] = config.answers
+        if config.fallback is not None and FILES in config.fallback.sources:
+            options["last_good"] = watchlist.read  # what is still missing doesn't end the fallback
+        return load(**options)
 
     def request_reload(self) -> None:
         """Start a reload; the log has its result."""
@@ -279,8 +301,15 @@ class Daemon:
             self.engine.background.spawn(self._reload_and_log())
 
     async def reload(self) -> Difference:
-        """Read the configuration again and apply it; raises ConfigError where it is refused."""
+        """Read the configuration again and apply it; raises ConfigError where it is refused.
+
+        The URL sources are loaded soon.
+        """
+        self.sources.refresh_soon()
         return await self.reloader.reload()
+
+    async def _change(self, make: Callable[[Config], Config]) -> Difference:
+        return await self.reloader.change(make)
 
     async def _reload_and_log(self) -> None:
         try:
@@ -305,27 +334,32 @@ class Daemon:
             set_level(config.settings.log.level)
         if self._log_output is not None:
             self._log_output.set_style(config.settings.log.format)
-        if old.fallback is not None:
-            log.info("last good watchlist no longer in use")
-        self._watchlist_applied(config)
+        self.sources.applied(config)
+        self._watchlist_applied(config, old)
         return difference
 
-    def _watchlist_applied(self, config: Config) -> None:
-        """Save the watchlist, or log that the last good one stands in for it."""
+    def _watchlist_applied(self, config: Config, old: Config | None = None) -> None:
+        """Save the watchlist, and log where the last good one begins or ends to stand in for a source."""
         self.watchlist.applied(config)
         self.engine.background.spawn(self.watchlist.save())
-        if (fallback := config.fallback) is None:
+        before = () if old is None or old.fallback is None else old.fallback.sources
+        now = () if config.fallback is None else config.fallback.sources
+        for source in before:
+            if source not in now:
+                log.info("last good watchlist no longer in use", extra=fields(source=source))
+        if (fallback := config.fallback) is None or set(now) <= set(before):
             return
         log.error(
             "running on the last good watchlist",
             extra=fields(
+                sources=", ".join(now),
                 file=fallback.path,
                 age_seconds=round(max(0.0, self.engine.clock.wall() - fallback.saved_seconds)),
                 entries=fallback.restored,
                 dropped=fallback.dropped,
                 superseded=fallback.superseded,
                 errors=len(fallback.errors),
-                hint="correct the watchlist files; they are used as soon as they are valid",
+                hint="correct the watchlist files or URLs; they are used as soon as they are valid",
             ),
         )
         log_config_errors([str(error) for error in fallback.errors])

@@ -214,6 +214,10 @@ def _identity_label(config: Config) -> Callable[[WatchedFactor], str]:
     return no_identity
 
 
+_SHORTEST_QUERY = 16
+"""The shortest query of a source's URL that may be a secret, such as a signature."""
+
+
 class Confidential:
     """The secrets and identities that no output may show.
 
@@ -241,10 +245,14 @@ class Confidential:
             if account.proxy_url:
                 url = account.proxy_url.get_secret_value()
                 self._passwords |= {url, unquote(urlsplit(url).password or "")}
+        for source in config.http:
+            if len(query := urlsplit(source.url).query) >= _SHORTEST_QUERY:
+                self._passwords |= {query, unquote(query)}
         self._all_secrets()
 
     def _all_secrets(self) -> set[str]:
         self._passwords.update(source.current for source in self._config.passwords.values())
+        self._passwords.update(of.secret.current for of in self._config.http if of.secret is not None)
         return self._passwords.union(self.tokens())
 
     def _all_identities(self) -> _Either:

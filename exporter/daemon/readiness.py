@@ -38,7 +38,8 @@ class Readiness:
     def ready(self) -> bool:
         """Return whether every first fetch and listing ended or was paused, or an interval passed since the start.
 
-        Never while the last good watchlist is used. What a reload adds does not make a ready exporter unready.
+        Never while the last good watchlist is used, and not before every URL source was loaded once. What a reload
+        adds does not make a ready exporter unready.
         """
         if self.draining or self._started is None or self._engine.config.fallback is not None:
             return False
@@ -46,5 +47,6 @@ class Readiness:
             engine = self._engine
             waited = engine.clock.awake() - self._started
             fetched = engine.poller.first_fetches_pending == 0 and engine.discovery.first_listings_pending == 0
-            self._was_ready = fetched or waited >= engine.config.settings.polling.interval
+            waited_enough = waited >= engine.config.settings.polling.interval
+            self._was_ready = (fetched or waited_enough) and not engine.config.unloaded
         return self._was_ready

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from exporter.config import ConfigError, current_fingerprint, reload_errors
 from exporter.logs.folding import FullLogger
@@ -13,15 +14,17 @@ from exporter.logs.output import fields
 from exporter.threads import in_daemon_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from exporter.config import Config
+    from exporter.config import Config, ErrorDetail
     from exporter.polling.clock import Clock
     from exporter.polling.roster import Difference
 
 log = FullLogger(logging.getLogger(__name__))
 
 RETRY_SECONDS = 60.0
+_LONGEST_WAIT_SECONDS = 4.0
+"""Shorter than the time between two looks at the files, which would otherwise count as lost runs."""
 _ERROR_LINES = 20
 
 
@@ -62,16 +65,32 @@ class ContentWatch:
         self._applied = digest
         self._refused = ""
 
+    def retry(self) -> None:
+        """Let refused content be tried again now: what it didn't fit has changed."""
+        self._refused_at = -math.inf
+
     def refused(self, now: float) -> None:
         """Note that the content seen last was refused."""
         self._refused, self._refused_at = self._seen, now
+
+
+class NewSources(Protocol):
+    """Loads the URL sources that are new in a configuration."""
+
+    async def complete(self, config: Config) -> Config:
+        """Return a configuration with the answers of its new sources."""
+
+    @property
+    def new_problems(self) -> Iterable[ErrorDetail]:
+        """What went wrong with them."""
 
 
 class Reloader:
     """Reads the configuration again with ``load``, in a thread, and hands a valid one to ``apply``.
 
     Both may raise :class:`ConfigError` to refuse it, and then nothing has changed; so does what
-    :func:`~exporter.config.reload_errors` finds. The result goes to ``status``.
+    :func:`~exporter.config.reload_errors` finds. The result goes to ``status``. ``sources`` load the URL sources
+    that are new in it.
     """
 
     def __init__(
@@ -82,8 +101,10 @@ class Reloader:
         apply: Callable[[Config], Difference],
         status: ConfigStatus,
         clock: Clock,
+        sources: NewSources | None = None,
     ) -> None:
         self._config = config
+        self._sources = sources
         self._load = load
         self._apply = apply
         self._status = status
@@ -91,17 +112,38 @@ class Reloader:
         self._watch = ContentWatch(config.fingerprint)
         self._lock = asyncio.Lock()
         self._logged_errors: list[str] = []
+        self._slow: asyncio.Task[None] | None = None
 
     async def reload_if_changed(self) -> None:
-        """Reload where the content of a file changed; called regularly."""
+        """Reload where the content of a file changed; called regularly.
+
+        A reload that waits for a URL source is left to itself after a few seconds.
+        """
         config = self._config
         digest = await in_daemon_thread(lambda: current_fingerprint(config), name="config-watch")
+        if self._slow is not None and not self._slow.done():
+            return
         if config is self._config and self._watch.changed(digest, self._clock.steady()):
             log.debug("configuration files changed")
+            self._slow = asyncio.ensure_future(self._reload_and_log())
             try:
-                await self.reload(requested=False)
-            except ConfigError:
-                return  # logged
+                await asyncio.wait((self._slow,), timeout=_LONGEST_WAIT_SECONDS)
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
+            if self._slow.done():
+                self._slow.result()
+
+    async def _reload_and_log(self) -> None:
+        try:
+            await self.reload(requested=False)
+        except ConfigError:
+            return  # logged
+
+    def cancel(self) -> None:
+        """End a reload that was left to itself."""
+        if self._slow is not None:
+            self._slow.cancel()
 
     async def reload(self, *, requested: bool = True) -> Difference:
         """Read the configuration and apply it; raises ConfigError with every error where it is refused.
@@ -109,10 +151,12 @@ class Reloader:
         The same errors as before are logged again only for a ``requested`` reload.
         """
         async with self._lock:
-            known = {str(warning) for warning in self._config.warnings}
+            old = self._config
             try:
                 config = await in_daemon_thread(self._load, name="config-load")
-                self._check(config)
+                if self._sources is not None:
+                    config = await self._sources.complete(config)
+                self._check(config, () if self._sources is None else self._sources.new_problems)
                 difference = self._apply(config)
             except ConfigError as error:
                 self._status.successful = False
@@ -126,18 +170,38 @@ class Reloader:
             self._status.successful, self._status.loaded_seconds = True, self._clock.wall()
             self._watch.applied(config.fingerprint)
             self._logged_errors = []
-        for warning in config.warnings:
-            if str(warning) not in known:
-                log.warning("configuration warning", extra=fields(warning=str(warning)))
+        self._log_warnings(old, config)
         log.info(
             "configuration reloaded",
             extra=fields(**difference._asdict(), config_sha256=config.sha256[:12]),
         )
         return difference
 
-    def _check(self, config: Config) -> None:
+    async def change(self, make: Callable[[Config], Config]) -> Difference:
+        """Make another configuration of the applied one, in a thread, and apply it; raises ConfigError.
+
+        No file is read for it, so that it's no reload: whether the last one succeeded stays as it is.
+        """
+        async with self._lock:
+            old = self._config
+            config = await in_daemon_thread(lambda: make(old), name="watchlist-load")
+            self._check(config)
+            difference = self._apply(config)
+            self._config = config
+            self._watch.retry()
+        self._log_warnings(old, config)
+        return difference
+
+    def _check(self, config: Config, more: Iterable[ErrorDetail] = ()) -> None:
         if errors := reload_errors(self._config, config):
-            raise ConfigError(errors)
+            raise ConfigError([*errors, *more])
+
+    def _log_warnings(self, old: Config, new: Config) -> None:
+        """Log the warnings that are new."""
+        known = {str(warning) for warning in old.warnings}
+        for warning in new.warnings:
+            if str(warning) not in known:
+                log.warning("configuration warning", extra=fields(warning=str(warning)))
 
     def _log_errors(self, error: ConfigError, *, requested: bool) -> None:
         errors = [str(detail) for detail in error.errors]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.exposition.page import exposition, exposition_of
-from exporter.exposition.telemetry import AccountGauges, ConfigGauges, StateGauges
+from exporter.exposition.telemetry import AccountGauges, ConfigGauges, SourceGauges, StateGauges
 from exporter.polling.probe import ProbeResult, probe
-from exporter.web.views import account_views
+from exporter.web.views import SourceView, account_views
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from exporter.daemon.engine import Engine
     from exporter.daemon.readiness import Readiness
     from exporter.daemon.reload import ConfigStatus
+    from exporter.daemon.url_sources import UrlSources
     from exporter.exposition.factors import FactorExposition
     from exporter.exposition.pieces import Snapshot
     from exporter.logs.output import LogOutput
@@ -37,8 +38,10 @@ class EngineGauges:
         config_status: ConfigStatus,
         log_output: LogOutput | None,
         state: StateKeeper | None,
+        sources: UrlSources,
     ) -> None:
         self._engine = engine
+        self._sources = sources
         self._state = state
         self._config_status = config_status
         self._log_output = log_output
@@ -99,6 +102,10 @@ class EngineGauges:
             fallback=self._engine.config.fallback is not None,
         )
 
+    def sources(self) -> Mapping[str, SourceGauges]:
+        """Return the state of each watchlist URL, by name."""
+        return {name: SourceGauges(of.up, of.last_success_seconds) for name, of in self._sources.statuses.items()}
+
     def last_tick_seconds(self) -> float:
         """Return the wall time of the last dispatch."""
         return self._engine.poller.last_dispatch.wall
@@ -129,9 +136,11 @@ class DaemonView:
         history: History,
         readiness: Readiness,
         config_status: ConfigStatus,
+        sources: UrlSources,
         reload: Callable[[], Awaitable[Difference]],
     ) -> None:
         self._engine = engine
+        self._sources = sources
         self._registry = registry
         self._readiness = readiness
         self._config_status = config_status
@@ -190,6 +199,14 @@ class DaemonView:
         engine = self._engine
         existence = engine.services.existence()
         return account_views(engine.poller.accounts, self.ledger.counts, self.clock.moment(), existence)
+
+    def source_views(self) -> list[SourceView]:
+        """Return what is shown of each watchlist URL."""
+        config = self._engine.config
+        return [
+            SourceView(name, of.up, of.problems, of.last_success_seconds, config.source_entries.get(name))
+            for name, of in self._sources.statuses.items()
+        ]
 
     def next_fetch_seconds(self, key: FactorKey) -> float | None:
         """Return when a factor is fetched next, in wall time; ``None`` while it is queued, in flight or paused."""

@@ -465,7 +465,21 @@ WATCHLIST_TOTAL = Family(
 WATCHLIST_FALLBACK = Family(
     "twilio_verify_exporter_watchlist_fallback",
     MetricType.GAUGE,
-    "Whether the last good watchlist stands in for the watchlist files, which were unusable or empty at the start.",
+    "Whether the last good watchlist stands in for watchlist files or URLs that were unusable or empty at the "
+    "start.",
+)
+SOURCE_UP = Family(
+    "twilio_verify_exporter_watchlist_source_up",
+    MetricType.GAUGE,
+    "Whether the last load of a watchlist URL succeeded; if not, its last good answer stays in effect. Absent "
+    "before the first load has ended.",
+    ("source",),
+)
+SOURCE_LAST_SUCCESS = Family(
+    "twilio_verify_exporter_watchlist_source_last_success_timestamp_seconds",
+    MetricType.GAUGE,
+    "Unix time of the last successful load of a watchlist URL by this process.",
+    ("source",),
 )
 RUNS_LOST = Family(
     "twilio_verify_exporter_scheduler_runs_lost_total",
@@ -523,6 +537,8 @@ OWN_FAMILIES: tuple[Family, ...] = (
     WATCHLIST_LISTED,
     WATCHLIST_TOTAL,
     WATCHLIST_FALLBACK,
+    SOURCE_UP,
+    SOURCE_LAST_SUCCESS,
     LOG_LINES_DROPPED,
     STATE_LAST_SAVE,
     STATE_SAVE_FAILURES,

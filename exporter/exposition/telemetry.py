@@ -71,6 +71,14 @@ class StateGauges:
     save_failures: int
 
 
+@dataclass(frozen=True, slots=True)
+class SourceGauges:
+    """State of a watchlist URL: whether its last load succeeded, and when one last did (Unix time), if known."""
+
+    up: bool | None
+    last_success_seconds: float | None
+
+
 class GaugeSource(Protocol):
     """Where the gauges are read from on every scrape."""
 
@@ -103,6 +111,9 @@ class GaugeSource(Protocol):
 
     def config_gauges(self) -> ConfigGauges:
         """Return the state of the configuration."""
+
+    def sources(self) -> Mapping[str, SourceGauges]:
+        """Return the state of each watchlist URL, by name."""
 
     def last_tick_seconds(self) -> float:
         """Return the wall time of the last dispatch tick."""
@@ -337,8 +348,16 @@ class _Gauges(Collector):
         yield _metric(catalogue.WATCHLIST_LISTED, [((), config.listed_factors)])
         yield _metric(catalogue.WATCHLIST_TOTAL, [((), config.total_factors)])
         yield _metric(catalogue.WATCHLIST_FALLBACK, [((), config.fallback)])
+        yield from _source_metrics(source.sources())
         yield _metric(catalogue.SHARDS, [((), shards)])
         yield _metric(catalogue.SHARD_INFO, [((str(index),), 1)])
+
+
+def _source_metrics(sources: Mapping[str, SourceGauges]) -> Iterable[Metric]:
+    up = [((name,), of.up) for name, of in sources.items() if of.up is not None]
+    loaded = [((name,), at) for name, of in sources.items() if (at := of.last_success_seconds) is not None]
+    yield _metric(catalogue.SOURCE_UP, up)
+    yield _metric(catalogue.SOURCE_LAST_SUCCESS, loaded)
 
 
 def _state_metrics(state: StateGauges | None) -> Iterable[Metric]:

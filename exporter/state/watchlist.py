@@ -1,8 +1,9 @@
-"""The last good watchlist: the entries of the watchlist files as they were when last applied.
+"""The last good watchlist: the entries of the watchlist files and URLs as they were when last applied.
 
 Lines of JSON in ``watchlist.last-good`` beside the state file: a header with the SHA-256 of the lines after it, the
-Account SIDs, and for every watchlist file a line that names it, followed by its entries with the keys of a
-watchlist file in TOML. Unlike the state file, it holds names, labels and identities; no secrets.
+Account SIDs, and for every watchlist file and URL source a line that names it (never the URL), followed by its
+entries with the keys of a watchlist file in TOML. Unlike the state file, it holds names, labels
+and identities; no secrets.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exporter.config.errors import ConfigError
 from exporter.config.files import UnreadableError, read_bytes, shown_path
-from exporter.config.last_good import FILES, LastGood, StoredFile
+from exporter.config.last_good import LastGood, StoredFile
 from exporter.config.values import format_duration
 from exporter.logs.output import fields
 from exporter.state.file import LARGEST_BYTES, StateFileError, keep_refused, remove_abandoned, replace_file
@@ -45,7 +46,7 @@ _REPLACED = "the next good watchlist replaces it"
 
 
 class Listed(NamedTuple):
-    """A watchlist to save: the Account SIDs by name, the default interval, and what each watchlist file lists."""
+    """A watchlist to save: the Account SIDs by name, the default interval, and what each file and URL lists."""
 
     accounts: Mapping[str, str]
     interval_seconds: float
@@ -151,7 +152,7 @@ def _chunks(listed: Listed) -> Iterator[bytes]:
 def _lines(listed: Listed) -> Iterator[bytes]:
     yield _line({"accounts": dict(sorted(listed.accounts.items()))})
     for file in listed.files:
-        yield _line({"source": FILES, "pattern": file.pattern, "file": file.name})
+        yield _line({"source": file.source, "pattern": file.pattern, "file": file.name})
         for factor in file.factors:
             yield _line({"factor": _factor(factor, listed.interval_seconds)})
         for entity in file.entities:
@@ -202,9 +203,9 @@ class WatchlistKeeper:
         self._writing = threading.Lock()
 
     def applied(self, config: Config) -> None:
-        """Take the watchlist of a configuration that is applied, to save it; a fallback is none to save."""
+        """Take the watchlist of a configuration that is applied, to save it; a fallback alone is none to save."""
         files = config.whole.take()
-        if self._path is None or files is None or config.fallback is not None:
+        if self._path is None or files is None:
             return
         settings = config.settings
         accounts = {name: account.account_sid for name, account in settings.accounts.items()}

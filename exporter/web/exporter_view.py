@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from exporter.polling.roster import Difference, Names
     from exporter.watched import FactorKey
     from exporter.web.history import History
-    from exporter.web.views import AccountView
+    from exporter.web.views import AccountView, SourceView
 
 
 class ExporterView(Protocol):
@@ -73,6 +73,9 @@ class ExporterView(Protocol):
 
     def account_views(self) -> list[AccountView]:
         """Return what is shown of each account."""
+
+    def source_views(self) -> list[SourceView]:
+        """Return what is shown of each watchlist URL."""
 
     def next_fetch_seconds(self, key: FactorKey) -> float | None:
         """Return when a factor is fetched next, in wall time; ``None`` while it is queued, in flight or paused."""

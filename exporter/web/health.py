@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from exporter.config.last_good import FILES
+from exporter.config.watchlist import source_place
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from exporter.web.exporter_view import ExporterView
 
@@ -45,8 +48,22 @@ class Health:
         if self._exporter.draining:
             why = "stopping"
         elif self._exporter.config.fallback is not None:
-            why = "the watchlist files can't be used, and the last good watchlist stands in for them; see the log"
+            why = f"{_unusable(self._exporter.config.fallback.sources)}; see the log"
+        elif unloaded := self._exporter.config.unloaded:
+            why = f"{_named(unloaded)} can't be loaded; see the log"
         return web.Response(status=503, text=f"not ready: {why}\n")
+
+
+def _unusable(sources: Sequence[str]) -> str:
+    """Return which sources can't be used, and what stands in for them."""
+    what = ["the watchlist files"] if FILES in sources else []
+    if urls := [source for source in sources if source != FILES]:
+        what.append(_named(urls))
+    return f"{' and '.join(what)} can't be used, and the last good watchlist stands in for them"
+
+
+def _named(sources: Sequence[str]) -> str:
+    return ", ".join(source_place(name) for name in sources)
 
 
 def health_application(exporter: ExporterView) -> web.Application:

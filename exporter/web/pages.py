@@ -13,6 +13,7 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from exporter import __version__
+from exporter.config.last_good import FILES
 from exporter.watched import FactorKey, canonical_sid
 from exporter.web import plot, promql, views
 from exporter.web.formatting import format_age, format_iso, format_latency, format_time
@@ -106,6 +107,8 @@ class Pages:
             accounts=sorted(accounts.values(), key=lambda account: (not account.paused, account.stretch <= 1)),
             notices=views.notices(accounts.values()),
             fallback=exporter.config.fallback,
+            files_in_fallback=(of := exporter.config.fallback) is not None and FILES in of.sources,
+            sources=[source for source in exporter.source_views() if source.up is False],
             refused=exporter.config_refused,
             loaded_seconds=exporter.config_loaded_seconds,
             services=services,

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from exporter.config.tree import Key, Table, settings_tree
+from exporter.config.last_good import FILES
+from exporter.config.tree import HTTP, Key, Table, settings_tree
 from exporter.config.values import format_duration
+from exporter.config.watchlist import source_place
 from exporter.logs.output import REDACTED
 from exporter.web.formatting import format_iso
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from exporter.config import Config
+    from exporter.config import Config, HttpSource
     from exporter.watched import WatchedEntity, WatchedFactor, WatchedService
     from exporter.web.exporter_view import ExporterView
 
@@ -67,6 +69,13 @@ SHOWN = frozenset(
         "services[].max_entities",
         "services[].labels",
         "watchlist.files",
+        "watchlist.http[].name",
+        "watchlist.http[].url",
+        "watchlist.http[].refresh_interval",
+        "watchlist.http[].timeout",
+        "watchlist.http[].bearer_token_file",
+        "watchlist.http[].password_file",
+        "watchlist.http[].ca_file",
         "watchlist.allow_empty",
         "metrics.identity",
         "metrics.identity_key_file",
@@ -107,7 +116,11 @@ def lines(config: Config, loaded_seconds: float, *, refused: bool = False) -> It
     )
     if config.fallback is not None:
         saved = format_iso(config.fallback.saved_seconds)
-        yield f"# Running on the last good watchlist, saved {saved}: watchlist.files can't be used."
+        names = ("watchlist.files" if name == FILES else source_place(name) for name in config.fallback.sources)
+        yield f"# Running on the last good watchlist, saved {saved}: {' and '.join(names)} can't be used."
+    for source in config.http:
+        count = config.source_entries.get(source.name)
+        yield f"# {source.place}: {'not loaded' if count is None else f'{count} entries'}."
     tree = settings_tree()
     for name, node in tree.below.items():
         if not isinstance(node, Table) or node.is_array:
@@ -118,6 +131,8 @@ def lines(config: Config, loaded_seconds: float, *, refused: bool = False) -> It
         else:
             for chosen, entry in value.items():
                 yield from _table(f"[{name}.{chosen}]", node.each, partial(getattr, entry))
+    for source in config.http:
+        yield from _table("[[watchlist.http]]", _each(tree, *HTTP), _source(source).get)
     yield from _entries("factors", tree, config.factors, _factor)
     yield from _entries("entities", tree, config.entities, _entity)
     yield from _entries("services", tree, config.services, _service)
@@ -127,14 +142,29 @@ def _entries(
     name: str, tree: Table, watched: tuple[Any, ...], values: Callable[[Any], dict[str, Any]]
 ) -> Iterator[str]:
     """Yield the entries of the configuration file and of the watchlist files."""
-    node = tree.below[name]
-    if not isinstance(node, Table) or node.each is None:
-        raise TypeError(f"{name} is not an array of tables")
+    each = _each(tree, name)
     for entry in watched[:MOST_ENTRIES]:
-        yield from _table(f"[[{name}]]", node.each, values(entry).get)
+        yield from _table(f"[[{name}]]", each, values(entry).get)
     if len(watched) > MOST_ENTRIES:
         yield ""
         yield f"# and {len(watched) - MOST_ENTRIES} more; see /api/v1/factors for all watched factors"
+
+
+def _each(tree: Table, *path: str) -> Table:
+    """Return the tables of the array at a path."""
+    node: Key | Table = tree
+    for name in path:
+        if isinstance(node, Table):
+            node = node.below[name]
+    if not isinstance(node, Table) or node.each is None:
+        raise TypeError(f"{'.'.join(path)} is not an array of tables")
+    return node.each
+
+
+def _source(source: HttpSource) -> dict[str, Any]:
+    """Return the values of a source; the query of its URL may be a signature."""
+    url, mark, _query = source.url.partition("?")
+    return dict(source.entry or ()) | {"url": f"{url}?{REDACTED}" if mark else url}
 
 
 def _factor(watched: WatchedFactor) -> dict[str, Any]:
@@ -175,9 +205,9 @@ def _table(heading: str, table: Table, value_of: Callable[[str], Any]) -> Iterat
     yield ""
     yield heading
     for name, node in table.below.items():
-        value = value_of(name)
         if isinstance(node, Table):
             continue
+        value = value_of(name)
         if value is None:
             yield f"# {name} is not set"
         elif node.dotted in SHOWN:
@@ -185,7 +215,7 @@ def _table(heading: str, table: Table, value_of: Callable[[str], Any]) -> Iterat
         else:
             yield f"{name} = {_quoted(REDACTED)}"
     for name, node in table.below.items():
-        if isinstance(node, Table) and (below := value_of(name)) is not None:
+        if isinstance(node, Table) and not node.is_array and (below := value_of(name)) is not None:
             yield from _table(f"{heading.removesuffix(']')}.{name}]", node, partial(getattr, below))
 
 

@@ -303,6 +303,20 @@ def urgency(record: FactorRecord) -> tuple[int, str, str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceView:
+    """A watchlist URL on the status page; ``entries`` is what it lists, ``None`` if nothing of it is known.
+
+    ``problems`` is why its last load failed. ``last_success_seconds`` is Unix time.
+    """
+
+    name: str
+    up: bool | None
+    problems: tuple[str, ...]
+    last_success_seconds: float | None
+    entries: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class AccountView:
     """One account in the API: its budget, its use, and its pause; its SIDs are left out.
 

@@ -24,6 +24,8 @@ from exporter.exposition.catalogue import (
     QUEUE_LENGTH,
     RUNS_LOST,
     SCHEDULE_LAG,
+    SOURCE_LAST_SUCCESS,
+    SOURCE_UP,
     STATE_LAST_SAVE,
     STATE_SAVE_FAILURES,
     WATCHLIST_FACTORS,
@@ -33,7 +35,7 @@ from grafana.boards.board import EXPORTER, Board, Line, Section
 from grafana.boards.health import exporters_up, last_tick
 from grafana.boards.panels import Query, graph, heat_map, one_text, one_value, timeline
 from grafana.boards.promql import exporter_series, increase, quantile, rate, selected
-from grafana.boards.states import BAD, CREDENTIALS, GOOD, PAUSED, RELOAD, WARN
+from grafana.boards.states import BAD, CREDENTIALS, GOOD, PAUSED, REACHED, RELOAD, WARN
 from grafana.boards.variables import accounts_and_services, data_source, exporters
 
 _COLLECTIONS = exporter_series("python_gc_collections_total")
@@ -52,8 +54,8 @@ HEALTH = Section(
                 one_value(
                     "Configuration",
                     "Whether the last configuration reload succeeded. REFUSED: the previous configuration is "
-                    "still in use. LAST GOOD: the watchlist files were unusable at the start, and the last good "
-                    "watchlist stands in for them.",
+                    "still in use. LAST GOOD: watchlist files or URLs were unusable at the start, and the last "
+                    "good watchlist stands in for them.",
                     f"2 * max({selected(WATCHLIST_FALLBACK)}) > 0 or min({selected(CONFIG_RELOAD_SUCCESSFUL)})",
                     meanings=RELOAD,
                 ),
@@ -303,6 +305,31 @@ SCHEDULE = Section(
     ),
 )
 
+WATCHLIST = Section(
+    "Is the watchlist up to date?",
+    (
+        Line(
+            7,
+            (
+                timeline(
+                    "Watchlist URLs",
+                    "Whether the last load of each watchlist URL succeeded, by the worst exporter. DOWN: what it "
+                    "listed last is watched. No data without [[watchlist.http]].",
+                    Query(f"min by (source) ({selected(SOURCE_UP)})", "{{source}}"),
+                    REACHED,
+                ),
+                graph(
+                    "Age of the answers of watchlist URLs",
+                    "Time since the last successful load of each watchlist URL. No data without "
+                    "[[watchlist.http]].",
+                    "s",
+                    Query(f"time() - min by (source) ({selected(SOURCE_LAST_SUCCESS)})", "{{source}}"),
+                ),
+            ),
+        ),
+    ),
+)
+
 PROCESS = Section(
     "Which resources does it use?",
     (
@@ -373,5 +400,5 @@ EXPORTER_BOARD = Board(
     "Twilio Verify / Exporter & Twilio API",
     "Health of the exporter, requests to Twilio, latency, rate limits, schedule and resources.",
     (data_source(), *exporters(), *accounts_and_services()),
-    (HEALTH, REQUESTS, LATENCY, LIMITS, SCHEDULE, PROCESS),
+    (HEALTH, REQUESTS, LATENCY, LIMITS, SCHEDULE, WATCHLIST, PROCESS),
 )

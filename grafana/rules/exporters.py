@@ -9,6 +9,7 @@ from exporter.exposition.catalogue import (
     LATE_FETCHES,
     SHARD_INFO,
     SHARDS,
+    SOURCE_UP,
     STATE_LAST_SAVE,
     STATE_SAVE_FAILURES,
     WATCHLIST_FACTORS,
@@ -172,11 +173,22 @@ max {settings.without()} (increase({STATE_SAVE_FAILURES.name}[10m])) > 5""",
             f"max {settings.without()} (last_over_time({WATCHLIST_FALLBACK.name}[5m])) == 1",
             Severity.WARNING,
             pending="5m",
-            when="the exporter started with unusable watchlist files and runs on the last good watchlist",
+            when="the exporter started with unusable watchlist files or URLs and runs on the last good watchlist",
             summary="The exporter runs on the last good watchlist.",
-            description="An exporter of job {{ $labels.job }} started with watchlist files that are missing, "
-            "invalid or empty. It watches what they listed last, and is not ready. Its log and the check command "
-            "list the errors.",
+            description="An exporter of job {{ $labels.job }} started with watchlist files or URLs that are "
+            "missing, invalid or empty. It watches what they listed last, and is not ready. Its log and the check "
+            "command list the errors.",
+        ),
+        Alert(
+            "WatchlistSourceDown",
+            f"min {settings.without()} (last_over_time({SOURCE_UP.name}[5m])) == 0",
+            Severity.WARNING,
+            pending="15m",
+            when="a watchlist URL can't be loaded, or its answer is refused",
+            summary="A watchlist URL can't be used.",
+            description="An exporter of job {{ $labels.job }} can't load the watchlist URL {{ $labels.source }}, "
+            "or refuses its answer. What the URL listed last stays in effect; if the exporter never loaded it, "
+            "nothing that it lists is watched, and the exporter is not ready. Its log has the reason.",
         ),
         Alert(
             "ExporterRestarting",

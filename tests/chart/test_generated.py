@@ -85,6 +85,9 @@ def test_every_exporter_setting_is_in_the_chart() -> None:
         "web.listen_address", "web.health_listen_address", "web.config_file", "watchlist.files", "state.file",
         "sharding.shard", "metrics.identity_key_file", "accounts.NAME.password", "accounts.NAME.password_file",
         "accounts.NAME.oauth.client_secret", "accounts.NAME.oauth.client_secret_file",
+        "watchlist.http[].name", "watchlist.http[].url", "watchlist.http[].refresh_interval",
+        "watchlist.http[].timeout", "watchlist.http[].bearer_token_file", "watchlist.http[].username",
+        "watchlist.http[].password_file", "watchlist.http[].ca_file",
     }  # fmt: skip
     definitions = SCHEMA["definitions"]
     config = definitions["config"]["properties"]

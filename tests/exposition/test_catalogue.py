@@ -81,6 +81,8 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "twilio_verify_exporter_watchlist_listed_factors": ("gauge", ()),
     "twilio_verify_exporter_watchlist_total_factors": ("gauge", ()),
     "twilio_verify_exporter_watchlist_fallback": ("gauge", ()),
+    "twilio_verify_exporter_watchlist_source_up": ("gauge", ("source",)),
+    "twilio_verify_exporter_watchlist_source_last_success_timestamp_seconds": ("gauge", ("source",)),
     "twilio_verify_exporter_scheduler_runs_lost_total": ("counter", ("task", "reason")),
     "twilio_verify_exporter_shards": ("gauge", ()),
     "twilio_verify_exporter_shard_info": ("gauge", ("shard",)),

@@ -214,7 +214,10 @@ CASES = {
     ),
     "the-last-good-watchlist": Case(
         active=(alert("WatchlistFallback", "warning", **COMMON),),
-        silent=(alert("ConfigReloadFailed", "warning", **COMMON),),
+        silent=(
+            alert("ConfigReloadFailed", "warning", **COMMON),
+            alert("WatchlistSourceDown", "warning", source="identity-service", **COMMON),
+        ),
     ),
     "an-empty-watchlist": Case(
         active=(alert("WatchlistEmpty", **COMMON),), silent=(alert("WatchlistShrank", "warning", **COMMON),)

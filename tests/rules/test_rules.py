@@ -54,6 +54,7 @@ NAMES = {
     "ConfigReloadFailed",
     "StateNotSaved",
     "WatchlistFallback",
+    "WatchlistSourceDown",
     "ExporterRestarting",
     "ShardCoverage",
 }

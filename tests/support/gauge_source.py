@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from exporter.exposition.telemetry import AccountGauges, ConfigGauges, StateGauges
+from exporter.exposition.telemetry import AccountGauges, ConfigGauges, SourceGauges, StateGauges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +33,9 @@ class FixedGauges:
     services: dict[tuple[str, str], bool] = field(default_factory=dict)
     listed: dict[tuple[str, str, str], float] = field(default_factory=dict)
     walked: dict[tuple[str, str, str], tuple[int | None, bool]] = field(default_factory=dict)
+    urls: dict[str, SourceGauges] = field(
+        default_factory=lambda: {"identity-service": SourceGauges(True, 1_800_000_050.0)}
+    )
     reads: int = 0
 
     def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
@@ -71,6 +74,9 @@ class FixedGauges:
             total_factors=9,
             fallback=False,
         )
+
+    def sources(self) -> Mapping[str, SourceGauges]:
+        return self.urls
 
     def last_tick_seconds(self) -> float:
         return 1_800_000_123.0

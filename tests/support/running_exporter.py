@@ -15,6 +15,7 @@ import aiohttp
 
 from exporter.config import Config, load
 from exporter.daemon.daemon import Daemon
+from exporter.daemon.url_sources import with_first_answers
 from exporter.polling.clock import Clock
 from exporter.state.watchlist import read as read_last_good
 from tests.support.processes import PATIENCE_SECONDS, kill_group, spawned
@@ -128,7 +129,8 @@ async def running(source: Path | Config, **parts: Any) -> AsyncIterator[Exporter
         daemon = Daemon(source, **parts)
     else:
         read = functools.partial(load, source, environ={}, flags={})
-        daemon = Daemon(read(last_good=read_last_good, fall_back=True), load=read, **parts)
+        config = await with_first_answers(read(last_good=read_last_good, fall_back=True), last_good=read_last_good)
+        daemon = Daemon(config, load=read, **parts)
     await daemon.start()
     try:
         async with aiohttp.ClientSession() as session:

@@ -12,7 +12,14 @@ import pytest
 
 from exporter.config import load
 from exporter.config.errors import ErrorDetail
-from exporter.config.settings import AccountSettings, EntityEntry, FactorEntry, ServiceEntry, Settings
+from exporter.config.settings import (
+    AccountSettings,
+    EntityEntry,
+    FactorEntry,
+    HttpSourceEntry,
+    ServiceEntry,
+    Settings,
+)
 from exporter.config.tree import LISTED, NAMED, Key, Table, settings_tree
 from tools.reference.configuration import default_text, heading, render
 
@@ -90,7 +97,7 @@ def test_the_example_has_every_default() -> None:
     plain = tomllib.loads(EXAMPLE.read_text(encoding="utf-8"))
     whole = tomllib.loads(uncommented())
     for key in settings_tree().leaves():
-        document = whole if key.path[0] in {"entities", "services"} else plain
+        document = whole if key.path[0] in {"entities", "services"} or "http" in key.path else plain
         if "oauth" in key.path or default_text(key) in {"required", "–"} or key.path[-1] == "password_file":
             continue
         assert value_at(document, key) == tomllib.loads(f"x = {key.kind.to_toml(key.default)}")["x"], key.dotted
@@ -115,6 +122,8 @@ def test_what_is_commented_out_in_the_example_is_valid_too() -> None:
         EntityEntry.model_validate(entry)
     for entry in document["services"]:
         ServiceEntry.model_validate(entry)
+    for entry in document["watchlist"]["http"]:
+        HttpSourceEntry.model_validate(entry)
     AccountSettings.model_validate(document["accounts"]["main"])
     assert all(
         isinstance(ErrorDetail(key.dotted, key.description), ErrorDetail) for key in settings_tree().leaves()

@@ -26,6 +26,7 @@ REDACTED = {
     "accounts.NAME.oauth.client_id",
     "accounts.NAME.oauth.client_secret",
     "accounts.NAME.proxy_url",
+    "watchlist.http[].username",
     "factors[].identity",
     "entities[].identity",
 }

@@ -93,6 +93,7 @@ The labels `factor_type` and `entity_sid` are empty until an answer contains the
 | label | value |
 |---|---|
 | `account` | name of the account in the configuration (`[accounts.NAME]`) |
+| `source` | name of a watchlist URL in the configuration (`[[watchlist.http]]`) |
 | `service_sid`, `factor_sid`, `entity_sid` | SIDs in the spelling of the API |
 | `entity` | the entity's name in the watchlist |
 | `factor` | name of the watchlist entry; the factor SID if it has no name |

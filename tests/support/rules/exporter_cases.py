@@ -13,6 +13,10 @@ _STALLED = "SchedulerStalled"
 _LAGGING = "ScheduleLagging"
 _RELOAD = "ConfigReloadFailed"
 _FALLBACK = "WatchlistFallback"
+_SOURCE_DOWN = "WatchlistSourceDown"
+_SOURCE_UP = "twilio_verify_exporter_watchlist_source_up"
+_URL = JOB | {"source": "identity-service"}
+_OTHER_URL = JOB | {"source": "crm"}
 _RESTARTING = "ExporterRestarting"
 _STATE = "StateNotSaved"
 _LAST_SAVE = "twilio_verify_exporter_state_last_save_timestamp_seconds"
@@ -317,9 +321,9 @@ OPERATED = (
             20,
             JOB,
             "The exporter runs on the last good watchlist.",
-            "An exporter of job verify-factor-exporter started with watchlist files that are missing, invalid or "
-            "empty. It watches what they listed last, and is not ready. Its log and the check command list the "
-            "errors.",
+            "An exporter of job verify-factor-exporter started with watchlist files or URLs that are missing, "
+            "invalid or empty. It watches what they listed last, and is not ready. Its log and the check command "
+            "list the errors.",
             _BOARD,
         ),
         severity="warning",
@@ -346,6 +350,63 @@ OPERATED = (
         severity="warning",
     ),
     Case("the files are right", _FALLBACK, {name(_STANDS_IN, JOB, POD_A): "0x40"}, {30: []}, severity="warning"),
+    Case(
+        "a watchlist URL is down for a while",
+        _SOURCE_DOWN,
+        {name(_SOURCE_UP, _URL, POD_A): "1x4 0x34 1x10"},
+        {4: [], 19: [], 20: [_URL], 38: [_URL], 39: []},
+        ExpectedAlert(
+            25,
+            _URL,
+            "A watchlist URL can't be used.",
+            "An exporter of job verify-factor-exporter can't load the watchlist URL identity-service, or refuses "
+            "its answer. What the URL listed last stays in effect; if the exporter never loaded it, nothing that "
+            "it lists is watched, and the exporter is not ready. Its log has the reason.",
+            _BOARD,
+        ),
+        severity="warning",
+    ),
+    Case(
+        "one of two exporters can't load it, and one of two URLs",
+        _SOURCE_DOWN,
+        {
+            name(_SOURCE_UP, _URL, POD_A): "1x40",
+            name(_SOURCE_UP, _URL, POD_B): "0x40",
+            name(_SOURCE_UP, _OTHER_URL, POD_A): "1x40",
+            name(_SOURCE_UP, _OTHER_URL, POD_B): "1x40",
+        },
+        {14: [], 15: [_URL]},
+        severity="warning",
+    ),
+    Case(
+        "two exporters that can't load it make one alert",
+        _SOURCE_DOWN,
+        {name(_SOURCE_UP, _URL, POD_A): "0x40", name(_SOURCE_UP, _URL, POD_B): "0x40"},
+        {15: [_URL]},
+        severity="warning",
+    ),
+    Case(
+        "two URLs make two alerts",
+        _SOURCE_DOWN,
+        {name(_SOURCE_UP, _URL, POD_A): "0x40", name(_SOURCE_UP, _OTHER_URL, POD_A): "0x40"},
+        {15: [_URL, _OTHER_URL]},
+        severity="warning",
+    ),
+    Case(
+        "a load that fails now and then",
+        _SOURCE_DOWN,
+        {name(_SOURCE_UP, _URL, POD_A): "1x9 0x9 1 0x9 1x10"},
+        {15: [], 30: []},
+        severity="warning",
+    ),
+    Case(
+        "the pod that could not load it is gone",
+        _SOURCE_DOWN,
+        {name(_SOURCE_UP, _URL, POD_A): "0x24 stale", name(_SOURCE_UP, _URL, POD_B): "_x25 1x20"},
+        {20: [_URL], 27: [_URL], 31: []},
+        severity="warning",
+    ),
+    Case("without watchlist URLs, no alert", _SOURCE_DOWN, up("1x60"), {30: []}, severity="warning"),
     Case(
         "three starts in half an hour",
         _RESTARTING,
