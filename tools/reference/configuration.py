@@ -86,6 +86,9 @@ A factor (account, service SID and factor SID) may be listed only once, and so m
 must be unique within an account and service, among factors, and among entities and services; the error names both
 places. `[[services]]` belongs to the configuration file.
 
+A watchlist can also be behind a URL, as JSON with the keys of these tables. [A watchlist from your own
+systems](watchlist-sources.md) serves one from a SQL query and one from a static file.
+
 ## Labels
 
 A label name consists of letters, digits and `_`, and doesn't start with a digit. A label with an empty value is
