@@ -343,12 +343,13 @@ async def test_polling_that_stops_leaves_nobody_waiting() -> None:
     env.client.grants = lambda: TokenAnswer("t", LIFETIME)
     await env.run(60)
     env.account.credentials_changed()
-    token_of(env).requested(env.now)  # so that the next one has to wait
+    token_of(env).requested(env.clock.steady())  # so that the next one has to wait
     env.offer(key(1))
     await asyncio.sleep(0.1)
-    requests = len(env.client.tokens)
+    requests, stopped = len(env.client.tokens), env.now
     env.account.stop()
-    await env.account.finish(1.0)
+    await env.account.finish(8.0)
+    assert env.now - stopped < 0.1
     assert len(env.client.tokens) == requests
     assert not env.account.busy
 
