@@ -355,8 +355,8 @@ API_BUDGET = Family(
 CREDENTIALS_VALID = Family(
     "twilio_verify_credentials_valid",
     MetricType.GAUGE,
-    "Whether the API accepts the account's credentials: 0 while a 401 or 403 pauses the account; absent "
-    "before the first answer.",
+    "Whether the API accepts the account's credentials: 0 while their refusal pauses the account; absent before "
+    "the first answer.",
     ACCOUNT_LABELS,
 )
 BUILD_INFO = Family(

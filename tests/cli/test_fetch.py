@@ -21,7 +21,7 @@ from exporter.cli.fetch import Pauses
 from exporter.exposition.catalogue import FACTOR_FAMILIES
 from exporter.simulator import Fault, FaultKind
 from exporter.verify.outcome import HINTS, Reason
-from tests.support.config_files import account_of, entry, write_config
+from tests.support.config_files import account_of, app_of, entry, write_config
 from tests.support.processes import PATIENCE_SECONDS, output_of, spawned
 from tests.support.running_exporter import becomes
 from tests.support.scrape import Scrape
@@ -470,3 +470,28 @@ async def test_a_fetch_needs_no_web_server_scheduler_or_templates(simulator: Sim
     modules = err.decode().split()
     assert "exporter.daemon.engine" in modules
     assert set(modules) & {"aiohttp.web", "apscheduler", "jinja2"} == set()
+
+
+# OAuth
+
+
+async def test_an_app_gets_one_token_for_all_fetches(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path
+) -> None:
+    factors = [entry(f"factor-{number}", simulator.add_factor()) for number in range(12)]
+    path = write_config(tmp_path / "config.toml", {"main": app_of(simulator)}, factors)
+    ran = await call_beside("fetch", "--config.file", str(path))
+    assert ran.status == 0
+    assert simulator.calls.by_operation() == {"fetch": {"200": 12}, "token": {"200": 1}}
+
+
+async def test_a_refused_app_is_reported_once_per_fetch_that_waited_for_it(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path
+) -> None:
+    factors = [entry(f"factor-{number}", simulator.add_factor()) for number in range(12)]
+    path = write_config(tmp_path / "config.toml", {"main": app_of(simulator, client_secret="wrong")}, factors)
+    ran = await call_beside("fetch", "--config.file", str(path))
+    assert ran.status == 2
+    assert "token endpoint: HTTP 401, Twilio error 322402; check client_id and client_secret" in ran.out
+    assert "not fetched: the account's credentials were refused" in ran.out
+    assert simulator.calls.by_operation() == {"token": {"401": 1}}
