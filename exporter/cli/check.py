@@ -12,14 +12,15 @@ from exporter.cli.table import counted
 from exporter.config import ConfigError, ConfigWarning, ErrorDetail
 from exporter.config.files import shown_path
 from exporter.config.lines import locate
-from exporter.daemon.parts import redactor_of
+from exporter.daemon.parts import Confidential
+from exporter.daemon.url_sources import with_first_answers
 from exporter.logs.output import configure
 from exporter.state.watchlist import read as read_last_good
 from exporter.web.formatting import format_time
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from exporter.config import Config
     from exporter.config.last_good import Fallback
@@ -32,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--live",
         action="store_true",
-        help="also send requests: per service for itself and one of its factors, and per watched entity or service "
-        "for the first page of its list",
+        help="also send requests: per service for itself and one of its factors, per watched entity or service for "
+        "the first page of its list, and per watchlist URL for the watchlist",
     )
     parser.add_argument(
         "--output",
@@ -64,15 +65,47 @@ def run(arguments: argparse.Namespace) -> int:
 
 def live(config: Config) -> list[Finding]:
     """Send the requests of ``--live``; return what they mean."""
-    configure(level="error", style="logfmt", redact=redactor_of(config))
-    return asyncio.run(diagnose(config))
+    confidential = Confidential(config)
+    configure(level="error", style="logfmt", redact=confidential.redactor)
+    return asyncio.run(_live(config, confidential))
+
+
+async def _live(config: Config, confidential: Confidential) -> list[Finding]:
+    try:
+        complete = await with_first_answers(config)
+    except ConfigError as error:
+        return _from_config(Severity.ERROR, error.errors)
+    confidential.add(complete)
+    new = [warning for warning in complete.warnings if warning not in config.warnings]
+    return [*_from_config(Severity.WARNING, new), *_loaded(complete), *await diagnose(complete)]
+
+
+def _loaded(config: Config) -> Iterator[Finding]:
+    """Yield what the URL sources of a configuration list, or why they can't be used."""
+    for source in config.http:
+        errors = config.refused.get(source.name, ())
+        for error in errors:
+            place = f'{error.place} of "{error.name}"' if error.name else error.place
+            yield Finding(
+                severity=Severity.ERROR,
+                subject=Subject.WATCHLIST,
+                place=place,
+                seen=error.problem,
+                hint=error.hint,
+                name=source.name,
+            )
+        if not errors:
+            seen = f"{counted(config.source_entries.get(source.name, 0), 'entry')} listed"
+            yield Finding(
+                severity=Severity.OK, subject=Subject.WATCHLIST, place=source.place, seen=seen, name=source.name
+            )
 
 
 def _valid(config: Config) -> Finding:
     accounts = counted(len(config.settings.accounts), "account")
     factors = counted(len(config.factors), "factor")
-    more = ((len(config.entities), "entity"), (len(config.services), "service"))
-    found = "".join(f", {counted(number, noun)}" for number, noun in more if number)
+    more = {"entity": config.entities, "service": config.services, "watchlist URL": config.http}
+    found = "".join(f", {counted(len(entries), noun)}" for noun, entries in more.items() if entries)
     return Finding(
         severity=Severity.OK,
         subject=Subject.CONFIGURATION,

@@ -16,16 +16,18 @@ from tqdm import tqdm
 
 from exporter.cli import BAD_USAGE
 from exporter.cli.config_file import add_config_arguments, load_config
-from exporter.cli.named import UnknownNamesError, by_name, may_hold, needed_for
+from exporter.cli.named import UnknownNamesError, by_name, needed_for, unlisted
 from exporter.cli.table import aligned, counted
 from exporter.config import ConfigError
 from exporter.config.errors import did_you_mean
 from exporter.daemon.engine import Engine
 from exporter.daemon.parts import Confidential, factor_samples
+from exporter.daemon.url_sources import with_first_answers
 from exporter.exposition.factors import FactorCollector
 from exporter.logs.events import EventLog
 from exporter.logs.output import configure
 from exporter.polling.observer import Observer
+from exporter.polling.roster import name_may_be_found
 from exporter.verify.outcome import Status
 from exporter.web.history import History
 from exporter.web.views import FactorView, urgency, view
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from exporter.config import Config
     from exporter.daemon.engine import Discovered
     from exporter.polling.record import FactorRecord
-    from exporter.verify.outcome import Failure
     from exporter.watched import WatchedFactor, WatchedService
 
 _SHORTEST_REPORTED_SECONDS = 0.5
@@ -65,9 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print every factor; return 0 if all are verified, 1 if some are not, 2 if a status could not be determined.
 
-    Watched entities and services are listed first, with names only those in which the named factors may be found.
-    The status is also 2 if something can't be listed, or if there is nothing to fetch. Paused factors are shown but
-    not fetched; if named on the command line, they count as undetermined.
+    First, watchlist URLs are loaded, and watched entities and services listed; with names, only what is needed to
+    find them. The status is also 2 if something can't be listed, or if there is nothing to fetch. Paused factors
+    are shown but not fetched; if named on the command line, they count as undetermined.
     """
     try:
         config = load_config(arguments)
@@ -75,13 +76,11 @@ def run(arguments: argparse.Namespace) -> int:
         for detail in error.errors:
             print(detail, file=sys.stderr)
         return BAD_USAGE
-    for warning in config.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
     confidential = Confidential(config)
     configure(level="error", style="logfmt", redact=confidential.redactor)
     names = tuple(dict.fromkeys(arguments.names))
     try:
-        fetched, collector = asyncio.run(_fetch(needed_for(config, names), confidential, names))
+        fetched, collector = asyncio.run(_find_and_fetch(config, confidential, names))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return BAD_USAGE
@@ -95,47 +94,68 @@ def run(arguments: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True)
 class NotListed:
-    """An entity or a service that could not be listed completely.
+    """An entity, a service or a watchlist URL that could not be listed completely: why, and what to do.
 
-    Its factors are named after ``entry``, which is not its ``name`` for an entity of a service.
+    Its factors are named after ``entry``, which is not its ``name`` for an entity of a service, and which is empty
+    for a watchlist. A watchlist has no account, no service and no reason.
     """
 
     kind: str
     name: str
-    entry: str
-    account: str
-    service_sid: str
-    failure: Failure
+    detail: str
+    hint: str
+    entry: str = ""
+    account: str = ""
+    service_sid: str = ""
+    reason: str = ""
 
     @property
-    def detail(self) -> str:
-        """Why it was not listed."""
-        return self.failure.detail or self.failure.reason.replace("_", " ")
+    def message(self) -> str:
+        """Why, and what to do, in one line."""
+        return "; ".join(filter(None, (self.detail, self.hint)))
 
-    def as_json(self) -> dict[str, str]:
+    def may_hold(self, name: str) -> bool:
+        """Return whether a factor of this name may be in it."""
+        return self.kind == "watchlist" or name_may_be_found(name, self.entry)
+
+    def as_json(self) -> dict[str, str | None]:
         """Return the JSON object of the output."""
         return {
             "kind": self.kind,
-            "account": self.account,
-            "service_sid": self.service_sid,
+            "account": self.account or None,
+            "service_sid": self.service_sid or None,
             "name": self.name,
-            "reason": self.failure.reason,
+            "reason": self.reason or None,
             "detail": self.detail,
-            "hint": self.failure.hint,
+            "hint": self.hint or None,
         }
 
 
+def not_loaded(config: Config) -> list[NotListed]:
+    """Return the watchlist URLs that could not be used."""
+    failures: list[NotListed] = []
+    for name, errors in config.refused.items():
+        first, *more = errors
+        place = f'{first.place} of "{first.name}"' if first.name else first.place
+        problem = f"{place}: {first.problem}"
+        detail = f"{problem} (and {counted(len(more), 'other error')})" if more else problem
+        failures.append(NotListed("watchlist", name, detail, first.hint))
+    return failures
+
+
 def not_listed(config: Config, discovered: Discovered) -> list[NotListed]:
-    """Return what could not be listed completely."""
+    """Return the entities and services that could not be listed completely."""
     services = {(*service.key, service.name) for service in config.services}
     return [
         NotListed(
-            "service" if (of.account, of.service_sid, of.entity) in services else "entity",
-            of.entity,
-            of.entry,
-            of.account,
-            of.service_sid,
-            of.failure,
+            kind="service" if (of.account, of.service_sid, of.entity) in services else "entity",
+            name=of.entity,
+            detail=of.failure.detail or of.failure.reason.replace("_", " "),
+            hint=of.failure.hint,
+            entry=of.entry,
+            account=of.account,
+            service_sid=of.service_sid,
+            reason=of.failure.reason,
         )
         for of in discovered.failures
     ]
@@ -185,8 +205,21 @@ class Search(Observer):
             print(f"warning: {service.key.account}: {text}; the rest is not watched", file=sys.stderr)
 
 
-async def _fetch(
+async def _find_and_fetch(
     config: Config, confidential: Confidential, names: Collection[str]
+) -> tuple[Fetched, FactorCollector]:
+    """Load the watchlist URLs, unless all names are in files, then list and fetch; raises UnknownNamesError."""
+    if not names or unlisted(config, names):
+        config = await with_first_answers(config)
+        confidential.add(config)
+    for warning in config.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    failures = not_loaded(config)
+    return await _fetch(needed_for(config, names, complete=not failures), confidential, names, failures)
+
+
+async def _fetch(
+    config: Config, confidential: Confidential, names: Collection[str], failures: Sequence[NotListed]
 ) -> tuple[Fetched, FactorCollector]:
     engine = Engine(config, confidential=confidential, one_shot=True)
     history = History(engine.clock.wall())
@@ -205,7 +238,7 @@ async def _fetch(
         lists = len(config.entities) + len(config.services)
         with _bar(lists, "listing") as bar:
             discovered = await engine.discover_once(functools.partial(show, bar, lists), search.ended)
-        failures = not_listed(config, discovered)
+        failures = [*failures, *not_listed(config, discovered)]
         chosen, undetermined = discovered.factors, list[str]()
         if names:
             chosen, undetermined = choose(names, by_name(discovered.factors, engine.roster.found), failures)
@@ -228,7 +261,7 @@ def choose(
     Raises UnknownNamesError for the others that no factor has.
     """
     missing = [name for name in names if name not in factors]
-    undetermined = [name for name in missing if any(may_hold(failed.entry, [name]) for failed in failures)]
+    undetermined = [name for name in missing if any(failed.may_hold(name) for failed in failures)]
     if unknown := [name for name in missing if name not in undetermined]:
         raise UnknownNamesError({name: did_you_mean(name, factors) for name in unknown})
     chosen = {watched.key: watched for name in names for watched in factors.get(name, ())}
@@ -270,7 +303,7 @@ def _write(fetched: Fetched, output: str, collector: FactorCollector) -> None:
             print(json.dumps(document, indent=2))
         case "openmetrics":
             for failed, text in _described(fetched.failures):
-                print(f"{failed.account}: {text}", file=sys.stderr)
+                print(f"{failed.account}: {text}" if failed.account else text, file=sys.stderr)
             registry = CollectorRegistry()
             registry.register(collector)
             render: Callable[[CollectorRegistry], bytes] = generate_latest
@@ -287,7 +320,7 @@ def _described(failures: Iterable[NotListed]) -> Iterator[tuple[NotListed, str]]
         alike.setdefault(key, []).append(failed)
     for first, *more in alike.values():
         what = f'{first.kind} "{first.name}"' if not more else counted(1 + len(more), first.kind)
-        yield first, f"{what} not listed: {first.detail}; {first.failure.hint}"
+        yield first, f"{what} not {'loaded' if first.kind == 'watchlist' else 'listed'}: {first.message}"
 
 
 def _table(fetched: Fetched) -> Iterable[str]:
@@ -295,7 +328,8 @@ def _table(fetched: Fetched) -> Iterable[str]:
         ("FACTOR", "ACCOUNT", "STATUS", "TYPE", "DURATION", "HTTP", "CODE", "REQUEST ID", "DETAILS")
     ]
     for failed, details in _described(fetched.failures):
-        rows.append((_printable(f"{failed.entry}-*"), failed.account, "undetermined", *[""] * 5, details))
+        name = _printable(f"{failed.entry}-*") if failed.entry else "*"
+        rows.append((name, failed.account, "undetermined", *[""] * 5, details))
     for shown in fetched.views:
         duration = (
             ""

@@ -41,6 +41,7 @@ class Subject(StrEnum):
     FACTOR = "factor"
     ENTITY = "entity"
     ENTITIES = "entities"
+    WATCHLIST = "watchlist"
     REQUESTS = "requests"
     PERMISSIONS = "permissions"
 

@@ -19,6 +19,7 @@ from exporter.config import ConfigError
 from exporter.config.values import format_duration
 from exporter.daemon.jobs import DISPATCH_SECONDS
 from exporter.daemon.parts import Confidential
+from exporter.daemon.url_sources import with_first_answers
 from exporter.exposition.factors import FactorExposition, FactorSamples, shown_families
 from exporter.exposition.pieces import Snapshot
 from exporter.logs.output import configure
@@ -29,16 +30,15 @@ from exporter.polling.throttle import ASSUMED_LATENCY_SECONDS
 from exporter.verify.outcome import Answer, Outcome, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Mapping
 
-    from exporter.cli.costs import AccountPlan, Assumptions, Proposal
-    from exporter.cli.counting import Uncounted
+    from exporter.cli.costs import AccountPlan, Assumptions, EntityCount, Proposal
     from exporter.config import Config
-    from exporter.watched import WatchedService
+    from exporter.watched import ServiceKey, WatchedService
 
 WITHIN_BUDGET, OVER_BUDGET = 0, 1  # also if --live could not find out everything
 _MOST = 1_000_000
-_LABEL_CHARACTERS = 20
+_LABEL_CHARACTERS = 18
 _NOW = Moment(1.7953979497e9, 0.0)  # any time with as many digits as the present
 
 
@@ -61,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--live",
         action="store_true",
-        help="send requests to count the entities of every [[services]] entry, unless --entities is given",
+        help="send requests to load the watchlist URLs and, unless --entities is given, to count the entities of "
+        "every [[services]] entry",
     )
     parser.add_argument(
         "--factors-per-entity",
@@ -99,24 +100,38 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = load_config(arguments)
         assumptions = assume(config, arguments.entities, arguments.factors_per_entity)
-        failed: list[Uncounted] = []
-        if arguments.live and arguments.entities is None:
-            confidential = Confidential(config)
-            configure(level="error", style="logfmt", redact=confidential.redactor)
-            counts, failed = asyncio.run(count_entities(config, confidential))
-            assumptions = replace(assumptions, entities=counts)
+        failed: list[str] = []
+        if arguments.live:
+            config, counts, failed = asyncio.run(_live(config, count=arguments.entities is None))
+            assumptions = replace(assumptions, entities={**assumptions.entities, **counts})
     except ConfigError as error:
         for detail in error.errors:
             print(detail, file=sys.stderr)
         return BAD_USAGE
-    for uncounted in failed:
-        print(uncounted, file=sys.stderr)
+    for text in failed:
+        print(text, file=sys.stderr)
     report = Report(config, assumptions, arguments.latency, incomplete=bool(failed))
     if arguments.output == "json":
         print(json.dumps(report.as_json(), indent=2))
     else:
         sys.stdout.writelines(f"{line}\n" for line in report.lines())
     return report.exit_status
+
+
+async def _live(config: Config, *, count: bool) -> tuple[Config, Mapping[ServiceKey, EntityCount], list[str]]:
+    """Return the configuration with its URL sources, how many entities services have, and what failed.
+
+    The entities are counted only if ``count`` is set. Raises ConfigError.
+    """
+    confidential = Confidential(config)
+    configure(level="error", style="logfmt", redact=confidential.redactor)
+    config = await with_first_answers(config)
+    confidential.add(config)
+    failed = [str(error) for errors in config.refused.values() for error in errors]
+    if not count or not config.services:
+        return config, {}, failed
+    counts, uncounted = await count_entities(config, confidential)
+    return config, counts, failed + [str(of) for of in uncounted]
 
 
 def exposition_size(config: Config) -> tuple[int, int]:
@@ -178,6 +193,10 @@ class Report:
             "latency_seconds": self._latency_seconds,
             "factors_per_entity": self._assumptions.factors_per_entity,
             "accounts": [self._account_as_json(plan) for plan in self._plans],
+            "watchlist_urls": [
+                {"name": source.name, "entries": self._config.source_entries.get(source.name)}
+                for source in self._config.http
+            ],
             "factor_series": self._series,
             "bytes_per_scrape": self._bytes,
             "change_visible_seconds": None if seen is None else {"first_attempt": seen[0], "all_attempts": seen[1]},
@@ -244,16 +263,14 @@ class Report:
         latency = f"{self._latency_seconds:g} s per request (--latency)"
         yield f"requests_per_second and what max_concurrency allows at {latency}."
         yield ""
-        yield from _columns(self._listed())
-        yield from _columns([("factor series:", f"{self._series:,} in {counted(self._services, 'service')}")])
-        yield from _columns([("bytes per scrape:", f"{self._bytes:,} for the factors, before compression")])
+        details = list(self._listed())
+        details.append(("factor series:", f"{self._series:,} in {counted(self._services, 'service')}"))
+        details.append(("bytes per scrape:", f"{self._bytes:,} for the factors, before compression"))
         if (seen := self._seconds_to_see()) is not None:
-            yield from _columns(
-                [
-                    ("change visible in:", f"at most {_rounded(seen[0])} if the first attempt succeeds,"),
-                    ("", f"at most {_rounded(seen[1])} if a fetch needs all its attempts"),
-                ]
-            )
+            details.append(("change visible in:", f"at most {_rounded(seen[0])} if the first attempt succeeds,"))
+            details.append(("", f"at most {_rounded(seen[1])} if a fetch needs all its attempts"))
+        width = max(_LABEL_CHARACTERS, *(len(label) for label, _ in details))
+        yield from (f"{label:<{width}}  {text}" for label, text in details)
 
     def _proposed(self, name: str, fits: Proposal) -> str:
         """Return what would bring an account within its budget, as the keys to set."""
@@ -272,6 +289,12 @@ class Report:
     def _listed(self) -> Iterator[tuple[str, str]]:
         """Yield what listings find and cost, by account; nothing if there is nothing to list."""
         per_entity = self._assumptions.factors_per_entity
+        for source in self._config.http:
+            entries = self._config.source_entries.get(source.name)
+            if entries is not None:
+                yield f"watchlist {source.name}:", counted(entries, "entry")
+            else:
+                yield f"watchlist {source.name}:", "left out; load it with --live"
         for plan in self._plans:
             entities = sum(entity.key.account == plan.name for entity in self._config.entities)
             if entities:
@@ -300,11 +323,6 @@ class Report:
             text = f"{text}: longer than polling.discovery_interval ({format_duration(interval)}), so that"
             text = f"{text} fetches keep to their intervals"
         return text
-
-
-def _columns(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
-    for label, text in rows:
-        yield f"{label:<{_LABEL_CHARACTERS}}{text}"
 
 
 def _rounded(seconds: float) -> str:

@@ -287,16 +287,10 @@ async def test_a_factor_that_confirms_a_refused_listing_is_fetched_once(
     assert set(simulator.calls.by_factor.values()) == {1}
 
 
-def service_of(
-    simulator: Simulator, entities: int = 0, *, page: int = 1
-) -> tuple[SimulatedService, list[SimulatedFactor]]:
-    """Return a new service with so many entities, each with ``page`` factors."""
+def service_of(simulator: Simulator, entities: int) -> tuple[SimulatedService, list[SimulatedFactor]]:
+    """Return a new service with so many entities of one factor each."""
     service = simulator.add_service()
-    factors = []
-    for number in range(entities):
-        identity = f"made-up-user-{number:05}"
-        factors += [simulator.add_factor(service_sid=service.sid, identity=identity) for _ in range(page)]
-    return service, factors
+    return service, [simulator.add_factor(service_sid=service.sid) for _ in range(entities)]
 
 
 def with_services(path: str, **services: SimulatedService) -> str:
