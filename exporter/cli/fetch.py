@@ -198,7 +198,7 @@ class Search(Observer):
         """Return whether there are names, and a factor was found for each."""
         return self._named and not self._left
 
-    def service_listed(self, service: WatchedService, entities: int, truncated: bool) -> None:
+    def service_listed(self, service: WatchedService, entities: int, truncated: bool, failed: int) -> None:
         """Warn about the entities beyond the maximum."""
         if truncated:
             text = f'service "{service.name}" has more than {service.max_entities:,} entities (max_entities)'

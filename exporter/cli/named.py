@@ -86,7 +86,7 @@ def by_name(
     for watched in factors:
         own, of = {watched.name}, found(watched.key)
         if of is not None:
-            own |= {of.short_name[2], of.long_name}
+            own |= {of.short_name, of.long_name}
         for name in own:
             index.setdefault(name, []).append(watched)
     return index

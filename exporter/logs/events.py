@@ -255,8 +255,19 @@ class EventLog(Observer):
         """Log a failed listing of a service or of one of its entities, as for an entity with its own entry."""
         self._listing_failed(EntityKey(*service.key, ""), entity, failure)
 
-    def service_listed(self, service: WatchedService, entities: int, truncated: bool) -> None:
-        """Log the first listing that stops at the maximum, and the first one after it that doesn't."""
+    def service_listed(self, service: WatchedService, entities: int, truncated: bool, failed: int) -> None:
+        """Log the first walk without failures after others, the first one that is truncated, and the first not."""
+        if not failed and (failures := self._listings.over(EntityKey(*service.key, ""))):
+            log.info(
+                "listings recovered",
+                extra=fields(
+                    account=service.key.account,
+                    service_sid=service.key.service_sid,
+                    entity=service.name,
+                    entities=entities,
+                    failed=failures,
+                ),
+            )
         details = fields(
             account=service.key.account,
             service_sid=service.key.service_sid,

@@ -65,8 +65,8 @@ class Observer:
     def entity_forgotten(self, entity: WatchedEntity) -> None:
         """An entity is no longer watched; its factors were forgotten before."""
 
-    def service_listed(self, service: WatchedService, entities: int, truncated: bool) -> None:
-        """A listing of a service ended with all of its entities that this shard watches, or its maximum."""
+    def service_listed(self, service: WatchedService, entities: int, truncated: bool, failed: int) -> None:
+        """A walk ended with all entities that this shard watches, or is ``truncated``; some listings ``failed``."""
 
     def service_listing_failed(self, service: WatchedService, entity: str, failure: Failure) -> None:
         """A listing of a service's entities failed, or of one entity's factors.

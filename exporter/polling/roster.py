@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from exporter.watched import WatchedFactor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from exporter.polling.ledger import Ledger
     from exporter.polling.poller import Poller
@@ -65,18 +65,20 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FoundFactor:
-    """A factor that was found in a watched entity; its name and labels come from there."""
+    """A factor that was found in a watched entity; its name and labels come from there.
+
+    ``short_name`` is its name unless another one of its service has it, too; stored, so that there is one object.
+    """
 
     key: FactorKey
     entity: str
     identity: str = field(repr=False)
     interval_seconds: float
     labels: tuple[tuple[str, str], ...] = ()
+    short_name: str = field(init=False)
 
-    @property
-    def short_name(self) -> _Name:
-        """Account, service, and the factor's name unless another one has it, too."""
-        return self.key.account, self.key.service_sid, f"{self.entity}-{self.key.factor_sid[-SHORT_DIGITS:]}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "short_name", f"{self.entity}-{self.key.factor_sid[-SHORT_DIGITS:]}")
 
     @property
     def long_name(self) -> str:
@@ -87,6 +89,41 @@ class FoundFactor:
 def name_may_be_found(name: str, entity: str) -> bool:
     """Return whether a factor of this name may be found in an entity of that name."""
     return name.startswith(f"{entity}-") and _FOUND.fullmatch(name, len(entity) + 1) is not None
+
+
+class _Namesakes:
+    """The found factors by short name. Nearly all have one of their own, so the others alone need a set."""
+
+    def __init__(self) -> None:
+        self._of_services: dict[tuple[str, str], dict[str, FactorKey | set[FactorKey]]] = {}
+
+    def add(self, factor: FoundFactor) -> Collection[FactorKey]:
+        """Add a factor; return all that have its short name."""
+        names = self._of_services.setdefault(factor.key[:2], {})
+        others = names.get(factor.short_name)
+        if isinstance(others, set):
+            others.add(factor.key)
+            return others
+        if others is None or others == factor.key:
+            names[factor.short_name] = factor.key
+            return (factor.key,)
+        names[factor.short_name] = both = {others, factor.key}
+        return both
+
+    def discard(self, factor: FoundFactor) -> Collection[FactorKey]:
+        """Take a factor out; return the others that have its short name."""
+        names = self._of_services[factor.key[:2]]
+        others = names[factor.short_name]
+        if isinstance(others, set) and len(others) > 1:
+            others.discard(factor.key)
+            return others
+        del names[factor.short_name]
+        return ()
+
+    def alone(self, factor: FoundFactor) -> bool:
+        """Return whether no other factor has its short name."""
+        others = self._of_services[factor.key[:2]][factor.short_name]
+        return not isinstance(others, set) or len(others) == 1
 
 
 class Roster:
@@ -101,7 +138,7 @@ class Roster:
         self._listed: dict[FactorKey, WatchedFactor] = {}
         self._listed_names: frozenset[_Name] | None = None  # until a factor that was found needs a name
         self._found: dict[FactorKey, FoundFactor] = {}
-        self._short_names: dict[_Name, set[FactorKey]] = {}
+        self._namesakes = _Namesakes()
 
     def found(self, key: FactorKey) -> FoundFactor | None:
         """Return a factor as it was found, ``None`` where it was not found."""
@@ -131,11 +168,9 @@ class Roster:
         touched: dict[FactorKey, None] = {}
         for factor in factors:
             if (before := self._found.get(factor.key)) is not None:
-                touched.update(self._unname(before))
+                touched.update(dict.fromkeys(self._namesakes.discard(before)))
             self._found[factor.key] = factor
-            namesakes = self._short_names.setdefault(factor.short_name, set())
-            namesakes.add(factor.key)
-            touched.update(dict.fromkeys(namesakes))
+            touched.update(dict.fromkeys(self._namesakes.add(factor)))
         return self._settle(touched, snapshots)
 
     def lose(self, keys: Iterable[FactorKey], *, keep: bool = True) -> Difference:
@@ -143,17 +178,9 @@ class Roster:
         touched: dict[FactorKey, None] = {}
         for key in keys:
             if (factor := self._found.pop(key, None)) is not None:
-                touched.update(self._unname(factor))
+                touched.update(dict.fromkeys(self._namesakes.discard(factor)))  # one may now be the only one
                 touched[key] = None
         return self._settle(touched, keep=keep)
-
-    def _unname(self, factor: FoundFactor) -> dict[FactorKey, None]:
-        """Free a factor's short name; return the others that have it, of which one may now be the only one."""
-        namesakes = self._short_names[factor.short_name]
-        namesakes.discard(factor.key)
-        if not namesakes:
-            del self._short_names[factor.short_name]
-        return dict.fromkeys(namesakes)
 
     def _settle(
         self,
@@ -202,9 +229,9 @@ class Roster:
 
     def _name(self, factor: FoundFactor) -> str:
         """Return the short name, or the long one where another factor has the short one, too."""
-        short, listed = factor.short_name, self._names_listed()
-        if short not in listed and len(self._short_names[short]) == 1:
-            return short[2]
+        listed = self._names_listed()
+        if (*factor.key[:2], factor.short_name) not in listed and self._namesakes.alone(factor):
+            return factor.short_name
         name = factor.long_name
         while (factor.key.account, factor.key.service_sid, name) in listed:
             name += "+"  # two series with the same labels would break the whole scrape

@@ -42,6 +42,9 @@ SPREAD = 0.9
 """The part of the interval over which a walk is spread; the rest is for what takes longer than last time."""
 
 
+_LONGEST_REST_SECONDS = 1.0  # a timer sees no suspend of the system
+
+
 @dataclass(slots=True, eq=False)
 class _Service:
     """One watched service; times are wall seconds.
@@ -373,10 +376,11 @@ class ServiceDiscovery:
 
     async def _pace(self, account: AccountPoller, walk: _Walk) -> None:
         """Wait until the next request fits into the spread of the walk, and count it."""
-        wait = walk.began + walk.requests * walk.seconds_per_request - self._clock.steady()
+        start = walk.began + walk.requests * walk.seconds_per_request
         walk.requests += 1
-        if wait > 0:
-            await account.rest(wait)
+        while (wait := start - self._clock.steady()) > 0:
+            if not await account.rest(min(wait, _LONGEST_REST_SECONDS)):
+                return
 
     async def _list(self, account: AccountPoller, service: _Service, walk: _Walk, entity: WatchedEntity) -> None:
         """List the factors of one entity."""
@@ -424,7 +428,7 @@ class ServiceDiscovery:
         service.failing = {identity: service.failing.get(identity, before) for identity in walk.failed}
         times = service.failing.values()
         service.listed_seconds = None if None in times else min((t for t in times if t is not None), default=now)
-        self._observer.service_listed(service.watched, service.entities, walk.truncated)
+        self._observer.service_listed(service.watched, service.entities, walk.truncated, len(walk.failed))
 
     def _identity(self, key: FactorKey) -> str | None:
         found = self._roster.found(key)

@@ -13,7 +13,14 @@ from exporter.logs.folding import REPEAT_SECONDS
 from exporter.polling.clients import RotationReason
 from exporter.polling.record import FactorRecord, StatusChange
 from exporter.verify.outcome import HINTS, Answer, Attempt, Failure, Outcome, Reason, ServiceAnswer, Status
-from exporter.watched import EntityKey, FactorKey, WatchedEntity, WatchedFactor
+from exporter.watched import (
+    EntityKey,
+    FactorKey,
+    ServiceKey,
+    WatchedEntity,
+    WatchedFactor,
+    WatchedService,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -334,6 +341,43 @@ def test_an_entity_removed_from_the_watchlist_is_not_logged_again(story: Story) 
     assert story.logged() == []
     story.events.listing_failed(entity, Failure(Reason.TIMEOUT, "connection timed out"))
     assert [message for message, _ in story.logged()] == ["listing failed"], "logged in full again"
+
+
+def test_failed_listings_of_a_service_are_one_episode_whatever_the_entity(story: Story) -> None:
+    watched = WatchedService(ServiceKey("main", SERVICE), "login", 60.0)
+    failure = Failure(Reason.TIMEOUT, "connection timed out")
+    for number in range(1000):
+        story.events.service_listing_failed(watched, f"login-{number:08x}", failure)
+    story.events.service_listed(watched, 1000, False, 1000)
+    [(message, fields)] = story.logged()
+    assert message == "listing failed"
+    assert (fields["entity"], fields["reason"]) == ("login-00000000", "timeout")
+    story.events.service_listed(watched, 1000, False, 0)
+    [(message, fields)] = story.logged()
+    assert message == "listings recovered"
+    assert (fields["entity"], fields["entities"], fields["failed"]) == ("login", 1000, 1000)
+    story.events.service_listing_failed(watched, "login", failure)
+    story.logged()
+    story.events.service_forgotten(watched)
+    story.events.flush(at_the_end=True)
+    assert story.logged() == []
+
+
+def test_a_service_with_too_many_entities_is_logged_once(story: Story) -> None:
+    watched = WatchedService(ServiceKey("main", SERVICE), "login", 60.0, max_entities=7)
+    for _ in range(3):
+        story.events.service_listed(watched, 7, True, 0)
+    [(message, fields)] = story.logged()
+    assert message == "service has more entities than max_entities"
+    assert (fields["entity"], fields["entities"], fields["max_entities"]) == ("login", 7, 7)
+    assert "raise max_entities" in str(fields["hint"])
+    for _ in range(3):
+        story.events.service_listed(watched, 6, False, 0)
+    assert [message for message, _ in story.logged()] == ["service no longer has more entities than max_entities"]
+    story.events.service_listed(watched, 7, True, 0)
+    story.events.service_forgotten(watched)
+    story.events.service_listed(watched, 7, True, 0)
+    assert len(story.logged()) == 2
 
 
 def test_a_count_is_logged_even_without_a_next_event(story: Story) -> None:

@@ -302,7 +302,8 @@ class RecordingObserver(Observer):
     def entity_forgotten(self, entity: WatchedEntity) -> None:
         self.forgotten_entities.append(entity.name)
 
-    def service_listed(self, service: WatchedService, entities: int, truncated: bool) -> None:
+    def service_listed(self, service: WatchedService, entities: int, truncated: bool, failed: int) -> None:
+        assert 0 <= failed <= entities
         self.walks.append((self._loop.time(), service.name, entities, truncated))
 
     def service_listing_failed(self, service: WatchedService, entity: str, failure: Failure) -> None:
