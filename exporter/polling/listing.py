@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.verify.answers import MAX_PAGES
+from exporter.verify.answers import MAX_PAGES, is_not_found
 from exporter.verify.outcome import FactorPage, Failure, Reason
 
 if TYPE_CHECKING:
@@ -31,10 +31,14 @@ class DiscoveryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The factors on the pages that were read, and why there are no more pages if the listing is incomplete."""
+    """The factors on the pages that were read, and why there are no more pages if the listing is incomplete.
+
+    ``no_entity`` says that the failure is a 404 of Twilio: there is no such entity, or no longer.
+    """
 
     factors: tuple[ListedFactor, ...]
     failure: Failure | None = None
+    no_entity: bool = False
 
 
 async def list_factors(account: AccountPoller, entity: WatchedEntity) -> Listing | None:
@@ -48,7 +52,7 @@ async def list_factors(account: AccountPoller, entity: WatchedEntity) -> Listing
             return None
         match page.result:
             case Failure() as failure:
-                return Listing(found, failure)
+                return Listing(found, failure, no_entity=is_not_found(page.code, page.twilio_code))
             case FactorPage(factors, next_query):
                 found += factors
                 read.add(query)

@@ -392,7 +392,8 @@ class ServiceDiscovery:
             walk.failed.append(entity.key.identity)
             return
         self._watch_found(service, walk, entity.key, listing)
-        if listing.failure is not None:
+        # An entity that was deleted since its page was read has no factors, which a fetch of each confirms.
+        if listing.failure is not None and not listing.no_entity:
             walk.failed.append(entity.key.identity)
             self._observer.service_listing_failed(service.watched, entity.name, listing.failure)
 

@@ -24,7 +24,7 @@ from exporter.verify.outcome import (
 )
 from exporter.watched import EntityKey, FactorKey, ServiceKey, WatchedEntity, WatchedService
 from tests.support.factors import SERVICES, factor, key
-from tests.support.polling_harness import PollingHarness, Reply
+from tests.support.polling_harness import NO_ENTITY, PollingHarness, Reply
 from tests.support.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Site:
         if name in self.failing:
             return BROKEN
         if name not in self.entities:
-            return Failure(Reason.BAD_REQUEST, "HTTP 404")
+            return NO_ENTITY
         return FactorPage(
             tuple(ListedFactor(key(n).factor_sid, self.types.get(n, "totp")) for n in self.entities[name])
         )
@@ -255,6 +255,32 @@ async def test_an_entity_that_cant_be_listed_keeps_its_factors_and_holds_back_th
     await site.run(2 * INTERVAL)
     assert site.discovery.gone_since(key(4)) is not None
     assert min(site.discovery.last_listed().values()) > min(listed.values()) + INTERVAL
+
+
+@in_virtual_time
+async def test_entities_that_are_deleted_while_each_walk_is_in_progress() -> None:
+    site = Site(some())
+    await site.run(100)
+    listed = min(site.discovery.last_listed().values())
+    leaving = iter([identity(2), identity(5), identity(7)])
+
+    def listed_before(service_sid: str, query: str | None) -> EntityPage | Failure:
+        """Delete one of the entities of every listing, once all pages are read."""
+        page = site._entities(service_sid, query)
+        if isinstance(page, EntityPage) and page.next_query is None and (name := next(leaving, None)):
+            del site.entities[name]
+            page = EntityPage((*page.entities, ListedEntity(entity_sid(name), name)))
+        return page
+
+    site.env.client.entities = listed_before
+    for _ in range(3):
+        await site.run(INTERVAL + 100)
+        (since,) = site.discovery.last_listed().values()
+        assert since > listed, "that the entity is gone is no failure of the listing"
+        listed = since
+    assert site.env.observed.failed_walks == []
+    assert not set(site.entities) & {identity(2), identity(5), identity(7)}
+    assert {n for n in range(16) if site.discovery.gone_since(key(n)) is not None} == {4, 5, 10, 11, 14}
 
 
 @in_virtual_time

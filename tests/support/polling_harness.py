@@ -82,6 +82,10 @@ class Call:
     ended: float | None = None
 
 
+NO_ENTITY = Failure(Reason.BAD_REQUEST, "HTTP 404, Twilio error 20404: no such service or entity")
+"""What a listing of an entity that doesn't exist becomes."""
+
+
 class ScriptedClient:
     """Answers with the replies that ``will`` queued for a factor, then with what ``rule`` returns.
 
@@ -175,6 +179,8 @@ class ScriptedClient:
         self.listings.append((self.loop.time(), entity.name, page_query))
         await asyncio.sleep(LATENCY)
         result = self.lists(entity, page_query)
+        if result == NO_ENTITY:
+            return Attempt(result, LATENCY, 404, twilio_code=20404)
         return Attempt(result, LATENCY, 200 if isinstance(result, FactorPage) else code_of(result))
 
     async def list_entities(self, service_sid: str, page_query: str | None = None) -> Attempt:
