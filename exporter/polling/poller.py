@@ -184,20 +184,20 @@ class Poller:
             stretch = next_stretch(account.stretch, fetches / (budget - listings))  # listings are not stretched
             if stretch == account.stretch:
                 continue
-            account.stretch = stretch
+            longer, account.stretch = stretch > account.stretch, stretch
             self._stretching[account.name] = iter(self._ledger.keys_of(account.name))
-            self._stretch_some(account.name, stretch)
+            self._stretch_some(account.name, stretch, longer)
             self._observer.over_budget(account.name, stretch, demand, budget)
 
-    def _stretch_some(self, account: str, stretch: float) -> None:
+    def _stretch_some(self, account: str, stretch: float, longer: bool) -> None:
         """Stretch some of the intervals of an account, and the next ones later: the event loop must not stall."""
         if account not in self._stretching:  # it was removed
             return
         now = self._clock.moment()
         some = list(islice(self._stretching[account], _STRETCHED_AT_ONCE))
-        self._intervals_changed(self._ledger.stretch(account, stretch, now, some), now)
+        self._intervals_changed(self._ledger.stretch(account, stretch, now, some), now, longer=longer)
         if len(some) == _STRETCHED_AT_ONCE:
-            asyncio.get_running_loop().call_soon(self._stretch_some, account, stretch)
+            asyncio.get_running_loop().call_soon(self._stretch_some, account, stretch, longer)
         else:
             del self._stretching[account]
 
@@ -214,11 +214,14 @@ class Poller:
         for account in self.accounts.values():
             account.check_client()
 
-    def _intervals_changed(self, keys: Iterable[FactorKey], now: Moment) -> None:
+    def _intervals_changed(self, keys: Iterable[FactorKey], now: Moment, *, longer: bool = False) -> None:
+        """Report new intervals, and plan fetches by them, unless all of them are ``longer`` than before."""
         for key in keys:
             record = self._ledger[key]
-            # A fetch planned at a longer interval would be late.
-            self._schedule.bring_forward(key, now.steady, record.interval_seconds)
+            # A fetch planned at a longer interval would be late. One planned at a shorter interval is early enough:
+            # an account over budget has no requests to spare.
+            if not longer:
+                self._schedule.bring_forward(key, now.steady, record.interval_seconds)
             self._observer.interval_changed(record)
 
     @property

@@ -6,6 +6,8 @@ import asyncio
 import itertools
 import math
 from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given
@@ -16,6 +18,9 @@ from exporter.verify.outcome import Reason, Status
 from tests.support.factors import factor, factors, key
 from tests.support.polling_harness import LATENCY, PollingHarness, Reply
 from tests.support.virtual_time import START, in_virtual_time
+
+if TYPE_CHECKING:
+    from exporter.watched import WatchedFactor
 
 # Watching
 
@@ -238,6 +243,26 @@ async def test_the_budget_counts_the_latency_once_it_is_measured() -> None:
     stretches = [stretch for _, stretch, _, _ in env.observed.budgets]
     assert stretches[-1] == 1
     assert len(stretches) < 40
+
+
+def _always(reply: Reply, _watched: WatchedFactor) -> Reply:
+    return reply
+
+
+@in_virtual_time
+async def test_a_longer_stretch_brings_no_fetch_forward() -> None:
+    env = PollingHarness(factors(200, interval=60.0), rate=50, concurrency=4)
+    stretches = []
+    for latency in (3.0, 4.0, 5.0, 6.0, 7.0, 8.0):  # slots of another interval are earlier or later for all factors
+        env.client.rule = partial(_always, Reply(latency=latency))
+        before = env.account.stretch
+        while env.account.stretch == before:
+            planned = {n: env.schedule.waiting(key(n)) for n in range(200)}
+            await env.run(1, and_each=env.poller.check_budgets)
+        stretches.append(env.account.stretch)
+        again = {n: env.schedule.waiting(key(n)) for n in range(200)}
+        assert not [n for n, due in again.items() if due and (earlier := planned[n]) and due < earlier]
+    assert stretches == sorted(stretches)
 
 
 @in_virtual_time
