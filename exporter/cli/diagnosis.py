@@ -329,14 +329,16 @@ def _unsent(account: str, unsent: int, requests: int, why: str) -> Finding:
 
 
 def _permissions(config: Config, account: str) -> Finding:
-    """Return the finding that names what an account's restricted API key or OAuth app needs."""
+    """Return the finding that names what an account's restricted API key or OAuth app needs, for all shards."""
     permissions = needed_permissions(
-        entities=any(entity.key.account == account for entity in config.entities),
+        entities=account in config.with_entities,
         services=any(service.key.account == account for service in config.services),
     )
     required = [name for name in permissions if name not in OPTIONAL_PERMISSIONS]
     optional = tuple(name for name in permissions if name in OPTIONAL_PERMISSIONS)
     holder = "a restricted API key" if config.settings.accounts[account].oauth is None else "an OAuth app"
+    listing = PERMISSIONS[Operation.LIST]
+    unknown = config.unloaded and listing not in permissions
     return _of_account(
         account,
         Subject.PERMISSIONS,
@@ -344,6 +346,7 @@ def _permissions(config: Config, account: str) -> Finding:
         f"{holder} needs {', '.join(required)}",
         meaning=f"without {', '.join(optional)}, {_UNTOLD}; "
         "these names are not from Twilio's documentation and may differ in the console",
+        hint=f"if a URL that was not loaded lists entities, {listing} is needed, too" if unknown else "",
         permissions=permissions,
         optional_permissions=optional,
     )

@@ -52,11 +52,12 @@ class Config:
 
     ``factors`` and ``entities`` are those of ``shard``, ``services`` those of every shard: each watches its part of
     their entities. ``listed`` counts the entries of all shards by account, without accounts that have none, and
-    ``total_factors`` counts the factors among them. ``passwords`` are by account. ``files`` are all files read
-    except password files, each with its version; ``fingerprint`` changes with any of them. ``sha256`` is a digest
-    (hex) of the contents of the configuration file, the web config file and the watchlist files, and of the answers
-    of URLs. ``web`` comes from the web config file. ``fallback`` tells if the last good watchlist stands in for a
-    source; ``whole`` is what the sources list, to be saved as the next one.
+    ``total_factors`` counts the factors among them; ``with_entities`` are the accounts of entities among them.
+    ``passwords`` are by account. ``files`` are all files read except password files, each with its version;
+    ``fingerprint`` changes with any of them. ``sha256`` is a digest (hex) of the contents of the configuration
+    file, the web config file and the watchlist files, and of the answers of URLs. ``web`` comes from the web config
+    file. ``fallback`` tells if the last good watchlist stands in for a source; ``whole`` is what the sources list,
+    to be saved as the next one.
     ``http`` are the URL sources; of those that have an answer, ``answers`` has it, and ``source_entries`` counts
     what it lists, in all shards. ``refused`` tells why others have none. :func:`with_answers` needs ``kept``.
     Neither ``repr`` nor ``str`` shows a secret or an identity.
@@ -70,6 +71,7 @@ class Config:
     services: tuple[WatchedService, ...] = field(repr=False)
     listed: Mapping[str, int]
     total_factors: int
+    with_entities: frozenset[str]
     passwords: Mapping[str, PasswordSource]
     identity_key: bytes | None = field(repr=False)
     warnings: tuple[ConfigWarning, ...]
@@ -264,6 +266,7 @@ def _listed(assembled: Assembled, shard: Shard) -> dict[str, Any]:
         "services": tuple(watchlist.services),
         "listed": MappingProxyType(watchlist.entries_by_account()),
         "total_factors": len(watchlist.factors),
+        "with_entities": frozenset(of.key.account for of in watchlist.entities),
         "sha256": assembled.digest.hexdigest(),
         "fallback": assembled.fallback,
         "whole": WholeWatchlist(assembled.files),

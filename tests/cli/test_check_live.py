@@ -56,6 +56,11 @@ def write(
     return str(path)
 
 
+def append(path: str, text: str) -> None:
+    with Path(path).open("a") as file:
+        file.write(text)
+
+
 def plain(text: str) -> list[str]:
     """Return the lines of an output, with the request ID and the duration replaced."""
     return EVIDENCE.sub("RQ", text).splitlines()
@@ -286,6 +291,31 @@ async def test_a_404_for_the_list_of_a_service(call_beside: Check, simulator: Si
         "odd": "the service exists, but this address has no list of its entities",
         "untold": "this account has no such service",
     }
+
+
+@pytest.mark.parametrize("shard", ["0/2", "1/2"])
+def test_the_permissions_are_those_of_all_shards(tmp_path: Path, shard: str) -> None:
+    account = {"account_sid": f"AC{'1' * 32}", "password": "made-up"}
+    path = write_config(tmp_path / "config.toml", {"main": account}, sharding={"shard": shard})
+    with path.open("a") as file:
+        file.write(f'[[entities]]\nname = "ops"\nservice_sid = "VA{"1" * 32}"\nidentity = "made-up-one"\n')
+    found = _permissions(load(path, environ={}, flags={}), "main")
+
+    assert found.permissions == (FACTOR_READ, FACTOR_LIST, SERVICE_READ)
+
+
+async def test_a_url_that_was_not_loaded_may_need_another_permission(
+    call_beside: Check, simulator: Simulator, tmp_path: Path
+) -> None:
+    path = write(tmp_path, simulator, entry("first", simulator.add_factor()))
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/"
+        append(path, f'[[watchlist.http]]\nname = "users"\nurl = "{url}"\n')
+        _, found = await findings(call_beside, path)
+
+    assert found[-1]["permissions"] == [FACTOR_READ, SERVICE_READ]
+    assert found[-1]["hint"] == f"if a URL that was not loaded lists entities, {FACTOR_LIST} is needed, too"
 
 
 async def test_a_404_for_a_factor_of_a_service_that_exists(
