@@ -50,6 +50,14 @@ class EngineGauges:
         """Return the number of factors by (account, service SID) and status."""
         return self._engine.ledger.counts
 
+    def type_counts(self) -> Mapping[tuple[str, str], Mapping[tuple[str, str], int]]:
+        """Return the number of factors by (account, service SID), and by counted type and status."""
+        return self._engine.ledger.type_counts
+
+    def push_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
+        """Return the number of push factors by (account, service SID) and notification platform."""
+        return self._engine.ledger.push_counts
+
     def entity_counts(self) -> Mapping[tuple[str, str, str], Mapping[str, int]]:
         """Return the number of factors by (account, service SID, entity) and status."""
         return self._engine.ledger.entity_counts

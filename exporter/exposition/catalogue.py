@@ -234,6 +234,28 @@ FACTORS = Family(
     "Number of watched factors by status; unknown means no definite answer yet, or a stale one.",
     (*SERVICE_LABELS, "status"),
 )
+FACTORS_BY_TYPE = Family(
+    "twilio_verify_factors_by_type",
+    MetricType.GAUGE,
+    "Number of watched factors by type and status; the type is unknown until an answer contains it, and other "
+    "means a type that this version does not know.",
+    (*SERVICE_LABELS, "factor_type", "status"),
+)
+PUSH_FACTORS = Family(
+    "twilio_verify_push_factors",
+    MetricType.GAUGE,
+    "Number of push factors by notification platform, of those that are verified or unverified; none means that no "
+    "push notification can reach the device, and other means another platform or none given.",
+    (*SERVICE_LABELS, "notification_platform"),
+)
+ENROLMENT_DURATION = Family(
+    "twilio_verify_enrolment_duration_seconds",
+    MetricType.HISTOGRAM,
+    "Time from a factor's creation to the first answer with status verified, of factors whose answer before was "
+    "unverified; at most one interval longer than the enrolment took.",
+    (*SERVICE_LABELS, "factor_type"),
+    (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14400.0, 86400.0),
+)
 ENTITY_FACTORS = Family(
     "twilio_verify_entity_factors",
     MetricType.GAUGE,
@@ -500,6 +522,9 @@ SHARD_INFO = Family(
 
 OWN_FAMILIES: tuple[Family, ...] = (
     FACTORS,
+    FACTORS_BY_TYPE,
+    PUSH_FACTORS,
+    ENROLMENT_DURATION,
     SERVICE_EXISTS,
     ENTITY_FACTORS,
     ENTITY_FAILURES,

@@ -20,8 +20,8 @@ from prometheus_client.registry import Collector
 from exporter.exposition import catalogue
 from exporter.exposition.catalogue import STATUS_PAIRS, Family, LostRun, SchedulerTask
 from exporter.polling.observer import Observer
-from exporter.polling.record import STATUSES
-from exporter.verify.outcome import Failure, Operation, Reason
+from exporter.polling.record import COUNTED_TYPES, STATUSES, counted_type
+from exporter.verify.outcome import NOTIFICATION_PLATFORMS, OTHER, Failure, Operation, Reason, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Mapping
@@ -84,6 +84,12 @@ class GaugeSource(Protocol):
 
     def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
         """Return the number of factors by (account, service SID) and status."""
+
+    def type_counts(self) -> Mapping[tuple[str, str], Mapping[tuple[str, str], int]]:
+        """Return the number of factors by (account, service SID), and by counted type and status."""
+
+    def push_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
+        """Return the number of push factors by (account, service SID) and notification platform."""
 
     def entity_counts(self) -> Mapping[tuple[str, str, str], Mapping[str, int]]:
         """Return the number of factors by (account, service SID, entity) and status."""
@@ -148,6 +154,7 @@ class Telemetry(Observer):
         self._status_changes = self._counter(catalogue.STATUS_CHANGES)
         self._fetches = self._counter(catalogue.FETCHES)
         self._fetch_failures = self._counter(catalogue.FETCH_FAILURES)
+        self._enrolments = self._histogram(catalogue.ENROLMENT_DURATION)
         self._entity_failures = self._counter(catalogue.ENTITY_FAILURES)
         self._requests = self._counter(catalogue.API_REQUESTS)
         self._request_duration = self._histogram(catalogue.API_REQUEST_DURATION)
@@ -197,6 +204,13 @@ class Telemetry(Observer):
         key = record.watched.key
         self.know_account(key.account)
         self.know_service(key.account, key.service_sid)
+        self._expect_enrolment(record)
+
+    def _expect_enrolment(self, record: FactorRecord) -> None:
+        """Start the histogram of enrolments at 0 for the type of an unverified factor."""
+        if record.status is Status.UNVERIFIED:
+            key = record.watched.key
+            self._enrolments.labels(key.account, key.service_sid, counted_type(record.factor_type))
 
     def know_account(self, account: str) -> None:
         """Start the counters of an account at 0."""
@@ -232,7 +246,13 @@ class Telemetry(Observer):
                     )
                 case (account, service_sid) if known not in services:
                     gone = {"account": account, "service_sid": service_sid}
-                    of = (self._fetches, self._fetch_failures, self._status_changes, self._entity_failures)
+                    of = (
+                        self._fetches,
+                        self._fetch_failures,
+                        self._status_changes,
+                        self._enrolments,
+                        self._entity_failures,
+                    )
                 case _:
                     continue
             self._known.discard(known)
@@ -272,13 +292,17 @@ class Telemetry(Observer):
         self._rotations.labels(account).inc()
 
     def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
-        """Count a fetch and, if there is one, its failure and its change of status."""
+        """Count a fetch and, if there is one, its failure, its change of status, and the enrolment it completed."""
         key = record.watched.key
         self._fetches.labels(key.account, key.service_sid).inc()
         if isinstance(outcome.result, Failure):
             self._fetch_failures.labels(key.account, key.service_sid, outcome.result.reason).inc()
         if change is not None:
             self._status_changes.labels(key.account, key.service_sid, change.before, change.after).inc()
+            if change.enrolment_seconds is not None:
+                labels = key.account, key.service_sid, counted_type(record.factor_type)
+                self._enrolments.labels(*labels).observe(change.enrolment_seconds)
+        self._expect_enrolment(record)
 
     def started(self, lag_seconds: float) -> None:
         """Observe the delay of a due fetch, and count it if it is late."""
@@ -314,6 +338,23 @@ class _Gauges(Collector):
         yield _metric(
             catalogue.FACTORS,
             [((*service, status), of.get(status, 0)) for service, of in counts.items() for status in STATUSES],
+        )
+        yield _metric(
+            catalogue.FACTORS_BY_TYPE,
+            [
+                ((*service, counted, status), of.get((counted, status), 0))
+                for service, of in source.type_counts().items()
+                for counted in COUNTED_TYPES
+                for status in STATUSES
+            ],
+        )
+        yield _metric(
+            catalogue.PUSH_FACTORS,
+            [
+                ((*service, platform), of.get(platform, 0))
+                for service, of in source.push_counts().items()
+                for platform in (*NOTIFICATION_PLATFORMS, OTHER)
+            ],
         )
         yield _metric(
             catalogue.ENTITY_FACTORS,

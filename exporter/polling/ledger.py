@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.polling.calendar import Calendar
-from exporter.polling.record import UNKNOWN, FactorRecord, StatusChange
+from exporter.polling.record import UNKNOWN, FactorRecord, StatusChange, counted_type
 from exporter.verify.outcome import Answer, Failure, Outcome, Status, one_of_alike
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ NEWLY_MISSING_SECONDS = 900.0
 MASS_MISSING_SECONDS = 3600.0
 MASS_FACTORS = 10  # in a smaller service, a few factors are no mass
 _NONE: Counter[str] = Counter()
+_FOUND = frozenset((Status.VERIFIED, Status.UNVERIFIED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Ledger:
         self._policy = policy
         self._records: dict[FactorKey, FactorRecord] = {}
         self._counts: dict[tuple[str, str], Counter[str]] = {}
+        self._type_counts: dict[tuple[str, str], Counter[tuple[str, str]]] = {}
+        self._push_counts: dict[tuple[str, str], Counter[str]] = {}
         self._entity_counts: dict[tuple[str, str, str], Counter[str]] = {}
         self._stale: Calendar[FactorKey] = Calendar(self._stale_queued)
         self._stretch: dict[str, float] = {}
@@ -146,7 +149,10 @@ class Ledger:
         record.duration_seconds = snapshot.duration_seconds
         record.last_verified_seconds = snapshot.last_verified_seconds
         record.failing_since_seconds = snapshot.failing_since_seconds
-        record.factor_type, record.entity_sid = snapshot.factor_type, snapshot.entity_sid
+        self._count(record, -1)
+        record.factor_type, record.entity_sid = sys.intern(snapshot.factor_type), snapshot.entity_sid
+        record.notification_platform = sys.intern(snapshot.notification_platform)
+        self._count(record, 1)
         if snapshot.status is not None and snapshot.answered_seconds is not None:
             record.last_status = snapshot.status
             record.answered_seconds = snapshot.answered_seconds
@@ -176,7 +182,10 @@ class Ledger:
 
     def know_service(self, account: str, service_sid: str) -> None:
         """Count a service's factors even while it has none."""
-        self._counts.setdefault((account, service_sid), Counter())
+        service = account, service_sid
+        if service not in self._counts:
+            self._counts[service], self._push_counts[service] = Counter(), Counter()
+            self._type_counts[service] = Counter()
 
     def know_entity(self, account: str, service_sid: str, entity: str) -> None:
         """Count an entity's factors even while it has none."""
@@ -185,20 +194,24 @@ class Ledger:
 
     def retain(self, services: Container[tuple[str, str]], entities: Container[tuple[str, str, str]]) -> None:
         """Count these services and entities only."""
-        self._counts = {service: counts for service, counts in self._counts.items() if service in services}
+        for service in [service for service in self._counts if service not in services]:
+            del self._counts[service], self._type_counts[service], self._push_counts[service]
         self._entity_counts = {
             entity: counts for entity, counts in self._entity_counts.items() if entity in entities
         }
 
     def _count(self, record: FactorRecord, by: int) -> None:
         """Add a record to the counts, or with -1 take it out; a paused factor counts in its entity alone."""
-        key, paused = record.watched.key, record.watched.paused
-        counts = self._counts.setdefault(_service(key), Counter())
+        service, paused, status = _service(record.watched.key), record.watched.paused, record.status or UNKNOWN
+        self.know_service(*service)
         if not paused:
-            counts[record.status or UNKNOWN] += by
+            self._counts[service][status] += by
+            self._type_counts[service][counted_type(record.factor_type), status] += by
+            if record.notification_platform and status in _FOUND:
+                self._push_counts[service][record.notification_platform] += by
         if record.entity:
-            entity = self._entity_counts.setdefault((*_service(key), record.entity), Counter())
-            entity[UNKNOWN if paused else record.status or UNKNOWN] += by
+            entity = self._entity_counts.setdefault((*service, record.entity), Counter())
+            entity[UNKNOWN if paused else status] += by
 
     def apply(self, key: FactorKey, outcome: Outcome, now: Moment) -> StatusChange | None:
         """Apply the outcome of a fetch; return the change of status if there was one.
@@ -235,6 +248,7 @@ class Ledger:
         record.slowed = False
         record.answered_seconds, record.answered_steady = now
         record.failing_since_seconds = None
+        enrolment_seconds = _enrolment_seconds(record, answer, now)
         if answer.status is Status.VERIFIED:
             record.last_verified_seconds = now.wall
         if answer.status is Status.VERIFIED:
@@ -244,14 +258,20 @@ class Ledger:
         record.created_seconds = answer.created_seconds
         record.updated_seconds = answer.updated_seconds
         record.approved_seconds = answer.approved_seconds
-        record.factor_type = sys.intern(answer.factor_type) or record.factor_type
         record.entity_sid = answer.entity_sid or record.entity_sid
         before, record.last_status = record.last_status, answer.status
         if record.status is not answer.status:
             record.status_since_seconds = now.wall
             record.status_change_seen = before not in (None, answer.status)
-        self._set_status(record, answer.status)
-        return StatusChange(before, answer.status) if before not in (None, answer.status) else None
+        self._count(record, -1)
+        record.status = answer.status
+        if answer.factor_type:
+            record.factor_type = sys.intern(answer.factor_type)
+            record.notification_platform = answer.notification_platform
+        self._count(record, 1)
+        if before is None or before is answer.status:
+            return None
+        return StatusChange(before, answer.status, enrolment_seconds)
 
     def _stale_at(self, record: FactorRecord) -> float:
         longest = max(record.watched.interval_seconds, record.answered_interval_seconds)
@@ -386,6 +406,16 @@ class Ledger:
         return self._counts
 
     @property
+    def type_counts(self) -> Mapping[tuple[str, str], Mapping[tuple[str, str], int]]:
+        """The number of factors by (account, service SID), and by counted type and status."""
+        return self._type_counts
+
+    @property
+    def push_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
+        """The number of push factors that exist by (account, service SID) and by notification platform."""
+        return self._push_counts
+
+    @property
     def entity_counts(self) -> Mapping[tuple[str, str, str], Mapping[str, int]]:
         """The number of factors by (account, service SID, entity) and by status, ``unknown`` included."""
         return self._entity_counts
@@ -393,3 +423,15 @@ class Ledger:
 
 def _service(key: FactorKey) -> tuple[str, str]:
     return key.account, key.service_sid
+
+
+def _enrolment_seconds(record: FactorRecord, answer: Answer, now: Moment) -> float | None:
+    """Return how long ago a factor was created, if this answer is the first one that says verified.
+
+    ``None`` if the answer before didn't say unverified, or is stale: the enrolment may have ended long ago.
+    """
+    created = answer.created_seconds
+    if answer.status is not Status.VERIFIED or record.status is not Status.UNVERIFIED or created is None:
+        return None
+    verified_before = record.last_verified_seconds is not None and record.last_verified_seconds >= created
+    return None if verified_before or now.wall < created else now.wall - created

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.verify.outcome import Failure, Status
+from exporter.verify.outcome import OTHER, Failure, Status
+from exporter.watched import FACTOR_TYPES
 
 if TYPE_CHECKING:
     from exporter.watched import WatchedFactor
 
 UNKNOWN = "unknown"
 STATUSES = (*Status, UNKNOWN)
+COUNTED_TYPES = (*FACTOR_TYPES, OTHER, UNKNOWN)
+_COUNTED_AS = MappingProxyType({"": UNKNOWN, **dict(zip(FACTOR_TYPES, FACTOR_TYPES, strict=True))})
+
+
+def counted_type(factor_type: str) -> str:
+    """Return the value of the label ``factor_type`` in aggregates: one of ``COUNTED_TYPES``."""
+    return _COUNTED_AS.get(factor_type, OTHER)
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +57,7 @@ class FactorRecord:
     approved_seconds: float | None = None
     factor_type: str = ""
     entity_sid: str = ""
+    notification_platform: str = ""
     slowed: bool = False
     stale_at: float | None = None
     stale_queued: float | None = None
@@ -59,7 +69,11 @@ class FactorRecord:
 
 
 class StatusChange(NamedTuple):
-    """A status that differs from the last known one."""
+    """A status that differs from the last known one.
+
+    ``enrolment_seconds`` is how long ago the factor was created, if this change completed its enrolment.
+    """
 
     before: Status
     after: Status
+    enrolment_seconds: float | None = None

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from exporter.verify.outcome import Status
+from exporter.verify.outcome import NOTIFICATION_PLATFORMS, OTHER, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +51,7 @@ class FactorSnapshot:
     approved_seconds: float | None = None
     factor_type: str = ""
     entity_sid: str = ""
+    notification_platform: str = ""
     slowed: bool = False
     withdrawn: bool = False
     entity: str = ""
@@ -149,6 +150,12 @@ def _status(value: object) -> Status:
     return Status(str(value))
 
 
+def _platform(value: object) -> str:
+    if value not in (*NOTIFICATION_PLATFORMS, OTHER):
+        raise _UnreadableError
+    return str(value)
+
+
 _READ: dict[str, Callable[[object], Any]] = {
     "status": _status,
     "answered_seconds": _number,
@@ -164,6 +171,7 @@ _READ: dict[str, Callable[[object], Any]] = {
     "approved_seconds": _number,
     "factor_type": _text,
     "entity_sid": _text,
+    "notification_platform": _platform,
     "slowed": _switch,
     "withdrawn": _switch,
     "entity": _name,
@@ -205,6 +213,7 @@ def snapshot_of(
         approved_seconds=record.approved_seconds,
         factor_type=record.factor_type,
         entity_sid=record.entity_sid,
+        notification_platform=record.notification_platform,
         slowed=record.slowed,
         withdrawn=record.status is None and record.last_status is not None,
         entity=record.entity,

@@ -19,6 +19,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from exporter.verify.outcome import (
     INTERMEDIARY_CODES,
+    NOTIFICATION_PLATFORMS,
+    OTHER,
     Answer,
     EntityPage,
     FactorPage,
@@ -44,7 +46,7 @@ RETRY_AFTER_FLOOR_SECONDS = 1.0
 # The API's statuses; "not_found" is the exporter's own word for a 404.
 _STATUSES = {"verified": Status.VERIFIED, "unverified": Status.UNVERIFIED}
 _FACTOR, _ENTITY, _SERVICE = ("YF",), ("YE",), ("VA",)
-_PASSKEYS = "passkeys"
+_PUSH, _PASSKEYS = "push", "passkeys"
 _FACTOR_TYPE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
@@ -103,6 +105,7 @@ def _interpret_factor(body: bytes, factor_sid: str) -> Answer | Failure:
         factor_type=factor_type,
         entity_sid=_sid(payload.get("entity_sid"), _ENTITY),
         approved_seconds=_approved_seconds(payload) if factor_type == _PASSKEYS else None,
+        notification_platform=_notification_platform(payload) if factor_type == _PUSH else "",
     )
 
 
@@ -113,6 +116,13 @@ def _approved_seconds(payload: dict[str, Any]) -> float | None:
     """
     metadata = payload.get("metadata")
     return parse_timestamp(metadata.get("date_last_approved")) if isinstance(metadata, dict) else None
+
+
+def _notification_platform(payload: dict[str, Any]) -> str:
+    """Return how notifications reach the device of a push factor; a device may have set any value."""
+    config = payload.get("config")
+    platform = config.get("notification_platform") if isinstance(config, dict) else None
+    return next((known for known in NOTIFICATION_PLATFORMS if known == platform), OTHER)
 
 
 def _resource(body: bytes) -> dict[str, Any] | Failure:

@@ -155,12 +155,21 @@ class Operation(StrEnum):
     TOKEN = "token"  # noqa: S105  a word, no password
 
 
+NOTIFICATION_PLATFORMS = ("apn", "fcm", "none")
+"""The notification platforms of push factors. Source: https://www.twilio.com/docs/verify/api/factor"""
+
+OTHER = "other"
+"""Stands for every value that isn't in a closed list."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A definite answer: a known status, with other fields of the response.
 
     Timestamps are seconds since the epoch, ``None`` if missing or invalid; ``factor_type`` and ``entity_sid`` are
     empty if missing or invalid. ``approved_seconds`` is when a passkeys factor last approved a challenge.
+    ``notification_platform`` is one of ``NOTIFICATION_PLATFORMS`` or ``OTHER``; it is empty for factors of other
+    types than push.
     """
 
     status: Status
@@ -169,6 +178,7 @@ class Answer:
     factor_type: str = ""
     entity_sid: str = ""
     approved_seconds: float | None = None
+    notification_platform: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.exposition.catalogue import (
+    ENROLMENT_DURATION,
     ENTITY_FACTORS,
     ENTITY_LAST_LISTED,
     FACTOR_EXISTS,
@@ -17,6 +18,8 @@ from exporter.exposition.catalogue import (
     FACTOR_UPDATED,
     FACTOR_VERIFIED,
     FACTORS,
+    FACTORS_BY_TYPE,
+    PUSH_FACTORS,
     SERVICE_ENTITIES,
     SERVICE_ENTITIES_TRUNCATED,
     SERVICE_EXISTS,
@@ -33,6 +36,7 @@ from grafana.boards.promql import (
     alerts,
     increase,
     per_factor,
+    quantile,
     selected,
 )
 from grafana.boards.states import (
@@ -263,6 +267,57 @@ WHICH = Section(
     ),
 )
 
+
+ENROLMENT = Section(
+    "Which types of factors, and how do enrolments go?",
+    (
+        Line(
+            8,
+            (
+                rows(
+                    "Factor types",
+                    "Factors by type. Unknown: no answer with a type yet. Other: a type that this version of the "
+                    "exporter does not know. Empty while a label filter is set.",
+                    [
+                        f"sum by (factor_type) ({selected(FACTORS_BY_TYPE)}) > 0",
+                        *(
+                            f"sum by (factor_type) ({selected(FACTORS_BY_TYPE, _with_status(status))}) > 0"
+                            for status in (Status.VERIFIED, Status.UNVERIFIED)
+                        ),
+                    ],
+                    {
+                        "factor_type": Column("Type"),
+                        "Value #A": Column("Factors"),
+                        "Value #B": Column("Verified"),
+                        "Value #C": Column("Unverified"),
+                    },
+                    sort=("Factors", True),
+                    none="No watched factors",
+                ),
+                graph(
+                    "Push factors by notification platform",
+                    "Push factors that are verified or unverified, by how notifications reach the device. None: "
+                    "the app has set no platform, so a challenge is seen only if the user opens the app. Other: "
+                    "another platform, or none given. The graph is empty while a label filter is set.",
+                    "short",
+                    Query(
+                        f"sum by (notification_platform) ({selected(PUSH_FACTORS)})", "{{notification_platform}}"
+                    ),
+                ),
+                graph(
+                    "Enrolment duration",
+                    "Median and 95th percentile of the time from the creation of a factor to the first verified "
+                    "answer, which is at most one interval too long. Gap: no enrolment ended. Empty while "
+                    "a label filter is set.",
+                    "s",
+                    Query(quantile(0.5, ENROLMENT_DURATION, ("factor_type",)), "{{factor_type}} p50"),
+                    Query(quantile(0.95, ENROLMENT_DURATION, ("factor_type",)), "{{factor_type}} p95"),
+                ),
+            ),
+        ),
+    ),
+)
+
 WHAT_CHANGED = Section(
     "What changed?",
     (
@@ -363,5 +418,5 @@ OVERVIEW_BOARD = Board(
     "What needs attention, which factors are affected, and what changed. Statuses are polled: each is as old as its"
     " last answer.",
     (data_source(), *exporters(), *accounts_and_services(), factors(), row_limit(), filters()),
-    (ATTENTION, WHICH, WHAT_CHANGED),
+    (ATTENTION, WHICH, WHAT_CHANGED, ENROLMENT),
 )

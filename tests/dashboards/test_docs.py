@@ -83,6 +83,7 @@ def test_panels_without_factor_labels_are_documented() -> None:
     assert by_service == {
         *("Exporter", "Last dispatch"),
         *("Factors by status", "Entities", "Status changes", "Services with missing factors", "Watched services"),
+        *("Factor types", "Push factors by notification platform", "Enrolment duration"),
         *("Status changes in its service", "Failures in its service by reason"),
     }
 

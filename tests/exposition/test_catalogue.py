@@ -41,6 +41,9 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "twilio_verify_factor_interval_seconds": ("gauge", FACTOR),
     "twilio_verify_factor_info": ("gauge", (*FACTOR, "factor_sid", "factor_type", "entity_sid", "identity")),
     "twilio_verify_factors": ("gauge", (*SERVICE, "status")),
+    "twilio_verify_factors_by_type": ("gauge", (*SERVICE, "factor_type", "status")),
+    "twilio_verify_push_factors": ("gauge", (*SERVICE, "notification_platform")),
+    "twilio_verify_enrolment_duration_seconds": ("histogram", (*SERVICE, "factor_type")),
     "twilio_verify_service_exists": ("gauge", SERVICE),
     "twilio_verify_entity_factors": ("gauge", ("account", "service_sid", "entity", "status")),
     "twilio_verify_entity_failures_total": ("counter", ("account", "service_sid")),
@@ -90,6 +93,7 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
 BUCKETS = {
     "twilio_verify_api_request_duration_seconds": REQUEST_BUCKETS,
     "twilio_verify_api_server_duration_seconds": REQUEST_BUCKETS,
+    "twilio_verify_enrolment_duration_seconds": (10, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400),
     "twilio_verify_exporter_schedule_lag_seconds": (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 15, 60, 300),
 }
 OVERWRITTEN_BY_PROMETHEUS = {"job", "instance", "__name__", "le", "quantile"}

@@ -36,6 +36,8 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 def source() -> FixedGauges:
     return FixedGauges(
         counts={("main", SERVICE_SID): {"verified": 3, "not_found": 1}, ("other", SERVICE_SID): {"unknown": 2}},
+        types={("main", SERVICE_SID): {("push", "verified"): 2, ("other", "verified"): 1}},
+        push={("main", SERVICE_SID): {"fcm": 2}},
         gauges={"main": account_gauges(credentials_valid=True), "other": account_gauges()},
     )
 
@@ -179,6 +181,47 @@ def test_a_change_of_status(telemetry: Telemetry, before: Status, after: Status)
         at("fetches_total", **OF_SERVICE): 1,
         at("factor_status_changes_total", **labels): 1,
     }
+
+
+def unverified(factor_type: str = "push") -> FactorRecord:
+    return FactorRecord(RECORD.watched, status=Status.UNVERIFIED, factor_type=factor_type)
+
+
+ENROLMENT = "enrolment_duration_seconds"
+ENROLMENT_BUCKETS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14400.0, 86400.0)
+
+
+def test_a_completed_enrolment(telemetry: Telemetry) -> None:
+    outcome = Outcome(Answer(Status.VERIFIED), 0.1)
+    change = StatusChange(Status.UNVERIFIED, Status.VERIFIED, 1000.0)
+    telemetry.watched(unverified())
+    verified = FactorRecord(RECORD.watched, status=Status.VERIFIED, factor_type="push")
+    labels = {**OF_SERVICE, "factor_type": "push"}
+    assert moved(telemetry, lambda: telemetry.fetched(verified, outcome, change)) == {
+        at("fetches_total", **OF_SERVICE): 1,
+        at("factor_status_changes_total", **OF_SERVICE, **{"from": "unverified", "to": "verified"}): 1,
+        **buckets(ENROLMENT, 1000, ENROLMENT_BUCKETS, labels),
+        at(f"{ENROLMENT}_count", **labels): 1,
+        at(f"{ENROLMENT}_sum", **labels): 1000,
+    }
+
+
+@pytest.mark.parametrize(
+    ("factor_type", "label"), [("push", "push"), ("totp", "totp"), ("sms", "other"), ("", "unknown")]
+)
+def test_enrolments_are_counted_from_zero_once_there_is_an_unverified_factor(
+    telemetry: Telemetry, factor_type: str, label: str
+) -> None:
+    assert values(shown(telemetry), f"{ENROLMENT}_count", "factor_type") == {}
+    telemetry.fetched(unverified(factor_type), Outcome(Answer(Status.UNVERIFIED), 0.1), None)
+    assert values(shown(telemetry), f"{ENROLMENT}_count", "factor_type") == {(label,): 0}
+    telemetry.retain({"main"}, set())
+    assert values(shown(telemetry), f"{ENROLMENT}_count", "factor_type") == {}
+
+
+def test_an_unverified_factor_from_the_state_file_starts_them_too(telemetry: Telemetry) -> None:
+    telemetry.watched(unverified("passkeys"))
+    assert values(shown(telemetry), f"{ENROLMENT}_count", "factor_type") == {("passkeys",): 0}
 
 
 def buckets(name: str, least: float, all_bounds: Iterable[float], labels: dict[str, str]) -> Series:
@@ -392,6 +435,7 @@ def test_a_scrape_has_exactly_the_families_of_the_catalogue(source: FixedGauges,
     telemetry.know_entities("main", SERVICE_SID)
     source.entity_factors = {("main", SERVICE_SID, "team"): {"verified": 1}}
     source.listed = {("main", SERVICE_SID, "team"): 1_800_000_000.0}
+    telemetry.watched(unverified())
     source.walked = {("main", SERVICE_SID, "team"): (3, True)}
     source.services = {("main", SERVICE_SID): True}
     families = {family.name: family for family in read_openmetrics(telemetry) if family.name.startswith(P)}
@@ -408,6 +452,22 @@ def test_a_scrape_has_exactly_the_families_of_the_catalogue(source: FixedGauges,
             assert bounds == {*(str(bound) for bound in family.buckets), "+Inf"}
         else:
             assert {sample.name for sample in found.samples} == {family.name}
+
+
+def test_all_types_and_platforms_are_there(telemetry: Telemetry) -> None:
+    of_type = values(shown(telemetry), "factors_by_type", "account", "factor_type", "status")
+    assert {key: value for key, value in of_type.items() if value} == {
+        ("main", "push", "verified"): 2,
+        ("main", "other", "verified"): 1,
+    }
+    types, statuses = ("push", "totp", "passkeys", "other", "unknown"), (*Status, "unknown")
+    assert of_type.keys() == {("main", *of) for of in itertools.product(types, statuses)}
+    assert values(shown(telemetry), "push_factors", "notification_platform") == {
+        ("apn",): 0,
+        ("fcm",): 2,
+        ("none",): 0,
+        ("other",): 0,
+    }
 
 
 def test_process_and_python_metrics_are_included(telemetry: Telemetry) -> None:

@@ -7,6 +7,7 @@ The oracle keeps what was observed of each factor, and writes the contract's tab
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,15 @@ NAMES = ("one", "two", "three", "four", "five", "six")
 
 RESULTS = st.sampled_from([*Status, *Status, *Status, Reason.TIMEOUT, Reason.DECODE, Reason.AUTH])
 
+KINDS = (  # type, notification platform, last approval
+    ("push", "apn", None),
+    ("push", "other", None),
+    ("passkeys", "", None),
+    ("passkeys", "", 1.65e9),
+    ("sms", "", None),
+    ("", "", None),
+)
+
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
 
@@ -59,8 +69,27 @@ class Known:
     approved: float | None = None
     since: float | None = None
     details: tuple[str, str] = ("", "")
+    platform: str = ""
     withdrawn: bool = False
     seen: list[Status] = field(default_factory=list)
+
+    def enrolment(self, result: Status, created: float, wall: float) -> float | None:
+        """Return how long an enrolment took that an answer with another status completes, if that was seen."""
+        was_seen = self.status is Status.UNVERIFIED and not self.withdrawn and result is Status.VERIFIED
+        verified_since = self.verified_wall is not None and self.verified_wall >= created
+        return wall - created if was_seen and not verified_since else None
+
+    def counted_as(self) -> tuple[str, str, str, str]:
+        """Return service, type and status in the aggregates, and the notification platform if it counts there."""
+        status = "unknown" if self.status is None or self.withdrawn else self.status.value
+        named = {"": "unknown", "push": "push", "passkeys": "passkeys"}
+        exists = status in ("verified", "unverified")
+        return (
+            self.watched.key.service_sid,
+            named.get(self.details[0], "other"),
+            status,
+            self.platform if exists and self.details[0] == "push" else "",
+        )
 
     def samples(self) -> dict[Sample, float]:
         """Return what a scrape may and must show of it, by the contract's table."""
@@ -129,15 +158,17 @@ class Truth(RuleBasedStateMachine):
         watched=st.sampled_from(FACTORS),
         result=RESULTS,
         duration=st.integers(1, 99),
-        approved=st.sampled_from([None, 1.65e9]),
+        kind=st.sampled_from(KINDS),
     )
     def a_fetch_ends(
-        self, watched: WatchedFactor, result: Status | Reason, duration: int, approved: float | None
+        self, watched: WatchedFactor, result: Status | Reason, duration: int, kind: tuple[str, str, float | None]
     ) -> None:
         """One for a factor that is no longer watched is dropped."""
         now = self.moment
         if isinstance(result, Status):
-            answer = Answer(result, 1.6e9 + duration, 1.6e9 + duration, "passkeys", "YE" + "0" * 32, approved)
+            factor_type, platform, approved = kind
+            created = 1.6e9 + duration
+            answer = Answer(result, created, created, factor_type, "YE" + "0" * 32, approved, platform)
             bare = Answer(result)
             outcome = Outcome(bare if result is Status.NOT_FOUND else answer, duration / 100)
         else:
@@ -154,7 +185,10 @@ class Truth(RuleBasedStateMachine):
             known.up = False
             known.failures += 1
             return
-        assert change == ((known.status, result) if known.status not in (None, result) else None)
+        if known.status in (None, result):
+            assert change is None
+        else:
+            assert change == (known.status, result, known.enrolment(result, 1.6e9 + duration, now.wall))
         if known.withdrawn or known.status is not result:
             known.since = None if known.status in (None, result) else now.wall
         known.status, known.up, known.withdrawn = result, True, False
@@ -165,7 +199,8 @@ class Truth(RuleBasedStateMachine):
         known.created = None if result is Status.NOT_FOUND else 1.6e9 + duration
         known.approved = None if result is Status.NOT_FOUND else approved
         if result is not Status.NOT_FOUND:
-            known.details = ("passkeys", "YE" + "0" * 32)
+            known.details = (factor_type or known.details[0], "YE" + "0" * 32)
+            known.platform = platform if factor_type else known.platform
 
     @rule(
         chosen=st.sets(st.sampled_from(range(len(FACTORS)))),
@@ -241,6 +276,20 @@ class Truth(RuleBasedStateMachine):
             self.exposition.update(self.ledger[key])
         for known in self.known.values():
             known.withdrawn |= known.status is not None and self._is_stale(known)
+
+    @invariant()
+    def the_aggregates_are_the_truth(self) -> None:
+        self.scrape()
+        counted = [known.counted_as() for known in self.known.values() if not known.watched.paused]
+        for service in {known.watched.key.service_sid for known in self.known.values()}:
+            of = ("main", service)
+            here = [entry[1:] for entry in counted if entry[0] == service]
+            shown = self.ledger.counts[of], self.ledger.type_counts[of], self.ledger.push_counts[of]
+            assert [+Counter(counts) for counts in shown] == [
+                Counter(status for _, status, _ in here),
+                Counter((kind, status) for kind, status, _ in here),
+                Counter(platform for _, _, platform in here if platform),
+            ]
 
     @invariant()
     def the_scrape_is_the_truth(self) -> None:

@@ -91,6 +91,7 @@ def seeded(simulator: Simulator) -> list[dict[str, object]]:
         entry("deleted", simulator.add_factor(status="deleted"), labels=people),
         entry("failing", failing, labels=payments),
         entry("paused", simulator.add_factor(), paused=True),
+        entry("enrolling", simulator.add_factor(factor_type="push", script=restless(Action.ENROL, Action.VERIFY))),
         entry("flips", simulator.add_factor(script=restless(Action.UNVERIFY, Action.VERIFY)), labels=payments),
         entry('odd "name" \\ (日本)', simulator.add_factor(script=restless(Action.DELETE, Action.RESTORE))),
     ]
@@ -260,7 +261,7 @@ async def see_the_states(server: Prometheus) -> None:
         "failing": "? unknown",
     }
     assert {name: found.get(name) for name in (*expected, "paused")} == {**expected, "paused": None}
-    assert len(found) == 9
+    assert len(found) == 10
 
 
 async def see_a_team(server: Prometheus) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -289,7 +290,7 @@ def test_the_six_changes(before: Status, after: Status) -> None:
     world = Watched()
     world.take(before)
     assert world.take(before, after=60) is None
-    assert world.take(after, after=60) == (before, after)
+    assert world.take(after, after=60) == (before, after, None)
     assert world.take(after, after=60) is None
 
 
@@ -299,7 +300,7 @@ def test_a_change_is_reported_across_failures_and_staleness(before: Status, afte
     world.take(before)
     assert world.take(Reason.TIMEOUT, after=60) is None
     assert world.expire(after=10_000)
-    assert world.take(after, after=60) == (before, after)
+    assert world.take(after, after=60) == (before, after, None)
 
 
 def test_the_same_status_across_staleness_is_no_change() -> None:
@@ -333,6 +334,145 @@ def test_counts_are_by_account_and_service_and_leave_paused_factors_out() -> Non
     ledger.forget(key(4, service=2))
     assert not any(ledger.counts["main", SERVICES[1]].values())
     assert not any(ledger.counts["main", SERVICES[2]].values())
+
+
+def push(status: Status = Status.VERIFIED, platform: str = "apn", created: float | None = None) -> Answer:
+    return Answer(status, created, factor_type="push", notification_platform=platform)
+
+
+def types(world: Watched) -> dict[tuple[str, str], int]:
+    return {counted: n for counted, n in world.ledger.type_counts["main", SERVICES[0]].items() if n}
+
+
+def platforms(world: Watched) -> dict[str, int]:
+    return {platform: n for platform, n in world.ledger.push_counts["main", SERVICES[0]].items() if n}
+
+
+@pytest.mark.parametrize(
+    ("factor_type", "counted"),
+    [
+        ("push", "push"),
+        ("totp", "totp"),
+        ("passkeys", "passkeys"),
+        ("", "unknown"),
+        ("sms", "other"),
+        ("Push", "other"),
+        ("unknown", "other"),
+        ("other", "other"),
+    ],
+)
+def test_types_are_counted_in_a_closed_list(factor_type: str, counted: str) -> None:
+    world = Watched()
+    assert types(world) == {("unknown", UNKNOWN): 1}
+    world.take(Answer(Status.VERIFIED, factor_type=factor_type))
+    assert types(world) == {(counted, Status.VERIFIED): 1}
+
+
+def test_a_factor_counts_by_its_last_known_type() -> None:
+    world = Watched()
+    world.take(push())
+    for result, status in (
+        (Reason.TIMEOUT, Status.VERIFIED),
+        (Status.NOT_FOUND, Status.NOT_FOUND),
+        (Answer(Status.UNVERIFIED), Status.UNVERIFIED),
+    ):
+        world.take(result, after=60)
+        assert types(world) == {("push", status): 1}
+    world.take(Answer(Status.UNVERIFIED, factor_type="totp"), after=60)
+    assert types(world) == {("totp", Status.UNVERIFIED): 1}
+    assert world.expire(after=10_000)
+    assert types(world) == {("totp", UNKNOWN): 1}
+    world.ledger.forget(world.key)
+    assert types(world) == {}
+
+
+def test_push_factors_that_exist_count_by_notification_platform() -> None:
+    world = Watched()
+    assert platforms(world) == {}
+    world.take(push(platform="fcm"))
+    assert platforms(world) == {"fcm": 1}
+    world.take(Reason.TIMEOUT, after=60)
+    assert platforms(world) == {"fcm": 1}, "not stale"
+    world.take(push(Status.UNVERIFIED, "none"), after=60)
+    assert platforms(world) == {"none": 1}
+    world.take(Answer(Status.VERIFIED), after=60)
+    assert platforms(world) == {"none": 1}, "an answer without a type says nothing"
+    world.take(Status.NOT_FOUND, after=60)
+    assert platforms(world) == {}
+    world.take(push(platform="other"), after=60)
+    assert platforms(world) == {"other": 1}
+    world.take(Answer(Status.VERIFIED, factor_type="totp"), after=60)
+    assert platforms(world) == {}
+    world.take(push(), after=60)
+    assert world.expire(after=10_000)
+    assert platforms(world) == {}
+    world.take(push(), after=60)
+    world.ledger.forget(world.key)
+    assert platforms(world) == {}
+
+
+def test_a_paused_factor_counts_by_no_type_and_no_platform() -> None:
+    world = Watched()
+    world.take(push())
+    world.ledger.revise(replace(world.record.watched, paused=True), world.moment)
+    assert (types(world), platforms(world)) == ({}, {})
+    world.ledger.revise(replace(world.record.watched, paused=False), world.moment)
+    assert (types(world), platforms(world)) == ({("push", Status.VERIFIED): 1}, {"apn": 1})
+
+
+def test_counts_of_services_that_are_no_longer_watched_are_dropped() -> None:
+    world = Watched()
+    world.ledger.forget(world.key)
+    world.ledger.know_service("main", SERVICES[1])
+    world.ledger.retain({("main", SERVICES[1])}, set())
+    for counts in (world.ledger.counts, world.ledger.type_counts, world.ledger.push_counts):
+        assert list(counts) == [("main", SERVICES[1])]
+
+
+# Enrolments
+
+
+def enrolment(*results: Answer | Status | Reason, wait: float = 60.0) -> float | None:
+    """Return what the last of these results, one after each wait, says about the duration of an enrolment."""
+    world = Watched()
+    changes = [world.take(result, after=wait) for result in results]
+    return None if changes[-1] is None else changes[-1].enrolment_seconds
+
+
+CREATED = START + 30.0
+BEGUN, DONE = push(Status.UNVERIFIED, created=CREATED), push(created=CREATED)
+
+
+def test_an_enrolment_takes_from_the_creation_to_the_first_verified_answer() -> None:
+    assert enrolment(BEGUN, DONE) == 120 - 30
+    assert enrolment(Status.NOT_FOUND, BEGUN, BEGUN, Reason.TIMEOUT, DONE) == 300 - 30
+    assert enrolment(Status.UNVERIFIED, DONE) == 90, "the date of the last answer counts"
+
+
+def test_an_enrolment_whose_duration_was_not_seen_has_none() -> None:
+    assert enrolment(DONE) is None
+    assert enrolment(DONE, DONE) is None
+    assert enrolment(Reason.TIMEOUT, DONE) is None
+    assert enrolment(Status.NOT_FOUND, DONE) is None
+    assert enrolment(BEGUN, Status.NOT_FOUND, DONE) is None
+    assert enrolment(BEGUN, push()) is None, "no date of creation"
+    assert enrolment(BEGUN, push(created=START + 121)) is None, "created later than now: another clock"
+    assert enrolment(BEGUN, push(created=START + 120)) == 0
+
+
+def test_a_factor_that_was_verified_before_is_not_enrolled_again() -> None:
+    assert enrolment(BEGUN, DONE, BEGUN, DONE) is None
+    assert enrolment(DONE, BEGUN, DONE) is None
+    again = START + 150.0
+    assert enrolment(BEGUN, DONE, push(Status.UNVERIFIED, created=again), push(created=again)) == 240 - 150
+
+
+def test_a_stale_answer_before_tells_no_duration() -> None:
+    world = Watched()
+    world.take(BEGUN)
+    assert world.expire(after=10_000)
+    change = world.take(DONE, after=1)
+    assert change == (Status.UNVERIFIED, Status.VERIFIED, None)
 
 
 def test_the_statuses_that_are_counted() -> None:

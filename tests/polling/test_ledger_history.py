@@ -34,6 +34,15 @@ FACTORS = (
 )
 POLLED = FACTORS[:-1]
 
+
+def with_platform(answer: Answer) -> Answer:
+    """Return an answer, of a push factor with a notification platform that depends on its other fields."""
+    if answer.factor_type != "push":
+        return answer
+    platform = ("apn", "none")[answer.created_seconds is None]
+    return replace(answer, notification_platform=platform)
+
+
 results = st.one_of(
     st.builds(
         Answer,
@@ -43,7 +52,7 @@ results = st.one_of(
         st.sampled_from(["", "push", "totp"]),
         st.sampled_from(["", "YE1"]),
         st.one_of(st.none(), st.just(1.6e9)),
-    ),
+    ).map(with_platform),
     st.just(Answer(Status.NOT_FOUND)),
     st.builds(Failure, st.sampled_from(Reason)),
 )
@@ -208,7 +217,8 @@ class LedgerMachine(RuleBasedStateMachine):
         history.events.append(Event(self.now, outcome=outcome))
         after = history.answers(history.events)
         if len(after) > len(before) > 0 and after[-1][1].status != before[-1][1].status:
-            assert change == (before[-1][1].status, after[-1][1].status)
+            assert change is not None
+            assert change[:2] == (before[-1][1].status, after[-1][1].status)
         else:
             assert change is None
 
@@ -285,6 +295,26 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         assert min(shown.values(), default=0) >= 0
         assert +shown == counted
+
+    @invariant()
+    def the_counts_by_type_and_platform_are_the_factors(self) -> None:
+        by_type: Counter[tuple[str, str, str, str]] = Counter()
+        by_platform: Counter[tuple[str, str, str]] = Counter()
+        for k, history in self.histories.items():
+            answers = [answer for _, answer in history.answers(history.events)]
+            typed = [answer for answer in answers if answer.factor_type]
+            kind = typed[-1].factor_type if typed else "unknown"
+            status = UNKNOWN if history.stale() or not answers else answers[-1].status
+            if history.watched.paused:
+                continue
+            by_type[k.account, k.service_sid, kind, status] += 1
+            if kind == "push" and status in ("verified", "unverified"):
+                by_platform[k.account, k.service_sid, typed[-1].notification_platform] += 1
+        ledger = self.ledger
+        types = {(*service, *of): n for service, counts in ledger.type_counts.items() for of, n in counts.items()}
+        push = {(*service, of): n for service, counts in ledger.push_counts.items() for of, n in counts.items()}
+        assert min([*types.values(), *push.values()], default=0) >= 0
+        assert (+Counter(types), +Counter(push)) == (by_type, by_platform)
 
     @invariant()
     def the_counts_of_entities_are_their_factors(self) -> None:

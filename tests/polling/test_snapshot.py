@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -58,6 +60,9 @@ def test_anything_else_is_left_out(value: object) -> None:
         {"entity": None},
         {"slowed": "yes"},
         {"identity": "somebody"},
+        {"notification_platform": "hms"},
+        {"notification_platform": ""},
+        {"notification_platform": ["apn"]},
         [],
         None,
         "verified",
@@ -110,7 +115,7 @@ def test_knowledge_is_taken_up_with_its_real_age() -> None:
     for name in (
         "status", "last_status", "up", "failures", "last_verified_seconds", "duration_seconds", "created_seconds",
         "updated_seconds", "approved_seconds", "status_since_seconds", "status_change_seen", "factor_type",
-        "entity_sid", "slowed", "interval_seconds", "answered_interval_seconds",
+        "entity_sid", "notification_platform", "slowed", "interval_seconds", "answered_interval_seconds",
     ):  # fmt: skip
         assert getattr(new, name) == getattr(old, name), name
     assert new.answered_seconds == old.answered_seconds is not None
@@ -137,7 +142,48 @@ def test_a_change_across_the_restart_is_a_change() -> None:
     before, now = known_after(Status.VERIFIED)
     after = restart(before, now, later=2000)
     change = after.apply(key(0), outcome(Status.UNVERIFIED), Moment(now.wall + 2001, 5e6 + 1))
-    assert change == (Status.VERIFIED, Status.UNVERIFIED)
+    assert change == (Status.VERIFIED, Status.UNVERIFIED, None)
+
+
+PUSH = Answer(Status.UNVERIFIED, NOW - 100, factor_type="push", notification_platform="fcm")
+
+
+def test_the_aggregates_are_taken_up() -> None:
+    before, now = known_after(PUSH)
+    after = restart(before, now, later=100)
+    service = "main", key(0).service_sid
+    assert +Counter(after.type_counts[service]) == {("push", "unverified"): 1}
+    assert +Counter(after.push_counts[service]) == {"fcm": 1}
+    stale = restart(before, now, later=901)
+    assert +Counter(stale.type_counts[service]) == {("push", "unknown"): 1}
+    assert +Counter(stale.push_counts[service]) == {}
+
+
+def test_an_enrolment_goes_on_over_a_restart_unless_it_is_stale() -> None:
+    before, now = known_after(PUSH)
+    for later, seconds in ((100, 100 + 110.0), (901, None)):
+        after = restart(before, now, later=later)
+        done = outcome(replace(PUSH, status=Status.VERIFIED))
+        change = after.apply(key(0), done, Moment(now.wall + later, 5e6))
+        assert change == (Status.UNVERIFIED, Status.VERIFIED, seconds)
+
+
+def test_a_snapshot_of_an_earlier_version_has_no_notification_platform() -> None:
+    before, now = known_after(PUSH)
+    snapshot = snapshot_of(before[key(0)], now)
+    assert snapshot is not None
+    fields = snapshot.as_fields()
+    del fields["notification_platform"]
+    old = FactorSnapshot.from_fields(fields)
+    assert old is not None
+    after = Ledger(LedgerPolicy())
+    after.watch(factor(0))
+    after.restore(key(0), old, now)
+    service = "main", key(0).service_sid
+    assert +Counter(after.type_counts[service]) == {("push", "unverified"): 1}
+    assert +Counter(after.push_counts[service]) == {}, "unknown until the next answer"
+    after.apply(key(0), outcome(PUSH), now)
+    assert +Counter(after.push_counts[service]) == {"fcm": 1}
 
 
 def test_the_window_of_an_unverified_factor_goes_on() -> None:

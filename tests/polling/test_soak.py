@@ -100,6 +100,9 @@ class Watch:
         counts = [count for of in env.ledger.counts.values() for count in of.values()]
         assert min(counts) >= 0
         assert sum(counts) == COUNT
+        types = [count for of in env.ledger.type_counts.values() for count in of.values()]
+        assert min(types) >= 0
+        assert sum(types) == COUNT
         for name, client in env.clients.items():
             account = env.accounts[name]
             assert 1 <= account.throttle.limit <= account.throttle.max_concurrency

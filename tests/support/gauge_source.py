@@ -28,6 +28,8 @@ class FixedGauges:
 
     counts: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
     gauges: dict[str, AccountGauges] = field(default_factory=dict)
+    types: dict[tuple[str, str], dict[tuple[str, str], int]] = field(default_factory=dict)
+    push: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
     entity_factors: dict[tuple[str, str, str], dict[str, int]] = field(default_factory=dict)
     state: StateGauges | None = field(default_factory=lambda: StateGauges(1_800_000_100.0, 2))
     services: dict[tuple[str, str], bool] = field(default_factory=dict)
@@ -41,6 +43,12 @@ class FixedGauges:
     def status_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
         self.reads += 1
         return self.counts
+
+    def type_counts(self) -> Mapping[tuple[str, str], Mapping[tuple[str, str], int]]:
+        return self.types
+
+    def push_counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
+        return self.push
 
     def entity_counts(self) -> Mapping[tuple[str, str, str], Mapping[str, int]]:
         return self.entity_factors

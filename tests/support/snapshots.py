@@ -27,6 +27,7 @@ snapshots = st.builds(
     approved_seconds=st.none() | numbers,
     factor_type=st.sampled_from(["", "push", "totp"]),
     entity_sid=st.sampled_from(["", "YE" + "0" * 32]),
+    notification_platform=st.sampled_from(["", "apn", "fcm", "none", "other"]),
     slowed=st.booleans(),
     withdrawn=st.booleans(),
     entity=st.text(max_size=20),

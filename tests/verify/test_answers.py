@@ -67,6 +67,7 @@ def test_a_factor_as_the_api_documents_it() -> None:
         updated_seconds=1438372800.0,
         factor_type="push",
         entity_sid=ENTITY_SID,
+        notification_platform="apn",
     )
 
 
@@ -193,7 +194,7 @@ def test_an_invalid_entity_sid_is_left_out(value: Any) -> None:
 
 def test_invalid_dates_are_left_out() -> None:
     answer = interpret(200, factor(date_created=None, date_updated="976351423"), SID)
-    assert answer == Answer(Status.VERIFIED, factor_type="push", entity_sid=ENTITY_SID)
+    assert answer == Answer(Status.VERIFIED, factor_type="push", entity_sid=ENTITY_SID, notification_platform="apn")
 
 
 @pytest.mark.parametrize("place", ["%s", '{"metadata": %s}', '{"links": [%s]}'])
@@ -432,6 +433,48 @@ def test_the_last_approval_is_read_as_the_other_dates(date: object) -> None:
     assert answer.approved_seconds == answer.created_seconds
 
 
+def platform_of(**changes: Any) -> str:
+    answer = interpret(200, factor(**changes), SID)
+    assert isinstance(answer, Answer)
+    return answer.notification_platform
+
+
+@pytest.mark.parametrize(
+    ("config", "platform"),
+    [
+        ({"notification_platform": "apn", "notification_token": "secret-token"}, "apn"),
+        ({"notification_platform": "fcm"}, "fcm"),
+        ({"notification_platform": "none"}, "none"),
+        ({"notification_platform": "hms"}, "other"),
+        ({"notification_platform": "APN"}, "other"),
+        ({"notification_platform": "other"}, "other"),
+        ({"notification_platform": ""}, "other"),
+        ({"notification_platform": None}, "other"),
+        ({"notification_platform": True}, "other"),
+        ({"notification_platform": ["apn"]}, "other"),
+        ({"notification_platform": {}}, "other"),
+        ({}, "other"),
+        (None, "other"),
+        (["apn"], "other"),
+        ("apn", "other"),
+    ],
+)
+def test_the_notification_platform_of_a_push_factor(config: object, platform: str) -> None:
+    assert platform_of(config=config) == platform
+
+
+@pytest.mark.parametrize("factor_type", ["totp", "passkeys", "Push", "", None])
+def test_other_factors_have_no_notification_platform(factor_type: object) -> None:
+    assert platform_of(factor_type=factor_type, config={"notification_platform": "apn"}) == ""
+
+
+@given(config=st.fixed_dictionaries({"notification_platform": JSON}) | JSON)
+def test_a_device_cannot_invent_a_notification_platform(config: object) -> None:
+    answer = interpret(200, factor(config=config), SID)
+    if isinstance(answer, Answer):  # else there is a NaN in it
+        assert answer.notification_platform in {"apn", "fcm", "none", "other"}
+
+
 FACTORS = st.fixed_dictionaries(
     {},
     optional={
@@ -460,6 +503,7 @@ def test_interpret_never_raises_and_keeps_its_ranges(code: int, body: bytes) -> 
             assert code in (200, 404)
             for seconds in (answer.created_seconds, answer.updated_seconds, answer.approved_seconds):
                 assert seconds is None or (seconds > 0 and math.isfinite(seconds))
+            assert answer.notification_platform in {"", "apn", "fcm", "none", "other"}
             assert answer.factor_type.isascii()
             assert len(answer.factor_type) <= 64
             assert answer.entity_sid == "" or len(answer.entity_sid) == 34

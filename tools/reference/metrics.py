@@ -13,6 +13,7 @@ from exporter.exposition.catalogue import (
     API_REQUEST_DURATION,
     API_REQUESTS,
     CATALOGUE,
+    ENROLMENT_DURATION,
     FACTOR_CREATED,
     FACTOR_EXISTS,
     FACTOR_FETCH_DURATION,
@@ -29,13 +30,15 @@ from exporter.exposition.catalogue import (
     FACTOR_UPDATED,
     FACTOR_VERIFIED,
     FACTORS,
+    FACTORS_BY_TYPE,
+    PUSH_FACTORS,
     SERVICE_LABELS,
     Family,
     LostRun,
     SchedulerTask,
 )
-from exporter.polling.record import STATUSES
-from exporter.verify.outcome import Operation, Reason
+from exporter.polling.record import COUNTED_TYPES, STATUSES
+from exporter.verify.outcome import NOTIFICATION_PLATFORMS, OTHER, Operation, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -88,6 +91,19 @@ exists for passkeys factors only: the API has no such date for other types.
 
 The labels `factor_type` and `entity_sid` are empty until an answer contains them, and then keep their last value.
 
+## Aggregates
+
+`{FACTORS.name}` and `{FACTORS_BY_TYPE.name}` count every watched factor once, with all
+values of their labels from the start. A factor counts by its last known type. `{PUSH_FACTORS.name}` counts
+push factors whose status is verified or unverified: not those that are missing, stale, or not fetched yet. After an
+upgrade, a factor from the state file of an earlier version is counted there from its next answer on.
+
+`{ENROLMENT_DURATION.name}` counts a factor at the first answer with status
+verified after one with status unverified, if the API returns `date_created`. Left out are factors that were
+verified at the first answer or at any answer since their creation, and factors whose answer before was a 404 or is
+stale: their enrolment may have ended long before. The series of a service and type exist once an unverified factor
+of that type was seen.
+
 ## Labels
 
 | label | value |
@@ -97,7 +113,8 @@ The labels `factor_type` and `entity_sid` are empty until an answer contains the
 | `service_sid`, `factor_sid`, `entity_sid` | SIDs in the spelling of the API |
 | `entity` | the entity's name in the watchlist |
 | `factor` | name of the watchlist entry; the factor SID if it has no name |
-| `factor_type` | type as returned by the API, such as `push` or `totp` |
+| `factor_type` | on `info`: type as returned by the API, such as `push` or `totp`; on aggregates: {{types}} |
+| `notification_platform` | {{platforms}}: how push notifications reach the device, as its app has set it |
 | `identity` | only on `{FACTOR_INFO.name}`, and only if `metrics.identity` enables it |
 | `status` | {{statuses}} |
 | `from`, `to` | statuses other than `unknown`; only changes between known statuses are counted |
@@ -172,6 +189,8 @@ def render() -> str:
         CLOSING.format(
             statuses=_names(STATUSES),
             operations=_names(Operation),
+            types=_names(COUNTED_TYPES),
+            platforms=_names((*NOTIFICATION_PLATFORMS, OTHER)),
             tasks=_names(SchedulerTask),
             lost=_names(LostRun),
             reasons="\n".join(f"| `{reason}` | {_REASONS[reason]} |" for reason in Reason),

@@ -155,7 +155,15 @@ def faults_of(page: Scrape, allowed: list[set[str]]) -> list[str]:
     watched = page.value("twilio_verify_exporter_watchlist_factors")
     if watched != sum(page.counts().values()):
         faults.append("the counts are not the watchlist's")
+    if watched != page.total("twilio_verify_factors_by_type"):
+        faults.append("the counts by type are not the watchlist's")
+    push = sum(page.total("twilio_verify_factors_by_type", factor_type="push", status=s) for s in _EXISTS)
+    if page.total("twilio_verify_push_factors") != push:
+        faults.append("the counts of push factors differ")
     return faults
+
+
+_EXISTS = ("verified", "unverified")
 
 
 async def settled(before: dict[str, int] | None = None) -> dict[str, int]:

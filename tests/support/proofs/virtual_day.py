@@ -21,12 +21,16 @@ import httpx
 
 from exporter.config import load
 from exporter.daemon.daemon import Daemon
+from exporter.polling.observer import Observer
+from exporter.verify.outcome import Answer, Status
 from tests.support.config_files import write_config
 from tests.support.scrape import Scrape
 from tests.support.virtual_time import run_virtual, virtual_clock
 
 if TYPE_CHECKING:
     from exporter.config import Config
+    from exporter.polling.record import FactorRecord, StatusChange
+    from exporter.verify.outcome import Outcome
 
 SERVICES = tuple("VA" + digit * 32 for digit in "12345")
 TIMEOUT_SECONDS = 10.0
@@ -98,7 +102,7 @@ class ApiInMemory(httpx.AsyncBaseTransport):
             json={
                 "sid": sid,
                 "status": status,
-                "factor_type": "push",
+                **_KINDS[int(sid[-2:], 16) % len(_KINDS)],
                 "date_created": _DATE,
                 "date_updated": _DATE,
             },
@@ -109,7 +113,38 @@ class ApiInMemory(httpx.AsyncBaseTransport):
         return httpx.Response(code, headers={"Twilio-Request-Id": "RQ" + "0" * 32}, **content)
 
 
+_KINDS: tuple[dict[str, Any], ...] = (
+    *({"factor_type": "push", "config": {"notification_platform": name}} for name in ("apn", "fcm", "none", "hms")),
+    {"factor_type": "totp"},
+    {"factor_type": "passkeys", "metadata": {"date_last_approved": "2026-02-01T00:00:00Z"}},
+    {"factor_type": "passkeys", "metadata": None},
+    {"factor_type": "a-later-type"},
+    {},
+)
 _FAULTS = ("timeout", "reset", "html", 500, 502, 503, 503)
+
+
+class Enrolments(Observer):
+    """Counts the factors that were seen verified for the first time, right after they were seen unverified."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self._last: dict[Any, Status] = {}
+        self._verified: set[Any] = set()
+
+    def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
+        """Take an answer."""
+        if not isinstance(outcome.result, Answer):
+            return
+        key, status = record.watched.key, outcome.result.status
+        if status is Status.VERIFIED:
+            self.seen += self._last.get(key) is Status.UNVERIFIED and key not in self._verified
+            self._verified.add(key)
+        self._last[key] = status
+
+    def withdrawn(self, record: FactorRecord) -> None:
+        """Forget an answer that became stale."""
+        self._last.pop(record.watched.key, None)
 
 
 class Witness:
@@ -145,7 +180,8 @@ async def live_through(day: Day, config: Config, api: ApiInMemory, rng: random.R
     """Let the daemon poll for as long as the day says, statuses changing meanwhile."""
     loop, seen, began = asyncio.get_running_loop(), Seen(), time.monotonic()
     daemon = Daemon(config, transport=lambda _account: api, clock=virtual_clock(), rng=rng)
-    witness = Witness(daemon, seen)
+    witness, enrolments = Witness(daemon, seen), Enrolments()
+    daemon.engine.observers.add(enrolments)
     daemon.engine.roster.list(config.factors)
     sids = [watched.key.factor_sid for watched in config.factors]
     for second in range(round(day.hours * 3600)):
@@ -167,7 +203,7 @@ async def live_through(day: Day, config: Config, api: ApiInMemory, rng: random.R
     while daemon.engine.poller.accounts["main"].busy:  # noqa: ASYNC110 - in virtual time: what is due comes to its end
         await asyncio.sleep(1)
     await daemon.engine.poller.drain(0)
-    compare(daemon, api, seen)
+    compare(daemon, api, enrolments, seen)
     seen.seconds = round(time.monotonic() - began, 1)
     return seen
 
@@ -178,11 +214,27 @@ def check(page: Scrape, seen: Seen) -> None:
     for status, shown in (("verified", 1.0), ("unverified", 0.0)):
         if counts[status] != sum(s.value == shown for s in page.samples("twilio_verify_factor_verified")):
             seen.faults.append(f"{status} factors are miscounted")
+    statuses = {
+        sample.labels["factor"]: ("unverified", "verified")[int(sample.value)]
+        for sample in page.samples("twilio_verify_factor_verified")
+    }
+    infos = page.samples("twilio_verify_factor_info")
+    types = {sample.labels["factor"]: sample.labels["factor_type"] for sample in infos}
+    for kind in ("push", "totp", "passkeys"):
+        for status in ("verified", "unverified"):
+            of_kind = sum(types[name] == kind for name, of in statuses.items() if of == status)
+            if page.total("twilio_verify_factors_by_type", factor_type=kind, status=status) != of_kind:
+                seen.faults.append(f"{status} {kind} factors are miscounted")
+    for status, count in counts.items():
+        if page.total("twilio_verify_factors_by_type", status=status) != count:
+            seen.faults.append(f"{status} factors are miscounted by type")
+    if page.total("twilio_verify_push_factors") != sum(types[name] == "push" for name in statuses):
+        seen.faults.append("push factors are miscounted")
     if page.total("twilio_verify_factor_fetch_failures_total") != page.total("twilio_verify_fetch_failures_total"):
         seen.faults.append("the failures of the factors are not those of their services")
 
 
-def compare(daemon: Daemon, api: ApiInMemory, seen: Seen) -> None:
+def compare(daemon: Daemon, api: ApiInMemory, enrolments: Enrolments, seen: Seen) -> None:
     """See that every counter equals what the API counted itself."""
     page = Scrape(bytes(daemon.view.exposition(openmetrics=False)).decode())
     check(page, seen)
@@ -191,6 +243,9 @@ def compare(daemon: Daemon, api: ApiInMemory, seen: Seen) -> None:
     }
     if counted != dict(api.by_code):
         seen.faults.append(f"requests: {counted} here, {dict(api.by_code)} at the API")
+    enrolled = page.total("twilio_verify_enrolment_duration_seconds_count")
+    if enrolled != enrolments.seen:
+        seen.faults.append(f"{enrolled:g} enrolments here, {enrolments.seen} seen")
     seen.requests = api.by_code.total()
     seen.fetches = int(page.total("twilio_verify_fetches_total"))
     seen.retries = int(page.total("twilio_verify_api_retries_total"))
