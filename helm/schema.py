@@ -22,6 +22,7 @@ _MANAGED = {
     "metrics": {"identity_key_file"},
     "accounts": {"password", "password_file"},
     "oauth": {"client_secret", "client_secret_file"},
+    "http": {"bearer_token_file", "password_file"},
 }
 _CONFIG_TABLES = ("web", "log", "polling", "watchlist", "metrics")
 _SID_PREFIXES = {"account_sid": "[Aa][Cc]", "username": "([Aa][Cc]|[Ss][Kk])", "service_sid": "[Vv][Aa]",
@@ -68,11 +69,13 @@ _STRINGS: Schema = {"type": "object", "additionalProperties": {"type": "string"}
 _STRING_OR_NULL: Schema = {"type": ["string", "null"]}
 # YAML's 010 or 1e3 is no longer the text that was written, so a number is refused instead of quoted.
 _VARIABLE: Schema = _open({"name": _TEXT, "value": _STRING_OR_NULL}, ["name"])
+_EXISTING_SECRET = _closed({"name": _TEXT, "key": _TEXT}, ["name"])
+_FILE: Schema = {"type": "string", "pattern": "^(/.+)?$"}
 _CREDENTIALS = _closed(
     {
-        "existingSecret": _closed({"name": _TEXT, "key": _TEXT}, ["name"]),
+        "existingSecret": _EXISTING_SECRET,
         "password": {"type": "string"},
-        "file": {"type": "string", "pattern": "^(/.+)?$"},
+        "file": _FILE,
         "externalSecret": _closed(
             {
                 "apiVersion": {"enum": ["external-secrets.io/v1", "external-secrets.io/v1beta1"]},
@@ -144,6 +147,8 @@ def _definitions() -> dict[str, Schema]:
     account["properties"]["oauth"] = _of_table(_table(accounts.below["oauth"]), _MANAGED["oauth"])
     account["properties"]["credentials"] = _CREDENTIALS
     account["required"] = [*account["required"], "credentials"]
+    http = _of_table(_each(_table(tree.below["watchlist"]).below["http"]), _MANAGED["http"])
+    http["properties"]["credentials"] = _closed({"existingSecret": _EXISTING_SECRET, "file": _FILE})
     config = {name: _of_table(_table(tree.below[name]), _MANAGED.get(name, set())) for name in _CONFIG_TABLES}
     return {
         "account": account,
@@ -151,6 +156,7 @@ def _definitions() -> dict[str, Schema]:
         "config": _closed(config),
         "entity": _of_table(_each(tree.below["entities"])),
         "factor": _of_table(_each(tree.below["factors"])),
+        "http": http,
         "container": _open({"name": _TEXT, "env": {"items": _VARIABLE}}, ["name"]),
         "mount": _open({"name": _TEXT, "mountPath": _TEXT}, ["name", "mountPath"]),
         "named": _open({"name": _TEXT}, ["name"]),

@@ -237,7 +237,10 @@ def test_notes_list_the_remaining_steps(helm: Helm) -> None:
     assert "The secret of account main is in the values" in notes
     assert "made-up-secret" not in notes
 
-    assert "With watchlist.sidecar" not in notes_of(helm, "self-service")
+    notes = notes_of(helm, "self-service")
+    assert "With watchlist.sidecar" not in notes
+    assert "Watch what a Secret lists in watchlist files, in payments, ops:" in notes
+    assert "kubectl --namespace NAMESPACE label secret NAME verify-factor-exporter/watchlist=true" in notes
     for kind in ("emptyDir", "none"):
         notes = notes_of(helm, "self-service", "--set", f"state.type={kind}")
         assert "With watchlist.sidecar, any team's invalid file would keep a new pod from starting." in notes

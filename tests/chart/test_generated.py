@@ -85,9 +85,7 @@ def test_every_exporter_setting_is_in_the_chart() -> None:
         "web.listen_address", "web.health_listen_address", "web.config_file", "watchlist.files", "state.file",
         "sharding.shard", "metrics.identity_key_file", "accounts.NAME.password", "accounts.NAME.password_file",
         "accounts.NAME.oauth.client_secret", "accounts.NAME.oauth.client_secret_file",
-        "watchlist.http[].name", "watchlist.http[].url", "watchlist.http[].refresh_interval",
-        "watchlist.http[].timeout", "watchlist.http[].bearer_token_file", "watchlist.http[].username",
-        "watchlist.http[].password_file", "watchlist.http[].ca_file",
+        "watchlist.http[].bearer_token_file", "watchlist.http[].password_file",
     }  # fmt: skip
     definitions = SCHEMA["definitions"]
     config = definitions["config"]["properties"]
@@ -97,13 +95,14 @@ def test_every_exporter_setting_is_in_the_chart() -> None:
         "factor": "factors[]",
         "entity": "entities[]",
         "service": "services[]",
+        "http": "watchlist.http[]",
     }.items():
         settable |= {f"{place}.{name}" for name in definitions[kind]["properties"]}
     settable.remove("accounts.NAME.oauth")
     oauth = definitions["account"]["properties"]["oauth"]
     settable |= {f"accounts.NAME.oauth.{name}" for name in oauth["properties"]}
     keys = {key.dotted for key in settings_tree().leaves()}
-    assert settable - {"accounts.NAME.credentials"} == keys - managed
+    assert settable - {"accounts.NAME.credentials", "watchlist.http[].credentials"} == keys - managed
 
 
 def test_the_settings_tree_has_the_expected_shape() -> None:

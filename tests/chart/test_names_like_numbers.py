@@ -42,6 +42,14 @@ def everywhere(name: str) -> dict[str, Any]:
         "config": {"metrics": {"identity": "hmac"}},
         "identityKey": {"existingSecret": name, "key": name},
         "watchlist": {
+            "services": [{"name": name, "service_sid": f"VA{2:032}", "account": name}],
+            "http": [
+                {
+                    "name": name,
+                    "url": "https://example.com",
+                    "credentials": {"existingSecret": {"name": name, "key": name}},
+                }
+            ],
             "existingSecrets": [name],
             "sidecar": {
                 "enabled": True,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 import trustme
+import yaml
 
 from exporter.cli import check
 from exporter.cli.healthcheck import DEFAULT_URL
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.chart.conftest import Rendering
-    from tests.support.chart.rendering import Manifest, Rendered
+    from tests.support.chart.rendering import Helm, Manifest, Rendered
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,36 @@ def test_special_characters_are_preserved(
         ),
         ("true", {"zone": "1"}),
     ]
+
+
+def test_each_url_gets_its_own_secret_whatever_the_order(helm: Helm, tmp_path: Path) -> None:
+    fixture = case("http")
+    values = yaml.safe_load(fixture.values.read_text(encoding="utf-8"))
+    found = []
+    for order in (1, -1):
+        values["watchlist"]["http"] = [
+            source | {"credentials": {"existingSecret": {"name": "twilio", "key": f"key-{source['name'][:2]}"}}}
+            for source in values["watchlist"]["http"][::order]
+        ]
+        changed = tmp_path / "values.yaml"
+        changed.write_text(yaml.safe_dump(values), encoding="utf-8")
+        rendered = helm.template(changed)
+        files = {
+            source["name"]: source.get("bearer_token_file") or source["password_file"]
+            for source in tomllib.loads(rendered.config)["watchlist"]["http"]
+        }
+        volumes = {volume["name"]: volume for volume in rendered.workload["spec"]["template"]["spec"]["volumes"]}
+        keys = {
+            item["path"]: item["key"]
+            for source in volumes["credentials"]["projected"]["sources"]
+            for item in source["secret"]["items"]
+        }
+        assert {name: keys[path.rpartition("/")[2]] for name, path in files.items()} == {
+            name: f"key-{name[:2]}" for name in files
+        }
+        found.append(files)
+    assert found[0] == found[1]  # a pod that still has the old volume doesn't send a secret to another URL
+    assert len(set(found[0].values())) == 4
 
 
 @pytest.mark.parametrize("fixture", [case("development"), case("web-config")], ids=str)
@@ -255,6 +286,7 @@ def test_the_network_policy_allows_scrapes_and_twilio(fixture: Case, rendering: 
         ("everything", [443, 3128]),
         ("proxies-of-accounts", [443, 8888, 80, 8443]),
         ("oauth", [443, 9443]),
+        ("http", [443, 8443]),
     ],
 )
 def test_the_network_policy_allows_every_configured_address(

@@ -93,6 +93,8 @@ def restarts(helm: Helm, folder: Path, change: str) -> bool:
         "config: {polling: {interval: 1m}, log: {level: debug}, watchlist: {allow_empty: true}}",
         "accounts: {main: {username: SK00000000000000000000000000000001, max_concurrency: 2}}",
         MORE_TO_WATCH,
+        "watchlist: {services: [{name: consumer, service_sid: VA00000000000000000000000000000001}]}",
+        "watchlist: {http: [{name: list, url: https://example.com}]}",
         "monitor: {type: ServiceMonitor}",
     ],
 )
@@ -110,6 +112,7 @@ def test_reloadable_settings_restart_nothing(helm: Helm, tmp_path: Path, change:
         "web: {port: 9000}",
         "state: {type: none}",
         "web: {config: {existingSecret: web}}",
+        "watchlist: {sidecar: {enabled: true}}",
     ],
 )
 def test_start_up_settings_restart_the_pod(helm: Helm, tmp_path: Path, change: str) -> None:

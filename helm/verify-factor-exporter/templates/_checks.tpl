@@ -27,8 +27,19 @@
 {{- if contains "@" $v.proxy.httpsProxy -}}
 {{- fail "proxy.httpsProxy: contains a password, which would be visible in the pod spec; set HTTPS_PROXY from a Secret with extraEnv" -}}
 {{- end -}}
-{{- if not (or $v.watchlist.factors $v.watchlist.entities $v.watchlist.services $v.watchlist.existingSecrets $v.watchlist.sidecar.enabled) -}}
-{{- fail "watchlist: is empty; set watchlist.factors, entities, services, existingSecrets or sidecar.enabled" -}}
+{{- range $index, $source := $v.watchlist.http -}}
+{{- $place := printf "watchlist.http[%d]" $index -}}
+{{- $credentials := default dict $source.credentials -}}
+{{- if and $credentials.existingSecret $credentials.file -}}
+{{- fail (printf "%s.credentials: has both existingSecret and file; remove one of them" $place) -}}
+{{- end -}}
+{{- if and $source.username (not (or $credentials.existingSecret $credentials.file)) -}}
+{{- fail (printf "%s.credentials: is missing; set existingSecret with the password for username, or remove username" $place) -}}
+{{- end -}}
+{{- end -}}
+{{- include "vfe.checks.names" (dict "place" "watchlist.http" "items" $v.watchlist.http "key" "name" "taken" (list)) -}}
+{{- if not (or $v.watchlist.factors $v.watchlist.entities $v.watchlist.services $v.watchlist.http $v.watchlist.existingSecrets $v.watchlist.sidecar.enabled) -}}
+{{- fail "watchlist: is empty; set watchlist.factors, entities, services, http, existingSecrets or sidecar.enabled" -}}
 {{- end -}}
 {{- if $v.watchlist.sidecar.enabled }}{{ include "vfe.checks.sidecar" . }}{{ end -}}
 {{- if and (gt (int $v.replicaCount) 1) (not $v.sharding.enabled) -}}

@@ -98,3 +98,11 @@ annotations:
 {{- define "vfe.externalSecretName" -}}
 {{- printf "%s-%s" (include "vfe.fullname" .root) (replace "_" "." .account) -}}
 {{- end -}}
+
+{{/*
+Name of the file with the secret of a URL. It depends on the URL's name, so that no other URL gets the secret while the
+config is newer than the pod; names of accounts can't contain ".".
+*/}}
+{{- define "vfe.httpName" -}}
+{{- printf "http.%s" (.name | sha256sum | trunc 16) -}}
+{{- end -}}

@@ -38,7 +38,7 @@ allowed_hosts = {{ $hosts }}
 {{- range $name, $account := .Values.accounts }}
 
 [accounts.{{ $name }}]
-{{- $secret := include "vfe.secretFile" (dict "account" $name "credentials" $account.credentials) | toJson }}
+{{- $secret := include "vfe.secretFile" (dict "name" $name "credentials" $account.credentials) | toJson }}
 {{- include "vfe.toml.keys" (omit $account "credentials" "oauth") }}
 {{- if not $account.oauth }}
 password_file = {{ $secret }}
@@ -65,6 +65,17 @@ client_secret_file = {{ $secret }}
 {{- if .Values.watchlist.sidecar.enabled }}{{ $files = append $files "/etc/verify-factor-exporter/watchlist.d/*" }}{{ end }}
 files = {{ toJson $files }}
 {{- include "vfe.toml.keys" (default dict $config.watchlist) }}
+{{- range .Values.watchlist.http }}
+
+[[watchlist.http]]
+{{- include "vfe.toml.keys" (omit . "credentials") }}
+{{- if .credentials }}
+{{ ternary "password_file" "bearer_token_file" (not (empty .username)) }} = {{ include "vfe.secretFile" (dict "name" (include "vfe.httpName" .) "credentials" .credentials) | toJson }}
+{{- end }}
+{{- if and (or $.Values.customCA.existingConfigMap $.Values.customCA.existingSecret) (not .ca_file) }}
+ca_file = "/etc/verify-factor-exporter/ca/ca.crt"
+{{- end }}
+{{- end }}
 {{- if or $config.metrics .Values.identityKey.existingSecret }}
 
 [metrics]
@@ -114,9 +125,9 @@ factors = []
 {{- end }}
 {{ end -}}
 
-{{/* The file with the password or the client secret of an account. */}}
+{{/* The file with the secret of an account or a URL: (dict "name" … "credentials" …). */}}
 {{- define "vfe.secretFile" -}}
-{{- default (printf "/etc/verify-factor-exporter/credentials/%s" .account) (default dict .credentials).file -}}
+{{- default (printf "/etc/verify-factor-exporter/credentials/%s" .name) (default dict .credentials).file -}}
 {{- end -}}
 
 {{/* A duration such as "1m30s" in seconds, rounded up. */}}

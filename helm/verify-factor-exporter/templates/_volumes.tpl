@@ -128,7 +128,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* One file per account, named after the account, from the Secret with its password or client secret. */}}
+{{/* One file per account, named after the account, from the Secret with its password or client secret; and per URL. */}}
 {{- define "vfe.credentialSources" -}}
 {{- range $name, $account := .Values.accounts -}}
 {{- $credentials := default dict $account.credentials -}}
@@ -150,6 +150,16 @@
     items:
       - key: {{ default (ternary "password" "client_secret" (empty $account.oauth)) $credentials.existingSecret.key | quote }}
         path: {{ $name | quote }}
+{{- end }}
+{{- end }}
+{{- range .Values.watchlist.http }}
+{{- $source := . }}
+{{- with (default dict .credentials).existingSecret }}
+- secret:
+    name: {{ .name | quote }}
+    items:
+      - key: {{ default (ternary "token" "password" (empty $source.username)) .key | quote }}
+        path: {{ include "vfe.httpName" $source | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}
