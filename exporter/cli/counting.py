@@ -90,23 +90,17 @@ async def _count(engine: Engine, service: WatchedService) -> EntityCount | Failu
     total = own = 0
     query: str | None = None
     read: set[str | None] = set()
-    for _ in range(service.max_entities + 1):
+    while query not in read and len(read) <= service.max_entities:
         attempt = await account.request_entities(service.key.service_sid, query)
-        if attempt is None:
-            return None
-        match attempt.result:
-            case Failure() as failure:
-                return failure
-            case EntityPage(entities, next_query):
-                room = service.max_entities - total
-                own += sum(shard.holds(*service.key, entity.identity) for entity in entities[:room])
-                total += len(entities[:room])
-                if len(entities) > room:
-                    return EntityCount(total, own, counted=True, truncated=True)
-                read.add(query)
-                query = next_query
-        if query is None:
-            return EntityCount(total, own, counted=True)
-        if query in read:
-            break
+        page = None if attempt is None else attempt.result
+        if not isinstance(page, EntityPage):
+            return page if isinstance(page, Failure) else None
+        room = service.max_entities - total
+        own += sum(shard.holds(*service.key, entity.identity) for entity in page.entities[:room])
+        total += len(page.entities[:room])
+        truncated = len(page.entities) > room
+        if truncated or page.next_query is None:
+            return EntityCount(total, own, counted=True, truncated=truncated)
+        read.add(query)
+        query = page.next_query
     return endless(len(read))

@@ -180,15 +180,17 @@ class Fetched:
 class Search(Observer):
     """Looks for the named factors in what is watched, so that listings can end as soon as all are found.
 
-    It also warns about a service of which not all entities are watched.
+    ``found`` counts all factors. It also warns about a service of which not all entities are watched.
     """
 
     def __init__(self, names: Collection[str]) -> None:
+        self.found = 0
         self._left = set(names)
         self._named = bool(names)
 
     def watched(self, record: FactorRecord) -> None:
         """Note that a factor was found, under the name that is shown, or under its long name."""
+        self.found += 1
         if self._left:
             watched = record.watched
             self._left.discard(watched.name)
@@ -202,7 +204,7 @@ class Search(Observer):
         """Warn about the entities beyond the maximum."""
         if truncated:
             text = f'service "{service.name}" has more than {service.max_entities:,} entities (max_entities)'
-            print(f"warning: {service.key.account}: {text}; the rest is not watched", file=sys.stderr)
+            tqdm.write(f"warning: {service.key.account}: {text}; the rest is not watched", file=sys.stderr)
 
 
 async def _find_and_fetch(
@@ -234,10 +236,15 @@ async def _fetch(
         for line in pauses.begun(engine.clock.steady(), until):
             tqdm.write(line, file=sys.stderr)
 
+    lists = len(config.entities) + len(config.services)
+
+    def show_listings(bar: tqdm[Any], left: int) -> None:
+        bar.set_postfix_str(counted(search.found, "factor"), refresh=False)  # a service takes many requests
+        show(bar, lists, left)
+
     try:
-        lists = len(config.entities) + len(config.services)
         with _bar(lists, "listing") as bar:
-            discovered = await engine.discover_once(functools.partial(show, bar, lists), search.ended)
+            discovered = await engine.discover_once(functools.partial(show_listings, bar), search.ended)
         failures = [*failures, *not_listed(config, discovered)]
         chosen, undetermined = discovered.factors, list[str]()
         if names:
@@ -270,7 +277,8 @@ def choose(
 
 def _bar(total: int, unit: str) -> tqdm[Any]:
     """Return a progress bar; it is shown on a terminal if there is something to count."""
-    return tqdm(total=total, unit=unit, leave=False, disable=None if total else True, file=sys.stderr)
+    hidden = None if total else True  # None: shown on a terminal only
+    return tqdm(total=total, unit=unit, leave=False, disable=hidden, file=sys.stderr, miniters=0)
 
 
 class Pauses:

@@ -18,6 +18,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from exporter.cli.fetch import Pauses
+from exporter.config import ConfigError, ErrorDetail
 from exporter.exposition.catalogue import FACTOR_FAMILIES
 from exporter.simulator import Fault, FaultKind
 from exporter.verify.outcome import HINTS, Reason
@@ -374,6 +375,27 @@ async def test_paused_factors_alone_are_nothing_to_fetch(
     assert simulator.calls.total == 0
 
 
+def test_a_bad_configuration_is_status_64(call: Callable[..., Ran], tmp_path: Path) -> None:
+    ran = call("fetch", "--config.file", str(tmp_path / "none.toml"))
+
+    assert (ran.status, ran.out) == (64, "")
+    assert "none.toml" in ran.err
+
+
+async def test_an_account_whose_client_cannot_be_made(
+    call_beside: Fetch, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_more: object) -> None:
+        raise ConfigError([ErrorDetail("accounts.main", "ca.pem: no certificate", "replace it")])
+
+    monkeypatch.setattr("exporter.daemon.engine.client_of", fail)
+    path = write(tmp_path, simulator, entry("good", simulator.add_factor()))
+    ran = await call_beside("fetch", "--config.file", path)
+
+    assert (ran.status, ran.out) == (64, "")
+    assert "accounts.main: ca.pem: no certificate; replace it\n" in ran.err
+
+
 def test_an_invalid_choice(call: Callable[..., Ran]) -> None:
     ran = call("fetch", "--output", "yaml")
 
@@ -398,6 +420,23 @@ async def test_a_progress_bar_is_for_terminals(simulator: Simulator, tmp_path: P
 
     assert status == 0
     assert len(out.splitlines()) == 13
+
+
+@pytest.mark.slow
+async def test_the_progress_of_a_listing_is_the_number_of_factors(simulator: Simulator, tmp_path: Path) -> None:
+    simulator.latency_seconds = 0.05
+    service = simulator.add_service()
+    for _ in range(40):
+        simulator.add_factor(service_sid=service.sid)
+    path = write(tmp_path, simulator)
+    with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123, ASYNC230  a test's file
+        file.write(f'[[services]]\nname = "consumer"\nservice_sid = "{service.sid}"\n')
+    status, out, err = await on_terminal("fetch", "--config.file", path)
+
+    assert (status, len(out.splitlines())) == (0, 41)
+    assert "| 0/1 [" in err
+    assert re.search(r", [1-9][0-9]* factors?\]", err)
+    assert "/40 [" in err
 
 
 @pytest.mark.slow

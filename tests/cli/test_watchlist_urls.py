@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from exporter.config import ConfigError, ErrorDetail
 from tests.support.config_files import account_of, entry, write_config
 from tests.support.list_server import ListServer, document, source_table
 
@@ -219,3 +220,16 @@ async def test_check_live_says_which_answers_not(
 
     assert ran.status == 1
     assert f"{PLACE}: answers HTTP 404; check the URL\n" in ran.err
+
+
+async def test_check_live_reports_a_configuration_that_can_not_be_completed(
+    call_beside: Run, simulator: Simulator, server: ListServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_config: object) -> None:
+        raise ConfigError([ErrorDetail("config.toml", "is not what it was", "look again")])
+
+    monkeypatch.setattr("exporter.cli.check.with_first_answers", fail)
+    ran = await call_beside("check", "--live", "--config.file", write(tmp_path, simulator, source(server)))
+
+    assert (ran.status, ran.err) == (1, "config.toml: is not what it was; look again\n")
+    assert simulator.calls.total == 0
