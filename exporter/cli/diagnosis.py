@@ -446,7 +446,7 @@ def _reading(
 
 def _lacking(probe: LiveProbe, others_answered: bool) -> tuple[Severity, str, str, str]:
     """Return what a 403 means: a permission, or the whole account if Twilio answered no other request."""
-    hint = f"give the API key the permission {probe.permission}"
+    hint = f"give the API key or the OAuth app the permission {probe.permission}"
     if not others_answered:
         meaning = f"{_MEANINGS[Reason.FORBIDDEN]}, or they are not those of this service's account"
         return Severity.ERROR, "refused", meaning, f"{hint}, and check its account, which may be suspended"

@@ -271,7 +271,7 @@ async def test_a_permission_that_a_service_needs_is_named(
 
     [refused] = [finding for finding in found if finding["severity"] == "error"]
     assert (status, refused["subject"], refused["permissions"]) == (1, subject, [permission])
-    assert refused["hint"] == f"give the API key the permission {permission}"
+    assert refused["hint"] == f"give the API key or the OAuth app the permission {permission}"
     assert simulator.calls.total == sent
 
 
@@ -384,7 +384,7 @@ async def test_the_permission_for_fetch_service_is_no_must(
         (
             f"warning: main: service {good.service_sid}: refused (HTTP 403, Twilio error 20403, RQ); the "
             "credentials lack a permission; without it, a deleted service can't be told from deleted factors; "
-            f"give the API key the permission {SERVICE_READ}"
+            f"give the API key or the OAuth app the permission {SERVICE_READ}"
         )
     ]
     simulator.delete(gone.sid)
@@ -432,7 +432,7 @@ async def test_a_permission_that_is_needed_is_named(
     [refused] = [finding for finding in found if finding["severity"] == "error"]
     assert (status, refused["subject"], refused["reason"]) == (1, subject, "forbidden")
     assert refused["permissions"] == [permission]
-    assert refused["hint"] == f"give the API key the permission {permission}"
+    assert refused["hint"] == f"give the API key or the OAuth app the permission {permission}"
     assert (refused["http_status"], refused["twilio_code"]) == (403, 20403)
     assert simulator.calls.total == 3
 
@@ -562,7 +562,8 @@ async def test_a_403_for_everything_may_be_more_than_a_permission(
         found[2]["meaning"] == "the credentials lack a permission, or they are not those of this service's account"
     )
     assert found[2]["hint"] == (
-        f"give the API key the permission {FACTOR_READ}, and check its account, which may be suspended"
+        f"give the API key or the OAuth app the permission {FACTOR_READ}, "
+        "and check its account, which may be suspended"
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.support.fixtures import Program
 
-INSTALL = "apt-get install nginx-light"
+INSTALL = "apt-get install nginx"
 _MAIN = """\
 daemon off;
 {user}
