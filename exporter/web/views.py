@@ -125,6 +125,8 @@ def row_of(
     no_next = ""
     if record.watched.paused:
         no_next = "not polled"
+    elif not record.watched.polled:
+        no_next = "after the next listing"
     elif account is not None and account.paused:
         no_next = "account paused"
     elif next_seconds is None:

@@ -202,13 +202,26 @@ async def test_found_factors_outlive_a_restart_without_their_identities(
         before = simulator.calls.by_operation()[Endpoint.FETCH.value]
         assert (await exporter.get(f"/probe?factor=login-{factors[1].sid[-8:]}"))[0] == 200
         assert simulator.calls.by_operation()[Endpoint.FETCH.value] == before, "not without an identity"
-        await exporter.get("/")
+        assert (await exporter.get("/"))[1].count("after the next listing") == 4
         await begun(exporter, clock)
         page = await exporter.shows(lambda page: len(shown(page)) == 3)
         assert shown(page) == names(*factors[1:]), "the entity of the other one is gone"
         clock.leap(600)
         await exporter.shows(lambda page: page.total("twilio_verify_fetches_total") >= 3)
         assert found(await exporter.scrape())["verified"] == 3
+
+
+async def test_a_long_first_walk_does_not_keep_an_exporter_from_being_ready(
+    simulator: Simulator, tmp_path: Path, brisk: None, clock: LeapingClock
+) -> None:
+    people(simulator)
+    simulator.faults.add(Fault(FaultKind.STALL_BEFORE_HEADERS, operation=Endpoint.LIST_ENTITIES))
+    async with running(watch(tmp_path, simulator), clock=clock) as exporter:
+        clock.leap(31)
+        await exporter.shows(lambda page: page.value("twilio_verify_api_in_flight"))
+        assert await exporter.status("/-/ready") == 503
+        clock.leap(600)
+        assert await exporter.status("/-/ready") == 200
 
 
 async def test_a_command_discovers_a_whole_service(simulator: Simulator, tmp_path: Path) -> None:

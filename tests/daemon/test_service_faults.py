@@ -39,7 +39,7 @@ FAULTS = {
     "a reset": Fault(FaultKind.RESET_IN_BODY),
     "garbage": Fault(FaultKind.GARBAGE),
 }
-OF_ONE_ENTITY = {name: FAULTS[name] for name in ("500", "404", "bad JSON")}
+OF_ONE_ENTITY = {name: FAULTS[name] for name in ("500", "403", "bad JSON")}
 
 
 async def in_time(exporter: Exporter, clock: LeapingClock, holds: Callable[[Scrape], object]) -> Scrape:

@@ -7,6 +7,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from exporter.polling.discovery import Discovery
 from exporter.polling.listing import DiscoveryPolicy
@@ -25,7 +27,7 @@ from exporter.verify.outcome import (
 from exporter.watched import EntityKey, FactorKey, ServiceKey, WatchedEntity, WatchedService
 from tests.support.factors import SERVICES, factor, key
 from tests.support.polling_harness import NO_ENTITY, PollingHarness, Reply
-from tests.support.virtual_time import in_virtual_time
+from tests.support.virtual_time import in_virtual_time, run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,8 +56,8 @@ def entity_sid(name: str) -> str:
 class Site:
     """A service with entities, in the order of their creation, and the discovery that watches it.
 
-    ``types`` are the types of factors that aren't TOTP. ``failing`` entities can't be listed, nor can the page of
-    entities that begins at ``broken_at``.
+    ``types`` are the types of factors that aren't TOTP. Lists lack the ``hidden`` factors. ``failing`` entities
+    can't be listed, nor can the page of entities that begins at ``broken_at``.
     """
 
     def __init__(
@@ -67,16 +69,19 @@ class Site:
         holds: Callable[[str, str, str], bool] = lambda *_entity: True,
         rate: float = 100.0,
         restore: bool = False,
+        interval: float = INTERVAL,
+        forget: float = FORGET,
     ) -> None:
         self.env = PollingHarness([factor(99, paused=True)], rate=rate)
         self.roster = Roster(self.env.poller, self.env.ledger)
         self.roster.list([factor(99, paused=True), *listed])
         self.entities = entities
         self.types: dict[int, str] = {}
+        self.hidden: set[int] = set()
         self.failing: set[str] = set()
         self.broken_at: int | None = None
         self.discovery = Discovery(
-            DiscoveryPolicy(INTERVAL, FORGET),
+            DiscoveryPolicy(interval, forget),
             accounts=self.env.accounts,
             roster=self.roster,
             observer=self.env.observed,
@@ -103,7 +108,11 @@ class Site:
         if name not in self.entities:
             return NO_ENTITY
         return FactorPage(
-            tuple(ListedFactor(key(n).factor_sid, self.types.get(n, "totp")) for n in self.entities[name])
+            tuple(
+                ListedFactor(key(n).factor_sid, self.types.get(n, "totp"))
+                for n in self.entities[name]
+                if n not in self.hidden
+            )
         )
 
     def _fetch(self, watched: WatchedFactor) -> Reply:
@@ -173,11 +182,27 @@ async def test_factors_and_entities_come_and_go() -> None:
     assert {site.status(n) for n in (2, 4, 5)} == {Status.NOT_FOUND}
     assert site.discovery.gone_since(key(4)) is not None
     assert site.discovery.gone_since(key(8)) is None
+    requested = site.env.client.requested_at(key(4))[-20:]
+    assert min(b - a for a, b in pairwise(requested)) > 30, "what a fetch showed since the walk began is enough"
+    record = site.env.ledger[key(4)]
     site.entities[identity(2)] = [4]
+    await site.run(2 * INTERVAL)
+    assert site.discovery.gone_since(key(4)) is None
     await site.run(FORGET)
+    assert site.env.ledger[key(4)] is record
     assert site.watched == {3, 4, 8, 10, 11, 14, 40}
     await site.run(INTERVAL)
     assert site.status(4) is Status.VERIFIED
+    assert site.discovery.gone_since(key(4)) is None
+
+
+@in_virtual_time
+async def test_a_factor_missing_from_the_lists_that_answers_stays() -> None:
+    site = Site(some())
+    await site.run(100)
+    site.hidden = {4, 5}
+    await site.run(FORGET + 3 * INTERVAL)
+    assert (site.status(4), site.status(5)) == (Status.VERIFIED, Status.VERIFIED)
     assert site.discovery.gone_since(key(4)) is None
 
 
@@ -340,8 +365,10 @@ async def test_what_is_listed_and_what_has_an_entity_of_its_own_comes_first() ->
     suffix = {n: key(n).factor_sid[-8:] for n in range(4)}
     assert names == {factor(0).name, f"consumer-{suffix[1]}", f"vip-{suffix[2]}", f"vip-{suffix[3]}"}
     assert site.env.ledger[key(0)].entity == "consumer", "it counts in its service as well"
-    listings = [name for _, name, _ in site.env.client.listings]
-    assert listings.count("vip") == 1, "the walk leaves it to the entity's own listing"
+    assert len(site.env.client.listings) == 2, "the walk leaves one to the entity's own listing"
+    site.entities[identity(0)].append(2)  # as if the lists contradicted each other
+    await site.run(2 * INTERVAL)
+    assert site.env.ledger[key(2)].watched.name == f"vip-{suffix[2]}"
     assert site.discovery.services.entity_counts() == {("main", SERVICES[0], "consumer"): (2, False)}
 
 
@@ -523,6 +550,20 @@ async def test_what_has_no_identity_yet_is_kept_by_incomplete_walks() -> None:
 
 
 @in_virtual_time
+async def test_what_has_no_entity_sid_either_is_kept_while_an_entity_cant_be_listed() -> None:
+    before = Site(some())
+    before.env.client.rule = lambda _watched: Reply(Status.VERIFIED)
+    await before.run(100)
+    after = await restarted(before, some())
+    after.failing = {identity(2)}
+    await after.run(INTERVAL)
+    assert after.watched == before.watched
+    after.failing, after.entities = set(), {identity(1): [2]}
+    await after.run(2 * INTERVAL)
+    assert after.watched == before.watched - {4, 5}, "the others can be fetched: they are not found"
+
+
+@in_virtual_time
 async def test_what_belongs_to_another_shard_now_is_left_to_it() -> None:
     before = Site(some())
     await before.run(100)
@@ -557,3 +598,116 @@ async def test_a_suspend_during_a_walk_drops_its_answers_and_no_factor() -> None
     assert len(site.env.observed.walks) > before
     assert site.watched == set(range(30))
     assert {site.discovery.gone_since(key(n)) for n in range(30)} == {None}
+
+
+@in_virtual_time
+async def test_a_walk_whose_page_was_dropped_begins_again_soon() -> None:
+    site = Site(some())
+    suspends = iter([60.0])
+
+    def suspended_once(service_sid: str, query: str | None) -> EntityPage | Failure:
+        site.env.clock.suspend(next(suspends, 0.0))
+        return site._entities(service_sid, query)
+
+    site.env.client.entities = suspended_once
+    await site.run(120)
+    assert len(site.watched) == 7
+
+
+# Any sequence
+
+ENTITIES, FACTORS = 7, 12
+ROUND = 60.0
+numbers = st.integers(0, FACTORS - 1)
+indices = st.integers(0, ENTITIES - 1)
+steps = st.one_of(
+    st.tuples(st.just("enrol"), numbers, indices),
+    st.tuples(st.just("delete"), numbers, indices),
+    st.tuples(st.just("delete entity"), numbers, indices),
+    st.tuples(st.just("hide"), numbers, indices),
+    st.tuples(st.sampled_from(["fail", "break", "heal", "round", "restart"]), numbers, indices),
+)
+
+
+class History:
+    """A site through any sequence of steps, and what must be true of it."""
+
+    def __init__(self) -> None:
+        self.site = Site({}, watched=self.watched(), interval=ROUND, forget=10 * ROUND)
+        self.seen: set[int] = set()  # exist, and were watched
+
+    @staticmethod
+    def watched() -> WatchedService:
+        return WatchedService(ServiceKey("main", SERVICES[0]), "consumer", 20.0)
+
+    @property
+    def existing(self) -> set[int]:
+        return {n for factors in self.site.entities.values() for n in factors}
+
+    def step(self, what: str, number: int, index: int) -> None:
+        site, name = self.site, identity(index)
+        match what:
+            case "enrol" if number not in self.existing:
+                site.entities.setdefault(name, []).append(number)
+            case "delete":
+                for factors in site.entities.values():
+                    if number in factors:
+                        factors.remove(number)
+            case "delete entity":
+                site.entities.pop(name, None)
+            case "hide":
+                site.hidden.add(number)
+            case "fail":
+                site.failing.add(name)
+            case "break":
+                site.broken_at = PAGE * (index % 3)
+            case "heal":
+                site.failing, site.hidden, site.broken_at = set(), set(), None
+            case "restart":
+                self.restart()
+        self.seen &= self.existing
+
+    def restart(self) -> None:
+        before = self.site
+        self.site = Site({}, restore=True, interval=ROUND, forget=10 * ROUND)
+        self.site.entities, self.site.hidden = before.entities, before.hidden
+        self.site.failing, self.site.broken_at = before.failing, before.broken_at
+        self.site.discovery.watch([], [self.watched()])
+        self.site.discovery.restore(before.snapshots(), before.discovery.last_listed())
+
+    async def round(self) -> None:
+        """Let two intervals pass, and see what is watched."""
+        await self.site.run(2 * ROUND)
+        self.check()
+
+    def check(self) -> None:
+        site = self.site
+        assert self.seen <= site.watched, "what exists is never removed"
+        for number in self.existing & site.watched:
+            record = site.env.ledger[key(number)]
+            assert record.status in (Status.VERIFIED, None) or record.answered_steady < site.env.clock.steady() - 60
+            assert site.discovery.gone_since(key(number)) is None or site.failing or site.broken_at is not None
+        self.seen = self.existing & site.watched
+
+    async def settle(self) -> None:
+        """Heal everything and let time pass: then exactly what exists is watched, with its real status."""
+        self.step("heal", 0, 0)
+        await self.site.run(16 * ROUND)
+        assert self.site.watched == self.existing
+        assert {self.site.status(n) for n in self.site.watched} <= {Status.VERIFIED}
+        names = [record.watched.name for record in self.site.env.ledger]
+        assert len(set(names)) == len(names)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(steps, max_size=12))
+def test_whatever_comes_and_goes_what_exists_is_watched_in_the_end(sequence: list[tuple[str, int, int]]) -> None:
+    async def live() -> None:
+        history = History()
+        for what, number, index in sequence:
+            history.step(what, number, index)
+            if what == "round":
+                await history.round()
+        await history.settle()
+
+    run_virtual(live())

@@ -111,7 +111,7 @@ of that type was seen.
 | `account` | name of the account in the configuration (`[accounts.NAME]`) |
 | `source` | name of a watchlist URL in the configuration (`[[watchlist.http]]`) |
 | `service_sid`, `factor_sid`, `entity_sid` | SIDs in the spelling of the API |
-| `entity` | the entity's name in the watchlist |
+| `entity` | name of the entry in `[[entities]]` or `[[services]]` |
 | `factor` | name of the watchlist entry; the factor SID if it has no name |
 | `factor_type` | on `info`: type as returned by the API, such as `push` or `totp`; on aggregates: {{types}} |
 | `notification_platform` | {{platforms}}: how push notifications reach the device, as its app has set it |
