@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import re
 import ssl
 import zlib
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -83,10 +84,10 @@ async def load_source(source: HttpSource, *, etag: str = "", transport: Transpor
 
 
 async def load_sources(
-    sources: Iterable[HttpSource], *, transport: Transport | None = None
+    sources: Iterable[HttpSource], *, transport: Transport | None = None, longest_seconds: float = math.inf
 ) -> dict[str, SourceAnswer | SourceFailure]:
-    """Load sources once, all at the same time; return the result of each by name."""
-    chosen = list(sources)
+    """Load sources once, all at the same time, and none longer than this; return the result of each by name."""
+    chosen = [replace(of, timeout_seconds=min(of.timeout_seconds, longest_seconds)) for of in sources]
     transport = transport or SourceTransports()
     results = await asyncio.gather(*(load_source(source, transport=transport) for source in chosen))
     return {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
-import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 log = FullLogger(logging.getLogger(__name__))
 
+_LONGEST_WAIT_SECONDS = 30.0
+"""How long a start or a reload waits for a URL, if its timeout is longer."""
 _ERRORS_SHOWN = 5
 _MOST_KINDS = 100
 """The kinds of failures that are logged before the next success."""
@@ -47,7 +49,7 @@ async def with_first_answers(
     """
     if not config.http:
         return config
-    answers = await load_sources(config.http, transport=transport)
+    answers = await load_sources(config.http, transport=transport, longest_seconds=_LONGEST_WAIT_SECONDS)
     return await in_daemon_thread(
         lambda: with_answers(config, answers, last_good=last_good, start=True), name="watchlist-load"
     )
@@ -143,10 +145,9 @@ class UrlSources:
     def _plan(self, status: SourceStatus, now: float) -> None:
         interval = status.source.refresh_interval_seconds
         shard = self._config.shard
-        phase = zlib.crc32(f"{status.source.name}\0{shard.ordinal}".encode()) / 2**32 * interval
-        status.due = now + interval - (now - phase) % interval
-        if status.due <= now:  # rounding
-            status.due += interval
+        digest = hashlib.blake2b(f"{status.source.name}\0{shard.ordinal}".encode(), digest_size=8).digest()
+        phase = int.from_bytes(digest) / 2**64 * interval
+        status.due = now + max(interval - (now - phase) % interval, 0.001)  # never now, by rounding
 
     # Loading
 
@@ -266,7 +267,8 @@ class UrlSources:
         self._found = {}
         new = [of for of in config.http if of.name not in config.answers or config.answers[of.name].url != of.url]
         new = [of for of in new if not self._is_known(of)]
-        for name, result in (await load_sources(new, transport=self._transport)).items():
+        results = await load_sources(new, transport=self._transport, longest_seconds=_LONGEST_WAIT_SECONDS)
+        for name, result in results.items():
             if isinstance(result, SourceFailure):
                 place = next(of.place for of in new if of.name == name)
                 self._found[name] = (ErrorDetail(place, result.problem, result.hint),)

@@ -17,6 +17,7 @@ from exporter.config import ListenAddress
 from exporter.config.tree import settings_tree
 from exporter.web.server.sockets import ListenError
 from tests.support.config_files import write_config
+from tests.support.list_server import source_table
 from tests.support.processes import PATIENCE_SECONDS, output_of, spawned
 from tests.support.served_exporter import ACCOUNT_SID, entries
 
@@ -303,3 +304,27 @@ async def status_line(address: str) -> bytes:
     writer.close()
     await writer.wait_closed()
     return line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_the_wait_for_a_watchlist_url(tmp_path: Path, number: signal.Signals) -> None:
+    """As process 1 of a container it would be ignored without a handler."""
+    arrived = asyncio.Event()
+
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(never, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        path = write_config(tmp_path / "config.toml", {"main": ACCOUNT}, entries("factor"))
+        path.write_text(path.read_text() + source_table("silent", f"http://127.0.0.1:{port}/", timeout="1h"))
+        command = (sys.executable, "-m", "exporter", "run", "--config.file", str(path))
+        async with spawned(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE) as process:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await arrived.wait()
+                process.send_signal(number)
+                output = await process.communicate()
+            assert (process.returncode, output) == (0, (b"", b""))

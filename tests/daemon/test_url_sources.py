@@ -447,6 +447,20 @@ async def test_a_new_url_that_is_down_keeps_a_reload_from_emptying_the_list(worl
         assert watches(*ALL)(await exporter.scrape())
 
 
+async def test_a_new_url_with_a_bad_answer_adds_nothing(world: World) -> None:
+    """The rest of the reload is applied, and the source is known as bad at once."""
+    async with running(world.path) as exporter:
+        await exporter.shows(watches(*ALL))
+        await becomes(exporter.daemon.readiness.ready)
+        world.server.answers(b"<html>")
+        world.configure(world.source(), world.source("second", refresh_interval="1h"))
+        page = await exporter.shows(lambda page: up(page, "second") == 0)
+        assert watches(*ALL, **{RELOADED: 1})(page)
+        assert "is HTML or XML" in str(exporter.daemon.sources.statuses["second"].problems)
+        assert exporter.daemon.engine.config.unloaded == ("second",)
+        assert await exporter.status("/-/ready") == 200, "a reload doesn't make it unready"
+
+
 async def test_a_new_name_or_url_keeps_the_list(world: World) -> None:
     async with running(world.path) as exporter:
         await exporter.shows(watches(*ALL))
@@ -506,6 +520,17 @@ async def test_a_reload_that_waits_for_a_new_url_is_not_awaited(
         await exporter.daemon.reloader.reload_if_changed()
         released.set()
         await exporter.shows(lambda page: up(page, "slow") == 1)
+
+
+async def test_a_start_does_not_wait_longer_than_half_a_minute(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.daemon.url_sources._LONGEST_WAIT_SECONDS", 0.2)
+    world.server.drips(document(world.entries("one")) + b" " * 1_000_000)
+    world.configure(world.source(timeout="1h"))
+    async with running(world.path) as exporter:
+        page = await exporter.shows(watches("own", "filed"))
+        assert up(page) == 0
 
 
 async def test_a_stop_does_not_wait_for_a_reload_that_waits_for_a_url(world: World) -> None:

@@ -59,7 +59,7 @@ variables that Kubernetes sets in every pod for a service named `verify-exporter
 port 0, the system chooses one. |
 | path | A relative path is relative to the directory of the file that contains it; in a flag or a variable, to \
 the working directory. `""` means none. |
-| URL | `https://…`; the API may be `http://` on this machine only. |
+| URL | `https://…`; `http://` on this machine only. |
 | secret | No white space at either end, and no line breaks. |
 
 ## Keys
@@ -86,7 +86,31 @@ A factor (account, service SID and factor SID) may be listed only once, and so m
 must be unique within an account and service, among factors, and among entities and services; the error names both
 places. `[[services]]` belongs to the configuration file.
 
-A watchlist can also be behind a URL, as JSON with the keys of these tables. [A watchlist from your own
+## Watchlist URLs
+
+`[[watchlist.http]]` names URLs that list more factors and entities. An answer has status 200, the content type
+`application/json`, at most 64 MiB (decompressed), and is an object with `factors` and `entities`, each of them a
+list of objects; one of the two may be left out. Their keys are those of `[[factors]]` and `[[entities]]`, with
+values of the same kinds: a duration is a string, `paused` is `true` or `false`, and `labels` is an object of
+strings. `null` counts as not set. Unknown keys, keys that are given twice, and a byte-order mark are errors.
+
+```json
+{
+  "factors": [
+    {
+      "service_sid": "VA00000000000000000000000000000001",
+      "identity": "00000000-0000-4000-8000-000000000001",
+      "factor_sid": "YF00000000000000000000000000000001",
+      "name": "oncall-push",
+      "labels": {"team": "payments"}
+    }
+  ],
+  "entities": []
+}
+```
+
+One invalid entry refuses an answer as a whole; [operations.md](operations.md#load-the-watchlist-from-a-url)
+describes how answers are applied, and what stays in effect. [A watchlist from your own
 systems](watchlist-sources.md) serves one from a SQL query and one from a static file.
 
 ## Labels

@@ -267,6 +267,22 @@ PROCESS_ROWS = (
         "starts with the right files",
         "tests/daemon/test_fallback.py::test_a_process_without_a_last_good_watchlist_exits_as_ever",
     ),
+    ProcessRow(
+        "a watchlist URL dies, answers HTML, an empty list, one bad entry, too much or too slowly",
+        "what it listed last is watched, also after a restart; `/-/ready` is 503 only then",
+        "twilio_verify_exporter_watchlist_source_up",
+        "one error per kind of failure",
+        "the next good answer is applied",
+        "tests/daemon/test_url_sources.py::test_whatever_happens_to_a_url_what_it_listed_last_is_watched",
+    ),
+    ProcessRow(
+        "a watchlist URL is down at the start, and was never loaded",
+        "the other sources are watched; `/-/ready` is 503",
+        "twilio_verify_exporter_watchlist_source_up",
+        "one error",
+        "the first good answer is applied",
+        "tests/daemon/test_url_sources.py::test_without_a_last_good_list_the_other_sources_are_watched",
+    ),
 )
 
 

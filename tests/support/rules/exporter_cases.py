@@ -354,7 +354,7 @@ OPERATED = (
         "a watchlist URL is down for a while",
         _SOURCE_DOWN,
         {name(_SOURCE_UP, _URL, POD_A): "1x4 0x34 1x10"},
-        {4: [], 19: [], 20: [_URL], 38: [_URL], 39: []},
+        {4: [], 19: [], 20: [_URL], 39: [_URL], 40: []},
         ExpectedAlert(
             25,
             _URL,
