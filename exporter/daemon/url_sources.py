@@ -15,8 +15,8 @@ from exporter.logs.output import fields
 from exporter.threads import in_daemon_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-    from typing import Any, Protocol
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+    from typing import Any
 
     from exporter.config import Config, HttpSource
     from exporter.config.last_good import LastGoodReader
@@ -24,12 +24,8 @@ if TYPE_CHECKING:
     from exporter.polling.clock import Clock
     from exporter.polling.roster import Difference
 
-    class Change(Protocol):
-        """Makes another configuration of the applied one in a thread and applies it; raises ConfigError."""
-
-        async def __call__(self, make: Callable[[Config], Config]) -> Difference:
-            """Return how many factors changed."""
-
+    Change = Callable[[Callable[[Config], Config]], Awaitable[Difference]]
+    """Makes another configuration of the applied one in a thread and applies it; raises ConfigError."""
 
 log = FullLogger(logging.getLogger(__name__))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.config import ConfigError
+from exporter.logs.output import EventFormatter
 from exporter.state.watchlist import read
 from tests.support.config_files import account_of, entry, write_config
 from tests.support.list_server import MIB, ListServer, document, source_table
@@ -322,6 +323,46 @@ async def test_an_account_may_not_lose_its_last_entries(world: World, simulator:
         assert watches(*ALL)(await exporter.scrape())
         (problem,) = exporter.daemon.sources.statuses[NAME].problems
         assert 'would leave the account "other" without entries' in problem
+
+
+@pytest.mark.slow
+async def test_nothing_shows_a_token_a_query_or_an_identity(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever fails, and at every level; logs as they are written, with what libraries say."""
+    caplog.set_level(logging.DEBUG)
+    (world.directory / "token").write_text("canary-token-1")
+    signed = world.server.url + "?signature=canary-query-1&x=y"
+    world.configure(source_table(NAME, signed, refresh_interval="1s", timeout="60s", bearer_token_file="token"))
+    shown: list[str] = []
+    async with running(world.path) as exporter:
+        formatter = EventFormatter("logfmt", exporter.daemon.engine.confidential.redactor)
+
+        async def look() -> None:
+            await exporter.shows(lambda page: up(page) == 0)
+            for path in ("/", "/metrics", "/config", "/-/ready", "/api/v1/factors"):
+                shown.append((await exporter.get(path))[1])
+
+        await exporter.shows(watches(*ALL))
+        assert "authorization: Bearer canary-token-1" in world.server.requests[0]
+        assert "GET /list?signature=canary-query-1&x=y HTTP" in world.server.requests[0]
+        for fails, _problem in FAILURES.values():
+            fails(world)
+            await look()
+            world.lists("one", "two")
+            await exporter.shows(lambda page: up(page) == 1)
+        identity = world.factors["one"].identity
+        world.server.answers(b"", f"Location: https://x/{identity}?canary-token-1", status="302 Found")
+        await look()
+        world.lists("one", "two")
+        await exporter.shows(lambda page: up(page) == 1)
+        world.server.lists({"name": "n", "service_sid": identity, "identity": "x", "factor_sid": "canary-token-1"})
+        await look()
+        config = (await exporter.get("/config"))[1]
+        assert f'url = "{world.server.url}?[redacted]"\n' in config
+        assert 'username = "[redacted]"' in config
+        shown += [formatter.format(record) for record in caplog.records]
+    text = "\n".join(shown)
+    assert "canary" not in text
+    assert not any(of.identity in text for of in world.factors.values())
 
 
 # Files and URLs don't hinder each other
