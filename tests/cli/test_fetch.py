@@ -20,7 +20,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from exporter.cli.fetch import Pauses
 from exporter.config import ConfigError, ErrorDetail
 from exporter.exposition.catalogue import FACTOR_FAMILIES
-from exporter.simulator import Fault, FaultKind
+from exporter.simulator import Endpoint, Fault, FaultKind
 from exporter.verify.outcome import HINTS, Reason
 from tests.support.config_files import account_of, app_of, entry, write_config
 from tests.support.processes import PATIENCE_SECONDS, output_of, spawned
@@ -440,9 +440,15 @@ async def test_the_progress_of_a_listing_is_the_number_of_factors(simulator: Sim
 
 
 @pytest.mark.slow
-async def test_control_c_ends_it_without_a_traceback(simulator: Simulator, tmp_path: Path) -> None:
-    simulator.faults.add(Fault(FaultKind.STALL_BEFORE_HEADERS))
-    path = write(tmp_path, simulator, entry("slow", simulator.add_factor()), timeout="60s")
+@pytest.mark.parametrize("operation", [Endpoint.FETCH, Endpoint.LIST_ENTITIES])
+async def test_control_c_ends_it_without_a_traceback(
+    simulator: Simulator, tmp_path: Path, operation: Endpoint
+) -> None:
+    factor = simulator.add_factor()
+    simulator.faults.add(Fault(FaultKind.STALL_BEFORE_HEADERS, operation=operation))
+    path = write(tmp_path, simulator, entry("slow", factor), timeout="60s")
+    with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123, ASYNC230  a test's file
+        file.write(f'[[services]]\nname = "consumer"\nservice_sid = "{factor.service_sid}"\n')
     async with (
         spawned(*COMMAND, "fetch", "--config.file", path, stdout=PIPE, stderr=PIPE) as process,
         asyncio.timeout(PATIENCE_SECONDS),
