@@ -29,7 +29,7 @@ from exporter.verify.outcome import Answer, Attempt, Failure, Outcome, Reason
 if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
-    from typing import Any
+    from typing import Any, TypeVar
 
     from exporter.polling.clients import ClientInUse, FactorClient
     from exporter.polling.clock import Clock
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from exporter.polling.request import ApiRequest
     from exporter.polling.schedule import Schedule
     from exporter.watched import FactorKey, WatchedEntity
+
+    T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +118,8 @@ class AccountPoller:
         self._tokens = TokenKeeper(
             name,
             token or AccessToken(),
-            client=lambda: self._clients.current,
+            needed=policy.oauth,
+            clients=self._clients,
             throttle=self.throttle,
             clock=clock,
             observer=observer,
@@ -404,7 +407,7 @@ class AccountPoller:
             if request.task is task:
                 self._end(request)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run work that sends requests of this account; a drain waits for it."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
@@ -567,6 +570,7 @@ class AccountPoller:
     def apply_policy(self, policy: AccountPolicy) -> None:
         """Go by new settings; the timeout is that of the next client."""
         self._policy = policy
+        self._tokens.need(policy.oauth and not self._queue.stopping)
         self._clients.stuck_after_seconds = policy.timeout_seconds + STUCK_SECONDS
         self.throttle.configure(
             requests_per_second=policy.requests_per_second, max_concurrency=policy.max_concurrency
@@ -604,7 +608,7 @@ class AccountPoller:
         self._dropping |= dropping
         self._queue.stop()
         self._refusals.stop()
-        self._tokens.stop()
+        self._tokens.need(False)
 
     async def finish(self, timeout_seconds: float) -> None:
         """Give the requests in flight this long, then close their connections and drop their answers."""

@@ -101,12 +101,13 @@ class ClientHealth:
 class ClientInUse:
     """A client and the requests in flight through it.
 
-    A request is stuck after ``stuck_after_seconds``. Answers that come through a ``void`` client are dropped: they
-    are another API's.
+    A request is stuck after ``stuck_after_seconds``; ``stuck`` says that one for an access token was. Answers that
+    come through a ``void`` client are dropped: they are another API's.
     """
 
     client: FactorClient
     stuck_after_seconds: float
+    stuck: bool = False
     in_flight: set[ApiRequest] = field(default_factory=set)
     replaced: bool = False
     closed: bool = False
@@ -151,6 +152,11 @@ class Clients:
         request.began_steady, request.late, request.given_up = now, False, False
         self._current.in_flight.add(request)
         return self._current
+
+    def found_stuck(self, client: FactorClient) -> None:
+        """Take a client whose request for an access token outlived its timeout."""
+        if client is self._current.client:
+            self._current.stuck = True
 
     def end(self, used: ClientInUse, request: ApiRequest) -> None:
         """Take note that an attempt has ended."""
@@ -256,4 +262,4 @@ class Clients:
 
 
 def _stuck(used: ClientInUse) -> bool:
-    return any(request.given_up for request in used.in_flight)
+    return used.stuck or any(request.given_up for request in used.in_flight)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.polling.account import AccountPolicy
+from exporter.polling.clients import RotationReason
 from exporter.polling.services import ServicePolicy
 from exporter.polling.token import AccessToken
 from exporter.verify.outcome import Answer, Attempt, Failure, Reason, ServiceAnswer, Status, TokenAnswer
@@ -84,6 +86,26 @@ def test_a_probe_uses_a_token_that_was_requested_10_s_before_at_most() -> None:
     assert token.usable(109.9)
     token.forget(110.0)
     assert not token.usable(110.0)
+
+
+def test_a_token_that_expired_before_its_refusal_came_says_nothing_about_the_credentials() -> None:
+    token = obtained(100.0, 30.0)
+    assert not token.refused(token.generation, 129.9)
+    assert token.refused(token.generation, 130.0)
+
+
+def test_neither_a_probe_nor_a_401_shortens_the_wait_that_the_endpoint_requests() -> None:
+    token = obtained(100.0)
+    token.requested(3000.0)
+    token.failed(Failure(Reason.RATE_LIMITED), 300.0)
+    token.forget(3299.9)
+    assert (token.usable(3299.9), token.next_at) == (True, 3300.0)
+    assert token.refused(token.generation, 3299.9)
+    assert (token.usable(3299.9), token.next_at) == (False, 3300.0)
+    assert token.failure == Failure(Reason.RATE_LIMITED)
+    token.forget(3300.0)
+    assert token.next_at == 3010.0
+    assert token.failures == 0
 
 
 def test_no_text_of_a_token_shows_it() -> None:
@@ -363,6 +385,130 @@ async def test_a_request_for_a_token_in_flight_ends_before_polling_stops() -> No
     await env.account.finish(5.0)
     assert len(env.client.tokens) == 1
     assert env.client.calls == []
+
+
+@in_virtual_time
+async def test_a_stop_does_not_wait_for_a_request_for_a_token() -> None:
+    env = harness()
+    stalled = Stalled()
+    env.account.replace_client(stalled)
+    env.offer(key(1))
+    await asyncio.sleep(1)
+    stopped = env.now
+    env.account.stop()
+    await env.account.finish(8.0)
+    assert env.now - stopped < 0.1
+    assert (len(stalled.tokens), env.client.tokens, env.client.calls) == (1, [], [])
+    assert env.throttle.in_flight == 0
+
+
+@in_virtual_time
+async def test_a_stop_requests_no_token_with_a_secret_that_changed_last() -> None:
+    env = harness(reread=lambda: True)
+    env.client.grants = lambda: Failure(Reason.AUTH)
+    env.offer(key(1))
+    await asyncio.sleep(LATENCY / 2)
+    stopped = env.now
+    env.account.stop()
+    await env.account.finish(15.0)
+    assert env.now - stopped < 0.1
+    assert len(env.client.tokens) == 1
+
+
+@in_virtual_time
+async def test_a_removed_account_counts_no_more_requests_for_tokens() -> None:
+    env = harness()
+    env.offer(key(1))
+    await asyncio.sleep(LATENCY / 2)
+    await env.poller.drop_account("main").finish(0)
+    assert len(env.client.tokens) == 1
+    assert env.observed.attempts == []
+
+
+class Stalled(ScriptedClient):
+    """A client whose requests for tokens don't end by themselves, and survive ``endures`` cancellations."""
+
+    async def request_token(self) -> Attempt:
+        self.tokens.append(self.loop.time())
+        while True:
+            try:
+                await self.loop.create_future()
+            except asyncio.CancelledError:
+                if self.endures == 0:
+                    raise
+                self.endures -= 1
+
+
+class WithPassword(ScriptedClient):
+    """A client without an app."""
+
+    async def request_token(self) -> Attempt:
+        raise ValueError("the account has no OAuth app")
+
+
+@pytest.mark.parametrize("seconds", [LATENCY / 2, 5.0], ids=["in flight", "waits"])
+@in_virtual_time
+async def test_a_reload_to_a_password_ends_the_wait_for_a_token(seconds: float) -> None:
+    env = harness(concurrency=2)
+    await env.run(60)
+    env.client.rule = lambda _watched: Reply(Reason.AUTH)  # of the old token
+    token_of(env).credentials_changed()
+    if seconds > 1:
+        token_of(env).requested(env.clock.steady())
+    env.offer(key(1), key(2), key(3))
+    await asyncio.sleep(seconds)
+    env.account.apply_policy(AccountPolicy(100.0, 2))
+    env.account.replace_client(client := WithPassword())
+    env.account.credentials_changed()
+    before = len(env.observed.fetches)
+    await asyncio.sleep(1)
+    assert [ended.what for ended in env.observed.fetches[before:]] == [Status.VERIFIED] * 3
+    assert client.tokens == []
+    await env.run(120)
+    assert len(client.calls) > 40
+    assert env.throttle.in_flight == 0
+
+
+@in_virtual_time
+async def test_a_reload_to_a_password_and_back_requests_one_token() -> None:
+    env = harness()
+    env.account.replace_client(stalled := Stalled())
+    env.offer(key(1))
+    await asyncio.sleep(1)
+    env.account.apply_policy(AccountPolicy(100.0, 4))
+    env.account.apply_policy(AccountPolicy(100.0, 4, oauth=True))
+    env.account.replace_client(env.client)
+    env.account.credentials_changed()
+    await env.run(60)
+    assert (len(stalled.tokens), len(env.client.tokens)) == (1, 1)
+    assert all(ended.what is Status.VERIFIED for ended in env.observed.fetches)
+
+
+@pytest.mark.parametrize("endures", [0, 1])
+@in_virtual_time
+async def test_a_stuck_request_for_a_token_times_out_and_rotates_the_client(endures: int) -> None:
+    fresh = ScriptedClient()
+    env = harness(timeout=10.0, new_client=lambda: fresh)
+    env.account.replace_client(stalled := Stalled())
+    stalled.endures = endures
+    await env.run(120, and_each=env.account.check_client)
+    assert len(stalled.tokens) == 1
+    (first, *_) = (attempt.result for attempt in env.observed.attempts)
+    assert isinstance(first, Failure)
+    assert first.reason is Reason.TIMEOUT
+    assert [why for _, why in env.observed.rotations] == [RotationReason.STUCK]
+    assert len(fresh.tokens) == 1
+    assert all(env.last(key(number)).what is Status.VERIFIED for number in range(40))
+
+
+@in_virtual_time
+async def test_a_client_that_is_silent_to_requests_for_tokens_is_rotated() -> None:
+    fresh = ScriptedClient()
+    env = harness(new_client=lambda: fresh)
+    env.client.grants = lambda: Failure(Reason.TIMEOUT)
+    await env.run(900, and_each=env.account.check_client)
+    assert [why for _, why in env.observed.rotations] == [RotationReason.SILENT]
+    assert env.last(key(0)).what is Status.VERIFIED
 
 
 class Closing(ScriptedClient):
