@@ -167,7 +167,7 @@ class Ledger:
             if not snapshot.withdrawn and stale_at > now.steady:
                 self._set_status(record, snapshot.status)
                 if record.status_since_seconds is None:  # saved by an earlier version
-                    record.status_since_seconds = snapshot.answered_seconds
+                    record.status_since_seconds, record.status_change_seen = snapshot.answered_seconds, False
                 record.created_seconds, record.updated_seconds = snapshot.created_seconds, snapshot.updated_seconds
                 record.approved_seconds = snapshot.approved_seconds
                 self._renew(record)

@@ -145,6 +145,16 @@ def test_a_change_across_the_restart_is_a_change() -> None:
     assert change == (Status.VERIFIED, Status.UNVERIFIED, None)
 
 
+def test_a_change_without_a_time_was_not_seen() -> None:
+    before, now = known_after(Status.UNVERIFIED, Status.VERIFIED)
+    snapshot = snapshot_of(before[key(0)], now)
+    assert snapshot is not None
+    after = Ledger(LedgerPolicy())
+    record = after.watch(factor(0))
+    after.restore(key(0), replace(snapshot, status_since_seconds=None), now)
+    assert (record.status_since_seconds, record.status_change_seen) == (now.wall, False)
+
+
 PUSH = Answer(Status.UNVERIFIED, NOW - 100, factor_type="push", notification_platform="fcm")
 
 
