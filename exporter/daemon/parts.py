@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import resource
@@ -209,9 +210,15 @@ def _identity_label(config: Config) -> Callable[[WatchedFactor], str]:
         case IdentityLabel.PLAIN:
             return lambda watched: watched.identity
         case IdentityLabel.HMAC:
-            key = config.identity_key or b""
-            return lambda watched: hmac.new(key, watched.identity.encode(), hashlib.sha256).hexdigest()
+            return functools.partial(_digest_of_identity, config.identity_key or b"")
     return no_identity
+
+
+def _digest_of_identity(key: bytes, watched: WatchedFactor) -> str:
+    """Return the HMAC of an identity, nothing while it is not known."""
+    if not watched.identity:
+        return ""
+    return hmac.new(key, watched.identity.encode(), hashlib.sha256).hexdigest()
 
 
 _SHORTEST_QUERY = 16

@@ -77,6 +77,10 @@ def shown(page: Scrape) -> set[str]:
     return {sample.labels["factor"] for sample in page.samples("twilio_verify_factor_info")}
 
 
+def digests_of(page: Scrape) -> set[str]:
+    return {sample.labels.get("identity", "") for sample in page.samples("twilio_verify_factor_info")}
+
+
 async def begun(exporter: Exporter, clock: LeapingClock) -> None:
     """Let the first walk and then the first fetches fall due."""
     clock.leap(31)
@@ -185,11 +189,20 @@ async def test_found_factors_outlive_a_restart_without_their_identities(
     simulator: Simulator, tmp_path: Path, brisk: None, clock: LeapingClock
 ) -> None:
     factors = people(simulator)
-    path = watch(tmp_path, simulator, state={"file": "state.jsonl"}, web={"enable_probe": True})
+    (tmp_path / "identity.key").write_text("k" * 32, encoding="utf-8")
+    path = watch(
+        tmp_path,
+        simulator,
+        state={"file": "state.jsonl"},
+        web={"enable_probe": True},
+        metrics={"identity": "hmac", "identity_key_file": "identity.key"},
+    )
     async with running(path, clock=clock) as exporter:
         await begun(exporter, clock)
         page = await exporter.shows(lambda page: found(page)["verified"] == 4)
         listed = page.value(LAST_LISTED, entity="login")
+        digests = digests_of(page)
+        assert {len(digest) for digest in digests} == {64}
     saved = (tmp_path / "state.jsonl").read_text(encoding="utf-8")
     assert not any(identity in saved for identity in IDENTITIES)
     simulator.delete_entity(factors[0].entity_sid)
@@ -199,6 +212,7 @@ async def test_found_factors_outlive_a_restart_without_their_identities(
         assert shown(page) == names(*factors)
         assert found(page)["verified"] == 4
         assert page.value(LAST_LISTED, entity="login") == listed
+        assert digests_of(page) == {""}
         before = simulator.calls.by_operation()[Endpoint.FETCH.value]
         assert (await exporter.get(f"/probe?factor=login-{factors[1].sid[-8:]}"))[0] == 200
         assert simulator.calls.by_operation()[Endpoint.FETCH.value] == before, "not without an identity"
@@ -206,6 +220,7 @@ async def test_found_factors_outlive_a_restart_without_their_identities(
         await begun(exporter, clock)
         page = await exporter.shows(lambda page: len(shown(page)) == 3)
         assert shown(page) == names(*factors[1:]), "the entity of the other one is gone"
+        assert digests_of(page) < digests
         clock.leap(600)
         await exporter.shows(lambda page: page.total("twilio_verify_fetches_total") >= 3)
         assert found(await exporter.scrape())["verified"] == 3
