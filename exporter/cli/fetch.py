@@ -86,8 +86,12 @@ def run(arguments: argparse.Namespace) -> int:
         return BAD_USAGE
     except UnknownNamesError as error:
         for name, hint in error.hints.items():
-            print(f'no watched factor is named "{name}"{f"; {hint}" if hint else ""}', file=sys.stderr)
+            text = f'no watched factor is named "{name}"{f"; {hint}" if hint else ""}'
+            print(confidential.redactor(text), file=sys.stderr)  # somebody may have given an identity
         return BAD_USAGE
+    for name in fetched.undetermined:
+        text = f'no factor named "{name}" was found, but not everything could be listed'
+        print(confidential.redactor(text), file=sys.stderr)
     _write(fetched, arguments.output, collector)
     return fetched.exit_status(named=bool(names))
 
@@ -298,8 +302,6 @@ class Pauses:
 
 
 def _write(fetched: Fetched, output: str, collector: FactorCollector) -> None:
-    for name in fetched.undetermined:
-        print(f'no factor named "{name}" was found, but not everything could be listed', file=sys.stderr)
     if not fetched.failures and all(shown.paused for shown in fetched.views):
         print("nothing to fetch", file=sys.stderr)
     match output:
