@@ -507,10 +507,11 @@ class _Loading:
     def _check_state_file(self, settings: Settings) -> None:
         """Refuse a state file that is read as something else: the first save would replace it."""
         file = settings.state.file
-        passwords = (account.secret_file for account in settings.accounts.values())
+        secrets = [account.secret_file for account in settings.accounts.values()]
+        secrets += [source.secret.path for source in self._http if source.secret is not None]
         if file is not None and any(
             path is not None and os.path.realpath(path) == os.path.realpath(file)
-            for path in (*self._reader.versions, *passwords)
+            for path in (*self._reader.versions, *secrets)
         ):
             place = self._sources.place(("state", "file"))
             problem = f"{shown_path(file)} is also read as configuration, and would be overwritten"

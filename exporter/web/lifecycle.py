@@ -43,7 +43,12 @@ class Lifecycle:
         except ConfigError as error:
             return web.Response(status=500, text=f"configuration refused; the old one stays applied:\n{error}\n")
         counts = ", ".join(f"{number} {what}" for what, number in difference._asdict().items())
-        return web.Response(text=f"configuration reloaded; factors: {counts}\n")
+        unusable = "".join(
+            f"a watchlist URL can't be used: {source.problems[0]}\n"
+            for source in self._exporter.source_views()
+            if source.problems
+        )
+        return web.Response(text=f"configuration reloaded; factors: {counts}\n{unusable}")
 
     async def log_level(self, request: web.Request) -> web.Response:
         """Set the log level until the level in the configuration changes."""

@@ -167,6 +167,12 @@ def test_sources_with_the_same_name_and_what_is_no_source(site: Site) -> None:
     assert len(site.errors()) == 1
 
 
+def test_the_state_file_is_not_a_secret(site: Site) -> None:
+    site.write('[state]\nfile = "token"\n' + account() + http(bearer_token_file="token"), token="x")
+    (error,) = site.errors()
+    assert error.startswith("config.toml: state.file: token is also read as configuration")
+
+
 def test_a_source_needs_an_account(site: Site) -> None:
     site.write(http())
     assert site.errors() == [

@@ -7,6 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 
 from exporter.config import ConfigError
@@ -499,6 +500,10 @@ async def test_a_new_url_with_a_bad_answer_adds_nothing(world: World) -> None:
         assert watches(*ALL, **{RELOADED: 1})(page)
         assert "is HTML or XML" in str(exporter.daemon.sources.statuses["second"].problems)
         assert exporter.daemon.engine.config.unloaded == ("second",)
+        async with aiohttp.ClientSession() as session, session.post(exporter.url + "/-/reload") as response:
+            answer = await response.text()
+        assert answer.startswith("configuration reloaded; factors: 0 added, ")
+        assert '\na watchlist URL can\'t be used: watchlist.http "second": is HTML or XML' in answer
         assert await exporter.status("/-/ready") == 200, "a reload doesn't make it unready"
 
 
