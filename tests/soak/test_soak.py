@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.support.proofs import large_service
 from tests.support.proofs import socket_soak as sockets
 from tests.support.proofs import virtual_day as day
 from tests.support.proofs.reliability_page import ROOT, section
@@ -32,8 +33,24 @@ async def test_polling_over_real_sockets() -> None:
     assert seen.requests >= 60
 
 
+def test_a_service_within_budget_in_virtual_time() -> None:
+    seen = large_service.run(large_service.Size(200, 300, requests_per_second=5.0, change_seconds=300))
+    assert seen.faults == []
+    assert seen.late_fetches == 0
+    assert (seen.stretch, seen.changes) == (1, 12)
+    assert max(seen.listing_seconds[1:]) < 1.05 * large_service.DISCOVERY_SECONDS
+
+
+def test_a_service_over_budget_in_virtual_time() -> None:
+    seen = large_service.run(large_service.Size(200, 300, requests_per_second=0.8, hours=2.0, change_seconds=300))
+    assert seen.faults == []
+    assert seen.stretch > 1
+    assert seen.late_seconds < 300 * seen.stretch, "no slot goes by without its fetch"
+    assert seen.listing_seconds, "listings go on, and take longer"
+
+
 def test_the_table_is_made_of_the_numbers() -> None:
     numbers = json.loads(NUMBERS.read_text(encoding="utf-8"))
-    assert set(numbers) == {"day", "sockets", "reloads", "kills"}
+    assert set(numbers) == {"day", "sockets", "reloads", "kills", "service", "service_over_budget"}
     text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
     assert section(text, "soak") == soak_table(numbers), "run: make soak"
