@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -15,7 +16,7 @@ from exporter.logs.output import EventFormatter
 from exporter.state.watchlist import read
 from tests.support.config_files import account_of, entry, write_config
 from tests.support.list_server import MIB, ListServer, document, source_table
-from tests.support.running_exporter import becomes, running
+from tests.support.running_exporter import Process, becomes, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -592,3 +593,23 @@ async def test_a_stop_does_not_wait_for_a_reload_that_waits_for_a_url(world: Wor
         world.configure(source_table("slow", world.server.url + "/slow", timeout="1h"))
         await arrived.wait()
     assert exporter.daemon.engine.config.http[0].name == NAME
+
+
+@pytest.mark.slow
+async def test_a_process_watches_what_it_did_before_a_restart(world: World) -> None:
+    async with Process.run(world.path) as exporter:
+        await exporter.shows(watches(*ALL))
+        await becomes(lambda: read(world.state_file))
+        exporter.signal(signal.SIGTERM)
+        assert await exporter.ended() == 0
+    world.server.dies()
+    async with Process.run(world.path) as exporter:
+        page = await exporter.shows(watches(*ALL, **{FALLBACK: 1}))
+        assert up(page) == 0
+        assert 'msg="running on the last good watchlist" sources=identity-service' in exporter.log
+        assert exporter.log.count('msg="watchlist source failed"') == 1
+        world.lists("one", "two", "three")
+        await exporter.shows(watches(*ALL, "three", **{FALLBACK: 0}))
+        exporter.signal(signal.SIGTERM)
+        assert await exporter.ended() == 0
+    assert not any(identity in exporter.log for identity in world.identities)

@@ -38,6 +38,8 @@ EMPTY = {
     ): "clients are only replaced after network faults that this test can't cause; no increase is not drawn",
     ("twilio-verify-overview", "Watched services", "A"): "no service is watched as a whole",
     ("twilio-verify-overview", "Watched services", "B"): "no service is watched as a whole",
+    ("twilio-verify-exporter", "Watchlist URLs", "A"): "no watchlist URL is configured",
+    ("twilio-verify-exporter", "Age of the answers of watchlist URLs", "A"): "no watchlist URL is configured",
     ("twilio-verify-exporter", "Lost scheduler runs", "A"): "the scheduler loses no runs in normal operation",
     ("twilio-verify-exporter", "Late fetches", "A"): "no fetch starts a minute late in normal operation",
     ("twilio-verify-exporter", "Failed saves of the state file", "A"): "no save fails in normal operation",
