@@ -51,8 +51,12 @@ def test_chart_and_exporter_have_the_same_version() -> None:
     assert annotations["artifacthub.io/license"] == "Apache-2.0"
     for name in ("images", "links", "changes"):
         assert yaml.safe_load(annotations[f"artifacthub.io/{name}"])
-    (image,) = yaml.safe_load(annotations["artifacthub.io/images"])
-    assert image["image"] == f"verify-factor-exporter:{exporter.__version__}"
+    images = [item["image"] for item in yaml.safe_load(annotations["artifacthub.io/images"])]
+    sidecar = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))["watchlist"]["sidecar"]["image"]
+    assert images == [
+        f"verify-factor-exporter:{exporter.__version__}",
+        f"{sidecar['registry']}/{sidecar['repository']}:{sidecar['tag']}",
+    ]
     assert {change["kind"] for change in yaml.safe_load(annotations["artifacthub.io/changes"])} <= {
         "added", "changed", "deprecated", "removed", "fixed", "security"
     }  # fmt: skip
