@@ -34,7 +34,8 @@ def collect(pod: dict[str, Any], given: list[dict[str, Any]], root: Path) -> Non
         folder = root / settings["FOLDER"].lstrip("/")
         for item in _selected(settings, given):
             for key, text in item["files"].items():
-                write(folder / file_name(item["namespace"], item["kind"], item["name"], key), text)
+                unique = file_name(item["namespace"], item["kind"], item["name"], key)
+                write(folder / (unique if settings["UNIQUE_FILENAMES"] == "true" else key), text)
 
 
 def write(path: Path, text: str) -> None:
