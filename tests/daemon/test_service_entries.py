@@ -139,7 +139,7 @@ async def test_every_factor_of_a_service_is_watched_while_it_exists(
 async def test_failed_listings_are_counted_logged_without_identity_and_change_nothing(
     simulator: Simulator, tmp_path: Path, brisk: None, clock: LeapingClock, logged: Callable[..., io.StringIO]
 ) -> None:
-    log = logged()
+    log = logged(level="debug")
     factors = people(simulator)
     simulator.faults.add(Fault(FaultKind.STATUS, status=500, operation=Endpoint.LIST, times=1))
     async with running(watch(tmp_path, simulator), clock=clock) as exporter:

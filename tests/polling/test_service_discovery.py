@@ -601,6 +601,56 @@ async def test_a_suspend_during_a_walk_drops_its_answers_and_no_factor() -> None
 
 
 @in_virtual_time
+async def test_an_entity_whose_listing_was_dropped_keeps_its_factors() -> None:
+    site = Site(some())
+    await site.run(100)
+    listed = site.discovery.last_listed()
+    del site.entities[identity(2)][:]
+    suspends = iter([60.0])
+
+    def suspended_once(entity: WatchedEntity, query: str | None) -> FactorPage | Failure:
+        if entity.key.identity == identity(2):
+            site.env.clock.suspend(next(suspends, 0.0))
+        return site._factors(entity, query)
+
+    site.env.client.lists = suspended_once
+    while len(site.env.observed.walks) < 2:
+        await site.run(1)
+    assert site.discovery.gone_since(key(4)) is None
+    assert site.discovery.last_listed() == listed
+    await site.run(2 * INTERVAL)
+    assert site.discovery.gone_since(key(4)) is not None
+
+
+@in_virtual_time
+async def test_a_walk_that_fell_due_during_a_suspend_begins_within_half_a_minute() -> None:
+    site = Site(some())
+    await site.run(100)
+    site.env.clock.suspend(2 * INTERVAL)
+    pages = len(site.env.client.entity_pages)
+    await site.run(32)
+    assert len(site.env.client.entity_pages) > pages
+
+
+@in_virtual_time
+async def test_a_service_removed_while_its_missing_factors_are_confirmed_is_dropped() -> None:
+    site = Site(some())
+    await site.run(100)
+    site.hidden = {2, 4, 5}
+    on_demand: list[FactorKey] = []
+
+    async def removed_meanwhile(of: FactorKey) -> None:
+        on_demand.append(of)
+        site.discovery.watch([])
+
+    site.env.account.fetch_now = removed_meanwhile  # type: ignore[method-assign, assignment]  # for this test
+    await site.run(2 * INTERVAL)
+    assert len(on_demand) == 1
+    assert site.watched == set()
+    assert site.discovery.gone_since(key(2)) is None
+
+
+@in_virtual_time
 async def test_a_walk_whose_page_was_dropped_begins_again_soon() -> None:
     site = Site(some())
     suspends = iter([60.0])
