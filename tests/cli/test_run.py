@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import socket
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.cli import run as run_command
+from exporter.cli.process import unless_stopped
 from exporter.config import ListenAddress
 from exporter.config.tree import settings_tree
 from exporter.web.server.sockets import ListenError
@@ -22,7 +24,7 @@ from tests.support.processes import PATIENCE_SECONDS, output_of, spawned
 from tests.support.served_exporter import ACCOUNT_SID, entries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from exporter.config import Settings
@@ -328,3 +330,26 @@ async def test_a_signal_ends_the_wait_for_a_watchlist_url(tmp_path: Path, number
                 process.send_signal(number)
                 output = await process.communicate()
             assert (process.returncode, output) == (0, (b"", b""))
+
+
+def test_a_stop_during_the_first_load_serves_nothing(
+    path: str, call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stopped(work: Coroutine[object, object, object]) -> None:
+        work.close()
+
+    served: list[Daemon] = []
+    monkeypatch.setattr(run_command, "unless_stopped", stopped)
+    monkeypatch.setattr(run_command, "serve", served.append)
+    assert (call("run", "--config.file", path).status, served) == (0, [])
+
+
+async def test_work_ends_with_its_result_its_error_or_a_signal() -> None:
+    async def fails() -> None:
+        raise KeyError
+
+    assert await unless_stopped(asyncio.sleep(0, "done")) == "done"
+    with pytest.raises(KeyError):
+        await unless_stopped(fails())
+    asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
+    assert await unless_stopped(asyncio.sleep(3600, "done")) is None

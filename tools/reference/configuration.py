@@ -38,8 +38,8 @@ A value comes from the first of these sources that sets it:
 The variable of an account's key contains the account's name: `VERIFY_EXPORTER_ACCOUNTS__MAIN__PASSWORD_FILE` sets
 `password_file` of `[accounts.main]`, and `VERIFY_EXPORTER_ACCOUNTS__MAIN__OAUTH__CLIENT_ID` sets `client_id` of
 `[accounts.main.oauth]`. A hyphen in the name becomes `_`. Variable names are case-insensitive. Lists (`factors`,
-`entities`, `services`, `watchlist.files`, `metrics.factor_families`, several listen addresses) can be set in files
-only.
+`entities`, `services`, `watchlist.files`, `watchlist.http`, `metrics.factor_families`, several listen addresses)
+can be set in files only.
 
 Misspelt keys and variables are never ignored: the exporter refuses to start and suggests the most similar name. The
 variables that Kubernetes sets in every pod for a service named `verify-exporter` (such as
