@@ -186,7 +186,8 @@ class Daemon:
                 version=__version__,
                 accounts=len(engine.poller.accounts),
                 factors=len(engine.ledger),
-                entities=len(engine.discovery),
+                entities=len(engine.config.entities),
+                services=len(engine.config.services),
                 config_sha256=engine.config.sha256[:12],
             ),
         )

@@ -2,7 +2,8 @@
 
 One listing of a service is a walk: the pages of List Entities, and for each entity of this shard the pages of List
 Factors, spread over the interval. What a page shows is watched. Only a walk that saw all entities can show that a
-factor is missing, and only if the listing of its own entity didn't fail.
+factor is missing, and only if the listing of its own entity didn't fail. After one that stopped at the maximum, a
+factor counts as missing only if its fetches say so, too.
 
 A walk keeps no object per entity: a factor is stamped with the number of the walk that listed it last, and what is
 missing is found by comparing the stamps at the end.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -54,7 +56,8 @@ class _Service:
     ``listed_seconds`` is the earliest of these times, ``None`` where there was none. ``identities`` are those of
     the entities of the last walk that this shard watches, sorted; ``seen`` are those of the walk in progress.
     ``unidentified`` are the factors without identity, by entity SID; ``identified`` says that all entities were
-    read for them. ``requests`` is how many the last walk needed, ``entities`` how many it found in this shard.
+    read for them. ``requests`` is how many the last walk needed, ``entities`` how many it found in this shard, and
+    ``with_entry`` how many of these have an entry of their own.
     """
 
     watched: WatchedService
@@ -68,6 +71,7 @@ class _Service:
     walks: int = 0
     requests: int = 0
     entities: int | None = None
+    with_entry: int = 0
     truncated: bool = False
     listed: bool = False
     listed_seconds: float | None = None
@@ -83,6 +87,7 @@ class _Walk:
     seconds_per_request: float
     failed: list[str] = field(default_factory=list)
     total: int = 0
+    with_entry: int = 0
     requests: int = 0
     truncated: bool = False
     stopped: bool = False
@@ -121,8 +126,8 @@ class ServiceDiscovery:
 
     @property
     def entities(self) -> int:
-        """The number of entities that this shard has found."""
-        return sum(service.entities or 0 for service in self._services.values())
+        """The number of entities that this shard has found, without those with an entry of their own."""
+        return sum((service.entities or 0) - service.with_entry for service in self._services.values())
 
     @property
     def unlisted(self) -> list[WatchedService]:
@@ -194,6 +199,7 @@ class ServiceDiscovery:
             self._schedule.bring_forward(_place(key), now, self.policy.interval_seconds)
             if known.watched != watched:
                 known.watched = watched
+                difference = difference.plus(self._lose(known, self._unwanted(known)))
                 difference = difference.plus(self._roster.find(self._found_again(known)))
         return difference
 
@@ -202,6 +208,11 @@ class ServiceDiscovery:
         for key in service.found:
             if (found := self._roster.found(key)) is not None:
                 yield _found(service.watched, key, found.identity)
+
+    def _unwanted(self, service: _Service) -> list[FactorKey]:
+        """Return what was found in a service and is known to be of a type that is no longer chosen."""
+        records = [record for key in service.found if (record := self._roster.record(key)) is not None]
+        return [of.watched.key for of in records if not service.watched.wants(of.factor_type)]
 
     def restore(
         self, snapshots: Mapping[FactorKey, FactorSnapshot], last_listed: Mapping[tuple[str, str, str], float]
@@ -214,11 +225,15 @@ class ServiceDiscovery:
             service = self._of(key)
             if service is None or snapshot.entity != service.watched.name or snapshot.removed_seconds is not None:
                 continue
+            if not service.watched.wants(snapshot.factor_type):
+                continue
             service.found[key] = service.walks
             service.unidentified.setdefault(snapshot.entity_sid, []).append(key)
             if snapshot.gone_since_seconds is not None:
                 service.gone[key] = snapshot.gone_since_seconds
             found.append(_found(service.watched, key, ""))
+        for of in self._services.values():
+            of.gone = dict(sorted(of.gone.items(), key=operator.itemgetter(1)))
         self._roster.find(found, snapshots)
 
     def adopt(self, entity: EntityKey, keys: Iterable[FactorKey]) -> tuple[set[FactorKey], Difference]:
@@ -285,8 +300,7 @@ class ServiceDiscovery:
             service.listed = True
             if failure is None:
                 self._take(service, walk)
-                if not walk.truncated:
-                    await self._confirm_missing(account, service, walk)
+                await self._confirm_missing(account, service, walk)
             else:
                 service.identities = sorted({*service.identities, *service.seen})
                 self._observer.service_listing_failed(service.watched, service.watched.name, failure)
@@ -334,6 +348,7 @@ class ServiceDiscovery:
                 continue
             insort(service.seen, key.identity)
             if self._has_entity(key):
+                walk.with_entry += 1
                 continue
             await self._pace(account, walk)
             await walk.queue.room()
@@ -420,7 +435,7 @@ class ServiceDiscovery:
 
     def _take(self, service: _Service, walk: _Walk) -> None:
         """Take the result of a walk that read all pages, or as many as it may."""
-        service.identities, service.entities = service.seen, len(service.seen)
+        service.identities, service.entities, service.with_entry = service.seen, len(service.seen), walk.with_entry
         for key in self._missing(service, walk):
             if (identity := self._identity(key)) and not _holds(service.identities, identity):
                 insort(service.identities, identity)
@@ -441,17 +456,23 @@ class ServiceDiscovery:
         return [key for key, number in service.found.items() if number != walk.number]
 
     async def _confirm_missing(self, account: AccountPoller, service: _Service, walk: _Walk) -> None:
-        """Confirm by one fetch each that the factors that the walk lacks are missing."""
+        """Confirm by one fetch each that the factors that the walk lacks are missing.
+
+        Where their entities may not have been listed, only those that the last fetch did not find.
+        """
         failed = set(walk.failed)
         restored = [key for sid, keys in service.unidentified.items() if sid or not failed for key in keys]
-        # Their entities are gone. They can't be fetched, so nothing more will be known of them.
+        # Their entities are gone or beyond the maximum. They can't be fetched: nothing more will be known of them.
         self._lose(service, [key for key in restored if key in service.found and self._identity(key) == ""])
         service.unidentified = {"": service.unidentified[""]} if failed and "" in service.unidentified else {}
         for key in self._missing(service, walk):
             found, record = self._roster.found(key), self._roster.record(key)
             if key in service.gone or found is None or record is None or not found.identity:
                 continue
-            if found.identity in failed or self._has_entity(EntityKey(*key[:2], found.identity)):
+            if found.identity in failed:
+                continue
+            unlisted = walk.truncated or self._has_entity(EntityKey(*key[:2], found.identity))
+            if unlisted and record.last_status is not Status.NOT_FOUND:
                 continue
             fetched = record.last_status is Status.NOT_FOUND and record.answered_steady >= walk.began
             if not (fetched and record.up):

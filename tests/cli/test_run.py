@@ -254,6 +254,8 @@ async def test_it_serves_on_each_address_until_the_signal(path: str, ending: sig
     assert pages == [b"HTTP/1.1 200 OK\r\n"] * 2
     messages = [event["msg"] for event in events if event["level"] == "info"]
     assert messages == ["listening", "listening", "polling", "configuration reloaded", "stopping", "stopped"]
+    counted = [events[2][kind] for kind in ("accounts", "factors", "entities", "services")]
+    assert counted == [1, 1, 0, 0]
     assert {event["level"] for event in events} <= {"info", "warning"}  # the fetch may have failed by then
     assert not any("exception" in event for event in events)
 

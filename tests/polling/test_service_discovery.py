@@ -305,7 +305,23 @@ async def test_entities_that_are_deleted_while_each_walk_is_in_progress() -> Non
         listed = since
     assert site.env.observed.failed_walks == []
     assert not set(site.entities) & {identity(2), identity(5), identity(7)}
+    await site.run(INTERVAL)  # only the next listing can tell a deleted entity from a deleted service
     assert {n for n in range(16) if site.discovery.gone_since(key(n)) is not None} == {4, 5, 10, 11, 14}
+
+
+@in_virtual_time
+async def test_a_service_that_is_deleted_during_a_walk_loses_no_factor() -> None:
+    site = Site(some(3))  # on one page
+    await site.run(100)
+    watched, site.entities = site.watched, {}
+    site.env.client.entities = lambda _sid, _query: EntityPage(
+        tuple(ListedEntity(entity_sid(name), name) for name in some(3)), None
+    )
+    await site.run(INTERVAL)
+    assert {site.status(n) for n in watched} == {Status.NOT_FOUND}
+    site.env.client.entities = lambda _sid, _query: Failure(Reason.BAD_REQUEST, "HTTP 404: no such service")
+    await site.run(FORGET + 2 * INTERVAL)
+    assert site.watched == watched
 
 
 @in_virtual_time
@@ -334,6 +350,18 @@ async def test_a_walk_stops_at_the_maximum_and_then_removes_nothing() -> None:
     assert site.discovery.services.entity_counts() == {("main", SERVICES[0], "consumer"): (5, False)}
 
 
+@in_virtual_time
+async def test_a_deleted_factor_is_forgotten_even_if_every_walk_stops_at_the_maximum() -> None:
+    site = Site(some(), watched=service(max_entities=5))
+    await site.run(100)
+    site.entities[identity(1)] = []
+    await site.run(FORGET)
+    assert site.discovery.gone_since(key(2)) is not None
+    assert site.watched == {2, 4, 5, 8}
+    await site.run(2 * INTERVAL)
+    assert site.watched == {4, 5, 8}
+
+
 @pytest.mark.parametrize("entities", [PAGE, 2 * PAGE])
 @in_virtual_time
 async def test_as_many_entities_as_allowed_are_not_too_many(entities: int) -> None:
@@ -354,6 +382,16 @@ async def test_only_factors_of_the_chosen_types_are_watched() -> None:
     site.discovery.watch([], [service(factor_types=("push", "totp"))])
     await site.run(2 * INTERVAL)
     assert site.watched == {0, 1, 2}
+
+
+@in_virtual_time
+async def test_factors_of_a_type_that_is_no_longer_chosen_are_removed_at_once() -> None:
+    site = Site(some())
+    await site.run(100)
+    assert site.watched == {2, 4, 5, 8, 10, 11, 14}
+    difference = site.discovery.watch([], [service(factor_types=("push",))])
+    assert difference.removed == 7
+    assert site.watched == set()
 
 
 @in_virtual_time
@@ -389,6 +427,20 @@ async def test_an_entry_of_its_own_comes_and_goes_without_a_gap() -> None:
     del site.entities[identity(1)]
     await site.run(2 * INTERVAL)
     assert site.discovery.gone_since(key(2)) is not None
+
+
+@in_virtual_time
+async def test_a_factor_that_was_deleted_before_its_entity_got_an_entry_of_its_own_is_forgotten() -> None:
+    site = Site(some())
+    await site.run(100)
+    site.entities[identity(2)] = [4]
+    site.discovery.watch([WatchedEntity(EntityKey("main", SERVICES[0], identity(2)), "own", 300.0)], [service()])
+    await site.run(2 * INTERVAL)
+    assert len(site.discovery) == 8
+    assert site.discovery.services.entity_counts() == {("main", SERVICES[0], "consumer"): (8, False)}
+    assert site.status(5) is Status.NOT_FOUND
+    await site.run(FORGET + INTERVAL)
+    assert site.watched == {2, 4, 8, 10, 11, 14}
 
 
 @in_virtual_time
@@ -584,6 +636,45 @@ async def test_a_missing_factor_is_still_missing_after_a_restart() -> None:
     assert after.discovery.gone_since(key(5)) == since
     await after.run(FORGET)
     assert after.watched == before.watched - {5}
+
+
+@in_virtual_time
+async def test_missing_factors_are_forgotten_in_time_after_a_restart_whatever_their_order_in_the_file() -> None:
+    before = Site(some())
+    await before.run(100)
+    for number, left in ((5, []), (2, [4])):
+        before.entities[identity(number)] = left
+        await before.run(2 * INTERVAL)
+    since = {n: before.discovery.gone_since(key(n)) for n in (10, 5)}
+    assert None not in since.values()
+    snapshots = before.snapshots()
+    later_first = {key(5): snapshots[key(5)], **snapshots}
+    after = Site(before.entities, restore=True)
+    after.discovery.watch([], [service()])
+    after.discovery.restore(later_first, before.discovery.last_listed())
+    await after.run(FORGET - 2 * INTERVAL)
+    assert after.watched == before.watched - {10, 11}
+
+
+@in_virtual_time
+async def test_what_is_beyond_the_maximum_after_a_restart_is_no_longer_watched() -> None:
+    before = Site(some())
+    await before.run(100)
+    after = Site(some(), restore=True)
+    after.discovery.watch([], [service(max_entities=3)])
+    after.discovery.restore(before.snapshots(), before.discovery.last_listed())
+    await after.run(200)
+    assert after.watched == {2, 4, 5}
+
+
+@in_virtual_time
+async def test_what_is_of_a_type_that_is_no_longer_chosen_is_not_restored() -> None:
+    before = Site(some())
+    await before.run(100)
+    after = Site(some(), restore=True)
+    after.discovery.watch([], [service(factor_types=("push",))])
+    after.discovery.restore(before.snapshots(), before.discovery.last_listed())
+    assert after.watched == set()
 
 
 @in_virtual_time
