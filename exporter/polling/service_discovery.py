@@ -79,13 +79,17 @@ class _Service:
 
 @dataclass(slots=True, eq=False)
 class _Walk:
-    """One walk; ``stopped`` says that polling stopped, ``failed`` are the identities whose listing failed."""
+    """One walk; ``stopped`` says that polling stopped.
+
+    ``failed`` are the identities whose listing failed, ``deleted`` those that were no longer found by then.
+    """
 
     number: int
     queue: ListingQueue
     began: float
     seconds_per_request: float
     failed: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
     total: int = 0
     with_entry: int = 0
     requests: int = 0
@@ -407,8 +411,9 @@ class ServiceDiscovery:
             walk.failed.append(entity.key.identity)
             return
         self._watch_found(service, walk, entity.key, listing)
-        # An entity that was deleted since its page was read has no factors, which a fetch of each confirms.
-        if listing.failure is not None and not listing.no_entity:
+        if listing.no_entity:  # deleted since its page was read, or its service was: the next walk shows which
+            walk.deleted.append(entity.key.identity)
+        elif listing.failure is not None:
             walk.failed.append(entity.key.identity)
             self._observer.service_listing_failed(service.watched, entity.name, listing.failure)
 
@@ -458,9 +463,10 @@ class ServiceDiscovery:
     async def _confirm_missing(self, account: AccountPoller, service: _Service, walk: _Walk) -> None:
         """Confirm by one fetch each that the factors that the walk lacks are missing.
 
-        Where their entities may not have been listed, only those that the last fetch did not find.
+        Where their entities may not have been listed, only those that the last fetch did not find, and none if the
+        service may have been deleted.
         """
-        failed = set(walk.failed)
+        failed = {*walk.failed, *walk.deleted}
         restored = [key for sid, keys in service.unidentified.items() if sid or not failed for key in keys]
         # Their entities are gone or beyond the maximum. They can't be fetched: nothing more will be known of them.
         self._lose(service, [key for key in restored if key in service.found and self._identity(key) == ""])
@@ -472,7 +478,7 @@ class ServiceDiscovery:
             if found.identity in failed:
                 continue
             unlisted = walk.truncated or self._has_entity(EntityKey(*key[:2], found.identity))
-            if unlisted and record.last_status is not Status.NOT_FOUND:
+            if unlisted and (walk.deleted or record.last_status is not Status.NOT_FOUND):
                 continue
             fetched = record.last_status is Status.NOT_FOUND and record.answered_steady >= walk.began
             if not (fetched and record.up):
