@@ -98,7 +98,9 @@ def hint_of(reason: Reason, detail: str = "") -> str:
     """
     if detail.startswith(TOKEN_ENDPOINT):
         hint = hint_of(reason, detail.removeprefix(TOKEN_ENDPOINT))
-        return _TOKEN_HINTS.get(reason, hint) if hint == HINTS[reason] else hint.replace("base_url", "token_url")
+        if hint == HINTS[reason]:
+            return _TOKEN_HINTS.get(reason, hint)
+        return hint.replace("base_url", "token_url").replace("the API's address", "the token endpoint's address")
     if _ACCOUNT_NOT_ACTIVE.search(detail):
         return (
             "the Twilio account is not active: it may be suspended, closed or out of funds; check it in the Console"

@@ -292,10 +292,11 @@ def _credentials_invalid(settings: Settings) -> Alert:
         f"min {settings.without()} (last_over_time({CREDENTIALS_VALID.name}[5m])) == 0",
         Severity.CRITICAL,
         pending="2m",
-        when="the API refuses an account's credentials",
+        when="the API or the token endpoint refuses an account's credentials",
         summary="Twilio refuses the credentials of an account.",
         description="The API refuses the credentials of account {{ $labels.account }} (401 or 403, confirmed by a "
-        "second request). Polling of its factors is paused until the credentials are accepted again.",
+        "second request), or Twilio refuses it an access token. Polling of its factors is paused until the "
+        "credentials are accepted again.",
         variables=_ACCOUNT,
     )
 
@@ -335,13 +336,17 @@ def _api_down(settings: Settings) -> Alert:
 
 
 def _rate_limited(settings: Settings) -> Alert:
-    limited = f'sum {settings.without("operation", "code")} (increase({API_REQUESTS.name}{{code="429"}}[30m]))'
+    # A token endpoint's 429 has nothing to do with the rate of requests: what it does to fetches has other alerts.
+    api = f'operation!="{Operation.TOKEN}"'
+    limited = (
+        f'sum {settings.without("operation", "code")} (increase({API_REQUESTS.name}{{{api},code="429"}}[30m]))'
+    )
     return Alert(
         "RateLimited",
         f"""\
 ({limited} >= 5)
 /
-sum {settings.without("operation", "code")} (increase({API_REQUESTS.name}[30m]))
+sum {settings.without("operation", "code")} (increase({API_REQUESTS.name}{{{api}}}[30m]))
 > 0.05""",
         Severity.WARNING,
         pending="15m",

@@ -5,6 +5,7 @@ One test runs the whole matrix at once and reports every row that differs from i
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,9 @@ def _failures(seen: Seen, reason: Reason) -> Iterator[str]:
 
 def _requests(seen: Seen) -> Iterator[str]:
     row = seen.row
-    counted = grown(seen, "twilio_verify_api_requests_total", "code", operation="fetch")
+    counted = grown(seen, "twilio_verify_api_requests_total", "code", operation=row.operation)
+    if row.token and (sent := grown(seen, "twilio_verify_api_requests_total", "code", operation="fetch")):
+        yield f"without a token, requests grew by {sent}"
     if row.alone:  # the request for another factor, which confirms the refusal, was answered
         counted.pop("200", None)
     elif row.others:
@@ -173,5 +176,7 @@ def test_a_row_that_lies_is_found(seen: Mapping[str, Seen]) -> None:
         Row("connection refused", ok.row.made_by, Reason.CONNECT, "none", ok.row.detail, 2, paused=True),
         Row("connection refused", ok.row.made_by, Status.NOT_FOUND, "none"),
     ):
-        changed = type(ok)(row, ok.before, ok.struck, ok.after, ok.log)
-        assert list(faults(changed))
+        assert list(faults(dataclasses.replace(ok, row=row)))
+    for name, token in (("connection refused", True), ("token endpoint: connection refused", False)):
+        of = seen[name]
+        assert list(faults(dataclasses.replace(of, row=dataclasses.replace(of.row, token=token))))

@@ -138,7 +138,7 @@ def test_every_reason_has_a_hint_for_the_token_endpoint() -> None:
     assert hint_of(Reason.TLS, f"{TOKEN_ENDPOINT}the TLS handshake failed") == HINTS[Reason.TLS]
     moved = hint_of(Reason.BAD_REQUEST, f"{TOKEN_ENDPOINT}HTTP 302, a redirect to login.example.com")
     assert "redirects to login.example.com" in moved
-    assert "set token_url to it" in moved
+    assert "if this is the token endpoint's address, set token_url to it" in moved
 
 
 # On the wire

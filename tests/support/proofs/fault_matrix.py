@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from exporter.simulator import Endpoint, Fault, FaultKind
-from exporter.verify.outcome import Reason, Status
+from exporter.verify.outcome import TOKEN_ENDPOINT, Operation, Reason, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,8 @@ class Row:
     ``paused`` says that the account pauses, and ``pause_seconds`` for how long, where a 429 states it.
     ``alone`` says that others of the account are answered, ``others`` how many of them: a ``Date`` is judged only
     after some responses. ``service_exists`` is what Fetch Service answers after a 404, ``None`` if its answer says
-    nothing about the service.
+    nothing about the service. With ``token`` it happens to the requests for access tokens of the account's OAuth
+    app, which ``code`` and ``attempts`` are about then; nothing is sent to the API.
     """
 
     name: str
@@ -59,6 +61,12 @@ class Row:
     alone: bool = False
     others: int = 0
     service_exists: bool | None = None
+    token: bool = False
+
+    @property
+    def operation(self) -> Operation:
+        """The operation of the requests that fail."""
+        return Operation.TOKEN if self.token else Operation.FETCH
 
     @property
     def service_code(self) -> str:
@@ -377,5 +385,92 @@ def _retry_after() -> Iterator[Row]:
             yield Row(name, fault, Reason.RATE_LIMITED, "429", detail, 1, True, 1)
 
 
-ROWS = (*_at_the_connection(), *_bodies(), *_http(), *_shapes())
+def _token_row(
+    name: str,
+    made_by: Fault | Outage,
+    reason: Reason,
+    code: str,
+    detail: str,
+    attempts: int = ATTEMPTS,
+    *,
+    paused: bool = False,
+) -> Row:
+    detail = "|".join(f"{TOKEN_ENDPOINT}{words}" for words in detail.split("|"))
+    if isinstance(made_by, Fault):
+        made_by = dataclasses.replace(made_by, operation=Endpoint.TOKEN)
+    return Row(f"{TOKEN_ENDPOINT}{name}", made_by, reason, code, detail, attempts, paused, token=True)
+
+
+def _token_endpoint() -> Iterator[Row]:
+    """Each kind of fault of the token endpoint of an OAuth app."""
+    for row in _at_the_connection():
+        assert isinstance(row.result, Reason)
+        yield _token_row(row.name, row.made_by, row.result, row.code, row.detail)
+    yield from _without_token()
+    yield _token_row("204", Fault(FaultKind.EMPTY), Reason.DECODE, "204", "HTTP 204")
+    yield _token_row(
+        "302 elsewhere",
+        Fault(FaultKind.REDIRECT, status=302, location="https://elsewhere.invalid/"),
+        Reason.BAD_REQUEST,
+        "302",
+        "HTTP 302, Twilio error 20302, a redirect to elsewhere.invalid",
+        1,
+    )
+    yield _token_row(
+        "401, the client secret was rotated",
+        Outage.ROTATED,
+        Reason.AUTH,
+        "401",
+        "HTTP 401, Twilio error 322402",
+        1,
+        paused=True,
+    )
+    for status, error, reason in (
+        (400, "invalid_client", Reason.AUTH),
+        (401, "invalid_client", Reason.AUTH),
+        (403, "access_denied", Reason.AUTH),
+        (400, "invalid_request", Reason.BAD_REQUEST),
+    ):
+        body = Fault(FaultKind.BODY, status=status, body=json.dumps({"error": error}))
+        detail = f"HTTP {status}, OAuth error {error}"
+        yield _token_row(f"{status} with {error}", body, reason, str(status), detail, 1, paused=reason.refused)
+    for status in (401, 403):
+        html = Fault(FaultKind.HTML, status=status)
+        detail = f"HTTP {status}, but the body is neither an OAuth nor a Twilio error"
+        yield _token_row(f"{status} with a page of HTML", html, Reason.DECODE, str(status), detail)
+    for status, reason, attempts in (
+        (404, Reason.BAD_REQUEST, 1),
+        (429, Reason.RATE_LIMITED, ATTEMPTS),
+        (500, Reason.SERVER_ERROR, ATTEMPTS),
+        (503, Reason.SERVER_ERROR, ATTEMPTS),
+    ):
+        html = Fault(FaultKind.HTML, status=status)
+        yield _token_row(f"{status} with a page of HTML", html, reason, str(status), f"HTTP {status}", attempts)
+
+
+def _without_token() -> Iterator[Row]:
+    """Responses with the status 200 that have no access token."""
+    no_token = "HTTP 200, but the body has no valid access token"
+    for name, kind, detail in (
+        ("a page of HTML", FaultKind.HTML, no_token),
+        ("bad JSON", FaultKind.BAD_JSON, no_token),
+        ("a JSON list", FaultKind.JSON_LIST, no_token),
+        ("more than 1 MiB", FaultKind.HUGE_BODY, "HTTP 200, but the body is larger than 1048576 bytes"),
+        ("a gzip bomb", FaultKind.GZIP_BOMB, "HTTP 200, but the body is larger than 1048576 bytes"),
+        ("bad gzip", FaultKind.BAD_GZIP, "HTTP 200, but the body can't be decompressed"),
+    ):
+        yield _token_row(name, Fault(kind), Reason.DECODE, "200", detail)
+    for name, document, detail in (
+        ("no access token", {"token_type": "Bearer", "expires_in": 3600}, no_token),
+        ("an access token with a line break", {"access_token": "a\r\nb: c", "token_type": "Bearer"}, no_token),
+        (
+            "an access token of another type",
+            {"access_token": "a", "token_type": "mac"},
+            "HTTP 200, but the access token is not a bearer token",
+        ),
+    ):
+        yield _token_row(name, Fault(FaultKind.BODY, body=json.dumps(document)), Reason.DECODE, "200", detail)
+
+
+ROWS = (*_at_the_connection(), *_bodies(), *_http(), *_shapes(), *_token_endpoint())
 RATE_LIMITS = tuple(_retry_after())

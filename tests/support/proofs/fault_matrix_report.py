@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 def matrix_table() -> str:
     """Return a table of all rows, which the tests verify."""
+    ways = f"{len(ROWS) + len(RATE_LIMITS)} ways to fail. Connections use TLS unless stated otherwise."
     return "\n".join(
         (
-            f"{len(ROWS) + len(RATE_LIMITS)} ways to fail. Connections use TLS unless stated otherwise.",
+            f"{ways} In the token endpoint's rows, the requests are those for access tokens.",
             "",
             "| fault | outcome | requests, by `code` | logged detail | account |",
             "|---|---|---|---|---|",

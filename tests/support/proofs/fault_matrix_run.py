@@ -18,7 +18,7 @@ from unittest import mock
 from exporter.logs.output import EventFormatter
 from exporter.simulator import Fault, Simulator
 from exporter.verify.outcome import Reason
-from tests.support.config_files import account_of, entry, write_config
+from tests.support.config_files import account_of, app_of, entry, write_config
 from tests.support.processes import PATIENCE_SECONDS
 from tests.support.proofs.fault_matrix import ATTEMPTS, Outage, Row
 from tests.support.proofs.server_outages import NAME, Certificates, Server
@@ -78,6 +78,11 @@ class _World:
     def simulator_of(self, row: Row) -> Simulator:
         return self.servers[row.account].simulator if row.account in self.servers else self.shared
 
+    def secret_of(self, row: Row) -> str:
+        """Return the password of a row's account, or its client secret."""
+        simulator = self.simulator_of(row)
+        return simulator.oauth.client_secret if row.token else simulator.password
+
 
 @contextlib.asynccontextmanager
 async def _world(rows: Sequence[Row]) -> AsyncIterator[_World]:
@@ -88,8 +93,9 @@ async def _world(rows: Sequence[Row]) -> AsyncIterator[_World]:
         await world.shared.start(host="127.0.0.1", ssl_context=certificates.context())
         try:
             for number, row in enumerate(rows):
-                if isinstance(row.made_by, Outage):
-                    server = Server(row.made_by, certificates, Simulator(seed=100 + number))
+                outage = row.made_by if isinstance(row.made_by, Outage) else None
+                if row.token or outage is not None:
+                    server = Server(outage, certificates, Simulator(seed=100 + number))
                     world.servers[row.account] = server
                     await server.start()
                 service = world.simulator_of(row).add_service(service_sid=f"VA{number + 1:032x}")
@@ -108,15 +114,15 @@ def _config(world: _World, rows: Sequence[Row], max_attempts: int, timeout: str)
         simulator, factor = world.simulator_of(row), world.factors[row.account]
         server = world.servers.get(row.account)
         password = world.folder / f"{row.account}.password"
-        password.write_text(simulator.password, encoding="utf-8")
+        password.write_text(world.secret_of(row), encoding="utf-8")
         world.passwords[row.account] = password
-        accounts[row.account] = account_of(
-            simulator,
-            base_url=server.base_url if server else f"https://localhost:{port}",
-            ca_file=str(world.certificates.ca_file),
-            password=None,
-            password_file=str(password),
-        )
+        url = server.base_url if server else f"https://localhost:{port}"
+        account = account_of(simulator, password=None, password_file=str(password))
+        if row.token:
+            account = app_of(
+                simulator, client_secret=None, client_secret_file=str(password), token_url=f"{url}/v2/token"
+            )
+        accounts[row.account] = account | {"base_url": url, "ca_file": str(world.certificates.ca_file)}
         entries.append(entry(row.account, factor, account=row.account))
         for name in row.names_of_others:
             other = simulator.add_factor(service_sid=factor.service_sid)
@@ -173,7 +179,8 @@ async def run(
         everything = "\n".join(lines())
         for factor in world.factors.values():
             assert factor.identity not in everything
-        assert world.shared.password not in everything
+        for row in rows:
+            assert world.secret_of(row) not in everything
     return {row.name: Seen(row, before, struck, after, _lines_of(logged, row)) for row in rows}
 
 
@@ -223,6 +230,8 @@ async def _strike(world: _World, rows: Sequence[Row]) -> None:
         match row.made_by:
             case Outage():
                 await world.servers[row.account].begin_outage()
+            case Fault() as fault if row.token:
+                world.simulator_of(row).faults.add(fault)
             case Fault() as fault:
                 factor = world.factors[row.account]
                 document = {name: getattr(fault, name) for name in fault.__slots__ if name != "factor_sid"}
@@ -243,15 +252,14 @@ def _forget_names(exporter: Exporter, rows: Sequence[Row]) -> None:
 async def _hint(world: _World, rows: Sequence[Row]) -> None:
     world.shared.faults.clear()
     for row in rows:
-        if isinstance(row.made_by, Outage):
-            server = world.servers[row.account]
-            await server.recover()
-            world.passwords[row.account].write_text(server.simulator.password, encoding="utf-8")
+        if row.account in world.servers:
+            await world.servers[row.account].recover()
+            world.passwords[row.account].write_text(world.secret_of(row), encoding="utf-8")
 
 
 @contextlib.contextmanager
 def _haste(world: _World) -> Iterator[None]:
-    """Let ticks, file watches and probes come soon, and resolve the one made-up name."""
+    """Let ticks, file watches, probes and token requests come soon, and resolve the one made-up name."""
     ask = socket.getaddrinfo
 
     def resolve(host: Any, *arguments: Any, **options: Any) -> Any:
@@ -265,6 +273,7 @@ def _haste(world: _World) -> Iterator[None]:
         mock.patch("exporter.daemon.jobs.DISPATCH_SECONDS", 0.1),
         mock.patch("exporter.daemon.jobs.WATCH_SECONDS", 0.2),
         mock.patch("exporter.polling.refusals.PROBE_SECONDS", 0.5),
+        mock.patch("exporter.polling.token.SPACING_SECONDS", 0.2),
         mock.patch("socket.getaddrinfo", resolve),
     ):
         yield

@@ -64,9 +64,9 @@ def _self_signed() -> bytes:
 
 @dataclass
 class Server:
-    """A simulator for one outage; it keeps its port."""
+    """A simulator for one outage, or ``None`` for faults; it keeps its port."""
 
-    outage: Outage
+    outage: Outage | None
     certificates: Certificates
     simulator: Simulator
     port: int = 0
@@ -88,6 +88,7 @@ class Server:
         """Begin the outage."""
         if self.outage is Outage.ROTATED:
             self.simulator.password = "rotated-" + self.simulator.password
+            self.simulator.oauth.client_secret = "rotated-" + self.simulator.oauth.client_secret
             return
         await self.simulator.stop()
         match self.outage:
@@ -108,7 +109,8 @@ class Server:
 
     async def recover(self) -> None:
         """End the outage."""
-        if self.outage is Outage.ROTATED:
+        self.simulator.faults.clear()
+        if self.outage in (Outage.ROTATED, None):
             return  # the exporter reads the new password
         self.name_fails = False
         for opened in self._sockets:

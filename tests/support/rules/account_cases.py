@@ -50,8 +50,9 @@ CREDENTIALS = (
             10,
             ACCOUNT,
             "Twilio refuses the credentials of an account.",
-            "The API refuses the credentials of account main (401 or 403, confirmed by a second request). Polling "
-            "of its factors is paused until the credentials are accepted again.",
+            "The API refuses the credentials of account main (401 or 403, confirmed by a second request), or "
+            "Twilio refuses it an access token. Polling of its factors is paused until the credentials are "
+            "accepted again.",
             _EXPORTER,
         ),
     ),
@@ -263,9 +264,9 @@ LIMITS = (
         severity="warning",
     ),
     Case(
-        "5.2 % of all",
+        "5.2 % of all to the API",
         _LIMITED,
-        requests("200", "0+948x60") | requests("429", "0+52x60"),
+        requests("200", "0+948x60") | requests("429", "0+52x60") | requests("200", "0+200x60", "token"),
         {40: [ACCOUNT]},
         severity="warning",
     ),
@@ -295,6 +296,13 @@ LIMITS = (
         "other answers are no limit",
         _LIMITED,
         requests("200", "0+10x60") | requests("503", "0+10x60"),
+        {40: [], 60: []},
+        severity="warning",
+    ),
+    Case(
+        "a limit of the token endpoint",
+        _LIMITED,
+        requests("200", "0+10x60") | requests("429", "0+10x60", "token"),
         {40: [], 60: []},
         severity="warning",
     ),
