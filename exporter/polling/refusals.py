@@ -116,7 +116,7 @@ class Refusals:
 
     def refuse(self, failure: Failure) -> None:
         """Take a refusal that concerns the whole account for certain: pause it without a confirmation."""
-        if not self.guard.paused and not self._queue.stopping:
+        if not self._queue.stopping:
             self._pause(failure)
 
     async def _confirm(self, refused: FactorRecord | None, failure: Failure) -> bool:
@@ -168,6 +168,8 @@ class Refusals:
                 yield key
 
     def _pause(self, failure: Failure) -> None:
+        if self.guard.paused:
+            return
         self.guard.pause(self._clock.steady())
         self._queue.pause()
         self._observer.credentials_refused(self._account, failure)

@@ -272,6 +272,21 @@ async def test_a_refusal_of_a_new_token_counts_as_refused_credentials() -> None:
 
 
 @in_virtual_time
+async def test_an_app_that_is_refused_while_a_403_is_confirmed_pauses_the_account_once() -> None:
+    env = harness()
+    await env.run(120)
+
+    def forbidden(_watched: WatchedFactor) -> Reply:
+        token_of(env)._use("")  # it expired
+        return Reply(Reason.FORBIDDEN)
+
+    env.client.rule = forbidden
+    env.client.grants = lambda: Failure(Reason.AUTH)
+    await env.run(25)
+    assert [reason for _, reason in env.observed.refusals] == [Reason.AUTH]
+
+
+@in_virtual_time
 async def test_a_probe_uses_a_new_token_after_a_403_since_the_permission_may_be_given_to_new_ones_only() -> None:
     env = harness()
     await env.run(600)
