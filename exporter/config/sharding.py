@@ -27,11 +27,12 @@ class Shard(NamedTuple):
         """Return whether an entity, together with its factors, belongs to this shard.
 
         This is rendezvous hashing: an entity belongs to the shard whose hash with it is the highest, so an
-        additional shard takes 1/n of the entities, and no other entity moves.
+        additional shard takes 1/n of the entities, and no other entity moves. The case of the identity doesn't
+        matter: the API may write it in another case than the watchlist.
         """
         if self.shards == 1:
             return True
-        name = f"{account}\0{service_sid}\0{identity}"
+        name = f"{account}\0{service_sid}\0{identity.lower()}"
         entity = hashlib.blake2b(name.encode(), digest_size=_DIGEST_BYTES)
 
         def weight(ordinal: int) -> tuple[bytes, int]:

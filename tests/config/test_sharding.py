@@ -38,6 +38,13 @@ def test_one_shard_more_moves_one_part_and_only_to_the_new_one(shards: int) -> N
     assert len(moved) == pytest.approx(4000 / (shards + 1), rel=0.15)
 
 
+@pytest.mark.parametrize("number", range(20))
+def test_an_entity_is_in_the_same_shard_however_its_identity_is_written(number: int) -> None:
+    """The API may write the identity of a listed entity in another case than the watchlist does."""
+    written, listed = (("main", f"VA{7:032x}", f"{prefix}-{number:06d}") for prefix in ("Identity", "identity"))
+    assert holder(written, 5) == holder(listed, 5)
+
+
 def test_the_places_are_fixed() -> None:
     """Versions that run beside each other during an update must agree."""
     assert [holder(entity, 5) for entity in ENTITIES[:12]] == PLACES
