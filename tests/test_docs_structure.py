@@ -40,6 +40,23 @@ def test_every_link_leads_somewhere() -> None:
     assert list(dead_links()) == []
 
 
+def test_no_page_has_a_heading_twice() -> None:
+    """Two branches that each describe a feature can merge without a conflict."""
+    for page in PAGES:
+        if page.name != "CHANGELOG.md":  # each version has the same sections
+            text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+            headings = re.findall(r"^#+ .+$", text, re.MULTILINE)
+            assert sorted(headings) == sorted(set(headings)), page.name
+
+
+def test_the_changelog_has_every_change_once() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    for section in re.split(r"^#+ .+$", text, flags=re.MULTILINE):
+        changes = [line[:40] for line in section.splitlines() if line.startswith("- ")]
+        assert sorted(changes) == sorted(set(changes))
+        assert "\n\n- " not in section.strip(), "a blank line divides the list"
+
+
 def named_files() -> Iterator[tuple[Path, str]]:
     """Yield the paths that the pages for contributors name in code."""
     for page in (ARCHITECTURE, CONTRIBUTING):

@@ -109,7 +109,7 @@ strings. `null` counts as not set. Unknown keys, keys that are given twice, and 
 }
 ```
 
-One invalid entry refuses an answer as a whole; [operations.md](operations.md#load-the-watchlist-from-a-url)
+An answer with one invalid entry is refused as a whole; [operations.md](operations.md#load-the-watchlist-from-a-url)
 describes how answers are applied, and what stays in effect. [A watchlist from your own
 systems](watchlist-sources.md) serves one from a SQL query and one from a static file.
 
