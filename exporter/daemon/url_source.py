@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 _JSON = re.compile(r'application/json *(; *charset *= *"?utf-8"?)? *', re.IGNORECASE)
 _STEP_BYTES = 1 << 18
-_AGAIN = "it is requested again at the next refresh"
+_CHECK = "check that the server runs and can be reached from here"
+_CHECK_LOG = "check the log of the server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ async def load_source(source: HttpSource, *, etag: str = "", transport: Transpor
         return error.failure
     except Exception as error:  # noqa: BLE001 - whatever goes wrong with a source, the last good list stays
         detail = failure_of(error).detail
-        return SourceFailure(f"can't be loaded: {detail}", _AGAIN)
+        return SourceFailure(f"can't be loaded: {detail}", _CHECK)
     return result or _of_status(401)
 
 
@@ -165,7 +166,7 @@ def _of_status(code: int, location: str = "", url: str = "") -> SourceFailure:
         403: "check the permissions of its credentials",
         404: "check the URL",
     }
-    return SourceFailure(f"answers HTTP {code}", hints.get(code, _AGAIN))
+    return SourceFailure(f"answers HTTP {code}", hints.get(code, _CHECK_LOG))
 
 
 async def _answer(source: HttpSource, response: httpx.Response) -> SourceAnswer:
@@ -190,7 +191,10 @@ async def _answer(source: HttpSource, response: httpx.Response) -> SourceAnswer:
 
 
 def _too_large() -> _AnswerError:
-    return _error(f"answers with more than {LARGEST_ANSWER_BYTES >> 20} MiB", "list fewer entries, or shard them")
+    return _error(
+        f"answers with more than {LARGEST_ANSWER_BYTES >> 20} MiB",
+        "list fewer entries, or split the list into several URLs",
+    )
 
 
 class _Body:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.config import ConfigError, ErrorDetail, SourceAnswer, SourceFailure, with_answers
+from exporter.config.watchlist import source_place
 from exporter.daemon.url_source import NotModified, SourceTransports, load_source, load_sources
 from exporter.logs.folding import FullLogger
 from exporter.logs.output import fields
@@ -105,6 +106,7 @@ class UrlSources:
         self._transport = transport or SourceTransports()
         self._statuses: dict[str, SourceStatus] = {}
         self._found: dict[str, tuple[ErrorDetail, ...]] = {}
+        self._loaded = {name for name, answer in config.answers.items() if answer.saved is None}
         self.applied(config)
 
     @property
@@ -122,18 +124,25 @@ class UrlSources:
                 known.source = source  # its secret may be in another file's place
                 self._statuses[source.name] = known
             else:
-                self._statuses[source.name] = self._begin(config, source)
-        self._found = {}
+                self._statuses[source.name] = self._begin(config, source, before)
+        self._found, self._loaded = {}, set()
 
-    def _begin(self, config: Config, source: HttpSource) -> SourceStatus:
-        """Return the status of a source that a start or a reload has loaded, or that is due now."""
+    def _begin(self, config: Config, source: HttpSource, before: Mapping[str, SourceStatus]) -> SourceStatus:
+        """Return the status of a source that a start or a reload has loaded, or that is due now.
+
+        One whose URL stays the same, with another name or other settings, goes on from what is known ``before``.
+        """
         now = self._clock.steady()
         status = SourceStatus(source, now)
-        answer, problems = config.answers.get(source.name), config.refused.get(source.name, ())
-        if problems := problems or self._found.get(source.name, ()):
+        known = [before[source.name]] if source.name in before else []
+        known += [of for name, of in before.items() if all(name != other.name for other in config.http)]
+        if (same := next((of for of in known if of.source.url == source.url), None)) is not None:
+            status.up, status.last_success_seconds = same.up, same.last_success_seconds
+            status.problems, status.logged = same.problems, same.logged
+        if problems := config.refused.get(source.name) or self._found.get(source.name):
             self._plan(status, now)
             self._failed(status, problems)
-        elif answer is not None and answer.saved is None and answer.url == source.url:
+        elif source.name in self._loaded:
             self._plan(status, now)
             status.up, status.last_success_seconds = True, self._clock.wall()
         return status
@@ -221,6 +230,8 @@ class UrlSources:
         )
 
     def _changed(self, name: str, answer: SourceAnswer, config: Config) -> Config:
+        if all((of.name, of.url) != (name, answer.url) for of in config.http):  # a reload came first
+            raise ConfigError([ErrorDetail(source_place(name), "is no longer configured with this URL")])
         return with_answers(config, {name: answer}, last_good=self._last_good)
 
     # Results
@@ -260,7 +271,7 @@ class UrlSources:
         What goes wrong is known to :attr:`new_problems`: such a source keeps the answer of its old URL, or adds
         nothing.
         """
-        self._found = {}
+        self._found, self._loaded = {}, set()
         new = [of for of in config.http if of.name not in config.answers or config.answers[of.name].url != of.url]
         new = [of for of in new if not self._is_known(of)]
         results = await load_sources(new, transport=self._transport, longest_seconds=_LONGEST_WAIT_SECONDS)
@@ -273,6 +284,7 @@ class UrlSources:
                 config = await in_daemon_thread(
                     functools.partial(self._changed, name, result, config), name="watchlist-load"
                 )
+                self._loaded.add(name)
             except ConfigError as error:
                 self._found[name] = error.errors
         return config

@@ -152,8 +152,7 @@ async def test_one_line_per_kind_of_failure(tmp_path: Path, caplog: pytest.LogCa
         await bench.tick(2)
     lines = logged(caplog, "watchlist source failed")
     assert [line["error"] for line in lines] == [
-        f'watchlist.http "{NAME}": answers HTTP {code}; it is requested again at the next refresh'
-        for code in (500, 502)
+        f'watchlist.http "{NAME}": answers HTTP {code}; check the log of the server' for code in (500, 502)
     ]
     assert (lines[0]["entries"], lines[0]["errors"]) == (1, 1)
     assert (status.up, status.last_success_seconds) == (False, START)

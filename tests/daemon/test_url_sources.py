@@ -15,13 +15,15 @@ from exporter.config import ConfigError
 from exporter.logs.output import EventFormatter
 from exporter.state.watchlist import read
 from tests.support.config_files import account_of, entry, write_config
-from tests.support.list_server import MIB, ListServer, document, source_table
+from tests.support.list_server import JSON, MIB, ListServer, document, head, source_table
 from tests.support.running_exporter import Process, becomes, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from exporter.config import Config
+    from exporter.polling.roster import Difference
     from exporter.simulator import SimulatedFactor, Simulator
     from tests.support.scrape import Scrape
 
@@ -523,6 +525,62 @@ async def test_a_new_name_or_url_keeps_the_list(world: World) -> None:
         assert up(page, "renamed") == 0
         world.lists("three")
         await exporter.shows(watches("own", "filed", "three"))
+
+
+@pytest.mark.parametrize("name", [NAME, "renamed"])
+async def test_a_reload_of_other_settings_claims_no_load(world: World, name: str) -> None:
+    """A URL that is down stays down, and its age goes on, until it is loaded with the new settings, at once."""
+    async with running(world.path) as exporter:
+        await exporter.shows(watches(*ALL))
+        world.server.answers(b"", status="500 Internal Server Error")
+        page = await exporter.shows(lambda page: up(page) == 0)
+        last_success, requests = page.value(LAST_SUCCESS, source=NAME), len(world.server.requests)
+        world.configure(world.source(name, refresh_interval="1h"))
+        await exporter.daemon.reload()
+        page = await exporter.scrape()
+        assert (up(page, name), page.value(LAST_SUCCESS, source=name)) == (0, last_success)
+        world.lists("one", "three")
+        page = await exporter.shows(watches("own", "filed", "one", "three"))
+        assert up(page, name) == 1
+        assert len(world.server.requests) > requests
+
+
+async def test_a_late_answer_of_the_old_url_does_not_replace_that_of_the_new_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered, released = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    old, new = document(world.entries("three")), document(world.entries("two"))
+
+    async def behave(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_new = "/moved" in world.server.requests[-1].splitlines()[0]
+        if to_new:
+            asked.set()
+            await released.wait()
+        body = new if to_new else old
+        writer.write(head("200 OK", f"Content-Type: {JSON}", f"Content-Length: {len(body)}") + body)
+        await writer.drain()
+
+    async with running(world.path) as exporter:
+        await exporter.shows(watches(*ALL))
+        reloader = exporter.daemon.reloader
+        change = reloader.change
+
+        async def noted(make: Callable[[Config], Config]) -> Difference:
+            answered.set()
+            return await change(make)
+
+        monkeypatch.setattr(reloader, "change", noted)
+        world.server.answers(b"", status="500 Internal Server Error")
+        await exporter.shows(lambda page: up(page) == 0)
+        world.configure(source_table(NAME, world.server.url + "/moved", refresh_interval="1h"))
+        world.server.behave = behave
+        reload = asyncio.create_task(exporter.daemon.reload())
+        await asked.wait()
+        await answered.wait()
+        released.set()
+        await reload
+        await exporter.daemon.reload()  # after the late answer
+        assert watches("own", "filed", "two")(await exporter.scrape())
 
 
 async def test_a_source_that_is_removed_takes_its_entries_with_it(world: World) -> None:
