@@ -29,6 +29,12 @@
 {{- end -}}
 {{- range $index, $source := $v.watchlist.http -}}
 {{- $place := printf "watchlist.http[%d]" $index -}}
+{{- if regexMatch "^[a-zA-Z]+://[^/?#]*@" $source.url -}}
+{{- fail (printf "%s.url: contains credentials, which would be stored in a ConfigMap; use username and credentials" $place) -}}
+{{- end -}}
+{{- if and (hasPrefix "http:" (lower $source.url)) (not (regexMatch "^http://(localhost([:/?]|$)|127\\.|\\[)" (lower $source.url))) -}}
+{{- fail (printf "%s.url: would send identities unencrypted; use https (http is accepted for a container of the same pod only, by localhost)" $place) -}}
+{{- end -}}
 {{- $credentials := default dict $source.credentials -}}
 {{- if and $credentials.existingSecret $credentials.file -}}
 {{- fail (printf "%s.credentials: has both existingSecret and file; remove one of them" $place) -}}
