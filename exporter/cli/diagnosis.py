@@ -429,6 +429,10 @@ def _reading(
         case FactorPage(factors=factors, next_query=following):
             listed = "1 factor listed" if len(factors) == 1 else f"{len(factors)} factors listed"
             return Severity.OK, f"{listed}, and more" if following else listed, "", ""
+        case EntityPage(unusable=[_, *_] as unusable):
+            found = "1 entity" if len(unusable) == 1 else f"{len(unusable)} entities"
+            problem = f"the identity of {found} can't be part of a path, so its factors aren't watched"
+            return Severity.ERROR, "failed", problem, f"the first one is {unusable[0]}"
         case EntityPage(entities=entities, next_query=following):
             listed = "1 entity listed" if len(entities) == 1 else f"{len(entities)} entities listed"
             return Severity.OK, f"{listed}, and more" if following else listed, "", ""

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from exporter.polling.listing import ListingQueue, endless, list_factors
 from exporter.polling.roster import SHORT_DIGITS, Difference, FoundFactor
 from exporter.polling.schedule import FIRST_FETCH_SECONDS, Schedule
-from exporter.verify.outcome import Answer, EntityPage, Failure, Status
+from exporter.verify.outcome import Answer, EntityPage, Failure, Reason, Status
 from exporter.watched import EntityKey, FactorKey, ServiceKey, WatchedEntity
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ SPREAD = 0.9
 
 
 _LONGEST_REST_SECONDS = 1.0  # a timer sees no suspend of the system
+_UNUSABLE = Failure(Reason.DECODE, "the entity's identity in the list of entities can't be part of a path")
 
 
 @dataclass(slots=True, eq=False)
@@ -81,7 +82,8 @@ class _Service:
 class _Walk:
     """One walk; ``stopped`` says that polling stopped.
 
-    ``failed`` are the identities whose listing failed, ``deleted`` those that were no longer found by then.
+    ``failed`` are the identities whose listing failed, or the SIDs of entities without a usable one. ``deleted``
+    are the identities that were no longer found by then.
     """
 
     number: int
@@ -326,7 +328,8 @@ class ServiceDiscovery:
             match page.result:
                 case Failure() as failure:
                     return failure
-                case EntityPage(entities, next_query):
+                case EntityPage(entities, next_query, unusable):
+                    self._refuse(service, walk, unusable)
                     await self._visit(account, service, walk, entities)
                     read.add(query)
                     query = next_query
@@ -335,6 +338,14 @@ class ServiceDiscovery:
             if query in read:
                 break
         return endless(len(read))
+
+    def _refuse(self, service: _Service, walk: _Walk, unusable: Iterable[str]) -> None:
+        """Report the entities of a page that can't be listed; every shard does, as their identity has none."""
+        for entity_sid in unusable:
+            walk.total += 1
+            walk.failed.append(entity_sid)
+            name = f"{service.watched.name}-{entity_sid[-SHORT_DIGITS:]}"
+            self._observer.service_listing_failed(service.watched, name, _UNUSABLE)
 
     async def _visit(
         self, account: AccountPoller, service: _Service, walk: _Walk, entities: Iterable[ListedEntity]

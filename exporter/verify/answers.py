@@ -191,21 +191,24 @@ def interpret_page(code: int, body: bytes) -> FactorPage | Failure:
 def interpret_entity_page(code: int, body: bytes) -> EntityPage | Failure:
     """Return the page of entities in a response to List Entities, or why there is none.
 
-    A 404 is a failure here: an unknown service says nothing about any factor. Only the characters of an identity
-    that a path could not carry are refused: Twilio limited identities later than it introduced them.
+    A 404 is a failure here: an unknown service says nothing about any factor. Only an identity that a path could
+    not carry makes an entity unusable: Twilio limited identities later than it introduced them.
     """
     page = _page(code, body, "entities", "no such service", {})
     if isinstance(page, Failure):
         return page
     entries, query = page
-    entities = tuple(
-        ListedEntity(sid, entry["identity"])
-        for entry in entries
-        if (sid := _listed_sid(entry, _ENTITY)) and _is_identity(entry.get("identity"))
-    )
-    if len(entities) < len(entries):
-        return Failure(Reason.DECODE, "HTTP 200, but a listed entity has no valid SID and identity")
-    return EntityPage(entities, query)
+    entities: list[ListedEntity] = []
+    unusable: list[str] = []
+    for entry in entries:
+        sid = _listed_sid(entry, _ENTITY)
+        if not sid:
+            return Failure(Reason.DECODE, "HTTP 200, but a listed entity has no valid SID")
+        if _is_identity(identity := entry.get("identity")):
+            entities.append(ListedEntity(sid, identity))
+        else:
+            unusable.append(sid)
+    return EntityPage(tuple(entities), query, tuple(unusable))
 
 
 def _page(

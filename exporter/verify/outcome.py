@@ -241,10 +241,14 @@ class ListedEntity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EntityPage:
-    """One page of a service's entities, and the query string of the next page if there is one."""
+    """One page of a service's entities, and the query string of the next page if there is one.
+
+    ``unusable`` are the SIDs of entities on it whose identity no request can carry.
+    """
 
     entities: tuple[ListedEntity, ...]
     next_query: str | None = field(default=None, repr=False)  # its token may contain anything
+    unusable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,6 +231,20 @@ async def test_the_first_page_of_a_service_and_what_it_shows(
     assert not any(factor.identity in ran.out for factor in factors)
 
 
+async def test_an_entity_that_no_request_can_name(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
+    service = simulator.add_service()
+    simulator.add_factor(service_sid=service.sid)
+    strange = simulator.add_entity(service_sid=service.sid, identity="x" * 256)
+    path = with_services(write(tmp_path, simulator), consumer=service)
+    ran = await call_beside("check", "--live", "--config.file", path)
+
+    assert ran.status == 1
+    (line,) = [line for line in plain(ran.out + ran.err) if "entities of" in line]
+    assert "the identity of 1 entity can't be part of a path, so its factors aren't watched" in line
+    assert strange.sid in line
+    assert "xxxx" not in ran.out + ran.err
+
+
 async def test_the_entities_of_a_service_can_be_of_another_shard(
     call_beside: Check, simulator: Simulator, tmp_path: Path
 ) -> None:

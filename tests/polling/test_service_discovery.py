@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -307,6 +308,35 @@ async def test_entities_that_are_deleted_while_each_walk_is_in_progress() -> Non
     assert not set(site.entities) & {identity(2), identity(5), identity(7)}
     await site.run(INTERVAL)  # only the next listing can tell a deleted entity from a deleted service
     assert {n for n in range(16) if site.discovery.gone_since(key(n)) is not None} == {4, 5, 10, 11, 14}
+
+
+@in_virtual_time
+async def test_an_entity_without_a_usable_identity_stops_no_walk() -> None:
+    site = Site(some())
+    unusable = "YE" + "f" * 32
+    with_it = True
+
+    def listed(service_sid: str, query: str | None) -> EntityPage | Failure:
+        page = site._entities(service_sid, query)
+        if isinstance(page, EntityPage) and query is None and with_it:
+            page = dataclasses.replace(page, unusable=(unusable,))
+        return page
+
+    site.env.client.entities = listed
+    await site.run(100)
+    assert site.watched == {n for numbers in site.entities.values() for n in numbers}
+    ((_, name, failure),) = site.env.observed.failed_walks
+    assert (name, failure.reason) == ("consumer-ffffffff", Reason.DECODE)
+    assert site.discovery.last_listed() == {}, "one of its entities was never listed"
+    site.hidden = {4}
+    await site.run(2 * INTERVAL)
+    assert site.discovery.gone_since(key(4)) is None, "a fetch still finds it"
+    del site.entities[identity(5)]
+    await site.run(2 * INTERVAL)
+    assert site.discovery.gone_since(key(10)) is not None, "the entities that are listed are as usual"
+    with_it = False
+    await site.run(2 * INTERVAL)
+    assert len(site.discovery.last_listed()) == 1
 
 
 @in_virtual_time

@@ -217,11 +217,22 @@ def test_responses_that_are_no_page_of_entities(code: int, content: bytes, reaso
         None,
         [],
         {},
-        {"sid": ENTITY_SIDS[0]},
         {"identity": "person-0001"},
         {"sid": SIDS[0], "identity": "person-0001"},
         {"sid": "YE1", "identity": "person-0001"},
         {"sid": 7, "identity": "person-0001"},
+    ],
+)
+def test_what_is_listed_is_no_entity(entry: Any) -> None:
+    good = {"sid": ENTITY_SIDS[1], "identity": "person-0002"}
+    page = interpret_entity_page(200, entities(good, entry))
+    assert page == Failure(Reason.DECODE, "HTTP 200, but a listed entity has no valid SID")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"sid": ENTITY_SIDS[0]},
         {"sid": ENTITY_SIDS[0], "identity": None},
         {"sid": ENTITY_SIDS[0], "identity": 7},
         {"sid": ENTITY_SIDS[0], "identity": ""},
@@ -232,10 +243,10 @@ def test_responses_that_are_no_page_of_entities(code: int, content: bytes, reaso
         {"sid": ENTITY_SIDS[0], "identity": "x" * 256},
     ],
 )
-def test_an_entity_that_could_not_be_listed(entry: Any) -> None:
+def test_an_entity_that_could_not_be_listed_leaves_the_others(entry: Any) -> None:
     good = {"sid": ENTITY_SIDS[1], "identity": "person-0002"}
-    page = interpret_entity_page(200, entities(good, entry))
-    assert page == Failure(Reason.DECODE, "HTTP 200, but a listed entity has no valid SID and identity")
+    page = interpret_entity_page(200, entities(entry, good))
+    assert page == EntityPage((ListedEntity(ENTITY_SIDS[1], "person-0002"),), unusable=(ENTITY_SIDS[0],))
 
 
 @given(st.integers(100, 999), JSON | st.builds(lambda x, y: {"entities": x, "meta": y}, JSON, JSON))
