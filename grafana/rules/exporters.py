@@ -216,7 +216,10 @@ def _shard_coverage(settings: Settings) -> Alert:
         f"last_over_time({WATCHLIST_LISTED.name}[5m])"
     )
     listed = f"sum without (shard) (max {settings.without()} ({with_shard}))"
-    whole_list = f"max {settings.without()} (last_over_time({WATCHLIST_TOTAL.name}[5m]))"
+    # Each exporter loads a URL at a time of its own: the lengths are compared only while they stay the same.
+    # Then the smallest one of the last minutes is also the last.
+    whole_list = f"max {settings.without()} (min_over_time({WATCHLIST_TOTAL.name}[5m]))"
+    changed = f"max {settings.without()} (changes({WATCHLIST_TOTAL.name}[1h])) > 0"
     return Alert(
         "ShardCoverage",
         f"""\
@@ -224,11 +227,15 @@ def _shard_coverage(settings: Settings) -> Alert:
 or
 {shards("min")} < {shards("max")}
 or
-{listed} != {whole_list}""",
+(
+  {listed} != {whole_list}
+  unless
+  {changed}
+)""",
         Severity.CRITICAL,
         pending="20m",
         when="a shard has no exporter, the exporters disagree on the number of shards, or the factors listed for "
-        "the shards don't add up to the watchlist",
+        "the shards don't add up to a watchlist that has not changed for an hour",
         summary="Part of the watchlist is not watched.",
         description="The exporters of job {{ $labels.job }} do not cover every shard, disagree on the number of "
         "shards, or have different watchlists, so some factors may not be polled or are polled twice.",

@@ -311,8 +311,9 @@ LISTED = (
     Case(
         "a shard refuses a list that has a factor of its own more",
         _SHARDS,
-        listed(0, "4x80", "9x9 10x70") | listed(1, "5x80", "9x80", POD_B),
-        {29: [], 30: [JOB]},
+        listed(0, "4x120", "9x9 10x110", present="1x120", count="2x120")
+        | listed(1, "5x120", "9x120", POD_B, present="1x120", count="2x120"),
+        {88: [], 90: [JOB]},
     ),
     Case(
         "a shard refuses a list that has a factor of another shard more",
@@ -329,8 +330,16 @@ LISTED = (
     Case(
         "the last shard to reload is late",
         _SHARDS,
-        listed(0, "4x9 6x70", "9x9 13x70") | listed(1, "5x34 7x40", "9x34 13x40", POD_B),
-        {29: [], 30: [JOB], 34: [JOB], 35: []},
+        listed(0, "4x9 6x110", "9x9 13x110", present="1x120", count="2x120")
+        | listed(1, "5x94 7x25", "9x94 13x25", POD_B, present="1x120", count="2x120"),
+        {30: [], 88: [], 90: [JOB], 94: [JOB], 95: []},
+    ),
+    Case(
+        "each shard loads a list that grows every hour at a time of its own",
+        _SHARDS,
+        listed(0, "4x40 5x60 6x60", "9x40 11x60 13x60", present="1x160", count="2x160")
+        | listed(1, "5x85 6x60 7x15", "9x85 11x60 13x15", POD_B, present="1x160", count="2x160"),
+        {70: [], 84: [], 130: [], 144: []},
     ),
     Case(
         "the list shrinks everywhere",
