@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from exporter.cli import COMMANDS
+from exporter.config.http_source import LARGEST_ANSWER_BYTES
 from exporter.config.settings import DEFAULT_PORT, PollingSettings
 from exporter.daemon.jobs import DISPATCH_SECONDS, HOUSEKEEPING_SECONDS, WATCH_SECONDS
+from exporter.daemon.url_sources import _LONGEST_WAIT_SECONDS
 from exporter.exposition.catalogue import FACTOR_FAMILIES, SchedulerTask
 from exporter.exposition.factors import BLOCK_FACTORS
 from exporter.polling.clients import ROTATION_SECONDS, SILENT_SECONDS, STUCK_SECONDS
@@ -19,7 +21,11 @@ from exporter.polling.ledger import NEWLY_MISSING_SECONDS
 from exporter.polling.probe import FRESH_SECONDS
 from exporter.polling.queue import _BURST
 from exporter.polling.schedule import FIRST_FETCH_SECONDS
+from exporter.polling.throttle import LISTINGS_ALWAYS
+from exporter.polling.token import FRESH_SECONDS as FRESH_TOKEN_SECONDS
+from exporter.polling.token import LONGEST_WAIT_SECONDS, RENEW_AT_SHARE, SPACING_SECONDS
 from exporter.simulator import Simulator, demo_world
+from exporter.verify.token import DEFAULT_LIFETIME_SECONDS
 from tests.support.proofs.fault_matrix import RATE_LIMITS, ROWS
 
 if TYPE_CHECKING:
@@ -118,6 +124,24 @@ CLAIMS: list[tuple[str, str, tuple[float, ...]]] = [
     ("docs/operations.md", rf"exceeds its timeout by {NUMBER} s", (STUCK_SECONDS,)),
     ("docs/operations.md", rf"is replaced, at most every {NUMBER} minutes", (ROTATION_SECONDS / 60,)),
     ("docs/operations.md", rf"is younger than {NUMBER} s", (FRESH_SECONDS,)),
+    ("docs/operations.md", rf"may always use {NUMBER}% of", (100 * LISTINGS_ALWAYS,)),
+    ("docs/operations.md", rf"and after {NUMBER} MiB, decompressed", (LARGEST_ANSWER_BYTES >> 20,)),
+    ("docs/operations.md", rf"for `timeout`, but {NUMBER} s at most", (_LONGEST_WAIT_SECONDS,)),
+    ("docs/configuration.md", rf"at most {NUMBER} MiB \(decompressed\)", (LARGEST_ANSWER_BYTES >> 20,)),
+    ("docs/architecture.md", rf"at {NUMBER}% of the token's lifetime", (100 * RENEW_AT_SHARE,)),
+    ("docs/architecture.md", rf"so that listings use {NUMBER}% of", (100 * LISTINGS_ALWAYS,)),
+    ("docs/security.md", rf"when {NUMBER}% of the token's lifetime has passed", (100 * RENEW_AT_SHARE,)),
+    (
+        "docs/security.md",
+        rf"Token requests are at least {NUMBER} s apart. .*?, the time between them grows to {NUMBER} s",
+        (SPACING_SECONDS, LONGEST_WAIT_SECONDS),
+    ),
+    (
+        "docs/security.md",
+        rf"A token without a lifetime is used for {NUMBER} minutes",
+        (DEFAULT_LIFETIME_SECONDS / 60,),
+    ),
+    ("docs/security.md", rf"refuses a token that is less than {NUMBER} s old", (FRESH_TOKEN_SECONDS,)),
     ("docs/glossary.md", rf"What runs every {NUMBER} seconds", (HOUSEKEEPING_SECONDS,)),
     ("benchmarks/page.md", rf"A burst sends {NUMBER} requests at a time", (_BURST,)),
     ("benchmarks/page.md", rf"in pieces of {NUMBER} factors", (BLOCK_FACTORS,)),

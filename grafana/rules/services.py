@@ -160,8 +160,8 @@ group {settings.without("status")} (
 )""",
         Severity.WARNING,
         pending="15m",
-        when=f"an entity has not been listed completely for {NOT_LISTED_HOURS} hours and "
-        f"{NOT_LISTED_INTERVALS} discovery intervals, or not once in {NOT_LISTED_HOURS} hours",
+        when=f"an entity has not been listed completely for {NOT_LISTED_HOURS} hours (or "
+        f"{NOT_LISTED_INTERVALS} discovery intervals, if longer), or not once in {NOT_LISTED_HOURS} hours",
         summary="The factors of an entity can't be listed.",
         description='The factors of entity "{{ $labels.entity }}" (account {{ $labels.account }}, service '
         f"{{{{ $labels.service_sid }}}}) have not been listed completely for more than {NOT_LISTED_HOURS} hours. "
