@@ -215,9 +215,9 @@ def _bodies() -> Iterator[Row]:
 
 
 def _http() -> Iterator[Row]:
-    age = Fault(FaultKind.AGE, seconds=7200)
+    age = Fault(FaultKind.AGE, seconds=720_000)  # twice the interval of these factors
     yield Row("200 from a cache (Age)", age, Reason.DECODE, "200", "HTTP 200, but from a cache (Age)", ATTEMPTS)
-    date = Fault(FaultKind.OLD_DATE, seconds=7200)
+    date = Fault(FaultKind.OLD_DATE, seconds=720_000)  # twice the interval of these factors
     yield Row(
         "200 from a cache (old Date)",
         date,
