@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
         return BAD_USAGE
     for text in failed:
         print(text, file=sys.stderr)
-    report = Report(config, assumptions, arguments.latency, incomplete=bool(failed))
+    report = Report(config, assumptions, arguments.latency, live=arguments.live, incomplete=bool(failed))
     if arguments.output == "json":
         print(json.dumps(report.as_json(), indent=2))
     else:
@@ -154,13 +154,20 @@ def exposition_size(config: Config) -> tuple[int, int]:
 class Report:
     """What a configuration costs under assumptions, as text and as JSON.
 
-    ``incomplete`` says that something could not be found out.
+    ``live`` says that requests were sent, ``incomplete`` that something could not be found out by them.
     """
 
     def __init__(
-        self, config: Config, assumptions: Assumptions, latency_seconds: float, *, incomplete: bool = False
+        self,
+        config: Config,
+        assumptions: Assumptions,
+        latency_seconds: float,
+        *,
+        live: bool = False,
+        incomplete: bool = False,
     ) -> None:
         self._config = config
+        self._live = live
         self._incomplete = incomplete
         self._assumptions = assumptions
         self._latency_seconds = latency_seconds
@@ -294,7 +301,8 @@ class Report:
             if entries is not None:
                 yield f"watchlist {source.name}:", counted(entries, "entry")
             else:
-                yield f"watchlist {source.name}:", "left out; load it with --live"
+                reason = "it could not be loaded" if self._live else "load it with --live"
+                yield f"watchlist {source.name}:", f"left out; {reason}"
         for plan in self._plans:
             entities = sum(entity.key.account == plan.name for entity in self._config.entities)
             if entities:
@@ -309,6 +317,8 @@ class Report:
     def _service(self, service: WatchedService) -> str:
         count = self._assumptions.entities.get(service.key)
         if count is None:
+            if self._live:
+                return "left out; its entities could not be counted"
             return "left out; count its entities with --live, or give their number with --entities"
         factors = counted(count.own * self._assumptions.factors_per_entity, "factor")
         own = counted(count.own, "entity")

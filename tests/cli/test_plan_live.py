@@ -115,9 +115,12 @@ async def test_what_cannot_be_counted_is_left_out_and_named(
 ) -> None:
     services = {"good": service_of(simulator, 3), "bad": service_of(simulator, 3)}
     simulator.faults.add(Fault(operation=Endpoint.LIST_ENTITIES, service_sid=services["bad"].sid))
-    status, document, err = await in_json(call_beside, write(tmp_path, simulator, services))
+    path = write(tmp_path, simulator, services)
+    status, document, err = await in_json(call_beside, path)
+    ran = await call_beside("plan", "--live", "--config.file", path)
 
     assert (status, document["exit_status"]) == (1, 1)
+    assert "service bad:        left out; its entities could not be counted\n" in ran.out
     assert counts(document) == {"good": (3, True, False), "bad": (None, False, None)}
     assert err == (
         f'main: service "bad" ({services["bad"].sid}): not counted: HTTP 503, Twilio error 20503; '

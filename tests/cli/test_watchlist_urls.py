@@ -172,6 +172,8 @@ async def test_plan_names_one_that_can_not_be_used(
     path = write(tmp_path, simulator, source(server), factors=(entry("own", simulator.add_factor()),))
     status, plan, err = await in_json(call_beside, path, "plan", "--live")
 
+    ran = await call_beside("plan", "--live", "--config.file", path)
+    assert re.search(rf"^watchlist {NAME}: +left out; it could not be loaded$", ran.out, re.MULTILINE)
     assert (status, plan["exit_status"]) == (1, 1)
     assert plan["watchlist_urls"] == [{"name": NAME, "entries": None}]
     assert err.startswith(f'{PLACE}: has neither "factors" nor "entities"')
