@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 AMPLE_SECONDS = 300.0
 SHORT_SECONDS = 0.2
 
-VERIFIED = Answer(Status.VERIFIED, factor_type="push")
+VERIFIED = Answer(Status.VERIFIED, factor_type="push", notification_platform="other")
 WELL = says(answer())
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 SHORT_BODY = answer(FACTOR[:20], length=len(FACTOR))
