@@ -44,6 +44,7 @@ async def simulator() -> AsyncIterator[Simulator]:
         yield running_simulator
 
 
+@pytest.mark.slow
 async def test_the_client_secret_of_a_secret_is_used_and_may_change(
     helm: Helm, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

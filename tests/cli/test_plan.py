@@ -253,6 +253,7 @@ def test_a_service_is_counted_up_to_max_entities_and_by_shards(call: Callable[..
     assert (plan.found, plan.listing_requests) == (34, 2 + 34)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "limits", "entries", "entities"),
     [

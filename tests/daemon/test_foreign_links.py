@@ -111,6 +111,7 @@ async def test_every_factor_of_an_entity_is_watched_whatever_the_links_say(tmp_p
         assert gateway.listed() == {f"/v2/Services/{SERVICE}/Entities/{IDENTITY}/Factors"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [("entities", 1), ("factors", 1)])
 async def test_every_factor_of_a_service_is_watched_whatever_the_links_say(
     tmp_path: Path, brisk: None, broken: tuple[str, int]

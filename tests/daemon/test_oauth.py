@@ -125,6 +125,7 @@ async def test_while_the_endpoint_fails_fetches_fail_for_its_reason_and_then_rec
         assert page.value("twilio_verify_credentials_valid") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("brisk")
 async def test_a_reload_changes_from_a_password_to_an_app_and_back(simulator: Simulator, tmp_path: Path) -> None:
     factor = entry("factor", simulator.add_factor())

@@ -154,6 +154,7 @@ async def test_what_a_url_lists_is_watched_and_changes_with_its_answer(
     assert not any(identity in caplog.text + config for identity in world.identities)
 
 
+@pytest.mark.slow
 async def test_an_answer_with_the_same_etag_is_not_sent_again(world: World) -> None:
     world.lists("one", "two", etag='"v1"')
     async with running(world.path) as exporter:
@@ -218,6 +219,7 @@ FAILURES: dict[str, tuple[Callable[[World], None], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", FAILURES)
 async def test_whatever_happens_to_a_url_what_it_listed_last_is_watched(
     world: World, what: str, caplog: pytest.LogCaptureFixture

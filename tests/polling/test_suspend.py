@@ -65,7 +65,7 @@ def test_every_suspend_is_noticed_once_and_no_standstill_is_one(steps: list[tupl
         awake += ran
         asleep += slept
         between = stopped
-        assert watch.suspended_seconds() <= asleep
+        assert watch.suspended_seconds() <= asleep + 1e-6  # the clocks' sums are rounded
         between = 0.0
         watch.suspended_seconds()
         assert watch.suspended_seconds() == 0
