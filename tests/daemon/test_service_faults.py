@@ -54,6 +54,18 @@ async def in_time(exporter: Exporter, clock: LeapingClock, holds: Callable[[Scra
     return await exporter.shows(after_a_minute)
 
 
+def failed_since(before: float, listed: list[float]) -> Callable[[Scrape], bool]:
+    """Return whether a listing failed; until then, ``listed`` follows the ones that end without the fault."""
+
+    def failed(page: Scrape) -> bool:
+        if (page.value(FAILURES) or 0.0) > before:
+            return True
+        listed[0] = page.value(LAST_LISTED, entity="login") or 0.0
+        return False
+
+    return failed
+
+
 def grown(name: str, before: float) -> Callable[[Scrape], bool]:
     """Return whether a scrape has a larger value of a family with one series."""
     return lambda page: (page.value(name) or 0.0) > before
@@ -74,7 +86,9 @@ async def test_no_failure_of_a_listing_touches_a_factor(simulator: Simulator, tm
                 assert failed is not None
                 assert listed is not None
                 simulator.faults.add(dataclasses.replace(fault, operation=operation))
-                page = await in_time(exporter, clock, grown(FAILURES, failed))
+                before = [listed]
+                page = await in_time(exporter, clock, failed_since(failed, before))
+                listed = before[0]
                 assert page.counts() == {"verified": 4, "unverified": 0, "not_found": 0, "unknown": 0}, name
                 assert page.value(LAST_LISTED, entity="login") == listed, name
                 assert page.value("twilio_verify_credentials_valid") == 1, name
