@@ -424,7 +424,8 @@ class AccountPoller:
     # On demand: probes, confirmations and listings
 
     async def fetch_now(self, key: FactorKey) -> Outcome | None:
-        """Fetch a factor on demand; ``None`` where it is not polled, or in flight already."""
+        """Fetch a factor on demand, after the end of a fetch in flight; ``None`` where it is not polled."""
+        await self.in_flight_keys.end(key)
         record = self._ledger.get(key)
         if record is None or not record.watched.polled or key in self.in_flight_keys:
             return None

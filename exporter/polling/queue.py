@@ -38,7 +38,7 @@ class InFlight:
         if end is not None and not end.done():
             end.set_result(None)
 
-    async def end(self, key: FactorKey, timeout_seconds: float) -> None:
+    async def end(self, key: FactorKey, timeout_seconds: float | None = None) -> None:
         """Wait for the end of a factor's fetch, at most this long; a cancelled wait does not affect the fetch."""
         if key not in self._ends:
             return

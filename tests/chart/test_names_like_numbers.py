@@ -143,6 +143,7 @@ def chart_objects(rendered: Rendered) -> list[Manifest]:
     return [item for item in rendered.objects if not item["metadata"]["name"].endswith(("-extra", "-text"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_release_and_a_namespace_may_have_such_a_name(name: str, helm: Helm, tmp_path: Path) -> None:
     rendered = render(helm, tmp_path, "everything", everywhere(name), release=name, namespace=name)

@@ -75,6 +75,7 @@ def allow_empty(config: Path) -> None:
     config.write_text(text.replace("[watchlist]\n", "[watchlist]\nallow_empty = true\n"), encoding="utf-8")
 
 
+@pytest.mark.slow
 async def test_entries_come_change_and_go_with_their_secrets(config: Path, simulator: Simulator) -> None:
     one, two, three = (simulator.add_factor() for _ in range(3))
     async with running(config) as exporter:
@@ -95,6 +96,7 @@ async def test_entries_come_change_and_go_with_their_secrets(config: Path, simul
         assert page.value(SUCCESSFUL) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "bad", "error"),
     [
@@ -127,6 +129,7 @@ async def test_a_bad_secret_is_reported_and_changes_nothing(
         assert page.factor("verified", "one") == 1
 
 
+@pytest.mark.slow
 async def test_the_last_secret_of_an_account_is_kept_until_it_may_be_empty(
     config: Path, simulator: Simulator
 ) -> None:

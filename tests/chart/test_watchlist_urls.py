@@ -60,6 +60,7 @@ async def simulator() -> AsyncIterator[Simulator]:
         yield running_simulator
 
 
+@pytest.mark.slow
 async def test_urls_are_loaded_with_the_secrets_of_secrets_which_may_change(
     helm: Helm, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

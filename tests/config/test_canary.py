@@ -139,6 +139,7 @@ def an_identity_at_any_key_of_a_factor(key: str, value: str, tmp_path: Path) -> 
     assert_hidden(tmp_path / "config.toml")
 
 
+@pytest.mark.slow
 def test_an_identity_at_any_key_of_a_factor(tmp_path: Path) -> None:
     keys = FACTOR_KEYS
     values = [f'"{text}"' for text in SPELLINGS] + [
@@ -186,6 +187,7 @@ def an_identity_in_any_cell(column: int, cell: str, tmp_path: Path) -> None:
         assert_hidden(tmp_path / "config.toml")
 
 
+@pytest.mark.slow
 def test_an_identity_in_any_cell(tmp_path: Path) -> None:
     keys = range(len(COLUMNS) + 2)
     values = [

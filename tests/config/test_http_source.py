@@ -488,6 +488,7 @@ _ANSWERS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(start=_ANSWERS, then=st.lists(_ANSWERS, max_size=6), has_last_good=st.booleans())
 def test_no_sequence_of_answers_empties_the_watchlist(
     tmp_path_factory: pytest.TempPathFactory,

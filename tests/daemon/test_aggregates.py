@@ -34,6 +34,7 @@ def shows(page: Scrape, *, name: str, verified: int) -> bool:
     return page.factor("verified", name) == verified
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("brisk")
 async def test_factors_count_by_type_and_platform_also_after_a_restart(
     simulator: Simulator, tmp_path: Path

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from exporter.simulator import Simulator
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [FaultKind.AGE, FaultKind.OLD_DATE])
 async def test_a_cached_answer_changes_no_status(simulator: Simulator, tmp_path: Path, kind: FaultKind) -> None:
     factors = {f"factor-{number}": simulator.add_factor() for number in range(7)}

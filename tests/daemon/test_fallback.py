@@ -131,6 +131,7 @@ async def test_it_runs_on_the_last_good_watchlist_until_the_files_are_right_agai
     assert not any(identity in caplog.text for identity in world.identities)
 
 
+@pytest.mark.slow
 async def test_unchanged_files_are_not_loaded_again_in_a_fallback(world: World) -> None:
     """A missing file is in the fingerprint, so that only its return is a change."""
     async with running(world.path):
@@ -208,6 +209,7 @@ async def test_a_process_that_starts_with_a_truncated_watchlist(simulator: Simul
         assert 'msg="last good watchlist no longer in use"' in exporter.log
 
 
+@pytest.mark.slow
 async def test_a_process_without_a_last_good_watchlist_exits_as_ever(simulator: Simulator, tmp_path: Path) -> None:
     world = World(simulator, tmp_path)
     world.truncate()
@@ -222,6 +224,7 @@ async def test_a_process_without_a_last_good_watchlist_exits_as_ever(simulator: 
     assert world.state_file.with_name("watchlist.last-good").read_text() == "notes"
 
 
+@pytest.mark.slow
 async def test_a_process_with_a_bad_configuration_file_exits(simulator: Simulator, tmp_path: Path) -> None:
     world = World(simulator, tmp_path)
     async with Process.run(world.path) as exporter:

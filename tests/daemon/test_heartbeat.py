@@ -63,6 +63,7 @@ async def test_a_task_that_hangs_is_counted_and_is_nobody_elses_end(
         hangs.set()
 
 
+@pytest.mark.slow
 async def test_a_blocked_loop_shows_in_its_lag(path: Path) -> None:
     async with running(path) as exporter:
         before = await exporter.shows(lambda page: (page.value(LAG + "_count") or 0) > 2)

@@ -72,6 +72,7 @@ async def test_a_wrong_secret_pauses_the_account_until_its_file_is_corrected(
     assert "account resumed" in log.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("brisk")
 async def test_a_revoked_token_is_renewed_and_fails_no_fetch(simulator: Simulator, tmp_path: Path) -> None:
     clock = LeapingClock()

@@ -60,6 +60,7 @@ def damaged_files(tmp_path_factory: pytest.TempPathFactory) -> LoadedFiles:
 STEPS = DamagedFiles(Path(), dict.fromkeys((*CONTENTS, *CERTIFICATES), b"")).steps()
 
 
+@pytest.mark.slow
 @given(STEPS)
 @example([("cut", "web.yml", 0)])
 @example([("cut", "web.yml", len(PAIR))])

@@ -136,6 +136,7 @@ async def test_every_factor_of_a_service_is_watched_while_it_exists(
         assert page.value("twilio_verify_service_entities", entity="login") == 4
 
 
+@pytest.mark.slow
 async def test_failed_listings_are_counted_logged_without_identity_and_change_nothing(
     simulator: Simulator, tmp_path: Path, brisk: None, clock: LeapingClock, logged: Callable[..., io.StringIO]
 ) -> None:
@@ -159,6 +160,7 @@ async def test_failed_listings_are_counted_logged_without_identity_and_change_no
     assert not any(identity in log.getvalue() for identity in IDENTITIES)
 
 
+@pytest.mark.slow
 async def test_a_service_is_reloaded(
     simulator: Simulator, tmp_path: Path, brisk: None, clock: LeapingClock, logged: Callable[..., io.StringIO]
 ) -> None:
@@ -226,6 +228,7 @@ async def test_found_factors_outlive_a_restart_without_their_identities(
         assert found(await exporter.scrape())["verified"] == 3
 
 
+@pytest.mark.slow
 async def test_a_long_first_walk_does_not_keep_an_exporter_from_being_ready(
     simulator: Simulator, tmp_path: Path, brisk: None, clock: LeapingClock
 ) -> None:

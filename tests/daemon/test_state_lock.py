@@ -66,6 +66,7 @@ async def starting(world: Path, clock: LeapingClock) -> AsyncIterator[tuple[Daem
         yield daemon, Site(session, daemon.server.addresses[0]), start
 
 
+@pytest.mark.slow
 async def test_the_second_one_waits_and_starts_when_the_first_ends(
     simulator: Simulator, world: Path, held: StateLock, caplog: pytest.LogCaptureFixture
 ) -> None:

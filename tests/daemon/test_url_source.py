@@ -187,6 +187,7 @@ async def peak(server: ListServer) -> tuple[str, int]:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["streamed", "declared", "bomb"])
 async def test_an_answer_that_is_too_large_ends_at_the_limit(server: ListServer, how: str) -> None:
     """At 64 MiB and 1 byte, or a quarter of a gigabyte of spaces; without that much memory."""

@@ -270,6 +270,7 @@ async def test_whatever_happens_to_a_url_what_it_listed_last_is_watched(
     assert not any(identity in caplog.text for identity in world.identities)
 
 
+@pytest.mark.slow
 async def test_a_slow_drip_ends_at_the_timeout(world: World) -> None:
     world.configure(world.source(timeout="300ms"))
     async with running(world.path) as exporter:
@@ -279,6 +280,7 @@ async def test_a_slow_drip_ends_at_the_timeout(world: World) -> None:
         assert watches(*ALL)(await exporter.scrape())
 
 
+@pytest.mark.slow
 async def test_without_a_last_good_list_the_other_sources_are_watched(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -303,6 +305,7 @@ async def test_without_a_last_good_list_the_other_sources_are_watched(
     assert len(logged(caplog, "watchlist source failed")) == 2
 
 
+@pytest.mark.slow
 async def test_an_empty_list_may_be_intended(world: World) -> None:
     world.configure(allow_empty=True)
     async with running(world.path) as exporter:
@@ -312,6 +315,7 @@ async def test_an_empty_list_may_be_intended(world: World) -> None:
         assert up(page) == 1
 
 
+@pytest.mark.slow
 async def test_an_account_may_not_lose_its_last_entries(world: World, simulator: Simulator) -> None:
     """The list isn't empty, but all that it had of an account is gone."""
     world.configure()
@@ -374,6 +378,7 @@ async def test_nothing_shows_a_token_a_query_or_an_identity(world: World, caplog
 # Files and URLs don't hinder each other
 
 
+@pytest.mark.slow
 async def test_a_bad_url_does_not_hinder_a_reload_of_files(world: World) -> None:
     async with running(world.path) as exporter:
         await exporter.shows(watches(*ALL))
@@ -384,6 +389,7 @@ async def test_a_bad_url_does_not_hinder_a_reload_of_files(world: World) -> None
         assert (page.value(RELOADED), up(page)) == (1, 0)
 
 
+@pytest.mark.slow
 async def test_a_bad_file_does_not_hinder_a_url(world: World) -> None:
     """Its answer is applied together with the files as they were applied."""
     async with running(world.path) as exporter:
@@ -414,6 +420,7 @@ async def test_a_file_that_lists_a_factor_of_a_url_is_refused(world: World) -> N
         assert up(page) == 1
 
 
+@pytest.mark.slow
 async def test_a_bad_file_and_a_url_that_is_down_at_the_start(world: World) -> None:
     """Each source is replaced and comes back on its own."""
     async with running(world.path) as exporter:
@@ -438,6 +445,7 @@ async def test_a_bad_file_and_a_url_that_is_down_at_the_start(world: World) -> N
         page = await exporter.shows(watches("own", "filed", "one", "three", **{FALLBACK: 1}))
 
 
+@pytest.mark.slow
 async def test_the_files_come_back_before_the_url(world: World) -> None:
     async with running(world.path) as exporter:
         await exporter.shows(watches(*ALL))
@@ -494,6 +502,7 @@ async def test_a_new_url_that_is_down_keeps_a_reload_from_emptying_the_list(worl
         assert watches(*ALL)(await exporter.scrape())
 
 
+@pytest.mark.slow
 async def test_a_new_url_with_a_bad_answer_adds_nothing(world: World) -> None:
     """The rest of the reload is applied, and the source is known as bad at once."""
     async with running(world.path) as exporter:
@@ -529,6 +538,7 @@ async def test_a_new_name_or_url_keeps_the_list(world: World) -> None:
         await exporter.shows(watches("own", "filed", "three"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [NAME, "renamed"])
 async def test_a_reload_of_other_settings_claims_no_load(world: World, name: str) -> None:
     """A URL that is down stays down, and its age goes on, until it is loaded with the new settings, at once."""

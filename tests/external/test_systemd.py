@@ -133,6 +133,7 @@ def without_write_and_execute(tmp_path: Path) -> dict[str, str]:
     return environ
 
 
+@pytest.mark.slow
 async def test_the_exporter_lives_without_memory_that_is_written_and_run(
     tmp_path: Path, without_write_and_execute: dict[str, str]
 ) -> None:

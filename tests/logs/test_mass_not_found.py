@@ -80,6 +80,7 @@ def test_found_factors_do_not_count() -> None:
     assert reported(watch, range(10, 20)) == []
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_with_a_hundred_thousand_factors() -> None:
     watch, lines = MassNotFoundDetector(), 0
     keys = [key(number) for number in range(100_000)]

@@ -115,6 +115,22 @@ async def test_a_missing_factor_is_fetched_once_stays_not_found_and_is_forgotten
 
 
 @in_virtual_time
+async def test_a_missing_factor_whose_fetch_is_in_flight_counts_as_missing_after_it() -> None:
+    bench = Bench()
+    bench.listed["identity-of-team"] = [key(1)]
+    await bench.run(100)
+    bench.listed["identity-of-team"] = []
+    replies = [Reply(Status.NOT_FOUND), Reply(Status.NOT_FOUND, latency=2.5 * INTERVAL)]
+    bench.env.client.rule = lambda _watched: replies.pop() if len(replies) > 1 else replies[0]
+    while key(1) not in bench.env.account.in_flight_keys:
+        await bench.run(1)
+    await bench.run(2.4 * INTERVAL)
+    assert bench.discovery.gone_since(key(1)) is None
+    await bench.run(0.1 * INTERVAL + 10)
+    assert bench.discovery.gone_since(key(1)) is not None
+
+
+@in_virtual_time
 async def test_a_factor_missing_from_the_list_that_answers_stays() -> None:
     bench = Bench()
     bench.listed["identity-of-team"] = [key(1)]

@@ -33,6 +33,7 @@ async def drained(env: PollingHarness, seconds: float = 8.0) -> float:
     return took
 
 
+@pytest.mark.slow
 @in_virtual_time
 async def test_with_nothing_in_flight_the_stop_takes_no_time() -> None:
     env = PollingHarness(factors(5))

@@ -90,6 +90,7 @@ async def test_listings_take_longer_than_the_interval_where_the_budget_is_small(
     assert crowd.env.account.demand_requests_per_second <= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of_service", [False, True])
 @in_virtual_time
 async def test_listings_have_a_twentieth_of_the_budget_of_an_account_that_exceeds_it(of_service: bool) -> None:

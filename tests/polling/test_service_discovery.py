@@ -870,6 +870,7 @@ class History:
         assert len(set(names)) == len(names)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(steps, max_size=12))
 def test_whatever_comes_and_goes_what_exists_is_watched_in_the_end(sequence: list[tuple[str, int, int]]) -> None:

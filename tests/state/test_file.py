@@ -35,6 +35,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state.jsonl"
 
 
+@pytest.mark.slow
 @on_disk
 @given(st.dictionaries(st.builds(FactorKey, st.text(), st.text(), st.text()), snapshots, max_size=5))
 def test_what_is_written_is_read_back(path: Path, known: dict[FactorKey, FactorSnapshot]) -> None:

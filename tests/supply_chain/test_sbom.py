@@ -25,6 +25,7 @@ def bill() -> dict[str, Any]:
     return bill
 
 
+@pytest.mark.slow
 def test_it_follows_the_schema() -> None:
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(sbom()) is None
 

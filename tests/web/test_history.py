@@ -179,6 +179,7 @@ def test_with_many_factors_less_is_kept_per_factor(monkeypatch: pytest.MonkeyPat
     assert kept.depth == FULL
 
 
+@pytest.mark.slow
 def test_with_a_hundred_thousand_factors_one_takes_about_200_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     factors = 4000  # enough to measure; the depth is that of 100,000
     monkeypatch.setattr(history, "FULL_FACTORS", 0)

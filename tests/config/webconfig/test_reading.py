@@ -50,6 +50,7 @@ def read_text(folder: Path, content: bytes) -> WebConfig | list[str]:
     return found if isinstance(found, WebConfig) else [str(error) for error in found]
 
 
+@pytest.mark.slow
 @USUAL
 @given(DOCUMENTS)
 def test_any_document_is_taken_or_refused(folder: Path, document: object) -> None:

@@ -76,6 +76,7 @@ async def answer_to(port: int, address: str, sent: bytes = SCRAPE) -> bytes:
     return found
 
 
+@pytest.mark.slow
 async def test_a_client_that_scraped_is_answered_while_descriptors_lack() -> None:
     pipe = asyncio.subprocess.PIPE
     async with spawned(sys.executable, "-c", SERVER, stdin=pipe, stdout=pipe) as process:

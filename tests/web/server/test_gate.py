@@ -117,6 +117,7 @@ async def test_requests_beyond_the_limit_are_refused(path: str, what: str) -> No
         assert (await get(url + other))[0] == (await get(url + path))[0] == 200
 
 
+@pytest.mark.slow
 async def test_clients_that_read_nothing_do_not_block_scrapes() -> None:
     async with slow(Limits(scrapes=1), "/large") as (pages, server, url):
         host, _, port = url.removeprefix("http://").rpartition(":")

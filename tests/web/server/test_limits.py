@@ -404,6 +404,7 @@ def many_descriptors() -> int:
     return min(OPEN_AT_ONCE, (soft - 300) // 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 async def test_a_thousand_idle_and_slow_connections_do_not_block_scrapes(
     tmp_path: Path, many_descriptors: int, secure: bool
