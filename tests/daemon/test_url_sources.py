@@ -415,8 +415,7 @@ async def test_a_file_that_lists_a_factor_of_a_url_is_refused(world: World) -> N
         with pytest.raises(ConfigError, match=f'watchlist.http "{NAME}": factors.0.: lists the same factor as '):
             await exporter.daemon.reload()
         world.lists("two")
-        await exporter.shows(watches("own", "filed", "two"))
-        page = await exporter.shows(watches(*ALL))
+        page = await exporter.shows(watches(*ALL, **{RELOADED: 1}))
         assert up(page) == 1
 
 
