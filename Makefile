@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Many tests wait for programs and sockets, so there are two workers per processor.
 JOBS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 T ?= tests
 LISTEN ?= 127.0.0.1:10069
