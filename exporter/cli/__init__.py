@@ -3,7 +3,8 @@
 A new command needs a module with ``add_arguments`` and ``run``, and a line in ``COMMANDS``. Shared by commands:
 ``config_file`` (loading the configuration), ``process`` (running a daemon until a signal), ``hangup`` (SIGHUP),
 ``table`` and ``findings`` (output), ``diagnosis`` (the requests of ``check --live``), ``costs`` and ``counting``
-(the arithmetic of ``plan``, and the requests of ``plan --live``), ``named`` (the names that ``fetch`` gets).
+(the arithmetic of ``plan``, and the requests of ``plan --live``), ``named`` (the names that ``fetch`` gets) and
+``fetched`` (what it prints).
 """
 
 from __future__ import annotations

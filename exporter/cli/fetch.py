@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextlib
 import functools
-import json
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.openmetrics.exposition import generate_latest
 from tqdm import tqdm
 
-from exporter.cli import BAD_USAGE
+from exporter.cli import BAD_USAGE, INTERRUPTED
 from exporter.cli.config_file import add_config_arguments, load_config
+from exporter.cli.fetched import Fetched, OutputFormat, Shown, not_listed, not_loaded, write
 from exporter.cli.named import UnknownNamesError, by_name, needed_for, unlisted
-from exporter.cli.table import aligned, counted
+from exporter.cli.table import counted
 from exporter.config import ConfigError
-from exporter.config.errors import did_you_mean
+from exporter.config.errors import did_you_mean, quote
 from exporter.daemon.engine import Engine
-from exporter.daemon.parts import Confidential, factor_samples
+from exporter.daemon.parts import Confidential
 from exporter.daemon.url_sources import with_first_answers
-from exporter.exposition.factors import FactorCollector
 from exporter.logs.events import EventLog
 from exporter.logs.output import configure
+from exporter.polling.clock import Clock
 from exporter.polling.observer import Observer
-from exporter.polling.roster import name_may_be_found
-from exporter.verify.outcome import Status
 from exporter.web.history import History
-from exporter.web.views import FactorView, urgency, view
+from exporter.web.views import urgency, view
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from exporter.cli.fetched import NotListed
     from exporter.config import Config
-    from exporter.daemon.engine import Discovered
     from exporter.polling.record import FactorRecord
     from exporter.watched import WatchedFactor, WatchedService
 
 _SHORTEST_REPORTED_SECONDS = 0.5
-
-ALL_VERIFIED, SOME_NOT_VERIFIED, SOME_UNDETERMINED = 0, 1, 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,10 +52,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--output",
-        choices=("table", "json", "openmetrics"),
-        default="table",
-        help="output format (default: %(default)s)",
+        choices=[*map(str, OutputFormat)],
+        default=str(OutputFormat.TABLE),
+        help="output format; prometheus is for the textfile collector of node_exporter (default: %(default)s)",
     )
+    parser.add_argument(
+        "--status",
+        dest="statuses",
+        metavar="STATUS",
+        action="extend",
+        type=_statuses,
+        default=[],
+        help=f"show only factors with this status; repeatable, or several with commas: {', '.join(Shown)}. "
+        "The exit status stays that of all factors",
+    )
+    parser.add_argument(
+        "--exit-zero",
+        action="store_true",
+        help="exit with status 0 instead of 1 or 2, whatever the status of the factors",
+    )
+
+
+def _statuses(text: str) -> list[Shown]:
+    """Return the statuses that an argument lists."""
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
+        if word not in [*Shown]:
+            hint = did_you_mean(word, Shown)
+            problem = f"{quote(word)} is not one of {', '.join(Shown)}"
+            raise argparse.ArgumentTypeError(f"{problem}; {hint}" if hint else problem)
+    return [Shown(word) for word in words]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,7 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     First, watchlist URLs are loaded, and watched entities and services listed; with names, only what is needed to
     find them. The status is also 2 if something can't be listed, or if there is nothing to fetch. Paused factors
-    are shown but not fetched; if named on the command line, they count as undetermined.
+    are shown but not fetched; if named on the command line, they count as undetermined. The status doesn't depend
+    on the filter. After Ctrl-C it is 130, and the factors that were fetched before are printed.
     """
     try:
         config = load_config(arguments)
@@ -80,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     configure(level="error", style="logfmt", redact=confidential.redactor)
     names = tuple(dict.fromkeys(arguments.names))
     try:
-        fetched, collector = asyncio.run(_find_and_fetch(config, confidential, names))
+        fetched = asyncio.run(_find_and_fetch(config, confidential, names))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return BAD_USAGE
@@ -92,93 +114,9 @@ def run(arguments: argparse.Namespace) -> int:
     for name in fetched.undetermined:
         text = f'no factor named "{name}" was found, but not everything could be listed'
         print(confidential.redactor(text), file=sys.stderr)
-    _write(fetched, arguments.output, collector)
-    return fetched.exit_status(named=bool(names))
-
-
-@dataclass(frozen=True, slots=True)
-class NotListed:
-    """An entity, a service or a watchlist URL that could not be listed completely: why, and what to do.
-
-    Its factors are named after ``entry``, which is not its ``name`` for an entity of a service, and which is empty
-    for a watchlist. A watchlist has no account, no service and no reason.
-    """
-
-    kind: str
-    name: str
-    detail: str
-    hint: str
-    entry: str = ""
-    account: str = ""
-    service_sid: str = ""
-    reason: str = ""
-
-    @property
-    def message(self) -> str:
-        """Why, and what to do, in one line."""
-        return "; ".join(filter(None, (self.detail, self.hint)))
-
-    def may_hold(self, name: str) -> bool:
-        """Return whether a factor of this name may be in it."""
-        return self.kind == "watchlist" or name_may_be_found(name, self.entry)
-
-    def as_json(self) -> dict[str, str | None]:
-        """Return the JSON object of the output."""
-        return {
-            "kind": self.kind,
-            "account": self.account or None,
-            "service_sid": self.service_sid or None,
-            "name": self.name,
-            "reason": self.reason or None,
-            "detail": self.detail,
-            "hint": self.hint or None,
-        }
-
-
-def not_loaded(config: Config) -> list[NotListed]:
-    """Return the watchlist URLs that could not be used."""
-    failures: list[NotListed] = []
-    for name, errors in config.refused.items():
-        first, *more = errors
-        place = f'{first.place} of "{first.name}"' if first.name else first.place
-        problem = f"{place}: {first.problem}"
-        detail = f"{problem} (and {counted(len(more), 'other error')})" if more else problem
-        failures.append(NotListed("watchlist", name, detail, first.hint))
-    return failures
-
-
-def not_listed(config: Config, discovered: Discovered) -> list[NotListed]:
-    """Return the entities and services that could not be listed completely."""
-    services = {(*service.key, service.name) for service in config.services}
-    return [
-        NotListed(
-            kind="service" if (of.account, of.service_sid, of.entity) in services else "entity",
-            name=of.entity,
-            detail=of.failure.detail or of.failure.reason.replace("_", " "),
-            hint=of.failure.hint,
-            entry=of.entry,
-            account=of.account,
-            service_sid=of.service_sid,
-            reason=of.failure.reason,
-        )
-        for of in discovered.failures
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What was fetched; ``undetermined`` are names of factors that may be in what could not be listed."""
-
-    views: Sequence[FactorView]
-    failures: Sequence[NotListed]
-    undetermined: Sequence[str]
-
-    def exit_status(self, *, named: bool) -> int:
-        """Return the exit status; paused factors count if they were ``named``."""
-        counted = [shown for shown in self.views if named or not shown.paused]
-        if not counted or self.failures or self.undetermined or any(shown.up is not True for shown in counted):
-            return SOME_UNDETERMINED
-        return ALL_VERIFIED if all(of.status == Status.VERIFIED for of in counted) else SOME_NOT_VERIFIED
+    write(fetched, OutputFormat(arguments.output), frozenset(arguments.statuses))
+    status = fetched.exit_status()
+    return 0 if arguments.exit_zero and status != INTERRUPTED else status
 
 
 class Search(Observer):
@@ -211,57 +149,96 @@ class Search(Observer):
             tqdm.write(f"warning: {service.key.account}: {text}; the rest is not watched", file=sys.stderr)
 
 
-async def _find_and_fetch(
-    config: Config, confidential: Confidential, names: Collection[str]
-) -> tuple[Fetched, FactorCollector]:
-    """Load the watchlist URLs, unless all names are in files, then list and fetch; raises UnknownNamesError."""
-    if not names or unlisted(config, names):
-        config = await with_first_answers(config)
-        confidential.add(config)
-    for warning in config.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    failures = not_loaded(config)
-    return await _fetch(needed_for(config, names, complete=not failures), confidential, names, failures)
+async def _find_and_fetch(config: Config, confidential: Confidential, names: Collection[str]) -> Fetched:
+    """Load the watchlist URLs, unless all names are in files, then list and fetch; raises UnknownNamesError.
+
+    Ctrl-C, which cancels this, ends it with what was fetched before.
+    """
+    clock = Clock()
+    run = _FetchRun(config, names, clock, clock.steady())
+    with contextlib.suppress(asyncio.CancelledError):
+        if not names or unlisted(config, names):
+            run.config = await with_first_answers(config)
+            confidential.add(run.config)
+        for warning in run.config.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        run.failures = not_loaded(run.config)
+        run.config = needed_for(run.config, names, complete=not run.failures)
+        await run.list_and_fetch(confidential)
+    return run.result()
 
 
-async def _fetch(
-    config: Config, confidential: Confidential, names: Collection[str], failures: Sequence[NotListed]
-) -> tuple[Fetched, FactorCollector]:
-    engine = Engine(config, confidential=confidential, one_shot=True)
-    history = History(engine.clock.wall())
-    events = EventLog(engine.clock.steady, service_size=engine.service_size, stretch=engine.stretch)
-    search = Search(names)
-    engine.observers.add(history, events, search)
-    pauses = Pauses()
+@dataclass(slots=True)
+class _FetchRun:
+    """One run of the command: what it has found so far; ``began`` is in steady seconds."""
 
-    def show(bar: tqdm[Any], total: int, left: int) -> None:
-        bar.update(total - left - bar.n)
-        until = {name: account.throttle.paused_until for name, account in engine.poller.accounts.items()}
-        for line in pauses.begun(engine.clock.steady(), until):
-            tqdm.write(line, file=sys.stderr)
+    config: Config
+    names: Collection[str]
+    clock: Clock
+    began: float
+    engine: Engine | None = None
+    history: History = field(init=False)
+    failures: list[NotListed] = field(default_factory=list)
+    undetermined: list[str] = field(default_factory=list)
+    wanted: int | None = None
+    complete: bool = False
 
-    lists = len(config.entities) + len(config.services)
+    def __post_init__(self) -> None:
+        self.history = History(self.clock.wall())
 
-    def show_listings(bar: tqdm[Any], left: int) -> None:
-        bar.set_postfix_str(counted(search.found, "factor"), refresh=False)  # a service takes many requests
-        show(bar, lists, left)
+    async def list_and_fetch(self, confidential: Confidential) -> None:
+        """List, select the named factors, and fetch; raises UnknownNamesError."""
+        config, names = self.config, self.names
+        engine = self.engine = Engine(config, confidential=confidential, clock=self.clock, one_shot=True)
+        events = EventLog(engine.clock.steady, service_size=engine.service_size, stretch=engine.stretch)
+        search = Search(names)
+        engine.observers.add(self.history, events, search)
+        pauses = Pauses()
 
-    try:
-        with _bar(lists, "listing") as bar:
-            discovered = await engine.discover_once(functools.partial(show_listings, bar), search.ended)
-        failures = [*failures, *not_listed(config, discovered)]
-        chosen, undetermined = discovered.factors, list[str]()
-        if names:
-            chosen, undetermined = choose(names, by_name(discovered.factors, engine.roster.found), failures)
-    except BaseException:
-        await engine.stop_now()
-        raise
-    polled = sum(not watched.paused for watched in chosen)
-    with _bar(polled, "factor") as bar:
-        await engine.fetch_once(chosen, functools.partial(show, bar, polled))
-    records = sorted(engine.ledger, key=urgency)
-    views = [view(record, history.latest(record.watched.key)) for record in records]
-    return Fetched(views, failures, undetermined), FactorCollector(factor_samples(config), lambda: records)
+        def show(bar: tqdm[Any], total: int, left: int) -> None:
+            bar.update(total - left - bar.n)
+            pauses.report(engine)
+
+        lists = len(config.entities) + len(config.services)
+
+        def show_listings(bar: tqdm[Any], left: int) -> None:
+            bar.set_postfix_str(counted(search.found, "factor"), refresh=False)  # a service takes many requests
+            show(bar, lists, left)
+
+        try:
+            with _bar(lists, "listing") as bar:
+                discovered = await engine.discover_once(functools.partial(show_listings, bar), search.ended)
+            self.failures += not_listed(config, discovered)
+            chosen = discovered.factors
+            if names:
+                known = by_name(discovered.factors, engine.roster.found)
+                chosen, self.undetermined = choose(names, known, self.failures)
+        except BaseException:
+            await engine.stop_now()
+            raise
+        self.wanted = sum(not watched.paused for watched in chosen)
+        with _bar(self.wanted, "factor") as bar:
+            await engine.fetch_once(chosen, functools.partial(show, bar, self.wanted))
+        self.complete = True
+
+    def result(self) -> Fetched:
+        """Return what was fetched; of an interrupted run, only the factors whose fetch had ended."""
+        records = [] if self.engine is None else sorted(self.engine.ledger, key=urgency)
+        if not self.complete:
+            listing = self.wanted is None and self.names  # not known which ones are meant
+            records = [] if listing else [record for record in records if record.last_seconds is not None]
+        return Fetched(
+            config=self.config,
+            engine=self.engine,
+            records=records,
+            views=[view(record, self.history.latest(record.watched.key)) for record in records],
+            failures=self.failures,
+            undetermined=self.undetermined,
+            named=bool(self.names),
+            seconds=self.clock.steady() - self.began,
+            wanted=self.wanted,
+            interrupted=not self.complete,
+        )
 
 
 def choose(
@@ -291,6 +268,12 @@ class Pauses:
     def __init__(self) -> None:
         self._reported_until: dict[str, float] = {}
 
+    def report(self, engine: Engine) -> None:
+        """Print the new pauses of an engine's accounts, above a progress bar."""
+        until = {name: account.throttle.paused_until for name, account in engine.poller.accounts.items()}
+        for line in self.begun(engine.clock.steady(), until):
+            tqdm.write(line, file=sys.stderr)
+
     def begun(self, now: float, paused_until: Mapping[str, float]) -> Iterator[str]:
         """Yield a line for every account with a new pause since the previous call; times are steady seconds."""
         for name, until in paused_until.items():
@@ -299,74 +282,3 @@ class Pauses:
             elif until - now >= _SHORTEST_REPORTED_SECONDS:
                 self._reported_until[name] = until
                 yield f"{name}: rate limited by the API (HTTP 429); waiting {math.ceil(until - now)} s"
-
-
-def _write(fetched: Fetched, output: str, collector: FactorCollector) -> None:
-    if not fetched.failures and all(shown.paused for shown in fetched.views):
-        print("nothing to fetch", file=sys.stderr)
-    match output:
-        case "json":
-            document = {
-                "factors": [shown.as_json() for shown in fetched.views],
-                "failures": [failed.as_json() for failed in fetched.failures],
-            }
-            print(json.dumps(document, indent=2))
-        case "openmetrics":
-            for failed, text in _described(fetched.failures):
-                print(f"{failed.account}: {text}" if failed.account else text, file=sys.stderr)
-            registry = CollectorRegistry()
-            registry.register(collector)
-            render: Callable[[CollectorRegistry], bytes] = generate_latest
-            sys.stdout.write(render(registry).decode())
-        case _:
-            sys.stdout.writelines(_table(fetched))
-
-
-def _described(failures: Iterable[NotListed]) -> Iterator[tuple[NotListed, str]]:
-    """Yield what could not be listed, with the reason and what to do; once for the entities of a service."""
-    alike: dict[tuple[str, ...], list[NotListed]] = {}
-    for failed in failures:
-        key = failed.account, failed.service_sid, failed.kind, failed.entry, failed.detail
-        alike.setdefault(key, []).append(failed)
-    for first, *more in alike.values():
-        what = f'{first.kind} "{first.name}"' if not more else counted(1 + len(more), first.kind)
-        yield first, f"{what} not {'loaded' if first.kind == 'watchlist' else 'listed'}: {first.message}"
-
-
-def _table(fetched: Fetched) -> Iterable[str]:
-    rows: list[tuple[str, ...]] = [
-        ("FACTOR", "ACCOUNT", "STATUS", "TYPE", "DURATION", "HTTP", "CODE", "REQUEST ID", "DETAILS")
-    ]
-    for failed, details in _described(fetched.failures):
-        name = _printable(f"{failed.entry}-*") if failed.entry else "*"
-        rows.append((name, failed.account, "undetermined", *[""] * 5, details))
-    for shown in fetched.views:
-        duration = (
-            ""
-            if shown.last_fetch_duration_seconds is None
-            else f"{shown.last_fetch_duration_seconds * 1000:.0f} ms"
-        )
-        status, details = _state(shown)
-        evidence = (
-            str(value or "")
-            for value in (shown.last_fetch_http_status, shown.last_fetch_twilio_code, shown.last_fetch_request_id)
-        )
-        rows.append(
-            (_printable(shown.factor), shown.account, status, shown.factor_type, duration, *evidence, details)
-        )
-    return (f"{line}\n" for line in aligned(rows))
-
-
-def _state(shown: FactorView) -> tuple[str, str]:
-    """Return a factor's status in one word, and details if it is not simply fetched."""
-    if shown.paused:
-        return "paused", "not fetched: paused in the watchlist"
-    if shown.up:
-        return shown.status, ""
-    if shown.last_failure is None:
-        return "undetermined", "not fetched: the account's credentials were refused"
-    return "undetermined", f"{shown.last_failure}; {shown.hint}"
-
-
-def _printable(name: str) -> str:
-    return "".join(character if character.isprintable() else "�" for character in name)

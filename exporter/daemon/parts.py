@@ -27,12 +27,13 @@ from exporter.web.server.limits import Limits
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
     import httpx
 
     from exporter.config.loader import Config
     from exporter.config.settings import AccountSettings, OAuthSettings
+    from exporter.exposition.catalogue import FactorFamily
     from exporter.watched import WatchedFactor
 
 
@@ -195,9 +196,10 @@ def client_limits(config: Config) -> Limits:
     return Limits().within(open_files, sum(one.max_concurrency for one in config.settings.accounts.values()))
 
 
-def factor_samples(config: Config) -> FactorSamples:
-    """Return the families and labels of a factor's samples."""
-    return FactorSamples(shown_families(config.settings.metrics.factor_families), _identity_label(config))
+def factor_samples(config: Config, without: Container[FactorFamily] = ()) -> FactorSamples:
+    """Return the families and labels of a factor's samples, without some families."""
+    shown = shown_families(config.settings.metrics.factor_families)
+    return FactorSamples(tuple(of for of in shown if of not in without), _identity_label(config))
 
 
 def same_samples(old: Config, new: Config) -> bool:

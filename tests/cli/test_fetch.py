@@ -9,7 +9,6 @@ import math
 import os
 import pty
 import re
-import signal
 import sys
 import termios
 from typing import TYPE_CHECKING
@@ -20,11 +19,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from exporter.cli.fetch import Pauses
 from exporter.config import ConfigError, ErrorDetail
 from exporter.exposition.catalogue import FACTOR_FAMILIES
-from exporter.simulator import Endpoint, Fault, FaultKind
+from exporter.simulator import Fault, FaultKind
 from exporter.verify.outcome import HINTS, Reason
 from tests.support.config_files import account_of, app_of, entry, write_config
 from tests.support.processes import PATIENCE_SECONDS, output_of, spawned
-from tests.support.running_exporter import becomes
 from tests.support.scrape import Scrape
 
 if TYPE_CHECKING:
@@ -59,6 +57,13 @@ def write(folder: Path, simulator: Simulator, *factors: dict[str, object], **pol
     return str(write_config(path, accounts, factors, polling=ONE_ATTEMPT | polling))
 
 
+def summary(line: str) -> str:
+    """Return the summary, which is one line, without the duration."""
+    assert line.endswith("\n")
+    assert line.count("\n") == 1
+    return re.sub(r" in [0-9]+\.[0-9] s", "", line[:-1])
+
+
 def rows(table: str) -> dict[str, list[str]]:
     """Return the cells of each line by its first one."""
     lines = [re.split(r" {2,}", line) for line in table.splitlines()]
@@ -81,7 +86,7 @@ async def test_the_table_shows_problems_first(call_beside: Fetch, simulator: Sim
     ran = await call_beside("fetch", "--config.file", path)
 
     assert ran.status == 2
-    assert ran.err == ""
+    assert summary(ran.err) == ("4 factors: 1 not_found, 1 unverified, 1 undetermined (1 server_error), 1 verified")
     lines = ran.out.splitlines()
     assert [line.split()[0] for line in lines] == ["FACTOR", "gone", "new", "failing", "good"]
     assert re.split(r" {2,}", lines[0]) == [
@@ -141,7 +146,7 @@ async def test_json_is_what_the_api_shows(call_beside: Fetch, simulator: Simulat
     assert ran.status == 0
     document = json.loads(ran.out)
     [shown] = document["factors"]
-    assert (document.keys(), document["failures"]) == ({"factors", "failures"}, [])
+    assert (document.keys(), document["failures"]) == ({"factors", "failures", "summary", "interrupted"}, [])
     assert (shown["factor"], shown["status"], shown["up"], shown["factor_sid"]) == (
         "good",
         "verified",
@@ -280,7 +285,9 @@ async def test_a_pause_is_reported_once_beside_the_progress_bar(
         assert "| 0/6 [" in err
     else:
         status, out, err = await in_pipes("fetch", "--config.file", path)
-        assert err == "main: rate limited by the API (HTTP 429); waiting 2 s\n"
+        said, _, line = err.partition("\n")
+        assert said == "main: rate limited by the API (HTTP 429); waiting 2 s"
+        assert summary(line) == "6 factors: 6 verified"
 
     assert err.count("rate limited") == 1
     assert (status, len(out.splitlines())) == (0, 7)
@@ -416,7 +423,7 @@ async def test_a_progress_bar_is_for_terminals(simulator: Simulator, tmp_path: P
         assert "Traceback" not in err
     else:
         status, out, err = await in_pipes("fetch", "--config.file", path)
-        assert err == ""
+        assert summary(err) == "12 factors: 12 verified"
 
     assert status == 0
     assert len(out.splitlines()) == 13
@@ -437,27 +444,6 @@ async def test_the_progress_of_a_listing_is_the_number_of_factors(simulator: Sim
     assert "| 0/1 [" in err
     assert re.search(r", [1-9][0-9]* factors?\]", err)
     assert "/40 [" in err
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("operation", [Endpoint.FETCH, Endpoint.LIST_ENTITIES])
-async def test_control_c_ends_it_without_a_traceback(
-    simulator: Simulator, tmp_path: Path, operation: Endpoint
-) -> None:
-    factor = simulator.add_factor()
-    simulator.faults.add(Fault(FaultKind.STALL_BEFORE_HEADERS, operation=operation))
-    path = write(tmp_path, simulator, entry("slow", factor), timeout="60s")
-    with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123, ASYNC230  a test's file
-        file.write(f'[[services]]\nname = "consumer"\nservice_sid = "{factor.service_sid}"\n')
-    async with (
-        spawned(*COMMAND, "fetch", "--config.file", path, stdout=PIPE, stderr=PIPE) as process,
-        asyncio.timeout(PATIENCE_SECONDS),
-    ):
-        await becomes(lambda: simulator.calls.in_flight)
-        process.send_signal(signal.SIGINT)
-        out, err = await process.communicate()
-
-    assert (process.returncode, out, err) == (130, b"", b"")
 
 
 def read_openmetrics(text: str) -> Iterator[Metric]:

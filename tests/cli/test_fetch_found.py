@@ -250,7 +250,8 @@ async def test_an_entity_without_factors_is_nothing_to_fetch(
     path = write(tmp_path, simulator, {"ops": simulator.add_entity()})
     status, document, err = await in_json(call_beside, path)
 
-    assert (status, document, err) == (2, {"factors": [], "failures": []}, "nothing to fetch\n")
+    assert (status, err) == (2, "nothing to fetch\n")
+    assert (document["factors"], document["failures"], document["summary"]["factors"]) == ([], [], 0)
 
 
 @pytest.mark.parametrize("listed", [True, False])

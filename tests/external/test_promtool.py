@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,6 +35,18 @@ async def test_promtool_finds_nothing(program: Program, tmp_path: Path, state: s
     async with world(tmp_path, state) as served:
         exposition = (await served.request("/metrics")).body
 
+    assert await complaints(promtool, exposition) == (0, "")
+
+
+async def test_promtool_finds_nothing_in_a_textfile(program: Program, tmp_path: Path) -> None:
+    promtool = program("promtool", install="apt-get install prometheus")
+    async with Simulator() as simulator:
+        write_config(tmp_path / "config.toml", simulator, demo_world(simulator))
+        command = (sys.executable, "-m", "exporter", "fetch", "--config.file", str(tmp_path / "config.toml"))
+        status, exposition, _ = await output_of(*command, "--output", "prometheus")
+
+    assert status == 2  # the demo has factors whose fetches fail
+    assert exposition.count(b"twilio_verify_factor_up{") == 9
     assert await complaints(promtool, exposition) == (0, "")
 
 
