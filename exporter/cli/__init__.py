@@ -31,6 +31,7 @@ COMMANDS = {
     "check": "validate the configuration and the watchlist",
     "plan": "estimate what the configuration costs: request rate, series, scrape size and delay",
     "fetch": "fetch every factor once and print its status",
+    "init": "write a first configuration, from flags or from answers on a terminal",
     "simulate": "run the embedded Verify API simulator on its own",
     "demo": "run the simulator and the exporter together; no Twilio account needed",
     "healthcheck": "check whether a running exporter is healthy",

@@ -1,6 +1,6 @@
 """What ``fetch`` found out, and how it is printed: as a table, as JSON, and as expositions.
 
-Apart from the command because nothing here sends a request.
+Apart from the command because nothing here sends a request; ``init`` shares what could not be listed.
 """
 
 from __future__ import annotations
