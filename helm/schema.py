@@ -50,6 +50,11 @@ _KINDS: dict[str, Schema] = {
         "uniqueItems": True,
     },
     "list of names or patterns": {"type": "array", "items": {"type": "string", "minLength": 1}},
+    "table of URL templates": {
+        "type": "object",
+        "additionalProperties": {"type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"},
+        "propertyNames": {"minLength": 1, "maxLength": 40},
+    },
     "table of strings": {"type": "object", "additionalProperties": {"type": "string"}},
 }
 

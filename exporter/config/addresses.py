@@ -1,4 +1,4 @@
-"""Addresses: where the exporter listens, and the URLs of the API and of a proxy."""
+"""Addresses: where the exporter listens, the URLs of the API and of a proxy, and URL templates of links."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from exporter.config.errors import InvalidValueError
-from exporter.config.values import wrong_kind
+from exporter.config.errors import InvalidValueError, nearest, quote
+from exporter.config.values import check_printable, wrong_kind
 from exporter.watched import is_loopback
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
@@ -18,6 +18,14 @@ _PORT = re.compile(r"[0-9]{1,5}")
 _URL_TEXT = re.compile(r"[\x21-\x7e]+")
 _TOKEN_PATH = "/v2/token"  # noqa: S105  a path, no password
 _API_PATH = re.compile(r"/+v2(/Services(/.*)?)?/*\Z", re.IGNORECASE)  # what the client adds itself
+
+LINK_PLACEHOLDERS = ("account", "service_sid", "factor", "factor_sid")
+"""What a URL template of a link may contain in braces, besides ``label.NAME``."""
+LINK_LABEL = "label."
+LINK_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_LABEL_PLACEHOLDER = re.compile(r"label\.[a-zA-Z_][a-zA-Z0-9_]*")
+_KNOWN_PLACEHOLDERS = f"{{{'}, {'.join(LINK_PLACEHOLDERS)}}} and {{label.NAME}}"
+_LONGEST_LINK_NAME = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +218,54 @@ def parse_proxy_url(value: object) -> str | None:
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise ValueError('has a path, a query or a fragment; write it like "http://host:port"')
     return str(value)
+
+
+def parse_link_table(value: object) -> dict[str, object]:
+    """Return a table of links; its names and templates are parsed later."""
+    return value if isinstance(value, dict) else wrong_kind(value, "a table", 'write { name = "https://…" }')
+
+
+def parse_link_name(name: str) -> str:
+    """Return the name of a link, which is its text on pages: 1 to 40 characters."""
+    if not name.strip() or len(name) > _LONGEST_LINK_NAME:
+        raise ValueError(
+            f"is no name for a link: it has 1 to {_LONGEST_LINK_NAME} characters, not only white space"
+        )
+    check_printable(name)
+    return name
+
+
+def parse_link_template(value: object) -> str:
+    """Return the URL template of a link; never quotes one that may contain credentials.
+
+    Values from the watchlist replace the placeholders, so none may decide on the scheme or the host.
+    """
+    if not isinstance(value, str):
+        wrong_kind(value, 'a URL such as "https://grafana.example.com/d/factor?var-factor={factor}"')
+    for name in LINK_PLACEHOLDER.findall(value):
+        if name not in LINK_PLACEHOLDERS and not _LABEL_PLACEHOLDER.fullmatch(name):
+            raise ValueError(_unknown_placeholder(name))
+    without = LINK_PLACEHOLDER.sub("0", value)
+    if "{" in without or "}" in without:
+        raise ValueError(
+            f"has a brace that is no placeholder ({_KNOWN_PLACEHOLDERS}); write %7B for {{, %7D for }}"
+        )
+    if "{" in re.split(r"[/?#\\]", value.partition("//")[2], maxsplit=1)[0]:
+        raise ValueError("has a placeholder in its host or port; use placeholders in path, query and fragment only")
+    parts, _host = _split(without)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("contains credentials, which pages would show; remove them")
+    return value
+
+
+def _unknown_placeholder(name: str) -> str:
+    if name.casefold() == "identity":
+        return (
+            f"uses {{identity}}, which is never available: pages show no identity; known are {_KNOWN_PLACEHOLDERS}"
+        )
+    similar = nearest(name, (*LINK_PLACEHOLDERS, "label.NAME"))
+    hint = f"; did you mean {{{similar}}}?" if similar else ""
+    return f"has an unknown placeholder {quote(f'{{{name}}}')}; known are {_KNOWN_PLACEHOLDERS}{hint}"
 
 
 def _split(value: object) -> tuple[SplitResult, str]:

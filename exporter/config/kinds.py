@@ -69,6 +69,7 @@ class ValueKind:
     secret: bool = False
     path: bool = False
     files_only: bool = False
+    table: bool = False
     optional: bool = False
 
 
@@ -134,7 +135,7 @@ def _list_in_toml(value: tuple[str, ...]) -> str:
     return f"[{', '.join(_in_quotes(item) for item in value)}]"
 
 
-def _labels_in_toml(_value: object) -> str:
+def _table_in_toml(_value: object) -> str:
     return "{}"
 
 
@@ -171,7 +172,7 @@ Labels = Annotated[
     ],
     BeforeValidator(values.parse_label_table),
     AfterValidator(values.without_empty),
-    ValueKind("table of strings", to_toml=_labels_in_toml),
+    ValueKind("table of strings", to_toml=_table_in_toml),
 ]
 Password = Annotated[
     SecretStr | None, BeforeValidator(_password), ValueKind("secret", _secret_from_text, secret=True)
@@ -202,6 +203,14 @@ HostNames = Annotated[
     BeforeValidator(functools.partial(values.parse_list, '["exporter.example.com"]')),
     AfterValidator(addresses.check_different_names),
     ValueKind("list of host names", to_toml=_list_in_toml, files_only=True),
+]
+LinkTemplates = Annotated[
+    dict[
+        Annotated[str, BeforeValidator(addresses.parse_link_name)],
+        Annotated[str, BeforeValidator(addresses.parse_link_template)],
+    ],
+    BeforeValidator(addresses.parse_link_table),
+    ValueKind("table of URL templates", to_toml=_table_in_toml, files_only=True, table=True),
 ]
 FilePatterns = Annotated[
     tuple[Annotated[str, BeforeValidator(values.parse_file_pattern)], ...],

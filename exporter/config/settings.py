@@ -64,6 +64,11 @@ class WebSettings(_Table):
         description="Host names by which `/probe`, `/-/reload` and `/-/log-level` may be requested, without port. "
         "IP addresses, `localhost` and names below it are always allowed. See [security.md](security.md).",
     )
+    external_links: kinds.LinkTemplates = Field(
+        {},
+        description="Links that pages show for every factor: name = URL template. See "
+        "[operations.md](operations.md#link-to-other-systems).",
+    )
 
 
 class LogSettings(_Table):

@@ -124,9 +124,14 @@ class EnvironmentSource(Source):
     def _read(self, name: str, text: str) -> None:
         path = tuple(name[len(ENVIRONMENT_PREFIX) :].lower().split("__"))
         for length in range(1, len(path) + 1):
-            table = find(self.tree, path[:length])
-            if isinstance(table, Table) and table.is_array:
+            node = find(self.tree, path[:length])
+            if isinstance(node, Table) and node.is_array:
                 self._refuse(name, "lists can be set in files only", f"write [[{dotted(path[:length])}]] in a file")
+                return
+            if isinstance(node, Key) and node.kind.files_only:
+                what = "tables" if node.kind.table else "lists"
+                hint = f"set {node.dotted} in the configuration file"
+                self._refuse(name, f"{what} can be set in files only", hint)
                 return
         if path[0] == "accounts" and len(path) > 1:
             account = self._account_named(path[1])
@@ -140,8 +145,6 @@ class EnvironmentSource(Source):
         elif isinstance(key, Table):
             example = variable_name(next(key.leaves()).path)
             self._refuse(name, "sets a whole table", f"set its keys one by one, for example {example}")
-        elif key.kind.files_only:
-            self._refuse(name, "lists can be set in files only", f"set {key.dotted} in the configuration file")
         elif path in self.places:
             self._refuse(name, f"sets the same key as {self.places[path]}", "remove one of the two")
         else:
@@ -187,6 +190,8 @@ class FileSource(Source):
                 self.errors.append(ErrorDetail(place, "unknown key", self._hint(table, here, value)))
             elif isinstance(node, Key):
                 self.put(here, self._value(node, value), place)
+                if isinstance(value, dict):  # a table with names that the user chooses
+                    self.places |= {(*here, key): f"{self._file}: {toml_path((*here, key))}" for key in value}
             elif not isinstance(value, dict):
                 self._refuse(place, value, f"[{dotted(node.each.path) if node.each else toml_path(here)}]")
             else:

@@ -218,13 +218,13 @@ def parse_name(value: object) -> str:
         raise ValueError("is empty; a name has 1 to 128 characters")
     if len(value) > _LONGEST_NAME:
         raise ValueError(f"has {len(value)} characters; a name has at most {_LONGEST_NAME}")
-    _check_printable(value)
+    check_printable(value)
     if value in {".", ".."}:
         raise ValueError("consists of dots, which can't be part of a page's address; choose another name")
     return value
 
 
-def _check_printable(value: str) -> None:
+def check_printable(value: str) -> None:
     """Raise ValueError for control, line-separator and text-direction characters and lone surrogates."""
     if (found := _UNPRINTABLE.search(value)) is not None:
         raise ValueError(
@@ -240,7 +240,7 @@ def parse_label_value(value: object) -> str:
     """
     if not isinstance(value, str):
         wrong_kind(value, "a string")
-    _check_printable(value)
+    check_printable(value)
     return value
 
 

@@ -32,6 +32,7 @@ SHOWN = frozenset(
         "web.enable_lifecycle",
         "web.enable_probe",
         "web.allowed_hosts",
+        "web.external_links",
         "log.level",
         "log.format",
         "polling.interval",

@@ -158,3 +158,37 @@ def test_proxies(text: str) -> None:
 def test_no_proxies(text: str) -> None:
     with pytest.raises(ValueError):
         addresses.parse_proxy_url(text)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "https://host.example/",
+        "http://10.0.0.1:3000/d/x?var-factor={factor}",
+        "HTTPS://[::1]:8443/{account}/{service_sid}/{factor_sid}#{label._a1}",
+        "https://host.example/?filter=%7Bfactor%3D%22{factor}%22%7D",
+        "https://host.example?{label.team}",
+    ],
+)
+def test_templates_of_links_stay_as_they_are(template: str) -> None:
+    assert addresses.parse_link_template(template) == template
+
+
+def test_an_unknown_placeholder_is_named_with_the_known_ones() -> None:
+    known = "{account}, {service_sid}, {factor}, {factor_sid} and {label.NAME}"
+    assert problem_of(addresses.parse_link_template, "https://host.example/{service}") == (
+        f'has an unknown placeholder "{{service}}"; known are {known}; did you mean {{service_sid}}?'
+    )
+    assert problem_of(addresses.parse_link_template, "https://host.example/{Identity}") == (
+        f"uses {{identity}}, which is never available: pages show no identity; known are {known}"
+    )
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{factor}://host.example/", "https://{factor}/", "https://{factor}@host.example/", "https://host.example:{factor}",
+     "https://host.example{factor}/", "//host.example/{factor}", "https:/{factor}", "https://me:{factor}@host.example"],
+)  # fmt: skip
+def test_no_placeholder_decides_where_a_link_leads(template: str) -> None:
+    with pytest.raises(ValueError, match=r"host|start|credentials"):
+        addresses.parse_link_template(template)

@@ -39,7 +39,7 @@ The variable of an account's key contains the account's name: `VERIFY_EXPORTER_A
 `password_file` of `[accounts.main]`, and `VERIFY_EXPORTER_ACCOUNTS__MAIN__OAUTH__CLIENT_ID` sets `client_id` of
 `[accounts.main.oauth]`. A hyphen in the name becomes `_`. Variable names are case-insensitive. Lists (`factors`,
 `entities`, `services`, `watchlist.files`, `watchlist.http`, `metrics.factor_families`, several listen addresses)
-can be set in files only.
+and the table `web.external_links` can be set in files only.
 
 Misspelt keys and variables are never ignored: the exporter refuses to start and suggests the most similar name. The
 variables that Kubernetes sets in every pod for a service named `verify-exporter` (such as
@@ -60,6 +60,8 @@ port 0, the system chooses one. |
 | path | A relative path is relative to the directory of the file that contains it; in a flag or a variable, to \
 the working directory. `""` means none. |
 | URL | `https://…`; `http://` on this machine only. |
+| URL template | An `https://` or `http://` URL with the placeholders `{account}`, `{service_sid}`, `{factor}`, \
+`{factor_sid}` and `{label.NAME}`. |
 | secret | No white space at either end, and no line breaks. |
 
 ## Keys
