@@ -25,6 +25,7 @@ _CHUNKS_AT_ONCE = 64
 _PAUSE_SECONDS = 0.0002
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"
 _LAST_BLOCK = b"\x03\x00"
+_GZIP_BITS = 31  # the largest window, in a gzip stream
 
 
 class Column:
@@ -109,6 +110,12 @@ class Snapshot:
                     time.sleep(_PAUSE_SECONDS)
         parts.append(_end(checksum, size))
         return parts
+
+
+def gzipped(parts: Iterable[bytes]) -> bytes:
+    """Return these bytes as one gzip stream, compressed in one go."""
+    packer = deflate.compressobj(_LEVEL, deflate.DEFLATED, _GZIP_BITS)
+    return b"".join([*map(packer.compress, parts), packer.flush()])
 
 
 def _end(checksum: int, size: int) -> bytes:

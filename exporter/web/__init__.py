@@ -9,7 +9,8 @@ Where to change what:
   `python -m tools.reference.api > docs/api.md`
 - an API path: api.py and openapi.py; how parameters are read and refused: parameters.py
 - which hosts a request for ``/probe``, ``/-/reload`` or ``/-/log-level`` may name: hosts.py
-- a PromQL query on a factor's page: promql.py; its plot: plot.py; its fetches: history.py
+- a PromQL query on a factor's page: promql.py; its plot: plot.py; its fetches: history.py; "Check now": check.py
+- links to other systems: links.py (their templates: ``parse_link_template`` in config/addresses.py)
 - ``/metrics`` and the list of all paths: routes.py; which format a scrape gets: negotiation.py
 - ``/probe``: probe.py; ``/config``: running_config.py; ``/-/reload``, ``/-/log-level``: lifecycle.py;
   ``/-/healthy``, ``/-/ready``: health.py

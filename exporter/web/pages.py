@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from difflib import get_close_matches
 from importlib import resources
@@ -14,24 +15,33 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from exporter import __version__
 from exporter.config.last_good import FILES
+from exporter.exposition.pieces import gzipped
 from exporter.watched import FactorKey, canonical_sid
 from exporter.web import plot, promql, views
+from exporter.web.check import check
 from exporter.web.formatting import format_age, format_iso, format_latency, format_time
 from exporter.web.history import FULL, FULL_FACTORS, SHORT
+from exporter.web.links import links
+from exporter.web.negotiation import accepts_gzip
 from exporter.web.parameters import ParameterError
 from exporter.web.selection import LONGEST_TEXT, SORTS, STATES, Query, select
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from exporter.polling.record import FactorRecord
+    from exporter.watched import WatchedFactor
+    from exporter.web.check import Checked
     from exporter.web.exporter_view import ExporterView
+    from exporter.web.links import Link
+    from exporter.web.probe import Probe
     from exporter.web.views import AccountView, Row
 
 REFRESH_SECONDS = 10
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _YEAR_SECONDS = 31_536_000
 _IMMUTABLE = f"max-age={_YEAR_SECONDS}, immutable"
+_FACTOR_PATH = "/factors/{account:[^/]+}/{service_sid:[^/]+}/{factor:[^/]+}"
 _CANDIDATES = 5
 _MOST_COMPARED = 500
 _BATCH = 5000
@@ -45,8 +55,9 @@ CONTENT_SECURITY = (
 class Pages:
     """The pages of one exporter."""
 
-    def __init__(self, exporter: ExporterView, telemetry_path: str) -> None:
+    def __init__(self, exporter: ExporterView, telemetry_path: str, probe: Probe) -> None:
         self._exporter = exporter
+        self._probe = probe
         self._telemetry_path = telemetry_path.lstrip("/")
         folder = resources.files("exporter.web") / "static"
         self._static = {name: (folder / name).read_bytes() for name in _STATIC}
@@ -72,7 +83,8 @@ class Pages:
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the paths."""
         router.add_get("/", self.status)
-        router.add_get("/factors/{account:[^/]+}/{service_sid:[^/]+}/{factor:[^/]+}", self.factor)
+        router.add_get(_FACTOR_PATH, self.factor)
+        router.add_post(_FACTOR_PATH, self.check)
         router.add_get("/static/{name}", self.static)
 
     async def static(self, request: web.Request) -> web.Response:
@@ -99,6 +111,7 @@ class Pages:
         accounts = self._accounts()
         services = sorted({(key[1], key[0]) for key in exporter.ledger.counts})
         return await self._render(
+            request,
             "status.html",
             root="",
             query=query,
@@ -112,36 +125,57 @@ class Pages:
             refused=exporter.config_refused,
             loaded_seconds=exporter.config_loaded_seconds,
             services=services,
+            links_of=self._links_of(),
         )
 
     async def factor(self, request: web.Request) -> web.Response:
         """Serve a factor's page, or 404 with the factors that may have been meant."""
+        record = self._find(request)
+        return await self._missing(request) if record is None else await self._factor(request, record)
+
+    async def check(self, request: web.Request) -> web.Response:
+        """Fetch a factor now, if ``/probe`` would, and serve its page with the result."""
+        if (why := self._probe.refusal(request)) is not None:
+            return web.Response(status=403, text=why)
+        record = self._find(request)
+        checked = None if record is None else await check(self._exporter, self._probe, record)
+        record = self._find(request)  # a reload may have removed it meanwhile
+        return await self._missing(request) if record is None else await self._factor(request, record, checked)
+
+    async def _missing(self, request: web.Request) -> web.Response:
+        place = request.match_info
+        similar = await _similar(list(self._exporter.ledger), place["factor"])
+        return await self._render(
+            request,
+            "missing.html",
+            status=404,
+            root="../../../",
+            query=Query.kept(request.query),
+            account=place["account"],
+            service_sid=place["service_sid"],
+            name=place["factor"],
+            candidates=[(candidate, views.path_of(candidate)) for candidate in similar],
+        )
+
+    async def _factor(
+        self, request: web.Request, record: FactorRecord, checked: Checked | None = None
+    ) -> web.Response:
         exporter = self._exporter
         exporter.withdraw_stale()
-        query = Query.kept(request.query)
-        account, service_sid, name = (request.match_info[part] for part in ("account", "service_sid", "factor"))
-        record = self._find(account, service_sid, name)
-        if record is None:
-            similar = await _similar(list(exporter.ledger), name)
-            return await self._render(
-                "missing.html",
-                status=404,
-                root="../../../",
-                query=query,
-                account=account,
-                service_sid=service_sid,
-                name=name,
-                candidates=[(candidate, views.path_of(candidate)) for candidate in similar],
-            )
         fetches = exporter.history.of(record.watched.key)
         accounts = self._accounts()
         row = self._row(record, accounts)
         services = accounts[record.watched.key.account].service_exists
-        return await self._render(
+        response = await self._render(
+            request,
             "factor.html",
+            status=200 if checked is None else checked.status,
             root="../../../",
-            query=query,
+            query=Query.kept(request.query),
             row=row,
+            links=self._links_of()(record.watched),
+            can_check=exporter.config.settings.web.enable_probe and record.watched.polled,
+            checked="" if checked is None else checked.text,
             meaning=views.meaning_of(row.state, services.get(record.watched.key.service_sid)),
             fetches=fetches,
             plot=plot.plot(fetches.recent),
@@ -153,9 +187,17 @@ class Pages:
             full_factors=FULL_FACTORS,
             history_since=exporter.history.since_seconds,
         )
+        if checked is not None and checked.retry_seconds is not None:
+            response.headers["Retry-After"] = str(checked.retry_seconds)
+        return response
 
-    def _find(self, account: str, service_sid: str, name: str) -> FactorRecord | None:
+    def _links_of(self) -> Callable[[WatchedFactor], list[Link]]:
+        """Return what gives the links of a factor, as they are configured now."""
+        return functools.partial(links, self._exporter.config.settings.web.external_links)
+
+    def _find(self, request: web.Request) -> FactorRecord | None:
         """Return the factor of this account and service that has this name, or else this SID."""
+        account, service_sid, name = (request.match_info[part] for part in ("account", "service_sid", "factor"))
         service_sid = canonical_sid(service_sid)
         found = self._exporter.names.find(name, account, service_sid)
         if found:
@@ -171,8 +213,13 @@ class Pages:
         failure = exporter.history.last_failure(key)
         return views.row_of(record, exporter.next_fetch_seconds(key), failure, accounts)
 
-    async def _render(self, template: str, *, root: str, status: int = 200, **values: object) -> web.Response:
-        """Render a page; ``root`` is the relative path from it to the status page, so that any URL prefix works."""
+    async def _render(
+        self, request: web.Request, template: str, *, root: str, status: int = 200, **values: object
+    ) -> web.Response:
+        """Render a page; ``root`` is the relative path from it to the status page, so that any URL prefix works.
+
+        Pages hold no secret, so compressing them beside text from the query (BREACH) reveals none.
+        """
         pieces = self._templates.get_template(template).generate(
             root=root,
             static={name: f"{root}static/{name}?{digest}" for name, digest in self._hashes.items()},
@@ -180,19 +227,23 @@ class Pages:
             now=self._exporter.clock.wall(),
             **values,
         )
-        written: list[str] = []
+        packed = accepts_gzip(", ".join(request.headers.getall("Accept-Encoding", ())))
+        written: list[bytes] = []
         while batch := list(islice(pieces, _PIECES)):
-            written += batch
+            written.append("".join(batch).encode("utf-8", "replace"))
             await asyncio.sleep(0)
         return web.Response(
             status=status,
-            body="".join(written).encode("utf-8", "replace"),
+            body=gzipped(written) if packed else b"".join(written),
             content_type="text/html",
             charset="utf-8",
             headers={
                 "Content-Security-Policy": CONTENT_SECURITY,
-                "Referrer-Policy": "no-referrer",
+                # With no-referrer, a browser sends the form of a factor's page with `Origin: null`.
+                "Referrer-Policy": "same-origin",
                 "Cache-Control": "no-store",
+                "Vary": "Accept-Encoding",
+                **({"Content-Encoding": "gzip"} if packed else {}),
             },
         )
 

@@ -1,4 +1,7 @@
-"""``/probe``: fetches one watched factor now and returns its metrics; disabled unless ``web.enable_probe``."""
+"""``/probe``: fetches one watched factor now and returns its metrics; disabled unless ``web.enable_probe``.
+
+The pages offer the same fetch as "Check now", with the same rules: :meth:`Probe.refusal` and :meth:`Probe.fetch`.
+"""
 
 from __future__ import annotations
 
@@ -57,13 +60,8 @@ class Probe:
     async def answer(self, request: web.Request) -> web.Response:
         """Fetch the factor and return its metrics; 503 while its account is paused, 504 if it takes too long."""
         exporter = self._exporter
-        settings = exporter.config.settings.web
-        if not settings.enable_probe:
-            return web.Response(status=403, text=_DISABLED)
-        if (why := host_refusal(request, settings.allowed_hosts)) is not None:
+        if (why := self.refusal(request)) is not None:
             return web.Response(status=403, text=why)
-        if is_cross_site(request):
-            return web.Response(status=403, text=CROSS_SITE)
         query = read_query(request, PARAMETERS)
         within = _within(read_header(request, TIMEOUT))
         found = exporter.names.find(query["factor"], query["account"], query["service_sid"])
@@ -72,11 +70,11 @@ class Probe:
         if len(found) > 1:
             return web.Response(status=400, text=_candidates(found))
         key = found[0].watched.key
-        if self._waiting >= MOST_WAITING:
-            return _unavailable(f"too many probes at once: {MOST_WAITING} are waiting; retry later", 1.0)
         paused = found[0].watched.paused
-        probed = ProbeResult.KNOWN if paused else await self._wait(key, within)
+        probed = ProbeResult.KNOWN if paused else await self.fetch(key, within)
         match probed:
+            case None:
+                return _unavailable(f"too many probes at once: {MOST_WAITING} are waiting; retry later", 1.0)
             case ProbeResult.PAUSED:
                 return _unavailable(
                     "the account is paused; see /api/v1/accounts",
@@ -100,7 +98,19 @@ class Probe:
         }
         return web.Response(body=body, headers=headers)
 
-    async def _wait(self, key: FactorKey, within: float) -> ProbeResult:
+    def refusal(self, request: web.Request) -> str | None:
+        """Return why a request must not cause a fetch, ``None`` if it may."""
+        settings = self._exporter.config.settings.web
+        if not settings.enable_probe:
+            return _DISABLED
+        if (why := host_refusal(request, settings.allowed_hosts)) is not None:
+            return why
+        return CROSS_SITE if is_cross_site(request) else None
+
+    async def fetch(self, key: FactorKey, within: float) -> ProbeResult | None:
+        """Fetch a factor now, within this time in seconds; ``None`` if too many wait for a fetch already."""
+        if self._waiting >= MOST_WAITING:
+            return None
         self._waiting += 1
         try:
             return await self._exporter.probe(key, within)

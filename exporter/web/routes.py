@@ -76,11 +76,12 @@ def make_application(exporter: ExporterView, *, telemetry_path: str) -> web.Appl
     application.on_response_prepare.append(functools.partial(_forbid_storing, telemetry_path))
     application.on_cleanup.append(routes.close)
     application.router.add_get(telemetry_path, routes.metrics)
-    application.router.add_get("/probe", Probe(exporter).answer)
+    probe = Probe(exporter)
+    application.router.add_get("/probe", probe.answer)
     application.router.add_get("/config", RunningConfig(exporter).answer)
     Api(exporter, json.dumps(describe(telemetry_path))).add_to(application.router)
     Health(exporter).add_to(application.router)
-    Pages(exporter, telemetry_path).add_to(application.router)
+    Pages(exporter, telemetry_path, probe).add_to(application.router)
     Lifecycle(exporter).add_to(application.router)
     return application
 

@@ -1,28 +1,30 @@
-"""The pages in a real browser: they refresh, work with a keyboard, fit a phone, and no name breaks them."""
+"""The pages in a real browser: they refresh, do what their buttons say, fit a phone, and no name breaks them."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]  # it carries no types
 from PIL import Image
 from playwright.async_api import expect
 
+from exporter.simulator import Simulator
 from exporter.verify.outcome import Answer, Failure, Reason
+from tests.support.config_files import account_of, entry, write_config
 from tests.support.factor_states import ODD_NAME, STATES, WORDS, world
-from tests.support.programs.chromium import INSTALL, PATIENCE_MILLISECONDS, browser, visit
+from tests.support.programs.chromium import PATIENCE_MILLISECONDS, visit
+from tests.support.running_exporter import LeapingClock, becomes
+from tests.support.running_exporter import running as running_daemon
 from tests.support.served_exporter import NOT_FOUND, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from playwright.async_api import Browser, Page
 
-    from tests.support.fixtures import Program
     from tests.support.served_exporter import ServedExporter
 
 pytestmark = pytest.mark.external
@@ -44,12 +46,6 @@ HOSTILE = (
 )
 
 
-@pytest.fixture
-async def opened(program: Program) -> AsyncIterator[Browser]:
-    async with browser(program("chromium", install=INSTALL)) as running:
-        yield running
-
-
 def factor_path(name: str) -> str:
     return f"/factors/main/{SERVICE_SID}/{name}"
 
@@ -63,12 +59,6 @@ async def fits(page: Page) -> None:
     """Assert that nothing runs off the edge."""
     wide = await page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     assert wide[0] <= wide[1], wide
-
-
-async def violations(page: Page) -> list[Any]:
-    """Return what axe finds wrong with a page."""
-    results = await Axe().run(page)
-    return [(found["id"], [node["html"] for node in found["nodes"]]) for found in results.response["violations"]]
 
 
 async def test_every_factor_is_shown_with_its_state_in_words(opened: Browser, tmp_path: Path) -> None:
@@ -167,48 +157,6 @@ async def test_filter_and_sort_are_in_the_url(opened: Browser, tmp_path: Path) -
         assert len(await names(page)) == len(STATES["all"])
 
 
-async def test_a_keyboard_is_enough(opened: Browser, tmp_path: Path) -> None:
-    async def tab_to(page: Page, identity: str) -> None:
-        for _ in range(80):
-            await page.keyboard.press("Tab")
-            if await page.evaluate("document.activeElement.id") == identity:
-                seen = "getComputedStyle(document.activeElement).outlineStyle"
-                assert await page.evaluate(seen) != "none"
-                return
-        pytest.fail(f"no way to {identity} by the key Tab")
-
-    async with world(tmp_path, "all") as running, visit(opened, f"{running.url}/") as visited:
-        page = visited.page
-        await page.keyboard.press("Tab")
-        assert await page.evaluate("document.activeElement.textContent") == "Skip to content"
-        await page.keyboard.press("Enter")
-        await tab_to(page, "q")
-        await page.keyboard.type("kept")
-        await page.keyboard.press("Enter")
-        await page.wait_for_url("**/?q=kept**")
-        assert await names(page) == ["kept"]
-        link = await page.locator(f"{ROW} .factor > a").get_attribute("id")
-        assert link is not None
-        await tab_to(page, link)
-        await page.keyboard.press("Enter")
-        await expect(page.get_by_role("heading", level=1)).to_have_text("kept")
-        await tab_to(page, "back")
-        await page.keyboard.press("Enter")
-        await page.wait_for_url("**/?q=kept**")
-        assert await page.input_value("#q") == "kept"
-
-
-@pytest.mark.parametrize("theme", THEMES)
-async def test_the_pages_are_accessible(opened: Browser, tmp_path: Path, theme: str) -> None:
-    async with world(tmp_path, "all") as running:
-        accounts = running.daemon.engine.poller.accounts
-        accounts["main"]._refusals.guard.pause(running.daemon.engine.clock.steady())
-        for path in ("/", factor_path("kept"), factor_path("never-tried"), factor_path("kapt"), "/?q=nobody"):
-            async with visit(opened, running.url + path, color_scheme=theme) as visited:
-                assert await violations(visited.page) == [], path
-                visited.console.clear()  # the browser logs a page that is 404
-
-
 async def test_a_dark_theme(opened: Browser, tmp_path: Path) -> None:
     shades = {}
     async with world(tmp_path, "all") as running:
@@ -280,6 +228,99 @@ async def test_a_query_is_copied_completely(opened: Browser, tmp_path: Path) -> 
         assert await page.evaluate("navigator.clipboard.readText()") == shown
         assert shown is not None
         assert 'factor="Zoë\'s \\"factor\\" \\\\ <b>日本語</b>"' in shown
+
+
+async def test_sids_are_copied_and_screen_readers_are_told(opened: Browser, tmp_path: Path) -> None:
+    async with (
+        world(tmp_path, "verified") as running,
+        visit(
+            opened, running.url + factor_path("verified"), permissions=["clipboard-read", "clipboard-write"]
+        ) as visited,
+    ):
+        page = visited.page
+        for what, sid in (
+            ("SID of the service", SERVICE_SID),
+            ("SID of the factor", f"YF{1:032x}"),
+            ("SID of the entity", "YE" + "0" * 32),
+        ):
+            await page.get_by_role("button", name=f"Copy: {what}", exact=True).click()
+            await expect(page.locator("#copied")).to_have_text(f"{what}: copied")
+            assert await page.evaluate("navigator.clipboard.readText()") == sid
+        assert await page.locator("#copied").get_attribute("role") == "status"
+
+
+async def test_without_a_clipboard_the_sid_is_copied_as_a_selection(opened: Browser, tmp_path: Path) -> None:
+    async with (
+        world(tmp_path, "verified") as running,
+        visit(opened, running.url + factor_path("verified"), permissions=["clipboard-read"]) as visited,
+    ):
+        page = visited.page
+        # As over plain HTTP from another machine.
+        await page.evaluate("navigator.clipboard.writeText = undefined")
+        await page.get_by_role("button", name="Copy: SID of the factor", exact=True).click()
+        await expect(page.locator("#copied")).to_have_text("SID of the factor: copied")
+        assert await page.evaluate("navigator.clipboard.readText()") == f"YF{1:032x}"
+        await page.evaluate("document.execCommand = () => false")
+        await page.get_by_role("button", name="Copy: SID of the service", exact=True).click()
+        await expect(page.locator("#copied")).to_have_text("SID of the service: selected, but not copied")
+        assert await page.evaluate("getSelection().toString()") == SERVICE_SID
+
+
+@pytest.mark.parametrize("scripted", [True, False])
+async def test_check_now_fetches_once_and_shows_what_came_of_it(
+    opened: Browser, tmp_path: Path, scripted: bool
+) -> None:
+    async with Simulator(seed=7) as simulator:
+        factor = simulator.add_factor()
+        accounts = {"main": account_of(simulator)}
+        polling = {"interval": "1h"}
+        web = {"enable_probe": True}
+        path = write_config(tmp_path / "c.toml", accounts, [entry("one", factor)], polling=polling, web=web)
+        clock = LeapingClock()
+        async with running_daemon(path, clock=clock) as exporter:
+            clock.leap(30)
+            await becomes(lambda: all(record.last_seconds for record in exporter.daemon.engine.ledger))
+            clock.leap(11)
+            before = len(simulator.calls.log)
+            simulator.set_status(factor.sid, "unverified")
+            url = f"{exporter.url}/factors/main/{factor.service_sid}/one?q=on"
+            async with visit(opened, url, java_script_enabled=scripted) as visited:
+                page = visited.page
+                await expect(page.locator("#lead")).to_contain_text("✓ verified")
+                button = page.get_by_role("button", name="Check now")
+                await button.click()
+                await expect(page.locator("#checked")).to_contain_text("UTC: unverified, by HTTP 200.")
+                await expect(page.locator("#lead")).to_contain_text("✗ unverified")
+                assert page.url == url
+                assert len(simulator.calls.log) == before + 1
+                await expect(button).to_have_text("Check now")
+                if scripted:
+                    focused = "document.activeElement.textContent"
+                    assert await page.evaluate(focused) == "Check now"
+                    await page.keyboard.press("Enter")
+                    await expect(page.locator("#checked")).to_contain_text("Not fetched again")
+                    await expect(page.locator("#checked")).to_be_empty()  # by the next refresh
+                await page.get_by_role("link", name="All factors").click()
+                await page.wait_for_url("**/?q=on")
+
+
+async def test_check_now_says_why_it_was_refused(opened: Browser, tmp_path: Path) -> None:
+    web = {"enable_probe": True}
+    async with (
+        serving(tmp_path, entries("one"), web=web) as running,
+        visit(opened, running.url + factor_path("one")) as visited,
+    ):
+        page = visited.page
+        await page.route(
+            "**/*", lambda route: route.fulfill(status=403, body="refused: made-up", content_type="text/plain")
+        )
+        await page.get_by_role("button", name="Check now").click()
+        await expect(page.locator("#checked")).to_have_text("Not checked: HTTP 403, refused: made-up")
+        await page.unroute_all()
+        await page.route("**/*", lambda route: route.abort())
+        await page.get_by_role("button", name="Check now").click()
+        await expect(page.locator("#checked")).to_have_text("No result: the exporter did not answer.")
+        visited.console.clear()  # the browser logs both
 
 
 async def test_printed_pages_have_absolute_times_and_no_controls(opened: Browser, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.support.running_exporter import LeapingClock
 from tests.support.served_exporter import NOT_FOUND, REQUEST_ID, UNVERIFIED, VERIFIED, entries, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from tests.support.served_exporter import ServedExporter
@@ -46,14 +46,14 @@ WORDS = {
 
 
 @contextlib.asynccontextmanager
-async def world(folder: Path, state: str) -> AsyncIterator[ServedExporter]:
-    """Serve a daemon whose factors are in these states."""
+async def world(folder: Path, state: str, **tables: Mapping[str, object]) -> AsyncIterator[ServedExporter]:
+    """Serve a daemon whose factors are in these states; ``tables`` are those of its configuration."""
     factors = [
         {**factor, "paused": factor["name"] == "paused", "labels": {"team": 'the "a" team'}}
         for factor in entries(*STATES[state])
     ]
     clock = LeapingClock()
-    async with serving(folder, factors, clock=clock) as running:
+    async with serving(folder, factors, clock=clock, **tables) as running:
         running.daemon.telemetry.attempted("main", Operation.FETCH, Attempt(VERIFIED, 0.212, 200, REQUEST_ID, 0.05))
         running.daemon.telemetry.attempted("main", Operation.FETCH, Attempt(TIMEOUT, 10.0))
         running.daemon.telemetry.started(0.003)

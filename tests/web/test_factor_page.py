@@ -66,7 +66,7 @@ async def test_it_shows_the_last_fetches_newest_first(tmp_path: Path) -> None:
     ]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \d+ (s|min) ago", row[0]) for row in page.rows[1:])
     assert "Labels team=payments" in page.parts["facts"]
-    assert f"Service {SERVICE_SID} Factor YF{1:032x} Entity YE{'0' * 32}" in page.parts["facts"]
+    assert f"Service {SERVICE_SID} Copy Factor YF{1:032x} Copy Entity YE{'0' * 32} Copy" in page.parts["facts"]
     assert page.parts["plot-description"] == (
         "3 fetches: 1 verified, 1 unverified, 1 failed. Latency: minimum 212 ms, median 212 ms, maximum 31.2 s."
     )

@@ -206,7 +206,7 @@ async def test_it_works_without_javascript(tmp_path: Path) -> None:
     assert {"connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'", "style-src 'self'"} <= set(policy)
     assert "unsafe" not in reply.headers["Content-Security-Policy"]
     assert reply.headers["X-Content-Type-Options"] == "nosniff"
-    assert (reply.headers["Referrer-Policy"], reply.headers["Cache-Control"]) == ("no-referrer", "no-store")
+    assert (reply.headers["Referrer-Policy"], reply.headers["Cache-Control"]) == ("same-origin", "no-store")
 
 
 async def test_static_files_are_local_and_cacheable(tmp_path: Path) -> None:

@@ -4,13 +4,17 @@
 
 const seconds = Number(document.body.dataset.refreshSeconds);
 const outdated = document.getElementById("outdated");
+const copied = document.getElementById("copied");
 let timer = 0;
+let checks = 0; // started; a refresh that began before a check must not replace its result
+let checking = false;
 let refreshed = new Date();
 
 document.documentElement.classList.add("scripted");
 
 function patchAttributes(old, fresh) {
   for (const { name } of [...old.attributes]) {
+    if (name === "open") continue; // what someone has opened stays open
     if (!fresh.hasAttribute(name)) old.removeAttribute(name);
   }
   for (const { name, value } of fresh.attributes) {
@@ -75,21 +79,30 @@ function keepFocusAndSelection(change) {
   }
 }
 
+function show(html) {
+  const fresh = new DOMParser().parseFromString(html, "text/html");
+  keepFocusAndSelection(() => {
+    document.title = fresh.title;
+    for (const id of ["main", "as-of"]) patch(document.getElementById(id), fresh.getElementById(id));
+  });
+  refreshed = new Date();
+  outdated.hidden = true;
+}
+
+const isPage = (answer) => (answer.headers.get("Content-Type") || "").startsWith("text/html");
+
 async function refresh() {
   clearTimeout(timer);
-  if (document.hidden) return;
+  if (document.hidden || checking) return;
+  const before = checks;
   try {
     const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(30000) });
-    const html = (answer.headers.get("Content-Type") || "").startsWith("text/html");
-    if (!html || (!answer.ok && answer.status !== 404)) throw new Error(`the exporter returned HTTP ${answer.status}`);
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    keepFocusAndSelection(() => {
-      document.title = fresh.title;
-      for (const id of ["main", "as-of"]) patch(document.getElementById(id), fresh.getElementById(id));
-    });
-    refreshed = new Date();
-    outdated.hidden = true;
+    if (!isPage(answer) || (!answer.ok && answer.status !== 404)) throw new Error(`the exporter returned HTTP ${answer.status}`);
+    const html = await answer.text();
+    if (checks !== before) return;
+    show(html);
   } catch (error) {
+    if (checks !== before) return;
     const why = error.message.startsWith("the exporter") ? error.message : "the exporter is unreachable";
     const text = `Not refreshed since ${refreshed.toISOString().slice(11, 19)} UTC: ${why}. The values below are from that time.`;
     if (outdated.textContent !== text) outdated.textContent = text;
@@ -102,17 +115,58 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden) refresh();
 });
 
+async function copy(element) {
+  try {
+    await navigator.clipboard.writeText(element.textContent);
+    return true;
+  } catch {
+    // Over plain HTTP there is no clipboard object. The text stays selected, so that one key copies it.
+    getSelection().selectAllChildren(element);
+    return document.execCommand("copy");
+  }
+}
+
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button[data-copy]");
   if (!button) return;
-  const code = document.getElementById(button.dataset.copy);
+  copied.textContent = "";
+  const done = await copy(document.getElementById(button.dataset.copy));
+  copied.textContent = `${button.dataset.what}: ${done ? "copied" : "selected, but not copied"}`;
+  if (!done) return;
+  button.classList.add("done");
+  setTimeout(() => button.classList.remove("done"), 2000);
+});
+
+document.addEventListener("submit", async (event) => {
+  if (event.target.id !== "check") return;
+  event.preventDefault();
+  if (checking) return;
+  const button = event.target.querySelector("button");
+  const label = button.textContent;
+  checking = true;
+  checks += 1;
+  clearTimeout(timer);
+  button.setAttribute("aria-disabled", "true"); // a disabled button would lose the focus
+  button.textContent = "Checking…";
   try {
-    await navigator.clipboard.writeText(code.textContent);
-    button.classList.add("done");
-    setTimeout(() => button.classList.remove("done"), 2000);
+    const answer = await fetch(location.href, { method: "POST", signal: AbortSignal.timeout(60000) });
+    const text = await answer.text();
+    if (isPage(answer)) show(text);
+    else document.getElementById("checked").textContent = `Not checked: HTTP ${answer.status}, ${text}`;
   } catch {
-    getSelection().selectAllChildren(code); // no clipboard access: select the text, so that one key copies it
+    document.getElementById("checked").textContent = "No result: the exporter did not answer.";
   }
+  button.removeAttribute("aria-disabled");
+  button.textContent = label;
+  checking = false;
+  timer = setTimeout(refresh, seconds * 1000);
+});
+
+document.addEventListener("keydown", (event) => {
+  const opened = event.key === "Escape" && event.target.closest && event.target.closest("details[open]");
+  if (!opened) return;
+  opened.open = false;
+  opened.querySelector("summary").focus();
 });
 
 timer = setTimeout(refresh, seconds * 1000);
