@@ -425,7 +425,7 @@ def _lines(answers: Answers, path: Path, found: Sequence[WatchedFactor]) -> Iter
 def _entry(answers: Answers) -> Iterator[str]:
     """Yield the entry of what is watched."""
     shown = "shown in metrics and on pages, so never a person's"
-    prefix = f"the beginning of the factors' names, {shown}"
+    prefix = "the factors' names begin with it; never a person's"
     if answers.factor:
         array, default, purpose = "factors", "", "This factor is watched."
     elif answers.entity:
@@ -442,7 +442,7 @@ def _entry(answers: Answers) -> Iterator[str]:
         yield _line("#name", quoted("payments-oncall-push"), f"{shown}; default: the factor SID")
     yield _line("service_sid", quoted(answers.service))
     if answers.entity:
-        yield _line("identity", quoted(answers.entity), "personal data: shown nowhere")
+        yield _line("identity", quoted(answers.entity), "personal data")
     if answers.factor:
         yield _line("factor_sid", quoted(answers.factor))
     yield _line("#labels", '{ team = "payments" }', "on every series")

@@ -171,6 +171,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print, and write to --config-out, the OAuth app instead of user name and password",
     )
     parser.add_argument("--config-out", metavar="FILE", help="write a configuration file for `run` (mode 0600)")
+    parser.add_argument("--force", action="store_true", help="let --config-out replace an existing file")
     parser.add_argument(
         "--config-services",
         action="store_true",
@@ -198,6 +199,10 @@ def _read(arguments: argparse.Namespace) -> _Options:
         raise _UsageError(f'--latency: "{arguments.latency}" is not a number of seconds (0 or more)')
     if arguments.config_services and not arguments.config_out:
         raise _UsageError("--config-services has no effect without --config-out; add it")
+    if arguments.config_out and os.path.lexists(arguments.config_out) and not arguments.force:
+        raise _UsageError(
+            f"--config-out {arguments.config_out}: exists; choose another file, or replace it with --force"
+        )
     faults = []
     for text in arguments.fault:
         try:

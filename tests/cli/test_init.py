@@ -300,6 +300,7 @@ async def test_an_entity_is_listed_and_its_factors_are_offered(call_beside: Init
     assert IDENTITY not in ran.out
 
     text = text_of()
+    assert max(map(len, text.splitlines())) <= 120
     assert "# It had 23 factors when this was written." in text
     assert "# … and 3 more\n" in text
     instead = re.sub(r"^\[\[entities\]\]\n(?:[^#\n].*\n)+", "", text, flags=re.MULTILINE)

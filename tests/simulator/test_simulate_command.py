@@ -194,7 +194,20 @@ def test_a_config_is_readable_by_its_owner_only(monkeypatch: pytest.MonkeyPatch,
             "not_found_interval": "15s",
         }
 
-    run(monkeypatch, check, signal.SIGTERM, f"--config-out={path}")
+    run(monkeypatch, check, signal.SIGTERM, f"--config-out={path}", "--force")
+
+
+@pytest.mark.parametrize("text", ["# mine\n", ""])
+def test_an_existing_config_stays_without_force(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+
+    assert simulate.run(arguments(f"--config-out={path}")) == 64
+    assert path.read_text() == text
+    problem = f"--config-out {path}: exists; choose another file, or replace it with --force"
+    assert capsys.readouterr() == ("", f"verify-factor-exporter simulate: {problem}\n")
 
 
 def test_a_config_lists_the_service_instead_of_its_factors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
