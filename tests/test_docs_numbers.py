@@ -12,12 +12,13 @@ import yaml
 from exporter.cli import COMMANDS
 from exporter.config.http_source import LARGEST_ANSWER_BYTES
 from exporter.config.settings import DEFAULT_PORT, PollingSettings
-from exporter.daemon.jobs import DISPATCH_SECONDS, HOUSEKEEPING_SECONDS, WATCH_SECONDS
+from exporter.daemon.jobs import HOUSEKEEPING_SECONDS, WATCH_SECONDS
 from exporter.daemon.url_sources import _LONGEST_WAIT_SECONDS
 from exporter.exposition.catalogue import FACTOR_FAMILIES, SchedulerTask
 from exporter.exposition.factors import BLOCK_FACTORS
 from exporter.polling.clients import ROTATION_SECONDS, SILENT_SECONDS, STUCK_SECONDS
 from exporter.polling.ledger import NEWLY_MISSING_SECONDS
+from exporter.polling.poller import DISPATCH_SECONDS
 from exporter.polling.probe import FRESH_SECONDS
 from exporter.polling.queue import _BURST
 from exporter.polling.schedule import FIRST_FETCH_SECONDS

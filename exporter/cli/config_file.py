@@ -5,22 +5,27 @@ A module of its own because several commands share it.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from exporter.config import Config, load
+from exporter.config.watchlist import no_progress
 from exporter.exposition.catalogue import FACTOR_FAMILIES
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from exporter.config import SourceAnswer
     from exporter.config.last_good import LastGoodReader
     from exporter.config.sharding import Shard
 
+_QUIET_SECONDS = 0.5
+_PROGRESS = "reading the {desc}: {n:,}{unit}"
 DEFAULT_CONFIG_FILE = "config.toml"
 
 
@@ -48,13 +53,35 @@ def load_config(
     The keywords are those of :func:`~exporter.config.load`. A command may set
     ``arguments.overrides`` to the values of its flags by dotted key.
     """
-    return load(
-        Path(arguments.config_file),
-        environ=os.environ,
-        flags=getattr(arguments, "overrides", {}),
-        known_families=[family.short_name for family in FACTOR_FAMILIES],
-        shard=shard,
-        last_good=last_good,
-        fall_back=fall_back,
-        answers=answers,
-    )
+    with _progress() as progress:
+        return load(
+            Path(arguments.config_file),
+            environ=os.environ,
+            flags=getattr(arguments, "overrides", {}),
+            known_families=[family.short_name for family in FACTOR_FAMILIES],
+            shard=shard,
+            last_good=last_good,
+            fall_back=fall_back,
+            answers=answers,
+            progress=progress,
+        )
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int], object]]:
+    """Show on a terminal how many entries of the watchlist have been read, if that takes longer than a moment."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield no_progress
+        return
+    from tqdm import tqdm  # noqa: PLC0415  # of no use without a terminal
+
+    with tqdm(
+        desc="watchlist",
+        unit=" entries",
+        leave=False,
+        file=sys.stderr,
+        delay=_QUIET_SECONDS,
+        mininterval=0,
+        bar_format=_PROGRESS,
+    ) as bar:
+        yield bar.update

@@ -1,4 +1,4 @@
-"""Counts the entities of services for ``plan --live``, by List Entities.
+"""Finds out for ``plan --live`` what watchlist URLs list, and by List Entities how many entities services have.
 
 Apart from the command because it sends requests: within each account's rate limit and concurrency, with retries.
 """
@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING
 
 from exporter.cli.costs import EntityCount
 from exporter.daemon.engine import Engine
+from exporter.daemon.parts import Confidential
+from exporter.daemon.url_sources import with_first_answers
+from exporter.logs.output import configure
 from exporter.polling.listing import endless
 from exporter.polling.observer import Observer
 from exporter.verify.outcome import EntityPage, Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from exporter.config import Config
-    from exporter.daemon.parts import Confidential
     from exporter.watched import ServiceKey, WatchedService
 
 _POLL_SECONDS = 0.02
@@ -46,6 +50,22 @@ class _Refusals(Observer):
     def credentials_refused(self, account: str, failure: Failure) -> None:
         """Keep why an account was paused."""
         self.failures[account] = failure
+
+
+async def find_out(config: Config, *, count: bool) -> tuple[Config, Mapping[ServiceKey, EntityCount], list[str]]:
+    """Return the configuration with its URL sources, how many entities services have, and what failed.
+
+    The entities are counted only if ``count`` is set. Raises ConfigError.
+    """
+    confidential = Confidential(config)
+    configure(level="error", style="logfmt", redact=confidential.redactor)
+    config = await with_first_answers(config)
+    confidential.add(config)
+    failed = [str(error) for errors in config.refused.values() for error in errors]
+    if not count or not config.services:
+        return config, {}, failed
+    counts, uncounted = await count_entities(config, confidential)
+    return config, counts, failed + [str(of) for of in uncounted]
 
 
 async def count_entities(

@@ -8,38 +8,38 @@ import json
 import math
 import sys
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from exporter.cli import BAD_USAGE
 from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.cli.costs import account_plans, assume, proposal, with_found
-from exporter.cli.counting import count_entities
 from exporter.cli.table import aligned, counted
 from exporter.config import ConfigError
 from exporter.config.values import format_duration
-from exporter.daemon.jobs import DISPATCH_SECONDS
-from exporter.daemon.parts import Confidential
-from exporter.daemon.url_sources import with_first_answers
-from exporter.exposition.factors import FactorExposition, FactorSamples, shown_families
+from exporter.exposition.factors import FactorExposition, FactorSamples, escape_label_value, shown_families
 from exporter.exposition.pieces import Snapshot
-from exporter.logs.output import configure
 from exporter.polling.backoff import longest_fetch_seconds
 from exporter.polling.clock import Moment
 from exporter.polling.ledger import Ledger, LedgerPolicy
+from exporter.polling.poller import DISPATCH_SECONDS
 from exporter.polling.throttle import ASSUMED_LATENCY_SECONDS
 from exporter.verify.outcome import Answer, Outcome, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
-    from exporter.cli.costs import AccountPlan, Assumptions, EntityCount, Proposal
+    from exporter.cli.costs import AccountPlan, Assumptions, Proposal
     from exporter.config import Config
-    from exporter.watched import ServiceKey, WatchedService
+    from exporter.watched import WatchedFactor, WatchedService
 
 WITHIN_BUDGET, OVER_BUDGET = 0, 1  # also if --live could not find out everything
 _MOST = 1_000_000
 _LABEL_CHARACTERS = 18
 _NOW = Moment(1.7953979497e9, 0.0)  # any time with as many digits as the present
+_ANSWER = Outcome(
+    Answer(Status.VERIFIED, 1.7953979e9, 1.7953979e9, "passkeys", "YE" + "0" * 32, 1.7953979e9), 0.123456
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +102,9 @@ def run(arguments: argparse.Namespace) -> int:
         assumptions = assume(config, arguments.entities, arguments.factors_per_entity)
         failed: list[str] = []
         if arguments.live:
-            config, counts, failed = asyncio.run(_live(config, count=arguments.entities is None))
+            from exporter.cli.counting import find_out  # noqa: PLC0415  # what sends requests takes long to import
+
+            config, counts, failed = asyncio.run(find_out(config, count=arguments.entities is None))
             assumptions = replace(assumptions, entities={**assumptions.entities, **counts})
     except ConfigError as error:
         for detail in error.errors:
@@ -118,37 +120,44 @@ def run(arguments: argparse.Namespace) -> int:
     return report.exit_status
 
 
-async def _live(config: Config, *, count: bool) -> tuple[Config, Mapping[ServiceKey, EntityCount], list[str]]:
-    """Return the configuration with its URL sources, how many entities services have, and what failed.
-
-    The entities are counted only if ``count`` is set. Raises ConfigError.
-    """
-    confidential = Confidential(config)
-    configure(level="error", style="logfmt", redact=confidential.redactor)
-    config = await with_first_answers(config)
-    confidential.add(config)
-    failed = [str(error) for errors in config.refused.values() for error in errors]
-    if not count or not config.services:
-        return config, {}, failed
-    counts, uncounted = await count_entities(config, confidential)
-    return config, counts, failed + [str(of) for of in uncounted]
-
-
 def exposition_size(config: Config) -> tuple[int, int]:
-    """Return the number of series and of bytes that verified factors add to a scrape, at most."""
+    """Return the number of series and of bytes that verified factors add to a scrape, at most.
+
+    Of the factors whose lines are equally long, only one is rendered.
+    """
+    samples = FactorSamples(shown_families(config.settings.metrics.factor_families))
     ledger = Ledger(LedgerPolicy())
-    exposition = FactorExposition(FactorSamples(shown_families(config.settings.metrics.factor_families)))
-    known = Answer(Status.VERIFIED, 1.7953979e9, 1.7953979e9, "passkeys", "YE" + "0" * 32, 1.7953979e9)
-    answer = Outcome(known, 0.123456)
-    for watched in config.factors:
+    series, size = 0, Snapshot(FactorExposition(samples).columns(openmetrics=False)).size()
+    for watched, count in _equally_long(config.factors):
         record = ledger.watch(watched)
         if not watched.paused:
-            ledger.apply(watched.key, answer, _NOW)
+            ledger.apply(watched.key, _ANSWER, _NOW)
             record.status_change_seen = True
+        exposition = FactorExposition(samples)
         exposition.update(record)
-    page = Snapshot(exposition.columns(openmetrics=False))
-    series = sum(line.startswith(b"twilio") for piece in page for line in piece.splitlines())
-    return series, page.size()
+        page = b"".join(Snapshot(exposition.columns(openmetrics=False)))
+        lines = [line for line in page.splitlines(keepends=True) if not line.startswith(b"#")]
+        series += count * len(lines)
+        size += count * sum(len(line) for line in lines)
+    return series, size
+
+
+def _equally_long(factors: Iterable[WatchedFactor]) -> list[tuple[WatchedFactor, int]]:
+    """Return one of the factors for each length of their lines, and how many have that length."""
+    lengths: dict[tuple[tuple[str, str], ...], tuple[int, ...]] = {}
+    found: dict[tuple[object, ...], list[Any]] = {}
+    for watched in factors:
+        labels = lengths.get(watched.labels)
+        if labels is None:
+            shown = [(name, value) for name, value in watched.labels if value]
+            labels = lengths[watched.labels] = (len(shown), sum(map(_length, chain.from_iterable(shown))))
+        kind = (watched.paused, watched.interval_seconds, len(watched.key.account), _length(watched.name), *labels)
+        found.setdefault(kind, [watched, 0])[1] += 1
+    return [(watched, count) for watched, count in found.values()]
+
+
+def _length(text: str) -> int:
+    return len(escape_label_value(text).encode())
 
 
 class Report:

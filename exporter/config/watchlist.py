@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
+_PROGRESS_ENTRIES = 1_000
+
 _LabelPairs = tuple[tuple[str, str], ...]
 
 
@@ -62,10 +64,22 @@ class _Repeated:
     count: int = 1
 
 
-class Watchlist:
-    """What is watched, collected file by file, together with errors and warnings."""
+def no_progress(_entries: int) -> None:
+    """Show no progress."""
 
-    def __init__(self, accounts: Collection[str], interval_seconds: float) -> None:
+
+class Watchlist:
+    """What is watched, collected file by file, together with errors and warnings.
+
+    ``progress`` gets the number of entries read since it was called last, every 1,000 entries.
+    """
+
+    def __init__(
+        self,
+        accounts: Collection[str],
+        interval_seconds: float,
+        progress: Callable[[int], object] = no_progress,
+    ) -> None:
         self.errors: list[ErrorDetail] = []
         self.factors: list[WatchedFactor] = []
         self.entities: list[WatchedEntity] = []
@@ -73,6 +87,8 @@ class Watchlist:
         self.without_account = 0
         self._accounts = tuple(accounts)
         self._interval_seconds = interval_seconds
+        self._progress = progress
+        self._read = 0
         self._factor_table = table_of(FactorEntry, ("factors", LISTED))
         self._entity_table = table_of(EntityEntry, ("entities", LISTED))
         self._service_table = table_of(ServiceEntry, ("services", LISTED))
@@ -184,6 +200,9 @@ class Watchlist:
         self, read: Callable[[Place, dict[str, object]], None], place: Place, table: dict[str, object]
     ) -> None:
         """Read one entry; its errors get its name."""
+        self._read += 1
+        if not self._read % _PROGRESS_ENTRIES:
+            self._progress(_PROGRESS_ENTRIES)
         before = len(self.errors)
         read(place, table)
         if len(self.errors) > before:

@@ -15,6 +15,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from exporter.exposition.catalogue import LostRun, SchedulerTask
 from exporter.logs.output import fields
 from exporter.polling.clock import SuspendWatch
+from exporter.polling.poller import DISPATCH_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DISPATCH_SECONDS = 1
 WATCH_SECONDS = 5
 HOUSEKEEPING_SECONDS = 10
 _STEP_SECONDS = 2.0

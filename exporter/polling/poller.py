@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from exporter.polling.snapshot import FactorSnapshot
     from exporter.watched import FactorKey, WatchedFactor
 
+DISPATCH_SECONDS = 1
+"""How often what is due is dispatched."""
+
 MINIMUM_INTERVAL_SECONDS = 1.0
 _STRETCH_HEADROOM = 1.05
 _STRETCH_TOLERANCE = 0.1

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
 import re
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporter.cli import config_file
+from exporter.cli.config_file import load_config
 from exporter.cli.costs import AccountPlan, account_plans, assume, with_found
 from exporter.cli.plan import exposition_size
 from exporter.config import load
 from exporter.config.values import format_duration
+from exporter.exposition.factors import FactorExposition, FactorSamples
+from exporter.exposition.pieces import Snapshot
+from exporter.polling.clock import Moment
+from exporter.polling.ledger import Ledger, LedgerPolicy
+from exporter.verify.outcome import Answer, Outcome, Status
+from exporter.watched import FactorKey, WatchedFactor
 from tests.support.config_files import write_config
 from tests.support.served_exporter import ACCOUNT_SID, entries
 
@@ -25,6 +40,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT = {"account_sid": ACCOUNT_SID, "password": "made-up"}
+NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
+LABELS = st.dictionaries(st.sampled_from(["a", "bb", "team"]), st.text(st.characters(codec="utf-8"), max_size=20))
 FIVE_MINUTES = {"interval": "5m", "unverified_interval": "1m", "timeout": "10s"}
 
 
@@ -121,6 +138,81 @@ def test_series_and_bytes_are_those_of_a_scrape(tmp_path: Path) -> None:
     # verified, exists, up, three last times, since, duration, failures, created, updated, interval, info
     assert series == 300 * 13
     assert 300 * 13 * 100 < size < 300 * 13 * 300
+
+
+def test_series_and_bytes_are_those_of_every_factor_rendered(tmp_path: Path) -> None:
+    empty = loaded(write(tmp_path, 0))
+    known = Answer(Status.VERIFIED, 1.7953979e9, 1.7953979e9, "passkeys", "YE" + "0" * 32, 1.7953979e9)
+
+    @settings(max_examples=60)
+    @given(st.lists(st.builds(_factor, NAMES, LABELS, st.sampled_from([1.0, 60.0, 300.0, 0.5]), st.booleans())))
+    def check(alike: list[WatchedFactor]) -> None:
+        ledger, exposition = Ledger(LedgerPolicy()), FactorExposition(FactorSamples())
+        keys = [FactorKey(*factor.key[:2], f"YF{number:032x}") for number, factor in enumerate(alike)]
+        factors = [replace(factor, key=key) for factor, key in zip(alike, keys, strict=True)]
+        for watched in factors:
+            record = ledger.watch(watched)
+            if not watched.paused:
+                ledger.apply(watched.key, Outcome(known, 0.123456), Moment(1.7953979497e9, 0.0))
+                record.status_change_seen = True
+            exposition.update(record)
+        page = b"".join(Snapshot(exposition.columns(openmetrics=False)))
+        samples = [line for line in page.splitlines() if not line.startswith(b"#")]
+        assert exposition_size(replace(empty, factors=tuple(factors))) == (len(samples), len(page))
+
+    check()
+
+
+def _factor(name: str, labels: dict[str, str], interval_seconds: float, paused: bool) -> WatchedFactor:
+    key = FactorKey("main", "VA" + "0" * 32, "YF" + "0" * 32)
+    return WatchedFactor(key, name, "identity-1", interval_seconds, paused, tuple(sorted(labels.items())))
+
+
+def _long_watchlist(path: Path) -> str:
+    rows = (f"VA{0:032x},identity-{number:06d},YF{number:032x}\n" for number in range(2_500))
+    (path / "w.csv").write_text("service_sid,identity,factor_sid\n" + "".join(rows), encoding="utf-8")
+    return str(write_config(path / "config.toml", {"main": ACCOUNT}, [], watchlist={"files": ["w.csv"]}))
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_how_much_of_a_long_watchlist_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(config_file, "_QUIET_SECONDS", 0)
+    monkeypatch.setattr(sys, "stderr", terminal := _Terminal())
+    config = load_config(argparse.Namespace(config_file=_long_watchlist(tmp_path)))
+
+    assert len(config.factors) == 2_500
+    shown = terminal.getvalue().split("\r")
+    assert "reading the watchlist: 1,000 entries" in [line.strip() for line in shown]
+    assert not shown[-1].strip(), "the line is removed at the end"
+
+
+def test_nothing_is_shown_without_a_terminal_or_before_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = _long_watchlist(tmp_path)
+    monkeypatch.setattr(config_file, "_QUIET_SECONDS", 3_600)
+    for terminal in (io.StringIO(), _Terminal()):
+        monkeypatch.setattr(sys, "stderr", terminal)
+        load_config(argparse.Namespace(config_file=path))
+        assert not terminal.getvalue().strip()
+
+
+def test_a_plan_needs_no_client_web_server_or_scheduler(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from exporter.cli import main
+status = main(["plan", "--config.file", {write(tmp_path, 1)!r}])
+print(*sorted(sys.modules), file=sys.stderr)
+sys.exit(status)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # ours
+    assert {"aiohttp", "apscheduler", "httpx", "jinja2"} & set(ran.stderr.split()) == set()
 
 
 def test_the_estimate_is_of_a_valid_exposition(tmp_path: Path, call: Callable[..., Ran]) -> None:
