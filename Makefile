@@ -32,7 +32,7 @@ $(VENV)/.dev: requirements-dev.lock | $(VENV)/bin/python
 	@touch $@ $(VENV)/.runtime
 
 demo: $(VENV)/.runtime  ## run the simulator and the exporter together; no account needed (LISTEN=host:port)
-	@exec $(BIN)/python -m exporter demo --web.listen-address $(LISTEN)
+	@exec $(BIN)/python -m exporter demo --web.listen-address $(LISTEN) --listen-variable LISTEN
 
 stack: $(VENV)/.runtime  ## run the demo with the installed Prometheus and Alertmanager (STACK="--times 1")
 	@exec $(BIN)/python -m tools.stack $(STACK)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.cli.diagnosis import diagnose
 from exporter.cli.findings import Finding, Output, Severity, Subject, failed, write
+from exporter.cli.help import CONFIGURATION, REQUESTS, Help
 from exporter.cli.table import counted
 from exporter.config import ConfigError, ConfigWarning, ErrorDetail
 from exporter.config.files import shown_path
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
     from exporter.config import Config
     from exporter.config.last_good import Fallback
     from exporter.config.lines import Location
+
+
+HELP = Help(
+    examples={
+        "check": "validate config.toml and its watchlist, without any request",
+        "check --live": "also test credentials, services, permissions and watchlist URLs",
+        "check --config.file staging.toml --output github": "annotate a pull request in GitHub Actions",
+    },
+    exit_statuses={0: "valid, and with --live every request succeeded", 1: "an error, or bad usage"},
+    variables=CONFIGURATION | REQUESTS,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from exporter.config import Config, load
+from exporter.config import Config, ConfigError, load
+from exporter.config.files import shown_path
 from exporter.config.watchlist import no_progress
 from exporter.exposition.catalogue import FACTOR_FAMILIES
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Mapping
 
-    from exporter.config import SourceAnswer
+    from exporter.config import ErrorDetail, SourceAnswer
     from exporter.config.last_good import LastGoodReader
     from exporter.config.sharding import Shard
 
@@ -53,18 +55,34 @@ def load_config(
     The keywords are those of :func:`~exporter.config.load`. A command may set
     ``arguments.overrides`` to the values of its flags by dotted key.
     """
-    with _progress() as progress:
-        return load(
-            Path(arguments.config_file),
-            environ=os.environ,
-            flags=getattr(arguments, "overrides", {}),
-            known_families=[family.short_name for family in FACTOR_FAMILIES],
-            shard=shard,
-            last_good=last_good,
-            fall_back=fall_back,
-            answers=answers,
-            progress=progress,
-        )
+    path = Path(arguments.config_file)
+    try:
+        with _progress() as progress:
+            return load(
+                path,
+                environ=os.environ,
+                flags=getattr(arguments, "overrides", {}),
+                known_families=[family.short_name for family in FACTOR_FAMILIES],
+                shard=shard,
+                last_good=last_good,
+                fall_back=fall_back,
+                answers=answers,
+                progress=progress,
+            )
+    except ConfigError as error:
+        if shard is not None:  # a reload: the file was there
+            raise
+        raise ConfigError(_for_a_first_start(detail, path) for detail in error.errors) from None
+
+
+def _for_a_first_start(detail: ErrorDetail, path: Path) -> ErrorDetail:
+    """Return an error, with how to begin as its hint if there is no configuration file."""
+    if (detail.place, detail.problem) != (shown_path(path), "does not exist"):
+        return detail
+    hint = (
+        "name another file with --config.file, write one (with init, or by hand: config.example.toml has every key)"
+    )
+    return replace(detail, hint=f'{hint}, or run "verify-factor-exporter demo", which needs none')
 
 
 @contextlib.contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import re
 import sys
 import tempfile
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.cli import BAD_USAGE
+from exporter.cli.help import Help
 from exporter.cli.process import serve
 from exporter.cli.simulate import write_config
 from exporter.config import ConfigError, load
@@ -20,25 +23,34 @@ from exporter.simulator import Simulator, demo_world
 from exporter.web.server.sockets import ListenError
 
 if TYPE_CHECKING:
-    import argparse
-
     from exporter.cli.hangup import Hangup
     from exporter.config import Config
     from exporter.logs.output import LogOutput
     from exporter.simulator import SimulatedFactor
 
+_FLAG = "--web.listen-address"
 _LISTEN = ["127.0.0.1:10069"]
+
+
+HELP = Help(
+    examples={
+        "demo": "serve the metrics of made-up factors at http://127.0.0.1:10069/metrics",
+        "demo --web.listen-address 127.0.0.1:10070": "use another port",
+    },
+    exit_statuses={0: "stopped by SIGTERM or SIGINT", BAD_USAGE: "bad usage, or an address it can't listen on"},
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     parser.add_argument(
-        "--web.listen-address",
+        _FLAG,
         dest="listen",
         metavar="ADDRESS",
         action="append",
         help=f"address of the exporter to listen on (default: {_LISTEN[0]}); repeatable",
     )
+    parser.add_argument("--listen-variable", help=argparse.SUPPRESS)  # how the caller, such as make, names the flag
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,7 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         asyncio.run(_demo(arguments.listen or _LISTEN, arguments.hangup))
     except (ConfigError, ListenError) as error:
-        print(f"verify-factor-exporter demo: {error}", file=sys.stderr)
+        text = str(error)
+        if arguments.listen_variable:
+            text = re.sub(rf"{re.escape(_FLAG)}(\[0\])?", f"{arguments.listen_variable}=HOST:PORT", text)
+        print(f"verify-factor-exporter demo: {text}", file=sys.stderr)
         return BAD_USAGE
     return 0
 
@@ -70,16 +85,28 @@ async def _run(
     simulator: Simulator, config: Config, output: LogOutput, names: dict[str, str], hangup: Hangup
 ) -> None:
     daemon = Daemon(config, log_output=output)
+    unread: list[BrokenPipeError] = []
+
+    def say(text: str) -> None:
+        try:
+            print(text, flush=True)
+        except BrokenPipeError as error:  # the daemon is stopped first, and the error raised then
+            unread.append(error)
+            daemon.request_stop()
 
     def started() -> None:
         url = daemon.server.addresses[0]
-        print(f"metrics    {url}{config.settings.web.telemetry_path}")
-        print(f"page       {url}/")
-        print(f"simulator  {simulator.base_url}/")
-        print("Some factors change over time; every change is printed here. Press Ctrl-C to stop.", flush=True)
+        say(
+            f"metrics    {url}{config.settings.web.telemetry_path}\n"
+            f"page       {url}/\n"
+            f"simulator  {simulator.base_url}/\n"
+            "Some factors change over time; every change is printed here. Press Ctrl-C to stop."
+        )
 
     def report(factor: SimulatedFactor, old: str, new: str, _now: float) -> None:
-        print(f"{time.strftime('%H:%M:%S')}  {names.get(factor.sid, factor.sid)}: {old} → {new}", flush=True)
+        say(f"{time.strftime('%H:%M:%S')}  {names.get(factor.sid, factor.sid)}: {old} → {new}")
 
     simulator.on_change.append(report)
     await serve(daemon, started, hangup)
+    if unread:
+        raise unread[0]

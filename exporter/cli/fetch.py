@@ -16,6 +16,7 @@ from tqdm import tqdm
 from exporter.cli import BAD_USAGE, INTERRUPTED
 from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.cli.fetched import Fetched, OutputFormat, Shown, not_listed, not_loaded, write
+from exporter.cli.help import CONFIGURATION, REQUESTS, Help
 from exporter.cli.named import UnknownNamesError, by_name, needed_for, unlisted
 from exporter.cli.table import counted
 from exporter.config import ConfigError
@@ -39,6 +40,22 @@ if TYPE_CHECKING:
     from exporter.watched import WatchedFactor, WatchedService
 
 _SHORTEST_REPORTED_SECONDS = 0.5
+
+
+HELP = Help(
+    examples={
+        "fetch": "fetch every factor and print a table",
+        "fetch payments-oncall-push ops-oncall-1a2b3c4d": "fetch these factors only",
+        "fetch --status unverified,not_found --output json": "print those that can't be used, for scripts",
+        "fetch --output prometheus --exit-zero > factors.prom": "for node_exporter's textfile collector",
+    },
+    exit_statuses={
+        0: "every factor is verified, or --exit-zero is given",
+        1: "some factors are unverified or not found",
+        2: "some could not be determined or listed, or there is nothing to fetch",
+    },
+    variables=CONFIGURATION | REQUESTS,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
+from exporter.cli.help import Help
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
@@ -22,6 +24,20 @@ DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
 _VARIABLES = "VERIFY_EXPORTER_WEB__"
 _KEYS = ("health_listen_address", "listen_address", "config_file")
 _TIMEOUT_SECONDS = 5.0
+
+
+HELP = Help(
+    examples={
+        "healthcheck": "check the exporter at the address in config.toml, or else on port 10069 of this machine",
+        "healthcheck --url https://exporter.example.com:10069": "check another one",
+    },
+    exit_statuses={0: "healthy", 1: "not healthy, or no answer"},
+    variables={
+        "VERIFY_EXPORTER_WEB__LISTEN_ADDRESS, VERIFY_EXPORTER_WEB__HEALTH_LISTEN_ADDRESS, "
+        "VERIFY_EXPORTER_WEB__CONFIG_FILE": "these keys, over the configuration file",
+        "SSL_CERT_FILE, SSL_CERT_DIR": "the trusted certificate authorities, for --url",
+    },
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -21,6 +21,7 @@ from exporter.cli import BAD_USAGE, PROGRAM
 from exporter.cli.config_file import DEFAULT_CONFIG_FILE, load_config
 from exporter.cli.fetch import Pauses
 from exporter.cli.fetched import described, not_listed
+from exporter.cli.help import CONFIGURATION, REQUESTS, Help
 from exporter.cli.table import counted
 from exporter.config import ConfigError
 from exporter.config.addresses import parse_base_url
@@ -167,6 +168,17 @@ class Answers:
     def lists(self) -> bool:
         """Whether what is watched has to be listed: a service, or an entity."""
         return not self.factor
+
+
+HELP = Help(
+    examples={
+        "init": "ask for everything, on a terminal, and write config.toml",
+        f"init --account-sid AC{'0' * 32} --username SK{'0' * 32} --password-file twilio-secret "
+        f"--service VA{'0' * 32} --name consumer": "watch every factor of a service",
+    },
+    exit_statuses={0: "written", 1: "not written: the file exists, or a request failed"},
+    variables=CONFIGURATION | REQUESTS,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.cli import BAD_USAGE
 from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.cli.costs import account_plans, assume, proposal, with_found
+from exporter.cli.help import CONFIGURATION, REQUESTS, Help
 from exporter.cli.table import aligned, counted
 from exporter.config import ConfigError
 from exporter.config.values import format_duration
@@ -39,6 +40,17 @@ _LABEL_CHARACTERS = 18
 _NOW = Moment(1.7953979497e9, 0.0)  # any time with as many digits as the present
 _ANSWER = Outcome(
     Answer(Status.VERIFIED, 1.7953979e9, 1.7953979e9, "passkeys", "YE" + "0" * 32, 1.7953979e9), 0.123456
+)
+
+
+HELP = Help(
+    examples={
+        "plan": "compare the requests that config.toml needs with the budget of each account",
+        "plan --entities 1000 --factors-per-entity 2": "the same, with 1,000 entities in every [[services]] entry",
+        "plan --live --output json": "count the entities by requests, and print JSON for scripts",
+    },
+    exit_statuses={0: "within budget", 1: "over budget with all factors verified, or --live could not count all"},
+    variables=CONFIGURATION | REQUESTS,
 )
 
 

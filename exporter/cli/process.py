@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import functools
 import gc
-import os
 import resource
 import signal
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -53,18 +52,6 @@ def trim_memory() -> None:
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):  # a C library other than glibc
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def open_standard_streams() -> None:
-    """Open the null device in place of a closed standard stream.
-
-    Otherwise a file or a socket gets its descriptor, and what is meant for the stream goes there; libuv aborts.
-    """
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
 
 
 def too_few_descriptors() -> str:

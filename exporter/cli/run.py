@@ -8,9 +8,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from exporter.cli.config_file import add_config_arguments, load_config
+from exporter.cli.help import CONFIGURATION, REQUESTS, Help
 from exporter.cli.process import (
     freeze_gc,
-    open_standard_streams,
     run_to_end,
     serve,
     too_few_descriptors,
@@ -40,6 +40,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LAST_LINES_SECONDS = 2.0
+
+
+HELP = Help(
+    examples={
+        "run": "run with config.toml in the working directory",
+        "run --config.file /etc/exporter/config.toml --web.listen-address 127.0.0.1:10069": "listen on loopback",
+        "run --shard 0/2 --log.format json": "watch half of the watchlist, and log as JSON",
+    },
+    exit_statuses={
+        0: "stopped by SIGTERM or SIGINT",
+        1: "it could not start: bad usage or configuration, an address in use, a locked state file",
+    },
+    variables=CONFIGURATION | REQUESTS,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +93,6 @@ def _purpose(key: Key, flag: Flag) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; return 0, or 1 after reporting why it could not start."""
-    open_standard_streams()
     if problem := too_few_descriptors():
         print(problem, file=sys.stderr)
         return 1

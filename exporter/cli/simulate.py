@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.cli import BAD_USAGE
+from exporter.cli.help import Help
 from exporter.simulator import FaultError, Simulator, small_world
 from exporter.simulator.faultspec import fault_from_text
 
@@ -129,6 +130,17 @@ class _Options:
     config_out: Path | None
     config_services: bool
     oauth: bool
+
+
+HELP = Help(
+    examples={
+        "simulate --config-out simulated.toml": "write a configuration; then, in another terminal: "
+        "run --config.file simulated.toml",
+        "simulate --factors 1000 --latency 0.2": "1,000 factors, and slow answers",
+        "simulate --fault status:status=429,retry_after=5,share=0.1": "answer a tenth of the requests with a 429",
+    },
+    exit_statuses={0: "stopped by SIGTERM or SIGINT"},
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

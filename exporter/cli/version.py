@@ -6,9 +6,16 @@ import platform
 from typing import TYPE_CHECKING
 
 from exporter import __revision__, __version__
+from exporter.cli.help import Help
 
 if TYPE_CHECKING:
     import argparse
+
+
+HELP = Help(
+    examples={"version": "print the versions of the exporter, Python and the platform"},
+    exit_statuses={0: "printed"},
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

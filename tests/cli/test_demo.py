@@ -7,12 +7,14 @@ import functools
 import io
 import os
 import re
+import shlex
 import signal
 import socket
 import sys
 import threading
 import time
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,14 +22,16 @@ import pytest
 from exporter.cli import demo
 from exporter.simulator import Simulator
 from tests.support.commands import status_of
-from tests.support.processes import PATIENCE_SECONDS, spawned
+from tests.support.processes import PATIENCE_SECONDS, output_of, spawned
 from tests.support.scrape import Scrape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.support.commands import Ran
+    from tests.support.fixtures import Program
 
+ROOT = Path(__file__).parents[2]
 NAMES = {
     "payments-oncall-push",
     "billing-admin-totp",
@@ -129,6 +133,35 @@ def test_a_port_in_use_is_one_line(call: Callable[..., Ran]) -> None:
         f"verify-factor-exporter demo: {address}: the port is in use; stop the program that uses it, "
         "or set another with --web.listen-address\n"
     )
+
+
+def make_demo(program: Program, address: str) -> list[str]:
+    """Return the words of the command that ``make demo`` runs."""
+    make = program("make", install="apt-get install make")
+    status, out, _ = asyncio.run(output_of(make, "-n", "demo", f"LISTEN={address}", cwd=ROOT))
+    assert status == 0
+    return shlex.split(out.decode().splitlines()[-1].partition(" -m exporter ")[2])
+
+
+def test_make_demo_names_its_own_variable_for_a_port_in_use(call: Callable[..., Ran], program: Program) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ran = call(*make_demo(program, address))
+
+    assert (ran.status, ran.out) == (64, "")
+    assert ran.err == (
+        f"verify-factor-exporter demo: {address}: the port is in use; stop the program that uses it, "
+        "or set another with LISTEN=HOST:PORT\n"
+    )
+
+
+def test_make_demo_names_its_own_variable_for_an_invalid_address(
+    call: Callable[..., Ran], program: Program
+) -> None:
+    ran = call(*make_demo(program, "nowhere"))
+
+    assert ran.status == 64
+    assert ran.err.startswith('verify-factor-exporter demo: LISTEN=HOST:PORT: "nowhere" has no port; ')
 
 
 def test_an_invalid_address_is_one_line(call: Callable[..., Ran]) -> None:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 COMMANDS = sorted(cli.COMMANDS)
-HEAVY = ("pydantic", "pydantic_settings", "aiohttp", "httpx", "jinja2", "prometheus_client", "apscheduler", "tqdm")
+HEAVY = (
+    *("pydantic", "pydantic_settings", "aiohttp", "httpx", "jinja2", "prometheus_client", "apscheduler", "tqdm"),
+    *("asyncio", "shtab"),
+)
 FLAGS = {
     "run": (
         "--config.file",
@@ -37,8 +40,13 @@ FLAGS = {
     "simulate": ("--host", "--port", "--factors", "--seed", "--latency", "--fault", "--config-out"),
     "demo": ("--web.listen-address",),
     "healthcheck": ("--config.file", "--url"),
+    "completion": ("SHELL",),
     "version": (),
 }
+MISSING = (
+    "does not exist; name another file with --config.file, write one (with init, or by hand: config.example.toml "
+    'has every key), or run "verify-factor-exporter demo", which needs none'
+)
 
 
 def status_for(command: str) -> int:
@@ -60,6 +68,77 @@ def test_an_unknown_command(call: Callable[..., Ran], word: str) -> None:
 
     assert (ran.status, ran.out) == (64, "")
     assert ran.err.endswith("; see verify-factor-exporter --help\n")
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "nearest"), [("rum", "run"), ("Fetch", "fetch"), ("chek", "check"), ("healtcheck", "healthcheck")]
+)
+def test_an_unknown_command_names_the_nearest(call: Callable[..., Ran], word: str, nearest: str) -> None:
+    assert call(word).err == (
+        f'verify-factor-exporter: unknown command "{word}" (did you mean "{nearest}"?); '
+        "see verify-factor-exporter --help\n"
+    )
+
+
+@pytest.mark.parametrize("words", [("a\nb",), ("run", "--a\nb"), ("run", "a\nb"), ("check", "--output", "a\nb")])
+def test_an_error_is_one_line_whatever_the_words_are(call: Callable[..., Ran], words: tuple[str, ...]) -> None:
+    ran = call(*words)
+
+    assert ran.err.count("\n") == 1
+    assert "a\\nb" in ran.err
+
+
+def test_an_unknown_command_without_a_similar_one(call: Callable[..., Ran]) -> None:
+    assert call("frobnicate").err == (
+        'verify-factor-exporter: unknown command "frobnicate"; see verify-factor-exporter --help\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "nearest"),
+    [
+        ("run", "--config-file=config.toml", "--config.file"),
+        ("run", "--listen-address=:1", "--web.listen-address"),
+        ("run", "-config.file=config.toml", "--config.file"),
+        ("fetch", "--ouput=json", "--output"),
+        ("check", "--lives", "--live"),
+        ("simulate", "--factor=3", "--factors"),
+    ],
+)
+def test_an_unknown_flag_names_the_nearest_and_no_value(
+    call: Callable[..., Ran], command: str, flag: str, nearest: str
+) -> None:
+    ran = call(command, flag)
+
+    assert (ran.status, ran.out) == (status_for(command), "")
+    assert ran.err == (
+        f"verify-factor-exporter {command}: unrecognized arguments: {flag.partition('=')[0]} "
+        f'(did you mean "{nearest}"?); see verify-factor-exporter {command} --help\n'
+    )
+
+
+def test_the_value_of_an_unknown_flag_is_not_repeated(call: Callable[..., Ran]) -> None:
+    ran = call("check", "--password", "hunter2", "--bogus=hunter2")
+
+    assert "unrecognized arguments: --password --bogus; see" in ran.err
+    assert "hunter2" not in ran.err
+
+
+def test_a_value_that_is_no_choice_names_the_nearest(call: Callable[..., Ran]) -> None:
+    ran = call("check", "--output", "jsn")
+
+    assert ran.status == 1
+    assert "argument --output: invalid choice: 'jsn' " in ran.err
+    assert '(did you mean "json"?)' in ran.err
+
+
+@pytest.mark.parametrize("words", [("--config.file", "x.toml", "run"), ("--config.file=x.toml", "run")])
+def test_flags_before_the_command(call: Callable[..., Ran], words: tuple[str, ...]) -> None:
+    ran = call(*words)
+
+    assert (ran.status, ran.out) == (1 if len(words) == 2 else 64, "")
+    assert "to follow the command" in ran.err
     assert ran.err.count("\n") == 1
 
 
@@ -93,7 +172,7 @@ def test_abbreviated_flags_are_refused(call: Callable[..., Ran], command: str, f
     ran = call(command, flag)
 
     assert ran.status == status_for(command)
-    assert f"unrecognized arguments: {flag};" in ran.err
+    assert f"unrecognized arguments: {flag.partition('=')[0]}" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -111,13 +190,25 @@ def test_a_superfluous_argument(call: Callable[..., Ran]) -> None:
     assert call("version", "please").status == 64
 
 
-@pytest.mark.parametrize("command", ["run", "check", "fetch"])
+@pytest.mark.parametrize("command", ["run", "check", "plan", "fetch"])
 def test_a_configuration_that_is_missing(call: Callable[..., Ran], tmp_path: Path, command: str) -> None:
     path = tmp_path / "nowhere.toml"
     ran = call(command, "--config.file", str(path))
 
     assert (ran.status, ran.out) == (status_for(command), "")
-    assert ran.err == f"{path}: does not exist; create it or correct the path\n"
+    assert ran.err == f"{path}: {MISSING}\n"
+
+
+def test_another_file_that_is_missing_gets_no_advice_for_a_first_start(
+    call: Callable[..., Ran], tmp_path: Path
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('[watchlist]\nfiles = ["missing.toml"]\n')
+    ran = call("check", "--config.file", str(path))
+
+    assert ran.status == 1
+    assert "does not exist; create it or correct the path" in ran.err
+    assert "demo" not in ran.err
 
 
 @pytest.mark.parametrize("command", ["run", "check", "fetch"])
@@ -154,7 +245,13 @@ def test_help_lists_the_commands_without_importing_them() -> None:
     assert json.loads(listed.splitlines()[-1]) == []
 
 
-@pytest.mark.parametrize("words", [["version"], ["healthcheck", "--url", "http://127.0.0.1:1"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["version"], ["version", "--help"], ["--version"], ["-V"]),
+        *(["healthcheck", "--url", "http://127.0.0.1:1"], ["healthcheck", "--help"]),
+    ],
+)
 def test_commands_that_must_start_fast_import_no_library(words: list[str]) -> None:
     assert json.loads(python(f"from exporter.cli import main; main({words!r})").splitlines()[-1]) == []
 

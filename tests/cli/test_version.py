@@ -5,13 +5,13 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
+import pytest
+
 from exporter import __version__
 from exporter.cli import version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pytest
 
     from tests.support.commands import Ran
 
@@ -32,3 +32,8 @@ def test_it_prints_the_revision_of_the_build(call: Callable[..., Ran], monkeypat
     monkeypatch.setattr(version, "__revision__", "0123abc")
 
     assert call("version").out.startswith(f"verify-factor-exporter {__version__} (0123abc)\n")
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_the_flags_print_the_same(call: Callable[..., Ran], flag: str) -> None:
+    assert call(flag) == call("version")

@@ -134,12 +134,9 @@ def unknown_words(page: str, line: str) -> Iterator[str]:
 def help_of(subcommand: str) -> str:
     """Return the help text of a subcommand; empty if there is none."""
     output = io.StringIO()
-    try:
-        with redirect_stdout(output), redirect_stderr(io.StringIO()):
-            command_line([subcommand, "--help"])
-    except SystemExit as ended:
-        return "" if ended.code else output.getvalue()
-    return ""
+    with redirect_stdout(output), redirect_stderr(io.StringIO()):
+        status = command_line([subcommand, "--help"])
+    return "" if status else output.getvalue()
 
 
 def test_unknown_names_and_words_are_detected() -> None:
