@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.cli.fetched import NOT_IN_TEXTFILES, Fetched, NotListed
+from exporter.cli import fetched as printed
+from exporter.cli.fetched import NOT_IN_TEXTFILES, Fetched, NotListed, OutputFormat
 from exporter.config.loader import load
 from exporter.exposition.catalogue import FACTOR_FAMILIES
 from exporter.simulator import Endpoint, Fault, FaultKind
@@ -172,16 +173,22 @@ async def test_what_could_not_be_listed_is_never_left_out(
     assert [failed["name"] for failed in json.loads(document.out)["failures"]] == ["ops"]
 
 
-def test_the_words_of_a_summary(tmp_path: Path) -> None:
+def empty(folder: Path, **fields: Any) -> Fetched:
+    """Return what a run found that fetched nothing."""
     config = load(
         write_config(
-            tmp_path / "config.toml",
+            folder / "config.toml",
             {"main": {"account_sid": "AC" + "1" * 32, "password": "made-up"}},
             [numbered_entry(1)],
         ),
         environ={},
         flags={},
     )
+    values: dict[str, Any] = {"engine": None, "failures": (), "undetermined": (), "named": False, "seconds": 0.0}
+    return Fetched(config=config, records=[], views=[], **values | fields)
+
+
+def test_the_words_of_a_summary(tmp_path: Path) -> None:
     failures = [
         NotListed("entity", "a", "", ""),
         NotListed("entity", "b", "", ""),
@@ -189,16 +196,7 @@ def test_the_words_of_a_summary(tmp_path: Path) -> None:
     ]
 
     def summary(seconds: float, *failed: NotListed) -> str:
-        return Fetched(
-            config=config,
-            engine=None,
-            records=[],
-            views=[],
-            failures=failed,
-            undetermined=[],
-            named=False,
-            seconds=seconds,
-        ).summary(0)
+        return empty(tmp_path, failures=failed, seconds=seconds).summary(0)
 
     assert summary(0.04) == "0 factors in 0.0 s"
     assert summary(59.94) == "0 factors in 59.9 s"
@@ -419,6 +417,22 @@ async def test_control_c_prints_what_was_fetched(
     else:
         assert rest == ""
     assert "twilio_verify_factors{" not in out
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize(
+    ("wanted", "progress"), [(1, "0 of 1 factor fetched"), (None, "not everything was listed yet")]
+)
+def test_an_interruption_is_said_beside_every_format(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, output: str, wanted: int | None, progress: str
+) -> None:
+    fetched = empty(tmp_path, interrupted=True, wanted=wanted)
+    printed.write(fetched, OutputFormat(output), ())
+    out, err = capsys.readouterr()
+
+    assert fetched.exit_status() == 130
+    assert err.splitlines()[0] == f"interrupted: {progress}; this output is incomplete"
+    assert factors_in(output, out) == []
 
 
 @pytest.mark.parametrize("operation", [Endpoint.LIST_ENTITIES, Endpoint.LIST])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import pty
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.cli.init import VALUES, _beside, quoted
+from exporter.cli.init import VALUES, Answers, _beside, quoted
 from exporter.config.settings import Settings
 from exporter.simulator import Endpoint, Fault, FaultKind
 from exporter.verify.outcome import HINTS, Reason
@@ -219,6 +220,7 @@ def test_what_is_missing_is_named_without_a_terminal(call: Callable[..., Ran]) -
         ),
         ("password-file", "empty", "--password-file: empty is empty; enter the secret"),
         ("password-file", "\udcff", "--password-file: is not UTF-8 text; rename the file"),
+        ("password-file", " secret", "--password-file: has white space around it; remove it"),
         ("password-file", ".", "--password-file: . is a directory; name a file in it"),
         ("base-url", "http://example.com", "--base-url: would send the password unencrypted"),
     ],
@@ -231,6 +233,28 @@ def test_a_bad_flag_is_named(call: Callable[..., Ran], flag: str, value: str, pr
     assert ran.err.startswith(f"verify-factor-exporter init: {problem}")
     assert not exists()
     assert "made-up" not in ran.err
+
+
+def test_an_empty_path_is_no_password_file(call: Callable[..., Ran]) -> None:
+    ran = call("init", *offline(password_file=""), "--password-file=")
+
+    assert (ran.status, ran.out) == (64, "")
+    assert ran.err == "verify-factor-exporter init: --password-file: is empty; name a file\n"
+
+
+def test_a_file_that_appears_meanwhile_stays(call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.cli.init._refuse_existing", lambda _path: None)
+    Path("config.toml").write_text("# mine\n")
+    ran = call("init", *offline())
+
+    assert (ran.status, ran.out, text_of()) == (1, "", "# mine\n")
+    assert ran.err.startswith("config.toml exists, and init replaces no file; ")
+
+
+def test_answers_do_not_show_the_identity() -> None:
+    answers = Answers(AC, SK, "secret", VA, IDENTITY, YF, "name", "")
+
+    assert repr(answers) == f"Answers('{VA}', ...)"
 
 
 def test_a_folder_that_does_not_exist(call: Callable[..., Ran]) -> None:
@@ -385,6 +409,71 @@ async def test_control_c_during_the_listing_leaves_no_file(simulator: Simulator)
 
 
 # On a terminal
+
+
+class Typed(io.StringIO):
+    """A terminal's input: lines, and then its end."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def answer(call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """Run ``init`` in this process with answers, and secrets that are typed without echo."""
+
+    def run(answers: list[str], secrets: list[str], *words: str) -> Ran:
+        def typed(_question: str, stream: object = None) -> str:
+            if not secrets:
+                raise EOFError
+            return secrets.pop(0)
+
+        monkeypatch.setattr("sys.stdin", Typed("".join(f"{line}\n" for line in answers)))
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        monkeypatch.setattr("getpass.getpass", typed)
+        return call("init", *words)
+
+    return run
+
+
+def test_the_answers_become_the_configuration(answer: Callable[..., Ran]) -> None:
+    ran = answer(["AC12", AC, SK, "own", VA, IDENTITY, YF, ""], ["", "a\tb", " made-up-key "])
+
+    assert (ran.status, written()["factors"]) == (
+        0,
+        [{"name": YF, "service_sid": VA, "identity": IDENTITY, "factor_sid": YF}],
+    )
+    assert written()["accounts"] == {"main": {"account_sid": AC, "username": SK, "password_file": "own"}}
+    assert (text_of("own"), mode_of("own")) == ("made-up-key\n", 0o600)
+    assert '"AC12" is not an Account SID' in ran.err
+    assert "  is empty; enter the secret\n" in ran.err
+    assert "  contains a line break, tab or other control character; remove it\n" in ran.err
+    assert "  own created; only you can read it\n" in ran.err
+    assert "made-up" not in ran.out + ran.err
+
+
+def test_an_existing_password_file_is_used(answer: Callable[..., Ran]) -> None:
+    ran = answer(["secret", VA, IDENTITY, YF, "name"], [], f"--account-sid={AC}", f"--username={SK}")
+
+    assert ran.status == 0
+    assert "  secret exists, and is used as it is\n" in ran.err
+
+
+@pytest.mark.parametrize("known", [[], [AC, SK, "own"]])
+def test_without_further_answers_nothing_is_written(answer: Callable[..., Ran], known: list[str]) -> None:
+    ran = answer(known, [])
+
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.endswith("\nno more answers\nconfig.toml was not written\n")
+    assert not exists()
+    assert not exists("own")
+
+
+def test_a_password_file_that_can_not_be_created(answer: Callable[..., Ran]) -> None:
+    ran = answer([AC, SK, "nowhere/own"], ["made-up-key"])
+
+    assert (ran.status, ran.out) == (1, "")
+    assert "nowhere/own cannot be written (No such file or directory)\n" in ran.err
 
 
 class Terminal:
