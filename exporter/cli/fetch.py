@@ -47,12 +47,14 @@ HELP = Help(
         "fetch": "fetch every factor and print a table",
         "fetch payments-oncall-push ops-oncall-1a2b3c4d": "fetch these factors only",
         "fetch --status unverified,not_found --output json": "print those that can't be used, for scripts",
-        "fetch --output prometheus --exit-zero > factors.prom": "for node_exporter's textfile collector",
+        "fetch --output prometheus --exit-zero > factors.new": "for the textfile collector of node_exporter, once "
+        "it is renamed to factors.prom",
     },
     exit_statuses={
-        0: "every factor is verified, or --exit-zero is given",
+        0: "every factor is verified; with --exit-zero, also instead of 1 and 2",
         1: "some factors are unverified or not found",
         2: "some could not be determined or listed, or there is nothing to fetch",
+        130: "interrupted by Ctrl-C; what was fetched until then is printed",
     },
     variables=CONFIGURATION | REQUESTS,
 )
