@@ -5,6 +5,7 @@ Where to change what:
 - a page's text: templates/ (shared texts: templates/macros.html; script: static/page.js)
 - a status word or its meaning, the hint for an account: views.py (the hint for a failed fetch: verify/outcome.py)
 - which factors a page lists, sort orders, query parameters of a page: selection.py
+- which numbers tiles and groups show, how factors can be grouped: groups.py; the filter ``label``: labelfilter.py
 - an API field: its value in views.py, its meaning in openapi.py; then run
   `python -m tools.reference.api > docs/api.md`
 - an API path: api.py and openapi.py; how parameters are read and refused: parameters.py

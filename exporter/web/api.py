@@ -54,7 +54,7 @@ class Api:
         """Return one page of the matching factors, problems first."""
         query = read_query(request, FACTORS_PARAMETERS)
         self._exporter.withdraw_stale()
-        found = await find(self._exporter.ledger, (_matches(query),), urgency)
+        found = await find(self._exporter.ledger, urgency, _matches(query))
         records = await found.part(query["offset"], min(query["limit"], MOST_FACTORS))
         return web.json_response({"total": found.matched, "factors": [*map(self._shown, records)]})
 

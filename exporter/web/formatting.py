@@ -1,4 +1,4 @@
-"""Times and durations as pages and ``/config`` show them.
+"""Times, durations and counts as pages and ``/config`` show them.
 
 A duration that is exact, as a configuration key has it, is :func:`exporter.config.values.format_duration`.
 """
@@ -33,3 +33,8 @@ def format_iso(seconds: float) -> str:
 
 def _utc(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def format_count(number: int) -> str:
+    """Return a whole number with its thousands separated: ``12,345``."""
+    return f"{number:,}"

@@ -16,15 +16,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from exporter import __version__
 from exporter.config.last_good import FILES
 from exporter.exposition.pieces import gzipped
+from exporter.polling.record import COUNTED_TYPES
 from exporter.watched import FactorKey, canonical_sid
 from exporter.web import plot, promql, views
 from exporter.web.check import check
-from exporter.web.formatting import format_age, format_iso, format_latency, format_time
+from exporter.web.formatting import format_age, format_count, format_iso, format_latency, format_time
+from exporter.web.groups import SHARED, TILES, group_of_label, label_of
 from exporter.web.history import FULL, FULL_FACTORS, SHORT
 from exporter.web.links import links
 from exporter.web.negotiation import accepts_gzip
 from exporter.web.parameters import ParameterError
-from exporter.web.selection import LONGEST_TEXT, SORTS, STATES, Query, select
+from exporter.web.selection import LONGEST_LABELS, LONGEST_TEXT, SORTS, STATES, Query, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,6 +45,7 @@ _YEAR_SECONDS = 31_536_000
 _IMMUTABLE = f"max-age={_YEAR_SECONDS}, immutable"
 _FACTOR_PATH = "/factors/{account:[^/]+}/{service_sid:[^/]+}/{factor:[^/]+}"
 _CANDIDATES = 5
+_MOST_LABEL_NAMES = 100  # to choose from
 _MOST_COMPARED = 500
 _BATCH = 5000
 _PIECES = 300  # of a page, before other tasks run
@@ -69,15 +72,22 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update(time=format_time, iso=format_iso, age=format_age, latency=format_latency)
+        self._templates.filters.update(
+            time=format_time, iso=format_iso, age=format_age, latency=format_latency, number=format_count
+        )
         self._templates.globals.update(
             version=__version__,
             refresh_seconds=REFRESH_SECONDS,
             state_labels=views.STATE_LABELS,
             states=STATES,
+            tiles=TILES,
             sorts=SORTS,
             attention=views.ATTENTION,
+            shared=SHARED,
+            group_of_label=group_of_label,
+            label_of=label_of,
             longest_text=LONGEST_TEXT,
+            longest_labels=LONGEST_LABELS,
         )
 
     def add_to(self, router: web.UrlDispatcher) -> None:
@@ -110,6 +120,8 @@ class Pages:
         selection = await select(exporter.ledger, query, exporter.next_fetch_seconds)
         accounts = self._accounts()
         services = sorted({(key[1], key[0]) for key in exporter.ledger.counts})
+        by_type = exporter.ledger.type_counts.values()
+        types = {counted for counts in by_type for (counted, _), number in counts.items() if number}
         return await self._render(
             request,
             "status.html",
@@ -126,6 +138,8 @@ class Pages:
             loaded_seconds=exporter.config_loaded_seconds,
             services=services,
             links_of=self._links_of(),
+            types=[counted for counted in COUNTED_TYPES if counted in types or counted == query.type],
+            label_names=selection.label_names[:_MOST_LABEL_NAMES],
         )
 
     async def factor(self, request: web.Request) -> web.Response:

@@ -1,7 +1,7 @@
-"""Which factors a page shows and in what order: read from a page's query string, and written into its links.
+"""Which factors or groups a page shows and in what order: read from its query string, and written into its links.
 
-Records are filtered in batches, and the event loop runs other tasks between two batches: with 100,000 factors one
-page must not delay fetches and scrapes.
+Records are filtered and counted in batches, and the event loop runs other tasks between two batches: with 100,000
+factors one page must not delay fetches and scrapes.
 """
 
 from __future__ import annotations
@@ -11,44 +11,61 @@ import heapq
 import math
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
 
-from exporter.polling.record import STATUSES, UNKNOWN
+from exporter.polling.record import COUNTED_TYPES, UNKNOWN, counted_type
 from exporter.verify.outcome import Status
 from exporter.watched import canonical_sid
-from exporter.web.parameters import ParameterError, choice, read_values, text, whole_number
+from exporter.web.groups import (
+    SHARED,
+    count_of,
+    counts_by_state,
+    label_of,
+    label_value,
+    largest_first,
+    read_group,
+    value_of,
+    worst_first,
+)
+from exporter.web.labelfilter import LabelTerm, read_labels, write_labels
+from exporter.web.parameters import Parameter, ParameterError, choice, read_values, text, whole_number
 from exporter.web.views import ATTENTION, FAILING, PAUSED, needs_attention, states, urgency
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
     from exporter.polling.record import FactorRecord
     from exporter.watched import FactorKey
 
-    _Run = list[tuple[tuple[Any, ...], int, FactorRecord]]
-
 STATES = (Status.NOT_FOUND, Status.UNVERIFIED, UNKNOWN, FAILING, Status.VERIFIED, PAUSED)
 LONGEST_TEXT = 200
-PAGE_FACTORS = 100
+LONGEST_LABELS = 400
+PAGE_ROWS = 100
 _BATCH = 500
 _MOST_PAGES = 10**6
+_NEIGHBOURS = 2  # of the current page, on either side, that have a link
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """The query string of a page; an empty text doesn't filter or sort.
 
-    ``status`` is one of :data:`STATES` or ``attention``; ``label`` is ``name=value``, or a name alone; ``q`` is
-    searched in names, labels, SIDs and entities; ``sort`` is a key of :data:`SORTS`, descending with a hyphen.
+    ``status`` is one of :data:`STATES` or ``attention``; ``label`` is a text of :mod:`exporter.web.labelfilter`;
+    ``q`` is searched in names, labels, SIDs and entities; ``sort`` is a key of :data:`SORTS`, descending with a
+    hyphen. ``group`` is one of :data:`exporter.web.groups.SHARED` or a label's name.
     """
 
     status: str = ""
     account: str = ""
     service: str = ""
+    type: str = ""
     label: str = ""
     q: str = ""
     sort: str = ""
+    group: str = ""
     page: int = 1
 
     @classmethod
@@ -80,36 +97,53 @@ class Query:
     @property
     def narrows(self) -> bool:
         """Whether it filters factors."""
-        return any(getattr(self, name) for name in _TEXTS if name != "sort")
+        return any(getattr(self, name) for name in _TEXTS if name not in ("sort", "group"))
+
+    def labelled(self, name: str, value: str) -> Query | None:
+        """Return a copy for those of its factors that have this label, or lack it if the value is empty.
+
+        Return ``None`` where that text would be too long.
+        """
+        kept = (term for term in read_labels(self.label) if term.name != name)
+        label = write_labels((*kept, LabelTerm(name, value.strip())))
+        return self.but(label=label) if len(label) <= LONGEST_LABELS else None
+
+    def within(self, value: str) -> Query | None:
+        """Return the query for the factors of one of its groups, ``None`` where its text would be too long."""
+        if self.group in SHARED:
+            return self.but(**{"group": "", self.group: value})
+        return self.but(group="").labelled(label_of(self.group), value)
+
+    def state_test(self) -> Callable[[FactorRecord], bool] | None:
+        """Return the test for the state that a record must have, if any."""
+        if self.status == ATTENTION:
+            return needs_attention
+        return (lambda record: self.status in states(record)) if self.status else None
 
     def tests(self) -> list[Callable[[FactorRecord], bool]]:
-        """Return the tests that a record must pass."""
+        """Return the tests that a record must pass, without the one for its state."""
         tests: list[Callable[[FactorRecord], bool]] = []
         if self.account:
             tests.append(lambda record: record.watched.key.account == self.account)
         if self.service:
             service_sid = canonical_sid(self.service)
             tests.append(lambda record: record.watched.key.service_sid == service_sid)
-        if self.status == ATTENTION:
-            tests.append(needs_attention)
-        elif self.status:
-            tests.append(lambda record: self.status in states(record))
-        if self.label:
-            tests.append(_labelled(self.label))
+        if self.type:
+            tests.append(lambda record: counted_type(record.factor_type) == self.type)
+        tests += map(_labelled, read_labels(self.label))
         if self.q:
             tests.append(_containing(self.q.casefold()))
         return tests
 
 
-_TEXTS = ("status", "account", "service", "label", "q", "sort")
+_TEXTS = ("status", "account", "service", "type", "label", "q", "sort", "group")
 
 
-def _labelled(label: str) -> Callable[[FactorRecord], bool]:
-    name, equals, value = label.partition("=")
-    name, value = name.strip(), value.strip()
-    if not equals:
+def _labelled(term: LabelTerm) -> Callable[[FactorRecord], bool]:
+    name, value = term
+    if value is None:
         return lambda record: any(own == name for own, _ in record.watched.labels)
-    return lambda record: (name, value) in record.watched.labels
+    return lambda record: label_value(record, name) == value
 
 
 def _containing(phrase: str) -> Callable[[FactorRecord], bool]:
@@ -167,9 +201,11 @@ _PARAMETERS = (
     choice("status", "Only factors in this state.", (ATTENTION, *STATES)),
     text("account", "Only factors of this account.", longest=LONGEST_TEXT),
     text("service", "Only factors of this service.", longest=LONGEST_TEXT),
-    text("label", "Only factors with this label.", longest=LONGEST_TEXT),
+    choice("type", "Only factors of this type.", COUNTED_TYPES),
+    text("label", "Only factors with these labels.", longest=LONGEST_LABELS),
     text("q", "Only factors that contain all of these words.", longest=LONGEST_TEXT),
     choice("sort", "The order; a hyphen reverses it.", (*SORTS, *(f"-{name}" for name in SORTS))),
+    Parameter("group", "Groups of factors instead of factors.", {"type": "string"}, read_group),
     whole_number("page", "Which page.", default=1, least=1),
 )
 
@@ -180,27 +216,57 @@ def _newest(seconds: float | None) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """The factors that share a value, counted by state; ``query`` lists them, ``None`` if it would be too long."""
+
+    value: str
+    counts: Mapping[str, int]
+    query: Query | None
+
+    @property
+    def anchor(self) -> str:
+        """Its id in a page."""
+        return f"group-{quote(self.value, safe='', errors='replace')}"
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
-    """The records of one page, out of ``matched``; ``counts`` by state and ``attention`` are of all factors."""
+    """The records of one page out of ``matched``, or its groups out of ``grouped``.
+
+    ``everything`` counts all factors by state; ``filtered`` counts those that pass every filter but the state.
+    """
 
     records: list[FactorRecord]
+    groups: list[Group]
     matched: int
-    total: int
-    attention: int
+    grouped: int
     page: int
     pages: int
-    counts: Mapping[str, int]
+    everything: Mapping[str, int]
+    filtered: Mapping[str, int]
+    label_names: list[str]
+
+    @property
+    def numbers(self) -> list[int]:
+        """The pages that have a link: the first, the last and those near this one; 0 stands for pages left out."""
+        near = range(max(1, self.page - _NEIGHBOURS), min(self.pages, self.page + _NEIGHBOURS) + 1)
+        numbers: list[int] = []
+        for number in sorted({1, *near, self.pages}):
+            if numbers and number - numbers[-1] > 1:
+                numbers.append(number - 1 if number - numbers[-1] == 2 else 0)
+            numbers.append(number)
+        return numbers
 
 
-class Found:
-    """The records that pass some tests, in order."""
+class Found(Generic[_Item]):
+    """The items that match, in order."""
 
-    def __init__(self, runs: list[_Run]) -> None:
+    def __init__(self, runs: list[list[tuple[tuple[Any, ...], int, _Item]]]) -> None:
         self._runs = runs
         self.matched = sum(map(len, runs))
 
-    async def part(self, skip: int, most: int) -> list[FactorRecord]:
-        """Return at most ``most`` records after the first ``skip``."""
+    async def part(self, skip: int, most: int) -> list[_Item]:
+        """Return at most ``most`` items after the first ``skip``."""
         if skip >= self.matched:
             return []
         merged = heapq.merge(*self._runs)
@@ -210,61 +276,100 @@ class Found:
                 pass
             skip -= step
             await asyncio.sleep(0)
-        return [record for _, _, record in islice(merged, most)]
+        return [item for _, _, item in islice(merged, most)]
+
+
+async def _batches(items: list[_Item]) -> AsyncIterator[list[_Item]]:
+    """Yield the items in batches; other tasks run between two of them."""
+    for start in range(0, len(items), _BATCH):
+        if start:
+            await asyncio.sleep(0)
+        yield items[start : start + _BATCH]
 
 
 async def find(
-    records: Iterable[FactorRecord],
-    tests: Collection[Callable[[FactorRecord], bool]],
-    key: Callable[[FactorRecord], tuple[Any, ...]],
-    visit: Callable[[FactorRecord], None] | None = None,
-) -> Found:
-    """Return the records that pass every test, sorted by ``key``; ``visit`` is called for every record."""
-    everything = list(records)
-    runs: list[_Run] = []
-    for start in range(0, len(everything), _BATCH):
-        if start:
-            await asyncio.sleep(0)
-        run: _Run = []
-        for number, record in enumerate(everything[start : start + _BATCH], start):
-            if visit is not None:
-                visit(record)
-            for test in tests:
-                if not test(record):
-                    break
-            else:
-                run.append((key(record), number, record))
+    items: Iterable[_Item], key: Callable[[_Item], tuple[Any, ...]], matches: Callable[[_Item], bool] | None = None
+) -> Found[_Item]:
+    """Return the items that match, or all of them, sorted by ``key``; ``matches`` is called once per item."""
+    runs: list[list[tuple[tuple[Any, ...], int, _Item]]] = []
+    number = 0
+    async for batch in _batches(list(items)):
+        run: list[tuple[tuple[Any, ...], int, _Item]] = []
+        for item in batch:
+            if matches is None or matches(item):
+                run.append((key(item), number, item))
+            number += 1
         run.sort()
         runs.append(run)
     return Found(runs)
+
+
+class _Tally:
+    """Counts the records that it is asked about, all of them and those that pass the tests of a query."""
+
+    def __init__(self, query: Query) -> None:
+        self._tests = query.tests()
+        self._state_test = query.state_test()
+        self._value = value_of(query.group) if query.group else None
+        self.everything = self.filtered = self.matched = 0
+        self.groups: dict[str, int] = {}
+        self.label_names: set[str] = set()
+
+    def matches(self, record: FactorRecord) -> bool:
+        """Return whether a record matches; its counts and this are of one moment, so that they add up."""
+        counts = count_of(record)
+        self.everything += counts
+        for name, _ in record.watched.labels:
+            self.label_names.add(name)
+        for test in self._tests:
+            if not test(record):
+                return False
+        self.filtered += counts
+        if self._state_test is not None and not self._state_test(record):
+            return False
+        self.matched += 1
+        if self._value is not None:
+            value = self._value(record)
+            self.groups[value] = self.groups.get(value, 0) + counts
+        return True
 
 
 async def select(
     records: Iterable[FactorRecord], query: Query, due: Callable[[FactorKey], float | None]
 ) -> Selection:
     """Return the requested page, or the last one; ``due`` returns when a factor is fetched next."""
-    everything = list(records)
-    counts: dict[str, int] = dict.fromkeys((*STATUSES, FAILING, PAUSED), 0)
-    attention = 0
-
-    def count(record: FactorRecord) -> None:
-        nonlocal attention
-        for state in states(record):
-            counts[state] += 1
-        attention += needs_attention(record)
-
-    found = await find(everything, query.tests(), _key(query.sort, due), count)
-    pages = max(1, math.ceil(found.matched / PAGE_FACTORS))
-    page = min(query.page, pages)
+    tally = _Tally(query)
+    page_records: list[FactorRecord] = []
+    page_groups: list[tuple[str, int]] = []
+    if query.group:
+        async for batch in _batches(list(records)):
+            for record in batch:
+                tally.matches(record)
+        order = largest_first if query.status else worst_first
+        groups = await find(tally.groups.items(), lambda group: order(*group))
+        page, pages = _page(query, groups.matched)
+        page_groups = await groups.part((page - 1) * PAGE_ROWS, PAGE_ROWS)
+    else:
+        found = await find(records, _key(query.sort, due), tally.matches)
+        page, pages = _page(query, found.matched)
+        page_records = await found.part((page - 1) * PAGE_ROWS, PAGE_ROWS)
     return Selection(
-        records=await found.part((page - 1) * PAGE_FACTORS, PAGE_FACTORS),
-        matched=found.matched,
-        total=len(everything),
-        attention=attention,
+        records=page_records,
+        groups=[Group(value, counts_by_state(counts), query.within(value)) for value, counts in page_groups],
+        matched=tally.matched,
+        grouped=len(tally.groups),
         page=page,
         pages=pages,
-        counts=counts,
+        everything=counts_by_state(tally.everything),
+        filtered=counts_by_state(tally.filtered),
+        label_names=sorted(tally.label_names),
     )
+
+
+def _page(query: Query, matched: int) -> tuple[int, int]:
+    """Return the number of the page to show and the number of pages."""
+    pages = max(1, math.ceil(matched / PAGE_ROWS))
+    return min(query.page, pages), pages
 
 
 def _key(sort: str, due: Callable[[FactorKey], float | None]) -> Callable[[FactorRecord], tuple[Any, ...]]:

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.polling.record import FactorRecord
+from exporter.polling.record import COUNTED_TYPES, FactorRecord
 from exporter.verify.outcome import Failure, Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
+from exporter.web.groups import SHARED
 from exporter.web.history import FULL, FULL_FACTORS, SHORT
 from exporter.web.pages import REFRESH_SECONDS
-from exporter.web.selection import LONGEST_TEXT, SORTS, STATES, Query, select
+from exporter.web.selection import LONGEST_LABELS, LONGEST_TEXT, SORTS, STATES, Query, select
 from exporter.web.views import ATTENTION
 from tests.support.html import page_of
 from tests.support.served_exporter import NOT_FOUND, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving, stopped
@@ -61,7 +62,12 @@ async def running(tmp_path: Path) -> AsyncIterator[ServedExporter]:
         ("label=team%3Dpayments", ["beta", "Alpha"]),
         ("label=+team+%3D+people+", ["delta", "gamma"]),
         ("label=tier", ["beta", "Alpha"]),
-        ("label=team%3D", []),
+        ("label=team%3D", ["idle"]),
+        ("label=team%3Dpayments%2C+tier%3D1", ["beta", "Alpha"]),
+        ("label=team%3Dpayments%2C+tier%3D2", []),
+        ("label=team%3D%22people%22%2C+team", ["delta", "gamma"]),
+        ("type=totp", ["gamma"]),
+        ("type=unknown", ["delta", "idle"]),
         ("q=ALPHA", ["Alpha"]),
         ("q=people+gam", ["gamma"]),
         ("q=" + "e" * 32, ["idle"]),
@@ -109,6 +115,7 @@ async def test_an_empty_result_links_to_all_factors(running: ServedExporter) -> 
     page = await page_of(running, "/?q=nobody&account=gone&service=VAgone")
 
     assert page.parts["rows"] == "No factors match. Show all 5"
+    assert page.parts["tiles"] == "0 matching 0 ∅ not found 0 ✗ unverified 0 ? unknown 0 ✓ verified"
     assert page.parts["found"] == "0 of 5 factors match."
     assert {"gone", "VAgone"} <= set(page.words)  # the form keeps its values
 
@@ -131,6 +138,10 @@ async def test_an_empty_result_links_to_all_factors(running: ServedExporter) -> 
             "sort: must be one of factor, state, since, last, next, latency, failures, -factor, -state",
         ),
         ("q=" + "x" * 201, "q: must have 1 to 200 characters"),
+        ("label=" + "x" * 401, "label: must have 1 to 400 characters"),
+        ("type=sms", "type: must be one of push, totp, passkeys, other, unknown"),
+        ("group=the team", "group: must be one of account, service, type, or the name of a label"),
+        ("group=label.", "group: must be one of account, service, type, or the name of a label"),
     ],
 )
 async def test_an_invalid_parameter_is_refused_by_name(running: ServedExporter, query: str, message: str) -> None:
@@ -150,9 +161,9 @@ async def test_many_factors_are_shown_page_by_page(tmp_path: Path) -> None:
     assert [len(page.names) for page in pages] == [100, 100, 50]
     assert [name for page in pages for name in page.names] == names
     assert [page.parts["pages"] for page in pages] == [
-        "Page 1 of 3 Next →",
-        "← Previous Page 2 of 3 Next →",
-        "← Previous Page 3 of 3",
+        "1 2 3 Next →",
+        "← Previous 1 2 3 Next →",
+        "← Previous 1 2 3",
     ]
     assert "./?label=half&page=3" in pages[1].links("./")
     assert beyond.names == pages[2].names
@@ -195,9 +206,11 @@ QUERIES = st.builds(
     status=st.sampled_from(["", ATTENTION, *STATES]),
     account=TEXTS,
     service=TEXTS,
-    label=TEXTS,
+    type=st.sampled_from(["", *COUNTED_TYPES]),
+    label=st.text(max_size=LONGEST_LABELS).map(str.strip),
     q=TEXTS,
     sort=st.sampled_from(["", *SORTS, *(f"-{name}" for name in SORTS)]),
+    group=st.sampled_from(["", *SHARED]) | st.from_regex(r"(label\.)?[a-zA-Z_][a-zA-Z0-9_]*", fullmatch=True),
     page=st.integers(1, 10**6),
 )
 
@@ -215,7 +228,7 @@ def test_the_documentation_names_every_query_parameter() -> None:
     text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
     section = text.partition("## Read the pages")[2]
 
-    words = (ATTENTION, *STATES, *SORTS, "account", "service", "label", "q")
+    words = (ATTENTION, *STATES, *SORTS, *SHARED, *COUNTED_TYPES, "label", "q", "group")
     assert [word for word in words if f"`{word}`" not in section] == []
     assert f"last {FULL.fetches} fetches" in section
     assert f"{FULL.failures} in all" in section

@@ -53,7 +53,8 @@ async def test_every_state_is_shown_in_words_and_problems_come_first(states: Ser
     page = await page_of(states)
 
     assert page.parts["headline"] == "✗ 6 of 8 factors need attention"
-    assert page.parts["tiles"] == "1 ∅ not found 1 ✗ unverified 3 ? unknown 2 ! failing 2 ✓ verified 1 ‖ paused"
+    assert page.parts["tiles"] == "8 all 1 ∅ not found 1 ✗ unverified 3 ? unknown 2 ✓ verified 1 ‖ paused"
+    assert page.parts["these"] == "Of these, 6 need attention and ! 2 are failing ."
     assert page.names == ["gone", "new", "failing", "never", "stale", "kept", "good", "idle"]
     assert page.row("good")[FACTOR] == "good main · push · team=payments"
     assert page.row("good")[STATE:NEXT] == ["✓ verified", "30 s or longer", "30 s ago"]
