@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Browser, Page, Route
 
     from tests.support.fixtures import Program
     from tests.support.served_exporter import ServedExporter
@@ -92,8 +92,12 @@ async def test_the_history_has_one_entry_per_field(opened: Browser, tmp_path: Pa
 async def test_a_late_answer_does_not_replace_a_newer_one(opened: Browser, tmp_path: Path) -> None:
     async with world(tmp_path, "all") as running, visit(opened, f"{running.url}/") as visited:
         page = visited.page
-        held: list[object] = []
-        await page.route("**/?q=st", lambda route: held.append(route))  # it is never answered
+        held: list[Route] = []
+
+        def hold(route: Route) -> None:  # it is never answered
+            held.append(route)
+
+        await page.route("**/?q=st", hold)
         await page.locator("#q").press_sequentially("st")
         await page.wait_for_url("**/?q=st")
         await page.locator("#q").press_sequentially("ale")
