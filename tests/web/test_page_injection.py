@@ -43,7 +43,7 @@ ANYTHING = st.text(max_size=300)  # including lone surrogates
 
 
 async def test_markup_in_names_labels_and_details_stays_text(tmp_path: Path) -> None:
-    async with serving(tmp_path, entries("plain")) as running:
+    async with serving(tmp_path, entries("plain", labels={"team": "plain"})) as running:
         running.apply("plain", VERIFIED, Failure(Reason.DECODE, "plain"))
         plain = await page_of(running), await page_of(running, f"/{(await page_of(running)).links('factors/')[0]}")
     for probe in PROBES:
