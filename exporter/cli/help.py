@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 CONFIGURATION = {
     "VERIFY_EXPORTER_*": "every key outside of [[...]] tables, over the configuration file, for example "
     "VERIFY_EXPORTER_POLLING__INTERVAL=2m; docs/configuration.md lists them",
-    "POD_NAME": 'the name of which the shard "auto" is the number at the end (default: the host name)',
+    "POD_NAME": "the name of the pod, for the shard auto (default: the host name)",
 }
 """The variables of every command that loads the configuration."""
 
