@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.cli.diagnosis import diagnose
-from exporter.cli.findings import Finding, Output, Severity, Subject, failed, write
+from exporter.cli.findings import Finding, Output, Severity, Subject, failed, from_config, refused, write
 from exporter.cli.help import CONFIGURATION, REQUESTS, Help
 from exporter.cli.table import counted
-from exporter.config import ConfigError, ConfigWarning, ErrorDetail
+from exporter.config import ConfigError
 from exporter.config.files import shown_path
-from exporter.config.lines import locate
 from exporter.daemon.parts import Confidential
 from exporter.daemon.url_sources import with_first_answers
 from exporter.logs.output import configure
@@ -21,11 +20,10 @@ from exporter.web.formatting import format_time
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from exporter.config import Config
     from exporter.config.last_good import Fallback
-    from exporter.config.lines import Location
 
 
 HELP = Help(
@@ -62,11 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = load_config(arguments, last_good=read_last_good, fall_back=True)
     except ConfigError as error:
-        findings = _from_config(Severity.ERROR, error.errors)
+        findings = refused(error)
     else:
         fallback = config.fallback
-        findings = [] if fallback is None else _from_config(Severity.ERROR, fallback.errors)
-        findings += _from_config(Severity.WARNING, config.warnings)
+        findings = [] if fallback is None else from_config(Severity.ERROR, fallback.errors)
+        findings += from_config(Severity.WARNING, config.warnings)
         findings.append(_valid(config) if fallback is None else _falls_back(fallback))
         if arguments.live and fallback is None:
             findings += live(config)
@@ -86,10 +84,10 @@ async def _live(config: Config, confidential: Confidential) -> list[Finding]:
     try:
         complete = await with_first_answers(config)
     except ConfigError as error:
-        return _from_config(Severity.ERROR, error.errors)
+        return refused(error)
     confidential.add(complete)
     new = [warning for warning in complete.warnings if warning not in config.warnings]
-    return [*_from_config(Severity.WARNING, new), *_loaded(complete), *await diagnose(complete)]
+    return [*from_config(Severity.WARNING, new), *_loaded(complete), *await diagnose(complete)]
 
 
 def _loaded(config: Config) -> Iterator[Finding]:
@@ -104,6 +102,7 @@ def _loaded(config: Config) -> Iterator[Finding]:
                 place=place,
                 seen=error.problem,
                 hint=error.hint,
+                factor=error.name if ": factors[" in error.place else "",
                 name=source.name,
             )
         if not errors:
@@ -136,39 +135,3 @@ def _falls_back(fallback: Fallback) -> Finding:
         seen=f"the exporter would start on this last good watchlist ({entries}, saved {saved}), but not be ready",
         file=str(fallback.path),
     )
-
-
-def _from_config(severity: Severity, problems: Sequence[ErrorDetail | ConfigWarning]) -> list[Finding]:
-    locations = locate(problem.place for problem in problems)
-    return [_finding(severity, problem, locations[problem.place]) for problem in problems]
-
-
-def _finding(severity: Severity, problem: ErrorDetail | ConfigWarning, location: Location) -> Finding:
-    match problem:
-        case ErrorDetail(problem=seen, hint=hint, name=name):
-            pass
-        case ConfigWarning(text=seen):
-            hint = name = ""
-    return Finding(
-        severity=severity,
-        subject=Subject.CONFIGURATION,
-        place=_place(problem.place, location, name),
-        seen=seen,
-        hint=hint,
-        file=location.file,
-        line=location.line,
-        column=location.column,
-        table=location.table,
-        key=location.key,
-        name=name,
-    )
-
-
-def _place(place: str, location: Location, name: str) -> str:
-    """Return a place with the line and the name of the entry, as far as they are known and it lacks them."""
-    if not location.path or location.line is None:
-        return f'{place} of "{name}"' if name else place
-    start = f"{location.file}:{location.line}"
-    if not name:
-        return f"{start}: {location.path}"
-    return ": ".join(filter(None, (start, f'{location.table} "{name}"', location.key)))

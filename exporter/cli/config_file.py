@@ -72,7 +72,8 @@ def load_config(
     except ConfigError as error:
         if shard is not None:  # a reload: the file was there
             raise
-        raise ConfigError(_for_a_first_start(detail, path) for detail in error.errors) from None
+        details = (_for_a_first_start(detail, path) for detail in error.errors)
+        raise ConfigError(details, error.warnings) from None
 
 
 def _for_a_first_start(detail: ErrorDetail, path: Path) -> ErrorDetail:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from exporter.cli import BAD_USAGE, INTERRUPTED
 from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.cli.fetched import Fetched, OutputFormat, Shown, not_listed, not_loaded, write
+from exporter.cli.findings import write_refused
 from exporter.cli.help import CONFIGURATION, REQUESTS, Help
 from exporter.cli.named import UnknownNamesError, by_name, needed_for, unlisted
 from exporter.cli.table import counted
@@ -114,8 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = load_config(arguments)
     except ConfigError as error:
-        for detail in error.errors:
-            print(detail, file=sys.stderr)
+        write_refused(error)
         return BAD_USAGE
     confidential = Confidential(config)
     configure(level="error", style="logfmt", redact=confidential.redactor)

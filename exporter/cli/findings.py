@@ -1,18 +1,25 @@
 """What ``check`` finds, and how it is printed: as text, as JSON, and as GitHub's workflow commands.
 
-Apart from the command, because the diagnosis in :mod:`exporter.cli.diagnosis` makes findings, too.
+Apart from the command, because the diagnosis in :mod:`exporter.cli.diagnosis` makes findings, too, and because
+other commands report the errors of a configuration in the same way.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+from exporter.config import ConfigWarning, ErrorDetail
+from exporter.config.lines import Location, Sought, locate, shown_place, shown_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from exporter.config import ConfigError
+    from exporter.config.excerpt import Excerpt
 
 
 class Output(StrEnum):
@@ -50,10 +57,12 @@ class Subject(StrEnum):
 class Finding:
     """One finding: where, what was seen, what it means, and what to do.
 
-    ``place`` is where, as text; ``file`` to ``name`` say it again in parts, as far as they apply. ``http_status``,
-    ``twilio_code`` and ``request_id`` are the evidence of a request, ``reason`` is why it failed. ``permissions``
-    are those of a restricted API key that were lacking or are needed; ``optional_permissions`` are some of them. No
-    text contains a secret or an identity.
+    ``place`` is where, as text; ``file`` to ``name`` say it again in parts, as far as they apply. ``column`` and
+    ``end`` count characters from 1; ``end`` is the column after the last one. ``factor`` is the name of a factor,
+    ``name`` also that of an entity, a service or a watchlist URL. ``http_status``, ``twilio_code`` and
+    ``request_id`` are the evidence of a request, ``reason`` is why it failed. ``permissions`` are those of a
+    restricted API key that were lacking or are needed; ``optional_permissions`` are some of them. No text contains
+    a secret or an identity. docs/check-output.schema.json describes the fields; they are an interface.
     """
 
     severity: Severity
@@ -65,8 +74,10 @@ class Finding:
     file: str = ""
     line: int | None = None
     column: int | None = None
+    end: int | None = None
     table: str = ""
     key: str = ""
+    factor: str = ""
     account: str = ""
     service_sid: str = ""
     name: str = ""
@@ -76,18 +87,24 @@ class Finding:
     reason: str = ""
     permissions: tuple[str, ...] = field(default=())
     optional_permissions: tuple[str, ...] = field(default=())
+    excerpt: Excerpt | None = None
 
     @property
     def message(self) -> str:
-        """What was seen, what it means, and what to do, in one line."""
-        return "; ".join(filter(None, (self.seen, self.meaning, self.hint)))
+        """What was seen, and what it means."""
+        return "; ".join(filter(None, (self.seen, self.meaning)))
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.message}" if self.place else self.message
+        text = "; ".join(filter(None, (self.message, self.hint)))
+        return f"{self.place}: {text}" if self.place else text
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields that have a value."""
-        return {name: value for name, value in asdict(self).items() if value not in ("", None, ())}
+        """Return the fields that have a value, and the message."""
+        fields = asdict(replace(self, excerpt=None))
+        if self.subject is Subject.FACTOR:
+            fields["factor"] = self.factor or self.name
+        shown = {name: value for name, value in fields.items() if value not in ("", None, ())}
+        return {"message": self.message, **shown}
 
 
 def failed(findings: Iterable[Finding]) -> bool:
@@ -110,8 +127,60 @@ def write(output: Output, findings: list[Finding], summary: Mapping[str, object]
         case _:
             for finding in findings:
                 stream = sys.stderr if finding.severity in (Severity.ERROR, Severity.WARNING) else sys.stdout
-                prefix = "warning: " if finding.severity is Severity.WARNING else ""
-                stream.write(f"{prefix}{finding}\n")
+                _write_text(stream, finding)
+
+
+def _write_text(stream: TextIO, finding: Finding) -> None:
+    """Print a finding, and below it the line of the file where it is."""
+    prefix = "warning: " if finding.severity is Severity.WARNING else ""
+    stream.write(f"{prefix}{finding}\n")
+    if finding.excerpt is not None:
+        stream.write(finding.excerpt.rendered(stream.encoding or "utf-8"))
+
+
+def refused(error: ConfigError) -> list[Finding]:
+    """Return the findings of a refused configuration: its errors, and the warnings that may explain them."""
+    return [*from_config(Severity.ERROR, error.errors), *from_config(Severity.WARNING, error.warnings)]
+
+
+def write_refused(error: ConfigError) -> None:
+    """Print why a configuration was refused to standard error, each error with its line."""
+    for finding in refused(error):
+        _write_text(sys.stderr, finding)
+
+
+def from_config(severity: Severity, problems: Sequence[ErrorDetail | ConfigWarning]) -> list[Finding]:
+    """Return the findings of the loader's errors or warnings, with the lines of files, which are read again."""
+    locations = locate(problems)
+    return [_finding(severity, problem, locations) for problem in problems]
+
+
+def _finding(
+    severity: Severity, problem: ErrorDetail | ConfigWarning, locations: Mapping[Sought, Location]
+) -> Finding:
+    location = locations[Sought(problem.place, problem.of_key)]
+    match problem:
+        case ErrorDetail(problem=seen, name=name):
+            pass
+        case ConfigWarning(text=seen):
+            name = ""
+    of_factor = location.table.startswith("factors[") or (location.file and not location.table)
+    return Finding(
+        severity=severity,
+        subject=Subject.CONFIGURATION,
+        place=shown_place(problem.place, location, name),
+        seen=shown_problem(seen, problem.other, locations),
+        hint=problem.hint,
+        file=location.file,
+        line=location.line,
+        column=location.column,
+        end=location.end,
+        table=location.table,
+        key=location.key,
+        factor=name if of_factor else "",
+        name=name,
+        excerpt=location.excerpt,
+    )
 
 
 def _workflow_command(finding: Finding) -> str:
@@ -132,6 +201,8 @@ def _properties(finding: Finding) -> Iterator[tuple[str, str]]:
         yield "line", str(finding.line)
     if finding.column is not None:
         yield "col", str(finding.column)
+        if finding.end is not None:
+            yield "endColumn", str(max(finding.column, finding.end - 1))  # the last one, not the one after it
     yield "title", _escaped(f"verify-factor-exporter: {finding.subject}", ":,")
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.cli import BAD_USAGE
 from exporter.cli.config_file import add_config_arguments, load_config
 from exporter.cli.costs import account_plans, assume, proposal, with_found
+from exporter.cli.findings import write_refused
 from exporter.cli.help import CONFIGURATION, REQUESTS, Help
 from exporter.cli.table import aligned, counted
 from exporter.config import ConfigError
@@ -119,8 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
             config, counts, failed = asyncio.run(find_out(config, count=arguments.entities is None))
             assumptions = replace(assumptions, entities={**assumptions.entities, **counts})
     except ConfigError as error:
-        for detail in error.errors:
-            print(detail, file=sys.stderr)
+        write_refused(error)
         return BAD_USAGE
     for text in failed:
         print(text, file=sys.stderr)

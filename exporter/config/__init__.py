@@ -11,6 +11,9 @@
    answered; ``assembly`` puts them together; at a start, ``last_good`` stands in for files and URLs that can't be
    used; ``sharding`` keeps this shard's part.
 
+``tomlsyntax`` and ``oddities`` name mistakes for what they are; ``lines`` finds their places in the files again,
+and ``excerpt`` shows them.
+
 :func:`with_answers` changes the answers of URLs alone. No request is sent here.
 
 :func:`current_fingerprint` finds out later whether one of the files has changed. Exported besides these: the types

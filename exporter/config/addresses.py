@@ -214,6 +214,8 @@ def parse_proxy_url(value: object) -> str | None:
     """Return a proxy's URL, or None for an empty string; never quotes it, because it may contain credentials."""
     if value == "":
         return None
+    if isinstance(value, str) and "://" not in value and _URL_TEXT.fullmatch(value):
+        raise ValueError('has no scheme; write it like "http://host:port"')
     parts, _host = _split(value)
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise ValueError('has a path, a query or a fragment; write it like "http://host:port"')

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 import ssl
+import stat
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from exporter.config.errors import ConfigWarning, ErrorDetail, listing, nearest, quote
+from exporter.config.errors import ConfigWarning, ErrorDetail, escape, listing, nearest, quote
 from exporter.config.files import UnreadableError, shown_path
 from exporter.config.kinds import IdentityLabel
+from exporter.config.oddities import doubts
 from exporter.config.secrets import PasswordSource, read_key
+from exporter.config.sources import variable_name
+from exporter.watched import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from pydantic import SecretStr
@@ -24,15 +29,21 @@ if TYPE_CHECKING:
 
 _IDENTITY = ("metrics", "identity")
 _KEY_FILE = ("metrics", "identity_key_file")
+_CHMOD = "take that permission from others (chmod o-rwx)"
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
-_LIKE_A_SECRET = re.compile(r"(?=.*[0-9])[A-Za-z0-9+_=-]{16,}")
+LIKE_A_SECRET = re.compile(r"(?=.*[0-9])[A-Za-z0-9+_=-]{16,}")
+"""A file name that may be a secret in the place of its file."""
 
 
 class AccountChecks:
     """Checks of the accounts' credentials and certificates; collects passwords and errors."""
 
-    def __init__(self, sources: Sources, reader: FileReader, refused: Iterable[tuple[str, ...]]) -> None:
+    def __init__(
+        self, sources: Sources, reader: FileReader, refused: Iterable[tuple[str, ...]], config_file: Path
+    ) -> None:
         self.errors: list[ErrorDetail] = []
+        self.warnings: list[ConfigWarning] = []
+        self._config_file = config_file
         self.passwords: dict[str, PasswordSource] = {}
         self._sources = sources
         self._reader = reader
@@ -46,6 +57,10 @@ class AccountChecks:
         else:
             secret, file = account.oauth.client_secret, account.oauth.client_secret_file
             self._read_secret(name, secret, file, ("accounts", name, "oauth"), "client_secret")
+        if (source := self.passwords.get(name)) is not None and not is_loopback(
+            urlsplit(account.base_url).hostname or ""
+        ):
+            self._check_secret(name, account, source)
         if account.ca_file is not None:
             place = self._sources.place(("accounts", name, "ca_file"))
             try:
@@ -62,7 +77,7 @@ class AccountChecks:
             if getattr(account, key) is not None:
                 place = self._sources.place(("accounts", name, key))
                 hint = "remove it: an OAuth app has a client ID" if key == "username" else "set only one of the two"
-                self.errors.append(ErrorDetail(place, f"conflicts with {oauth}", hint))
+                self.errors.append(ErrorDetail(place, f"conflicts with {oauth}", hint, other=oauth))
 
     def _read_secret(
         self, name: str, secret: SecretStr | None, file: Path | None, table: tuple[str, ...], key: str
@@ -71,7 +86,9 @@ class AccountChecks:
         inline, from_file, kind = (*table, key), (*table, f"{key}_file"), key.replace("_", " ")
         if secret is not None and file is not None:
             first, second = self._sources.place(inline), self._sources.place(from_file)
-            self.errors.append(ErrorDetail(second, f"conflicts with {first}", "set only one of the two"))
+            self.errors.append(
+                ErrorDetail(second, f"conflicts with {first}", "set only one of the two", other=first)
+            )
         elif secret is not None:
             self.passwords[name] = PasswordSource(secret.get_secret_value(), kind=kind)
         elif file is not None:
@@ -85,6 +102,68 @@ class AccountChecks:
             if key == "password":
                 found, hint = f"has none of {key}_file, {key} and oauth", f"{hint} or oauth"
             self.errors.append(ErrorDetail(place, found, hint))
+
+    def _check_secret(self, name: str, account: AccountSettings, source: PasswordSource) -> None:
+        """Add warnings about a secret; an API on this machine is a simulator, and its secrets are made up."""
+        path = (
+            ("accounts", name, "password")
+            if account.oauth is None
+            else ("accounts", name, "oauth", "client_secret")
+        )
+        if source.path is not None:
+            path = (*path[:-1], f"{path[-1]}_file")
+        place = self._sources.place(path)
+        in_file = self._sources.in_file(path)
+        variable = variable_name(path, name) if source.path is None and in_file else ""
+        self.warnings.extend(secret_warnings(place, source, variable))
+        if source.path is None and in_file and readable_by_all(self._config_file):
+            text = f"every user can read {shown_path(self._config_file)}, which holds this secret"
+            self.warnings.append(ConfigWarning(place, text, f"move the secret to {path[-1]}_file, or {_CHMOD}"))
+
+
+def secret_warnings(place: str, source: PasswordSource, variable: str = "") -> Iterator[ConfigWarning]:
+    """Yield why a secret can't be one, and whether every user can read it; ``variable`` could set it, too."""
+    path = source.path
+    named = "" if path is None else f"the secret in {_shown_file(path)} "
+    for doubt in doubts(source.current):
+        hint = doubt.hint
+        if doubt.of_variable and path is None:
+            hint = f"TOML has no variables: set {variable} instead, or name a file" if variable else doubt.hint
+        yield ConfigWarning(place, f"{named}{doubt.problem}", hint)
+    if path is not None:
+        yield from readable_warnings(place, path)
+
+
+def readable_warnings(place: str, path: Path) -> Iterator[ConfigWarning]:
+    """Yield a warning if every user can read a file with a secret."""
+    if readable_by_all(path):
+        yield ConfigWarning(place, f"every user can read {_shown_file(path)}", _CHMOD)
+
+
+def readable_by_all(path: Path) -> bool:
+    """Return whether users other than the owner and the group can read a file, as far as permissions tell."""
+    try:
+        real = path.resolve(strict=True)
+        if not real.stat().st_mode & stat.S_IROTH:
+            return False
+        return all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
+    except (OSError, RuntimeError):
+        return False
+
+
+def proxy_warnings(accounts: Mapping[str, AccountSettings], environ: Mapping[str, str]) -> Iterator[ConfigWarning]:
+    """Yield a warning if the proxy of the environment, which some account uses, has no scheme."""
+    for name, value in sorted(environ.items()):
+        if name.lower() != "https_proxy" or not value or "://" in value:
+            continue
+        if any(account.proxy_url is None and _uses_https(account.base_url) for account in accounts.values()):
+            text = "has no scheme, so http is assumed"
+            yield ConfigWarning(escape(name, 40), text, 'write it like "http://host:port"')
+
+
+def _uses_https(base_url: str) -> bool:
+    parts = urlsplit(base_url)
+    return parts.scheme == "https" and not is_loopback(parts.hostname or "")
 
 
 def check_authorities(content: bytes) -> None:
@@ -131,6 +210,9 @@ def family_errors(patterns: tuple[str, ...], known: Collection[str], place: str)
 
 def file_error(place: str, path: Path, error: UnreadableError) -> ErrorDetail:
     """Return the error of a file that a key names; a path that looks like a secret itself isn't shown."""
-    secret = _LIKE_A_SECRET.fullmatch(path.name)
-    named = "the file (its name looks like a secret and isn't shown)" if secret else shown_path(path)
-    return ErrorDetail(place, f"{named} {error.problem}", error.hint)
+    return ErrorDetail(place, f"{_shown_file(path)} {error.problem}", error.hint)
+
+
+def _shown_file(path: Path) -> str:
+    secret = LIKE_A_SECRET.fullmatch(path.name)
+    return "the file (its name looks like a secret and isn't shown)" if secret else shown_path(path)

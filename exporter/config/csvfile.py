@@ -176,3 +176,23 @@ def _odd_quote(record: str) -> tuple[int, bool]:
         column += record[position : position + 1] == ","
         position += 1
     return column, True
+
+
+def cell_spans(text: str) -> list[tuple[int, int]]:
+    """Return where the cells of the record at the beginning of a text are, quotes included."""
+    spans = []
+    start = position = 0
+    while True:
+        if text.startswith('"', position):
+            position += 1
+            while (end := text.find('"', position)) >= 0 and text[end + 1 : end + 2] == '"':
+                position = end + 2
+            if end < 0:  # unclosed: what follows in this line is the cell
+                end = min(at for at in (text.find("\n", position), len(text)) if at >= 0) - 1
+            position = end + 1
+        while position < len(text) and text[position] not in ",\r\n":
+            position += 1
+        spans.append((start, position))
+        if text[position : position + 1] != ",":
+            return spans if text[:1] not in {"", "\r", "\n"} else []
+        start = position = position + 1

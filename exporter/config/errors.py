@@ -21,13 +21,16 @@ class ErrorDetail:
     """One error that makes a configuration unusable: its place, the problem, and a hint what to do about it.
 
     ``name`` is the name of the factor, entity or service whose entry it is, empty where there is none. ``str`` and
-    ``repr`` don't show it.
+    ``repr`` don't show it. With ``of_key``, the key is wrong and not its value. ``other`` is another place that the
+    problem names.
     """
 
     place: str
     problem: str
     hint: str = ""
     name: str = field(default="", repr=False)
+    of_key: bool = field(default=False, repr=False, compare=False)
+    other: str = field(default="", repr=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.place}: {self.problem}; {self.hint}" if self.hint else f"{self.place}: {self.problem}"
@@ -35,13 +38,16 @@ class ErrorDetail:
 
 @dataclass(frozen=True, slots=True)
 class ConfigWarning:
-    """Something unusual about a usable configuration."""
+    """Something unusual about a usable configuration, with a hint what to do about it; see :class:`ErrorDetail`."""
 
     place: str
     text: str
+    hint: str = ""
+    of_key: bool = field(default=False, repr=False, compare=False)
+    other: str = field(default="", repr=False, compare=False)
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.text}"
+        return f"{self.place}: {self.text}; {self.hint}" if self.hint else f"{self.place}: {self.text}"
 
 
 class UnmatchedPattern(ConfigWarning):
@@ -49,10 +55,14 @@ class UnmatchedPattern(ConfigWarning):
 
 
 class ConfigError(Exception):
-    """A configuration was refused, for the errors in ``errors``; the message has one line per error."""
+    """A configuration was refused, for the errors in ``errors``; the message has one line per error.
 
-    def __init__(self, errors: Iterable[ErrorDetail]) -> None:
+    ``warnings`` may explain the errors: variables with another prefix.
+    """
+
+    def __init__(self, errors: Iterable[ErrorDetail], warnings: Iterable[ConfigWarning] = ()) -> None:
         self.errors: tuple[ErrorDetail, ...] = tuple(errors)
+        self.warnings: tuple[ConfigWarning, ...] = tuple(warnings)
         super().__init__("\n".join(map(str, self.errors)))
 
 

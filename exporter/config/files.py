@@ -8,7 +8,6 @@ import hashlib
 import io
 import itertools
 import os
-import re
 import stat
 import tomllib
 from pathlib import Path
@@ -16,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exporter.config.errors import ConfigWarning, ErrorDetail, UnmatchedPattern, escape
+from exporter.config.tomlsyntax import explain_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,24 +24,6 @@ LARGEST_SECRET_BYTES = 65_536
 
 _UNREADABLE = "unreadable"
 WATCHLIST_SUFFIXES = (".csv", ".toml")
-
-_COORDINATES = re.compile(r"\(at line ([0-9]+), column ([0-9]+)\)")
-_TOML_PROBLEMS = {
-    "Invalid value": "is not a TOML value; put strings in quotes",
-    "Expected '=' after a key": 'expected "=" after a key',
-    "Expected newline": "unexpected text after a value or table name",
-    "Cannot declare": "the table is defined twice",
-    "Cannot overwrite": "the key is defined twice",
-    "Duplicate inline": "the key is defined twice",
-    "Cannot mutate": "adds to a table or list that is already complete",
-    "Cannot redefine": "adds to a table that is already complete",
-    "Unterminated string": "unterminated string",
-    "Illegal character": "control character or line break in a string",
-    "Found invalid character": "control character in a comment or string",
-    "Unescaped": "unknown escape sequence in a string",
-    "Unclosed array": "unclosed list",
-    "Unclosed inline table": "unclosed inline table",
-}
 
 
 class UnreadableError(Exception):
@@ -102,9 +84,13 @@ def decode(content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        column = error.start - content.rfind(b"\n", 0, error.start)
+        before = content[content.rfind(b"\n", 0, error.start) + 1 : error.start]
+        column = len(before.removeprefix(codecs.BOM_UTF8).decode("utf-8")) + 1
+        byte = f"byte 0x{content[error.start]:02X}"
         raise UnreadableError(
-            "is not UTF-8 text", "save it as UTF-8", where=f"line {line}, column {column}"
+            f"is not UTF-8 text ({byte}, maybe Latin-1)",
+            "save it as UTF-8",
+            where=f"line {line}, character {column}",
         ) from None
 
 
@@ -116,15 +102,9 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise UnreadableError("is nested too deeply") from None
     except ValueError as error:
         message = str(error)
-    problem = next(
-        (words for start, words in _TOML_PROBLEMS.items() if message.startswith(start)), "is not valid TOML"
-    )
-    coordinates = _COORDINATES.search(message)
-    if coordinates is not None:
-        where = f"line {coordinates[1]}, column {coordinates[2]}"
-    else:
-        where = f"line {max(1, len(text.splitlines()))}" if "at end of document" in message else ""
-    raise UnreadableError(problem, "see toml.io for the format" if "valid" in problem else "", where=where)
+    problem, hint, line, column = explain_toml(text, message)
+    where = "" if line is None else f"line {line}, column {column}"
+    raise UnreadableError(problem, hint, where=where)
 
 
 def _may_be_file(path: Path) -> bool:

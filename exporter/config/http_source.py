@@ -11,8 +11,8 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from exporter.config.checks import check_authorities, file_error
-from exporter.config.errors import ErrorDetail, quote
+from exporter.config.checks import check_authorities, file_error, secret_warnings
+from exporter.config.errors import ConfigWarning, ErrorDetail, quote
 from exporter.config.files import UnreadableError
 from exporter.config.last_good import FILES
 from exporter.config.secrets import PasswordSource
@@ -102,11 +102,17 @@ class SourceFailure:
 
 
 def http_sources(
-    file: str, directory: Path, content: object, reader: FileReader, errors: list[ErrorDetail]
+    file: str,
+    directory: Path,
+    content: object,
+    reader: FileReader,
+    errors: list[ErrorDetail],
+    warnings: list[ConfigWarning],
 ) -> tuple[HttpSource, ...]:
-    """Return the sources that the array ``watchlist.http`` of a configuration file lists; ``errors`` gets the rest.
+    """Return the sources that the array ``watchlist.http`` of a configuration file lists.
 
-    ``file`` is the path that messages show; relative paths are relative to ``directory``.
+    ``errors`` gets what is wrong with the others, and ``warnings`` what is unusual. ``file`` is the path that
+    messages show; relative paths are relative to ``directory``.
     """
     if not isinstance(content, list):
         problem = f"is {kind_of(content)}, not an array of tables"
@@ -123,19 +129,24 @@ def http_sources(
         try:
             entry = HttpSourceEntry.model_validate(given)
         except ValueError as error:  # pydantic's ValidationError
-            errors.extend(entry_errors(error, table, place.key))  # type: ignore[arg-type]  # the same
+            errors.extend(entry_errors(error, table, place.key, given))  # type: ignore[arg-type]  # the same
             continue
         if entry.name == FILES:
             errors.append(ErrorDetail(place.key("name"), f'"{FILES}" stands for watchlist.files', "rename it"))
         elif (first := names.setdefault(entry.name, place)) is not place:
             errors.append(ErrorDetail(place.key("name"), f"is also the name of {first}", "rename one of the two"))
-        elif (source := _source(place, directory, entry, reader, errors)) is not None:
+        elif (source := _source(place, directory, entry, reader, errors, warnings)) is not None:
             sources.append(source)
     return tuple(sources)
 
 
 def _source(
-    place: TablePlace, directory: Path, entry: HttpSourceEntry, reader: FileReader, errors: list[ErrorDetail]
+    place: TablePlace,
+    directory: Path,
+    entry: HttpSourceEntry,
+    reader: FileReader,
+    errors: list[ErrorDetail],
+    warnings: list[ConfigWarning],
 ) -> HttpSource | None:
     """Return a source with its files read; None with an error more."""
     before = len(errors)
@@ -147,6 +158,7 @@ def _source(
         path = directory / path
         try:
             secret = PasswordSource.from_file(path)
+            warnings.extend(secret_warnings(place.key(name), secret))
         except UnreadableError as error:
             errors.append(file_error(place.key(name), path, error))
     if (path := entry.ca_file) is not None:

@@ -1,36 +1,63 @@
-"""Where a configuration's errors are: file, line and column, found again from the places that errors name.
+"""Where a configuration's errors are: file, line, column and excerpt, found again from the places that errors name.
 
-:mod:`tomllib` knows no lines, so a scanner of its own finds them. It runs only to show an error or a warning.
+It runs only to show an error or a warning; the file is read again for it.
 """
 
 from __future__ import annotations
 
-import contextlib
+import bisect
+import csv
+import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.config.files import UnreadableError, decode, read_bytes
-from exporter.config.validation import toml_path
+from exporter.config.csvfile import cell_spans
+from exporter.config.errors import ConfigError
+from exporter.config.excerpt import csv_header_pieces, csv_pieces, excerpt_of, toml_pieces, yaml_pieces
+from exporter.config.files import UnreadableError, read_bytes
+from exporter.config.tomlscan import Statement, spans_of, statement_at
+from exporter.config.webconfig import FIELDS
+from exporter.config.webyaml import spots_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Mapping, Sequence
+
+    from exporter.config.errors import ConfigWarning, ErrorDetail
+    from exporter.config.excerpt import Excerpt, Piece
+    from exporter.config.tomlscan import Span
+    from exporter.config.webyaml import Spot
 
 _NUMBERED = re.compile(
-    r"line (?P<line>\d+)(?:, column (?P<column>\d+)(?: \((?P<key>[^()]+)\))?)?(?:: (?P<rest>.+))?"
+    r"line (?P<line>\d+)(?:, character (?P<character>\d+)|, column (?P<column>\d+)(?: \((?P<key>[^()]+)\))?)?"
+    r"(?:: (?P<rest>.+))?"
 )
 _COMPONENT = re.compile(r'\.?("(?:[^"\\]|\\.)*"|[^.\["]+)|\[\d+\]')
 _ENTRY = re.compile(r"(?:factors|entities|services|watchlist\.http)\[\d+\]")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_WORD = re.compile(
+    r"""\$\{[^}\n]*\}|\[\[?[A-Za-z][^\]\n"]*\]{1,2}|"(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?|[A-Za-z0-9_.+:-]+|."""
+)
+
+
+_LONGEST_RECORD_LINES = 100
+
+
+class Sought(NamedTuple):
+    """A place to find in a file, and whether the key itself is meant instead of its value."""
+
+    place: str
+    of_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
     """Where something in a configuration is; ``None`` and empty where there is no such part.
 
-    ``table`` is the path of the table, such as ``factors[3]``, and ``key`` that of the key in it, or in CSV the
-    column's name. ``path`` is the whole path in a TOML file.
+    ``column`` and ``end`` count characters from 1; ``end`` is the column after the last one. ``table`` is the path
+    of the table, such as ``factors[3]``, and ``key`` that of the key in it, or in CSV the column's name. ``path``
+    is the whole path in the file, and in CSV the column.
     """
 
     file: str = ""
@@ -39,46 +66,170 @@ class Location:
     table: str = ""
     key: str = ""
     path: str = ""
+    end: int | None = None
+    excerpt: Excerpt | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        parts = (self.file, self.line, self.column)
+        return ":".join(str(part) for part in parts if part)
 
 
-def locate(places: Iterable[str]) -> dict[str, Location]:
-    """Return where each of these places is, by place; a file that can't be read now has no lines."""
-    paths: dict[str, set[str]] = {}
-    found: dict[str, Location] = {}
-    for place in places:
-        file, _, path = place.partition(": ")
+def locate(problems: Sequence[ErrorDetail | ConfigWarning]) -> dict[Sought, Location]:
+    """Return where each of these problems is; a file that can't be read now has no lines."""
+    wanted = {Sought(problem.place, problem.of_key) for problem in problems}
+    wanted.update(Sought(problem.other) for problem in problems if problem.other)
+    by_file: dict[str, dict[Sought, str]] = {}
+    found: dict[Sought, Location] = {}
+    for mark in wanted:
+        file, _, path = mark.place.partition(": ")
         if not Path(file).is_file():
-            found[place] = Location()  # an environment variable, a flag, or a file that does not exist
-        elif numbered := _NUMBERED.fullmatch(path):
-            column = numbered["column"]
-            key = numbered["key"] or numbered["rest"] or ""
-            found[place] = Location(file, int(numbered["line"]), int(column) if column else None, key=key)
+            found[mark] = Location()  # an environment variable, a flag, or a file that does not exist
+        elif not path:
+            found[mark] = Location(file)
         else:
-            found[place] = Location(file)
-            if path:
-                paths.setdefault(file, set()).add(path)
-    for file, wanted in paths.items():
-        for path, location in _in_toml(file, wanted).items():
-            found[f"{file}: {path}"] = location
+            by_file.setdefault(file, {})[mark] = path
+    for file, paths in by_file.items():
+        found.update(_in_file(file, paths))
     return found
 
 
-def _in_toml(file: str, paths: Collection[str]) -> dict[str, Location]:
-    """Return where these paths of a TOML file are; a key that is missing is in the line of its table."""
-    chains = {path: _prefixes(path) for path in paths}
+def located(error: ConfigError) -> ConfigError:
+    """Return a refusal whose errors name line and column in their places, for messages of one line."""
+    locations = locate(error.errors)
+    return ConfigError(
+        (
+            replace(
+                detail,
+                place=shown_place(detail.place, locations[Sought(detail.place, detail.of_key)], detail.name),
+                problem=shown_problem(detail.problem, detail.other, locations),
+                name="",
+            )
+            for detail in error.errors
+        ),
+        error.warnings,
+    )
+
+
+def shown_place(place: str, location: Location, name: str) -> str:
+    """Return a place with line and column, and the name of the entry, as far as they are known."""
+    if location.line is None:
+        return f'{place} of "{name}"' if name else place
+    if not name:
+        return ": ".join(filter(None, (str(location), location.path)))
+    entry = f'{location.table} "{name}"'.lstrip()
+    key = location.key or ("" if location.table else location.path)
+    return ": ".join(filter(None, (str(location), entry, key)))
+
+
+def shown_problem(problem: str, other: str, locations: Mapping[Sought, Location]) -> str:
+    """Return a problem that names another place, with line and column there if they are known."""
+    if not other or (location := locations[Sought(other)]).line is None:
+        return problem
+    return problem.replace(other, ": ".join(filter(None, (str(location), location.path))))
+
+
+def _in_file(file: str, paths: Mapping[Sought, str]) -> dict[Sought, Location]:
     try:
-        text = decode(read_bytes(Path(file)))
+        text = read_bytes(Path(file)).decode("utf-8-sig", "replace")
     except UnreadableError:
         text = ""
-    lines = lines_of(text, {prefix for chain in chains.values() for prefix in chain})
-    found: dict[str, Location] = {}
-    for path, chain in chains.items():
-        line = next((lines[prefix] for prefix in reversed(chain) if prefix in lines), None)
+    suffix = Path(file).suffix.lower()
+    numbered = {mark: match for mark, path in paths.items() if (match := _NUMBERED.fullmatch(path))}
+    found = _in_toml(file, text, {mark: path for mark, path in paths.items() if mark not in numbered})
+    table = _Rows(text) if suffix == ".csv" else None
+    lines = _Lines(text)
+    spots = spots_of(text, {match["rest"] for match in numbered.values() if match["rest"]})
+    for mark, match in numbered.items():
+        if table is not None:
+            found[mark] = _in_csv(file, table, match)
+        elif suffix in (".yml", ".yaml") or match["rest"]:
+            found[mark] = _in_yaml(file, lines, match, spots, of_key=mark.of_key)
+        else:
+            found[mark] = _in_broken_toml(file, lines, match)
+    return found
+
+
+class _Lines:
+    """A text, by lines and columns."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._starts = [0, *(match.end() for match in re.finditer("\n", text))]
+
+    def number(self, position: int) -> int:
+        """Return the line of a position, from 1."""
+        return bisect.bisect_right(self._starts, position)
+
+    def start(self, line: int) -> int:
+        """Return the position at which a line starts; of a line that there isn't, the end."""
+        return self._starts[line - 1] if line <= len(self._starts) else len(self.text)
+
+    def line(self, line: int) -> str:
+        """Return a line without its end."""
+        return self.text[self.start(line) : self.start(line + 1)].rstrip("\r\n")
+
+
+# TOML
+
+
+def _in_toml(file: str, text: str, paths: Mapping[Sought, str]) -> dict[Sought, Location]:
+    """Return where these paths are; a key that is missing is where its table is."""
+    if not paths:
+        return {}
+    chains = {path: _prefixes(path) for path in set(paths.values())}
+    spans = spans_of(text, {prefix for chain in chains.values() for prefix in chain})
+    lines = _Lines(text)
+    found: dict[Sought, Location] = {}
+    for mark, path in paths.items():
+        chain = chains[path]
         entry = _ENTRY.match(path)
         table = entry.group() if entry else (chain[-2] if len(chain) > 1 else "")
         key = path[len(table) :].removeprefix(".")
-        found[path] = Location(file, line, None, table, key, path)
+        nearest = next((prefix for prefix in reversed(chain) if prefix in spans), None)
+        if nearest is None:
+            found[mark] = Location(file, table=table, key=key, path=path)
+            continue
+        span = spans[nearest]
+        # Where the key is missing, a table's value would be all that it contains
+        start, end = _marked(span, of_key=mark.of_key or nearest != chain[-1])
+        line = lines.number(start)
+        first = lines.start(line)
+        shown = lines.line(line)
+        start, end = start - first, max(start + 1, min(end, first + len(shown))) - first
+        pieces = toml_pieces(shown, *_context(span.statement, line, lines), valid=True)
+        excerpt = excerpt_of(line, pieces, start, end)
+        found[mark] = Location(file, line, start + 1, table, key, path, end + 1, excerpt)
     return found
+
+
+def _marked(span: Span, *, of_key: bool) -> tuple[int, int]:
+    return (span.start, span.end) if of_key else (span.value_start, span.value_end)
+
+
+def _context(statement: Statement, line: int, lines: _Lines) -> tuple[list[str], list[str]]:
+    """Return the table that a line is in, and the key whose value it continues, both as parts without numbers."""
+    continued = statement.path if lines.number(statement.start) < line else ""
+    return _parts(statement.table), _parts(continued)
+
+
+def _parts(path: str) -> list[str]:
+    return [component[1].strip('"') for component in _COMPONENT.finditer(path) if component[1] is not None]
+
+
+def _in_broken_toml(file: str, lines: _Lines, match: re.Match[str]) -> Location:
+    """Return where text that isn't TOML, or not UTF-8, is wrong."""
+    number = int(match["line"])
+    shown = lines.line(number)
+    column = match["column"] or match["character"]
+    if column is None:
+        return Location(file, number)
+    start = min(int(column) - 1, len(shown))
+    word = _WORD.match(shown, start)
+    end = max(start + 1, word.end() if word else 0)
+    first = lines.start(number)
+    statement = statement_at(lines.text, first + start)
+    pieces = toml_pieces(shown, *_context(statement, number, lines), valid=False)
+    return Location(file, number, start + 1, end=end + 1, excerpt=excerpt_of(number, pieces, start, end))
 
 
 def _prefixes(path: str) -> list[str]:
@@ -95,128 +246,84 @@ def _prefixes(path: str) -> list[str]:
     return prefixes
 
 
-class _StopError(Exception):
-    """The text is not TOML, or everything is found."""
+# CSV
 
 
-_BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
-_SPACES = re.compile(r"[ \t]*")
-_PART = re.compile(r"""[ \t]*(?:([A-Za-z0-9_-]+)|"((?:[^"\\\n]|\\.)*)"|'([^'\n]*)')[ \t]*""")
-_STRING = re.compile(
-    r'''"""(?:[^\\]|\\.)*?"""(?:"{0,2})|"(?:[^"\\\n]|\\.)*"|\'\'\'.*?\'\'\'(?:'{0,2})|'[^'\n]*\'''', re.DOTALL
-)
-_SCALAR = re.compile(r"[^,\]}#\r\n]+")
+class _Rows:
+    """A CSV file by lines, as the reader of watchlists counts them."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = list(io.StringIO(text, newline=""))
+        try:
+            header = next((row for row in csv.reader(io.StringIO(text, newline="")) if row), [])
+        except csv.Error:
+            header = []
+        self.columns = [cell.strip().lower() for cell in header]
+        self.header_line = next((number for number, line in enumerate(self.lines, 1) if line.strip("\r\n")), 1)
+
+    def record(self, line: int) -> str:
+        """Return the text from a line on, at least of the record that begins there."""
+        number = line
+        record = "".join(self.lines[line - 1 : number])
+        while record.count('"') % 2 and number < line + _LONGEST_RECORD_LINES:
+            number += 1
+            record += "".join(self.lines[number - 1 : number])
+        return record
 
 
-def lines_of(text: str, wanted: Collection[str]) -> dict[str, int]:
-    """Return the lines of these paths, such as ``factors[3].name``, that the TOML document has."""
-    scanner = _Scanner(text, wanted)
-    with contextlib.suppress(_StopError, RecursionError):
-        scanner.document()
-    return scanner.found
+def _in_csv(file: str, rows: _Rows, match: re.Match[str]) -> Location:
+    number, cell, key = int(match["line"]), match["column"], match["key"] or ""
+    path = key or (f"column {cell}" if cell else "")
+    record = rows.record(number)
+    spans = cell_spans(record)
+    if match["character"]:
+        start = min(int(match["character"]) - 1, len(record))
+        end = start + 1
+    elif cell is None or not spans:
+        start, end = 0, spans[-1][1] if spans else 1
+    elif int(cell) <= len(spans):
+        start, end = spans[int(cell) - 1]
+    else:
+        start = end = spans[-1][1]
+    # The cell may begin on another line of its record
+    line_start = record.rfind("\n", 0, start) + 1
+    line = number + record.count("\n", 0, start)
+    shown = re.split("[\r\n]", record[line_start:], maxsplit=1)[0]
+    length = len(shown)
+    pieces: Sequence[Piece]
+    if number == rows.header_line:
+        pieces = csv_header_pieces(shown)
+    else:
+        cells = [tuple(min(max(at - line_start, 0), length) for at in span) for span in spans]
+        pieces = csv_pieces(shown, rows.columns, [(first, last) for first, last in cells])
+    start, end = start - line_start, max(start + 1 - line_start, min(end - line_start, length))
+    return Location(file, line, start + 1, "", key, path, end + 1, excerpt_of(line, pieces, start, end))
 
 
-class _Scanner:
-    """Reads a TOML document from the beginning, without its values; wrong TOML ends it."""
+# YAML
 
-    def __init__(self, text: str, wanted: Collection[str]) -> None:
-        self.found: dict[str, int] = {}
-        self._text = text
-        self._wanted = wanted
-        self._at = 0
-        self._line, self._counted_to = 1, 0
-        self._elements: dict[str, int] = {}  # of arrays of tables: the index of the last element
 
-    def document(self) -> None:
-        """Read the whole document."""
-        table = ""
-        while True:
-            self._skip(_BLANK)
-            if self._at >= len(self._text):
-                return
-            if self._next("[["):
-                table = self._path("", self._parts(), of_array=True)
-                self._expect("]]")
-            elif self._next("["):
-                table = self._path("", self._parts())
-                self._expect("]")
-            else:
-                self._pair(table)
-
-    def _pair(self, table: str) -> None:
-        path = self._path(table, self._parts())
-        self._expect("=")
-        self._skip(_SPACES)
-        self._value(path)
-
-    def _value(self, path: str) -> None:
-        if self._next("["):
-            number = 0
-            while not self._closed("]"):
-                self._note(f"{path}[{number}]")
-                self._value(f"{path}[{number}]")
-                number += 1
-        elif self._next("{"):
-            while not self._closed("}"):
-                self._pair(path)
+def _in_yaml(
+    file: str, lines: _Lines, match: re.Match[str], spots: Mapping[str, Spot], *, of_key: bool
+) -> Location:
+    number, path = int(match["line"]), match["rest"] or ""
+    parts: Sequence[str] = ()
+    spot = spots.get(path)
+    if spot is not None:
+        # The value of a section begins below its name
+        whole = "\n" in lines.text[spot.key[0] : spot.value[0]]
+        if number in (lines.number(spot.key[0]), lines.number(spot.value[0])):
+            start, end = spot.key if of_key or whole else spot.value
+            number, parts = lines.number(start), spot.parts
+            start, end = start - lines.start(number), end - lines.start(number)
         else:
-            self._read(_STRING if self._text.startswith(('"', "'"), self._at) else _SCALAR)
-
-    def _closed(self, bracket: str) -> bool:
-        """Skip to the next element of an array or inline table; return whether it ends instead."""
-        self._skip(_BLANK)
-        if self._next(","):
-            self._skip(_BLANK)
-        return self._next(bracket)
-
-    def _path(self, table: str, parts: list[str], *, of_array: bool = False) -> str:
-        """Return the path of a key or a table, and note it and those that it creates."""
-        path = table
-        for number, part in enumerate(parts):
-            name = toml_path((part,))
-            path = f"{path}.{name}" if path else name
-            if of_array and number == len(parts) - 1:
-                self._elements[path] = self._elements.get(path, -1) + 1
-            self._note(path)
-            if path in self._elements:
-                path = f"{path}[{self._elements[path]}]"
-                self._note(path)
-        return path
-
-    def _note(self, path: str) -> None:
-        if path in self._wanted and path not in self.found:
-            self._line += self._text.count("\n", self._counted_to, self._at)
-            self._counted_to = self._at
-            self.found[path] = self._line
-            if len(self.found) == len(self._wanted):
-                raise _StopError
-
-    def _parts(self) -> list[str]:
-        parts = [self._part()]
-        while self._next("."):
-            parts.append(self._part())
-        return parts
-
-    def _part(self) -> str:
-        bare, basic, literal = self._read(_PART).groups()
-        return next(text for text in (bare, basic, literal) if text is not None)
-
-    def _read(self, pattern: re.Pattern[str]) -> re.Match[str]:
-        match = pattern.match(self._text, self._at)
-        if match is None:
-            raise _StopError
-        self._at = match.end()
-        return match
-
-    def _skip(self, pattern: re.Pattern[str]) -> None:
-        self._read(pattern)
-
-    def _next(self, text: str) -> bool:
-        if not self._text.startswith(text, self._at):
-            return False
-        self._at += len(text)
-        return True
-
-    def _expect(self, text: str) -> None:
-        if not self._next(text):
-            raise _StopError
+            spot = None
+    shown = lines.line(number)
+    if spot is None:
+        column = match["column"] or match["character"]
+        start = min(int(column) - 1, len(shown)) if column else len(shown) - len(shown.lstrip())
+        word = _WORD.match(shown, start)
+        end = len(shown) if word is None or column is None else word.end()
+    end = max(start + 1, min(end, len(shown)))
+    excerpt = excerpt_of(number, yaml_pieces(shown, parts, FIELDS), start, end)
+    return Location(file, number, start + 1, "", path, path, end + 1, excerpt)

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from exporter.config.assembly import Inputs, assemble
-from exporter.config.checks import AccountChecks, family_errors, file_error, identity_key
+from exporter.config.checks import (
+    AccountChecks,
+    family_errors,
+    file_error,
+    identity_key,
+    proxy_warnings,
+    readable_warnings,
+)
 from exporter.config.errors import ConfigError, ConfigWarning, ErrorDetail, did_you_mean, quote
 from exporter.config.files import FileReader, FileVersion, UnreadableError, decode, expand, parse_toml, shown_path
 from exporter.config.http_source import http_sources
@@ -341,7 +348,8 @@ class _Loading:
         environment = EnvironmentSource(self._tree, environ, file.account_names())
         self._sources = Sources(FlagSource(self._tree, flags), environment, file)
         self._errors = list(self._sources.errors)
-        self._http = http_sources(self._file, path.parent, http, self._reader, self._errors)
+        self._warnings.extend(self._sources.warnings)
+        self._http = http_sources(self._file, path.parent, http, self._reader, self._errors, self._warnings)
         patterns = self._sources.given(*_FILES)
         self._patterns: dict[int, Any] = dict(enumerate(patterns if isinstance(patterns, list | tuple) else ()))
 
@@ -356,12 +364,15 @@ class _Loading:
     ) -> Config:
         """Check everything; return the Config, or raise ConfigError."""
         settings = self._settings()
+        self._warnings.extend(self._sources.odd_values(self._refused))
         place = self._sources.place(("metrics", "factor_families"))
         self._errors.extend(family_errors(settings.metrics.factor_families, known_families, place))
-        accounts = AccountChecks(self._sources, self._reader, self._refused)
+        accounts = AccountChecks(self._sources, self._reader, self._refused, self._path)
         for name, account in settings.accounts.items():
             accounts.check(name, account)
         self._errors.extend(accounts.errors)
+        self._warnings.extend(accounts.warnings)
+        self._warnings.extend(proxy_warnings(settings.accounts, self._environ))
         key = self._identity_key(settings)
         web = self._web_config(settings.web)
         configured_shard = self._shard(settings.sharding.shard)
@@ -384,7 +395,7 @@ class _Loading:
         self._errors.extend(_watchlist_problems(self._file, watchlist, self._warnings, complete=complete))
         self._check_state_file(settings)
         if self._errors:
-            raise ConfigError(self._errors)
+            raise ConfigError(self._errors, self._sources.warnings)
         return Config(
             path=self._path,
             settings=settings,
@@ -484,6 +495,10 @@ class _Loading:
             case ConfigWarning() as warning:
                 self._warnings.append(warning)
             case bytes() as key:
+                path = settings.metrics.identity_key_file
+                if path is not None:
+                    place = self._sources.place(("metrics", "identity_key_file"))
+                    self._warnings.extend(readable_warnings(place, path))
                 return key
         return None
 
@@ -516,7 +531,10 @@ class _Loading:
                 place = f"{place}[{problem.position}]"
                 if path == _FILES:
                     del self._patterns[problem.position]
-            return ErrorDetail(place, explain(problem.cause, path))
+            odd = None if problem.of_key else self._sources.oddity(path, problem.position)
+            if odd is not None:
+                return ErrorDetail(place, odd.problem, odd.hint)
+            return ErrorDetail(place, explain(problem.cause, path), of_key=problem.of_key)
         _, account, *names = path  # the required keys are an account's
         name = ".".join(names)
         file = self._sources.file

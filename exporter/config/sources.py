@@ -6,6 +6,7 @@ a misspelt key or variable is an error instead of being ignored.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import ChainMap
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,14 @@ from pydantic import SecretStr
 from pydantic_settings import PydanticBaseSettingsSource
 
 from exporter.config import values
-from exporter.config.errors import ErrorDetail, did_you_mean, escape, nearest
+from exporter.config.errors import ConfigWarning, ErrorDetail, did_you_mean, escape, nearest
+from exporter.config.oddities import Oddity, oddity
 from exporter.config.settings import Settings
 from exporter.config.tree import LISTED, Key, Table, dotted
-from exporter.config.validation import explain, toml_path
+from exporter.config.validation import explain, key_hint, oddity_at, toml_path
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from pydantic.fields import FieldInfo
@@ -31,6 +33,12 @@ _LINK_VARIABLE = re.compile(
     r"VERIFY_EXPORTER(_[A-Z0-9_]+?)?"
     r"_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
+_LONG_PREFIX = re.compile(r"(?:TWILIO_?)?(?:VERIFY_?(?:FACTORS?_?)?|FACTORS?_?)EXPORTER")
+"""Prefixes that are easily taken for this exporter's, such as its whole name."""
+
+_SHORT_PREFIX = re.compile(r"(?:TWILIO_?)?VERIFY")
+_SIMILAR = 0.8
+
 _LINK_PORTS = ("_TCP_PORT", "_UDP_PORT", "_SCTP_PORT")
 _LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 
@@ -84,7 +92,12 @@ class Source(PydanticBaseSettingsSource):
         try:
             self.put(path, key.kind.from_text(text), place)
         except ValueError as error:
-            self.errors.append(ErrorDetail(place, explain(error, path)))
+            odd = oddity(text)
+            self.errors.append(
+                ErrorDetail(place, explain(error, path))
+                if odd is None
+                else ErrorDetail(place, odd.problem, odd.hint)
+            )
 
 
 class FlagSource(Source):
@@ -117,9 +130,13 @@ class EnvironmentSource(Source):
     def __init__(self, tree: Table, environ: Mapping[str, str], accounts: Collection[str]) -> None:
         super().__init__(tree)
         self._accounts = accounts
+        self.warnings: list[ConfigWarning] = []
         for name in sorted(environ):
             if name.upper().startswith(ENVIRONMENT_PREFIX) and not is_link_variable(name, environ[name]):
                 self._read(name, environ[name])
+            elif (meant := self._meant(name)) is not None:
+                text = f"is ignored: the prefix of this exporter's variables is {ENVIRONMENT_PREFIX}"
+                self.warnings.append(ConfigWarning(escape(name, 120), text, f"rename it to {meant}"))
 
     def _read(self, name: str, text: str) -> None:
         path = tuple(name[len(ENVIRONMENT_PREFIX) :].lower().split("__"))
@@ -149,6 +166,27 @@ class EnvironmentSource(Source):
             self._refuse(name, f"sets the same key as {self.places[path]}", "remove one of the two")
         else:
             self.put_text(key, path, text, name)
+
+    def _meant(self, name: str) -> str | None:
+        """Return the variable that one with a similar prefix was meant to be; None for others' variables.
+
+        What follows the prefix must be a key of this configuration; with one underscore in place of two, only if
+        the prefix has the exporter's name.
+        """
+        upper = name.upper()
+        for found in re.finditer(rf"_+(?=(?:{'|'.join(self.tree.below).upper()})_)", upper):
+            prefix, rest = upper[: found.start()], upper[found.end() :]
+            exporter = _LONG_PREFIX.fullmatch(prefix) is not None or _is_misspelt(prefix)
+            if exporter or _SHORT_PREFIX.fullmatch(prefix):
+                path = tuple(rest.lower().split("__"))
+                if path[0] == "accounts" and len(path) > 1:
+                    path = ("accounts", self._account_named(path[1]) or path[1], *path[2:])
+                if isinstance(key := find(self.tree, path), Key) and not key.kind.files_only:
+                    return ENVIRONMENT_PREFIX + rest
+                flat = (key for key in self.tree.leaves() if "_".join(key.path) == rest.lower())
+                if exporter and (key := next(flat, None)) is not None and not key.kind.files_only:
+                    return variable_name(key.path)
+        return None
 
     def _refuse(self, name: str, problem: str, hint: str) -> None:
         self.errors.append(ErrorDetail(escape(name, 120), problem, hint))
@@ -187,7 +225,10 @@ class FileSource(Source):
             place = f"{self._file}: {toml_path(here)}"
             node = table.each or table.below.get(name)
             if node is None:
-                self.errors.append(ErrorDetail(place, "unknown key", self._hint(table, here, value)))
+                problem = (
+                    "unknown table" if isinstance(value, dict) or _is_array_of_tables(value) else "unknown key"
+                )
+                self.errors.append(ErrorDetail(place, problem, self._hint(table, here, value), of_key=True))
             elif isinstance(node, Key):
                 self.put(here, self._value(node, value), place)
                 if isinstance(value, dict):  # a table with names that the user chooses
@@ -228,11 +269,17 @@ class FileSource(Source):
         elsewhere = next((key.dotted for key in self.tree.leaves() if key.path[-1] == name), None)
         if elsewhere is not None:
             return f'did you mean "{elsewhere}"?'
-        return did_you_mean(name, table.below) or "remove it"
+        return key_hint(name, table.below)
 
 
 def _is_array_of_tables(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
+def _is_misspelt(prefix: str) -> bool:
+    """Return whether a prefix is almost this exporter's, with letters exchanged, missing or too many."""
+    right = ENVIRONMENT_PREFIX.rstrip("_")
+    return abs(len(prefix) - len(right)) <= 2 and difflib.SequenceMatcher(None, prefix, right).ratio() >= _SIMILAR
 
 
 def find(tree: Table, path: tuple[str, ...]) -> Key | Table | None:
@@ -282,6 +329,7 @@ class Sources:
         self._all = (flags, environment, file)
         self._places = ChainMap(*(source.places for source in self._all))
         self.errors = [error for source in reversed(self._all) for error in source.errors]
+        self.warnings = environment.warnings
 
     def settings(self) -> Settings:
         """Return the settings that pydantic-settings makes of the sources; raises pydantic's ValidationError."""
@@ -298,6 +346,33 @@ class Sources:
             return self._places[path]
         below = (place for known, place in self._places.items() if known[: len(path)] == path)
         return next(below, dotted(path))
+
+    def in_file(self, path: tuple[str, ...]) -> bool:
+        """Return whether the value in effect of a key comes from the configuration file."""
+        return next((source for source in self._all if path in source.places), None) is self.file
+
+    def oddity(self, path: tuple[str, ...], position: int | None = None) -> Oddity | None:
+        """Return what is odd about the value in effect of a key, as it was given, and what to do about it."""
+        source = next((source for source in self._all if path in source.places), None)
+        odd = None if source is None else oddity_at(source.values, path, position)
+        if odd is None or not odd.of_variable or source is None:
+            return odd
+        if source is not self.file:
+            return odd._replace(hint="set it to the value itself: nothing replaces variables in it")
+        key = find(source.tree, path)
+        if not isinstance(key, Key) or key.kind.files_only:
+            return odd._replace(hint="TOML has no variables: write the value itself")
+        name = variable_name(key.path, path[1] if path[0] == "accounts" else "main")
+        return odd._replace(hint=f"TOML has no variables: write the value, or set {name} instead of this key")
+
+    def odd_values(self, refused: Collection[tuple[str, ...]]) -> Iterator[ConfigWarning]:
+        """Yield a warning for each odd value in effect that was not refused and is no secret."""
+        for path in self._places:
+            key = find(self.file.tree, path)
+            if isinstance(key, Key) and not key.kind.secret and path not in refused:
+                odd = self.oddity(path)
+                if odd is not None:
+                    yield ConfigWarning(self.place(path), odd.problem, odd.hint)
 
     def given(self, table: str, key: str) -> object:
         """Return the value in effect of a key as it was given, before it is checked; None where it isn't set."""

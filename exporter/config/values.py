@@ -78,6 +78,8 @@ def kind_of(value: object) -> str:
 
 def wrong_kind(value: object, wanted: str, hint: str = "") -> NoReturn:
     """Raise ValueError for a value of the wrong kind; never quotes it."""
+    if wanted == "a string" and not hint and not isinstance(value, list | tuple | dict | None):
+        hint = "put it in quotes"
     raise ValueError(f"is {kind_of(value)}, not {wanted}" + (f"; {hint}" if hint else ""))
 
 
@@ -200,6 +202,8 @@ def parse_identity(value: object) -> str:
         raise ValueError("has white space around it; an identity has none")
     if not 8 <= len(value) <= 64:
         raise ValueError(f"has {_count(len(value), 'character')}; an identity has 8 to 64")
+    if "@" in value:
+        raise ValueError('looks like an e-mail address; an identity has only letters, digits and "-"')
     raise ValueError('contains a character other than letters, digits and "-"; check the identity')
 
 
@@ -274,7 +278,9 @@ def parse_credential(value: object) -> str:
         wrong_kind(value, "a string")
     if not value:
         raise ValueError("is empty; enter the secret")
-    if value != value.strip() or value.startswith("\ufeff"):
+    if value.startswith("\ufeff"):
+        raise ValueError("begins with a byte-order mark (U+FEFF); save it without one")
+    if value != value.strip():
         raise ValueError("has white space at its beginning or end; remove it")
     if _CONTROL.search(value):
         raise ValueError("contains a line break, tab or other control character; remove it")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from pydantic import ValidationError
 
 from exporter.config.csvfile import CsvWatchlist
 from exporter.config.errors import ConfigWarning, ErrorDetail, did_you_mean, listing, nearest, quote
 from exporter.config.files import decode, parse_toml, shown_path
+from exporter.config.oddities import oddity
 from exporter.config.settings import WATCHLIST_ARRAYS, EntityEntry, FactorEntry, ServiceEntry
 from exporter.config.tree import LISTED, table_of
 from exporter.config.validation import entry_errors
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _PROGRESS_ENTRIES = 1_000
 
+_What = TypeVar("_What")
 _LabelPairs = tuple[tuple[str, str], ...]
 
 
@@ -101,6 +103,7 @@ class Watchlist:
         self._overwritten: dict[str, _Repeated] = {}
         self._revealing: dict[str, _Repeated] = {}
         self._excessive: dict[str, _Repeated] = {}
+        self._odd: dict[tuple[str, str], _Repeated] = {}
 
     def add_document(self, file: str, content: Mapping[str, Any]) -> None:
         """Add the arrays ``factors``, ``entities`` and ``services`` of a TOML document."""
@@ -124,7 +127,9 @@ class Watchlist:
                     hint = "a watchlist file contains only [[factors]] and [[entities]]"
                     if name == "services":
                         hint = "move [[services]] to the configuration file"
-                    self.errors.append(ErrorDetail(f"{file}: {quote(name)}", "is not allowed here", hint))
+                    self.errors.append(
+                        ErrorDetail(f"{file}: {quote(name)}", "is not allowed here", hint, of_key=True)
+                    )
                     del document[name]
                 self.add_document(file, document)
             case _:
@@ -162,6 +167,7 @@ class Watchlist:
                 found.first,
                 f'on Kubernetes, Prometheus usually sets the label "{name}" itself and renames this one to '
                 f'"exported_{name}"{_times(found)}; choose another name',
+                of_key=True,
             )
             for name, found in self._overwritten.items()
         ]
@@ -179,6 +185,10 @@ class Watchlist:
                 "whole, and other systems have limits of their own; use fewer or shorter labels",
             )
             for what, found in self._excessive.items()
+        )
+        warnings.extend(
+            ConfigWarning(found.first, f"{problem}{_times(found)}", hint)
+            for (problem, hint), found in self._odd.items()
         )
         return tuple(warnings)
 
@@ -213,7 +223,7 @@ class Watchlist:
         try:
             entry = EntityEntry.model_validate(table)
         except ValidationError as error:
-            self._bad_entry(place, table, entry_errors(error, self._entity_table, place.key), error)
+            self._bad_entry(place, table, entry_errors(error, self._entity_table, place.key, table), error)
             return
         account = self._account(place, entry.account)
         if account is None:
@@ -222,7 +232,9 @@ class Watchlist:
         first = self._entity_keys.setdefault(key, place)
         if first is not place:
             self.errors.append(
-                ErrorDetail(str(place), f"lists the same entity as {first}", "remove one of the two")
+                ErrorDetail(
+                    str(place), f"lists the same entity as {first}", "remove one of the two", other=str(first)
+                )
             )
             return
         if not self._is_new_prefix(place, account, entry):
@@ -231,13 +243,14 @@ class Watchlist:
         self._check_labels(place, labels, entry.identity)
         if entry.name == entry.identity:
             _count(self._revealing, "name", place.key("name"))
+        self._check_oddity(place, "name", entry.name)
         self.entities.append(WatchedEntity(key, entry.name, self._interval_seconds, labels))
 
     def _service(self, place: Place, table: dict[str, object]) -> None:
         try:
             entry = ServiceEntry.model_validate(table)
         except ValidationError as error:
-            self._bad_entry(place, table, entry_errors(error, self._service_table, place.key), error)
+            self._bad_entry(place, table, entry_errors(error, self._service_table, place.key, table), error)
             return
         account = self._account(place, entry.account)
         if account is None:
@@ -246,13 +259,16 @@ class Watchlist:
         first = self._service_keys.setdefault(key, place)
         if first is not place:
             self.errors.append(
-                ErrorDetail(str(place), f"lists the same service as {first}", "remove one of the two")
+                ErrorDetail(
+                    str(place), f"lists the same service as {first}", "remove one of the two", other=str(first)
+                )
             )
             return
         if not self._is_new_prefix(place, account, entry):
             return
         labels = self._shared(entry.labels) if entry.labels else ()
         self._check_labels(place, labels)
+        self._check_oddity(place, "name", entry.name)
         self.services.append(
             WatchedService(key, entry.name, self._interval_seconds, entry.factor_types, entry.max_entities, labels)
         )
@@ -262,14 +278,14 @@ class Watchlist:
         first = self._entry_names.setdefault((account, entry.service_sid, entry.name), place)
         if first is not place:
             problem = f"is also the name of {first}, in the same account and service"
-            self.errors.append(ErrorDetail(place.key("name"), problem, "rename one of the two"))
+            self.errors.append(ErrorDetail(place.key("name"), problem, "rename one of the two", other=str(first)))
         return first is place
 
     def _factor(self, place: Place, table: dict[str, object]) -> None:
         try:
             entry = FactorEntry.model_validate(table)
         except ValidationError as error:
-            self._bad_entry(place, table, entry_errors(error, self._factor_table, place.key), error)
+            self._bad_entry(place, table, entry_errors(error, self._factor_table, place.key, table), error)
             return
         account = self._account(place, entry.account)
         if account is None:
@@ -279,6 +295,8 @@ class Watchlist:
         if self._is_new(place, key, name):
             labels = self._shared(entry.labels) if entry.labels else ()
             self._check_labels(place, labels, entry.identity)
+            if entry.name:
+                self._check_oddity(place, "name", entry.name)
             seconds = self._interval_seconds if entry.interval is None else entry.interval
             factor = WatchedFactor(key, name, entry.identity, seconds, entry.paused, labels)
             self.factors.append(factor)
@@ -319,13 +337,15 @@ class Watchlist:
         first = self._keys.setdefault(key, place)
         if first is not place:
             self.errors.append(
-                ErrorDetail(str(place), f"lists the same factor as {first}", "remove one of the two")
+                ErrorDetail(
+                    str(place), f"lists the same factor as {first}", "remove one of the two", other=str(first)
+                )
             )
             return False
         first = self._names.setdefault((key.account, key.service_sid, name), place)
         if first is not place:
             problem = f"is also the name of {first}, in the same account and service"
-            self.errors.append(ErrorDetail(place.key("name"), problem, "rename one of the two"))
+            self.errors.append(ErrorDetail(place.key("name"), problem, "rename one of the two", other=str(first)))
             return False
         return True
 
@@ -337,16 +357,22 @@ class Watchlist:
         if len(labels) > MOST_LABELS:
             _count(self._excessive, f"has more than {MOST_LABELS} labels", str(place))
         for name, value in labels:
+            self._check_oddity(place, f"labels.{name}", value)
             if len(value) > LONGEST_LABEL_VALUE:
                 _count(
                     self._excessive,
                     f'the label "{name}" has more than {LONGEST_LABEL_VALUE} characters',
-                    str(place),
+                    place.key(f"labels.{name}"),
                 )
             if name in OVERWRITTEN_LABELS:
-                _count(self._overwritten, name, str(place))
+                _count(self._overwritten, name, place.key(f"labels.{name}"))
             if value == identity:
-                _count(self._revealing, f'label "{name}"', str(place))
+                _count(self._revealing, f'label "{name}"', place.key(f"labels.{name}"))
+
+    def _check_oddity(self, place: Place, key: str, value: str) -> None:
+        # Braces alone may well be part of a name
+        if (odd := oddity(value)) is not None and not (odd.of_variable and "$" not in value):
+            _count(self._odd, (odd.problem, odd.hint), place.key(key))
 
 
 def source_place(name: str) -> str:
@@ -368,13 +394,13 @@ def shown_name(place: Place, table: Mapping[str, object]) -> str:
     if isinstance(place, TablePlace):
         return name
     try:
-        parse_identity(name)
+        parse_identity(name.strip())
     except ValueError:
-        return name
+        return "" if "@" in name else name
     return ""
 
 
-def _count(found: dict[str, _Repeated], what: str, place: str) -> None:
+def _count(found: dict[_What, _Repeated], what: _What, place: str) -> None:
     if what in found:
         found[what].count += 1
     else:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from exporter.config import tls
+from exporter.config.checks import readable_warnings
 from exporter.config.errors import ConfigWarning, ErrorDetail, did_you_mean, quote
 from exporter.config.files import UnreadableError, decode, shown_path
 from exporter.config.groups import GroupsError
@@ -44,6 +45,12 @@ _TLS_FIELDS = (
     "client_allowed_sans", "min_version", "max_version", "cipher_suites", "prefer_server_cipher_suites",
     "curve_preferences",
 )  # fmt: skip
+FIELDS = frozenset({
+    "tls_server_config", "http_server_config", "basic_auth_users", "rate_limit", "http2", "headers", "interval",
+    "burst", *_TLS_FIELDS, *HEADERS,
+})  # fmt: skip
+"""The names of all fields."""
+
 _BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
 _DURATION = re.compile(r"\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+")
 _DURATION_PART = re.compile(r"([0-9.]+)([a-zµμ]+)")
@@ -188,6 +195,8 @@ class _Reading:
             content: bytes | None = inline.encode("utf-8", "replace")
         elif path:
             content = self._read_file(section, f"{name}_file", self._path.parent / path)
+            if name == "key":
+                self._warnings.extend(readable_warnings(section.place("key_file"), self._path.parent / path))
         else:
             if needed:
                 section.refuse("", f"has neither {name} nor {name}_file", f"set {name}_file")
@@ -307,7 +316,7 @@ class _Reading:
             value = section.text(name)
             if name not in HEADERS:
                 hint = did_you_mean(name, HEADERS) or f"remove it; supported: {', '.join(HEADERS)}"
-                section.refuse(name, "is not a supported header", hint)
+                section.refuse(name, "is not a supported header", hint, of_key=True)
             elif HEADERS[name] and value not in HEADERS[name]:
                 section.refuse(name, f"{quote(value)} is not allowed", f"use {' or '.join(HEADERS[name])}")
             elif not _FIELD_TEXT.fullmatch(value):
@@ -321,7 +330,8 @@ class _Reading:
         for name in section:
             value = section.text(name)
             if ":" in name:
-                section.refuse(name, "contains a colon, which is not allowed in a user name", "choose another name")
+                problem = "contains a colon, which is not allowed in a user name"
+                section.refuse(name, problem, "choose another name", of_key=True)
             elif not _BCRYPT.fullmatch(value):
                 section.refuse(name, "is not a bcrypt hash", 'create one with: htpasswd -nBC 10 "" | tr -d ":\\n"')
             else:

@@ -6,8 +6,9 @@ what the file contains. A value in the place of a secret is never quoted.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -16,7 +17,7 @@ from exporter.config.errors import ErrorDetail, did_you_mean, escape
 from exporter.config.files import UnreadableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 _NULL, _MERGE = "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge"
 _DEEPEST_MERGE = 4
@@ -43,6 +44,45 @@ def compose(text: str) -> Node | None:
         raise UnreadableError("is nested too deeply", "see docs/web-config.md for the format") from None
 
 
+class Spot(NamedTuple):
+    """Where a field and its value are, as positions in the text, and the names on the way to it."""
+
+    key: tuple[int, int]
+    value: tuple[int, int]
+    parts: tuple[str, ...]
+
+
+def spots_of(text: str, wanted: Collection[str]) -> dict[str, Spot]:
+    """Return where fields and list items are, by the paths that errors name; none if the text isn't YAML."""
+    found: dict[str, Spot] = {}
+    if not wanted:
+        return found
+    with contextlib.suppress(UnreadableError):
+        _add_spots(compose(text), "", (), wanted, found)
+    return found
+
+
+def _add_spots(
+    node: Node | None, path: str, parts: tuple[str, ...], wanted: Collection[str], found: dict[str, Spot]
+) -> None:
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            name = key.value if isinstance(key, ScalarNode) else ""
+            below = f"{path}.{escape(name, 60)}" if path else escape(name, 60)
+            if below in wanted:
+                found[below] = Spot(_span(key), _span(value), (*parts, name))  # of two, the error is at the last
+            if any(each.startswith((f"{below}.", f"{below}[")) for each in wanted):
+                _add_spots(value, below, (*parts, name), wanted, found)
+    elif isinstance(node, SequenceNode):
+        for number, item in enumerate(node.value):
+            if f"{path}[{number}]" in wanted:
+                found[f"{path}[{number}]"] = Spot(_span(item), _span(item), parts)
+
+
+def _span(node: Node) -> tuple[int, int]:
+    return node.start_mark.index, node.end_mark.index
+
+
 class Section:
     """One mapping of the file; its errors go to ``errors``, which all sections of a file share.
 
@@ -65,7 +105,7 @@ class Section:
             if not isinstance(key, ScalarNode) or not name:
                 self._refuse(key, path, "has a field without a name", "remove it")
             elif name in self._nodes:
-                self._refuse(key, self.field_path(name), "is defined twice", "remove one of the two")
+                self._refuse(key, self.field_path(name), "is defined twice", "remove one of the two", of_key=True)
             else:
                 self._nodes[name] = value
 
@@ -83,7 +123,7 @@ class Section:
         for name, node in self._nodes.items():
             if name not in known:
                 hint = did_you_mean(name, known) or f"remove it; known fields: {', '.join(known)}"
-                self._refuse(node, self.field_path(name), "unknown field", hint)
+                self._refuse(node, self.field_path(name), "unknown field", hint, of_key=True)
 
     def section(self, name: str) -> Section:
         """Return a mapping below this one, empty if absent."""
@@ -144,15 +184,17 @@ class Section:
             return 0
         return int(node.value)
 
-    def refuse(self, name: str, problem: str, hint: str, position: int | None = None) -> None:
-        """Add an error of a field, or of this section where the name is empty."""
+    def refuse(
+        self, name: str, problem: str, hint: str, position: int | None = None, *, of_key: bool = False
+    ) -> None:
+        """Add an error of a field, or of this section where the name is empty; ``of_key`` if its name is wrong."""
         node = self._nodes.get(name)
         place = self.field_path(name) if name else self._path
         if position is not None:
             place = f"{place}[{position}]"
             if isinstance(node, SequenceNode):
                 node = node.value[position]
-        self._refuse(node, place, problem, hint)
+        self._refuse(node, place, problem, hint, of_key=of_key)
 
     def place(self, name: str) -> str:
         """Return the place of a field."""
@@ -179,8 +221,8 @@ class Section:
                         names.add(inner.value)
                         yield inner, below
 
-    def _refuse(self, node: Node | None, path: str, problem: str, hint: str) -> None:
-        self._errors.append(ErrorDetail(self._place(node, path), problem, hint))
+    def _refuse(self, node: Node | None, path: str, problem: str, hint: str, *, of_key: bool = False) -> None:
+        self._errors.append(ErrorDetail(self._place(node, path), problem, hint, of_key=of_key))
 
     def _place(self, node: Node | None, path: str) -> str:
         line = node.start_mark.line + 1 if node is not None else self._line

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from exporter.config import ConfigError, current_fingerprint, reload_errors
+from exporter.config.lines import located
 from exporter.logs.folding import FullLogger
 from exporter.logs.output import fields
 from exporter.threads import in_daemon_thread
@@ -153,7 +154,7 @@ class Reloader:
         async with self._lock:
             old = self._config
             try:
-                config = await in_daemon_thread(self._load, name="config-load")
+                config = await in_daemon_thread(self._load_or_locate, name="config-load")
                 if self._sources is not None:
                     config = await self._sources.complete(config)
                 self._check(config, () if self._sources is None else self._sources.new_problems)
@@ -176,6 +177,13 @@ class Reloader:
             extra=fields(**difference._asdict(), config_sha256=config.sha256[:12]),
         )
         return difference
+
+    def _load_or_locate(self) -> Config:
+        """Load a configuration; raises ConfigError with the line and column of every error."""
+        try:
+            return self._load()
+        except ConfigError as error:
+            raise located(error) from None
 
     async def change(self, make: Callable[[Config], Config]) -> Difference:
         """Make another configuration of the applied one, in a thread, and apply it; raises ConfigError.

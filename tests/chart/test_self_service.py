@@ -100,8 +100,8 @@ async def test_entries_come_change_and_go_with_their_secrets(config: Path, simul
 @pytest.mark.parametrize(
     ("key", "bad", "error"),
     [
-        ("factors.toml", "[[factors]\n", "line 1"),
-        ("factors.toml", '[[factors]]\nname = "two"\nservice_sid = "VA1"\n', "factors[0].service_sid"),
+        ("factors.toml", "[[factors]\n", "factors.toml:1:"),
+        ("factors.toml", '[[factors]]\nname = "two"\nservice_sid = "VA1"\n', 'factors[0] "two": service_sid'),
         ("factors.toml", "SAME", "lists the same factor as"),
         ("factors.toml", "", "is empty"),  # a file half written, or that of a key NAME.url
         ("factors.yaml", "factors: []", "is neither a .csv nor a .toml file"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from exporter.cli.findings import Finding, Severity, from_config, refused
 from exporter.config import Config, ConfigError, load
 from exporter.config.csvfile import COLUMNS
 from tests.support.config_texts import ACCOUNT_SID, HEADER, SERVICE, account, factor, factor_sid
@@ -51,10 +53,20 @@ def texts_of(config: Config) -> Iterator[str]:
 
 def everything_printed(path: Path, environ: dict[str, str], flags: dict[str, str]) -> str:
     try:
-        return "\n".join(texts_of(load(path, environ=environ, flags=flags)))
+        config = load(path, environ=environ, flags=flags)
     except ConfigError as error:
         printed = [str(error), repr(error), repr(error.errors), *map(str, error.errors)]
-        return "\n".join([*printed, *traceback.format_exception(error)])
+        return "\n".join([*printed, *traceback.format_exception(error), *shown_by_check(refused(error))])
+    return "\n".join([*texts_of(config), *shown_by_check(from_config(Severity.WARNING, config.warnings))])
+
+
+def shown_by_check(findings: list[Finding]) -> Iterator[str]:
+    for finding in findings:
+        yield str(finding)
+        yield repr(finding)
+        yield json.dumps(finding.as_json())
+        if finding.excerpt is not None:
+            yield finding.excerpt.rendered()
 
 
 def failing(check: Callable[..., None], rows: Iterable[tuple[Any, Any]], folder: Path) -> list[tuple[Any, Any]]:

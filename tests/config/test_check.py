@@ -33,11 +33,11 @@ def test_a_good_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert check.run(arguments_for("--config.file", str(path))) == 0
     out, err = capsys.readouterr()
     assert out == f"{path} is valid: 1 account, 2 factors\n"
-    line = path.read_text().rpartition("[[factors]]")[0].count("\n") + 1
+    line = path.read_text().count("\n")
     assert err.startswith(
-        f'warning: {path}:{line}: factors[1]: on Kubernetes, Prometheus usually sets the label "pod" itself '
+        f'warning: {path}:{line}:12: factors[1].labels.pod: on Kubernetes, Prometheus usually sets the label "pod" '
     )
-    assert err.count("\n") == 1
+    assert err.splitlines()[2:] == [f'{line} | labels = {{ pod = "***" }}', "   |            ^^^"]
 
 
 def test_a_bad_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,13 +56,16 @@ def test_the_other_outputs_name_the_file(tmp_path: Path, capsys: pytest.CaptureF
     [found] = document.pop("findings")
     assert document == {"config_file": str(path), "live": False, "exit_status": 1}
     assert (found["severity"], found["subject"], found["file"]) == ("error", "configuration", str(path))
-    assert (found["line"], found["table"], found["key"]) == (4, "accounts.main", "base_url")
-    assert found["place"] == f"{path}:4: accounts.main.base_url"
+    assert (found["line"], found["column"], found["end"]) == (4, 12, 36)
+    assert (found["table"], found["key"]) == ("accounts.main", "base_url")
+    assert found["place"] == f"{path}:4:12: accounts.main.base_url"
+    assert found["message"].startswith("is a host of Twilio")
 
     assert check.run(arguments_for("--config.file", str(path), "--output", "github")) == 1
     out, err = capsys.readouterr()
     title = "verify-factor-exporter%3A configuration"
-    assert out.startswith(f"::error file={path},line=4,title={title}::{path}:4: accounts.main.base_url: ")
+    place = f"{path}:4:12: accounts.main.base_url: "
+    assert out.startswith(f"::error file={path},line=4,col=12,endColumn=35,title={title}::{place}")
     assert (out.count("\n"), err) == (1, "")
 
 
@@ -77,20 +80,22 @@ def test_an_error_of_an_entry_has_its_name(tmp_path: Path, capsys: pytest.Captur
     assert check.run(arguments_for("--config.file", str(path))) == 1
     printed = capsys.readouterr().err.splitlines()
 
-    keys = ("line", "column", "table", "key", "name")
+    keys = ("line", "column", "table", "key", "name", "factor")
     lines = path.read_text().splitlines()
     interval, identity = lines.index('interval = "5"') + 1, lines.index('identity = "x"') + 1
     assert [tuple(found.get(key) for key in keys) for found in document["findings"]] == [
-        (interval, None, "factors[0]", "interval", "payments"),
-        (identity, None, "entities[0]", "identity", "ops"),
-        (2, 1, None, "service_sid", "laptop"),
+        (interval, 12, "factors[0]", "interval", "payments", "payments"),
+        (identity, 12, "entities[0]", "identity", "ops", None),
+        (2, 1, None, "service_sid", "laptop", "laptop"),
     ]
     places = (
-        f'{path}:{interval}: factors[0] "payments": interval: "5" has no unit',
-        f'{path}:{identity}: entities[0] "ops": identity: has 1 character',
-        f'{rows}: line 2, column 1 (service_sid) of "laptop": "VX12" is not a Verify Service SID',
+        f'{path}:{interval}:12: factors[0] "payments": interval: "5" has no unit',
+        f'{path}:{identity}:12: entities[0] "ops": identity: has 1 character',
+        f'{rows}:2:1: "laptop": service_sid: "VX12" is not a Verify Service SID',
     )
-    assert [line[: len(place)] for line, place in zip(printed, places, strict=True)] == list(places)
+    assert [line[: len(place)] for line, place in zip(printed[::4], places, strict=True)] == list(places)
+    assert [line[-9:] for line in printed[2::4]] == ['val = "5"', 'y = "***"', "00002,***"]
+    assert printed[11] == "  | ^^^^"
 
 
 @pytest.mark.parametrize("name", ["identity-0001", "identity-0001-of-another", "", "a\tb"])
@@ -102,7 +107,7 @@ def test_a_name_that_may_be_an_identity_is_not_shown(
     rows.write_text(f"service_sid,identity,factor_sid,name\nVX12,identity-0001,YF{2:032x},{name}\n")
     assert check.run(arguments_for("--config.file", str(path))) == 1
     err = capsys.readouterr().err
-    assert '(service_sid): "VX12" is not' in err
+    assert 'service_sid: "VX12" is not' in err
     assert "identity-0001" not in err
 
 

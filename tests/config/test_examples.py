@@ -1,18 +1,20 @@
 """Good and bad configurations, and what ``check`` prints for each; see the directory ``examples``.
 
 An example is a directory with config.toml, files it names, environment variables in environ.txt, and what is
-printed in expected.txt: errors or warnings, then the summary.
+printed in expected.txt: errors or warnings, then the summary. ``mistakes`` has forty that people make, one each.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from exporter.cli import check
+from exporter.config import checks
 
 EXAMPLES = Path(__file__).parent / "examples"
 
@@ -25,8 +27,9 @@ def run_check(
     example: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> tuple[int, str, str]:
     monkeypatch.chdir(example)
+    monkeypatch.setattr(checks, "readable_by_all", lambda path: False)  # depends on where the repository is
     for name in os.environ:
-        if name.startswith("VERIFY_EXPORTER"):
+        if "VERIFY" in name.upper() or name.upper() == "HTTPS_PROXY":
             monkeypatch.delenv(name)
     if (example / "environ.txt").exists():
         for line in (example / "environ.txt").read_text().splitlines():
@@ -44,7 +47,7 @@ def test_good(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     status, out, err = run_check(example, monkeypatch, capsys)
     assert err + out == (example / "expected.txt").read_text()
     assert status == 0
-    assert all(line.startswith("warning: ") for line in err.splitlines())
+    assert all(line.startswith("warning: ") for line in messages(err))
 
 
 @pytest.mark.parametrize("name", examples("bad"))
@@ -55,3 +58,30 @@ def test_bad(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert (status, out) == (1, "")
     assert "made-up" not in err
     assert "hunter2" not in err
+
+
+@pytest.mark.parametrize("name", examples("mistakes"))
+def test_mistake(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is named for what it is, with its place, or the name of the variable, and what to do about it."""
+    example = EXAMPLES / "mistakes" / name
+    status, out, err = run_check(example, monkeypatch, capsys)
+    assert err + out == (example / "expected.txt").read_text()
+    assert status == (0 if out else 1)
+    assert "made-up" not in err
+    found = messages(err)
+    assert found
+    for line in found:
+        assert re.match(r"(warning: )?(config\.toml|list\.csv|web\.yml):\d+:\d+: |(warning: )?[A-Z_]+: ", line), (
+            line
+        )
+        assert re.search("; |, not ", line), "says what to do"
+        assert "^" in err or re.match(r"(warning: )?[A-Z_]+: ", line)
+
+
+def test_there_are_forty_mistakes() -> None:
+    assert len(examples("mistakes")) == 40
+
+
+def messages(err: str) -> list[str]:
+    """Return the lines that are no excerpt."""
+    return [line for line in err.splitlines() if not re.match(r" *\d* \| | *\|$", line)]

@@ -185,7 +185,7 @@ def test_the_line_of_an_error(site: Site) -> None:
     with pytest.raises(ConfigError) as refused:
         site.load()
     (error,) = refused.value.errors
-    location = locate([error.place])[error.place]
+    (location,) = locate([error]).values()
     assert (location.line, location.table, location.key) == (7, "watchlist.http[0]", "timeout")
 
 

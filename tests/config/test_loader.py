@@ -32,6 +32,8 @@ from tests.support.config_texts import (
 if TYPE_CHECKING:
     from tests.config.conftest import Loading, Refusing
 
+LINE_FEEDS = "save the file with line feeds (LF or CRLF)"
+
 
 def test_a_factor_as_it_is_watched(load_text: Loading) -> None:
     keys = {
@@ -137,13 +139,16 @@ def test_a_digest_is_of_files_and_not_of_secrets(load_text: Loading, tmp_path: P
     [
         (None, "config.toml: does not exist; create it or correct the path"),
         (b"\xff\xfea", "config.toml: is UTF-16; save it as UTF-8"),
-        (b"[web]\na = '\xe9'", "config.toml: line 2, column 6: is not UTF-8 text; save it as UTF-8"),
+        (
+            b"[web]\na = '\xe9'",
+            "config.toml: line 2, character 6: is not UTF-8 text (byte 0xE9, maybe Latin-1); save it as UTF-8",
+        ),
         (b"a = " + b"[" * 5000, "config.toml: is nested too deeply"),
         (b"a = " + b"9" * 5000, "config.toml: is not valid TOML; see toml.io for the format"),
-        (b"a =", "config.toml: line 1: is not a TOML value; put strings in quotes"),
+        (b"a =", "config.toml: line 1, column 4: the key has no value; write one, or remove the key"),
         (
             b"a = 1\r\rb = 2",
-            "config.toml: line 1, column 6: unexpected text after a value or table name",
+            f"config.toml: line 1, column 6: a carriage return alone is no line end; {LINE_FEEDS}",
         ),
     ],
 )
@@ -458,7 +463,8 @@ def test_a_service_is_not_listed_in_a_watchlist_file(errors_of: Refusing) -> Non
 def test_unusual_labels_of_a_service(load_text: Loading) -> None:
     extra = f'labels = {{ pod = "x", long = "{"x" * 1001}" }}\n'
     warnings = load_text(account() + service(extra=extra)).warnings
-    assert [warning.place.rpartition("/")[2] for warning in warnings] == ["config.toml: services[0]"] * 2
+    places = [warning.place.rpartition("/")[2] for warning in warnings]
+    assert places == ["config.toml: services[0].labels.pod", "config.toml: services[0].labels.long"]
 
 
 def test_settings_without_sources_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,7 +193,7 @@ async def test_a_process_that_starts_with_a_truncated_watchlist(simulator: Simul
     status, out, err = await output_of(*check)
     assert (status, out) == (1, b"")
     lines = err.decode().splitlines()
-    assert lines[0].startswith(f"{world.csv}: line 3, column 4 (")
+    assert lines[0].startswith(f'{world.csv}:3:62: "two": factor_sid: ')
     saved = world.state_file.with_name("watchlist.last-good")
     assert lines[-1].startswith(
         f"warning: {saved}: the exporter would start on this last good watchlist (2 entries, "
@@ -216,7 +216,7 @@ async def test_a_process_without_a_last_good_watchlist_exits_as_ever(simulator: 
     run = (sys.executable, "-m", "exporter", "run", "--config.file", str(world.path))
     status, _, err = await output_of(*run)
     assert status == 1
-    assert err.decode().startswith(f"{world.csv}: line 3, column 4 (")
+    assert err.decode().startswith(f'{world.csv}:3:62: "two": factor_sid: ')
     world.state_file.with_name("watchlist.last-good").write_text("notes")
     status, _, err = await output_of(*run)
     assert status == 1
@@ -236,4 +236,4 @@ async def test_a_process_with_a_bad_configuration_file_exits(simulator: Simulato
     run = (sys.executable, "-m", "exporter", "run", "--config.file", str(world.path))
     status, _, err = await output_of(*run)
     assert status == 1
-    assert err.decode().count("\n") == 1
+    assert err.decode().count("\n") == 4

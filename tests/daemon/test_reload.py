@@ -146,7 +146,7 @@ async def test_an_answer_for_another_identity_is_dropped_and_the_factor_fetched_
     ("bad", "complaint"),
     [
         ("[polling]\ninterval = 5\n", "polling.interval"),
-        ("[accounts.main\n", "line 1"),
+        ("[accounts.main\n", r"config.toml:1:15: expected"),
         ('[accounts.main]\naccount_sid = "nonsense"\n', "account_sid"),
     ],
 )

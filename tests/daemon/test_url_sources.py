@@ -412,7 +412,8 @@ async def test_a_file_that_lists_a_factor_of_a_url_is_refused(world: World) -> N
         await exporter.shows(watches(*ALL))
         world.file.write_text(world.csv("filed", "one"))
         await exporter.shows(lambda page: page.value(RELOADED) == 0)
-        with pytest.raises(ConfigError, match=f'watchlist.http "{NAME}": factors.0.: lists the same factor as '):
+        place = f'watchlist.http "{NAME}": factors.0. of "one"'
+        with pytest.raises(ConfigError, match=f"{place}: lists the same factor as .*a.csv:3:1; "):
             await exporter.daemon.reload()
         world.lists("two")
         page = await exporter.shows(watches(*ALL, **{RELOADED: 1}))

@@ -55,7 +55,7 @@ async def test_a_process_shows_a_new_certificate_after_a_signal(simulator: Simul
 
         (tmp_path / "web.yml").write_text("x: 1\n")
         exporter.signal(signal.SIGHUP)
-        await until(log, lambda text: "web.yml: line 1: x: unknown field" in text)
+        await until(log, lambda text: "web.yml:1:1: x: unknown field" in text)
         assert await certificate() == second
         certificates.issue("server", "127.0.0.1")
         (tmp_path / "web.yml").write_text(f"{PAIR}# again\n")  # and nobody signals: it is seen

@@ -104,7 +104,7 @@ def test_the_example_has_every_default() -> None:
 
 
 def test_the_example_is_valid(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("secret\n")
+    (tmp_path / "secret").write_text("made-up\n")
     environ = {"VERIFY_EXPORTER_ACCOUNTS__MAIN__PASSWORD_FILE": str(tmp_path / "secret")}
     config = load(EXAMPLE, environ=environ, flags={})
     assert not config.warnings

@@ -75,7 +75,7 @@ async def test_a_refused_reload_returns_the_errors(tmp_path: Path) -> None:
         first, *errors = reply.text.splitlines()
         assert first == "configuration refused; the old one stays applied:"
         assert len(errors) == 1
-        assert errors[0].endswith('polling2: unknown key; did you mean "polling"?')
+        assert errors[0].endswith('polling2: unknown table; did you mean "polling"?')
         assert running.key("one")
 
 

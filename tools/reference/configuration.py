@@ -22,7 +22,8 @@ INTRODUCTION = """\
 # Configuration
 
 The exporter reads one TOML file, `config.toml` unless `--config.file` names another. `verify-factor-exporter
-check` reports every error of a configuration at once, each with its location, without calling the API.
+check` reports every error of a configuration at once, each with its line and column, without calling the API
+([operations](operations.md#check-a-configuration)).
 [config.example.toml](../config.example.toml) lists every key with its default.
 
 ## Precedence
@@ -43,7 +44,11 @@ and the table `web.external_links` can be set in files only.
 
 Misspelt keys and variables are never ignored: the exporter refuses to start and suggests the most similar name. The
 variables that Kubernetes sets in every pod for a service named `verify-exporter` (such as
-`VERIFY_EXPORTER_SERVICE_HOST` and `VERIFY_EXPORTER_PORT_10069_TCP`) are not settings and are ignored.
+`VERIFY_EXPORTER_SERVICE_HOST` and `VERIFY_EXPORTER_PORT_10069_TCP`) are not settings and are ignored. A variable of
+a known key with another prefix, such as `VERIFY_FACTOR_EXPORTER_…` or `TWILIO_VERIFY_EXPORTER_…`, draws a warning.
+
+TOML has no variables: nothing replaces `${NAME}` in a file. Such a value is an error, or a warning where any text
+is allowed. Set the environment variable of the key instead.
 
 ## Values
 
@@ -62,7 +67,9 @@ the working directory. `""` means none. |
 | URL | `https://…`; `http://` on this machine only. |
 | URL template | An `https://` or `http://` URL with the placeholders `{account}`, `{service_sid}`, `{factor}`, \
 `{factor_sid}` and `{label.NAME}`. |
-| secret | No white space at either end, and no line breaks. |
+| secret | No white space at either end, and no line breaks. A secret that can't be one (a variable that nothing \
+replaced, quotes around it, a placeholder, one repeated character, a SID) draws a warning, and so does one that \
+every user can read. |
 
 ## Keys
 """

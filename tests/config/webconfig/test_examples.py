@@ -1,10 +1,11 @@
 """Good and bad web config files, and what ``check`` prints for each; see the directory ``examples``.
 
-A line ``#: …`` at the top of an example is one line of the output; HERE is its folder.
+A line ``#: …`` at the top of an example is one line of the output, without excerpts; HERE is its folder.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,11 @@ def check(call: Callable[..., Ran], folder: Path, example: Path) -> tuple[Ran, s
 def spoken(ran: Ran, folder: Path) -> str:
     """Return the output about the web config file."""
     text = ran.err.replace(str(folder / "config.toml"), "config.toml").replace(str(folder), "HERE")
-    return "".join(line for line in text.splitlines(keepends=True) if "the watchlist is empty" not in line)
+    return "".join(
+        line
+        for line in text.splitlines(keepends=True)
+        if "the watchlist is empty" not in line and not re.match(r" *\d* \|", line)
+    )
 
 
 @pytest.mark.parametrize("name", examples("good"))

@@ -172,7 +172,7 @@ async def test_an_invalid_new_file_is_not_applied(folder: Path, caplog: pytest.L
         assert (await get(f"{served.url}/metrics", context))[0] == 200
         found = [record for record in caplog.records if record.getMessage() == "configuration error"]
         logged = [record.__dict__["fields"]["error"] for record in found]
-        assert logged == [f'{folder}/web.yml: line 1: tls_config: unknown field; did you mean "tls_server_config"?']
+        assert logged == [f'{folder}/web.yml:1:1: tls_config: unknown field; did you mean "tls_server_config"?']
         status, text = await get(f"{served.url}/metrics", context)
         assert "twilio_verify_exporter_config_last_reload_successful 0.0" in text
         (folder / "web.yml").write_text(PAIR)
