@@ -10,7 +10,11 @@ from helm import readme, schema, values
 HERE = Path(__file__).parent
 CHART = HERE / "verify-factor-exporter"
 GRAFANA = HERE.parent / "grafana"
-RULES = {"rules.yaml": "verify-factor-exporter.rules.yaml", "watchdog.yaml": "watchdog.rules.yaml"}
+RULES = {
+    "rules.yaml": "verify-factor-exporter.rules.yaml",
+    "unused-passkeys.yaml": "unused-passkeys.rules.yaml",
+    "watchdog.yaml": "watchdog.rules.yaml",
+}
 
 
 def files() -> dict[Path, str]:

@@ -12,6 +12,7 @@ from exporter.exposition.catalogue import (
     FACTOR_INFO,
     FACTOR_INTERVAL,
     FACTOR_LABELS,
+    FACTOR_LAST_APPROVED,
     FACTOR_LAST_SUCCESS,
     FACTOR_LAST_VERIFIED,
     FACTOR_STATUS_SINCE,
@@ -38,6 +39,7 @@ from grafana.boards.promql import (
     per_factor,
     quantile,
     selected,
+    sum_by,
 )
 from grafana.boards.states import (
     ALERT_STATES,
@@ -61,6 +63,7 @@ from grafana.boards.variables import (
     filters,
     row_limit,
 )
+from grafana.rules.enrolments import UNUSED_DAYS
 
 if TYPE_CHECKING:
     from exporter.exposition.catalogue import Family
@@ -109,6 +112,15 @@ _WORST_IN_RANGE = (
 def _of_worst(expression: str) -> str:
     """Return an expression restricted to the factors in the table."""
     return f"{expression} {_SAME_FACTOR} {_WORST_NOW}"
+
+
+# Read at two times only, because the time range may have many samples of many factors.
+_BEFORE = " offset $__range"
+_CHANGED_WHILE_VERIFIED = (
+    f"{per_factor(FACTOR_UPDATED)} != {per_factor(FACTOR_UPDATED, _BEFORE)}"
+    f" {_SAME_FACTOR} ({_VERIFIED} == 1) {_SAME_FACTOR} ({per_factor(FACTOR_VERIFIED, _BEFORE)} == 1)"
+)
+_UNUSED = f"{per_factor(FACTOR_LAST_APPROVED)} < time() - {UNUSED_DAYS * 86400} {_SAME_FACTOR} ({_VERIFIED} == 1)"
 
 
 def _with_status(status: str) -> str:
@@ -269,7 +281,7 @@ WHICH = Section(
 
 
 ENROLMENT = Section(
-    "Which types of factors, and how do enrolments go?",
+    "Which types of factors, how do enrolments go, and what is not used?",
     (
         Line(
             8,
@@ -312,6 +324,55 @@ ENROLMENT = Section(
                     "s",
                     Query(quantile(0.5, ENROLMENT_DURATION, ("factor_type",)), "{{factor_type}} p50"),
                     Query(quantile(0.95, ENROLMENT_DURATION, ("factor_type",)), "{{factor_type}} p95"),
+                ),
+            ),
+        ),
+        Line(
+            8,
+            (
+                graph(
+                    "Completed enrolments",
+                    "Factors that were seen unverified and then verified for the first time. A median of few "
+                    "enrolments says little. Empty while a label filter is set.",
+                    "short",
+                    Query(
+                        f"{sum_by(('factor_type',))}"
+                        f" (increase({selected(ENROLMENT_DURATION, suffix='_count')}[$__rate_interval])) > 0",
+                        "{{factor_type}}",
+                    ),
+                    bars=True,
+                ),
+                rows(
+                    "Unused passkeys",
+                    f"Verified passkeys that approved no challenge for {UNUSED_DAYS} days, the longest unused "
+                    "first. Left out are passkeys for which the API returns no such date: whether they were ever "
+                    "used is not known.",
+                    [f"bottomk($rows, 1000 * ({_UNUSED}))"],
+                    {
+                        "factor": Column("Factor", links=_CELL_LINK),
+                        "Value": Column("Last approved", unit="dateTimeFromNow"),
+                        "account": Column("Account"),
+                        "service_sid": Column("Service"),
+                        "job": Column("Job"),
+                    },
+                    sort=("Last approved", False),
+                    none="No passkey is known to be unused",
+                ),
+                rows(
+                    "Changed while verified",
+                    "Factors whose date_updated in the API changed since the beginning of the time range, and that "
+                    "were verified then and are verified now: their user enrolled again, or the app updated the "
+                    "factor, such as its push token. Left out are factors without samples at the beginning.",
+                    [f"topk($rows, 1000 * ({_CHANGED_WHILE_VERIFIED}))"],
+                    {
+                        "factor": Column("Factor", links=_CELL_LINK),
+                        "Value": Column("Changed", unit="dateTimeFromNow"),
+                        "account": Column("Account"),
+                        "service_sid": Column("Service"),
+                        "job": Column("Job"),
+                    },
+                    sort=("Changed", True),
+                    none="No verified factor changed",
                 ),
             ),
         ),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from grafana.rules.exporters import watchdog_group
-from grafana.rules.render import groups
+from grafana.rules.render import groups, optional_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +24,7 @@ def filled(page: str, settings: Settings) -> str:
 def _alerts(settings: Settings) -> Iterator[str]:
     yield "| alert | severity | condition | for |"
     yield "|---|---|---|---|"
-    for group in (*groups(settings), watchdog_group(settings)):
+    for group in (*groups(settings), *optional_groups(settings)):
         for alert in group.alerts:
             page = f"[{alert.full_name}](runbooks/{alert.full_name}.md)"
             yield f"| {page} | {alert.severity} | {alert.when} | {alert.pending or 'immediately'} |"

@@ -51,7 +51,8 @@ def test_overrides_change_only_what_they_name(rendering: Rendering) -> None:
     rendered = rendering(case("everything"), NEWEST)
     found = groups_of(rendered)
     assert found[-1] == {"name": "own", "rules": [{"record": "own:up", "expr": "up"}]}
-    expected = copy.deepcopy(alerts([*source()["groups"], *source("watchdog.yaml")["groups"]]))
+    optional = [group for name in ("unused-passkeys.yaml", "watchdog.yaml") for group in source(name)["groups"]]
+    expected = copy.deepcopy(alerts([*source()["groups"], *optional]))
     del expected["TwilioVerifyEnrolmentAbandoned"]
     for rule in expected.values():
         rule["labels"]["team"] = "{{ with $labels.team }}{{ . }}{{ else }}identity{{ end }}"
@@ -68,6 +69,7 @@ def test_overrides_change_only_what_they_name(rendering: Rendering) -> None:
         "keep_firing_for": "5m",
         "labels": {"severity": "warning", "team": "helpdesk"},
     }
+    expected["TwilioVerifyPasskeysUnused"]["for"] = "1d"
     expected["TwilioVerifyDataStale"]["expr"] = "vector(0) > 1"
     expected["TwilioVerifyDataStale"]["annotations"]["summary"] = "Not known."
     assert alerts(found) == expected

@@ -62,7 +62,7 @@ def test_named_panels_exist() -> None:
         for rule in override["properties"]
         if rule["id"] == "displayName"
     }
-    named = {"Critical alerts", "Other alerts", "Factors by status", "Entities"}
+    named = {"Critical alerts", "Other alerts", "Factors by status", "Entities", "Changed while verified"}
     assert named <= titles
     assert all(name in PAGE for name in named)
     assert "Last answer" in headings
@@ -83,7 +83,7 @@ def test_panels_without_factor_labels_are_documented() -> None:
     assert by_service == {
         *("Exporter", "Last dispatch"),
         *("Factors by status", "Entities", "Status changes", "Services with missing factors", "Watched services"),
-        *("Factor types", "Push factors by notification platform", "Enrolment duration"),
+        *("Factor types", "Push factors by notification platform", "Enrolment duration", "Completed enrolments"),
         *("Status changes in its service", "Failures in its service by reason"),
     }
 

@@ -67,6 +67,10 @@ ROUTES = [
     (alert("OverBudget", "warning"), "ops-chat"),
     (alert("FactorFetchFailing", "warning"), "ops-chat"),
     (alert("FactorFetchFailing", "warning", team="payments"), "payments-chat"),
+    (alert("EnrolmentSlow", "warning"), "ops-chat"),
+    (alert("PushWithoutPlatform", "warning"), "ops-chat"),
+    (alert("PasskeysUnused", "warning"), "ops-chat"),
+    (alert("PasskeysUnused", "warning", team="payments"), "payments-chat"),
     (alert("Watchdog", "none"), "dead-mans-service"),
     ({"alertname": "SomethingElse"}, "ops-chat"),
 ]
@@ -129,7 +133,7 @@ CASES = {
     "nothing-silences-them": Case(active=(*ERROR_RATES[:2], *ERROR_RATES[3:], *SEEN_BEFORE)),
     "api-down": Case(
         active=(alert("APIDown", **ACCOUNT), *SEEN_BEFORE, stale(account="another")),
-        silent=(*ERROR_RATES, FETCH_FAILING),
+        silent=(*ERROR_RATES, FETCH_FAILING, alert("EnrolmentSlow", "warning", factor_type="push", **SERVICE)),
     ),
     "credentials-invalid": Case(
         active=(alert("CredentialsInvalid", **ACCOUNT), *SEEN_BEFORE, stale(account="another")),
@@ -204,6 +208,20 @@ CASES = {
             alert("MassMissing", **SERVICE),
             alert("OverBudget", "warning", **ACCOUNT),
         ),
+    ),
+    "over-budget": Case(
+        active=(
+            alert("OverBudget", "warning", **ACCOUNT),
+            alert("EnrolmentSlow", "warning", factor_type="push", **(SERVICE | {"account": "another"})),
+        ),
+        silent=(alert("EnrolmentSlow", "warning", factor_type="push", **SERVICE),),
+    ),
+    "late-fetches": Case(
+        active=(
+            alert("ScheduleLagging", "warning", **COMMON),
+            alert("EnrolmentSlow", "warning", factor_type="push", **(SERVICE | {"job": "another"})),
+        ),
+        silent=(alert("EnrolmentSlow", "warning", factor_type="push", **SERVICE),),
     ),
     "critical-and-warning": Case(
         active=(

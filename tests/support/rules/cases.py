@@ -47,7 +47,8 @@ class Case:
     """Input series with one sample per minute, and the label sets for which the alert fires at given minutes.
 
     ``alert`` is the alert's name without prefix. ``isolated`` cases depend on a series being absent. ``long`` cases
-    run for hours, with an evaluation every five minutes.
+    run for hours, with an evaluation every five minutes, and cases of ``days`` with one every hour. ``native``
+    cases have native histograms with buckets of their own, which only promtool 3 can read.
     """
 
     name: str
@@ -59,6 +60,13 @@ class Case:
     severity: str = "critical"
     isolated: bool = False
     long: bool = False
+    days: bool = False
+    native: bool = False
+
+    @property
+    def evaluated_every(self) -> str:
+        """The evaluation interval."""
+        return "1h" if self.days else "5m" if self.long else "1m"
 
 
 def name(metric: str, *labels: Mapping[str, str]) -> str:
@@ -73,8 +81,8 @@ def firing_documents(rules: Sequence[Path], cases: Sequence[Case]) -> Iterator[s
     Every promtool test creates its own database, which is slow; so cases share a test and are distinguished by a
     label that no rule uses.
     """
-    for long, interval in ((False, "1m"), (True, "5m")):
-        tests = _firing_tests([case for case in cases if case.long is long])
+    for interval in ("1m", "5m", "1h"):
+        tests = _firing_tests([case for case in cases if case.evaluated_every == interval])
         if tests:
             yield document(rules, tests, interval)
 
@@ -164,6 +172,13 @@ def document(rules: Sequence[Path], tests: Sequence[dict[str, Any]], interval: s
     """Return a test file for ``promtool test rules`` with this evaluation interval."""
     content = {"rule_files": [str(path) for path in rules], "evaluation_interval": interval, "tests": tests}
     return json.dumps(content)  # JSON is YAML, and a hundred times faster to write
+
+
+def readable(promtool: str, cases: Iterable[Case]) -> tuple[Case, ...]:
+    """Return the cases whose series this promtool can read."""
+    version = subprocess.run([promtool, "--version"], capture_output=True, text=True, timeout=300, check=True)
+    newer = not version.stdout.startswith("promtool, version 2.")
+    return tuple(case for case in cases if newer or not case.native)
 
 
 def run(promtool: str, *files: Path) -> subprocess.CompletedProcess[str]:

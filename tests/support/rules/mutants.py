@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import promql_parser as promql
@@ -12,7 +13,6 @@ from grafana.rules.model import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import timedelta
 
 _AGGREGATIONS = {"max": "min", "min": "max", "sum": "avg", "avg": "sum", "count": "max"}
 _OPERATORS = {
@@ -34,6 +34,8 @@ _FUNCTIONS = {
     "increase": "delta",
     "rate": "delta",
     "changes": "count_over_time",
+    "count_over_time": "sum_over_time",
+    "histogram_count": "histogram_sum",
 }
 
 
@@ -87,6 +89,8 @@ def _expressions(node: promql.Expr) -> Iterator[tuple[str, str]]:
             yield from _call_mutants(node)
         case promql.MatrixSelector():
             yield from _range_mutants(node)
+        case promql.SubqueryExpr():
+            yield from _subquery_mutants(node)
         case promql.VectorSelector():
             yield from _selector_mutants(node)
         case _:
@@ -164,16 +168,19 @@ def _call_mutants(node: promql.Call) -> Iterator[tuple[str, str]]:
     function = node.func.name
     if not node.args or function == "vector":  # only its presence matters
         return
-    (argument,) = node.args
-    for what, inner in _expressions(argument):
-        yield what, f"{function}({inner})"
+    arguments = [str(argument) for argument in node.args]
+    for place, argument in enumerate(node.args):
+        for what, inner in _expressions(argument):
+            # A quantile is the same of the sum of histograms and of their average.
+            if function != "histogram_quantile" or not what.startswith("sum → avg"):
+                yield what, f"{function}({', '.join([*arguments[:place], inner, *arguments[place + 1 :]])})"
     if function in _FUNCTIONS:
         other = _FUNCTIONS[function]
-        yield f"{function} → {other}: {node}", f"{other}({argument})"
+        yield f"{function} → {other}: {node}", f"{other}({', '.join(arguments)})"
     if function in ("last_over_time", "present_over_time"):
-        yield f"as it is now: {node}", str(argument.vector_selector)
+        yield f"as it is now: {node}", str(node.args[0].vector_selector)
     if function == "absent":
-        yield f"present: {node}", str(argument)
+        yield f"present: {node}", arguments[0]
 
 
 def _range_mutants(node: promql.MatrixSelector) -> Iterator[tuple[str, str]]:
@@ -186,6 +193,24 @@ def _range_mutants(node: promql.MatrixSelector) -> Iterator[tuple[str, str]]:
         yield f"[{_duration(other)}] in {node}", f"{now}[{_duration(other)}]{shift}"
     for other in () if offset is None else (offset * 0.9, offset * 1.1):
         yield f"offset {_duration(other)} in {node}", f"{now}[{_duration(node.range)}] offset {_duration(other)}"
+
+
+def _subquery_mutants(node: promql.SubqueryExpr) -> Iterator[tuple[str, str]]:
+    def text(inner: str, range_: timedelta, step: timedelta, offset: timedelta) -> str:
+        return f"{inner}[{_duration(range_)}:{_duration(step)}] offset {_duration(offset)}"
+
+    inner, range_, step, offset = str(node.expr), node.range, node.step, node.offset
+    assert isinstance(range_, timedelta)
+    assert isinstance(step, timedelta)
+    assert isinstance(offset, timedelta)
+    for what, other_inner in _expressions(node.expr):
+        yield what, text(other_inner, range_, step, offset)
+    for other in (range_ / 2, range_ * 2):
+        yield f"[{_duration(other)}:] in {node}", text(inner, other, step, offset)
+    for other in (step / 2, step * 2):
+        yield f"[:{_duration(other)}] in {node}", text(inner, range_, other, offset)
+    for other in (offset * 0.9, offset * 1.1):
+        yield f"offset {_duration(other)} in {node}", text(inner, range_, step, other)
 
 
 def _duration(delta: timedelta) -> str:
