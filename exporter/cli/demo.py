@@ -26,9 +26,22 @@ if TYPE_CHECKING:
     from exporter.cli.hangup import Hangup
     from exporter.config import Config
     from exporter.logs.output import LogOutput
-    from exporter.simulator import SimulatedFactor
+    from exporter.simulator import SeededFactor, SimulatedFactor
 
 _FLAG = "--web.listen-address"
+_REST = """
+[[entities]]
+name = "payments-oncall"
+service_sid = "{entity.service_sid}"
+identity = "{entity.identity}"
+
+[[services]]
+name = "workforce"
+service_sid = "{service.service_sid}"
+
+[state]
+file = "state.jsonl"
+"""
 _LISTEN = ["127.0.0.1:10069"]
 
 
@@ -74,11 +87,19 @@ async def _demo(listen: list[str], hangup: Hangup) -> None:
         with tempfile.TemporaryDirectory(prefix="verify-factor-exporter-demo-") as folder:
             path = Path(folder) / "config.toml"
             write_config(path, simulator, seeded)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(_also_watched(seeded))
             config = load(path, environ={}, flags={"web.listen_address": listen})
-        output = configure(level="warning", style="logfmt", redact=redactor_of(config))
-        await _run(simulator, config, output, {factor.sid: name for name, factor, _ in seeded}, hangup)
+            output = configure(level="warning", style="logfmt", redact=redactor_of(config))
+            await _run(simulator, config, output, {factor.sid: name for name, factor, _ in seeded}, hangup)
     finally:
         await simulator.stop()
+
+
+def _also_watched(seeded: list[SeededFactor]) -> str:
+    """Return the rest of the configuration: a state file, and an entity and a service without further factors."""
+    first, last = seeded[0].factor, next(each.factor for each in seeded if each.name == "new-hire-totp")
+    return _REST.format(entity=first, service=last)
 
 
 async def _run(

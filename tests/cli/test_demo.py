@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.cli import demo
+from exporter.exposition.catalogue import CATALOGUE
 from exporter.simulator import Simulator
 from tests.support.commands import status_of
 from tests.support.processes import PATIENCE_SECONDS, output_of, spawned
@@ -115,6 +116,47 @@ def test_every_change_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert found is not None, change
         assert found[1] in NAMES
         assert {found[2], found[3]} <= {"verified", "unverified", "deleted"}
+
+
+NOT_SHOWN = {
+    "twilio_verify_exporter_watchlist_source_up": "the demo has no watchlist URL",
+    "twilio_verify_exporter_watchlist_source_last_success_timestamp_seconds": "the demo has no watchlist URL",
+}
+
+
+@pytest.mark.slow
+def test_every_metric_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    began = time.time()
+    # A simulator whose minute passes in half of one: the last metric comes with a 404 for a deleted factor.
+    accelerated = functools.partial(Simulator, clock=lambda: began + 2 * (time.time() - began))
+    monkeypatch.setattr(demo, "Simulator", accelerated)
+    output, ended = io.StringIO(), threading.Event()
+    monkeypatch.setattr(sys, "stdout", output)
+    wanted = {family.name for family in CATALOGUE} - set(NOT_SHOWN)
+    missing = set(wanted)
+
+    def scrape() -> bool:
+        text = read(output.getvalue().split()[1])
+        shown = set(re.findall(r"^([a-z_]+?)(?:_bucket)?[{ ]", text, re.MULTILINE))
+        missing.intersection_update(wanted - shown)
+        assert shown.isdisjoint(NOT_SHOWN)
+        return not missing
+
+    def beside() -> None:
+        wait_for(lambda: ended.is_set() or "metrics" in output.getvalue())
+        wait_for(lambda: ended.is_set() or scrape())
+        if not ended.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=beside)
+    thread.start()
+    try:
+        status = status_of("demo", "--web.listen-address", "127.0.0.1:0")
+    finally:
+        ended.set()
+        thread.join()
+
+    assert (status, missing) == (0, set())
 
 
 def wait_for(holds: Callable[[], object]) -> None:
