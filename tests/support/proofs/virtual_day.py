@@ -9,11 +9,13 @@ import argparse
 import asyncio
 import gc
 import json
+import math
 import random
 import tempfile
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,8 @@ from tests.support.scrape import Scrape
 from tests.support.virtual_time import run_virtual, virtual_clock
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from exporter.config import Config
     from exporter.polling.record import FactorRecord, StatusChange
     from exporter.verify.outcome import Outcome
@@ -37,6 +41,7 @@ TIMEOUT_SECONDS = 10.0
 LONGEST_FETCH_SECONDS = 3 * TIMEOUT_SECONDS + 3.0  # three attempts and the pauses between them
 _TICK_SECONDS = 2.0
 _DATE = "2026-01-01T00:00:00Z"
+_APPROVED = "2026-02-01T00:00:00Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ class ApiInMemory(httpx.AsyncBaseTransport):
             json={
                 "sid": sid,
                 "status": status,
-                **_KINDS[int(sid[-2:], 16) % len(_KINDS)],
+                **kind_of(sid),
                 "date_created": _DATE,
                 "date_updated": _DATE,
             },
@@ -116,35 +121,56 @@ class ApiInMemory(httpx.AsyncBaseTransport):
 _KINDS: tuple[dict[str, Any], ...] = (
     *({"factor_type": "push", "config": {"notification_platform": name}} for name in ("apn", "fcm", "none", "hms")),
     {"factor_type": "totp"},
-    {"factor_type": "passkeys", "metadata": {"date_last_approved": "2026-02-01T00:00:00Z"}},
+    {"factor_type": "passkeys", "metadata": {"date_last_approved": _APPROVED}},
     {"factor_type": "passkeys", "metadata": None},
     {"factor_type": "a-later-type"},
     {},
 )
+
+
+def kind_of(sid: str) -> dict[str, Any]:
+    """Return what the API says of this factor besides its status and dates."""
+    return _KINDS[int(sid[-2:], 16) % len(_KINDS)]
+
+
 _FAULTS = ("timeout", "reset", "html", 500, 502, 503, 503)
 
 
-class Enrolments(Observer):
-    """Counts the factors that were seen verified for the first time, right after they were seen unverified."""
+class Answers(Observer):
+    """Keeps what the answers say, and a scrape must show.
+
+    An enrolment ends when a factor is seen verified for the first time, right after it was seen unverified.
+    ``since`` has the names of the factors whose status was seen to begin.
+    """
 
     def __init__(self) -> None:
-        self.seen = 0
+        self.enrolments: list[float] = []
+        self.changes: Counter[tuple[str, str]] = Counter()
+        self.since: set[str] = set()
+        self._shown: dict[Any, Status] = {}
         self._last: dict[Any, Status] = {}
         self._verified: set[Any] = set()
 
     def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
         """Take an answer."""
-        if not isinstance(outcome.result, Answer):
+        if not isinstance(answer := outcome.result, Answer):
             return
-        key, status = record.watched.key, outcome.result.status
+        key, status = record.watched.key, answer.status
+        shown, last = self._shown.get(key), self._last.get(key)
         if status is Status.VERIFIED:
-            self.seen += self._last.get(key) is Status.UNVERIFIED and key not in self._verified
+            if shown is Status.UNVERIFIED and key not in self._verified:
+                self.enrolments.append((record.answered_seconds or 0.0) - (answer.created_seconds or 0.0))
             self._verified.add(key)
-        self._last[key] = status
+        if last not in (None, status):
+            self.changes[str(last), str(status)] += 1
+        if shown is not status:
+            (self.since.discard if last in (None, status) else self.since.add)(record.watched.name)
+        self._shown[key] = self._last[key] = status
 
     def withdrawn(self, record: FactorRecord) -> None:
-        """Forget an answer that became stale."""
-        self._last.pop(record.watched.key, None)
+        """Forget an answer that became stale, but not what it was."""
+        self._shown.pop(record.watched.key, None)
+        self.since.discard(record.watched.name)
 
 
 class Witness:
@@ -180,8 +206,8 @@ async def live_through(day: Day, config: Config, api: ApiInMemory, rng: random.R
     """Let the daemon poll for as long as the day says, statuses changing meanwhile."""
     loop, seen, began = asyncio.get_running_loop(), Seen(), time.monotonic()
     daemon = Daemon(config, transport=lambda _account: api, clock=virtual_clock(), rng=rng)
-    witness, enrolments = Witness(daemon, seen), Enrolments()
-    daemon.engine.observers.add(enrolments)
+    witness, answers = Witness(daemon, seen), Answers()
+    daemon.engine.observers.add(answers)
     daemon.engine.roster.list(config.factors)
     sids = [watched.key.factor_sid for watched in config.factors]
     for second in range(round(day.hours * 3600)):
@@ -194,7 +220,7 @@ async def live_through(day: Day, config: Config, api: ApiInMemory, rng: random.R
             if api.verified.pop(sid, None) is None or rng.random() < 0.8:
                 api.verified[sid] = rng.random() < 0.8
         if second % 900 == 0:
-            check(Scrape(bytes(daemon.view.exposition(openmetrics=False)).decode()), seen)
+            check(Scrape(bytes(daemon.view.exposition(openmetrics=False)).decode()), answers, seen)
         if second == round(day.warm_up_hours * 3600):
             seen.memory_warm = resident_bytes()
         await asyncio.sleep(max(0.0, second + 1 - loop.time()))
@@ -203,13 +229,13 @@ async def live_through(day: Day, config: Config, api: ApiInMemory, rng: random.R
     while daemon.engine.poller.accounts["main"].busy:  # noqa: ASYNC110 - in virtual time: what is due comes to its end
         await asyncio.sleep(1)
     await daemon.engine.poller.drain(0)
-    compare(daemon, api, enrolments, seen)
+    compare(daemon, api, answers, seen)
     seen.seconds = round(time.monotonic() - began, 1)
     return seen
 
 
-def check(page: Scrape, seen: Seen) -> None:
-    """See that the aggregates of a scrape are those of its factors."""
+def check(page: Scrape, answers: Answers, seen: Seen) -> None:
+    """See that the aggregates of a scrape are those of its factors, and the factors those of the API."""
     counts = page.counts()
     for status, shown in (("verified", 1.0), ("unverified", 0.0)):
         if counts[status] != sum(s.value == shown for s in page.samples("twilio_verify_factor_verified")):
@@ -228,24 +254,51 @@ def check(page: Scrape, seen: Seen) -> None:
     for status, count in counts.items():
         if page.total("twilio_verify_factors_by_type", status=status) != count:
             seen.faults.append(f"{status} factors are miscounted by type")
-    if page.total("twilio_verify_push_factors") != sum(types[name] == "push" for name in statuses):
-        seen.faults.append("push factors are miscounted")
     if page.total("twilio_verify_factor_fetch_failures_total") != page.total("twilio_verify_fetch_failures_total"):
         seen.faults.append("the failures of the factors are not those of their services")
+    check_api(page, statuses, seen)
+    since = page.samples("twilio_verify_factor_status_since_timestamp_seconds")
+    if {sample.labels["factor"] for sample in since} != answers.since:
+        seen.faults.append("not all seen changes of status have a time, or others do")
 
 
-def compare(daemon: Daemon, api: ApiInMemory, enrolments: Enrolments, seen: Seen) -> None:
+def check_api(page: Scrape, found: Container[str], seen: Seen) -> None:
+    """See that a scrape shows what the API says of the factors that it found."""
+    infos = page.samples("twilio_verify_factor_info")
+    kinds = {s.labels["factor"]: kind_of(s.labels["factor_sid"]) for s in infos if s.labels["factor"] in found}
+    platforms = Counter(kind["config"]["notification_platform"] for kind in kinds.values() if "config" in kind)
+    platforms["other"] = platforms.pop("hms", 0)  # one that the exporter doesn't know
+    for platform in ("apn", "fcm", "none", "other"):
+        if page.total("twilio_verify_push_factors", notification_platform=platform) != platforms[platform]:
+            seen.faults.append(f"push factors with the platform {platform} are miscounted")
+    approved = page.samples("twilio_verify_factor_last_approved_timestamp_seconds")
+    if {sample.labels["factor"] for sample in approved} != {name for name in kinds if kinds[name].get("metadata")}:
+        seen.faults.append("not all approved passkeys have the time, or others do")
+    if any(sample.value != datetime.fromisoformat(_APPROVED).timestamp() for sample in approved):
+        seen.faults.append("the time of an approval is another one")
+    if any(sample.value != 1 for sample in page.samples("twilio_verify_service_exists")):
+        seen.faults.append("a service does not exist, of which factors are found")
+
+
+def compare(daemon: Daemon, api: ApiInMemory, answers: Answers, seen: Seen) -> None:
     """See that every counter equals what the API counted itself."""
     page = Scrape(bytes(daemon.view.exposition(openmetrics=False)).decode())
-    check(page, seen)
+    check(page, answers, seen)
     counted = {
         sample.labels["code"]: int(sample.value) for sample in page.samples("twilio_verify_api_requests_total")
     }
     if counted != dict(api.by_code):
         seen.faults.append(f"requests: {counted} here, {dict(api.by_code)} at the API")
     enrolled = page.total("twilio_verify_enrolment_duration_seconds_count")
-    if enrolled != enrolments.seen:
-        seen.faults.append(f"{enrolled:g} enrolments here, {enrolments.seen} seen")
+    if enrolled != len(answers.enrolments):
+        seen.faults.append(f"{enrolled:g} enrolments here, {len(answers.enrolments)} seen")
+    if not math.isclose(page.total("twilio_verify_enrolment_duration_seconds_sum"), sum(answers.enrolments)):
+        seen.faults.append("the enrolments took a different time")
+    changes = Counter[tuple[str, str]]()
+    for sample in page.samples("twilio_verify_factor_status_changes_total"):
+        changes[sample.labels["from"], sample.labels["to"]] += int(sample.value)
+    if +changes != answers.changes:
+        seen.faults.append(f"changes of status: {dict(+changes)} here, {dict(answers.changes)} seen")
     seen.requests = api.by_code.total()
     seen.fetches = int(page.total("twilio_verify_fetches_total"))
     seen.retries = int(page.total("twilio_verify_api_retries_total"))
