@@ -236,6 +236,7 @@ async def test_what_factors_can_be_grouped_by(running: ServedExporter, query: st
     page = await page_of(running, f"/?{query}")
 
     assert [row[:2] for row in page.rows[1 : len(rows) + 1]] == rows
+    assert ("data-label", page.rows[0][1]) in page.attributes
     assert page.rows[len(rows) + 1][0] == "Account"
 
 
