@@ -33,6 +33,7 @@ from exporter.polling.removed import RemovedFactors
 from exporter.polling.roster import Names, Roster
 from exporter.polling.schedule import Schedule
 from exporter.polling.services import Services
+from exporter.polling.status_history import StatusHistory
 from exporter.polling.token import AccessToken
 
 if TYPE_CHECKING:
@@ -120,9 +121,9 @@ class Engine:
         self._tokens: dict[str, AccessToken] = {}
         self.confidential.tokens = lambda: [value for token in self._tokens.values() for value in token.recent]
         self.passwords = PasswordWatcher(lambda: self.config.passwords, self._password_changed)
-        self.ledger = Ledger(ledger_policy(config))
+        self.ledger = Ledger(ledger_policy(config), StatusHistory(self.clock.moment()))
         self.names = Names(self.ledger)
-        self.removed = RemovedFactors(config.settings.polling.forget_after)
+        self.removed = RemovedFactors(config.settings.polling.forget_after, self.ledger.history)
         self.schedule: Schedule[FactorKey] = Schedule()
         clients = {name: self.new_client(config, name) for name in config.settings.accounts}
         self.poller = Poller(
@@ -218,6 +219,7 @@ class Engine:
         self.poller.check_clients()
         self.poller.check_budgets()
         self.removed.forget_old(self.clock.steady())
+        self.ledger.history.tidy(self.clock.moment())
 
     def service_size(self, account: str, service_sid: str) -> int:
         """Return the number of watched factors of a service."""

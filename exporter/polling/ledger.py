@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.polling.calendar import Calendar
+from exporter.polling.clock import Moment
 from exporter.polling.record import UNKNOWN, FactorRecord, StatusChange, counted_type
+from exporter.polling.status_history import NOTHING, ShownStatus, StatusHistory, shown_by, shown_in
 from exporter.verify.outcome import Answer, Failure, Outcome, Status, one_of_alike
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
 
-    from exporter.polling.clock import Moment
     from exporter.polling.snapshot import FactorSnapshot, SteadyTimes
     from exporter.watched import FactorKey, WatchedFactor
 
@@ -37,9 +38,13 @@ class LedgerPolicy:
 
 
 class Ledger:
-    """The records of every watched factor, and their counts by service, by entity and by status."""
+    """The records of every watched factor, and their counts by service, by entity and by status.
 
-    def __init__(self, policy: LedgerPolicy) -> None:
+    ``history`` gets every change of what is shown.
+    """
+
+    def __init__(self, policy: LedgerPolicy, history: StatusHistory | None = None) -> None:
+        self.history = history or StatusHistory(Moment(0.0, 0.0))
         self._policy = policy
         self._records: dict[FactorKey, FactorRecord] = {}
         self._counts: dict[tuple[str, str], Counter[str]] = {}
@@ -77,9 +82,13 @@ class Ledger:
         self.revision += 1
         return record
 
-    def forget(self, key: FactorKey) -> FactorRecord:
-        """Drop all that is known of a factor; return what was known."""
+    def forget(self, key: FactorKey, now: Moment | None = None) -> FactorRecord:
+        """Drop all that is known of a factor, but with ``now`` not its history; return what was known."""
         record = self._records.pop(key)
+        if now is None:
+            self.history.forget(key)
+        else:
+            self.history.ended(key, shown_by(record), now)
         self._count(record, -1)
         self._count_demand(record, -1)
         self.revision += 1
@@ -90,7 +99,10 @@ class Ledger:
         record = self._records[watched.key]
         self._count(record, -1)
         self._count_demand(record, -1)
+        shown = shown_by(record)
         record.watched = watched
+        if record.shown_status is not shown.status:
+            self._changed(record, shown, now)
         self.revision += 1
         self._count_demand(record, 1)
         self._count(record, 1)
@@ -144,6 +156,8 @@ class Ledger:
         clock may have been set since.
         """
         record = self._records[key]
+        hidden = times is not None or record.watched.paused  # it was removed, or may have been paused before
+        shown, changed_at = NOTHING if hidden else shown_in(snapshot), now.steady
         times = times or snapshot.steady_times(now)
         record.up, record.failures, record.slowed = snapshot.up, snapshot.failures, snapshot.slowed
         record.duration_seconds = snapshot.duration_seconds
@@ -161,6 +175,7 @@ class Ledger:
             stale_at = self._stale_at(record)
             if not snapshot.withdrawn and stale_at <= now.steady:
                 self._withdrawn(record, stale_at)
+                changed_at = stale_at
             else:
                 record.status_since_seconds = snapshot.status_since_seconds
                 record.status_change_seen = snapshot.status_change_seen
@@ -171,7 +186,14 @@ class Ledger:
                 record.created_seconds, record.updated_seconds = snapshot.created_seconds, snapshot.updated_seconds
                 record.approved_seconds = snapshot.approved_seconds
                 self._renew(record)
+        self.history.observe(now)
+        self.history.changed(record, shown, changed_at)
         self._set_interval(record, self._interval(record, now))
+
+    def _changed(self, record: FactorRecord, before: ShownStatus, now: Moment, *, begins: bool = False) -> None:
+        """Add a change to the history; ``begins`` as there."""
+        self.history.observe(now)
+        self.history.changed(record, before, now.steady, begins=begins)
 
     @staticmethod
     def _withdrawn(record: FactorRecord, stale_at: float) -> None:
@@ -260,11 +282,14 @@ class Ledger:
         record.approved_seconds = answer.approved_seconds
         record.entity_sid = answer.entity_sid or record.entity_sid
         before, record.last_status = record.last_status, answer.status
-        if record.status is not answer.status:
+        shown, begins = shown_by(record), record.status is not answer.status
+        if begins:
             record.status_since_seconds = now.wall
             record.status_change_seen = before not in (None, answer.status)
         self._count(record, -1)
         record.status = answer.status
+        if begins:
+            self._changed(record, shown, now, begins=True)
         if answer.factor_type:
             record.factor_type = sys.intern(answer.factor_type)
             record.notification_platform = answer.notification_platform
@@ -315,7 +340,9 @@ class Ledger:
             if record.stale_at > steady:
                 self._queue_stale(record, record.stale_at)
                 continue
+            shown = shown_by(record)
             self._set_status(record, None)
+            self.history.changed(record, shown, record.stale_at)
             self._withdrawn(record, record.stale_at)
             record.created_seconds = record.updated_seconds = record.approved_seconds = record.stale_at = None
             if not record.watched.paused:  # else nothing was shown

@@ -81,6 +81,8 @@ class Poller:
             elif (known := self._removed.take(watched.key, now.steady)) is not None:
                 self._ledger.restore(watched.key, known.snapshot, now, known.times)
                 again.add(watched.key)
+            else:
+                self._ledger.history.forget(watched.key)  # it may be that of a factor removed long ago
             self._observer.watched(record)
             if watched.polled:
                 new.append(watched.key)
@@ -114,7 +116,7 @@ class Poller:
         """
         now = self._clock.moment()
         for key in keys:
-            record = self._ledger.forget(key)
+            record = self._ledger.forget(key, now if keep else None)
             if keep:
                 self._removed.keep(record, now)
             self._schedule.remove(key)
@@ -151,7 +153,8 @@ class Poller:
         """Withdraw what is stale, and start what is due; runs every second."""
         now = self._clock.moment()
         self.withdraw_stale()
-        if self._suspends.suspended_seconds():
+        if seconds := self._suspends.suspended_seconds():
+            self._ledger.history.interrupted(seconds, now)
             self._resume(now.steady)
         for key, due in self._schedule.pop_due(now.steady):
             self.accounts[key.account].offer(key, due)

@@ -67,6 +67,11 @@ class FactorRecord:
     last_seconds: float | None = None
     last_steady: float = 0.0
 
+    @property
+    def shown_status(self) -> Status | None:
+        """The status that may be shown now: none while the factor is paused."""
+        return None if self.watched.paused else self.status
+
 
 class StatusChange(NamedTuple):
     """A status that differs from the last known one.

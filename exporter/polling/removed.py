@@ -10,13 +10,14 @@ import marshal
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.polling.clock import Moment
 from exporter.polling.snapshot import FactorSnapshot, SteadyTimes, snapshot_of
+from exporter.polling.status_history import StatusHistory, shown_in
 from exporter.verify.outcome import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from exporter.polling.clock import Moment
     from exporter.polling.record import FactorRecord
     from exporter.watched import FactorKey
 
@@ -36,11 +37,12 @@ class RemovedFactors:
     """The snapshots of removed factors, in the order of their removal.
 
     A snapshot is forgotten ``forget_after_seconds`` after the removal; where there are more than ``MOST_FACTORS``,
-    those that were removed first are forgotten earlier.
+    those that were removed first are forgotten earlier. What is forgotten here is also forgotten in ``history``.
     """
 
-    def __init__(self, forget_after_seconds: float = 86400.0) -> None:
+    def __init__(self, forget_after_seconds: float = 86400.0, history: StatusHistory | None = None) -> None:
         self.forget_after_seconds = forget_after_seconds
+        self._history = history or StatusHistory(Moment(0.0, 0.0))
         self._packed: dict[FactorKey, bytes] = {}
 
     def __len__(self) -> int:
@@ -65,6 +67,8 @@ class RemovedFactors:
             return now.steady if seconds is None else min(now.steady, seconds + steady)
 
         for key, snapshot in sorted(snapshots.items(), key=removed):
+            if snapshot.removed_seconds is None:
+                self._history.ended(key, shown_in(snapshot), now)
             kept = dataclasses.replace(snapshot, removed_seconds=None)
             self._packed[key] = _pack(removed((key, snapshot)), snapshot.steady_times(now), kept)
         self.forget_old(now.steady)
@@ -86,6 +90,7 @@ class RemovedFactors:
             old.append(key)
         for key in old:
             del self._packed[key]
+            self._history.forget(key)
         if not self._packed:
             self._packed = {}  # an emptied dict keeps its memory
 

@@ -2,11 +2,13 @@
 
 Lines of JSON: a header, one line per factor, and the SHA-256 of all of them. A new file is written next to the old
 one and replaces it when complete; an incomplete, foreign or incompatible file is refused, and kept beside it. When
-entities were last listed is a key of the header, which versions that don't know it ignore.
+entities were last listed, and the history of statuses, are keys of the header, which versions that don't know them
+ignore.
 """
 
 from __future__ import annotations
 
+import base64
 import calendar
 import contextlib
 import hashlib
@@ -18,16 +20,18 @@ import secrets
 import stat
 import time
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from exporter.config.files import UnreadableError, read_bytes, shown_path
 from exporter.polling.snapshot import EARLIEST_SECONDS, FUTURE_SECONDS, FactorSnapshot
+from exporter.polling.status_history import SavedHistory, whole
 from exporter.watched import FactorKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
 ListedName: TypeAlias = tuple[str, str, str]
 
@@ -55,12 +59,14 @@ class SavedState:
     """The content of a state file: snapshots by key, when it was saved (wall seconds), and the unusable lines.
 
     ``last_listed`` is when entities were last listed completely (wall seconds), by (account, service SID, name).
+    ``history`` has the changes of the factors that have a snapshot; ``None`` where there is no readable one.
     """
 
     snapshots: Mapping[FactorKey, FactorSnapshot] = field(repr=False)
     saved_seconds: float
     skipped: int = 0
     last_listed: Mapping[ListedName, float] = field(default_factory=dict, repr=False)
+    history: SavedHistory | None = field(default=None, repr=False)
 
 
 def write(
@@ -68,12 +74,13 @@ def write(
     saved_seconds: float,
     snapshots: Iterable[tuple[FactorKey, FactorSnapshot]],
     last_listed: Mapping[ListedName, float] = _NEVER_LISTED,
+    history: SavedHistory | None = None,
 ) -> int:
     """Write the file atomically; return its size in bytes. Raises StateFileError.
 
     May run in a thread. Only a regular file is replaced; of a symlink the target is, not the link.
     """
-    return replace_file(path, _content(saved_seconds, snapshots, last_listed))
+    return replace_file(path, _content(saved_seconds, snapshots, last_listed, history))
 
 
 def replace_file(path: Path, chunks: Iterable[bytes]) -> int:
@@ -123,10 +130,15 @@ def _content(
     saved_seconds: float,
     snapshots: Iterable[tuple[FactorKey, FactorSnapshot]],
     last_listed: Mapping[ListedName, float],
+    history: SavedHistory | None,
 ) -> Iterator[bytes]:
     digest = hashlib.sha256()
     listed = [[*name, round(seconds, 3)] for name, seconds in last_listed.items()]
-    lines = [_line({"format": FORMAT, "version": VERSION, "saved": round(saved_seconds, 3), "listed": listed})]
+    header = {"format": FORMAT, "version": VERSION, "saved": round(saved_seconds, 3), "listed": listed}
+    for chunk in _header(header, history):
+        digest.update(chunk)
+        yield chunk
+    lines: list[bytes] = []
     for key, snapshot in snapshots:
         lines.append(_line([*key, snapshot.as_fields()]))
         if len(lines) == _CHUNK_LINES:
@@ -140,8 +152,38 @@ def _content(
     yield digest.hexdigest().encode() + b"\n"
 
 
+def _header(header: dict[str, object], history: SavedHistory | None) -> Iterator[bytes]:
+    """Yield the line of the header in parts: encoding a long history at once would stop all other threads."""
+    if history is None:
+        yield _line(header)
+        return
+    times = {"since": history.since_seconds, "drift": history.drift_seconds}
+    start = header | {"history": times | {"interruptions": history.interruptions, "changes": []}}
+    yield _json(start).removesuffix(b"]}}")
+    separator = b""
+    changes = iter(history.changes.items())
+    while chunk := list(islice(changes, _CHUNK_LINES)):
+        for group in _by_service(chunk):
+            yield separator + _json(group)
+            separator = b","
+    yield b"]}}\n"
+
+
+def _by_service(changes: Iterable[tuple[FactorKey, bytes]]) -> Iterator[list[object]]:
+    """Yield an account, the SID of a service, and the packed changes of its factors by SID, for each service."""
+    services: dict[tuple[str, str], dict[str, str]] = {}
+    for key, packed in changes:
+        services.setdefault(key[:2], {})[key.factor_sid] = base64.b64encode(packed).decode()
+    for service, factors in services.items():
+        yield [*service, factors]
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
 def _line(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+    return _json(value) + b"\n"
 
 
 def _sync(directory: Path) -> None:
@@ -166,7 +208,7 @@ def read(path: Path, now_wall: float) -> SavedState | None:
         raise StateFileError(path, error.problem, error.hint or "correct its permissions") from None
     if not content:
         return None
-    body, saved_seconds, listed = _checked(path, content)
+    body, header, saved_seconds = _checked(path, content)
     if saved_seconds > now_wall + FUTURE_SECONDS:
         problem = f"saved at {_shown_time(saved_seconds)}, in the future"
         raise StateFileError(path, problem, f"set the clock of this machine; {_REPLACED}")
@@ -178,7 +220,8 @@ def read(path: Path, now_wall: float) -> SavedState | None:
             skipped += 1
         else:
             snapshots[entry[0]] = entry[1]
-    return SavedState(snapshots, saved_seconds, skipped, _last_listed(listed, now_wall))
+    history = _history(header.get("history"), snapshots)
+    return SavedState(snapshots, saved_seconds, skipped, _last_listed(header.get("listed"), now_wall), history)
 
 
 def _last_listed(entries: object, now_wall: float) -> dict[ListedName, float]:
@@ -190,6 +233,37 @@ def _last_listed(entries: object, now_wall: float) -> dict[ListedName, float]:
                 if EARLIEST_SECONDS <= seconds <= now_wall + FUTURE_SECONDS:
                     found[account, service_sid, name] = float(seconds)
     return found
+
+
+def _history(value: object, known: Container[FactorKey]) -> SavedHistory | None:
+    """Return the history of known factors, ``None`` where any part of it is malformed: it would have gaps."""
+    match value:
+        case {"since": since, "drift": drift, "interruptions": list(interruptions), "changes": list(groups)}:
+            try:
+                changes = dict(change for group in groups for change in _changes(group) if change[0] in known)
+                times = [(_seconds(start), _seconds(end)) for start, end in interruptions]
+                return SavedHistory(_seconds(since), _seconds(drift), times, changes)
+            except (ValueError, TypeError, OverflowError):
+                return None
+    return None
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError
+    return float(value)
+
+
+def _changes(group: object) -> Iterator[tuple[FactorKey, bytes]]:
+    match group:
+        case [str(account), str(service_sid), dict(factors)]:
+            for factor_sid, encoded in factors.items():
+                packed = base64.b64decode(encoded if isinstance(encoded, str) else "", validate=True)
+                if not whole(packed):
+                    raise ValueError
+                yield FactorKey(account, service_sid, factor_sid), packed
+        case _:
+            raise ValueError
 
 
 def _missing(path: Path) -> bool:
@@ -210,8 +284,8 @@ def _shown_time(seconds: float) -> str:
         return f"second {seconds:.0f}"
 
 
-def _checked(path: Path, content: bytes) -> tuple[list[bytes], float, object]:
-    """Return the lines of the factors, when they were saved, and the listings, if the file is whole and ours."""
+def _checked(path: Path, content: bytes) -> tuple[list[bytes], dict[str, Any], float]:
+    """Return the lines of the factors, the header, and when they were saved, if the file is whole and ours."""
     first, _, _ = content.partition(b"\n")
     try:
         header = json.loads(first)
@@ -227,7 +301,7 @@ def _checked(path: Path, content: bytes) -> tuple[list[bytes], float, object]:
     saved = header.get("saved")
     if not isinstance(saved, int | float) or isinstance(saved, bool) or not math.isfinite(saved):
         raise StateFileError(path, "truncated or modified", _REPLACED)
-    return head.split(b"\n")[1:], float(saved), header.get("listed")
+    return head.split(b"\n")[1:], header, float(saved)
 
 
 def _entry(line: bytes) -> tuple[FactorKey, FactorSnapshot] | None:

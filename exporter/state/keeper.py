@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from exporter.polling.ledger import Ledger
     from exporter.polling.removed import RemovedFactors
     from exporter.polling.snapshot import FactorSnapshot
+    from exporter.polling.status_history import SavedHistory
     from exporter.state.file import ListedName
     from exporter.watched import FactorKey
 
@@ -151,6 +152,8 @@ class StateKeeper:
             log.info("no saved state", extra=fields(file=self._path))
             return SavedState({}, now)
         self._last_save_seconds = saved.saved_seconds
+        if saved.history is not None:
+            self._ledger.history.restore(saved.history, saved.saved_seconds, self._clock.moment())
         log.info(
             "state restored",
             extra=fields(
@@ -193,12 +196,14 @@ class StateKeeper:
 
     async def _save(self, number: int) -> None:
         removed, moment = self._removed.saved(), self._clock.moment()  # at the same moment as the ledger's records
-        listed = self._discovery.last_listed()
+        listed, history = self._discovery.last_listed(), self._ledger.history.saved(moment)
         snapshots = await self._snapshots()
         saved_seconds, started = self._clock.wall(), time.perf_counter()
         try:
             size = await in_daemon_thread(
-                lambda: self._write(number, saved_seconds, chain(snapshots, removed.snapshots(moment)), listed),
+                lambda: self._write(
+                    number, saved_seconds, chain(snapshots, removed.snapshots(moment)), listed, history
+                ),
                 name="state-writer",
             )
         except StateFileError as error:
@@ -222,6 +227,7 @@ class StateKeeper:
         saved_seconds: float,
         snapshots: Iterable[tuple[FactorKey, FactorSnapshot]],
         last_listed: Mapping[ListedName, float],
+        history: SavedHistory,
     ) -> int:
         """Write the file, in a thread; an abandoned write never replaces a later one."""
         with self._writing:
@@ -231,7 +237,7 @@ class StateKeeper:
             if self._not_kept:
                 statefile.keep_refused(self._path, saved_seconds)
                 self._not_kept = False
-            return statefile.write(self._path, saved_seconds, snapshots, last_listed)
+            return statefile.write(self._path, saved_seconds, snapshots, last_listed, history)
 
     async def _snapshots(self) -> list[tuple[FactorKey, FactorSnapshot]]:
         """Return a snapshot of each factor; in slices, so that 100,000 of them don't block the event loop."""

@@ -11,6 +11,7 @@ from exporter.watched import canonical_sid
 from exporter.web.parameters import account_name, choice, read_query, service_sid, text, whole_number
 from exporter.web.probe import LONGEST_NAME
 from exporter.web.selection import find
+from exporter.web.status_bar import listed
 from exporter.web.views import urgency, view
 
 if TYPE_CHECKING:
@@ -66,7 +67,15 @@ class Api:
         found = self._exporter.names.find(place["factor"], place["account"], canonical_sid(place["service_sid"]))
         if not found:
             return web.Response(status=404, text="no such factor is watched; see /api/v1/factors\n")
-        return web.json_response(self._shown(found[0]))
+        return web.json_response(self._shown(found[0]) | self._status_history(found[0]))
+
+    def _status_history(self, record: FactorRecord) -> dict[str, Any]:
+        history = self._exporter.ledger.history
+        periods = history.periods(record, self._exporter.clock.moment())
+        return {
+            "status_history_since_seconds": round(max(history.since_seconds, periods[0].start_seconds), 3),
+            "status_history": [period.as_json() for period in listed(periods)],
+        }
 
     def _shown(self, record: FactorRecord) -> dict[str, Any]:
         return view(record, self._exporter.history.latest(record.watched.key)).as_json()

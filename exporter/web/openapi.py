@@ -14,6 +14,7 @@ from exporter.config import LogLevel
 from exporter.polling.pause import PauseReason
 from exporter.polling.probe import FRESH_SECONDS
 from exporter.polling.record import STATUSES
+from exporter.polling.status_history import KEPT_SECONDS
 from exporter.verify.outcome import Reason, Status
 from exporter.web import api, probe
 from exporter.web.negotiation import OPENMETRICS_CONTENT_TYPE
@@ -68,6 +69,32 @@ FACTOR_FIELDS: Mapping[str, str] = {
     "last_failure_reason": "Why the last fetch failed, as one of a closed list.",
     "hint": "What to do about the failure.",
 }
+_UNOBSERVED = (
+    "`unknown` stands for what was not observed: before the first answer, when the last answer was too old, and "
+    "while the factor was paused or not watched, or the exporter did not run"
+)
+HISTORY_FIELDS: Mapping[str, dict[str, Any]] = {
+    "status_history_since_seconds": {
+        "description": f"Since when the status history is complete, in {_TIME}: at most {KEPT_SECONDS / 86_400:g} "
+        "days, and over restarts if there is a state file.",
+        "type": "number",
+    },
+    "status_history": {
+        "description": f"The changes of the status since then, newest first: `seconds` ({_TIME}), `from` and `to`. "
+        f"{_UNOBSERVED}; `from` is null in the oldest one if that status had begun before.",
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "seconds": {"type": "number"},
+                "from": {"enum": [*map(str, STATUSES), None]},
+                "to": {"enum": [*map(str, STATUSES)]},
+            },
+            "required": ["seconds", "from", "to"],
+            "additionalProperties": False,
+        },
+    },
+}
 ACCOUNT_FIELDS: Mapping[str, str] = {
     "account": "Name of the account.",
     "credentials_valid": "Whether the API accepts the credentials; null before the first response.",
@@ -100,6 +127,7 @@ _CLOSED_LISTS: Mapping[str, list[str]] = {
 
 def describe(telemetry_path: str) -> dict[str, Any]:
     """Return the description of an exporter whose metrics are at this path."""
+    factor = _schema(FactorView, FACTOR_FIELDS)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -112,7 +140,8 @@ def describe(telemetry_path: str) -> dict[str, Any]:
         "paths": {path: _path(path, operations) for path, operations in _paths(telemetry_path).items()},
         "components": {
             "schemas": {
-                "Factor": _schema(FactorView, FACTOR_FIELDS),
+                "Factor": factor,
+                "FactorWithHistory": _object(factor["properties"] | dict(HISTORY_FIELDS)),
                 "Account": _schema(AccountView, ACCOUNT_FIELDS),
             },
         },
@@ -183,7 +212,7 @@ def _paths(telemetry_path: str) -> dict[str, dict[str, dict[str, Any]]]:
                 "One watched factor",
                 "",
                 {
-                    200: ("The factor.", {JSON: _reference("Factor")}),
+                    200: ("The factor.", {JSON: _reference("FactorWithHistory")}),
                     400: _MALFORMED,
                     404: ("No such factor is watched.",),
                 },

@@ -17,6 +17,7 @@ from exporter import __version__
 from exporter.config.last_good import FILES
 from exporter.exposition.pieces import gzipped
 from exporter.polling.record import COUNTED_TYPES
+from exporter.polling.status_history import KEPT_SECONDS, MOST_CHANGES
 from exporter.watched import FactorKey, canonical_sid
 from exporter.web import plot, promql, views
 from exporter.web.check import check
@@ -27,6 +28,7 @@ from exporter.web.links import links
 from exporter.web.negotiation import accepts_gzip
 from exporter.web.parameters import ParameterError
 from exporter.web.selection import LONGEST_LABELS, LONGEST_TEXT, SORTS, STATES, Query, select
+from exporter.web.status_bar import BAR_SECONDS, HEIGHT, WIDTH, listed, status_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -88,6 +90,9 @@ class Pages:
             label_of=label_of,
             longest_text=LONGEST_TEXT,
             longest_labels=LONGEST_LABELS,
+            bar_size=(WIDTH, HEIGHT),
+            kept_days=round(KEPT_SECONDS / 86_400),
+            most_changes=MOST_CHANGES,
         )
 
     def add_to(self, router: web.UrlDispatcher) -> None:
@@ -177,6 +182,8 @@ class Pages:
         exporter = self._exporter
         exporter.withdraw_stale()
         fetches = exporter.history.of(record.watched.key)
+        statuses, moment = exporter.ledger.history, exporter.clock.moment()
+        periods = statuses.periods(record, moment)
         accounts = self._accounts()
         row = self._row(record, accounts)
         services = accounts[record.watched.key.account].service_exists
@@ -200,6 +207,9 @@ class Pages:
             short=SHORT,
             full_factors=FULL_FACTORS,
             history_since=exporter.history.since_seconds,
+            periods=listed(periods),
+            periods_bar=status_bar(periods),
+            periods_since=max(statuses.since_seconds, periods[0].start_seconds),
         )
         if checked is not None and checked.retry_seconds is not None:
             response.headers["Retry-After"] = str(checked.retry_seconds)
@@ -225,7 +235,8 @@ class Pages:
         key = record.watched.key
         exporter = self._exporter
         failure = exporter.history.last_failure(key)
-        return views.row_of(record, exporter.next_fetch_seconds(key), failure, accounts)
+        bar = status_bar(exporter.ledger.history.periods(record, exporter.clock.moment(), BAR_SECONDS))
+        return views.row_of(record, exporter.next_fetch_seconds(key), failure, accounts, bar)
 
     async def _render(
         self, request: web.Request, template: str, *, root: str, status: int = 200, **values: object

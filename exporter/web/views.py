@@ -6,6 +6,7 @@ A status word and its meaning are in :data:`STATE_LABELS`; the fields of the API
 
 from __future__ import annotations
 
+import math
 from copy import copy
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from exporter.polling.record import FactorRecord
     from exporter.watched import FactorKey
     from exporter.web.history import Fetch, Latest
+    from exporter.web.status_bar import Bar
 
 
 ATTENTION, FAILING, PAUSED = "attention", "failing", "paused"
@@ -88,7 +90,7 @@ class Row:
     """One factor in a table; times are wall seconds, ``None`` where there is none.
 
     ``since_at_least`` says that the factor may have been in its state before ``since_seconds``; ``no_next`` is why
-    there is no next check, empty where there is one.
+    there is no next check, empty where there is one. ``bar`` shows the last day.
     """
 
     record: FactorRecord
@@ -102,6 +104,7 @@ class Row:
     next_seconds: float | None
     no_next: str
     failure: LastFailure | None
+    bar: Bar
 
     @property
     def name(self) -> str:
@@ -115,7 +118,11 @@ class Row:
 
 
 def row_of(
-    record: FactorRecord, next_seconds: float | None, failure: Fetch | None, accounts: Mapping[str, AccountView]
+    record: FactorRecord,
+    next_seconds: float | None,
+    failure: Fetch | None,
+    accounts: Mapping[str, AccountView],
+    bar: Bar,
 ) -> Row:
     """Return a factor's row; ``failure`` is its latest failure in the history, ``accounts`` are by name."""
     key = record.watched.key
@@ -143,6 +150,7 @@ def row_of(
         next_seconds=next_seconds,
         no_next=no_next,
         failure=_last_failure(record, failure),
+        bar=bar,
     )
 
 
@@ -210,6 +218,7 @@ def notices(accounts: Iterable[AccountView]) -> list[AccountNotice]:
 
 
 _ORDER = {Status.NOT_FOUND: 0, Status.UNVERIFIED: 1, UNKNOWN: 3, Status.VERIFIED: 5}
+_PAUSED_ORDER = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,15 +302,21 @@ def _evidence(fetch: Fetch | None) -> tuple[int | None, int | None, str | None]:
     return (None, None, None) if fetch is None else (fetch.code, fetch.twilio_code, fetch.request_id or None)
 
 
-def urgency(record: FactorRecord) -> tuple[int, str, str, str]:
-    """Return the sort key of a factor in a list with problems first."""
+def urgency(record: FactorRecord) -> tuple[int, float, str, str, str]:
+    """Return the sort key of a factor in a list with problems first, and the newest of a kind first.
+
+    Those whose state was not seen to begin come last among their kind.
+    """
     key = record.watched.key
     order = _ORDER[record.status or UNKNOWN]
+    since = record.status_since_seconds if record.status_change_seen else None
     if record.watched.paused:
-        order = 6
-    elif record.up is False and order > 1:
+        order, since = _PAUSED_ORDER, None
+    elif record.up is False and order > _ORDER[Status.UNVERIFIED]:
         order -= 1  # before those whose last fetch succeeded, or that have had none
-    return order, key.account, record.watched.name, key.service_sid
+        if record.status is Status.VERIFIED:
+            since = record.failing_since_seconds  # that is the problem
+    return order, math.inf if since is None else -since, key.account, record.watched.name, key.service_sid
 
 
 @dataclass(frozen=True, slots=True)

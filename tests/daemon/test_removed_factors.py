@@ -26,7 +26,7 @@ from tests.support.factors import outcome
 from tests.support.running_exporter import LeapingClock, becomes, running
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from exporter.config import Config
     from exporter.polling.record import FactorRecord
@@ -234,6 +234,22 @@ class Expected:
     removed: float | None = None
 
 
+class Timeline:
+    """What was shown of a factor: the status since each of some times, and none while there was no process."""
+
+    def __init__(self, now: float) -> None:
+        self.shown: list[tuple[float, Status | None]] = [(now, None)]
+
+    def add(self, time: float, status: Status | None) -> None:
+        if status is not self.shown[-1][1]:
+            self.shown.append((time, status))
+
+    def periods(self, now: float) -> list[tuple[float, float, Status]]:
+        ends = [*(time for time, _ in self.shown[1:]), now]
+        spans = zip(self.shown, ends, strict=True)
+        return [(begun, end, status) for (begun, status), end in spans if status is not None and end > begun]
+
+
 @dataclass
 class Process:
     """An engine with a state file, as a daemon runs it, without its jobs and servers."""
@@ -301,6 +317,7 @@ async def _check(folder: Path, sequence: list[tuple[str, object]]) -> None:
     process = Process(folder, times)
     process.start(NUMBERS)
     expected = {key(number): BLANK for number in NUMBERS}
+    timelines = {key(number): Timeline(times.seconds) for number in NUMBERS}
     for step, argument in sequence:
         match step, argument:
             case "pass", float(seconds):
@@ -320,11 +337,40 @@ async def _check(folder: Path, sequence: list[tuple[str, object]]) -> None:
                 process.engine.apply(process.config(numbers))
             case "restart", list(numbers):
                 await process.stop()
+                _note(timelines, expected, {}, times.seconds)
                 times.seconds += 5
                 _change(expected, numbers, times.seconds)
                 process.start(numbers)
         _compare(process, expected, times.seconds)
+        records = {one: record for one in expected if (record := process.engine.ledger.get(one)) is not None}
+        _note(timelines, expected, records, times.seconds)
+        for one, record in records.items():
+            if expected[one] is BLANK:
+                timelines[one] = Timeline(times.seconds)  # forgotten, or never fetched
+            periods = process.engine.ledger.history.periods(record, process.engine.clock.moment())
+            assert [(*rounded(of[:2]), of.status) for of in periods if of.status is not None] == [
+                (*rounded(of[:2]), of[2]) for of in timelines[one].periods(times.seconds)
+            ]
     await process.stop()
+
+
+def rounded(times: tuple[float, float]) -> tuple[float, float]:
+    return round(times[0], 2), round(times[1], 2)
+
+
+def _note(
+    timelines: Mapping[FactorKey, Timeline],
+    expected: Mapping[FactorKey, Expected],
+    records: Mapping[FactorKey, FactorRecord],
+    now: float,
+) -> None:
+    """Note what is shown of each factor now: nothing of one without a record."""
+    for one, timeline in timelines.items():
+        record = records.get(one)
+        last = timeline.shown[-1][1]
+        if last is not None and expected[one].stale_at < now and (record is None or record.status is not last):
+            timeline.add(max(expected[one].stale_at, timeline.shown[-1][0]), None)
+        timeline.add(now, None if record is None else record.status)
 
 
 def _known(record: FactorRecord) -> Expected:

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from exporter.polling.clock import Moment
 from exporter.polling.ledger import Ledger, LedgerPolicy
 from exporter.polling.record import UNKNOWN
+from exporter.polling.status_history import MOST_CHANGES, StatusHistory
 from exporter.verify.outcome import Answer, Failure, Outcome, Reason, Status
 from tests.support.factors import code_of, factor
 from tests.support.virtual_time import START
@@ -21,6 +22,7 @@ from tests.support.virtual_time import START
 if TYPE_CHECKING:
     from exporter.watched import FactorKey, WatchedFactor
 
+UNNOTICED_SECONDS = 2.0  # a smaller step of the wall clock counts as its drift
 POLICY = LedgerPolicy(
     unverified_interval_seconds=60, unverified_window_seconds=600, not_found_interval_seconds=900, stale_after=2
 )
@@ -130,9 +132,13 @@ class History:
 
     def stale(self) -> bool:
         """Whether the last answer was found stale after it came."""
+        return self.stale_since() is not None
+
+    def stale_since(self) -> float | None:
+        """Since when the last answer is stale, if that was found."""
         answers = self.answers(self.events)
         if not answers:
-            return False
+            return None
         place = self.events.index(answers[-1][0])
         in_force = self.interval(self.events[: place + 1])
         for number, event in enumerate(self.events[place + 1 :], place + 1):
@@ -140,15 +146,22 @@ class History:
             longest = max(self.entry(known).interval_seconds, in_force)
             limit = answers[-1][0].at.steady + self.policy(known).stale_after * longest
             if event.expiry and event.at.steady >= limit:
-                return True
-        return False
+                return limit
+        return None
+
+    def shown(self) -> Status | None:
+        """The status that may be shown."""
+        answers = self.answers(self.events)
+        return None if not answers or self.stale() or self.watched.paused else answers[-1][1].status
 
 
 class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = Ledger(POLICY)
+        self.ledger = Ledger(POLICY, StatusHistory(Moment(START, START)))
         self.histories: dict[FactorKey, History] = {}
+        self.shown: dict[FactorKey, list[tuple[float, Status | None]]] = {}
+        self.stepped, self.unnoticed = False, 0.001
         self.stretches = {"main": 1.0, "other": 1.0}
         self.current_policy = POLICY
         self.steady = START
@@ -170,6 +183,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def forget(self, watched: WatchedFactor) -> None:
         if self.histories.pop(watched.key, None):
             self.ledger.forget(watched.key)
+            self.shown.pop(watched.key, None)
 
     @rule(watched=st.sampled_from(FACTORS), interval=st.sampled_from([20.0, 300.0, 2000.0]), paused=st.booleans())
     def revise(self, watched: WatchedFactor, interval: float, paused: bool) -> None:
@@ -224,11 +238,18 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.one_of(st.floats(0, 100), st.floats(100, 5_000)))
     def pass_time(self, seconds: float) -> None:
-        self.steady += seconds
+        self.steady = round(self.steady + seconds, 3)
 
     @rule(seconds=st.floats(-1e6, 1e6))
     def step_the_wall_clock(self, seconds: float) -> None:
+        step = abs(seconds - self.wall_step)
+        self.stepped |= step > 0
+        self.unnoticed += step if step <= UNNOTICED_SECONDS else 0.0
         self.wall_step = seconds
+
+    @rule()
+    def tidy(self) -> None:
+        self.ledger.history.tidy(self.now)
 
     @rule()
     def expire(self) -> None:
@@ -279,6 +300,30 @@ class LedgerMachine(RuleBasedStateMachine):
             assert record.entity_sid == next((a.entity_sid for _, a in reversed(answers) if a.entity_sid), "")
             if not history.watched.paused:
                 assert record.interval_seconds == pytest.approx(history.interval(events))
+
+    @invariant()
+    def the_history_is_what_was_shown(self) -> None:
+        for k, history in self.histories.items():
+            shown, status = self.shown.setdefault(k, [(self.steady, None)]), history.shown()
+            if status is not shown[-1][1]:
+                stale = history.stale_since()
+                began = self.steady if stale is None or history.watched.paused else stale
+                shown.append((max(began, shown[-1][0]), status))
+            ends = [*(time for time, _ in shown[1:]), self.steady]
+            spans = zip(shown, ends, strict=True)
+            true = [(round(s, 3), round(e, 3), of) for (s, of), e in spans if of is not None and e > s]
+            periods = self.ledger.history.periods(self.ledger[k], self.now)
+            assert periods[-1].end_seconds == pytest.approx(self.now.wall)
+            claimed = [
+                (round(of.start_seconds - self.wall_step, 3), round(of.end_seconds - self.wall_step, 3), of.status)
+                for of in periods
+                if of.status is not None
+            ]
+            if not self.stepped and len(shown) < MOST_CHANGES:
+                assert claimed == true
+            for start, end, of in claimed:
+                within = self.unnoticed
+                assert any(s - within <= start and end <= e + within and of is o for s, e, o in true)
 
     @invariant()
     def the_counts_are_the_factors(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import hashlib
 import json
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.polling.snapshot import FactorSnapshot
+from exporter.polling.status_history import CHANGE_BYTES, MOST_CHANGES, SavedHistory
 from exporter.state import file as statefile
 from exporter.state.file import StateFileError, keep_refused, read, refused_files, remove_abandoned, write
 from exporter.verify.outcome import Status
@@ -321,3 +323,104 @@ def test_what_killed_writers_left_is_swept(path: Path) -> None:
 
 def test_nothing_to_sweep_where_there_is_no_directory(tmp_path: Path) -> None:
     assert remove_abandoned(tmp_path / "nowhere" / "state") == 0
+
+
+packed_changes = st.integers(1, MOST_CHANGES).flatmap(
+    lambda count: st.binary(min_size=count * CHANGE_BYTES, max_size=count * CHANGE_BYTES)
+)
+times = st.floats(-1e10, 1e10)
+histories = st.builds(
+    SavedHistory,
+    times,
+    times,
+    st.lists(st.tuples(times, times), max_size=3),
+    st.dictionaries(st.sampled_from([key(n) for n in range(3)]), packed_changes),
+)
+
+
+@on_disk
+@given(histories, st.integers(1, 4))
+def test_the_history_is_read_back(path: Path, history: SavedHistory, lines: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statefile, "_CHUNK_LINES", lines)
+        size = write(path, NOW, KNOWN, history=history)
+    saved = read(path, NOW)
+    assert saved is not None
+    assert saved.history is not None
+    assert saved.history == history
+    assert (saved.snapshots, saved.skipped, size) == (dict(KNOWN), 0, path.stat().st_size)
+
+
+def test_the_history_of_an_unknown_factor_is_left_out(path: Path) -> None:
+    changes = {key(n): bytes(CHANGE_BYTES) for n in (1, 7)}
+    write(path, NOW, KNOWN, history=SavedHistory(NOW, 0.0, [], changes))
+    saved = read(path, NOW)
+    assert saved is not None
+    assert saved.history == SavedHistory(NOW, 0.0, [], {key(1): bytes(CHANGE_BYTES)})
+
+
+GOOD_HISTORY = {"since": NOW, "drift": 0.5, "interruptions": [[NOW, NOW]], "changes": [[*key(1)[:2], {}]]}
+CHANGE = base64.b64encode(bytes(CHANGE_BYTES)).decode()
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        None,
+        "text",
+        [],
+        {},
+        GOOD_HISTORY | {"since": None},
+        GOOD_HISTORY | {"drift": "0"},
+        GOOD_HISTORY | {"since": float("nan")},
+        GOOD_HISTORY | {"since": 10**400},
+        GOOD_HISTORY | {"interruptions": [[NOW]]},
+        GOOD_HISTORY | {"interruptions": [NOW]},
+        GOOD_HISTORY | {"interruptions": [[NOW, None]]},
+        GOOD_HISTORY | {"changes": {}},
+        GOOD_HISTORY | {"changes": [["main"]]},
+        GOOD_HISTORY | {"changes": [[*key(1)[:2], {"YF1": 1}]]},
+        GOOD_HISTORY | {"changes": [[*key(1)[:2], {"YF1": ""}]]},
+        GOOD_HISTORY | {"changes": [[*key(1)[:2], {"YF1": "AAAA"}]]},
+        GOOD_HISTORY | {"changes": [[*key(1)[:2], {"YF1": CHANGE[:-1] + "ü"}]]},
+        GOOD_HISTORY | {"changes": [[*key(1)[:2], {"YF1": CHANGE * (MOST_CHANGES + 1)}]]},
+    ],
+)
+def test_a_malformed_history_is_none(path: Path, history: object) -> None:
+    """Without one part, the rest would claim more than was observed."""
+    path.write_bytes(sealed([*key(1), {"status": "verified", "answered_seconds": NOW}], history=history))
+    saved = read(path, NOW)
+    assert saved is not None
+    assert (set(saved.snapshots), saved.history, saved.skipped) == ({key(1)}, None, 0)
+    path.write_bytes(sealed(history=GOOD_HISTORY))
+    saved = read(path, NOW)
+    assert saved is not None
+    assert saved.history == SavedHistory(NOW, 0.5, [(NOW, NOW)], {})
+
+
+def test_a_version_without_histories_reads_the_file_as_before(path: Path) -> None:
+    """It ignores keys of the header that it doesn't know, and would refuse any other line."""
+    write(path, NOW, KNOWN)
+    before = path.read_bytes().splitlines()
+    write(path, NOW, KNOWN, history=SavedHistory(NOW, 0.0, [(NOW, NOW)], {key(1): bytes(CHANGE_BYTES)}))
+    after = path.read_bytes().splitlines()
+    assert before[1:-1] == after[1:-1]
+    header = json.loads(after[0])
+    assert header.pop("history")
+    assert header == json.loads(before[0])
+    path.write_bytes(sealed([*key(1), {"status": "verified", "answered_seconds": NOW}], of_a_later_version=[1]))
+    saved = read(path, NOW)
+    assert saved is not None
+    assert (set(saved.snapshots), saved.skipped) == ({key(1)}, 0)
+
+
+def test_a_change_takes_few_bytes_in_the_file(path: Path) -> None:
+    keys = [key(number) for number in range(1000)]
+    known = [(one, FactorSnapshot(status=Status.VERIFIED, answered_seconds=NOW)) for one in keys]
+    sizes = [
+        write(path, NOW, known, history=SavedHistory(NOW, 0.0, [], dict.fromkeys(keys, bytes(CHANGE_BYTES * n))))
+        for n in (1, 5)
+    ]
+    without = write(path, NOW, known, history=SavedHistory(NOW, 0.0, [], {}))
+    assert (sizes[1] - sizes[0]) / 4 == 8 * len(keys)
+    assert sizes[0] - without < 50 * len(keys)

@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from exporter.verify.outcome import Failure, Reason
-from exporter.web.openapi import ACCOUNT_FIELDS, FACTOR_FIELDS, describe
+from exporter.web.openapi import ACCOUNT_FIELDS, FACTOR_FIELDS, HISTORY_FIELDS, describe
 from tests.support.api_description import Description
 from tests.support.served_exporter import NOT_FOUND, SERVICE_SID, UNVERIFIED, VERIFIED, entries, serving
 from tools.reference.api import render
@@ -53,7 +53,14 @@ def test_the_description_is_sound() -> None:
             assert response["description"]
 
 
-@pytest.mark.parametrize(("schema", "meanings"), [("Factor", FACTOR_FIELDS), ("Account", ACCOUNT_FIELDS)])
+@pytest.mark.parametrize(
+    ("schema", "meanings"),
+    [
+        ("Factor", FACTOR_FIELDS),
+        ("FactorWithHistory", {**FACTOR_FIELDS, **HISTORY_FIELDS}),
+        ("Account", ACCOUNT_FIELDS),
+    ],
+)
 def test_every_field_has_a_meaning_and_no_meaning_is_left_over(schema: str, meanings: dict[str, str]) -> None:
     properties = describe("/metrics")["components"]["schemas"][schema]["properties"]
     assert list(properties) == list(meanings)

@@ -55,7 +55,7 @@ async def test_every_state_is_shown_in_words_and_problems_come_first(states: Ser
     assert page.parts["headline"] == "✗ 6 of 8 factors need attention"
     assert page.parts["tiles"] == "8 all 1 ∅ not found 1 ✗ unverified 3 ? unknown 2 ✓ verified 1 ‖ paused"
     assert page.parts["these"] == "Of these, 6 need attention and ! 2 are failing ."
-    assert page.names == ["gone", "new", "failing", "never", "stale", "kept", "good", "idle"]
+    assert page.names == ["gone", "new", "failing", "stale", "never", "kept", "good", "idle"]
     assert page.row("good")[FACTOR] == "good main · push · team=payments"
     assert page.row("good")[STATE:NEXT] == ["✓ verified", "30 s or longer", "30 s ago"]
     assert page.row("good")[LATENCY:] == ["212 ms", "–"]

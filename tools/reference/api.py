@@ -43,9 +43,8 @@ def render() -> str:
         parts.extend(
             "\n".join(_section(document, path, method, general)) + "\n" for method in methods if method != "head"
         )
-    parts.extend(
-        "\n".join(_fields(name, schema)) + "\n" for name, schema in document["components"]["schemas"].items()
-    )
+    schemas = document["components"]["schemas"]
+    parts.extend("\n".join(_fields(name, schemas)) + "\n" for name in schemas)
     return "\n".join(parts)
 
 
@@ -101,12 +100,19 @@ def _link(schema: dict[str, Any]) -> str:
     return f"[{name}](#{name.lower()})"
 
 
-def _fields(name: str, schema: dict[str, Any]) -> Iterator[str]:
+def _fields(name: str, schemas: dict[str, Any]) -> Iterator[str]:
+    """Yield the fields of a schema; those that it shares with another one are described there."""
+    own = schemas[name]["properties"]
     yield f"## {name}"
     yield ""
+    for other in schemas:
+        if other != name and schemas[other]["properties"].keys() <= own.keys():
+            yield f"The fields of [{other}](#{other.lower()}), and:"
+            yield ""
+            own = {field: shape for field, shape in own.items() if field not in schemas[other]["properties"]}
     yield "| field | type | meaning |"
     yield "|---|---|---|"
-    for field, shape in schema["properties"].items():
+    for field, shape in own.items():
         yield f"| `{field}` | {_values(shape)} | {shape['description']} |"
 
 

@@ -40,6 +40,7 @@ SERVICES = tuple("VA" + digit * 32 for digit in "12345")
 TIMEOUT_SECONDS = 10.0
 LONGEST_FETCH_SECONDS = 3 * TIMEOUT_SECONDS + 3.0  # three attempts and the pauses between them
 _TICK_SECONDS = 2.0
+_TIME_TOLERANCE_SECONDS = 0.01
 _DATE = "2026-01-01T00:00:00Z"
 _APPROVED = "2026-02-01T00:00:00Z"
 
@@ -173,6 +174,23 @@ class Answers(Observer):
         self.since.discard(record.watched.name)
 
 
+class Changes(Observer):
+    """Notes when the status of a factor changed, and when it became stale."""
+
+    def __init__(self) -> None:
+        self.seen: dict[Any, list[tuple[float | None, Status | None]]] = {}
+
+    def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
+        """Note another status."""
+        seen = self.seen.setdefault(record.watched.key, [])
+        if record.status is not (seen[-1][1] if seen else None):
+            seen.append((record.status_since_seconds, record.status))
+
+    def withdrawn(self, record: FactorRecord) -> None:
+        """Note that there is none."""
+        self.seen[record.watched.key].append((record.status_since_seconds, None))
+
+
 class Witness:
     """Sees every fetch start, and that no factor goes without one for longer than its interval."""
 
@@ -206,8 +224,8 @@ async def live_through(day: Day, config: Config, api: ApiInMemory, rng: random.R
     """Let the daemon poll for as long as the day says, statuses changing meanwhile."""
     loop, seen, began = asyncio.get_running_loop(), Seen(), time.monotonic()
     daemon = Daemon(config, transport=lambda _account: api, clock=virtual_clock(), rng=rng)
-    witness, answers = Witness(daemon, seen), Answers()
-    daemon.engine.observers.add(answers)
+    witness, answers, changes = Witness(daemon, seen), Answers(), Changes()
+    daemon.engine.observers.add(answers, changes)
     daemon.engine.roster.list(config.factors)
     sids = [watched.key.factor_sid for watched in config.factors]
     for second in range(round(day.hours * 3600)):
@@ -230,6 +248,7 @@ async def live_through(day: Day, config: Config, api: ApiInMemory, rng: random.R
         await asyncio.sleep(1)
     await daemon.engine.poller.drain(0)
     compare(daemon, api, answers, seen)
+    compare_history(daemon, changes, seen)
     seen.seconds = round(time.monotonic() - began, 1)
     return seen
 
@@ -308,6 +327,22 @@ def compare(daemon: Daemon, api: ApiInMemory, answers: Answers, seen: Seen) -> N
     durations = page.total("twilio_verify_api_request_duration_seconds_count")
     if durations != seen.requests:
         seen.faults.append(f"{durations:g} durations of {seen.requests} requests")
+
+
+def compare_history(daemon: Daemon, changes: Changes, seen: Seen) -> None:
+    """See that the history has every change, in order and at its time."""
+    ledger, now = daemon.engine.ledger, daemon.engine.clock.moment()
+    wrong = 0
+    for record in ledger:
+        periods = [(of.start_seconds, of.status) for of in ledger.history.periods(record, now)]
+        of_factor = changes.seen.get(record.watched.key, [])
+        known = periods[1:] if periods[0][1] is None else periods
+        wrong += [status for _, status in known] != [status for _, status in of_factor] or any(
+            abs(time - (since or 0.0)) > _TIME_TOLERANCE_SECONDS
+            for (time, _), (since, _) in zip(known, of_factor, strict=False)
+        )
+    if wrong:
+        seen.faults.append(f"the status history of {wrong} factors is wrong")
 
 
 def resident_bytes() -> int:
