@@ -401,7 +401,8 @@ async def test_the_pictures_of_the_documentation(opened: Browser, tmp_path: Path
     ]
     paused = entries("retired-tablet-totp", paused=True, labels={"team": "logistics"})[0]
     factors.append(paused | {"factor_sid": "YF" + "e" * 32})
-    async with serving(tmp_path, factors) as running:
+    links = {"Grafana": "https://grafana.example.com/{factor}", "Runbook": "https://wiki.example.com/{label.team}"}
+    async with serving(tmp_path, factors, web={"enable_probe": True, "external_links": links}) as running:
         apply_results(running)
         running.daemon.engine.poller.dispatch()
         for name, (path, width, theme) in PICTURES.items():
