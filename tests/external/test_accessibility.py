@@ -97,6 +97,8 @@ async def test_axe_finds_nothing_wrong_with_a_crowd(
         "/?page=2",
         "/?status=attention&q=factor&label=team%3Dpayments&sort=-since&account=main",
         "/?q=nobody",
+        "/?group=team",
+        "/?group=account&status=attention",
         factor_path("factor-001"),
     )
     async with crowd(tmp_path) as running:
@@ -138,7 +140,7 @@ async def test_axe_finds_nothing_wrong_with_the_result_of_a_check(
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("path", ["/", "/?q=nobody", factor_path("kept"), factor_path("kapt")])
+@pytest.mark.parametrize("path", ["/", "/?q=nobody", "/?group=team", factor_path("kept"), factor_path("kapt")])
 async def test_tab_reaches_every_control_in_the_order_of_the_page(
     opened: Browser, tmp_path: Path, width: int, path: str
 ) -> None:
