@@ -14,7 +14,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import full, scrape, startup, whole
+from benchmarks import full, pages, scrape, startup, whole
 from benchmarks.document import NUMBERS, PAGE, draw, render
 from benchmarks.report import table
 
@@ -44,6 +44,10 @@ def _full() -> Any:
     return {str(size): asdict(asyncio.run(full.measure(size, size / RATE, seconds[size]))) for size in SIZES}
 
 
+def _pages() -> Any:
+    return asdict(asyncio.run(pages.measure(SIZES[-1], _ROUNDS + 2, RATE)))
+
+
 def _startup() -> Any:
     return startup.measure(_ROUNDS + 2)
 
@@ -51,6 +55,7 @@ def _startup() -> Any:
 _MEASUREMENTS: dict[str, Callable[[], Any]] = {
     "whole": _whole,
     "scrape": _scrape,
+    "pages": _pages,
     "startup": _startup,
     "full": _full,
 }

@@ -14,6 +14,7 @@ NUMBERS = DOCS / "performance.json"
 PAGE = DOCS / "performance.md"
 PLOT = DOCS / "images" / "performance.png"
 
+_PARTS = ("whole", "scrape", "pages", "full", "startup")
 _TEMPLATE = Path(__file__).with_name("page.md")
 
 
@@ -37,8 +38,9 @@ def render(numbers: Mapping[str, Any]) -> str:
             for factors, of in numbers["scrape"]["measured"].items()
         ),
         full=_full(full),
+        pages=_pages(numbers["pages"]["measured"]),
         startup=_times(numbers["startup"]["measured"], "ms"),
-        **{f"{name}_date": f"Measured {numbers[name]['date']}" for name in ("whole", "scrape", "full", "startup")},
+        **{f"{name}_date": f"Measured {numbers[name]['date']}" for name in _PARTS},
     )
 
 
@@ -57,6 +59,18 @@ def _times(rounds: Mapping[str, Sequence[float]], unit: str) -> str:
         spread = f"{min(seconds) * scale:,.2f} – {max(seconds) * scale:,.2f} {unit}"
         lines.append(f"| {name} | {median * scale:,.2f} {unit} | {spread} | {median / first:.2f} |")
     return "\n".join(lines)
+
+
+def _pages(measured: Mapping[str, Any]) -> str:
+    """Return a table with the medians of each page, and the size of the status page."""
+    lines = ["| | server, ms | first contentful paint, ms | slowest paint, ms |", "|---|---:|---:|---:|"]
+    for name, paints in measured["first_paint"].items():
+        server = statistics.median(measured["server"][name])
+        lines.append(
+            f"| {name} | {server * 1e3:.0f} | {statistics.median(paints) * 1e3:.0f} | {max(paints) * 1e3:.0f} |"
+        )
+    size, compressed = measured["page_bytes"] / 1e3, measured["compressed_bytes"] / 1e3
+    return "\n".join([*lines, "", f"The status page has {size:.0f} kB, compressed {compressed:.0f} kB."])
 
 
 def _full(full: Mapping[str, Mapping[str, Any]]) -> str:

@@ -51,8 +51,9 @@ def watchlist(
     port: int,
     requests_per_second: int = 2_000,
     max_concurrency: int = 100,
+    teams: int = 0,
 ) -> Watchlist:
-    """Write the files of a watchlist into a new folder."""
+    """Write the files of a watchlist into a new folder; with ``teams``, each factor has the label of one."""
     folder.mkdir()
     rng = random.Random(0)
     sids = tuple(f"YF{rng.getrandbits(128):032x}" for _ in range(factors))
@@ -60,8 +61,9 @@ def watchlist(
     listed = folder / "factors.csv"
     with listed.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
-        table.writerow(("service_sid", "identity", "factor_sid", "name"))
-        table.writerows(rows)
+        table.writerow(("service_sid", "identity", "factor_sid", "name", *(["labels.team"] if teams else ())))
+        for number, row in enumerate(rows):
+            table.writerow((*row, *([f"team-{number % teams:02d}"] if teams else ())))
     config = folder / "config.toml"
     config.write_text(
         _CONFIG.format(

@@ -41,6 +41,9 @@ def test_what_the_project_promises_of_its_cost_was_measured(numbers: dict[str, A
         of_scrape = numbers["scrape"]["measured"][factors]["seconds"]
         ours, library = (statistics.median(of_scrape[name]) for name in (READY, LIBRARY))
         assert library / ours > 60
+    pages = numbers["pages"]["measured"]
+    assert pages["factors"] == 100_000
+    assert all(statistics.median(paints) <= 1 for paints in pages["first_paint"].values())
     full = numbers["full"]["measured"]
     assert full["10000"]["memory_mb"] <= 120
     assert full["100000"]["memory_mb"] <= 500
