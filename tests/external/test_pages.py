@@ -360,11 +360,20 @@ RESULTS: dict[str, tuple[str, Sequence[Answer | Failure]]] = {
     "finance-director-push": ("billing", [VERIFIED] * 5 + [TIMEOUT] + [VERIFIED] * 6),
     "support-lead-passkey": ("support", [VERIFIED] * 9),
 }
+EARLIER: dict[str, Sequence[Answer]] = {
+    "new-hire-totp": (),
+    "warehouse-tablet-totp": [VERIFIED] * 40 + [UNVERIFIED] * 30 + [VERIFIED] * 68,
+    "legacy-gateway-totp": [VERIFIED] * 96 + [UNVERIFIED] * 12 + [VERIFIED] * 30,
+}
 
 
 def apply_results(running: ServedExporter) -> None:
-    """Apply the results of each factor's fetches, five minutes apart."""
+    """Apply the results of each factor's fetches, five minutes apart, after a day of earlier ones."""
+    running.daemon.engine.ledger.history._since -= 4 * 86400
     for number, (name, (_, results)) in enumerate(RESULTS.items()):
+        earlier = EARLIER.get(name, [VERIFIED] * 138)
+        for place, answer in enumerate(earlier):
+            running.apply(name, answer, ago_seconds=600.0 * (len(earlier) - place) + 300 * len(results))
         for place, result in enumerate(results):
             failed = isinstance(result, Failure)
             quick = 0.14 + 0.05 * ((place * 7 + number * 3) % 8)
