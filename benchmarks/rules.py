@@ -1,12 +1,14 @@
 """Evaluation time of the rules in a real Prometheus.
 
 The target is this process, which serves fixed bytes, so that it competes with Prometheus as little as possible.
-Every round evaluates each group once; the times are those that Prometheus reports.
+Every round evaluates each group once; the times are those that Prometheus reports. Several rules files are measured
+side by side, each in a Prometheus of its own, so that other load on the machine slows all of them alike.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.server
 import json
 import platform
@@ -21,6 +23,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, generate_latest
 
@@ -33,6 +36,12 @@ from exporter.verify.outcome import Answer, Outcome, Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
 from grafana.rules.model import Settings
 from grafana.rules.render import RULES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    # Per group, the durations of its evaluations in seconds.
+    Durations = dict[str, list[float]]
 
 RULES_FILE = Path(__file__).parents[1] / "grafana" / "rules" / RULES
 SCRAPE_SECONDS = 15
@@ -109,19 +118,31 @@ def _groups(url: str) -> dict[str, tuple[str, float]]:
     return {group["name"]: (group["lastEvaluation"], group["evaluationTime"]) for group in groups}
 
 
-def measure(binary: str, body: bytes, rounds: int, warm_up_seconds: float) -> dict[str, list[float]]:
-    """Return the durations of the evaluations by group, measured after the warm-up."""
+def measure(
+    binary: str, body: bytes, rules: Sequence[Path], rounds: int, warm_up_seconds: float
+) -> list[Durations]:
+    """Return the durations of the evaluations with each rules file, measured after the warm-up."""
     server = _Server(("127.0.0.1", 0), _Handler)
     server.body = body
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    target = f"127.0.0.1:{server.server_address[1]}"
+    try:
+        with contextlib.ExitStack() as stack:
+            urls = [stack.enter_context(_prometheus(binary, target, path)) for path in rules]
+            return _watch(urls, rounds, warm_up_seconds)
+    finally:
+        server.shutdown()
+
+
+@contextlib.contextmanager
+def _prometheus(binary: str, target: str, rules: Path) -> Iterator[str]:
+    """Run a Prometheus that scrapes a target and evaluates a rules file; the value is its URL."""
     port = _free_port()
-    url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "prometheus.yml"
-        target = f"127.0.0.1:{server.server_address[1]}"
         config.write_text(
             f"global: {{scrape_interval: {SCRAPE_SECONDS}s, evaluation_interval: {SCRAPE_SECONDS}s}}\n"
-            f"rule_files: [{json.dumps(str(RULES_FILE))}]\n"
+            f"rule_files: [{json.dumps(str(rules.resolve()))}]\n"
             f"scrape_configs: [{{job_name: {Settings().job}, static_configs: [{{targets: [{target!r}]}}]}}]\n",
             encoding="utf-8",
         )
@@ -135,30 +156,30 @@ def measure(binary: str, body: bytes, rounds: int, warm_up_seconds: float) -> di
             ],
         )
         try:
-            return _watch(url, rounds, warm_up_seconds)
+            yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
             process.wait(timeout=MOST_WAIT_SECONDS)
-            server.shutdown()
 
 
-def _watch(url: str, rounds: int, warm_up_seconds: float) -> dict[str, list[float]]:
+def _watch(urls: Sequence[str], rounds: int, warm_up_seconds: float) -> list[Durations]:
     began = time.monotonic()
-    while not _groups(url):
+    while not all(_groups(url) for url in urls):
         if time.monotonic() - began > MOST_WAIT_SECONDS:
             raise SystemExit("Prometheus does not answer; nothing was measured")
         time.sleep(1)
     time.sleep(warm_up_seconds)
-    seconds: dict[str, list[float]] = {}
-    seen: dict[str, str] = {}
+    seconds: list[Durations] = [{} for _ in urls]
+    seen: dict[tuple[str, str], str] = {}
     ends = time.monotonic() + rounds * SCRAPE_SECONDS + MOST_WAIT_SECONDS
-    while min((len(each) for each in seconds.values()), default=0) < rounds:
+    while min((len(each) for of in seconds for each in of.values()), default=0) < rounds:
         if time.monotonic() > ends:
             raise SystemExit("the groups were not evaluated in time; nothing was measured")
-        for name, (last, took) in _groups(url).items():
-            if seen.get(name) != last:
-                seen[name] = last
-                seconds.setdefault(name, []).append(took)
+        for url, of in zip(urls, seconds, strict=True):
+            for name, (last, took) in _groups(url).items():
+                if seen.get((url, name)) != last:
+                    seen[url, name] = last
+                    of.setdefault(name, []).append(took)
         time.sleep(1)
     return seconds
 
@@ -176,20 +197,33 @@ def main() -> None:
         metavar="SECONDS",
         help="time to collect the history that the rules read",
     )
+    parser.add_argument(
+        "--rules",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="a rules file; repeat it to compare files, such as that of an earlier commit first",
+    )
     parser.add_argument("--prometheus", default=shutil.which("prometheus") or "prometheus")
     given = parser.parse_args()
     version = subprocess.run(
         [given.prometheus, "--version"], capture_output=True, text=True, timeout=60, check=True
     )
     body = exposition(given.factors, given.services)
-    seconds = measure(given.prometheus, body, given.rounds, given.warm_up)
+    rules = given.rules or [RULES_FILE]
+    measured = measure(given.prometheus, body, rules, given.rounds, given.warm_up)
     name_and_version = (version.stdout or version.stderr).splitlines()[0].split(" (")[0]
     print(
         f"{given.factors:,} factors, {len(body) / 1e6:.1f} MB per scrape, {name_and_version}, {platform.machine()}"
     )
     print(f"median (slowest) of {given.rounds} evaluations after {given.warm_up / 60:.0f} minutes:")
-    for name, each in seconds.items():
-        print(f"  {name:<26} {statistics.median(each) * 1e3:8.0f} ms  ({max(each) * 1e3:.0f} ms)")
+    for path, seconds in zip(rules, measured, strict=True):
+        print(path)
+        for name, each in seconds.items():
+            median = statistics.median(each)
+            first = measured[0].get(name)
+            ratio = f"  {median / statistics.median(first):.2f} of the first file" if first else ""
+            print(f"  {name:<26} {median * 1e3:8.0f} ms  ({max(each) * 1e3:.0f} ms){ratio}")
 
 
 if __name__ == "__main__":

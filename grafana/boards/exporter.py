@@ -34,7 +34,7 @@ from exporter.exposition.catalogue import (
 from grafana.boards.board import EXPORTER, Board, Line, Section
 from grafana.boards.health import exporters_up, last_tick
 from grafana.boards.panels import Query, graph, heat_map, one_text, one_value, timeline
-from grafana.boards.promql import exporter_series, increase, quantile, rate, selected
+from grafana.boards.promql import distribution, exporter_series, increase, quantile, rate, selected
 from grafana.boards.states import BAD, CREDENTIALS, GOOD, PAUSED, REACHED, RELOAD, WARN
 from grafana.boards.variables import accounts_and_services, data_source, exporters
 
@@ -178,9 +178,11 @@ LATENCY = Section(
             (
                 heat_map(
                     "Request duration heatmap",
-                    "Distribution of request durations in requests per second. Darker cells contain more requests.",
+                    "Distribution of request durations in requests per second. Darker cells contain more "
+                    "requests. Reads classic buckets, or native histograms where Prometheus stores no buckets; "
+                    "Grafana 10 may not draw the latter.",
                     "s",
-                    Query(rate(API_REQUEST_DURATION, ("le",), suffix="_bucket"), "{{le}}"),
+                    Query(distribution(API_REQUEST_DURATION), "{{le}}"),
                 ),
                 graph(
                     "Request duration: measured and reported by Twilio",

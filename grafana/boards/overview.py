@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from exporter.exposition.catalogue import (
     ENROLMENT_DURATION,
     ENTITY_FACTORS,
@@ -33,7 +31,9 @@ from grafana.boards.health import exporters_up, last_tick
 from grafana.boards.panels import MOST_POINTS, Column, Link, Query, graph, one_value, rows, timeline
 from grafana.boards.promql import (
     FACTOR_KEY,
-    STATE,
+    STATES_NOW,
+    STATES_OVER_TIME,
+    WORST_STATES,
     alerts,
     increase,
     per_factor,
@@ -61,12 +61,10 @@ from grafana.boards.variables import (
     exporters,
     factors,
     filters,
+    recorded,
     row_limit,
 )
 from grafana.rules.enrolments import UNUSED_DAYS
-
-if TYPE_CHECKING:
-    from exporter.exposition.catalogue import Family
 
 _ENTITY = "account, service_sid, entity"
 _VERIFIED, _EXISTS = per_factor(FACTOR_VERIFIED), per_factor(FACTOR_EXISTS)
@@ -80,7 +78,8 @@ _VERIFIED_SHARE = f"(sum({_VERIFIED}) or 0 * count({_EXISTS})) / count({_WATCHED
 
 _FIRING = alerts('alertstate="firing"', 'severity="critical"')
 _FIRING_OTHER = alerts('alertstate="firing"', 'severity!="critical"')
-_WORST_NOW = f"topk($rows, {STATE})"
+_WORST_NOW = f"topk($rows, {STATES_NOW})"
+_WORST_IN_RANGE = f"topk($rows, {WORST_STATES})"
 _SAME_FACTOR = f"and on ({FACTOR_KEY})"
 
 _VARIABLES = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}"
@@ -93,20 +92,6 @@ def _to_factor(label: str) -> Link:
         for variable, name in zip(("account", "service", "factor"), FACTOR_LABELS, strict=True)
     )
     return Link("This factor", f"/d/{FACTOR}?{variables}&{_VARIABLES}")
-
-
-def _in_range(function: str, family: Family) -> str:
-    """Return a function over a factor's samples in the selected time range, evaluated once instead of per point."""
-    return f"max by ({FACTOR_KEY}) ({function}({selected(family)}[$__range] @ end()))"
-
-
-# The worst status of each factor in the time range; unknown if it was watched without a valid answer.
-_SEEN, _KNOWN = _in_range("count_over_time", FACTOR_INTERVAL), _in_range("count_over_time", FACTOR_EXISTS)
-_WORST_IN_RANGE = (
-    f"topk($rows, (4 + ({_in_range('min_over_time', FACTOR_EXISTS)} == 0))"
-    f" or (3 + ({_in_range('min_over_time', FACTOR_VERIFIED)} == 0))"
-    f" or (2 + 0 * ({_KNOWN} < {_SEEN})) or (2 + 0 * ({_SEEN} unless {_KNOWN})) or (1 + 0 * {_SEEN}))"
-)
 
 
 def _of_worst(expression: str) -> str:
@@ -232,8 +217,9 @@ WHICH = Section(
                 timeline(
                     "Status over time",
                     "Status of each factor over time. If there are more factors than the limit above, those with "
-                    "the worst status in this time range are shown. Gap: Prometheus has no samples.",
-                    Query(f"({STATE}) {_SAME_FACTOR} {_WORST_IN_RANGE}", "{{factor}} ({{account}})"),
+                    "the worst status in this time range are shown. Gap: Prometheus has no samples. As the rules "
+                    "recorded it, or without the rules, computed from samples.",
+                    Query(f"({STATES_OVER_TIME}) {_SAME_FACTOR} {_WORST_IN_RANGE}", "{{factor}} ({{account}})"),
                     STATES,
                     links=(_to_factor("__field.labels"),),
                     none="No watched factors, or no samples",
@@ -245,9 +231,10 @@ WHICH = Section(
             (
                 rows(
                     "Factors",
-                    "Current status of each factor, worst first. Click a factor for its dashboard. Since: first "
-                    "answer with this status; empty if the change was not seen. Last answer: time since the last "
-                    "definite answer. Last changed: date_updated in the API.",
+                    "Current status of each factor, worst first, as the rules recorded it, or without the rules, "
+                    "computed from samples. Click a factor for its dashboard. Since: first answer with this "
+                    "status; empty if the change was not seen. Last answer: time since the last definite answer. "
+                    "Last changed: date_updated in the API.",
                     [
                         _WORST_NOW,
                         _of_worst(f"1000 * {per_factor(FACTOR_STATUS_SINCE)}"),
@@ -478,6 +465,6 @@ OVERVIEW_BOARD = Board(
     "Twilio Verify / Overview",
     "What needs attention, which factors are affected, and what changed. Statuses are polled: each is as old as its"
     " last answer.",
-    (data_source(), *exporters(), *accounts_and_services(), factors(), row_limit(), filters()),
+    (data_source(), *exporters(), *accounts_and_services(), factors(), recorded(), row_limit(), filters()),
     (ATTENTION, WHICH, WHAT_CHANGED, ENROLMENT),
 )

@@ -1,10 +1,16 @@
-"""PromQL expressions that use the dashboard variables; metric and label names come from the catalogue."""
+"""PromQL expressions that use the dashboard variables; metric and label names come from the catalogue.
+
+The state of all factors is read from the series that the rules record. For jobs without it, because no rules are
+loaded, it is computed from samples: the variable ``recorded`` has the jobs with it, so that no job costs both.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from exporter.exposition.catalogue import FACTOR_EXISTS, FACTOR_INTERVAL, FACTOR_LABELS, FACTOR_VERIFIED, MetricType
+from grafana.rules.factors import STATE as RECORDED_STATE
+from grafana.rules.factors import FactorState, known_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,6 +22,7 @@ ONE_FACTOR = ("job", *FACTOR_LABELS)
 FACTOR_KEY = ", ".join(ONE_FACTOR)
 
 EXPORTER_MATCHERS = ('job=~"$job"', 'instance=~"$instance"')
+NOT_RECORDED = 'job!~"$recorded"'
 _VARIABLES = {"account": "$account", "service_sid": "$service", "factor": "$factor"}
 
 # An alert may lack a job label, such as after absent() without one: it is included rather than hidden.
@@ -25,8 +32,11 @@ _ALERT_MATCHERS = ('alertname=~"TwilioVerify.+"', 'alertname!~".+Watchdog"', 'jo
 
 def selected(family: Family, *matchers: str, suffix: str = "") -> str:
     """Return the selector of a family's series, filtered by every variable whose label the family has."""
-    narrowed = [f'{label}=~"{variable}"' for label, variable in _VARIABLES.items() if label in family.labels]
-    return exporter_series(family.name + suffix, *narrowed, *matchers)
+    return exporter_series(family.name + suffix, *_narrowed(family.labels), *matchers)
+
+
+def _narrowed(labels: Iterable[str]) -> list[str]:
+    return [f'{label}=~"{variable}"' for label, variable in _VARIABLES.items() if label in labels]
 
 
 def exporter_series(name: str, *matchers: str) -> str:
@@ -55,10 +65,19 @@ def increase(family: Family, by: Iterable[str], *matchers: str) -> str:
 
 
 def quantile(share: float, family: Family, by: Iterable[str] = ()) -> str:
-    """Return a quantile of a histogram, in its unit; raises ValueError for other families."""
+    """Return a quantile of a histogram, in its unit, from classic buckets or else from native histograms.
+
+    Raises ValueError for other families.
+    """
     if family.kind is not MetricType.HISTOGRAM:
         raise ValueError(f"{family.name} is a {family.kind}; quantiles need a histogram")
-    return f"histogram_quantile({share:g}, {rate(family, ('le', *by), suffix='_bucket')})"
+    classic, native = rate(family, ("le", *by), suffix="_bucket"), rate(family, by)
+    return f"histogram_quantile({share:g}, {classic}) or histogram_quantile({share:g}, {native})"
+
+
+def distribution(family: Family) -> str:
+    """Return the rate of a histogram's observations by bucket, classic or else native."""
+    return f"{rate(family, ('le',), suffix='_bucket')} or on () {rate(family, ())}"
 
 
 def sum_by(by: Iterable[str]) -> str:
@@ -67,15 +86,52 @@ def sum_by(by: Iterable[str]) -> str:
     return f"sum by ({labels})" if labels else "sum"
 
 
-# 1 verified, 2 unknown, 3 unverified, 4 not found: higher values need more attention.
-_UNKNOWN = f"(2 + 0 * {per_factor(FACTOR_INTERVAL)})"
+def _in_range(function: str, selector: str) -> str:
+    """Return a function over the selected time range, evaluated once instead of per point."""
+    return f"{function}({selector}[$__range] @ end())"
 
 
-def _known(at: str = "") -> str:
-    verified, exists = per_factor(FACTOR_VERIFIED, at), per_factor(FACTOR_EXISTS, at)
-    return f"(3 - 2 * {verified}) or (4 + ({exists} == 0))"
+def _known(at: str = "", *matchers: str) -> str:
+    of_exporters = known_state(
+        *(f"{selected(family, *matchers)}{at}" for family in (FACTOR_VERIFIED, FACTOR_EXISTS))
+    )
+    return f"min by ({FACTOR_KEY}) ({' '.join(of_exporters.split())})"
 
 
+def _computed(*matchers: str) -> str:
+    return f"{_known('', *matchers)} or 1 + group by ({FACTOR_KEY}) ({selected(FACTOR_INTERVAL, *matchers)})"
+
+
+def _computed_worst() -> str:
+    # A factor that was watched without a known status at some time was unknown then.
+    def in_range(function: str, family: Family) -> str:
+        return f"max by ({FACTOR_KEY}) ({_in_range(function, selected(family, NOT_RECORDED))})"
+
+    watched, known = in_range("count_over_time", FACTOR_INTERVAL), in_range("count_over_time", FACTOR_EXISTS)
+    return (
+        f"({in_range('min_over_time', FACTOR_EXISTS)} == 0) + {FactorState.NOT_FOUND:d}"
+        f" or ({in_range('min_over_time', FACTOR_VERIFIED)} == 0) + {FactorState.UNVERIFIED:d}"
+        f" or {FactorState.UNKNOWN:d} + 0 * ({known} < {watched})"
+        f" or {FactorState.UNKNOWN:d} + 0 * ({watched} unless {known})"
+        f" or {FactorState.VERIFIED:d} + 0 * {watched}"
+    )
+
+
+# Recorded without the instance, so the factors of the selected exporters are found by another family.
+_RECORDED = f"{RECORDED_STATE}{{{', '.join((EXPORTER_MATCHERS[0], *_narrowed(FACTOR_LABELS)))}}}"
+_OF_EXPORTERS = f"and on ({FACTOR_KEY})"
+
+# The state of one factor, from samples: it costs little, and needs no rules.
 KNOWN_STATE = _known()
-STATE = f"{KNOWN_STATE} or {_UNKNOWN}"
+STATE = _computed()
 CHANGED_STATE = f"({KNOWN_STATE}) != ({_known(' offset $__interval')})"
+
+# The state of all factors, by the selected exporters; at each time; and the worst in the time range.
+STATES_NOW = (
+    f"max by ({FACTOR_KEY}) ({_RECORDED}) {_OF_EXPORTERS} {selected(FACTOR_INTERVAL)} or {_computed(NOT_RECORDED)}"
+)
+STATES_OVER_TIME = f"max by ({FACTOR_KEY}) ({_RECORDED}) or {_computed(NOT_RECORDED)}"
+WORST_STATES = (
+    f"max by ({FACTOR_KEY}) ({_in_range('max_over_time', _RECORDED)})"
+    f" {_OF_EXPORTERS} {_in_range('present_over_time', selected(FACTOR_INTERVAL))} or {_computed_worst()}"
+)

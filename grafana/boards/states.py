@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from grafana_foundation_sdk.models import dashboard
 
+from grafana.rules.factors import FactorState
+
 GOOD, WARN, BAD, GREY, PLAIN = "green", "orange", "red", "#8e8e8e", "blue"
 
 
@@ -19,10 +21,10 @@ class Word:
 
 
 STATES = (
-    Word(1, "✓ verified", GOOD),
-    Word(2, "? unknown", GREY),
-    Word(3, "✗ unverified", WARN),
-    Word(4, "∅ not found", BAD),
+    Word(FactorState.VERIFIED, "✓ verified", GOOD),
+    Word(FactorState.UNKNOWN, "? unknown", GREY),
+    Word(FactorState.UNVERIFIED, "✗ unverified", WARN),
+    Word(FactorState.NOT_FOUND, "∅ not found", BAD),
 )
 STATUS_COLOURS = {"verified": GOOD, "unverified": WARN, "not_found": BAD, "unknown": GREY}
 LAST_FETCH = (Word(1, "answered", GOOD), Word(0, "failed", WARN))

@@ -18,6 +18,7 @@ from exporter.exposition.catalogue import (
 )
 from grafana.boards.promql import CHANGED_STATE, exporter_series, increase, selected
 from grafana.boards.states import BAD, PLAIN, WARN
+from grafana.rules.factors import STATE as RECORDED_STATE
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.cog.builder import Builder
@@ -83,6 +84,26 @@ def factors(*, one: bool = False) -> Variable:
     )
 
 
+def recorded() -> Variable:
+    """Return the hidden variable with the jobs whose states of factors are recorded by the rules, maybe none.
+
+    It has no custom value for All: without such a job, it must match none.
+    """
+    return (
+        _values(
+            "recorded",
+            "Recorded jobs",
+            f'{RECORDED_STATE}{{job=~"$job"}}',
+            "job",
+            "Jobs of the selected ones for which the rules record the state of each factor.",
+        )
+        .multi(True)
+        .include_all(True)
+        .current(_everything())
+        .hide(dashboard.VariableHide.HIDE_VARIABLE)
+    )
+
+
 def row_limit() -> Variable:
     """Return the variable that limits the factors shown individually."""
     numbers = ("20", "50", "100", "200", "500", "1000")
@@ -116,8 +137,15 @@ def filters() -> Variable:
 
 def values(name: str, label: str, series: str, of: str, description: str, *, one: bool = False) -> Variable:
     """Return a variable that selects among the values of a label."""
+    variable = _values(name, label, series, of, description)
+    if one:
+        return variable
+    return variable.multi(True).include_all(True).all_value(".+").current(_everything())
+
+
+def _values(name: str, label: str, series: str, of: str, description: str) -> build.QueryVariable:
     query = f"label_values({series}, {of})"
-    variable = (
+    return (
         build.QueryVariable(name)
         .label(label)
         .description(description)
@@ -126,10 +154,10 @@ def values(name: str, label: str, series: str, of: str, description: str, *, one
         .refresh(dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(dashboard.VariableSort.ALPHABETICAL_ASC)
     )
-    if one:
-        return variable
-    everything = dashboard.VariableOption(text=["All"], value=["$__all"], selected=True)
-    return variable.multi(True).include_all(True).all_value(".+").current(everything)
+
+
+def _everything() -> dashboard.VariableOption:
+    return dashboard.VariableOption(text=["All"], value=["$__all"], selected=True)
 
 
 def changes_of_services() -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Rules about single factors: one alert for each status that needs attention, and one for fetches that fail.
 
-Every rule matches on the whole label set, so the labels that the watchlist gives a factor (``team``) reach its
-alert, and factors may have different labels.
+The status of each factor is recorded once, as a number, for alerts and dashboards. Every rule matches on the whole
+label set, so the labels that the watchlist gives a factor (``team``) reach its alert, and factors may have
+different labels.
 """
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from exporter.exposition.catalogue import (
@@ -31,13 +33,22 @@ KEPT = "10m"
 FETCHED_OFTEN_SECONDS = 15 * 60
 
 
+class FactorState(IntEnum):
+    """The status of a factor as a number: the higher, the more attention it needs."""
+
+    VERIFIED = 1
+    UNKNOWN = 2
+    UNVERIFIED = 3
+    NOT_FOUND = 4
+
+
 def _recorded(family: Family, operation: str) -> str:
     return f"factor:{family.name}:{operation}"
 
 
+STATE = "factor:twilio_verify_factor:state"
+LAST_KNOWN_STATE = "factor:twilio_verify_factor:last_known_state"
 WATCHED = _recorded(FACTOR_INTERVAL, "last")
-EXISTS = _recorded(FACTOR_EXISTS, "last_known")
-VERIFIED = _recorded(FACTOR_VERIFIED, "last_known")
 LAST_VERIFIED = _recorded(FACTOR_LAST_VERIFIED, "last_known")
 CREATED = _recorded(FACTOR_CREATED, "last_known")
 
@@ -55,15 +66,34 @@ def group(settings: Settings) -> Group:
     return Group("twilio-verify-factors", (*_recordings(settings), *_alerts(), _fetch_failing(settings)))
 
 
+def known_state(verified: str, exists: str) -> str:
+    """Return the expression for the known statuses, one series per factor and exporter, from two of its families.
+
+    The lowest number is right if exporters disagree: a factor is gone only if none of them finds it.
+    """
+    return f"({exists} == 0) + {FactorState.NOT_FOUND:d}\nor\n{FactorState.UNVERIFIED:d} - 2 * {verified}"
+
+
+def _state(settings: Settings) -> str:
+    # The samples of this moment, never older ones: without an exporter, the recorded state is a gap, not a status.
+    known = known_state(FACTOR_VERIFIED.name, FACTOR_EXISTS.name)
+    return (
+        f"min {settings.without()} (\n{indented(known)}\n)\n"
+        f"or\n"
+        f"1 + group {settings.without()} ({FACTOR_INTERVAL.name})"
+    )
+
+
 def _last(family: Family, settings: Settings) -> str:
     return f"max {settings.without()} (last_over_time({family.name}[{LOOK_BACK}]))"
 
 
 def _recordings(settings: Settings) -> tuple[Recording, ...]:
+    def kept(name: str) -> str:
+        return f"(last_over_time({name}[{KEPT}]) and present_over_time({WATCHED}[{KEPT}]))"
+
     def last_known(family: Family) -> str:
-        name = _recorded(family, "last_known")
-        kept = f"(last_over_time({name}[{KEPT}]) and present_over_time({WATCHED}[{KEPT}]))"
-        return f"{_last(family, settings)}\nor\n{kept}"
+        return f"{_last(family, settings)}\nor\n{kept(_recorded(family, 'last_known'))}"
 
     return (
         Recording(
@@ -71,11 +101,16 @@ def _recordings(settings: Settings) -> tuple[Recording, ...]:
             _last(FACTOR_INTERVAL, settings),
             "Polling interval of each watched factor. The last known values below are kept while it exists.",
         ),
-        Recording(EXISTS, last_known(FACTOR_EXISTS), "Last known existence: 1, or 0 after a 404."),
         Recording(
-            VERIFIED,
-            f"(\n{indented(last_known(FACTOR_VERIFIED))}\n)\nunless\n{EXISTS} == 0",
-            "Last known status: 1 verified, 0 unverified, absent after a 404.",
+            STATE,
+            _state(settings),
+            "Status of each factor: 1 verified, 2 unknown, 3 unverified, 4 not found; absent while no exporter "
+            "that watches the factor can be scraped.",
+        ),
+        Recording(
+            LAST_KNOWN_STATE,
+            f"{STATE} != {FactorState.UNKNOWN:d}\nor\n{kept(LAST_KNOWN_STATE)}",
+            "The same, without unknown: the last known status.",
         ),
         Recording(
             LAST_VERIFIED,
@@ -87,12 +122,14 @@ def _recordings(settings: Settings) -> tuple[Recording, ...]:
 
 
 def _alerts() -> tuple[Alert, ...]:
-    unverified = f"({VERIFIED} == 0 unless {LAST_VERIFIED})"
+    missing = f"{LAST_KNOWN_STATE} == {FactorState.NOT_FOUND:d}"
+    now_unverified = f"{LAST_KNOWN_STATE} == {FactorState.UNVERIFIED:d}"
+    unverified = f"({now_unverified} unless {LAST_VERIFIED})"
     old = f"time() - {CREATED} > {ABANDONED_SECONDS}"
     return (
         Alert(
             "FactorRegressed",
-            f"{LAST_VERIFIED} and {VERIFIED} == 0",
+            f"{LAST_VERIFIED} and {now_unverified}",
             Severity.CRITICAL,
             pending="2m",
             when="a factor that was verified is now unverified",
@@ -116,7 +153,7 @@ def _alerts() -> tuple[Alert, ...]:
         ),
         Alert(
             "FactorMissing",
-            f"{LAST_VERIFIED} and {EXISTS} == 0",
+            f"{LAST_VERIFIED} and {missing}",
             Severity.CRITICAL,
             pending="15m",
             when="a factor that was verified no longer exists (404)",
@@ -128,7 +165,7 @@ def _alerts() -> tuple[Alert, ...]:
         ),
         Alert(
             "EnrolmentAbandoned",
-            f"({EXISTS} == 0 unless {LAST_VERIFIED})\nor\n({unverified} and {old})",
+            f"({missing} unless {LAST_VERIFIED})\nor\n({unverified} and {old})",
             Severity.WARNING,
             pending="15m",
             when="a factor was never seen verified and is gone (404) or more than 20 hours old",

@@ -203,7 +203,7 @@ def test_each_dashboard_has_its_variables() -> None:
     assert {tree["uid"]: list(variables(tree)) for tree in boards()} == {
         "twilio-verify-exporter": common,
         "twilio-verify-factor": [*common, "factor", "filters"],
-        "twilio-verify-overview": [*common, "factor", "rows", "filters"],
+        "twilio-verify-overview": [*common, "factor", "recorded", "rows", "filters"],
     }
     assert variables(board("twilio-verify-factor"))["factor"]["multi"] is False
     assert variables(board("twilio-verify-overview"))["filters"]["type"] == "adhoc"

@@ -6,6 +6,7 @@ import copy
 import re
 from typing import TYPE_CHECKING, Any
 
+from grafana.rules.factors import STATE
 from tests.support.dashboards.files import board, boards, targets
 from tests.support.dashboards.linter import RULES
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 OVERVIEW, FACTOR = "twilio-verify-overview", "twilio-verify-factor"
 NO_INSTANCE = "alert rules drop the instance, so that a restart neither doubles nor resets an alert"
 NO_JOB = "alerts about absent series may have no job: an empty alternative matches them too"
+RECORDED = "a factor's state is recorded once, for all instances; another family selects the factors of an instance"
 EXCLUSIONS = {
     (rule, uid, panel): reason
     for uid, panel in (
@@ -24,7 +26,7 @@ EXCLUSIONS = {
         (FACTOR, "Alerts"),
     )
     for rule, reason in (("target-job-rule", NO_JOB), ("target-instance-rule", NO_INSTANCE))
-}
+} | {("target-instance-rule", OVERVIEW, panel): RECORDED for panel in ("Status over time", "Factors")}
 
 
 def complaints(rule: str) -> dict[tuple[str, str, str], str]:
@@ -41,21 +43,22 @@ def test_dashboards_pass() -> None:
     assert {place: what for place, what in found.items() if place not in EXCLUSIONS} == {}
 
 
-def test_exclusions_are_needed_and_concern_alerts_only() -> None:
-    found = {place: what for rule in RULES for place, what in complaints(rule).items()}
-    assert set(found) == set(EXCLUSIONS)
-    assert all(what.startswith("ALERTS ") for what in found.values())
+def test_exclusions_are_needed_and_cover_no_other_series() -> None:
+    series: dict[tuple[str, str, str], set[str]] = {}
+    for rule in RULES:
+        for item in boards():
+            for panel, what in RULES[rule](item):
+                series.setdefault((rule, item["uid"], panel), set()).add(what.partition(" ")[0])
+    assert series == {place: {STATE} if why == RECORDED else {"ALERTS"} for place, why in EXCLUSIONS.items()}
 
 
-def test_exclusions_cover_no_other_series() -> None:
-    excused = {(uid, panel) for _, uid, panel in EXCLUSIONS}
-    named = {
-        name
-        for target in targets()
-        if (target.board, target.panel["title"]) in excused
-        for name in re.findall(r"(\w+)\{", target.expression)
-    }
-    assert named == {"ALERTS"}
+def test_the_factors_of_an_instance_are_selected_by_another_family() -> None:
+    for target in targets(board(OVERVIEW)):
+        if STATE in target.expression:
+            by_instance = (
+                r"and on \([\w, ]+\) (present_over_time\()?twilio_verify_factor_interval_seconds\{[^}]*\$instance"
+            )
+            assert re.search(by_instance, target.expression), str(target)
 
 
 # Each rule detects violations

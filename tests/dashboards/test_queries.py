@@ -9,7 +9,7 @@ import promql_parser
 import pytest
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 
-from exporter.exposition.catalogue import CATALOGUE, FACTOR_LABELS, INFO_LABELS
+from exporter.exposition.catalogue import CATALOGUE, FACTOR_LABELS, INFO_LABELS, MetricType
 from tests.support.dashboards.files import boards, events, filled, parsed, targets, variables
 from tests.support.promql import OTHER_SERIES, labels_of, matchers, nodes, result_labels, selectors
 
@@ -65,8 +65,8 @@ def test_unknown_metrics_and_labels_are_detected() -> None:
     assert list(unknown_names("sum by (made_up) (up)")) == ["sum by (made_up) (up): no series has ['made_up']"]
     with pytest.raises(KeyError, match="twilio_verify_factor_made_up"):
         result_labels(parsed("sum(twilio_verify_factor_made_up)"))
-    with pytest.raises(KeyError, match="twilio_verify_api_request_duration_seconds"):
-        labels_of("twilio_verify_api_request_duration_seconds")
+    with pytest.raises(KeyError, match="twilio_verify_exporter_queue_length_bucket"):
+        labels_of("twilio_verify_exporter_queue_length_bucket")
     with pytest.raises(AssertionError, match=r"no series has \['factor'\]"):
         result_labels(parsed("sum by (factor) (twilio_verify_factors)"))
     with pytest.raises(AssertionError, match=r"not on both sides: \['factor'\]"):
@@ -125,16 +125,33 @@ def test_process_and_python_metrics_are_those_of_prometheus_client() -> None:
     assert {name for name in OTHER_SERIES if name.startswith(("process_", "python_"))} <= shown
 
 
-def test_quantiles_keep_the_buckets() -> None:
-    quantiles = [
-        node
-        for target in targets()
-        for node in nodes(parsed(target.expression))
-        if isinstance(node, promql_parser.Call) and node.func.name == "histogram_quantile"
+HISTOGRAMS = {family.name for family in CATALOGUE if family.kind is MetricType.HISTOGRAM}
+
+
+def bucket_readers(expression: str) -> list[tuple[str, frozenset[str]]]:
+    """Return the series of histograms that a query aggregates, each with the labels that are kept."""
+    return [
+        (selector.name, frozenset(node.modifier.labels if node.modifier is not None else ()))
+        for node in nodes(parsed(expression))
+        if isinstance(node, promql_parser.AggregateExpr)
+        for selector in selectors(node)
+        if selector.name.removesuffix("_bucket") in HISTOGRAMS
     ]
-    assert quantiles
-    for node in quantiles:
-        assert "le" in node.args[1].modifier.labels
+
+
+def test_classic_buckets_and_native_histograms_are_both_read() -> None:
+    seen = set()
+    for target in targets():
+        assert not re.search(r"\ble *(=|!)", target.expression), f"{target}: pipelines rename the bounds of buckets"
+        read = bucket_readers(target.expression)
+        classic = {(name.removesuffix("_bucket"), labels) for name, labels in read if name.endswith("_bucket")}
+        native = {(name, labels | {"le"}) for name, labels in read if not name.endswith("_bucket")}
+        assert classic == native, str(target)
+        assert all("le" in labels for _, labels in classic), str(target)
+        seen |= {name for name, _ in native}
+    assert seen == HISTOGRAMS
+    (name,) = HISTOGRAMS & {"twilio_verify_exporter_schedule_lag_seconds"}
+    assert bucket_readers(f"sum by (le) (rate({name}_bucket[5m]))") == [(f"{name}_bucket", frozenset({"le"}))]
 
 
 def test_topk_is_evaluated_once_per_query() -> None:

@@ -13,6 +13,10 @@ import aiohttp
 import pytest
 
 from exporter.simulator import Action, Fault, FaultKind, Script, Simulator, Step
+from grafana.rules.factors import STATE
+from grafana.rules.factors import group as factor_rules
+from grafana.rules.model import Group, Settings
+from grafana.rules.render import document
 from tests.external.test_prometheus import Prometheus, free_port
 from tests.support.config_files import account_of, entry, write_config
 from tests.support.dashboards.files import board, boards, events, filled, targets, variables
@@ -20,7 +24,7 @@ from tests.support.processes import PATIENCE_SECONDS, spawned
 from tests.support.running_exporter import running, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Mapping
     from pathlib import Path
 
     from tests.support.fixtures import Program
@@ -46,7 +50,7 @@ EMPTY = {
 }
 CONFIG = """
 global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
-rule_files: [rules.yml]
+rule_files: [rules.yml, recordings.yml]
 scrape_configs:
   - job_name: verify-factor-exporter
     static_configs: [{{targets: ["{address}"]}}]
@@ -70,6 +74,8 @@ groups:
 # As Grafana fills them in, with a scrape each second. The range is three periods of the restless factors: one that
 # was verified at its beginning is verified at its end, too.
 SHORT = {"__rate_interval": "5s", "__interval": "1s", "__range": "18s", "__from": "0", "__to": "1e15"}
+# Without the recording rules, and with them.
+COMPUTED, RECORDED = SHORT | {"recorded": "()"}, SHORT | {"recorded": "verify-factor-exporter"}
 
 
 def restless(first: Action, second: Action) -> Script:
@@ -126,6 +132,9 @@ async def scraped(folder: Path, binary: str, exporter: Exporter) -> AsyncIterato
     """Run a Prometheus that scrapes an exporter and evaluates the stand-in alerts."""
     (folder / "prometheus.yml").write_text(CONFIG.format(address=exporter.url.removeprefix("http://")))
     (folder / "rules.yml").write_text(RULES)
+    group = factor_rules(Settings())
+    recordings = document([Group(group.name, group.recordings)], Settings())
+    (folder / "recordings.yml").write_text(recordings)
     address = f"127.0.0.1:{free_port()}"
     flags = (f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}")
     command = (binary, *flags, f"--web.listen-address={address}")
@@ -153,12 +162,16 @@ async def limited(simulator: Simulator) -> AsyncIterator[None]:
         limiting.cancel()
 
 
-async def queried(server: Prometheus, expression: str, *, instant: bool = False) -> list[dict[str, Any]]:
+async def queried(
+    server: Prometheus, expression: str, *, instant: bool = False, values: Mapping[str, str] = COMPUTED
+) -> list[dict[str, Any]]:
     """Ask as Grafana does, and return the series; a refused query fails."""
     now = time.time()
     span = {"start": f"{now - RANGE_SECONDS}", "end": f"{now}", "step": "1"}
     path, parameters = ("query", {"time": f"{now}"}) if instant else ("query_range", span)
-    form = {"query": filled(expression, SHORT), **parameters}
+    if values["recorded"] == COMPUTED["recorded"]:
+        expression = expression.replace(STATE, "a_series_that_no_rule_records")
+    form = {"query": filled(expression, values), **parameters}
     try:
         async with server.session.post(f"{server.url}/api/v1/{path}", data=form) as answer:
             if answer.status == 503:
@@ -238,7 +251,10 @@ async def test_every_query_answers(program: Program, newer_program: Program, tmp
             assert await empty_variables(server) == set()
             await see_the_states(server)
             await see_a_team(server)
-            await see_the_worst(server)
+            await see_the_worst(server, COMPUTED)
+            await until(lambda: empty_recordings(server), lambda empty: not empty)
+            await see_the_worst(server, RECORDED)
+            await see_the_same_states(server)
 
             good = path.read_text(encoding="utf-8")
             for text, status in ((good.replace('"verified"', '"renamed"'), 200), ("[polling", 500)):
@@ -290,21 +306,52 @@ async def see_a_team(server: Prometheus) -> None:
     )
 
 
-async def see_the_worst(server: Prometheus) -> None:
+async def empty_recordings(server: Prometheus) -> set[str]:
+    """Return the queries of recorded states that answer nothing."""
+    return {
+        str(target)
+        for target in targets()
+        if STATE in target.expression
+        and not await queried(
+            server, target.expression, instant=target.query.get("instant", False), values=RECORDED
+        )
+    }
+
+
+async def see_the_same_states(server: Prometheus) -> None:
+    """See that the table has the same states with the rules and without, only those of the selected instance."""
+    (state, *_) = (
+        item.expression for item in targets(board("twilio-verify-overview")) if item.panel["title"] == "Factors"
+    )
+
+    async def states(values: Mapping[str, str]) -> dict[str, str]:
+        found = await queried(server, state, instant=True, values=values)
+        return {item["metric"]["factor"]: item["value"][1] for item in found}
+
+    expected = {"verified": "1", "unverified": "3", "deleted": "4", "failing": "2", "passkey": "1"}
+    for values in (COMPUTED, RECORDED):
+        found = await states(values)
+        assert {name: found.get(name) for name in expected} == expected
+        assert len(found) == 11
+        assert "paused" not in found
+        assert await states({**values, "instance": "another"}) == {}
+
+
+async def see_the_worst(server: Prometheus, values: Mapping[str, str]) -> None:
     """See that the timeline and the table of few rows show the same, worst factors, in all their columns."""
     table = [item for item in targets() if item.panel["title"] == "Factors" and item.board.endswith("overview")]
     state, since, age, *_, kind = (item.expression.replace("$rows", "1") for item in table)
-    (worst,) = await queried(server, state, instant=True)
+    (worst,) = await queried(server, state, instant=True, values=values)
     assert (worst["value"][1], worst["metric"]["factor"]) in {("4", "deleted"), ("4", 'odd "name" \\ (日本)')}
-    await until(lambda: queried(server, since.replace("topk(1", "topk(100"), instant=True), bool)
+    await until(lambda: queried(server, since.replace("topk(1", "topk(100"), instant=True, values=values), bool)
     for expression in (age, kind):
-        (row,) = await queried(server, expression, instant=True)
+        (row,) = await queried(server, expression, instant=True, values=values)
         assert row["metric"]["factor"] in {"deleted", 'odd "name" \\ (日本)'}
     overview = targets(board("twilio-verify-overview"))
     (timeline,) = (item for item in overview if item.panel["title"] == "Status over time")
 
     async def shown() -> set[str]:
-        series = await queried(server, timeline.expression.replace("$rows", "2"))
+        series = await queried(server, timeline.expression.replace("$rows", "2"), values=values)
         return {item["metric"]["factor"] for item in series}
 
     await until(shown, lambda names: names == {"deleted", 'odd "name" \\ (日本)'})

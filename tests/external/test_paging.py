@@ -202,7 +202,7 @@ async def test_a_trouble_is_one_page(
 
 async def see_a_page_of_the_team(place: ServedExporter, world: Watched) -> float:
     """Let a factor of a team fall back, and return how many seconds later the team has its page."""
-    every = functools.partial(place.value, f'count(factor:twilio_verify_factor_verified:last_known{{job="{JOB}"}})')
+    every = functools.partial(place.value, f'count(factor:twilio_verify_factor:last_known_state{{job="{JOB}"}})')
     await until(every, lambda count: count == FACTORS)
     name, factor, labels = world.factors[1]
     flipped_seconds = time.time()

@@ -114,8 +114,8 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def prometheus(binary: str, folder: Path, text: str) -> AsyncIterator[Prometheus]:
-    """Run a Prometheus with this configuration."""
+async def prometheus(binary: str, folder: Path, text: str, *flags: str) -> AsyncIterator[Prometheus]:
+    """Run a Prometheus with this configuration and these additional flags."""
     config = folder / "prometheus.yml"
     config.write_text(text)
     address = f"127.0.0.1:{free_port()}"
@@ -125,6 +125,7 @@ async def prometheus(binary: str, folder: Path, text: str) -> AsyncIterator[Prom
         f"--storage.tsdb.path={folder / 'tsdb'}",
         f"--web.listen-address={address}",
         "--enable-feature=exemplar-storage",
+        *flags,
     )
     with (folder / "prometheus.log").open("wb") as log:
         async with (

@@ -64,7 +64,7 @@ async def test_only_what_is_deleted_is_a_page_and_one(
         targets = {job: [each.address] for job, each in exporters.items()}
         place = await start_stack(stack, session, tmp_path, binaries, targets)
         for job in worlds:
-            await see_in_prometheus(place, f'count(factor:twilio_verify_factor_verified:last_known{{job="{job}"}})')
+            await see_in_prometheus(place, f'count(factor:twilio_verify_factor:last_known_state{{job="{job}"}})')
 
         await let_answers_be_wrong(place, worlds)
         for job, world in worlds.items():

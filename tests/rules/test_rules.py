@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -143,10 +144,41 @@ def test_rules_that_read_a_histogram_also_read_it_as_a_native_one() -> None:
                 assert not read or family.name in read, rule.name
 
 
+def histogram_parts(expression: str) -> set[str]:
+    """Return what an expression reads of histograms, classic or native, and the bounds of buckets that it names."""
+    histograms = {family.name for family in CATALOGUE if family.kind is MetricType.HISTOGRAM}
+    found = set()
+    for node in nodes(promql_parser.parse(expression)):
+        if isinstance(node, promql_parser.VectorSelector):
+            name = node.name or ""
+            found |= {name} if re.sub(r"_(bucket|sum|count)$", "", name) in histograms else set()
+            found |= {str(matcher) for matcher in node.matchers.matchers if matcher.name == "le"}
+    return found
+
+
+def depends_on_buckets(expression: str) -> bool:
+    """Return whether an expression names a bound, or has nothing to read where histograms are native."""
+    found = histogram_parts(expression)
+    families = {re.sub(r"_(bucket|sum|count)$", "", part) for part in found}
+    return not families <= found or any(part.startswith("le") for part in found)
+
+
+def test_no_rule_depends_on_classic_buckets() -> None:
+    """Pipelines rename the bounds of buckets, and convert classic histograms to native ones."""
+    assert [rule.name for rule in EVERY_RULE if depends_on_buckets(rule.expr)] == []
+    lag = "twilio_verify_exporter_schedule_lag_seconds"
+    assert histogram_parts(f'rate({lag}_bucket{{le="60.0"}}[5m])') == {f"{lag}_bucket", 'le="60.0"'}
+    assert depends_on_buckets(f'rate({lag}_bucket{{le="60.0"}}[5m])')
+    assert depends_on_buckets(f'rate({lag}_bucket{{le="60.0"}}[5m]) or rate({lag}[5m])')
+    assert depends_on_buckets(f"rate({lag}_count[5m])")
+    assert not depends_on_buckets(f"rate({lag}_count[5m]) or histogram_count(rate({lag}[5m]))")
+    assert not depends_on_buckets("rate(twilio_verify_exporter_late_fetches_total[5m])")
+
+
 def test_rules_of_factors_match_on_whole_label_sets() -> None:
     for rule, node in parts(FACTOR_RULES):
         if isinstance(node, promql_parser.AggregateExpr):
-            assert str(node.op) == "max", rule
+            assert str(node.op) in {"max", "min", "group"}, rule
             assert node.modifier is not None, rule
             assert node.modifier.type == promql_parser.AggModifierType.Without, rule
             assert tuple(node.modifier.labels) == Settings().dropped, rule

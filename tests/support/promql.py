@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import promql_parser
 
-from exporter.exposition.catalogue import CATALOGUE, MetricType
+from exporter.exposition.catalogue import CATALOGUE, FACTOR_LABELS, MetricType
+from grafana.rules.factors import STATE
 from grafana.rules.model import Settings
 from grafana.rules.render import groups
 
@@ -30,6 +31,8 @@ OTHER_SERIES = {
     "process_max_fds": frozenset[str](),
     "python_gc_collections_total": frozenset({"generation"}),
 }
+# Recorded series that dashboards read, with their labels; the rules drop the instance.
+RECORDED_SERIES = {STATE: frozenset({"job", *FACTOR_LABELS})}
 _SET_OPERATORS = {"and", "or", "unless"}
 
 
@@ -63,10 +66,9 @@ def matchers(selector: Any) -> dict[str, list[tuple[str, str]]]:
 
 
 def exporter_series() -> set[str]:
-    """Return the names of all series that the exporter exposes."""
-    plain = {family.name for family in CATALOGUE if family.kind is not MetricType.HISTOGRAM}
+    """Return the names of all series of the exporter, classic and native histograms among them."""
     histograms = [family.name for family in CATALOGUE if family.kind is MetricType.HISTOGRAM]
-    return plain | {name + suffix for name in histograms for suffix in HISTOGRAM_LABELS}
+    return FAMILIES.keys() | {name + suffix for name in histograms for suffix in HISTOGRAM_LABELS}
 
 
 def recorded_series() -> set[str]:
@@ -82,10 +84,12 @@ def existing_series() -> set[str]:
 def labels_of(name: str) -> frozenset[str]:
     """Return the labels of a series, without labels that a user adds; KeyError for an unknown series.
 
-    The components of a histogram are series, the histogram itself is not.
+    The name of a histogram is that of its native form.
     """
+    if name in RECORDED_SERIES:
+        return RECORDED_SERIES[name]
     family = FAMILIES.get(name)
-    if family is not None and family.kind is not MetricType.HISTOGRAM:
+    if family is not None:
         return frozenset(family.labels) | TARGET_LABELS
     for suffix, more in HISTOGRAM_LABELS.items():
         family = FAMILIES.get(name.removesuffix(suffix))

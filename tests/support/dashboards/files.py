@@ -79,7 +79,12 @@ def events(of: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def filled(text: str, values: Mapping[str, str] | None = None) -> str:
     """Return a query with its variables filled in, every selection at All; KeyError for an unknown variable."""
-    known = GLOBALS | {"rows": "100"} | dict.fromkeys(("job", "instance", "account", "service", "factor"), ".+")
+    # Without the rules, Grafana has no option for the jobs whose states are recorded.
+    known = (
+        GLOBALS
+        | {"rows": "100", "recorded": "()"}
+        | dict.fromkeys(("job", "instance", "account", "service", "factor"), ".+")
+    )
     known |= dict(values or {})
     return VARIABLE.sub(lambda found: known[found["braced"] or found["plain"]], text)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.exposition.catalogue import FACTOR_EXISTS
+from exporter.exposition.catalogue import FACTOR_EXISTS, FACTOR_VERIFIED
 from exporter.polling.clock import Moment
 from exporter.polling.ledger import Ledger, LedgerPolicy
 from exporter.polling.schedule import Schedule
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 ALICE = {**JOB, "account": "main", "service_sid": "VA1", "factor": "alice's phone", "team": "payments"}
 BOB = {**JOB, "account": "main", "service_sid": "VA1", "factor": "bob"}
 
+STATE = "factor:twilio_verify_factor:state"
+LAST_KNOWN_STATE = "factor:twilio_verify_factor:last_known_state"
 FAMILIES = {
-    "verified": "factor:twilio_verify_factor_verified:last_known",
-    "exists": "factor:twilio_verify_factor_exists:last_known",
     "last_verified_timestamp_seconds": "factor:twilio_verify_factor_last_verified_timestamp_seconds:last_known",
     "created_timestamp_seconds": "factor:twilio_verify_factor_created_timestamp_seconds:last_known",
 }
@@ -52,13 +52,16 @@ def recorded(
     text: str,
     *,
     interval: str,
+    verified: str = "",
     second: str = "",
     second_interval: str = "",
     whose: dict[str, str] = ALICE,
 ) -> dict[str, str]:
-    """Return the four recorded families of a factor with the same values, of one pod or of two."""
+    """Return the recorded families of a factor with the same values, of one pod or of two, and its status."""
     first = {name(f"twilio_verify_factor_{family}", whose, POD_A): text for family in FAMILIES}
     first[name("twilio_verify_factor_interval_seconds", whose, POD_A)] = interval
+    if verified:
+        first[name("twilio_verify_factor_verified", whose, POD_A)] = verified
     if second:
         first |= {name(f"twilio_verify_factor_{family}", whose, POD_B): second for family in FAMILIES}
     if second_interval:
@@ -67,7 +70,7 @@ def recorded(
 
 
 def shown(minute: int, value: float | None) -> list[ExpectedSample]:
-    """Expect this value of all four recorded series, or their absence."""
+    """Expect this value of the recorded families, or their absence."""
     return [_shown(record, minute, value) for record in FAMILIES.values()]
 
 
@@ -75,8 +78,8 @@ def _shown(record: str, minute: int, value: float | None) -> ExpectedSample:
     return ExpectedSample(record, minute) if value is None else ExpectedSample(record, minute, ALICE, value, value)
 
 
-def existence(minutes: int, *results: Status | Reason) -> str:
-    """Return by minute whether the exporter shows a factor as existing.
+def polled(minutes: int, *results: Status | Reason) -> dict[str, str]:
+    """Return by minute whether the exporter shows a factor as verified and as existing.
 
     Its fetches, at the default intervals, have these results, and then say verified.
     """
@@ -85,19 +88,21 @@ def existence(minutes: int, *results: Status | Reason) -> str:
     watched, start = factors.factor(0), 1.8e9
     record = ledger.watch(watched)
     schedule.add(watched.key, start, 300.0, 0.0)
-    values: list[str] = []
+    shown_families = {"verified": FACTOR_VERIFIED, "exists": FACTOR_EXISTS}
+    values: dict[str, list[str]] = {argument: [] for argument in shown_families}
     for minute in range(minutes):
         now = start + 60.0 * (minute + 1)
         for key, due in schedule.pop_due(now):
             result = to_come.pop(0) if to_come else Status.VERIFIED
             ledger.apply(key, factors.outcome(result), Moment(due, due))
             schedule.put_back(key, due, record.interval_seconds)
-        exists = FACTOR_EXISTS.value(record)
-        values.append("_" if exists is None else f"{exists:g}")
-    return " ".join(values)
+        for argument, family in shown_families.items():
+            value = family.value(record)
+            values[argument].append("stale" if value is None else f"{value:g}")
+    return {argument: " ".join(texts) for argument, texts in values.items()}
 
 
-_ONE_WRONG_404 = existence(90, Status.VERIFIED, Status.NOT_FOUND, Reason.TIMEOUT)
+_ONE_WRONG_404 = polled(90, Status.VERIFIED, Status.NOT_FOUND, Reason.TIMEOUT)
 
 
 def fetched(
@@ -163,7 +168,7 @@ CASES = (
         _REGRESSED,
         factor(ALICE, verified="0x4 stale", exists="1x4 0x30", last_verified="0x40"),
         {4: [ALICE], 5: [], 9: [], 30: []},
-        samples=[ExpectedSample(FAMILIES["verified"], 6)],
+        samples=[_shown(STATE, 4, 3), _shown(STATE, 5, 4), _shown(LAST_KNOWN_STATE, 6, 4)],
     ),
     Case(
         "a restart without a state file continues the same alert",
@@ -270,7 +275,7 @@ CASES = (
     Case(
         "never seen verified, and gone",
         _ABANDONED,
-        factor(BOB, verified="0x4 stale", exists="1x4 0x24 1x10", created="-3600x4 stale"),
+        factor(BOB, verified="0x4 stale _x24 0x10", exists="1x4 0x24 1x10", created="-3600x4 stale _x24 -3600x10"),
         {19: [], 20: [BOB], 29: [BOB], 30: []},
         ExpectedAlert(
             25,
@@ -315,7 +320,12 @@ CASES = (
     Case(
         "one wrong 404 is corrected in time, even if the fetch after it fails",
         _MISSING,
-        factor(ALICE, exists=_ONE_WRONG_404, last_verified="0x90"),
+        factor(
+            ALICE,
+            verified=_ONE_WRONG_404["verified"],
+            exists=_ONE_WRONG_404["exists"],
+            last_verified="0x90",
+        ),
         {minute: [] for minute in range(6, 90)},
     ),
     Case(
@@ -331,9 +341,31 @@ CASES = (
         samples=[*shown(9, 9), *shown(13, 9), *shown(16, 3), _shown(WATCHED, 13, 9), _shown(WATCHED, 16, 3)],
     ),
     Case(
+        "of two exporters, one that knows the status counts, and of two statuses the better one",
+        _REGRESSED,
+        factor(ALICE, POD_A, verified="0x19 stale", exists="1x19 0x9")
+        | factor(ALICE, POD_B, verified="_x9 0x4 1x14", exists="_x9 1x19"),
+        samples=[
+            *(_shown(STATE, minute, 3) for minute in (0, 5, 12)),
+            *(_shown(STATE, minute, 1) for minute in (16, 25)),
+        ],
+    ),
+    Case(
+        "of two exporters, one that finds a factor is right, and two that know nothing are one unknown",
+        _REGRESSED,
+        factor(ALICE, POD_A, exists="0x19 stale")
+        | factor(ALICE, POD_B, verified="_x9 0x4 stale", exists="_x9 1x4 stale"),
+        samples=[
+            *(_shown(STATE, minute, 4) for minute in (5, 18)),
+            _shown(STATE, 12, 3),
+            _shown(STATE, 25, 2),
+            _shown(LAST_KNOWN_STATE, 25, 4),
+        ],
+    ),
+    Case(
         "what was known is kept while the factor is watched, and a quarter of an hour longer",
         _REGRESSED,
-        recorded("1x8 9 stale", interval="300x59 stale"),
+        recorded("1x8 9 stale", interval="300x59 stale", verified="1x8 0 stale"),
         samples=[
             *shown(16, 9),
             *shown(59, 9),
@@ -341,19 +373,58 @@ CASES = (
             *shown(76, None),
             _shown(WATCHED, 62, 300),
             _shown(WATCHED, 66, None),
+            _shown(STATE, 8, 1),
+            _shown(STATE, 9, 3),
+            *(_shown(STATE, minute, 2) for minute in (10, 16, 59)),  # stale
+            *(_shown(STATE, minute, None) for minute in (60, 62)),  # the exporter is gone
+            *(_shown(LAST_KNOWN_STATE, minute, 3) for minute in (9, 16, 59, 72)),
+            _shown(LAST_KNOWN_STATE, 76, None),
         ],
     ),
     Case(
         "what was known comes back with an exporter that was away for 20 minutes",
         _REGRESSED,
-        recorded("9x9 stale", interval="300x9 stale _x19 300x60"),
-        samples=[*shown(22, 9), *shown(26, None), *shown(31, 9), *shown(50, 9)],
+        recorded("9x9 stale", interval="300x9 stale _x19 300x60", verified="1x9 stale"),
+        samples=[
+            *shown(22, 9),
+            *shown(26, None),
+            *shown(31, 9),
+            *shown(50, 9),
+            *(_shown(LAST_KNOWN_STATE, minute, 1) for minute in (9, 22, 31, 50)),
+            _shown(LAST_KNOWN_STATE, 26, None),
+            _shown(STATE, 22, None),
+            _shown(STATE, 31, 2),
+        ],
     ),
     Case(
         "but not with one that was away for longer",
         _REGRESSED,
-        recorded("9x9 stale", interval="300x9 stale _x29 300x60"),
-        samples=[*shown(22, 9), *shown(26, None), *shown(41, None), *shown(50, None)],
+        recorded("9x9 stale", interval="300x9 stale _x29 300x60", verified="1x9 stale"),
+        samples=[
+            *shown(22, 9),
+            *shown(26, None),
+            *shown(41, None),
+            *shown(50, None),
+            _shown(LAST_KNOWN_STATE, 22, 1),
+            *(_shown(LAST_KNOWN_STATE, minute, None) for minute in (26, 41, 50)),
+        ],
+    ),
+    Case(
+        "one failed scrape is a gap in the state, and changes nothing of what was known",
+        _REGRESSED,
+        factor(
+            ALICE,
+            verified="0x9 stale 0x20",
+            exists="1x9 stale 1x20",
+            last_verified="0x9 stale 0x20",
+            interval="300x9 stale 300x20",
+        ),
+        {9: [ALICE], 10: [ALICE], 11: [ALICE], 12: [ALICE]},
+        samples=[
+            *(_shown(STATE, minute, 3) for minute in (9, 11)),
+            _shown(STATE, 10, None),
+            _shown(LAST_KNOWN_STATE, 10, 3),
+        ],
     ),
     Case(
         "a factor that was answered once, then only fails, until somebody fixes its entry",

@@ -27,6 +27,7 @@ _OPERATORS = {
     "/": ("*",),
     "*": ("/",),
     "-": ("+",),
+    "+": ("-",),
 }
 _FUNCTIONS = {
     "last_over_time": "min_over_time",
