@@ -3,7 +3,7 @@
 A new command needs a module with ``HELP``, ``add_arguments`` and ``run``, and a line in ``COMMANDS``. Shared by
 commands: ``help`` (what ``--help`` says below the flags, and exit statuses), ``config_file`` (loading the
 configuration), ``process`` (running a daemon until a signal), ``hangup`` (SIGHUP), ``streams`` (standard output),
-``crash`` (unexpected errors), ``table`` and ``findings`` (output), ``diagnosis`` (the requests of
+``crash`` (unexpected errors), ``table`` and ``findings`` (output), ``live`` and ``diagnosis`` (the requests of
 ``check --live``), ``costs`` and ``counting`` (the arithmetic of ``plan``, and the requests of ``plan --live``),
 ``named`` (the names that ``fetch`` gets) and ``fetched`` (what it prints).
 """

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from exporter.cli.config_file import add_config_arguments, load_config
-from exporter.cli.diagnosis import diagnose
 from exporter.cli.findings import Finding, Output, Severity, Subject, failed, from_config, refused, write
 from exporter.cli.help import CONFIGURATION, REQUESTS, Help
 from exporter.cli.table import counted
 from exporter.config import ConfigError
 from exporter.config.files import shown_path
-from exporter.daemon.parts import Confidential
-from exporter.daemon.url_sources import with_first_answers
-from exporter.logs.output import configure
 from exporter.state.watchlist import read as read_last_good
 from exporter.web.formatting import format_time
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
     from exporter.config import Config
     from exporter.config.last_good import Fallback
@@ -67,49 +61,12 @@ def run(arguments: argparse.Namespace) -> int:
         findings += from_config(Severity.WARNING, config.warnings)
         findings.append(_valid(config) if fallback is None else _falls_back(fallback))
         if arguments.live and fallback is None:
+            from exporter.cli.live import live  # noqa: PLC0415  # what sends requests takes long to import
+
             findings += live(config)
     status = int(failed(findings))
     write(Output(arguments.output), findings, {**summary, "exit_status": status})
     return status
-
-
-def live(config: Config) -> list[Finding]:
-    """Send the requests of ``--live``; return what they mean."""
-    confidential = Confidential(config)
-    configure(level="error", style="logfmt", redact=confidential.redactor)
-    return asyncio.run(_live(config, confidential))
-
-
-async def _live(config: Config, confidential: Confidential) -> list[Finding]:
-    try:
-        complete = await with_first_answers(config)
-    except ConfigError as error:
-        return refused(error)
-    confidential.add(complete)
-    new = [warning for warning in complete.warnings if warning not in config.warnings]
-    return [*from_config(Severity.WARNING, new), *_loaded(complete), *await diagnose(complete)]
-
-
-def _loaded(config: Config) -> Iterator[Finding]:
-    """Yield what the URL sources of a configuration list, or why they can't be used."""
-    for source in config.http:
-        errors = config.refused.get(source.name, ())
-        for error in errors:
-            place = f'{error.place} of "{error.name}"' if error.name else error.place
-            yield Finding(
-                severity=Severity.ERROR,
-                subject=Subject.WATCHLIST,
-                place=place,
-                seen=error.problem,
-                hint=error.hint,
-                factor=error.name if ": factors[" in error.place else "",
-                name=source.name,
-            )
-        if not errors:
-            seen = f"{counted(config.source_entries.get(source.name, 0), 'entry')} listed"
-            yield Finding(
-                severity=Severity.OK, subject=Subject.WATCHLIST, place=source.place, seen=seen, name=source.name
-            )
 
 
 def _valid(config: Config) -> Finding:

@@ -203,15 +203,16 @@ def test_nothing_is_shown_without_a_terminal_or_before_it_takes_long(
         assert not terminal.getvalue().strip()
 
 
-def test_a_plan_needs_no_client_web_server_or_scheduler(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["plan", "check"])
+def test_without_requests_it_needs_no_client_web_server_or_scheduler(tmp_path: Path, command: str) -> None:
     code = f"""
 import sys
 from exporter.cli import main
-status = main(["plan", "--config.file", {write(tmp_path, 1)!r}])
+status = main([{command!r}, "--config.file", {write(tmp_path, 1)!r}])
 print(*sorted(sys.modules), file=sys.stderr)
 sys.exit(status)
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # ours
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"aiohttp", "apscheduler", "httpx", "jinja2"} & set(ran.stderr.split()) == set()
 
 

@@ -235,7 +235,7 @@ async def test_check_live_reports_a_configuration_that_can_not_be_completed(
     async def fail(_config: object) -> None:
         raise ConfigError([ErrorDetail("config.toml", "is not what it was", "look again")])
 
-    monkeypatch.setattr("exporter.cli.check.with_first_answers", fail)
+    monkeypatch.setattr("exporter.cli.live.with_first_answers", fail)
     ran = await call_beside("check", "--live", "--config.file", write(tmp_path, simulator, source(server)))
 
     assert (ran.status, ran.err) == (1, "config.toml: is not what it was; look again\n")
