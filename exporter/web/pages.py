@@ -73,6 +73,7 @@ class Pages:
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            auto_reload=False,  # an upgrade replaces the files below the running process
         )
         self._templates.filters.update(
             time=format_time, iso=format_iso, age=format_age, latency=format_latency, number=format_count

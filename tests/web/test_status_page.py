@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+from jinja2 import PackageLoader
 
 from exporter.verify.outcome import HINTS, Answer, Failure, Reason, Status
 from tests.support.html import Page, page_of
@@ -275,3 +276,18 @@ async def test_a_service_that_is_gone_is_a_notice(tmp_path: Path) -> None:
     )
     assert account["service_exists"] == {SERVICE_SID: False}
     assert f'twilio_verify_service_exists{{account="main",service_sid="{SERVICE_SID}"}} 0.0' in metrics
+
+
+async def test_an_upgrade_of_the_files_does_not_mix_with_the_running_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path, entries("one")) as running:
+        before = await running.request("/")
+
+        def replaced(*_arguments: object) -> NoReturn:
+            pytest.fail("a template is read again")
+
+        monkeypatch.setattr(PackageLoader, "get_source", replaced)
+        monkeypatch.setattr("os.path.getmtime", lambda _path: 0.0)
+        after = await running.request("/")
+    assert (before.status, after.status) == (200, 200)
