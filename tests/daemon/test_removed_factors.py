@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.config import load
@@ -294,6 +294,7 @@ def key(number: int) -> FactorKey:
 
 
 BLANK = Expected((None, None, None, None, 0, None, None, "", "", False, 0.0), None, 0.0, (None, False))
+PASS = (("pass", 1.0),)
 subsets = st.sets(st.sampled_from(NUMBERS)).map(sorted)
 steps = st.one_of(
     st.tuples(st.just("list"), subsets),
@@ -307,6 +308,8 @@ steps = st.one_of(
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(steps, max_size=14))
+@example([("fetch", (1, Status.VERIFIED)), *PASS, ("list", [2]), *PASS, ("list", [1, 2]), *PASS])
+@example([("fetch", (1, Status.VERIFIED)), *PASS, ("restart", [2]), *PASS, ("restart", [1]), *PASS])
 def test_what_was_known_is_back_exactly_or_forgotten_for_its_age(sequence: list[tuple[str, object]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(_check(Path(folder), sequence))
