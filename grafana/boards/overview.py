@@ -36,10 +36,10 @@ from grafana.boards.promql import (
     WORST_STATES,
     alerts,
     increase,
+    observations,
     per_factor,
     quantile,
     selected,
-    sum_by,
 )
 from grafana.boards.states import (
     ALERT_STATES,
@@ -322,11 +322,7 @@ ENROLMENT = Section(
                     "Factors that were seen unverified and then verified for the first time. A median of few "
                     "enrolments says little. Empty while a label filter is set.",
                     "short",
-                    Query(
-                        f"{sum_by(('factor_type',))}"
-                        f" (increase({selected(ENROLMENT_DURATION, suffix='_count')}[$__rate_interval])) > 0",
-                        "{{factor_type}}",
-                    ),
+                    Query(f"{observations(ENROLMENT_DURATION, ('factor_type',))} > 0", "{{factor_type}}"),
                     bars=True,
                 ),
                 rows(

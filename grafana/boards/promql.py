@@ -75,6 +75,13 @@ def quantile(share: float, family: Family, by: Iterable[str] = ()) -> str:
     return f"histogram_quantile({share:g}, {classic}) or histogram_quantile({share:g}, {native})"
 
 
+def observations(family: Family, by: Iterable[str]) -> str:
+    """Return how many observations a histogram got per graph step, from its classic or else its native form."""
+    classic = f"{sum_by(by)} (increase({selected(family, suffix='_count')}[$__rate_interval]))"
+    native = f"{sum_by(by)} (histogram_count(increase({selected(family)}[$__rate_interval])))"
+    return f"({classic} or {native})"
+
+
 def distribution(family: Family) -> str:
     """Return the rate of a histogram's observations by bucket, classic or else native."""
     return f"{rate(family, ('le',), suffix='_bucket')} or on () {rate(family, ())}"
