@@ -92,7 +92,7 @@ async def test_the_last_change_is_shown_with_its_evidence_however_old(tmp_path: 
         f"Last change not found → verified, 10 min ago : HTTP 200, request {REQUEST_ID} "
         in (pages["back"].parts["facts"])
     )
-    assert "Last change none seen " in pages["same"].parts["facts"]
+    assert "Last change none since this process started " in pages["same"].parts["facts"]
     assert pages["gone"].rows[1][2:4] == ["404", "20404"]
 
 
