@@ -182,7 +182,8 @@ def make_demo(program: Program, address: str) -> list[str]:
     make = program("make", install="apt-get install make")
     status, out, _ = asyncio.run(output_of(make, "-n", "demo", f"LISTEN={address}", cwd=ROOT))
     assert status == 0
-    return shlex.split(out.decode().splitlines()[-1].partition(" -m exporter ")[2])
+    [command] = [line for line in out.decode().splitlines() if " -m exporter " in line]
+    return shlex.split(command.partition(" -m exporter ")[2])
 
 
 def test_make_demo_names_its_own_variable_for_a_port_in_use(call: Callable[..., Ran], program: Program) -> None:

@@ -23,18 +23,19 @@ pytestmark = pytest.mark.slow
 
 
 async def refusal(path: Path, *flags: str) -> str:
-    """Return the one line that a start ends with."""
+    """Return the one message that a start ends with, without the excerpt below it."""
     async with spawned_exporter(path, *flags) as process, asyncio.timeout(PATIENCE_SECONDS):
         out, errors = await process.communicate()
     text = errors.decode()
     assert process.returncode == 1, text
     assert out == b""
     assert "Traceback" not in text
-    [line] = text.splitlines()
-    return line
+    message, *excerpt = text.splitlines()
+    assert all(re.match(r" *\d* \|", line) for line in excerpt), text
+    return message
 
 
-async def test_each_refused_start_says_why_in_one_line(simulator: Simulator, tmp_path: Path) -> None:
+async def test_each_refused_start_says_why_in_one_message(simulator: Simulator, tmp_path: Path) -> None:
     accounts = {"main": account_of(simulator)}
     factor = simulator.add_factor()
 
@@ -57,14 +58,14 @@ async def test_each_refused_start_says_why_in_one_line(simulator: Simulator, tmp
                 rf"web\.listen_address: {re.escape(address)}: the port is in use; .*--web\.listen-address",
             ),
             "missing file": (refusal(tmp_path / "nowhere.toml"), r".*nowhere\.toml.* exist.*"),
-            "bad TOML": (refusal(bad_toml), r".*bad\.toml.*line 1.*"),
+            "bad TOML": (refusal(bad_toml), r".*bad\.toml:1:15: .*"),
             "wrong SID": (
                 refusal(config("sid.toml", service_sid="VX12")),
-                r'.*sid\.toml: factors\[0\]\.service_sid: "VX12" is not a Verify Service SID .*',
+                r'.*sid\.toml:\d+:\d+: factors\[0\] "watched": service_sid: "VX12" is not a Verify Service SID .*',
             ),
             "unreadable password file": (
                 refusal(unreadable),
-                r".*unreadable\.toml: accounts\.main\.password_file: .*password.*",
+                r".*unreadable\.toml:\d+:\d+: accounts\.main\.password_file: .*password.*",
             ),
             "bad flag": (refusal(config("flag.toml"), "--log.level", "loud"), r".*--log\.level: .*loud.*"),
         }

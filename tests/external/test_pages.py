@@ -272,7 +272,7 @@ async def test_check_now_fetches_once_and_shows_what_came_of_it(
     async with Simulator(seed=7) as simulator:
         factor = simulator.add_factor()
         accounts = {"main": account_of(simulator)}
-        polling = {"interval": "1h"}
+        polling = {"interval": "1h", "unverified_interval": "1h"}
         web = {"enable_probe": True}
         path = write_config(tmp_path / "c.toml", accounts, [entry("one", factor)], polling=polling, web=web)
         clock = LeapingClock()
