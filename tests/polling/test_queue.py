@@ -206,7 +206,7 @@ async def test_no_slot_is_taken_after_the_deadline() -> None:
     assert not await task
     await queue.ask("another")
     await queue.end()
-    assert queue.started == [key(1), "another"]  # the refused one is passed over
+    assert queue.started == [key(1), "another"]  # the refused one is skipped
     assert queue.throttle.in_flight == 1
 
 

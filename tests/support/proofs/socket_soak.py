@@ -112,7 +112,7 @@ async def observe(
     seen: Seen,
     rng: random.Random,
 ) -> None:
-    """Flip statuses, scrape, and see that no factor is passed over."""
+    """Flip statuses, scrape, and see that no factor is skipped."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     requested: dict[str, tuple[int, float]] = {}
