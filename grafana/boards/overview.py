@@ -85,6 +85,17 @@ _SAME_FACTOR = f"and on ({FACTOR_KEY})"
 _VARIABLES = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}"
 
 
+def _factors_by_time(title: str) -> dict[str, Column]:
+    """Return the columns of a table of factors, each with a time."""
+    return {
+        "factor": Column("Factor", links=_CELL_LINK),
+        "Value": Column(title, unit="dateTimeFromNow"),
+        "account": Column("Account"),
+        "service_sid": Column("Service"),
+        "job": Column("Job"),
+    }
+
+
 def _to_factor(label: str) -> Link:
     """Return the link to a factor's dashboard; ``label`` is Grafana's variable with the labels of a value."""
     variables = "&".join(
@@ -331,13 +342,7 @@ ENROLMENT = Section(
                     "first. Left out are passkeys for which the API returns no such date: whether they were ever "
                     "used is not known.",
                     [f"bottomk($rows, 1000 * ({_UNUSED}))"],
-                    {
-                        "factor": Column("Factor", links=_CELL_LINK),
-                        "Value": Column("Last approved", unit="dateTimeFromNow"),
-                        "account": Column("Account"),
-                        "service_sid": Column("Service"),
-                        "job": Column("Job"),
-                    },
+                    _factors_by_time("Last approved"),
                     sort=("Last approved", False),
                     none="No passkey is known to be unused",
                 ),
@@ -347,13 +352,7 @@ ENROLMENT = Section(
                     "were verified then and are verified now: their user enrolled again, or the app updated the "
                     "factor, such as its push token. Left out are factors without samples at the beginning.",
                     [f"topk($rows, 1000 * ({_CHANGED_WHILE_VERIFIED}))"],
-                    {
-                        "factor": Column("Factor", links=_CELL_LINK),
-                        "Value": Column("Changed", unit="dateTimeFromNow"),
-                        "account": Column("Account"),
-                        "service_sid": Column("Service"),
-                        "job": Column("Job"),
-                    },
+                    _factors_by_time("Changed"),
                     sort=("Changed", True),
                     none="No verified factor changed",
                 ),

@@ -87,16 +87,25 @@ def read(url: str) -> str:
     return text
 
 
-def test_every_change_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+def demo_until(
+    monkeypatch: pytest.MonkeyPatch, speed: float, *conditions: Callable[[str], object]
+) -> tuple[int, str]:
+    """Run the demo until its output meets the conditions one after the other; return its status and its output.
+
+    The simulator's time passes ``speed`` times as fast.
+    """
     began = time.time()
-    # A simulator whose minute passes in a second.
-    accelerated = functools.partial(Simulator, clock=lambda: began + 60 * (time.time() - began))
+    accelerated = functools.partial(Simulator, clock=lambda: began + speed * (time.time() - began))
     monkeypatch.setattr(demo, "Simulator", accelerated)
     output, ended = io.StringIO(), threading.Event()
     monkeypatch.setattr(sys, "stdout", output)
 
+    def met(condition: Callable[[str], object]) -> object:
+        return ended.is_set() or condition(output.getvalue())
+
     def beside() -> None:
-        wait_for(lambda: ended.is_set() or output.getvalue().count("→") >= 3)
+        for condition in conditions:
+            wait_for(functools.partial(met, condition))
         if not ended.is_set():
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -107,8 +116,12 @@ def test_every_change_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         ended.set()
         thread.join()
+    return status, output.getvalue()
 
-    changes = [line for line in output.getvalue().splitlines() if "→" in line]
+
+def test_every_change_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    status, output = demo_until(monkeypatch, 60, lambda output: output.count("→") >= 3)
+    changes = [line for line in output.splitlines() if "→" in line]
     assert status == 0
     assert len(changes) >= 3
     for change in changes:
@@ -126,35 +139,18 @@ NOT_SHOWN = {
 
 @pytest.mark.slow
 def test_every_metric_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    began = time.time()
-    # A simulator whose minute passes in half of one: the last metric comes with a 404 for a deleted factor.
-    accelerated = functools.partial(Simulator, clock=lambda: began + 2 * (time.time() - began))
-    monkeypatch.setattr(demo, "Simulator", accelerated)
-    output, ended = io.StringIO(), threading.Event()
-    monkeypatch.setattr(sys, "stdout", output)
     wanted = {family.name for family in CATALOGUE} - set(NOT_SHOWN)
     missing = set(wanted)
 
-    def scrape() -> bool:
-        text = read(output.getvalue().split()[1])
+    def scrape(output: str) -> bool:
+        text = read(output.split()[1])
         shown = set(re.findall(r"^([a-z_]+?)(?:_bucket)?[{ ]", text, re.MULTILINE))
         missing.intersection_update(wanted - shown)
         assert shown.isdisjoint(NOT_SHOWN)
         return not missing
 
-    def beside() -> None:
-        wait_for(lambda: ended.is_set() or "metrics" in output.getvalue())
-        wait_for(lambda: ended.is_set() or scrape())
-        if not ended.is_set():
-            os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=beside)
-    thread.start()
-    try:
-        status = status_of("demo", "--web.listen-address", "127.0.0.1:0")
-    finally:
-        ended.set()
-        thread.join()
+    # Twice as fast: the last metric comes with a 404 for a deleted factor.
+    status, _ = demo_until(monkeypatch, 2, lambda output: "metrics" in output, scrape)
 
     assert (status, missing) == (0, set())
 
