@@ -23,6 +23,8 @@ def test_hours_of_polling_in_virtual_time() -> None:
     assert seen.requests > 200 * 3 * 12
     assert seen.retries > 100
     assert set(seen.failures) >= {"decode"}
+    assert seen.service_fetches > 0
+    assert set(seen.services) == {"0", "1"}, "a service was deleted, and others exist"
 
 
 async def test_polling_over_real_sockets() -> None:

@@ -24,7 +24,7 @@ import httpx
 from exporter.config import load
 from exporter.daemon.daemon import Daemon
 from exporter.polling.observer import Observer
-from exporter.verify.outcome import Answer, Status
+from exporter.verify.outcome import Answer, ServiceAnswer, Status
 from tests.support.config_files import write_config
 from tests.support.scrape import Scrape
 from tests.support.virtual_time import run_virtual, virtual_clock
@@ -33,14 +33,19 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
     from exporter.config import Config
+    from exporter.polling.clock import Clock
+    from exporter.polling.ledger import Ledger
     from exporter.polling.record import FactorRecord, StatusChange
-    from exporter.verify.outcome import Outcome
+    from exporter.verify.outcome import Attempt, Outcome
 
 SERVICES = tuple("VA" + digit * 32 for digit in "12345")
 TIMEOUT_SECONDS = 10.0
 LONGEST_FETCH_SECONDS = 3 * TIMEOUT_SECONDS + 3.0  # three attempts and the pauses between them
 _TICK_SECONDS = 2.0
 _TIME_TOLERANCE_SECONDS = 0.01
+_VALID_SECONDS = 3 * 900.0  # the default of stale_after, times that of discovery_interval
+_OUTAGE_SECONDS = 3600  # for so long a service is deleted
+_OUTAGES_SECONDS = 3 * _OUTAGE_SECONDS  # from the beginning of one deletion to that of the next
 _DATE = "2026-01-01T00:00:00Z"
 _APPROVED = "2026-02-01T00:00:00Z"
 
@@ -58,11 +63,16 @@ class Day:
 
 @dataclass(slots=True)
 class Seen:
-    """What came of it; ``faults`` is empty when all went well. FactorSnapshot is resident, in bytes."""
+    """What came of it; ``faults`` is empty when all went well. Memory is resident, in bytes.
+
+    ``services`` has how many samples said that a service exists ("1"), and that it doesn't ("0").
+    """
 
     requests: int = 0
     fetches: int = 0
     retries: int = 0
+    service_fetches: int = 0
+    services: dict[str, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     missed: int = 0
     late_seconds: float = 0.0
@@ -78,32 +88,40 @@ class Seen:
 
 
 class ApiInMemory(httpx.AsyncBaseTransport):
-    """The Verify API behind httpx's transport interface: counts requests by their result."""
+    """The Verify API behind httpx's transport interface: counts requests by operation and result.
+
+    A service in ``deleted`` is not found, nor are its factors.
+    """
 
     def __init__(self, rng: random.Random, faults: float) -> None:
-        self.by_code: Counter[str] = Counter()
+        self.requests: Counter[tuple[str, str]] = Counter()
         self.verified: dict[str, bool] = {}
+        self.deleted: set[str] = set()
         self._rng = rng
         self._faults = faults
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        sid = request.url.path.rpartition("/")[2]
+        _, _, _, service_sid, *path = request.url.path.split("/")
+        operation, sid = ("fetch", path[-1]) if path else ("service", service_sid)
         fault = self._rng.choice(_FAULTS) if self._rng.random() < self._faults else None
         if fault == "timeout":
-            self.by_code["none"] += 1
+            self.requests[operation, "none"] += 1
             await asyncio.sleep(2 * TIMEOUT_SECONDS)
         await asyncio.sleep(self._rng.uniform(0.02, 0.3))
         if fault == "reset":
-            self.by_code["none"] += 1
+            self.requests[operation, "none"] += 1
             raise ConnectionResetError(104, "Connection reset by peer")
         if fault == "html":
-            return self._answer(200, content=b"<html>")
+            return self._answer(operation, 200, content=b"<html>")
         if isinstance(fault, int):
-            return self._answer(fault, json={"code": 20500, "status": fault})
-        if sid not in self.verified:
-            return self._answer(404, json={"code": 20404, "message": "not found", "status": 404})
+            return self._answer(operation, fault, json={"code": 20500, "status": fault})
+        if service_sid in self.deleted or (path and sid not in self.verified):
+            return self._answer(operation, 404, json={"code": 20404, "message": "not found", "status": 404})
+        if not path:
+            return self._answer(operation, 200, json={"sid": sid})
         status = "verified" if self.verified[sid] else "unverified"
         return self._answer(
+            operation,
             200,
             json={
                 "sid": sid,
@@ -114,8 +132,8 @@ class ApiInMemory(httpx.AsyncBaseTransport):
             },
         )
 
-    def _answer(self, code: int, **content: Any) -> httpx.Response:
-        self.by_code[str(code)] += 1
+    def _answer(self, operation: str, code: int, **content: Any) -> httpx.Response:
+        self.requests[operation, str(code)] += 1
         return httpx.Response(code, headers={"Twilio-Request-Id": "RQ" + "0" * 32}, **content)
 
 
@@ -191,6 +209,68 @@ class Changes(Observer):
         self.seen[record.watched.key].append((record.status_since_seconds, None))
 
 
+class Existence(Observer):
+    """Keeps what Fetch Service says, and whether a scrape must show it.
+
+    A factor that is found shows that its service exists, until Fetch Service answers again.
+    """
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self.fetches = 0
+        self._ledger = ledger
+        self._clock = clock
+        self._exists: dict[str, tuple[bool, float]] = {}  # with the steady time of the answer, in seconds
+        self._missing_since: dict[str, float] = {}
+
+    def fetched(self, record: FactorRecord, outcome: Outcome, change: StatusChange | None) -> None:
+        """Take an answer for a factor."""
+        if not isinstance(outcome.result, Answer):
+            return
+        sid = record.watched.key.service_sid
+        if outcome.result.status is Status.NOT_FOUND:
+            self._missing_since.setdefault(sid, self._clock.steady())
+        elif sid in self._exists:
+            self._exists[sid] = True, self._exists[sid][1]
+        self._none_missing(sid)
+
+    def withdrawn(self, record: FactorRecord) -> None:
+        """Take it that the factor is no longer known to be missing."""
+        self._none_missing(record.watched.key.service_sid)
+
+    def _none_missing(self, sid: str) -> None:
+        if not self._ledger.missing(("main", sid)):
+            self._missing_since.pop(sid, None)
+
+    def service_fetched(self, account: str, service_sid: str, attempt: Attempt, before: bool | None) -> None:
+        """Take an answer for a service."""
+        self.fetches += 1
+        if isinstance(attempt.result, ServiceAnswer):
+            self._exists[service_sid] = attempt.result.exists, self._clock.steady()
+
+    def allowed(self) -> dict[str, float]:
+        """Return the value of each service of which anything was ever answered."""
+        return {sid: float(exists) for sid, (exists, _) in self._exists.items()}
+
+    def demanded(self) -> set[str]:
+        """Return the services with missing factors that were fetched since, with an answer that is still valid."""
+        now = self._clock.steady()
+        return {
+            sid
+            for sid, since in self._missing_since.items()
+            if sid in self._exists and since <= self._exists[sid][1] and now < self._exists[sid][1] + _VALID_SECONDS
+        }
+
+    def check(self, page: Scrape, seen: Seen) -> None:
+        """See that a scrape shows what Fetch Service said, and nothing that it did not say."""
+        shown = {s.labels["service_sid"]: s.value for s in page.samples("twilio_verify_service_exists")}
+        if not shown.items() <= self.allowed().items():
+            seen.faults.append(f"services: {shown} here, {self.allowed()} at the API")
+        if lacking := self.demanded() - shown.keys():
+            seen.faults.append(f"services with missing factors are not shown: {sorted(lacking)}")
+        for value in shown.values():
+            seen.services[f"{value:g}"] = seen.services.get(f"{value:g}", 0) + 1
+
+
 class Witness:
     """Sees every fetch start, and that no factor goes without one for longer than its interval."""
 
@@ -225,11 +305,13 @@ async def live_through(day: Day, config: Config, api: ApiInMemory, rng: random.R
     loop, seen, began = asyncio.get_running_loop(), Seen(), time.monotonic()
     daemon = Daemon(config, transport=lambda _account: api, clock=virtual_clock(), rng=rng)
     witness, answers, changes = Witness(daemon, seen), Answers(), Changes()
-    daemon.engine.observers.add(answers, changes)
+    existence = Existence(daemon.engine.ledger, daemon.engine.clock)
+    daemon.engine.observers.add(answers, changes, existence)
     daemon.engine.roster.list(config.factors)
     sids = [watched.key.factor_sid for watched in config.factors]
     for second in range(round(day.hours * 3600)):
         daemon.engine.poller.dispatch()
+        daemon.engine.discover()
         if second % 10 == 0:
             daemon.engine.housekeeping()
             daemon.flush_log()
@@ -237,8 +319,14 @@ async def live_through(day: Day, config: Config, api: ApiInMemory, rng: random.R
             sid = rng.choice(sids)
             if api.verified.pop(sid, None) is None or rng.random() < 0.8:
                 api.verified[sid] = rng.random() < 0.8
+        if second % _OUTAGES_SECONDS == _OUTAGE_SECONDS:
+            api.deleted.add(rng.choice(SERVICES))
+        if second % _OUTAGES_SECONDS == 2 * _OUTAGE_SECONDS:
+            api.deleted.clear()
         if second % 900 == 0:
-            check(Scrape(bytes(daemon.view.exposition(openmetrics=False)).decode()), answers, seen)
+            page = Scrape(bytes(daemon.view.exposition(openmetrics=False)).decode())
+            check(page, answers, seen)
+            existence.check(page, seen)
         if second == round(day.warm_up_hours * 3600):
             seen.memory_warm = resident_bytes()
         await asyncio.sleep(max(0.0, second + 1 - loop.time()))
@@ -247,6 +335,7 @@ async def live_through(day: Day, config: Config, api: ApiInMemory, rng: random.R
     while daemon.engine.poller.accounts["main"].busy:  # noqa: ASYNC110 - in virtual time: what is due comes to its end
         await asyncio.sleep(1)
     await daemon.engine.poller.drain(0)
+    seen.service_fetches = existence.fetches
     compare(daemon, api, answers, seen)
     compare_history(daemon, changes, seen)
     seen.seconds = round(time.monotonic() - began, 1)
@@ -302,10 +391,12 @@ def compare(daemon: Daemon, api: ApiInMemory, answers: Answers, seen: Seen) -> N
     page = Scrape(bytes(daemon.view.exposition(openmetrics=False)).decode())
     check(page, answers, seen)
     counted = {
-        sample.labels["code"]: int(sample.value) for sample in page.samples("twilio_verify_api_requests_total")
+        (sample.labels["operation"], sample.labels["code"]): int(sample.value)
+        for sample in page.samples("twilio_verify_api_requests_total")
+        if sample.value
     }
-    if counted != dict(api.by_code):
-        seen.faults.append(f"requests: {counted} here, {dict(api.by_code)} at the API")
+    if counted != dict(api.requests):
+        seen.faults.append(f"requests: {counted} here, {dict(api.requests)} at the API")
     enrolled = page.total("twilio_verify_enrolment_duration_seconds_count")
     if enrolled != len(answers.enrolments):
         seen.faults.append(f"{enrolled:g} enrolments here, {len(answers.enrolments)} seen")
@@ -316,12 +407,15 @@ def compare(daemon: Daemon, api: ApiInMemory, answers: Answers, seen: Seen) -> N
         changes[sample.labels["from"], sample.labels["to"]] += int(sample.value)
     if +changes != answers.changes:
         seen.faults.append(f"changes of status: {dict(+changes)} here, {dict(answers.changes)} seen")
-    seen.requests = api.by_code.total()
+    seen.requests = api.requests.total()
     seen.fetches = int(page.total("twilio_verify_fetches_total"))
     seen.retries = int(page.total("twilio_verify_api_retries_total"))
     seen.failures = {reason: int(count) for reason, count in page.failures().items()}
-    if seen.fetches + seen.retries != seen.requests:
-        seen.faults.append(f"{seen.fetches} fetches and {seen.retries} retries are not {seen.requests} requests")
+    if seen.fetches + seen.service_fetches + seen.retries != seen.requests:
+        seen.faults.append(
+            f"{seen.fetches} fetches, {seen.service_fetches} of services and {seen.retries} retries "
+            f"are not {seen.requests} requests"
+        )
     durations = page.total("twilio_verify_api_request_duration_seconds_count")
     if durations != seen.requests:
         seen.faults.append(f"{durations:g} durations of {seen.requests} requests")
