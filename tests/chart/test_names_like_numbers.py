@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.chart import custom_resources, kubernetes_schema
-from tests.support.chart.cases import case
-from tests.support.chart.rendering import NAMESPACE, NEWEST, RELEASE
+from tests.support.chart.cases import VALID, Case, case
+from tests.support.chart.rendering import NAMESPACE, NEWEST, OLDEST, RELEASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,15 @@ NAMES = [
     "true", "false", "yes", "no", "on", "off", "y", "n", "null",
 ]  # fmt: skip
 OVERRIDES = ["123", "1e3", "2024-01-01", "true", "null"]
+# Release, namespace and overrides: whatever an installation may name.
+INSTALLATIONS: list[dict[str, str]] = [
+    *({"release": name} for name in ("123", "1e3", "true", "null", "0x10", "yes", "1-2", "2024-01-01")),
+    {"namespace": "1234"},
+    {"namespaceOverride": "1234"},
+    {"nameOverride": "123"},
+    {"fullnameOverride": "123"},
+    {"release": "1e3", "namespace": "0x10", "nameOverride": "true"},
+]
 # What only annotations and environment variables may contain.
 TEXTS = [
     *NAMES, "", " ", "~", "-0", "+1", "0.5", "1_000", "12e03", ".inf", "1:30", "2024-01-01T00:00:00Z",
@@ -97,7 +106,7 @@ def overrides(name: str) -> dict[str, str]:
     return {"nameOverride": name, "fullnameOverride": name, "namespaceOverride": name}
 
 
-def faults(rendered: Rendered) -> list[str]:
+def faults(rendered: Rendered, *versions: str) -> list[str]:
     """Return the fields whose type Kubernetes would refuse, and the ones that are null."""
     found = []
     for item in rendered.objects:
@@ -106,7 +115,8 @@ def faults(rendered: Rendered) -> list[str]:
         if item["kind"] in custom_resources.MODELS:
             found += [] if custom_resources.round_trip(item) == item else [f"{place}: is not as its model"]
         elif not item["metadata"]["name"].endswith(("-extra", "-text")):  # the user's own
-            found += [f"{place}.{error}" for error in kubernetes_schema.errors(item, NEWEST)]
+            for version in versions or (NEWEST,):
+                found += [f"{place}.{error}" for error in kubernetes_schema.errors(item, version)]
     return found
 
 
@@ -177,6 +187,19 @@ def test_the_chart_and_its_objects_may_have_such_a_name(
         assert item["metadata"]["namespace"] == name
         assert item["metadata"]["name"].startswith(name)
         assert item["metadata"]["labels"]["app.kubernetes.io/name"].removesuffix("-test") == name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fixture", VALID, ids=str)
+def test_every_installation_may_have_such_names(fixture: Case, helm: Helm) -> None:
+    for names in INSTALLATIONS:
+        set_ = [f"--set-string={key}={name}" for key, name in names.items() if key.endswith("Override")]
+        release, namespace = names.get("release", RELEASE), names.get("namespace", NAMESPACE)
+        # What Kubernetes' oldest version accepts, the newest one must accept, too.
+        rendered = helm.template(fixture.values, OLDEST, *set_, release=release, namespace=namespace)
+        assert faults(rendered, OLDEST, NEWEST) == [], names
+        instance = {item["metadata"]["labels"]["app.kubernetes.io/instance"] for item in chart_objects(rendered)}
+        assert instance == {release}
 
 
 def test_two_names_may_make_a_date(helm: Helm, tmp_path: Path) -> None:

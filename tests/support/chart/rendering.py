@@ -23,13 +23,13 @@ OLDEST, NEWEST = "1.25.0", "1.37.0"
 Manifest = dict[str, Any]
 
 
-class KubernetesLoader(yaml.SafeLoader):
+class KubernetesLoader(yaml.CSafeLoader):
     """Reads plain scalars as the YAML library of Kubernetes and Helm does, beyond YAML 1.1: `1e3`, `0o17` and `y`.
 
     Dates stay dates, which are not strings either: other tools that read manifests take them for such.
     """
 
-    bool_values = yaml.SafeLoader.bool_values | {"y": True, "n": False}
+    bool_values = yaml.CSafeLoader.bool_values | {"y": True, "n": False}
 
 
 KubernetesLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^[yYnN]$"), list("yYnN"))
