@@ -220,6 +220,8 @@ def rows(
         .footer(style.TableFooterOptions().show(False).enable_pagination(True).reducer(["sum"]).count_rows(False))
         .sort_by([style.TableSortByFieldState().display_name(by).desc(descending)])
         .no_value(none)
+        # The text is for a table without rows: Grafana would also write it, with links, into each empty cell.
+        .override_by_regexp("/.*/", [dashboard.DynamicConfigValue(id_val="noValue", value="")])
     )
     for name, column in columns.items():
         panel.override_by_name(name, _cell_format(column))

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -158,34 +157,7 @@ def test_quantiles_need_a_histogram() -> None:
         quantile(0.5, QUEUE_LENGTH)
 
 
-# Links and variables
-
-
-def links(tree: Mapping[str, Any]) -> list[str]:
-    """Return the URLs of all data links."""
-    return [text for text in strings(tree["panels"]) if text.startswith(("/", "http"))]
-
-
-def test_links_lead_to_existing_dashboards_and_variables() -> None:
-    found = [(tree["uid"], url) for tree in boards() for url in links(tree)]
-    assert {uid for uid, _ in found} == {"twilio-verify-overview"}
-    for _, url in found:
-        parts = urlsplit(url)
-        _, kind, uid = parts.path.split("/")
-        assert (kind, parts.netloc) == ("d", "")
-        given = dict.fromkeys(re.findall(r"var-(\w+)=", parts.query) + re.findall(r"\{(\w+):queryparam\}", url))
-        assert set(given) <= set(variables(board(uid))), url
-        assert {"account", "service", "factor"} <= set(given)
-        assert "${__url_time_range}" in url
-
-
-@every_board
-def test_dashboards_link_to_each_other(uid: str) -> None:
-    (link,) = board(uid)["links"]
-    assert link["type"] == "dashboards"
-    assert link["includeVars"]
-    assert link["keepTime"]
-    assert all(set(link["tags"]) <= set(other["tags"]) for other in boards())
+# Variables
 
 
 @every_board
