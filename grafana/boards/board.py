@@ -11,7 +11,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 
 from grafana.boards.panels import panel_id
-from grafana.boards.variables import changes_of_services, events
+from grafana.boards.variables import events, losses_of_services
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ class Board:
     description: str
     variables: tuple[Variable, ...]
     sections: tuple[Section, ...]
-    changes: dict[str, Any] = field(default_factory=changes_of_services)
+    losses: dict[str, Any] = field(default_factory=losses_of_services)
 
     @property
     def file_name(self) -> str:
@@ -68,7 +68,7 @@ def render(board: Board) -> str:
     """Return a dashboard as JSON with sorted keys; the output is deterministic."""
     tree: dict[str, Any] = json.loads(JSONEncoder().encode(_dashboard(board).build()))
     tree["id"] = None
-    tree["annotations"] = {"list": events(board.changes)}
+    tree["annotations"] = {"list": events(board.losses)}
     return json.dumps(tree, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 

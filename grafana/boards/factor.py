@@ -19,15 +19,15 @@ from exporter.exposition.catalogue import (
 )
 from grafana.boards.board import FACTOR, Board, Line, Section
 from grafana.boards.panels import Column, Query, graph, one_value, rows, timeline
-from grafana.boards.promql import FACTOR_KEY, KNOWN_STATE, STATE, alerts, increase, per_factor, selected
+from grafana.boards.promql import KNOWN_STATE, ONE_FACTOR, STATE, alerts, increase, per_factor, selected
 from grafana.boards.states import BAD, LAST_FETCH, STATES, WARN, Word
 from grafana.boards.variables import (
     accounts_and_services,
-    changes_of_factors,
     data_source,
     exporters,
     factors,
     filters,
+    losses_of_factors,
 )
 
 _FACTOR_MATCHERS = ('account=~"$account"', 'service_sid=~"$service"', 'factor=~"$factor"')
@@ -166,11 +166,7 @@ FETCHES = Section(
                     "Failed fetches",
                     "Fetches of this factor that ended without a definite answer. A 404 is a definite answer.",
                     "short",
-                    Query(
-                        f"sum by ({FACTOR_KEY}) (increase({selected(FACTOR_FETCH_FAILURES)}[$__rate_interval])) > "
-                        f"0",
-                        "{{factor}}",
-                    ),
+                    Query(f"{increase(FACTOR_FETCH_FAILURES, ONE_FACTOR)} > 0", "{{factor}}"),
                     bars=True,
                     colours={"$factor": WARN},
                 ),
@@ -229,5 +225,5 @@ FACTOR_BOARD = Board(
     "The status of one factor, its changes, and its fetches.",
     (data_source(), *exporters(), *accounts_and_services(), factors(one=True), filters()),
     (NOW, STATES_OVER_TIME, FETCHES),
-    changes_of_factors(),
+    losses_of_factors(),
 )

@@ -32,8 +32,7 @@ from grafana.boards.panels import MOST_POINTS, Column, Link, Query, graph, one_v
 from grafana.boards.promql import (
     FACTOR_KEY,
     STATES_NOW,
-    STATES_OVER_TIME,
-    WORST_STATES,
+    WORST_FIRST,
     alerts,
     increase,
     observations,
@@ -79,7 +78,6 @@ _VERIFIED_SHARE = f"(sum({_VERIFIED}) or 0 * count({_EXISTS})) / count({_WATCHED
 _FIRING = alerts('alertstate="firing"', 'severity="critical"')
 _FIRING_OTHER = alerts('alertstate="firing"', 'severity!="critical"')
 _WORST_NOW = f"topk($rows, {STATES_NOW})"
-_WORST_IN_RANGE = f"topk($rows, {WORST_STATES})"
 _SAME_FACTOR = f"and on ({FACTOR_KEY})"
 
 _VARIABLES = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}"
@@ -227,10 +225,10 @@ WHICH = Section(
             (
                 timeline(
                     "Status over time",
-                    "Status of each factor over time. If there are more factors than the limit above, those with "
-                    "the worst status in this time range are shown. Gap: Prometheus has no samples. As the rules "
-                    "recorded it, or without the rules, computed from samples.",
-                    Query(f"({STATES_OVER_TIME}) {_SAME_FACTOR} {_WORST_IN_RANGE}", "{{factor}} ({{account}})"),
+                    "Status of each factor over time: first those with the worst status now, then those with the "
+                    "worst status in this time range, up to the limit above. Gap: Prometheus has no samples. As "
+                    "the rules recorded it, or without the rules, computed from samples.",
+                    Query(WORST_FIRST, "{{factor}} ({{account}})"),
                     STATES,
                     links=(_to_factor("__field.labels"),),
                     none="No watched factors, or no samples",

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     P = TypeVar("P", stat.Panel, statetimeline.Panel, table.Panel, timeseries.Panel, heatmap.Panel)
 
 _MOST_IDS = 1_000_000
-_BAR = "5m"
+# Grafana queries up to the last full step: with wider ones, the beginning of an outage would not be shown.
+_BAR = "1m"
 
-MOST_POINTS = 200  # for queries that read all factors: six hours in steps of two minutes
+MOST_POINTS = 360  # for queries that read all factors: six hours in steps of a minute
 
 
 class Query(NamedTuple):
@@ -135,7 +136,6 @@ def graph(
     if bars:
         panel.draw_style(common.GraphDrawStyle.BARS).fill_opacity(80).line_width(0)
         panel.stacking(style.StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
-        # The window of a bar is slightly longer than its step: with wide steps, almost nothing is counted twice.
         panel.interval(_BAR)
     else:
         panel.draw_style(common.GraphDrawStyle.LINE).fill_opacity(8).line_width(1)

@@ -61,7 +61,15 @@ def rate(family: Family, by: Iterable[str], *matchers: str, suffix: str = "") ->
 
 def increase(family: Family, by: Iterable[str], *matchers: str) -> str:
     """Return the increase of a counter per graph step, sum_by by these labels."""
-    return f"{sum_by(by)} (increase({selected(family, *matchers)}[$__rate_interval]))"
+    return per_step(rate(family, by, *matchers))
+
+
+def per_step(per_second: str) -> str:
+    """Return a rate as a number per graph step.
+
+    The window of a rate is longer than a narrow step, so an increase over it would count events in several steps.
+    """
+    return f"{per_second} * $__interval_ms / 1000"
 
 
 def quantile(share: float, family: Family, by: Iterable[str] = ()) -> str:
@@ -77,9 +85,9 @@ def quantile(share: float, family: Family, by: Iterable[str] = ()) -> str:
 
 def observations(family: Family, by: Iterable[str]) -> str:
     """Return how many observations a histogram got per graph step, from its classic or else its native form."""
-    classic = f"{sum_by(by)} (increase({selected(family, suffix='_count')}[$__rate_interval]))"
-    native = f"{sum_by(by)} (histogram_count(increase({selected(family)}[$__rate_interval])))"
-    return f"({classic} or {native})"
+    classic = rate(family, by, suffix="_count")
+    native = f"{sum_by(by)} (histogram_count(rate({selected(family)}[$__rate_interval])))"
+    return per_step(f"({classic} or {native})")
 
 
 def distribution(family: Family) -> str:
@@ -105,8 +113,9 @@ def _known(at: str = "", *matchers: str) -> str:
     return f"min by ({FACTOR_KEY}) ({' '.join(of_exporters.split())})"
 
 
-def _computed(*matchers: str) -> str:
-    return f"{_known('', *matchers)} or 1 + group by ({FACTOR_KEY}) ({selected(FACTOR_INTERVAL, *matchers)})"
+def _computed(*matchers: str, at: str = "") -> str:
+    watched = f"{selected(FACTOR_INTERVAL, *matchers)}{at}"
+    return f"{_known(at, *matchers)} or 1 + group by ({FACTOR_KEY}) ({watched})"
 
 
 def _computed_worst() -> str:
@@ -131,14 +140,28 @@ _OF_EXPORTERS = f"and on ({FACTOR_KEY})"
 # The state of one factor, from samples: it costs little, and needs no rules.
 KNOWN_STATE = _known()
 STATE = _computed()
-CHANGED_STATE = f"({KNOWN_STATE}) != ({_known(' offset $__interval')})"
+WORSE_STATE = f"({KNOWN_STATE}) > ({_known(' offset $__interval')})"
 
 # The state of all factors, by the selected exporters; at each time; and the worst in the time range.
 STATES_NOW = (
     f"max by ({FACTOR_KEY}) ({_RECORDED}) {_OF_EXPORTERS} {selected(FACTOR_INTERVAL)} or {_computed(NOT_RECORDED)}"
 )
-STATES_OVER_TIME = f"max by ({FACTOR_KEY}) ({_RECORDED}) or {_computed(NOT_RECORDED)}"
-WORST_STATES = (
+_STATES_OVER_TIME = f"max by ({FACTOR_KEY}) ({_RECORDED}) or {_computed(NOT_RECORDED)}"
+_WORST_STATES = (
     f"max by ({FACTOR_KEY}) ({_in_range('max_over_time', _RECORDED)})"
     f" {_OF_EXPORTERS} {_in_range('present_over_time', selected(FACTOR_INTERVAL))} or {_computed_worst()}"
+)
+
+# 100, ten times the state at the end of the time range if there is one, and the worst state in the range. The label
+# keeps both terms apart until they are added: each is evaluated once. Factors of other exporters have no 100.
+_STATES_AT_END = f"max by ({FACTOR_KEY}) ({_RECORDED} @ end()) or {_computed(NOT_RECORDED, at=' @ end()')}"
+_URGENCIES = (
+    f'sum by ({FACTOR_KEY}) (label_replace(10 * ({_STATES_AT_END}), "term", "end", "", "")'
+    f" or 100 + ({_WORST_STATES}))"
+)
+# Prometheus sorts the series of a range by the names and values of their labels; this name is before all others.
+_RANK = "a_rank"
+WORST_FIRST = (
+    f"({_STATES_OVER_TIME}) * on ({FACTOR_KEY}) group_left ({_RANK})"
+    f' count_values by ({FACTOR_KEY}) ("{_RANK}", 199 - (topk($rows, {_URGENCIES}) > 100))'
 )

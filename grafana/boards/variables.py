@@ -16,7 +16,7 @@ from exporter.exposition.catalogue import (
     FACTORS,
     STATUS_CHANGES,
 )
-from grafana.boards.promql import CHANGED_STATE, exporter_series, increase, selected
+from grafana.boards.promql import WORSE_STATE, exporter_series, rate, selected
 from grafana.boards.states import BAD, PLAIN, WARN
 from grafana.rules.factors import STATE as RECORDED_STATE
 
@@ -29,6 +29,8 @@ SOURCE = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 _START = exporter_series("process_start_time_seconds")
 _LOADED = selected(CONFIG_RELOAD_TIMESTAMP)
+_WORSE = ('from!="not_found"', 'to!="verified"')
+_STEP = "60s"
 _SECONDS_TO_START = 30  # a configuration loaded this soon after the start is the first one, not a reload
 
 
@@ -160,34 +162,37 @@ def _everything() -> dashboard.VariableOption:
     return dashboard.VariableOption(text=["All"], value=["$__all"], selected=True)
 
 
-def changes_of_services() -> dict[str, Any]:
-    """Return the annotation for status changes, counted per service by the exporter."""
-    changes = increase(STATUS_CHANGES, ("account", "service_sid", "from", "to"))
+def losses_of_services() -> dict[str, Any]:
+    """Return the annotation for changes to a worse status, by service; off, because many factors have many."""
+    changes = rate(STATUS_CHANGES, ("account", "service_sid", "from", "to"), *_WORSE)
     return {
-        **_event("Status changes", WARN, f"{changes} > 0"),
+        **_event("Losses", WARN, f"{changes} > 0"),
+        "enable": False,
         "titleFormat": "{{from}} → {{to}}",
         "textFormat": "account {{account}}, service {{service_sid}}",
         "tagKeys": "account,from,to",
     }
 
 
-def changes_of_factors() -> dict[str, Any]:
-    """Return the annotation for status changes of the selected factors, as far as two samples differ."""
+def losses_of_factors() -> dict[str, Any]:
+    """Return the annotation for changes of the selected factors to a worse status, as far as two samples differ."""
     return {
-        **_event("Status changes", WARN, CHANGED_STATE),
-        "titleFormat": "{{factor}}: status changed",
+        **_event("Losses", WARN, WORSE_STATE),
+        "titleFormat": "{{factor}}: status got worse",
         "textFormat": "account {{account}}, service {{service_sid}}",
         "tagKeys": "account,factor",
     }
 
 
-def events(changes: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return all annotations: these status changes, restarts, reloads and refused reloads.
+def events(losses: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return all annotations: these losses, restarts, reloads and refused reloads.
 
-    Plain dictionaries, because the SDK's models lack the text formats and ``useValueForTime`` of annotations.
+    A refused reload is a moment: while it lasts, a span would colour all graphs. Plain dictionaries, because the
+    SDK's models lack the text formats and ``useValueForTime`` of annotations.
     """
+    applied = selected(CONFIG_RELOAD_SUCCESSFUL)
     return [
-        changes,
+        losses,
         {
             **_event("Restarts", PLAIN, f"{_START} * 1000 > $__from < $__to"),
             "titleFormat": "Exporter started",
@@ -207,7 +212,7 @@ def events(changes: dict[str, Any]) -> list[dict[str, Any]]:
             "useValueForTime": "on",
         },
         {
-            **_event("Refused reloads", BAD, f"{selected(CONFIG_RELOAD_SUCCESSFUL)} == 0"),
+            **_event("Refused reloads", BAD, f"{applied} == 0 unless {applied} offset {_STEP} == 0"),
             "titleFormat": "Configuration reload refused",
             "textFormat": "{{job}} {{instance}} keeps the previous configuration; see its log",
             "tagKeys": "instance",
@@ -223,5 +228,5 @@ def _event(name: str, colour: str, expression: str) -> dict[str, Any]:
         "hide": False,
         "iconColor": colour,
         "expr": expression,
-        "step": "60s",
+        "step": _STEP,
     }

@@ -115,8 +115,8 @@ BREAKS: dict[str, tuple[Callable[[Any], object], ...]] = {
     ),
     "target-instance-rule": (query(lambda text: text.replace('instance=~"$instance", ', "")),),
     "target-counter-agg-rule": (
-        query(lambda text: text.replace("increase(", "(").replace("[$__rate_interval]", "")),
-        query(lambda text: text.replace("increase(", "changes(")),
+        query(lambda text: text.replace("rate(", "(").replace("[$__rate_interval]", "")),
+        query(lambda text: text.replace("rate(", "changes(")),
     ),
     "uneditable-dashboard-rule": (lambda tree: tree.update(editable=True),),
     "target-logql-rule": (lambda tree: panel_of(tree, "CPU").update(datasource={"type": "loki"}),),

@@ -73,7 +73,14 @@ groups:
 """
 # As Grafana fills them in, with a scrape each second. The range is three periods of the restless factors: one that
 # was verified at its beginning is verified at its end, too.
-SHORT = {"__rate_interval": "5s", "__interval": "1s", "__range": "18s", "__from": "0", "__to": "1e15"}
+SHORT = {
+    "__rate_interval": "5s",
+    "__interval": "1s",
+    "__interval_ms": "1000",
+    "__range": "18s",
+    "__from": "0",
+    "__to": "1e15",
+}
 # Without the recording rules, and with them.
 COMPUTED, RECORDED = SHORT | {"recorded": "()"}, SHORT | {"recorded": "verify-factor-exporter"}
 
@@ -355,3 +362,14 @@ async def see_the_worst(server: Prometheus, values: Mapping[str, str]) -> None:
         return {item["metric"]["factor"] for item in series}
 
     await until(shown, lambda names: names == {"deleted", 'odd "name" \\ (日本)'})
+
+    # Their alphabetical order is another one.
+    worst_first = ["deleted", "unverified", "failing", "verified"]
+
+    async def order() -> list[str]:
+        names = [item["metric"]["factor"] for item in await queried(server, timeline.expression, values=values)]
+        return [name for name in names if name in worst_first]
+
+    await until(order, lambda names: names == worst_first)
+    another = {**values, "instance": "another"}
+    assert await queried(server, timeline.expression.replace("$rows", "100"), values=another) == []

@@ -109,12 +109,14 @@ def result_labels(tree: Any) -> frozenset[str]:
             return _aggregated(tree)
         case "Call":
             found = frozenset[str]().union(*(result_labels(argument) for argument in tree.args))
+            if tree.func.name == "label_replace":
+                return found | {tree.args[1].val}
             return found - {"le"} if tree.func.name == "histogram_quantile" else found
         case "BinaryExpr":
             return _combined(tree)
         case "ParenExpr" | "SubqueryExpr" | "UnaryExpr":
             return result_labels(tree.expr)
-        case "NumberLiteral":
+        case "NumberLiteral" | "StringLiteral":
             return frozenset()
     raise AssertionError(f"labels of a {type(tree).__name__} are not implemented")
 
@@ -125,17 +127,22 @@ def _aggregated(tree: Any) -> frozenset[str]:
         return below
     kept = frozenset(tree.modifier.labels) if tree.modifier is not None else frozenset[str]()
     assert kept <= below, f"{tree.prettify()}: no series has {sorted(kept - below)}"
-    return kept
+    return kept | {tree.param.val} if str(tree.op) == "count_values" else kept
 
 
 def _combined(tree: Any) -> frozenset[str]:
     left, right = result_labels(tree.lhs), result_labels(tree.rhs)
     matching = tree.modifier.matching if tree.modifier is not None else None
-    if matching is not None:
+    if matching is not None and str(matching).startswith("on"):
         on = frozenset(matching.labels)
         assert on <= left & right, f"{tree.prettify()}: not on both sides: {sorted(on - (left & right))}"
     if str(tree.op) == "or":
         return left & right if left and right else left | right
     if str(tree.op) in _SET_OPERATORS or not right:
         return left
+    card = str(tree.modifier.card) if tree.modifier is not None else ""
+    if card.endswith("ManyToOne"):
+        return left | frozenset(tree.modifier.group_labels)
+    if card.endswith("OneToMany"):
+        return right | frozenset(tree.modifier.group_labels)
     return left or right

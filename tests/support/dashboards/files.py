@@ -19,7 +19,14 @@ PATHS = tuple(sorted(FOLDER.glob("*.json")))
 VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?:\.[\w.]+)?(?::\w+)?\}|(?P<plain>\w+))")
 
 # Grafana's built-in variables.
-GLOBALS = {"__rate_interval": "5m", "__interval": "1m", "__range": "1h", "__from": "1", "__to": "2"}
+GLOBALS = {
+    "__rate_interval": "5m",
+    "__interval": "1m",
+    "__interval_ms": "60000",
+    "__range": "1h",
+    "__from": "1",
+    "__to": "2",
+}
 
 
 @dataclass(frozen=True, slots=True)
