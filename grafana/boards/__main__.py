@@ -1,25 +1,39 @@
-"""Generate grafana/dashboards/*.json: ``python -m grafana.boards [FOLDER]``."""
+"""Generate the Grafana dashboards."""
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from grafana.boards.board import render
 from grafana.boards.exporter import EXPORTER_BOARD
 from grafana.boards.factor import FACTOR_BOARD
 from grafana.boards.overview import OVERVIEW_BOARD
+from grafana.boards.source import PROMETHEUS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BOARDS = (OVERVIEW_BOARD, FACTOR_BOARD, EXPORTER_BOARD)
 FOLDER = Path(__file__).parents[1] / "dashboards"
 
 
-def main(folder: Path = FOLDER) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write every dashboard into a folder, creating it if necessary; raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    parser = argparse.ArgumentParser(prog="python -m grafana.boards", description=__doc__)
+    parser.add_argument("--output", type=Path, default=FOLDER, metavar="FOLDER")
+    parser.add_argument(
+        "--datasource-type",
+        default=PROMETHEUS,
+        metavar="PLUGIN",
+        help="plugin id of your data source, such as victoriametrics-metrics-datasource (default: %(default)s)",
+    )
+    options = parser.parse_args(arguments)
+    options.output.mkdir(parents=True, exist_ok=True)
     for board in BOARDS:
-        (folder / board.file_name).write_text(render(board), encoding="utf-8")
+        (options.output / board.file_name).write_text(render(board, options.datasource_type), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:2]))
+    main()

@@ -11,6 +11,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 
 from grafana.boards.panels import panel_id
+from grafana.boards.source import PROMETHEUS, with_source_of
 from grafana.boards.variables import events, losses_of_services
 
 if TYPE_CHECKING:
@@ -64,11 +65,12 @@ class Board:
         return f"{self.uid}.json"
 
 
-def render(board: Board) -> str:
-    """Return a dashboard as JSON with sorted keys; the output is deterministic."""
+def render(board: Board, plugin: str = PROMETHEUS) -> str:
+    """Return a dashboard for data sources of a plugin, as JSON with sorted keys; the output is deterministic."""
     tree: dict[str, Any] = json.loads(JSONEncoder().encode(_dashboard(board).build()))
     tree["id"] = None
     tree["annotations"] = {"list": events(board.losses)}
+    tree = with_source_of(tree, plugin)
     return json.dumps(tree, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 

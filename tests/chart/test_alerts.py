@@ -12,6 +12,8 @@ import yaml
 
 from exporter.config.values import OVERWRITTEN_LABELS
 from exporter.exposition.catalogue import CATALOGUE
+from grafana.boards.__main__ import BOARDS
+from grafana.boards.board import render
 from helm.generate import GRAFANA, RULES
 from tests.support.chart.cases import FIXTURES, VALID, Case, case
 from tests.support.chart.rendering import NEWEST
@@ -106,6 +108,14 @@ def test_dashboards_are_unchanged(fixture: Case, rendering: Rendering) -> None:
     files = [path.read_text(encoding="utf-8") for path in (GRAFANA / "dashboards").glob("*.json")]
     assert files
     assert [text for text in files if text.rstrip() not in {found.rstrip() for found in texts}] == []
+
+
+def test_dashboards_are_those_for_the_type_of_data_source(rendering: Rendering) -> None:
+    rendered = rendering(case("victoriametrics"), NEWEST)
+    found = {name: text for item in rendered.of_kind("ConfigMap") for name, text in item.get("data", {}).items()}
+    for board in BOARDS:
+        expected = render(board, "victoriametrics-metrics-datasource")
+        assert found[board.file_name].rstrip() == expected.rstrip(), board.file_name
 
 
 def test_the_sidecar_finds_the_dashboards(rendering: Rendering) -> None:

@@ -51,7 +51,7 @@ def test_the_files_are_up_to_date() -> None:
 
 
 def test_the_generator_writes_to_a_given_folder(tmp_path: Path) -> None:
-    generator.main(tmp_path / "new")
+    generator.main(["--output", str(tmp_path / "new")])
     written = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "new").iterdir()}
     assert written == {path.name: path.read_text(encoding="utf-8") for path in PATHS}
 
