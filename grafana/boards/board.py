@@ -11,6 +11,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 
 from grafana.boards.panels import panel_id
+from grafana.boards.promql import EXACT_FACTOR_VARIABLE, FACTOR_VARIABLE
 from grafana.boards.source import PROMETHEUS, with_source_of
 from grafana.boards.variables import events, losses_of_services
 
@@ -59,6 +60,7 @@ class Board:
     variables: tuple[Variable, ...]
     sections: tuple[Section, ...]
     losses: dict[str, Any] = field(default_factory=losses_of_services)
+    exact: bool = False  # exactly one factor is selected, and there are no label filters
 
     @property
     def file_name(self) -> str:
@@ -71,7 +73,8 @@ def render(board: Board, plugin: str = PROMETHEUS) -> str:
     tree["id"] = None
     tree["annotations"] = {"list": events(board.losses)}
     tree = with_source_of(tree, plugin)
-    return json.dumps(tree, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    text = json.dumps(tree, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return text.replace(FACTOR_VARIABLE, EXACT_FACTOR_VARIABLE) if board.exact else text
 
 
 def _dashboard(board: Board) -> build.Dashboard:

@@ -19,20 +19,27 @@ from exporter.exposition.catalogue import (
 )
 from grafana.boards.board import FACTOR, Board, Line, Section
 from grafana.boards.panels import Column, Query, graph, one_value, rows, timeline
-from grafana.boards.promql import KNOWN_STATE, ONE_FACTOR, STATE, alerts, increase, per_factor, selected
+from grafana.boards.promql import (
+    FACTOR_MATCHERS,
+    KNOWN_STATE,
+    ONE_FACTOR,
+    STATE,
+    alerts,
+    increase,
+    per_factor,
+    selected,
+)
 from grafana.boards.states import BAD, LAST_FETCH, STATES, WARN, Word
 from grafana.boards.variables import (
     accounts_and_services,
     data_source,
     exporters,
     factors,
-    filters,
     losses_of_factors,
 )
 
-_FACTOR_MATCHERS = ('account=~"$account"', 'service_sid=~"$service"', 'factor=~"$factor"')
-_FIRING = alerts(*_FACTOR_MATCHERS, 'alertstate="firing"')
-_PENDING = alerts(*_FACTOR_MATCHERS, 'alertstate="pending"')
+_FIRING = alerts(*FACTOR_MATCHERS, 'alertstate="firing"')
+_PENDING = alerts(*FACTOR_MATCHERS, 'alertstate="pending"')
 _ALERT_STATES = (Word(1, "pending", WARN), Word(2, "firing", BAD))
 _AMBIGUOUS = "Two values mean that two services or accounts use this name; select one above."
 
@@ -223,7 +230,8 @@ FACTOR_BOARD = Board(
     FACTOR,
     "Twilio Verify / Factor",
     "The status of one factor, its changes, and its fetches.",
-    (data_source(), *exporters(), *accounts_and_services(), factors(one=True), filters()),
+    (data_source(), *exporters(), *accounts_and_services(), factors(one=True)),
     (NOW, STATES_OVER_TIME, FETCHES),
     losses_of_factors(),
+    exact=True,
 )

@@ -23,7 +23,22 @@ FACTOR_KEY = ", ".join(ONE_FACTOR)
 
 EXPORTER_MATCHERS = ('job=~"$job"', 'instance=~"$instance"')
 NOT_RECORDED = 'job!~"$recorded"'
-_VARIABLES = {"account": "$account", "service_sid": "$service", "factor": "$factor"}
+
+# Where several values can be selected, Grafana escapes them for a regular expression in double quotes; not double
+# quotes, which names of factors may have. So a single factor can be selected, whose name is no regular expression;
+# or All, which is the rest of another matcher.
+FACTOR_VARIABLE = "${factor:doublequote}"
+EVERY_FACTOR = '~".+"'
+_MATCHERS = {
+    "account": 'account=~"$account"',
+    "service_sid": 'service_sid=~"$service"',
+    "factor": f"factor={FACTOR_VARIABLE}",
+}
+FACTOR_MATCHERS = tuple(_MATCHERS[label] for label in FACTOR_LABELS)
+
+# This is right for names with backslashes, too, but only without label filters: to add one, Grafana writes all
+# matchers again, in double quotes, where the escapes of a regular expression are wrong.
+EXACT_FACTOR_VARIABLE = "~`${factor:regex}`"
 
 # An alert may lack a job label, such as after absent() without one: it is included rather than hidden.
 # The watchdog always fires, to verify the alerting pipeline: it is excluded.
@@ -36,7 +51,7 @@ def selected(family: Family, *matchers: str, suffix: str = "") -> str:
 
 
 def _narrowed(labels: Iterable[str]) -> list[str]:
-    return [f'{label}=~"{variable}"' for label, variable in _VARIABLES.items() if label in labels]
+    return [matcher for label, matcher in _MATCHERS.items() if label in labels]
 
 
 def exporter_series(name: str, *matchers: str) -> str:

@@ -16,7 +16,7 @@ from exporter.exposition.catalogue import (
     FACTORS,
     STATUS_CHANGES,
 )
-from grafana.boards.promql import WORSE_STATE, exporter_series, rate, selected
+from grafana.boards.promql import EVERY_FACTOR, WORSE_STATE, exporter_series, rate, selected
 from grafana.boards.states import BAD, PLAIN, WARN
 from grafana.rules.factors import STATE as RECORDED_STATE
 
@@ -75,15 +75,18 @@ def accounts_and_services() -> list[Variable]:
 
 
 def factors(*, one: bool = False) -> Variable:
-    """Return the variable that selects factors, or exactly one factor."""
-    return values(
+    """Return the variable that selects one factor or all of them, or exactly one factor."""
+    variable = _values(
         "factor",
         "Factor",
         f'{FACTOR_INFO.name}{{job=~"$job", instance=~"$instance", account=~"$account", service_sid=~"$service"}}',
         "factor",
         "Factor names from the watchlist.",
-        one=one,
     )
+    if one:
+        return variable
+    everything = dashboard.VariableOption(text="All", value="$__all", selected=True)
+    return variable.include_all(True).all_value(EVERY_FACTOR).current(everything)
 
 
 def recorded() -> Variable:
@@ -137,11 +140,9 @@ def filters() -> Variable:
     )
 
 
-def values(name: str, label: str, series: str, of: str, description: str, *, one: bool = False) -> Variable:
-    """Return a variable that selects among the values of a label."""
+def values(name: str, label: str, series: str, of: str, description: str) -> Variable:
+    """Return a variable that selects any values of a label."""
     variable = _values(name, label, series, of, description)
-    if one:
-        return variable
     return variable.multi(True).include_all(True).all_value(".+").current(_everything())
 
 

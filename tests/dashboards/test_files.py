@@ -174,10 +174,12 @@ def test_each_dashboard_has_its_variables() -> None:
     common = ["datasource", "job", "instance", "account", "service"]
     assert {tree["uid"]: list(variables(tree)) for tree in boards()} == {
         "twilio-verify-exporter": common,
-        "twilio-verify-factor": [*common, "factor", "filters"],
+        "twilio-verify-factor": [*common, "factor"],
         "twilio-verify-overview": [*common, "factor", "recorded", "rows", "filters"],
     }
-    assert variables(board("twilio-verify-factor"))["factor"]["multi"] is False
+    of_all, of_one = (variables(board(f"twilio-verify-{name}"))["factor"] for name in ("overview", "factor"))
+    assert (of_all["multi"], of_all["includeAll"], of_all["allValue"]) == (False, True, '~".+"')
+    assert (of_one["multi"], of_one["includeAll"]) == (False, False)
     assert variables(board("twilio-verify-overview"))["filters"]["type"] == "adhoc"
 
 
@@ -188,7 +190,10 @@ def test_no_site_specific_selection_is_saved(uid: str) -> None:
         for name, item in variables(board(uid)).items()
         if item.get("current", {}).get("value") is not None
     }
-    assert {name: value for name, value in chosen.items() if value != ["$__all"]} in ({}, {"rows": "100"})
+    assert {name: value for name, value in chosen.items() if value not in (["$__all"], "$__all")} in (
+        {},
+        {"rows": "100"},
+    )
 
 
 @every_board

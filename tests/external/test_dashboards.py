@@ -20,6 +20,7 @@ from grafana.rules.render import document
 from tests.external.test_prometheus import Prometheus, free_port
 from tests.support.config_files import account_of, entry, write_config
 from tests.support.dashboards.files import board, boards, events, filled, targets, variables
+from tests.support.dashboards.interpolation import interpolated
 from tests.support.processes import PATIENCE_SECONDS, spawned
 from tests.support.running_exporter import running, until
 
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.external
 
 RANGE_SECONDS = 120
 IDENTITY = "0f6d7c5e-night-shift"
+NAMES = ("C++ builder", "a.b|c", 'say "hi"', "payments.oncall", "payments-oncall", "CORP\\service")
 EMPTY = {
     (
         "twilio-verify-exporter",
@@ -113,6 +115,7 @@ def seeded(simulator: Simulator) -> list[dict[str, object]]:
         entry("enrolling", simulator.add_factor(factor_type="push", script=restless(Action.ENROL, Action.VERIFY))),
         entry("flips", simulator.add_factor(script=restless(Action.UNVERIFY, Action.VERIFY)), labels=payments),
         entry('odd "name" \\ (日本)', simulator.add_factor(script=restless(Action.DELETE, Action.RESTORE))),
+        *(entry(name, simulator.add_factor()) for name in NAMES),
     ]
 
 
@@ -257,6 +260,7 @@ async def test_every_query_answers(program: Program, newer_program: Program, tmp
             await until(still_empty, lambda empty: not empty)
             assert await empty_variables(server) == set()
             await see_the_states(server)
+            await see_each_name(server)
             await see_a_team(server)
             await see_the_worst(server, COMPUTED)
             await until(lambda: empty_recordings(server), lambda empty: not empty)
@@ -290,7 +294,25 @@ async def see_the_states(server: Prometheus) -> None:
         "failing": "? unknown",
     }
     assert {name: found.get(name) for name in (*expected, "paused")} == {**expected, "paused": None}
-    assert len(found) == 11
+    assert len(found) == 11 + len(NAMES)
+
+
+async def see_each_name(server: Prometheus) -> None:
+    """See that every query answers for the selected factor only, whatever characters its name has."""
+    for of in boards():
+        queries = {str(target): target.expression for target in targets(of)}
+        queries |= {event["name"]: event["expr"] for event in events(of)}
+        for name in NAMES:
+            if "\\" in name and "filters" in variables(of):
+                continue
+            for place, query in queries.items():
+                if "${factor:" not in query:
+                    continue
+                expression = interpolated(query, variables(of), {"factor": name})
+                found = await queried(server, expression, instant=True)
+                assert {series["metric"].get("factor", name) for series in found} <= {name}, place
+                if place.endswith((": Status: A", ": Factors: A")):
+                    assert len(found) == 1, f"{place}: {expression}"
 
 
 async def see_a_team(server: Prometheus) -> None:
@@ -339,7 +361,7 @@ async def see_the_same_states(server: Prometheus) -> None:
     for values in (COMPUTED, RECORDED):
         found = await states(values)
         assert {name: found.get(name) for name in expected} == expected
-        assert len(found) == 11
+        assert len(found) == 11 + len(NAMES)
         assert "paused" not in found
         assert await states({**values, "instance": "another"}) == {}
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parents[3] / "grafana" / "dashboards"
 PATHS = tuple(sorted(FOLDER.glob("*.json")))
-VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?:\.[\w.]+)?(?::\w+)?\}|(?P<plain>\w+))")
+VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?:\.[\w.]+)?(?::(?P<format>\w+))?\}|(?P<plain>\w+))")
 
 # Grafana's built-in variables.
 GLOBALS = {
@@ -93,7 +93,13 @@ def filled(text: str, values: Mapping[str, str] | None = None) -> str:
         | dict.fromkeys(("job", "instance", "account", "service", "factor"), ".+")
     )
     known |= dict(values or {})
-    return VARIABLE.sub(lambda found: known[found["braced"] or found["plain"]], text)
+
+    def value(found: re.Match[str]) -> str:
+        name = found["braced"] or found["plain"]
+        # Where one factor or All can be selected, All is the rest of a matcher: see grafana/boards/promql.py.
+        return f'~"{known[name]}"' if found["format"] == "doublequote" else known[name]
+
+    return VARIABLE.sub(value, text)
 
 
 def parsed(expression: str) -> Any:
