@@ -9,7 +9,7 @@ T ?= tests
 LISTEN ?= 127.0.0.1:10069
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test test-all lint format bench soak docs pictures image sbom audit lock lowest clean
+.PHONY: help demo stack test test-all lint format bench soak docs site pictures image sbom audit lock lowest clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ docs: $(VENV)/.dev  ## regenerate docs, rules, dashboards and the chart's genera
 	$(BIN)/python -m grafana.boards
 	$(BIN)/python -m helm.generate
 	$(BIN)/python -m tests.reliability
+
+site: $(VENV)/.dev  ## build the documentation as a site in dist/site; a dead link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 pictures: $(VENV)/.dev  ## take the screenshots for the documentation; needs Chromium
 	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/external/test_pages.py -k pictures
