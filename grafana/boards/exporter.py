@@ -33,9 +33,9 @@ from exporter.exposition.catalogue import (
 )
 from grafana.boards.board import EXPORTER, Board, Line, Section
 from grafana.boards.health import exporters_up, last_tick
-from grafana.boards.panels import Query, graph, heat_map, one_text, one_value, timeline
+from grafana.boards.panels import NO_EVENTS, Query, counted, graph, heat_map, one_text, one_value, timeline
 from grafana.boards.promql import distribution, exporter_series, increase, quantile, rate, selected
-from grafana.boards.states import BAD, CREDENTIALS, GOOD, PAUSED, REACHED, RELOAD, WARN
+from grafana.boards.states import BAD, CREDENTIALS, GOOD, NONE, PAUSED, REACHED, RELOAD, WARN
 from grafana.boards.variables import accounts_and_services, data_source, exporters
 
 _COLLECTIONS = exporter_series("python_gc_collections_total")
@@ -61,7 +61,7 @@ HEALTH = Section(
                 ),
                 one_value(
                     "Credentials",
-                    "Whether Twilio accepts each account's credentials. No data: no response yet.",
+                    "Whether Twilio accepts each account's credentials. Unknown: no response yet, or no samples.",
                     f"min by (account) ({selected(CREDENTIALS_VALID)})",
                     meanings=CREDENTIALS,
                     legend="{{account}}",
@@ -72,7 +72,7 @@ HEALTH = Section(
                     "paused ones.",
                     f"sum({selected(WATCHLIST_FACTORS)})",
                     unit="short",
-                    none="none",
+                    meanings=NONE,
                     decimals=0,
                 ),
                 one_value(
@@ -145,7 +145,7 @@ REQUESTS = Section(
                     "Fetches that ended without a definite answer after all retries. auth, forbidden: credentials."
                     " rate_limited: 429. internal: an error in the exporter.",
                     "short",
-                    Query(f"{increase(FETCH_FAILURES, ('reason',))} > 0", "{{reason}}"),
+                    *counted(FETCH_FAILURES, ("reason",), "{{reason}}"),
                     bars=True,
                 ),
                 graph(
@@ -163,6 +163,7 @@ REQUESTS = Section(
                     "short",
                     Query(f"{increase(API_RETRIES, ('account',))} > 0", "{{account}} retries"),
                     Query(f"{increase(API_ROTATIONS, ('account',))} > 0", "{{account}} rotations"),
+                    Query(f"{increase(API_RETRIES, ())} + {increase(API_ROTATIONS, ())} == 0", NO_EVENTS),
                     bars=True,
                 ),
             ),
@@ -209,10 +210,7 @@ LIMITS = Section(
                     "Twilio rate-limits the account. Each response halves its concurrency and pauses it for a "
                     "while.",
                     "short",
-                    Query(
-                        f"{increase(API_REQUESTS, ('account', 'operation'), _TOO_MANY)} > 0",
-                        "{{account}} {{operation}}",
-                    ),
+                    *counted(API_REQUESTS, ("account", "operation"), "{{account}} {{operation}}", _TOO_MANY),
                     bars=True,
                 ),
                 timeline(
@@ -266,7 +264,7 @@ SCHEDULE = Section(
                     "Late fetches",
                     "Fetches that started more than a minute after they were due. Normally none.",
                     "short",
-                    Query(f"{increase(LATE_FETCHES, ('instance',))} > 0", _BY_INSTANCE),
+                    *counted(LATE_FETCHES, ("instance",), _BY_INSTANCE),
                     bars=True,
                 ),
                 graph(
@@ -293,7 +291,7 @@ SCHEDULE = Section(
                     "Runs of scheduler tasks that were missed, failed, or skipped because the previous run had not "
                     "ended. Normally none.",
                     "short",
-                    Query(f"{increase(RUNS_LOST, ('task', 'reason'))} > 0", "{{task}} {{reason}}"),
+                    *counted(RUNS_LOST, ("task", "reason"), "{{task}} {{reason}}"),
                     bars=True,
                 ),
                 graph(
@@ -389,7 +387,7 @@ PROCESS = Section(
                     "Failed saves of the state file",
                     "Normally none; the log has the reason.",
                     "short",
-                    Query(f"{increase(STATE_SAVE_FAILURES, ('instance',))} > 0", _BY_INSTANCE),
+                    *counted(STATE_SAVE_FAILURES, ("instance",), _BY_INSTANCE),
                     bars=True,
                 ),
             ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from exporter.exposition.catalogue import (
     FACTOR_CREATED,
     FACTOR_FETCH_DURATION,
@@ -18,18 +20,17 @@ from exporter.exposition.catalogue import (
     STATUS_CHANGES,
 )
 from grafana.boards.board import FACTOR, Board, Line, Section
-from grafana.boards.panels import Column, Query, graph, one_value, rows, timeline
+from grafana.boards.panels import Column, Query, counted, graph, one_value, rows, timeline
 from grafana.boards.promql import (
     FACTOR_MATCHERS,
     KNOWN_STATE,
     ONE_FACTOR,
     STATE,
     alerts,
-    increase,
     per_factor,
     selected,
 )
-from grafana.boards.states import BAD, LAST_FETCH, STATES, WARN, Word
+from grafana.boards.states import BAD, GREY, LAST_FETCH, PLAIN, STATES, WARN, Word
 from grafana.boards.variables import (
     accounts_and_services,
     data_source,
@@ -38,10 +39,22 @@ from grafana.boards.variables import (
     losses_of_factors,
 )
 
+if TYPE_CHECKING:
+    from exporter.exposition.catalogue import Family
+
 _FIRING = alerts(*FACTOR_MATCHERS, 'alertstate="firing"')
 _PENDING = alerts(*FACTOR_MATCHERS, 'alertstate="pending"')
 _ALERT_STATES = (Word(1, "pending", WARN), Word(2, "firing", BAD))
+_NOT_SEEN = (Word(-1, "not seen", GREY),)
+_NONE_SEEN = f"0 * {per_factor(FACTOR_INTERVAL)} - 1"  # of a watched factor
+_PAUSED = f"0 * {per_factor(FACTOR_INFO)}"  # a paused factor has no other series
 _AMBIGUOUS = "Two values mean that two services or accounts use this name; select one above."
+
+
+def _time(family: Family) -> str:
+    """Return a time of the factor in milliseconds, or -1 if it is watched and has none."""
+    return f"1000 * {per_factor(family)} or {_NONE_SEEN}"
+
 
 NOW = Section(
     "What is its status now?",
@@ -51,48 +64,47 @@ NOW = Section(
             (
                 one_value(
                     "Status",
-                    f"The current status. {_AMBIGUOUS}",
-                    STATE,
-                    meanings=STATES,
-                    none="not watched, or no samples",
+                    f"The current status. {_AMBIGUOUS} Unknown without a question mark: the factor is not watched, "
+                    "or Prometheus has no samples.",
+                    f"{STATE} or {_PAUSED}",
+                    meanings=(*STATES, Word(0, "paused", WARN)),
                 ),
                 one_value(
                     "Status since",
                     "Time of the first answer with the current status, at most one interval after the change. "
-                    "Empty if the change was not seen: the status is older than the exporter's knowledge of it.",
-                    f"1000 * {per_factor(FACTOR_STATUS_SINCE)}",
+                    "Not seen: the status is older than the exporter's knowledge of it.",
+                    _time(FACTOR_STATUS_SINCE),
                     unit="dateTimeFromNow",
-                    none="not seen",
+                    meanings=_NOT_SEEN,
                 ),
                 one_value(
                     "Last fetch",
                     "Whether the last fetch got a definite answer. A failed fetch keeps the status until it is "
                     "stale.",
-                    per_factor(FACTOR_UP),
-                    meanings=LAST_FETCH,
-                    none="none yet",
+                    f"{per_factor(FACTOR_UP)} or {_NONE_SEEN}",
+                    meanings=(*LAST_FETCH, *_NOT_SEEN),
                 ),
                 one_value(
                     "Last answer",
                     "Time since the last definite answer, which is the age of the status.",
-                    f"1000 * {per_factor(FACTOR_LAST_SUCCESS)}",
+                    _time(FACTOR_LAST_SUCCESS),
                     unit="dateTimeFromNow",
-                    none="none yet",
+                    meanings=_NOT_SEEN,
                 ),
                 one_value(
                     "Last verified",
                     "Time of the last answer with status verified. Kept through failures and 404, and with a state "
-                    "file through restarts.",
-                    f"1000 * {per_factor(FACTOR_LAST_VERIFIED)}",
+                    "file through restarts. Not seen: the exporter got no such answer since then.",
+                    _time(FACTOR_LAST_VERIFIED),
                     unit="dateTimeFromNow",
-                    none="never",
+                    meanings=_NOT_SEEN,
                 ),
                 one_value(
                     "Last approved",
                     "When a passkey last approved a challenge. The API has no such time for push and TOTP factors.",
-                    f"1000 * {per_factor(FACTOR_LAST_APPROVED)}",
+                    _time(FACTOR_LAST_APPROVED),
                     unit="dateTimeFromNow",
-                    none="not known",
+                    meanings=_NOT_SEEN,
                 ),
                 one_value(
                     "Status changes",
@@ -100,15 +112,16 @@ NOW = Section(
                     "may be missed.",
                     f"changes(({KNOWN_STATE})[$__range:$__interval])",
                     unit="short",
+                    meanings=(Word(0, "none seen", PLAIN),),
                     decimals=0,
                 ),
                 one_value(
                     "Interval",
                     "The interval in effect: shorter while recently unverified, longer while missing or over "
                     "budget.",
-                    per_factor(FACTOR_INTERVAL),
+                    f"{per_factor(FACTOR_INTERVAL)} or {_PAUSED}",
                     unit="s",
-                    none="paused, or not watched",
+                    meanings=(Word(0, "paused", WARN),),
                 ),
             ),
         ),
@@ -126,7 +139,7 @@ STATES_OVER_TIME = Section(
                     "Unknown: never answered, or the last answer is too old. Gap: no samples.",
                     Query(STATE, "{{factor}} ({{account}})"),
                     STATES,
-                    none="not watched, or no samples",
+                    none="Not watched, or no samples",
                 ),
             ),
         ),
@@ -141,14 +154,14 @@ STATES_OVER_TIME = Section(
                         f"2 * max by (alertname) ({_FIRING}) or max by (alertname) ({_PENDING})", "{{alertname}}"
                     ),
                     _ALERT_STATES,
-                    none="No alerts in this time range",
+                    none="No alerts are known in this time range",
                 ),
                 graph(
                     "Status changes in its service",
                     "Status changes of all factors of the service, to see whether others changed too. Not filtered "
                     "by factor.",
                     "short",
-                    Query(f"{increase(STATUS_CHANGES, ('from', 'to'))} > 0", "{{from}} → {{to}}"),
+                    *counted(STATUS_CHANGES, ("from", "to"), "{{from}} → {{to}}"),
                     bars=True,
                 ),
             ),
@@ -173,7 +186,7 @@ FETCHES = Section(
                     "Failed fetches",
                     "Fetches of this factor that ended without a definite answer. A 404 is a definite answer.",
                     "short",
-                    Query(f"{increase(FACTOR_FETCH_FAILURES, ONE_FACTOR)} > 0", "{{factor}}"),
+                    *counted(FACTOR_FETCH_FAILURES, ONE_FACTOR, "{{factor}}"),
                     bars=True,
                     colours={"$factor": WARN},
                 ),
@@ -195,7 +208,7 @@ FETCHES = Section(
                     "Failed fetches of all factors of the service. Not filtered by factor; the exporter's page of "
                     "the factor shows the reasons.",
                     "short",
-                    Query(f"{increase(FETCH_FAILURES, ('reason',))} > 0", "{{reason}}"),
+                    *counted(FETCH_FAILURES, ("reason",), "{{reason}}"),
                     bars=True,
                 ),
                 rows(
@@ -219,7 +232,7 @@ FETCHES = Section(
                     # The identity is personal data: hidden even if the exporter is configured to expose it.
                     hidden=("Value #A", "identity"),
                     sort=("Factor", False),
-                    none="not watched, or no samples",
+                    none="Not watched, or no samples",
                 ),
             ),
         ),

@@ -28,13 +28,24 @@ from exporter.polling.record import STATUSES
 from exporter.verify.outcome import Status
 from grafana.boards.board import FACTOR, OVERVIEW, Board, Line, Section
 from grafana.boards.health import exporters_up, last_tick
-from grafana.boards.panels import MOST_POINTS, Column, Link, Query, graph, one_value, rows, timeline
+from grafana.boards.panels import (
+    MOST_POINTS,
+    NO_EVENTS,
+    Column,
+    Link,
+    Query,
+    counted,
+    graph,
+    one_value,
+    rows,
+    timeline,
+)
 from grafana.boards.promql import (
     FACTOR_KEY,
+    RULES_EVALUATED,
     STATES_NOW,
     WORST_FIRST,
     alerts,
-    increase,
     observations,
     per_factor,
     quantile,
@@ -45,6 +56,7 @@ from grafana.boards.states import (
     BAD,
     GOOD,
     NONE,
+    NONE_KNOWN,
     SERVICE_STATES,
     SEVERITIES,
     STATES,
@@ -69,14 +81,29 @@ _ENTITY = "account, service_sid, entity"
 _VERIFIED, _EXISTS = per_factor(FACTOR_VERIFIED), per_factor(FACTOR_EXISTS)
 _WATCHED = per_factor(FACTOR_INTERVAL)
 
-# 0 only if some status is known: without any answer, the panel shows "no data" rather than "none".
-_UNVERIFIED = f"count({_VERIFIED} == 0) or 0 * count({_VERIFIED}) or 0 * count({_EXISTS} == 0)"
-_MISSING = f"count({_EXISTS} == 0) or 0 * count({_EXISTS})"
 _UNKNOWN = f"count({_WATCHED} unless {_EXISTS}) or 0 * count({_WATCHED})"
+
+
+def _with_known(condition: str) -> str:
+    """Return how many factors meet a condition of their status.
+
+    Without any, 0 if the status of all factors is known, -1 if it is of some, and nothing if it is of none.
+    """
+    none_known = f"0 * count({_WATCHED} unless {_EXISTS}) - 1 and count({_EXISTS})"
+    return f"count({condition}) or {none_known} or 0 * count({_EXISTS})"
+
+
 _VERIFIED_SHARE = f"(sum({_VERIFIED}) or 0 * count({_EXISTS})) / count({_WATCHED})"
 
 _FIRING = alerts('alertstate="firing"', 'severity="critical"')
 _FIRING_OTHER = alerts('alertstate="firing"', 'severity!="critical"')
+
+
+def _if_evaluated(firing: str) -> str:
+    """Return the number of alerts, or 0 if any alert or a recorded series shows that the rules are evaluated."""
+    return f"count({firing}) or 0 * (count({alerts()}) or count({RULES_EVALUATED}))"
+
+
 _WORST_NOW = f"topk($rows, {STATES_NOW})"
 _SAME_FACTOR = f"and on ({FACTOR_KEY})"
 
@@ -136,34 +163,37 @@ ATTENTION = Section(
             (
                 one_value(
                     "Critical alerts",
-                    "Firing alerts with severity critical. Only the job filter applies. Also shows none if "
-                    "Prometheus has not loaded the alert rules.",
-                    f"count({_FIRING}) or vector(0)",
+                    "Firing alerts with severity critical. Only the job filter applies. Unknown: nothing shows "
+                    "that Prometheus evaluates the alert rules.",
+                    _if_evaluated(_FIRING),
                     meanings=NONE,
                     steps=((1, BAD),),
                     base=GOOD,
                 ),
                 one_value(
                     "Other alerts",
-                    "Firing alerts of lower severity, which can wait for working hours.",
-                    f"count({_FIRING_OTHER}) or vector(0)",
+                    "Firing alerts of lower severity, which can wait for working hours. Unknown: nothing shows "
+                    "that Prometheus evaluates the alert rules.",
+                    _if_evaluated(_FIRING_OTHER),
                     meanings=NONE,
                     steps=((1, WARN),),
                     base=GOOD,
                 ),
                 one_value(
                     "Unverified",
-                    "Factors that are unverified. No data: no status is known.",
-                    _UNVERIFIED,
-                    meanings=NONE,
+                    "Factors that are unverified. None known: no factor is known to be, but the status of some is "
+                    "unknown.",
+                    _with_known(f"{_VERIFIED} == 0"),
+                    meanings=NONE_KNOWN,
                     steps=((1, WARN),),
                     base=GOOD,
                 ),
                 one_value(
                     "Missing",
-                    "Factors that the API last answered with 404: deleted, or wrong in the watchlist.",
-                    _MISSING,
-                    meanings=NONE,
+                    "Factors that the API last answered with 404: deleted, or wrong in the watchlist. None known: "
+                    "no factor is known to be missing, but the status of some is unknown.",
+                    _with_known(f"{_EXISTS} == 0"),
+                    meanings=NONE_KNOWN,
                     steps=((1, BAD),),
                     base=GOOD,
                 ),
@@ -202,7 +232,7 @@ ATTENTION = Section(
                     },
                     hidden=("Value",),
                     sort=("State", False),
-                    none="No firing or pending alerts",
+                    none="No firing or pending alerts are known",
                 ),
                 graph(
                     "Factors by status",
@@ -300,7 +330,7 @@ ENROLMENT = Section(
                         "Value #C": Column("Unverified"),
                     },
                     sort=("Factors", True),
-                    none="No watched factors",
+                    none="No watched factors, or no samples",
                 ),
                 graph(
                     "Push factors by notification platform",
@@ -332,6 +362,7 @@ ENROLMENT = Section(
                     "enrolments says little. Empty while a label filter is set.",
                     "short",
                     Query(f"{observations(ENROLMENT_DURATION, ('factor_type',))} > 0", "{{factor_type}}"),
+                    Query(f"{observations(ENROLMENT_DURATION, ())} == 0", NO_EVENTS),
                     bars=True,
                 ),
                 rows(
@@ -352,7 +383,7 @@ ENROLMENT = Section(
                     [f"topk($rows, 1000 * ({_CHANGED_WHILE_VERIFIED}))"],
                     _factors_by_time("Changed"),
                     sort=("Changed", True),
-                    none="No verified factor changed",
+                    none="No verified factor is known to have changed",
                 ),
             ),
         ),
@@ -370,7 +401,7 @@ WHAT_CHANGED = Section(
                     "Changes between known statuses. Many changes from verified to not_found at once usually mean a"
                     " wrong service or account rather than deleted factors.",
                     "short",
-                    Query(f"{increase(STATUS_CHANGES, ('from', 'to'))} > 0", "{{from}} → {{to}}"),
+                    *counted(STATUS_CHANGES, ("from", "to"), "{{from}} → {{to}}"),
                     bars=True,
                 ),
                 graph(
@@ -407,7 +438,7 @@ WHAT_CHANGED = Section(
                         "service_sid": Column("Service"),
                     },
                     sort=("Verified", False),
-                    none="No watched entities",
+                    none="No watched entities, or no samples",
                 ),
             ),
         ),
@@ -446,7 +477,7 @@ WHAT_CHANGED = Section(
                         "service_sid": Column("Service"),
                     },
                     sort=("Entities", True),
-                    none="No watched services",
+                    none="No watched services, or no samples",
                 ),
             ),
         ),

@@ -12,17 +12,20 @@ from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models import heatmap as heat
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from grafana.boards.states import GOOD, PLAIN, words
+from grafana.boards.promql import increase
+from grafana.boards.states import GOOD, PLAIN, UNKNOWN, unknown, words
 from grafana.boards.variables import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from exporter.exposition.catalogue import Family
     from grafana.boards.states import Word
 
     AnyPanel = stat.Panel | statetimeline.Panel | table.Panel | timeseries.Panel | heatmap.Panel
     P = TypeVar("P", stat.Panel, statetimeline.Panel, table.Panel, timeseries.Panel, heatmap.Panel)
 
+NO_EVENTS = "none"
 _MOST_IDS = 1_000_000
 # Grafana queries up to the last full step: with wider ones, the beginning of an outage would not be shown.
 _BAR = "1m"
@@ -70,10 +73,9 @@ def one_value(
     steps: Iterable[tuple[float, str]] = (),
     base: str = PLAIN,
     legend: str = "",
-    none: str = "no data",
     decimals: int | None = None,
 ) -> stat.Panel:
-    """Return a stat panel with the latest value of each series."""
+    """Return a stat panel with the latest value of each series, or "unknown"."""
     panel = (
         _common(stat.Panel(), title, description, [_query(Query(expression, legend), instant=True)])
         .unit(unit)
@@ -83,10 +85,9 @@ def one_value(
         .graph_mode(common.BigValueGraphMode.NONE)
         .reduce_options(style.ReduceDataOptions().calcs(["lastNotNull"]))
         .text_mode(common.BigValueTextMode.VALUE_AND_NAME if legend else common.BigValueTextMode.VALUE)
-        .no_value(none)
+        .mappings([*(words(meanings) if meanings else ()), unknown()])
+        .no_value(UNKNOWN)
     )
-    if meanings:
-        panel.mappings(words(meanings))
     if decimals is not None:
         panel.decimals(decimals)
     return panel
@@ -103,8 +104,19 @@ def one_text(title: str, description: str, expression: str, label: str) -> stat.
         .graph_mode(common.BigValueGraphMode.NONE)
         .reduce_options(style.ReduceDataOptions().calcs(["lastNotNull"]))
         .text_mode(common.BigValueTextMode.NAME)
-        .no_value("no data")
+        .mappings([unknown()])
+        .no_value(UNKNOWN)
     )
+
+
+def counted(family: Family, by: tuple[str, ...], legend: str, *matchers: str) -> tuple[Query, Query]:
+    """Return the queries for a graph of events: how many per step by these labels, and the steps with none.
+
+    Without the latter, a graph without events would look like one without samples.
+    """
+    of_all = increase(family, ())
+    none = f"0 * {of_all} unless {increase(family, (), *matchers)} > 0" if matchers else f"{of_all} == 0"
+    return Query(f"{increase(family, by, *matchers)} > 0", legend), Query(none, NO_EVENTS)
 
 
 def graph(

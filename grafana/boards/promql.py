@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.exposition.catalogue import FACTOR_EXISTS, FACTOR_INTERVAL, FACTOR_LABELS, FACTOR_VERIFIED, MetricType
+from grafana.rules.exporters import TOTAL_RECORD
 from grafana.rules.factors import STATE as RECORDED_STATE
 from grafana.rules.factors import FactorState, known_state
 
@@ -39,6 +40,9 @@ FACTOR_MATCHERS = tuple(_MATCHERS[label] for label in FACTOR_LABELS)
 # This is right for names with backslashes, too, but only without label filters: to add one, Grafana writes all
 # matchers again, in double quotes, where the escapes of a regular expression are wrong.
 EXACT_FACTOR_VARIABLE = "~`${factor:regex}`"
+
+# Recorded for every job with samples, whatever it watches: shows that the rules are evaluated.
+RULES_EVALUATED = f"{TOTAL_RECORD}{{{EXPORTER_MATCHERS[0]}}}"
 
 # An alert may lack a job label, such as after absent() without one: it is included rather than hidden.
 # The watchdog always fires, to verify the alerting pipeline: it is excluded.

@@ -34,8 +34,18 @@ CREDENTIALS = (Word(1, "accepted", GOOD), Word(0, "REFUSED", BAD))
 RELOAD = (Word(1, "applied", GOOD), Word(0, "REFUSED", BAD), Word(2, "LAST GOOD", BAD))
 SERVICE_STATES = (Word(1, "✓ exists", GOOD), Word(0, "∅ NOT FOUND", BAD))
 NONE = (Word(0, "none", GOOD),)
+# A number of factors that is 0, as far as the status of factors is known.
+NONE_KNOWN = (*NONE, Word(-1, "none known", GREY))
+UNKNOWN = "unknown"
 ALERT_STATES = {"firing": BAD, "pending": WARN}
 SEVERITIES = {"critical": BAD, "warning": WARN, "info": PLAIN}
+
+
+def unknown() -> dashboard.ValueMapping:
+    """Return the mapping for no value at all, as when Prometheus has no samples: it is neither good nor bad."""
+    nothing = dashboard.ValueMappingResult(text=UNKNOWN, color=GREY, index=0)
+    options = dashboard.DashboardSpecialValueMapOptions(dashboard.SpecialValueMatch.NULL_AND_NAN, nothing)
+    return dashboard.SpecialValueMap(options)
 
 
 def words(meanings: tuple[Word, ...]) -> list[dashboard.ValueMapping]:

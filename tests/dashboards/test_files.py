@@ -216,11 +216,21 @@ def mappings(panel: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return found
 
 
+def results(panel: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    """Return the texts and colours for the values of a panel, and for no value."""
+    return [
+        result
+        for mapping in mappings(panel)
+        for result in (
+            [mapping["options"]["result"]] if mapping["type"] == "special" else mapping["options"].values()
+        )
+    ]
+
+
 def test_every_colour_comes_with_a_word_or_a_number() -> None:
     for tree in boards():
         for panel in panels(tree):
-            for mapping in mappings(panel):
-                assert all(result["text"] for result in mapping["options"].values()), panel["title"]
+            assert all(result["text"] for result in results(panel)), panel["title"]
             if panel["type"] == "state-timeline":
                 assert mappings(panel), panel["title"]
                 assert panel["options"]["showValue"] == "auto"
@@ -233,9 +243,8 @@ def test_a_text_has_the_same_colour_everywhere() -> None:
     seen: dict[str, set[str]] = {}
     for tree in boards():
         for panel in panels(tree):
-            for mapping in mappings(panel):
-                for result in mapping["options"].values():
-                    seen.setdefault(result["text"], set()).add(result["color"])
+            for result in results(panel):
+                seen.setdefault(result["text"], set()).add(result["color"])
     assert {word: colours for word, colours in seen.items() if len(colours) > 1} == {}
 
 
@@ -250,8 +259,7 @@ def test_no_personal_data_is_shown() -> None:
         for panel in panels(tree):
             if any("factor_info" in query["expr"] for query in panel["targets"]):
                 summed = all("max by" in query["expr"] for query in panel["targets"] if "_info" in query["expr"])
-                hidden = panel["transformations"][1]["options"]["excludeByName"]
-                assert summed or hidden.get("identity"), panel["title"]
+                assert summed or panel["transformations"][1]["options"]["excludeByName"]["identity"]
         shown = json.dumps({**tree, "description": ""})
         assert re.findall(r"friendly_name|notification_token|\{\{identity\}\}|by \([^)]*identity", shown) == []
 

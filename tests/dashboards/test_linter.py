@@ -6,6 +6,7 @@ import copy
 import re
 from typing import TYPE_CHECKING, Any
 
+from grafana.rules.exporters import TOTAL_RECORD
 from grafana.rules.factors import STATE
 from tests.support.dashboards.files import board, boards, targets
 from tests.support.dashboards.linter import RULES
@@ -49,7 +50,10 @@ def test_exclusions_are_needed_and_cover_no_other_series() -> None:
         for item in boards():
             for panel, what in RULES[rule](item):
                 series.setdefault((rule, item["uid"], panel), set()).add(what.partition(" ")[0])
-    assert series == {place: {STATE} if why == RECORDED else {"ALERTS"} for place, why in EXCLUSIONS.items()}
+    expected = {place: {STATE} if why == RECORDED else {"ALERTS"} for place, why in EXCLUSIONS.items()}
+    for panel in ("Critical alerts", "Other alerts"):
+        expected["target-instance-rule", OVERVIEW, panel].add(TOTAL_RECORD)
+    assert series == expected
 
 
 def test_the_factors_of_an_instance_are_selected_by_another_family() -> None:

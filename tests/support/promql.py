@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import promql_parser
 
 from exporter.exposition.catalogue import CATALOGUE, FACTOR_LABELS, MetricType
+from grafana.rules.exporters import TOTAL_RECORD
 from grafana.rules.factors import STATE
 from grafana.rules.model import Settings
 from grafana.rules.render import groups
@@ -32,7 +33,7 @@ OTHER_SERIES = {
     "python_gc_collections_total": frozenset({"generation"}),
 }
 # Recorded series that dashboards read, with their labels; the rules drop the instance.
-RECORDED_SERIES = {STATE: frozenset({"job", *FACTOR_LABELS})}
+RECORDED_SERIES = {STATE: frozenset({"job", *FACTOR_LABELS}), TOTAL_RECORD: frozenset({"job"})}
 _SET_OPERATORS = {"and", "or", "unless"}
 
 
