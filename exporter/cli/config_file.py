@@ -92,15 +92,9 @@ def _progress() -> Iterator[Callable[[int], object]]:
     if sys.stderr is None or not sys.stderr.isatty():
         yield no_progress
         return
-    from tqdm import tqdm  # noqa: PLC0415  # of no use without a terminal
+    from exporter.cli.progress import progress_bar  # noqa: PLC0415  # of no use without a terminal
 
-    with tqdm(
-        desc="watchlist",
-        unit=" entries",
-        leave=False,
-        file=sys.stderr,
-        delay=_QUIET_SECONDS,
-        mininterval=0,
-        bar_format=_PROGRESS,
+    with progress_bar(
+        None, " entries", desc="watchlist", delay=_QUIET_SECONDS, mininterval=0, bar_format=_PROGRESS
     ) as bar:
         yield bar.update

@@ -9,14 +9,12 @@ refused or it is rate limited. An account with an OAuth app requests an access t
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from exporter.cli.findings import Finding, Severity, Subject
+from exporter.cli.progress import progress_bar
 from exporter.config import ConfigError
 from exporter.daemon.parts import client_of
 from exporter.polling.roster import SHORT_DIGITS
@@ -40,6 +38,7 @@ from exporter.watched import EntityKey, FactorKey, WatchedEntity, WatchedFactor,
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from exporter.cli.progress import Bar
     from exporter.config import Config
     from exporter.verify.client import VerifyClient
     from exporter.verify.outcome import Attempt
@@ -177,12 +176,12 @@ def _shown(config: Config, probe: LiveProbe, attempt: Attempt) -> LiveProbe | No
 
 async def diagnose(config: Config) -> list[Finding]:
     """Send the requests of every account; return what they mean."""
-    with tqdm(total=0, unit="request", leave=False, disable=None, file=sys.stderr) as bar:
+    with progress_bar(0, "request") as bar:
         found = await asyncio.gather(*(_account(config, name, bar) for name in config.settings.accounts))
     return [finding for findings in found for finding in findings]
 
 
-async def _account(config: Config, name: str, bar: tqdm[Any]) -> list[Finding]:
+async def _account(config: Config, name: str, bar: Bar) -> list[Finding]:
     following = probes_of(config, name)
     if not following:
         seen = "not checked, because it has no factor, entity or service to watch"

@@ -9,9 +9,7 @@ import functools
 import math
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 from exporter.cli import BAD_USAGE, INTERRUPTED
 from exporter.cli.config_file import add_config_arguments, load_config
@@ -19,6 +17,7 @@ from exporter.cli.fetched import Fetched, OutputFormat, Shown, not_listed, not_l
 from exporter.cli.findings import write_refused
 from exporter.cli.help import CONFIGURATION, REQUESTS, Help
 from exporter.cli.named import UnknownNamesError, by_name, needed_for, unlisted
+from exporter.cli.progress import progress_bar, write_above
 from exporter.cli.table import counted
 from exporter.config import ConfigError
 from exporter.config.errors import did_you_mean, quote
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from exporter.cli.fetched import NotListed
+    from exporter.cli.progress import Bar
     from exporter.config import Config
     from exporter.polling.record import FactorRecord
     from exporter.watched import WatchedFactor, WatchedService
@@ -165,7 +165,7 @@ class Search(Observer):
         """Warn about the entities beyond the maximum."""
         if truncated:
             text = f'service "{service.name}" has more than {service.max_entities:,} entities (max_entities)'
-            tqdm.write(f"warning: {service.key.account}: {text}; the rest is not watched", file=sys.stderr)
+            write_above(f"warning: {service.key.account}: {text}; the rest is not watched")
 
 
 async def _find_and_fetch(config: Config, confidential: Confidential, names: Collection[str]) -> Fetched:
@@ -214,13 +214,13 @@ class _FetchRun:
         engine.observers.add(self.history, events, search)
         pauses = Pauses()
 
-        def show(bar: tqdm[Any], total: int, left: int) -> None:
+        def show(bar: Bar, total: int, left: int) -> None:
             bar.update(total - left - bar.n)
             pauses.report(engine)
 
         lists = len(config.entities) + len(config.services)
 
-        def show_listings(bar: tqdm[Any], left: int) -> None:
+        def show_listings(bar: Bar, left: int) -> None:
             bar.set_postfix_str(counted(search.found, "factor"), refresh=False)  # a service takes many requests
             show(bar, lists, left)
 
@@ -275,10 +275,9 @@ def choose(
     return tuple(chosen.values()), undetermined
 
 
-def _bar(total: int, unit: str) -> tqdm[Any]:
+def _bar(total: int, unit: str) -> Bar:
     """Return a progress bar; it is shown on a terminal if there is something to count."""
-    hidden = None if total else True  # None: shown on a terminal only
-    return tqdm(total=total, unit=unit, leave=False, disable=hidden, file=sys.stderr, miniters=0)
+    return progress_bar(total, unit, hidden=not total, miniters=0)
 
 
 class Pauses:
@@ -291,7 +290,7 @@ class Pauses:
         """Print the new pauses of an engine's accounts, above a progress bar."""
         until = {name: account.throttle.paused_until for name, account in engine.poller.accounts.items()}
         for line in self.begun(engine.clock.steady(), until):
-            tqdm.write(line, file=sys.stderr)
+            write_above(line)
 
     def begun(self, now: float, paused_until: Mapping[str, float]) -> Iterator[str]:
         """Yield a line for every account with a new pause since the previous call; times are steady seconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import math
 import os
@@ -277,7 +278,8 @@ async def _serve(options: _Options) -> None:
 def _reason(refused: OSError | UnicodeError) -> str:
     """Return the system's reason why an address is not available, without asyncio's wrapping."""
     if isinstance(refused, OSError):
-        number = refused.errno or 0
+        # Newer Pythons raise an error without a number if none of a name's addresses is one of this machine's.
+        number = errno.EADDRNOTAVAIL if refused.errno is None else refused.errno
         return os.strerror(number) if number > 0 else refused.strerror or str(refused)
     return "not a host name"
 

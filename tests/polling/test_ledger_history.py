@@ -71,7 +71,7 @@ outcomes = st.builds(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two equal outcomes at the same moment are two events
 class Event:
     """What happened to a factor: an outcome, a stretch of its account, a check of the time, or a reload."""
 
@@ -404,3 +404,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedgerMachine = LedgerMachine.TestCase
 TestLedgerMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_two_equal_outcomes_at_the_same_moment_are_two_events() -> None:
+    """An answer, a failure that slows down, and the same answer again, without time between them."""
+    machine = LedgerMachine()
+    machine.begin(stepping=False)
+    answer = Outcome(Answer(Status.VERIFIED), 1.0, code=200)
+    refused = Failure(Reason.BAD_REQUEST)
+    for outcome in (answer, Outcome(refused, 1.0, code=code_of(refused)), answer):
+        machine.apply(FACTORS[0], outcome)
+        machine.demand_is_unstretched()
