@@ -22,11 +22,12 @@ METADATA = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
 # Functions of text/template, Sprig 3.2 and Helm that Helm 3.8 already has. Check others before adding them.
 HELM_3 = {
     "add", "and", "append", "b64enc", "base", "compact", "concat", "contains", "default", "dict", "dig", "div",
-    "empty", "eq", "fail", "fromYaml", "get", "gt", "has", "hasKey", "hasPrefix", "include", "int", "join", "keys",
-    "kindIs", "len", "list", "lower", "lt", "merge", "mul", "ne", "nindent", "not", "omit", "or", "printf", "quote",
-    "regexFind", "regexFindAll", "regexMatch", "regexReplaceAll", "regexReplaceAllLiteral", "replace",
-    "semverCompare", "set", "sha256sum", "sortAlpha", "ternary", "toJson", "toYaml", "tpl", "trim", "trimPrefix",
-    "trimSuffix", "trunc", "uniq", "upper",
+    "empty", "eq", "fail", "first", "fromJson", "fromYaml", "get", "gt", "has", "hasKey", "hasPrefix", "include",
+    "index", "int", "int64", "join", "keys", "kindIs", "last", "le", "len", "list", "lower", "lt", "max", "merge",
+    "min", "mul", "ne", "nindent", "not", "omit", "or", "printf", "quote", "regexFind", "regexFindAll",
+    "regexMatch", "regexReplaceAll", "regexReplaceAllLiteral", "replace", "semverCompare", "set", "sha256sum",
+    "sortAlpha", "splitList", "sub", "ternary", "toJson", "toYaml", "tpl", "trim", "trimPrefix", "trimSuffix",
+    "trunc", "uniq", "until", "upper",
 }  # fmt: skip
 KEYWORDS = {"define", "if", "else", "end", "range", "with", "nil", "true", "false"}
 ACTION = re.compile(r'\{\{-?((?:/\*.*?\*/|"(?:\\.|[^"\\])*"|.)*?)-?\}\}', re.DOTALL)
