@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grafana.boards.board import render
+from grafana.boards.board import RUNBOOKS, render
 from grafana.boards.exporter import EXPORTER_BOARD
 from grafana.boards.factor import FACTOR_BOARD
 from grafana.boards.overview import OVERVIEW_BOARD
@@ -29,10 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="PLUGIN",
         help="plugin id of your data source, such as victoriametrics-metrics-datasource (default: %(default)s)",
     )
+    parser.add_argument("--runbooks", default=RUNBOOKS, metavar="URL", help="base URL of the runbooks")
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     for board in BOARDS:
-        (options.output / board.file_name).write_text(render(board, options.datasource_type), encoding="utf-8")
+        text = render(board, options.datasource_type, options.runbooks.rstrip("/"))
+        (options.output / board.file_name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from grafana.boards.panels import panel_id
 from grafana.boards.promql import EXACT_FACTOR_VARIABLE, FACTOR_VARIABLE
 from grafana.boards.source import PROMETHEUS, with_source_of
 from grafana.boards.variables import events, losses_of_services
+from grafana.rules.model import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,7 @@ OVERVIEW, FACTOR, EXPORTER = "twilio-verify-overview", "twilio-verify-factor", "
 
 TITLES = {OVERVIEW: "Overview", FACTOR: "Factor", EXPORTER: "Exporter & Twilio API"}
 
+RUNBOOKS = Settings().runbooks
 COLUMNS = 24
 TAG = "twilio-verify"
 _GENERATED_BY = (
@@ -44,10 +46,11 @@ class Line(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A row with its title, a question, and the panels that answer it."""
+    """A row with its title, a question, and the panels that answer it; the queries of a collapsed row wait."""
 
     title: str
     lines: tuple[Line, ...]
+    collapsed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +70,17 @@ class Board:
         return f"{self.uid}.json"
 
 
-def render(board: Board, plugin: str = PROMETHEUS) -> str:
-    """Return a dashboard for data sources of a plugin, as JSON with sorted keys; the output is deterministic."""
+def render(board: Board, plugin: str = PROMETHEUS, runbooks: str = RUNBOOKS) -> str:
+    """Return a dashboard for data sources of a plugin, as JSON with sorted keys; the output is deterministic.
+
+    ``runbooks`` is the base URL of the links from alerts.
+    """
     tree: dict[str, Any] = json.loads(JSONEncoder().encode(_dashboard(board).build()))
     tree["id"] = None
     tree["annotations"] = {"list": events(board.losses)}
     tree = with_source_of(tree, plugin)
     text = json.dumps(tree, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    text = text.replace(f"{RUNBOOKS}/", f"{runbooks}/")
     return text.replace(FACTOR_VARIABLE, EXACT_FACTOR_VARIABLE) if board.exact else text
 
 
@@ -117,14 +124,26 @@ def _placed(board: Board) -> Iterator[build.Row | AnyPanel]:
     top = 0
     for section in board.sections:
         place = dashboard.GridPos(h=1, w=COLUMNS, x=0, y=top)
-        yield build.Row(section.title).id(panel_id(section.title)).grid_pos(place)
+        row = build.Row(section.title).id(panel_id(section.title)).grid_pos(place)
         top += 1
-        for height, panels in section.lines:
-            width, rest = divmod(COLUMNS, len(panels))
-            if rest:
-                raise ValueError(
-                    f"{board.uid}: {section.title!r}: {COLUMNS} columns are not divisible by {len(panels)} panels"
-                )
-            for number, panel in enumerate(panels):
-                yield panel.grid_pos(dashboard.GridPos(h=height, w=width, x=number * width, y=top))
-            top += height
+        if section.collapsed:
+            # Grafana moves what follows when the row is opened.
+            for panel in _in_lines(board.uid, section, top):
+                row.with_panel(panel)
+            yield row.collapsed(True)
+            continue
+        yield row
+        yield from _in_lines(board.uid, section, top)
+        top += sum(line.height for line in section.lines)
+
+
+def _in_lines(uid: str, section: Section, top: int) -> Iterator[AnyPanel]:
+    for height, panels in section.lines:
+        width, rest = divmod(COLUMNS, len(panels))
+        if rest:
+            raise ValueError(
+                f"{uid}: {section.title!r}: {COLUMNS} columns are not divisible by {len(panels)} panels"
+            )
+        for number, panel in enumerate(panels):
+            yield panel.grid_pos(dashboard.GridPos(h=height, w=width, x=number * width, y=top))
+        top += height

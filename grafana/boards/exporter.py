@@ -35,13 +35,14 @@ from grafana.boards.board import EXPORTER, Board, Line, Section
 from grafana.boards.health import exporters_up, last_tick
 from grafana.boards.panels import NO_EVENTS, Query, counted, graph, heat_map, one_text, one_value, timeline
 from grafana.boards.promql import distribution, exporter_series, increase, quantile, rate, selected
-from grafana.boards.states import BAD, CREDENTIALS, GOOD, NONE, PAUSED, REACHED, RELOAD, WARN
+from grafana.boards.states import BAD, CREDENTIALS, GOOD, PAUSED, REACHED, RELOAD, WARN, Word
 from grafana.boards.variables import accounts_and_services, data_source, exporters
 
 _COLLECTIONS = exporter_series("python_gc_collections_total")
 _TOO_MANY = 'code="429"'
 _NOT_ANSWERED = 'code!~"2..|404"'
 _BY_INSTANCE = "{{instance}}"
+_REFUSED = 2
 
 HEALTH = Section(
     "Is the exporter healthy?",
@@ -61,18 +62,18 @@ HEALTH = Section(
                 ),
                 one_value(
                     "Credentials",
-                    "Whether Twilio accepts each account's credentials. Unknown: no response yet, or no samples.",
-                    f"min by (account) ({selected(CREDENTIALS_VALID)})",
+                    "Whether Twilio accepts the credentials of all accounts. REFUSED: those of at least one; the "
+                    "timeline of accounts below shows which. Unknown: no response yet, or no samples.",
+                    f"min({selected(CREDENTIALS_VALID)})",
                     meanings=CREDENTIALS,
-                    legend="{{account}}",
                 ),
                 one_value(
-                    "Watched factors",
+                    "Watched",
                     "Number of factors that the selected exporters watch, including discovered ones, without "
                     "paused ones.",
                     f"sum({selected(WATCHLIST_FACTORS)})",
-                    unit="short",
-                    meanings=NONE,
+                    unit="locale",
+                    meanings=(Word(0, "NONE", BAD),),
                     decimals=0,
                 ),
                 one_value(
@@ -197,6 +198,7 @@ LATENCY = Section(
             ),
         ),
     ),
+    collapsed=True,
 )
 
 LIMITS = Section(
@@ -214,10 +216,15 @@ LIMITS = Section(
                     bars=True,
                 ),
                 timeline(
-                    "Pauses",
-                    "Accounts that send no requests after a 429 or because their credentials were refused.",
-                    Query(f"max by (account) ({selected(API_PAUSED)})", "{{account}}"),
-                    PAUSED,
+                    "Accounts",
+                    "Accounts that send no requests after a 429, and those whose credentials were refused: they "
+                    "send only probes.",
+                    Query(
+                        f"{_REFUSED:d} + (min by (account) ({selected(CREDENTIALS_VALID)}) == 0)"
+                        f" or max by (account) ({selected(API_PAUSED)})",
+                        "{{account}}",
+                    ),
+                    (*PAUSED, Word(_REFUSED, "credentials REFUSED", BAD)),
                 ),
                 graph(
                     "Concurrency",
@@ -270,7 +277,7 @@ SCHEDULE = Section(
                 graph(
                     "Queue length",
                     "Due factors that wait for a slot of their account.",
-                    "short",
+                    "locale",
                     Query(f"sum by (instance) ({selected(QUEUE_LENGTH)})", _BY_INSTANCE),
                 ),
                 graph(
@@ -328,6 +335,7 @@ WATCHLIST = Section(
             ),
         ),
     ),
+    collapsed=True,
 )
 
 PROCESS = Section(
@@ -344,8 +352,8 @@ PROCESS = Section(
                 ),
                 graph(
                     "CPU",
-                    "CPU cores used by each exporter; one Python process can use at most 1.",
-                    "short",
+                    "CPU time used by each exporter, relative to one core; a Python process can use at most one.",
+                    "percentunit",
                     Query(f"rate({exporter_series('process_cpu_seconds_total')}[$__rate_interval])", _BY_INSTANCE),
                 ),
                 graph(
@@ -365,7 +373,7 @@ PROCESS = Section(
                 graph(
                     "Samples per scrape",
                     "Samples that each exporter exposes; compare with sample_limit in the scrape configuration.",
-                    "short",
+                    "locale",
                     Query(exporter_series("scrape_samples_scraped"), _BY_INSTANCE),
                 ),
                 graph(
@@ -393,6 +401,7 @@ PROCESS = Section(
             ),
         ),
     ),
+    collapsed=True,
 )
 
 EXPORTER_BOARD = Board(

@@ -20,7 +20,7 @@ from exporter.exposition.catalogue import (
     STATUS_CHANGES,
 )
 from grafana.boards.board import FACTOR, Board, Line, Section
-from grafana.boards.panels import Column, Query, counted, graph, one_value, rows, timeline
+from grafana.boards.panels import Column, Query, counted, graph, one_value, rows, sid, timeline
 from grafana.boards.promql import (
     FACTOR_MATCHERS,
     KNOWN_STATE,
@@ -211,6 +211,11 @@ FETCHES = Section(
                     *counted(FETCH_FAILURES, ("reason",), "{{reason}}"),
                     bars=True,
                 ),
+            ),
+        ),
+        Line(
+            5,
+            (
                 rows(
                     "Details",
                     "SIDs, type, dates, and the labels from the watchlist.",
@@ -220,18 +225,17 @@ FETCHES = Section(
                         f"1000 * {per_factor(FACTOR_UPDATED)}",
                     ],
                     {
-                        "factor": Column("Factor"),
-                        "factor_type": Column("Type"),
-                        "factor_sid": Column("Factor SID"),
-                        "entity_sid": Column("Entity SID"),
-                        "service_sid": Column("Service"),
-                        "account": Column("Account"),
-                        "Value #B": Column("Created", unit="dateTimeAsIso"),
-                        "Value #C": Column("Changed", unit="dateTimeAsIso"),
+                        "factor_type": Column("Type", width=90),
+                        "factor_sid": sid("Factor SID"),
+                        "entity_sid": sid("Entity SID"),
+                        "service_sid": sid("Service"),
+                        "account": Column("Account", width=100),
+                        "Value #B": Column("Created", unit="dateTimeAsIso", width=155),
+                        "Value #C": Column("Changed", unit="dateTimeAsIso", width=155),
                     },
                     # The identity is personal data: hidden even if the exporter is configured to expose it.
-                    hidden=("Value #A", "identity"),
-                    sort=("Factor", False),
+                    hidden=("Value #A", "identity", "factor"),
+                    sort=("Account", False),
                     none="Not watched, or no samples",
                 ),
             ),

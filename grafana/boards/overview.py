@@ -24,9 +24,9 @@ from exporter.exposition.catalogue import (
     SERVICE_EXISTS,
     STATUS_CHANGES,
 )
-from exporter.polling.record import STATUSES
+from exporter.polling.record import STATUSES, UNKNOWN
 from exporter.verify.outcome import Status
-from grafana.boards.board import FACTOR, OVERVIEW, Board, Line, Section
+from grafana.boards.board import FACTOR, OVERVIEW, RUNBOOKS, Board, Line, Section
 from grafana.boards.health import exporters_up, last_tick
 from grafana.boards.panels import (
     MOST_POINTS,
@@ -38,6 +38,7 @@ from grafana.boards.panels import (
     graph,
     one_value,
     rows,
+    sid,
     timeline,
 )
 from grafana.boards.promql import (
@@ -45,6 +46,8 @@ from grafana.boards.promql import (
     RULES_EVALUATED,
     STATES_NOW,
     WORST_FIRST,
+    alert_ages,
+    alert_scopes,
     alerts,
     observations,
     per_factor,
@@ -55,8 +58,10 @@ from grafana.boards.states import (
     ALERT_STATES,
     BAD,
     GOOD,
+    GREY,
     NONE,
     NONE_KNOWN,
+    SCOPES,
     SERVICE_STATES,
     SEVERITIES,
     STATES,
@@ -114,10 +119,9 @@ def _factors_by_time(title: str) -> dict[str, Column]:
     """Return the columns of a table of factors, each with a time."""
     return {
         "factor": Column("Factor", links=_CELL_LINK),
-        "Value": Column(title, unit="dateTimeFromNow"),
-        "account": Column("Account"),
-        "service_sid": Column("Service"),
-        "job": Column("Job"),
+        "Value": Column(title, unit="dateTimeFromNow", width=130),
+        "account": Column("Account", width=100),
+        "service_sid": sid("Service"),
     }
 
 
@@ -148,12 +152,20 @@ def _with_status(status: str) -> str:
     return f'status="{status}"'
 
 
+def _of_entities(status: str) -> str:
+    return f"sum by ({_ENTITY}) ({selected(ENTITY_FACTORS, _with_status(status))})"
+
+
+# An entity without a verified factor may have one if the status of some is unknown.
+_NOT_KNOWN = Word(0.5, "? unknown", GREY)
+_VERIFIED_OF_ENTITIES = (
+    f"({_of_entities(Status.VERIFIED)} == 0) + {_NOT_KNOWN.value}"
+    f" and on ({_ENTITY}) ({_of_entities(UNKNOWN)} > 0) or {_of_entities(Status.VERIFIED)}"
+)
+
+
 _CELL_LINK = (_to_factor("__data.fields"),)
-_FACTOR_COLUMNS = {
-    "factor": Column("Factor", links=_CELL_LINK),
-    "account": Column("Account"),
-    "service_sid": Column("Service"),
-}
+_RUNBOOK = Link("Runbook", f"{RUNBOOKS}/${{__data.fields.alertname}}.md")
 
 ATTENTION = Section(
     "What needs attention?",
@@ -198,7 +210,7 @@ ATTENTION = Section(
                     base=GOOD,
                 ),
                 one_value(
-                    "Stale or unknown",
+                    "Unknown",
                     "Factors without a valid status: never answered, or the last answer is too old.",
                     _UNKNOWN,
                     meanings=NONE,
@@ -208,9 +220,11 @@ ATTENTION = Section(
                 one_value(
                     "Verified",
                     "Verified factors as a share of all watched factors. Stale and missing factors count as not "
-                    "verified.",
+                    "verified. Orange below 95%, red below 50%.",
                     _VERIFIED_SHARE,
                     unit="percentunit",
+                    steps=((0.5, WARN), (0.95, GOOD)),
+                    base=BAD,
                     decimals=1,
                 ),
                 exporters_up(),
@@ -218,27 +232,39 @@ ATTENTION = Section(
             ),
         ),
         Line(
-            8,
+            9,
             (
                 rows(
                     "Alerts",
-                    "Firing and pending alerts, with their routing labels.",
-                    [alerts()],
+                    "Firing and pending alerts, with their routing labels: critical ones first, and of the same "
+                    "severity those about an exporter or account before those about single factors, because they "
+                    "may be the cause. For: how long the condition has been true, including the time pending. "
+                    "Click an alert for its runbook, a factor for its dashboard.",
+                    [alert_scopes(), alert_ages()],
                     {
+                        "severity": Column("Severity", mappings=coloured(SEVERITIES), width=100),
+                        "Value #A": Column("Scope", mappings=words(SCOPES), width=90),
+                        "alertname": Column("Alert", links=(_RUNBOOK,), width=320),
                         "alertstate": Column("State", mappings=coloured(ALERT_STATES), width=90),
-                        "severity": Column("Severity", mappings=coloured(SEVERITIES), width=90),
-                        "alertname": Column("Alert"),
-                        **_FACTOR_COLUMNS,
+                        "Value #B": Column("For", unit="s", width=90, decimals=0),
+                        "factor": Column("Factor", links=_CELL_LINK),
+                        "account": Column("Account", width=110),
+                        "service_sid": sid("Service"),
                     },
-                    hidden=("Value",),
-                    sort=("State", False),
+                    sort=("Severity", False),
+                    then=(("Scope", False), ("State", False), ("For", True)),
                     none="No firing or pending alerts are known",
                 ),
+            ),
+        ),
+        Line(
+            7,
+            (
                 graph(
                     "Factors by status",
                     "Number of factors by status, from totals per service: the factor filter has no effect, and the"
                     " graph is empty while a label filter is set.",
-                    "short",
+                    "locale",
                     Query(f"sum by (status) ({selected(FACTORS)})", "{{status}}"),
                     colours=STATUS_COLOURS,
                 ),
@@ -286,14 +312,14 @@ WHICH = Section(
                     {
                         "factor": Column("Factor", links=_CELL_LINK),
                         "Value #A": Column("Status", mappings=words(STATES), width=130),
-                        "Value #B": Column("Since", unit="dateTimeFromNow"),
-                        "Value #C": Column("Last answer", unit="s"),
-                        "Value #D": Column("Last verified", unit="dateTimeFromNow"),
-                        "Value #E": Column("Last changed", unit="dateTimeFromNow"),
-                        "Value #F": Column("Interval", unit="s"),
-                        "factor_type": Column("Type", width=100),
-                        "account": Column("Account"),
-                        "service_sid": Column("Service"),
+                        "Value #B": Column("Since", unit="dateTimeFromNow", width=125),
+                        "Value #C": Column("Last answer", unit="s", width=125, decimals=0),
+                        "Value #D": Column("Last verified", unit="dateTimeFromNow", width=135),
+                        "Value #E": Column("Last changed", unit="dateTimeFromNow", width=135),
+                        "Value #F": Column("Interval", unit="s", width=100),
+                        "factor_type": Column("Type", width=95),
+                        "account": Column("Account", width=100),
+                        "service_sid": sid("Service"),
                         "job": Column("Job"),
                     },
                     hidden=("Value #G",),
@@ -306,11 +332,121 @@ WHICH = Section(
 )
 
 
+WHAT_CHANGED = Section(
+    "What changed?",
+    (
+        Line(
+            8,
+            (
+                graph(
+                    "Status changes",
+                    "Changes between known statuses. Many changes from verified to not_found at once usually mean a"
+                    " wrong service or account rather than deleted factors.",
+                    "short",
+                    *counted(STATUS_CHANGES, ("from", "to"), "{{from}} → {{to}}"),
+                    bars=True,
+                ),
+                graph(
+                    "Age of the oldest answer",
+                    "Age of the oldest definite answer, and the longest polling interval. An age far above the "
+                    "interval means that fetches fail.",
+                    "s",
+                    Query(f"max(time() - {per_factor(FACTOR_LAST_SUCCESS)})", "oldest answer"),
+                    Query(f"max({_WATCHED})", "longest interval"),
+                ).max_data_points(MOST_POINTS),
+            ),
+        ),
+    ),
+)
+
+ENTITIES = Section(
+    "Which entities and services?",
+    (
+        Line(
+            8,
+            (
+                rows(
+                    "Entities",
+                    "Factors of each watched entity by status. An entity without a verified factor is locked out; "
+                    "unknown if the status of some of its factors is. Factors enrolled since the last complete "
+                    "listing may not be watched. Empty if no entities are watched, and while a label filter is "
+                    "set.",
+                    [
+                        *(
+                            _VERIFIED_OF_ENTITIES if status == Status.VERIFIED else _of_entities(status)
+                            for status in STATUSES
+                        ),
+                        f"time() - min by ({_ENTITY}) ({selected(ENTITY_LAST_LISTED)})",
+                    ],
+                    {
+                        "entity": Column("Entity"),
+                        **{
+                            f"Value #{letter}": Column(
+                                status.replace("_", " ").capitalize(),
+                                mappings=words((Word(0, "0: none", BAD), _NOT_KNOWN))
+                                if status == Status.VERIFIED
+                                else None,
+                                width=115,
+                            )
+                            for letter, status in zip("ABCD", STATUSES, strict=True)
+                        },
+                        "Value #E": Column("Last listed", unit="s", width=120, decimals=0),
+                        "account": Column("Account"),
+                        "service_sid": sid("Service"),
+                    },
+                    sort=("Verified", False),
+                    none="No watched entities, or no samples",
+                ),
+            ),
+        ),
+        Line(
+            6,
+            (
+                rows(
+                    "Services with missing factors",
+                    "Whether the service exists, as Fetch Service or a later fetch of a factor answered. A service "
+                    "is fetched only while a factor of it is missing, and left out if that is unknown. Empty while "
+                    "a label filter is set.",
+                    [f"max by (account, service_sid) ({selected(SERVICE_EXISTS)})"],
+                    {
+                        "service_sid": sid("Service"),
+                        "Value": Column("Exists", mappings=words(SERVICE_STATES)),
+                        "account": Column("Account"),
+                    },
+                    sort=("Exists", False),
+                    none="No service has missing factors, or it is not known whether it exists",
+                ),
+                rows(
+                    "Watched services",
+                    "Entities that the last listing of each watched service found, and whether it stopped at "
+                    "max_entities. Empty if no services are watched as a whole, and while a label filter is set.",
+                    [
+                        f"sum by ({_ENTITY}) ({selected(SERVICE_ENTITIES)})",
+                        f"max by ({_ENTITY}) ({selected(SERVICE_ENTITIES_TRUNCATED)})",
+                    ],
+                    {
+                        "entity": Column("Name"),
+                        "Value #A": Column("Entities"),
+                        "Value #B": Column(
+                            "Truncated", mappings=words((Word(0, "no", GOOD), Word(1, "yes: not all watched", BAD)))
+                        ),
+                        "account": Column("Account"),
+                        "service_sid": sid("Service"),
+                    },
+                    sort=("Entities", True),
+                    none="No watched services, or no samples",
+                ),
+            ),
+        ),
+    ),
+    collapsed=True,
+)
+
 ENROLMENT = Section(
     "Which types of factors, how do enrolments go, and what is not used?",
     (
         Line(
-            8,
+            7,
             (
                 rows(
                     "Factor types",
@@ -342,6 +478,11 @@ ENROLMENT = Section(
                         f"sum by (notification_platform) ({selected(PUSH_FACTORS)})", "{{notification_platform}}"
                     ),
                 ),
+            ),
+        ),
+        Line(
+            8,
+            (
                 graph(
                     "Enrolment duration",
                     "Median and 95th percentile of the time from the creation of a factor to the first verified "
@@ -351,11 +492,6 @@ ENROLMENT = Section(
                     Query(quantile(0.5, ENROLMENT_DURATION, ("factor_type",)), "{{factor_type}} p50"),
                     Query(quantile(0.95, ENROLMENT_DURATION, ("factor_type",)), "{{factor_type}} p95"),
                 ),
-            ),
-        ),
-        Line(
-            8,
-            (
                 graph(
                     "Completed enrolments",
                     "Factors that were seen unverified and then verified for the first time. A median of few "
@@ -365,6 +501,11 @@ ENROLMENT = Section(
                     Query(f"{observations(ENROLMENT_DURATION, ())} == 0", NO_EVENTS),
                     bars=True,
                 ),
+            ),
+        ),
+        Line(
+            8,
+            (
                 rows(
                     "Unused passkeys",
                     f"Verified passkeys that approved no challenge for {UNUSED_DAYS} days, the longest unused "
@@ -388,100 +529,7 @@ ENROLMENT = Section(
             ),
         ),
     ),
-)
-
-WHAT_CHANGED = Section(
-    "What changed?",
-    (
-        Line(
-            8,
-            (
-                graph(
-                    "Status changes",
-                    "Changes between known statuses. Many changes from verified to not_found at once usually mean a"
-                    " wrong service or account rather than deleted factors.",
-                    "short",
-                    *counted(STATUS_CHANGES, ("from", "to"), "{{from}} → {{to}}"),
-                    bars=True,
-                ),
-                graph(
-                    "Age of the oldest answer",
-                    "Age of the oldest definite answer, and the longest polling interval. An age far above the "
-                    "interval means that fetches fail.",
-                    "s",
-                    Query(f"max(time() - {per_factor(FACTOR_LAST_SUCCESS)})", "oldest answer"),
-                    Query(f"max({_WATCHED})", "longest interval"),
-                ).max_data_points(MOST_POINTS),
-                rows(
-                    "Entities",
-                    "Factors of each watched entity by status. An entity without a verified factor is locked out. "
-                    "Factors enrolled since the last complete listing may not be watched. Empty if no entities are "
-                    "watched, and while a label filter is set.",
-                    [
-                        *(
-                            f"sum by ({_ENTITY}) ({selected(ENTITY_FACTORS, _with_status(status))})"
-                            for status in STATUSES
-                        ),
-                        f"time() - min by ({_ENTITY}) ({selected(ENTITY_LAST_LISTED)})",
-                    ],
-                    {
-                        "entity": Column("Entity"),
-                        **{
-                            f"Value #{letter}": Column(
-                                status.replace("_", " ").capitalize(),
-                                mappings=words((Word(0, "0: none", BAD),)) if status == Status.VERIFIED else None,
-                            )
-                            for letter, status in zip("ABCD", STATUSES, strict=True)
-                        },
-                        "Value #E": Column("Last listed", unit="s"),
-                        "account": Column("Account"),
-                        "service_sid": Column("Service"),
-                    },
-                    sort=("Verified", False),
-                    none="No watched entities, or no samples",
-                ),
-            ),
-        ),
-        Line(
-            6,
-            (
-                rows(
-                    "Services with missing factors",
-                    "Whether the service exists, as Fetch Service or a later fetch of a factor answered. A service "
-                    "is fetched only while a factor of it is missing, and left out if that is unknown. Empty while "
-                    "a label filter is set.",
-                    [f"max by (account, service_sid) ({selected(SERVICE_EXISTS)})"],
-                    {
-                        "service_sid": Column("Service"),
-                        "Value": Column("Exists", mappings=words(SERVICE_STATES)),
-                        "account": Column("Account"),
-                    },
-                    sort=("Exists", False),
-                    none="No service has missing factors, or it is not known whether it exists",
-                ),
-                rows(
-                    "Watched services",
-                    "Entities that the last listing of each watched service found, and whether it stopped at "
-                    "max_entities. Empty if no services are watched as a whole, and while a label filter is set.",
-                    [
-                        f"sum by ({_ENTITY}) ({selected(SERVICE_ENTITIES)})",
-                        f"max by ({_ENTITY}) ({selected(SERVICE_ENTITIES_TRUNCATED)})",
-                    ],
-                    {
-                        "entity": Column("Name"),
-                        "Value #A": Column("Entities"),
-                        "Value #B": Column(
-                            "Truncated", mappings=words((Word(0, "no", GOOD), Word(1, "yes: not all watched", BAD)))
-                        ),
-                        "account": Column("Account"),
-                        "service_sid": Column("Service"),
-                    },
-                    sort=("Entities", True),
-                    none="No watched services, or no samples",
-                ),
-            ),
-        ),
-    ),
+    collapsed=True,
 )
 
 OVERVIEW_BOARD = Board(
@@ -490,5 +538,5 @@ OVERVIEW_BOARD = Board(
     "What needs attention, which factors are affected, and what changed. Statuses are polled: each is as old as its"
     " last answer.",
     (data_source(), *exporters(), *accounts_and_services(), factors(), recorded(), row_limit(), filters()),
-    (ATTENTION, WHICH, WHAT_CHANGED, ENROLMENT),
+    (ATTENTION, WHICH, WHAT_CHANGED, ENTITIES, ENROLMENT),
 )

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 NO_EVENTS = "none"
 _MOST_IDS = 1_000_000
+_SID_WIDTH = 290
+# Of axes whose values are all 0, which Grafana would draw up to 100.
+_SOFT_MAX = {"percentunit": 1.0, "s": 0.1, "reqps": 0.1, "ops": 0.1, "short": 1.0, "locale": 1.0, "bytes": 1e6}
 # Grafana queries up to the last full step: with wider ones, the beginning of an outage would not be shown.
 _BAR = "1m"
 
@@ -56,6 +59,12 @@ class Column(NamedTuple):
     mappings: list[dashboard.ValueMapping] | None = None
     links: tuple[Link, ...] = ()
     width: int = 0
+    decimals: int | None = None
+
+
+def sid(heading: str) -> Column:
+    """Return a column of SIDs, wide enough for all 34 characters."""
+    return Column(heading, width=_SID_WIDTH)
 
 
 def panel_id(title: str) -> int:
@@ -132,6 +141,7 @@ def graph(
         _common(timeseries.Panel(), title, description, [_query(query) for query in queries])
         .unit(unit)
         .min(0)
+        .axis_soft_max(_SOFT_MAX[unit])
         .thresholds(_thresholds(GOOD, ()))
         .color_scheme(build.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
         .show_points(common.VisibilityMode.NEVER)
@@ -200,15 +210,15 @@ def rows(
     *,
     hidden: Iterable[str] = (),
     sort: tuple[str, bool],
+    then: tuple[tuple[str, bool], ...] = (),
     none: str = "no data",
 ) -> table.Panel:
     """Return a table of current values: the results of its queries merged by their labels.
 
     ``columns`` are in display order, keyed by label name, by ``Value #A`` for the result of the first of several
     queries, or by ``Value`` for a single query. Other labels follow. ``sort`` is a heading and whether to sort in
-    descending order.
+    descending order; ``then`` decides between equal values.
     """
-    by, descending = sort
     targets = [_query(Query(query), instant=True, form=PromQueryFormat.TABLE) for query in queries]
     order = {name: index for index, name in enumerate(columns)}
     excluded = dict.fromkeys(("Time", "__name__", *hidden), True)
@@ -230,7 +240,9 @@ def rows(
         .show_header(True)
         .cell_height(common.TableCellHeight.SM)
         .footer(style.TableFooterOptions().show(False).enable_pagination(True).reducer(["sum"]).count_rows(False))
-        .sort_by([style.TableSortByFieldState().display_name(by).desc(descending)])
+        .sort_by(
+            [style.TableSortByFieldState().display_name(by).desc(descending) for by, descending in (sort, *then)]
+        )
         .no_value(none)
         # The text is for a table without rows: Grafana would also write it, with links, into each empty cell.
         .override_by_regexp("/.*/", [dashboard.DynamicConfigValue(id_val="noValue", value="")])
@@ -291,10 +303,13 @@ def _cell_format(column: Column) -> list[dashboard.DynamicConfigValue]:
     if column.mappings is not None:
         formats["mappings"] = column.mappings
         formats["custom.cellOptions"] = {"type": "color-text"}
+        formats["custom.align"] = "left"  # texts, also where they stand for numbers
     if column.links:
         formats["links"] = [link._asdict() for link in column.links]
     if column.width:
         formats["custom.width"] = column.width
+    if column.decimals is not None:
+        formats["decimals"] = column.decimals
     return [dashboard.DynamicConfigValue(id_val=name, value=value) for name, value in formats.items()]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.exposition.catalogue import FACTOR_EXISTS, FACTOR_INTERVAL, FACTOR_LABELS, FACTOR_VERIFIED, MetricType
+from grafana.boards.states import Scope
 from grafana.rules.exporters import TOTAL_RECORD
 from grafana.rules.factors import STATE as RECORDED_STATE
 from grafana.rules.factors import FactorState, known_state
@@ -65,7 +66,28 @@ def exporter_series(name: str, *matchers: str) -> str:
 
 def alerts(*matchers: str) -> str:
     """Return the selector of this project's pending and firing alerts."""
-    return f"ALERTS{{{', '.join((*_ALERT_MATCHERS, *matchers))}}}"
+    return _alerts("ALERTS", *matchers)
+
+
+def _alerts(name: str, *matchers: str) -> str:
+    return f"{name}{{{', '.join((*_ALERT_MATCHERS, *matchers))}}}"
+
+
+def alert_scopes() -> str:
+    """Return what each alert is about, as the number of its scope: its narrowest label decides."""
+    of_label = {
+        Scope.FACTOR: 'factor!=""',
+        Scope.ENTITY: 'entity!=""',
+        Scope.SERVICE: 'service_sid!=""',
+        Scope.ACCOUNT: 'account!=""',
+    }
+    narrow = (f"{scope:d} * {alerts(matcher)}" for scope, matcher in of_label.items())
+    return " or ".join((*narrow, f"{Scope.EXPORTER:d} * {alerts()}"))
+
+
+def alert_ages() -> str:
+    """Return for how long the condition of each alert has been true, in seconds, including the time pending."""
+    return f"(time() - {_alerts('ALERTS_FOR_STATE')}) * ignoring (alertstate) group_right () {alerts()}"
 
 
 def per_factor(family: Family, at: str = "") -> str:

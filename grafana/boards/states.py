@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 from grafana_foundation_sdk.models import dashboard
 
 from grafana.rules.factors import FactorState
 
 GOOD, WARN, BAD, GREY, PLAIN = "green", "orange", "red", "#8e8e8e", "blue"
+TEXT = "text"  # the theme's colour of text
+
+
+class Scope(IntEnum):
+    """What an alert is about: the wider its scope, the more likely it is the cause of others."""
+
+    EXPORTER = 1
+    ACCOUNT = 2
+    SERVICE = 3
+    ENTITY = 4
+    FACTOR = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +50,7 @@ NONE = (Word(0, "none", GOOD),)
 NONE_KNOWN = (*NONE, Word(-1, "none known", GREY))
 UNKNOWN = "unknown"
 ALERT_STATES = {"firing": BAD, "pending": WARN}
+SCOPES = tuple(Word(scope, scope.name.lower(), TEXT) for scope in Scope)
 SEVERITIES = {"critical": BAD, "warning": WARN, "info": PLAIN}
 
 

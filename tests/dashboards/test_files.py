@@ -126,24 +126,36 @@ def test_lost_values_are_reported() -> None:
 @every_board
 def test_panel_ids_and_titles_are_unique(uid: str) -> None:
     tree = board(uid)
-    assert [n for n, count in Counter(panel["id"] for panel in tree["panels"]).items() if count > 1] == []
-    assert [t for t, count in Counter(panel["title"] for panel in tree["panels"]).items() if count > 1] == []
-    assert all(0 < panel["id"] < 2**31 for panel in tree["panels"])
+    every = [*panels(tree), *(item for item in tree["panels"] if item["type"] == "row")]
+    assert [n for n, count in Counter(panel["id"] for panel in every).items() if count > 1] == []
+    assert [t for t, count in Counter(panel["title"] for panel in every).items() if count > 1] == []
+    assert all(0 < panel["id"] < 2**31 for panel in every)
 
 
 @every_board
 def test_panels_fill_the_grid_without_overlap(uid: str) -> None:
+    every = board(uid)["panels"]
+    assert filled_lines(every) == range(max(panel["gridPos"]["y"] for panel in every) + every[-1]["gridPos"]["h"])
+    for row in every:
+        if row.get("panels"):
+            assert row["collapsed"]
+            assert filled_lines(row["panels"]).start == row["gridPos"]["y"] + 1
+
+
+def filled_lines(some: list[Any]) -> range:
+    """Return the lines of the grid that panels fill without overlap."""
     taken: Counter[tuple[int, int]] = Counter()
-    for panel in board(uid)["panels"]:
+    for panel in some:
         place = panel["gridPos"]
         taken.update(
             (x, y)
             for x in range(place["x"], place["x"] + place["w"])
             for y in range(place["y"], place["y"] + place["h"])
         )
-    height = max(y for _, y in taken) + 1
-    assert set(taken) == {(x, y) for x in range(24) for y in range(height)}
+    lines = range(min(y for _, y in taken), max(y for _, y in taken) + 1)
+    assert set(taken) == {(x, y) for x in range(24) for y in lines}
     assert set(taken.values()) == {1}
+    return lines
 
 
 def test_panels_must_divide_the_width() -> None:

@@ -1,13 +1,22 @@
-"""What an on-call engineer sees first: what happens now, the worst first, and nothing drawn over the series."""
+"""What people see first: what happens now, the cause before its effects, and nothing cut or buried."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
-from tests.support.dashboards.files import board, boards, events, parsed, targets
+from grafana.boards.states import Scope
+from tests.support.dashboards.files import board, boards, events, panels, parsed, targets
 from tests.support.promql import matchers, nodes, result_labels, selectors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROOT = Path(__file__).parents[2]
 
 # Grafana's steps, with the longest interval that is rounded to each (grafana-data, rangeutil.ts, roundInterval).
 ROUNDED_SECONDS = ((1.5, 1), (3.5, 2), (7.5, 5), (12.5, 10), (17.5, 15), (25, 20), (45, 30), (90, 60))
@@ -15,6 +24,8 @@ UNITS = {"s": 1, "m": 60, "h": 3600}
 RANGES_SECONDS = (15 * 60, 3600, 6 * 3600)
 # The width of a dashboard in pixels on a screen of 1440, without margins.
 WIDTH = 1392
+# The widths of characters of Grafana's font at 14 pixels: narrow ones, wide ones, capitals, all others.
+NARROW, WIDE = "fijlrt.,:;'()|- I", "mwMW%@"
 
 
 def step_seconds(range_seconds: float, points: float, least_seconds: float) -> int:
@@ -101,3 +112,161 @@ def test_only_losses_are_annotated() -> None:
         (selector,) = selectors(parsed(losses["expr"]))
         assert matchers(selector)["from"] == [("MatchOp.NotEqual", "not_found")]
         assert matchers(selector)["to"] == [("MatchOp.NotEqual", "verified")]
+
+
+def width(text: str) -> float:
+    """Return the approximate width of a text in pixels."""
+    return sum(4.8 if char in NARROW else 12.0 if char in WIDE else 9.5 if char.isupper() else 8.2 for char in text)
+
+
+def columns(panel: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the formats of a table's columns, by label or value."""
+    return {
+        item["matcher"]["options"]: {rule["id"]: rule["value"] for rule in item["properties"]}
+        for item in panel["fieldConfig"]["overrides"]
+        if item["matcher"]["id"] == "byName"
+    }
+
+
+def panel_of(uid: str, title: str) -> Mapping[str, Any]:
+    (found,) = (panel for panel in panels(board(uid)) if panel["title"] == title)
+    return found
+
+
+def alerting_rules() -> Iterator[Mapping[str, Any]]:
+    for path in sorted((ROOT / "grafana" / "rules").glob("*.rules.yaml")):
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
+            yield from (rule for rule in group["rules"] if "alert" in rule)
+
+
+# Alerts
+
+
+def test_alerts_are_sorted_by_severity_and_scope() -> None:
+    table = panel_of("twilio-verify-overview", "Alerts")
+    assert table["gridPos"]["w"] == 24
+    assert [(by["displayName"], by["desc"]) for by in table["options"]["sortBy"]] == [
+        ("Severity", False),
+        ("Scope", False),
+        ("State", False),
+        ("For", True),
+    ]
+    # Texts are sorted as such, and numbers as numbers, whatever text stands for them.
+    assert sorted(["warning", "critical"]) == ["critical", "warning"]
+    assert sorted(["pending", "firing"]) == ["firing", "pending"]
+    formats = columns(table)
+    assert formats["Value #A"]["displayName"] == "Scope"
+    ((mapping,), unit) = formats["Value #A"]["mappings"], formats["Value #B"]["unit"]
+    texts = {int(number): shown["text"] for number, shown in mapping["options"].items()}
+    assert [texts[number] for number in sorted(texts)] == ["exporter", "account", "service", "entity", "factor"]
+    assert (formats["Value #B"]["displayName"], unit) == ("For", "s")
+
+
+def test_the_narrowest_label_is_the_scope() -> None:
+    scopes = panel_of("twilio-verify-overview", "Alerts")["targets"][0]["expr"]
+    found = re.findall(r'(\d) \* ALERTS\{[^}]*?(?:, (\w+)!="")?\}', scopes)
+    assert [(int(number), label) for number, label in found] == [
+        (Scope.FACTOR, "factor"),
+        (Scope.ENTITY, "entity"),
+        (Scope.SERVICE, "service_sid"),
+        (Scope.ACCOUNT, "account"),
+        (Scope.EXPORTER, ""),
+    ]
+
+
+def test_alerts_lead_to_their_runbooks() -> None:
+    (link,) = columns(panel_of("twilio-verify-overview", "Alerts"))["alertname"]["links"]
+    for rule in alerting_rules():
+        url = link["url"].replace("${__data.fields.alertname}", rule["alert"])
+        assert url == rule["annotations"]["runbook_url"]
+        assert (ROOT / "docs" / "runbooks" / f"{rule['alert']}.md").is_file()
+
+
+def test_names_of_alerts_are_not_cut() -> None:
+    (longest,) = sorted((rule["alert"] for rule in alerting_rules()), key=width)[-1:]
+    assert columns(panel_of("twilio-verify-overview", "Alerts"))["alertname"]["custom.width"] >= width(longest)
+
+
+# Texts, axes and colours
+
+
+def test_sids_are_not_cut() -> None:
+    for item in boards():
+        for panel in panels(item):
+            for name, column in columns(panel).items():
+                if name.endswith("_sid"):
+                    assert column["custom.width"] >= 34 * 8.2, panel["title"]
+
+
+def test_titles_are_not_cut() -> None:
+    # A panel has a gap of 8 pixels, paddings, and the icon of its description.
+    cut = {
+        panel["title"]
+        for item in boards()
+        for panel in panels(item)
+        if width(panel["title"]) > WIDTH * panel["gridPos"]["w"] / 24 - 70
+    }
+    assert cut == set()
+
+
+def test_axes_of_zeros_end_at_a_small_value() -> None:
+    # Grafana draws an axis of zeros up to 100, or 10,000%.
+    for item in boards():
+        for panel in panels(item):
+            if panel["type"] == "timeseries":
+                defaults = panel["fieldConfig"]["defaults"]
+                most = 1e6 if defaults["unit"] == "bytes" else 1
+                assert 0 < defaults["custom"]["axisSoftMax"] <= most, panel["title"]
+
+
+def test_every_share_has_colours() -> None:
+    # A single colour says that 11% is as good as 100%.
+    shares = [
+        panel
+        for item in boards()
+        for panel in panels(item)
+        if panel["type"] == "stat" and panel["fieldConfig"]["defaults"]["unit"] == "percentunit"
+    ]
+    assert len(shares) == 2
+    for panel in shares:
+        colours = [step["color"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]]
+        assert sorted(colours) == ["green", "orange", "red"], panel["title"]
+
+
+def test_a_tile_has_one_value() -> None:
+    # The tiles of several series are too small to read, and two numbers without a name are a riddle.
+    for item in boards():
+        for panel in panels(item):
+            if panel["type"] == "stat" and item["uid"] != "twilio-verify-factor":
+                (target,) = panel["targets"]
+                labels = result_labels(parsed(target["expr"]))
+                assert labels <= ({"version"} if panel["title"] == "Version" else set()), panel["title"]
+
+
+def test_no_verified_factor_is_said_only_if_known() -> None:
+    entities = panel_of("twilio-verify-overview", "Entities")
+    (mapping,) = columns(entities)["Value #A"]["mappings"]
+    assert {value: (shown["text"], shown["color"]) for value, shown in mapping["options"].items()} == {
+        "0": ("0: none", "red"),
+        "0.5": ("? unknown", "#8e8e8e"),
+    }
+    expression = entities["targets"][0]["expr"]
+    assert re.search(r'status="verified"\}\) == 0\) \+ 0\.5 and on .*status="unknown"\}\) > 0\) or', expression)
+
+
+# Cost
+
+
+@pytest.mark.parametrize(
+    ("uid", "collapsed"),
+    [
+        ("twilio-verify-overview", 2),
+        ("twilio-verify-factor", 0),
+        ("twilio-verify-exporter", 3),
+    ],
+)
+def test_rarely_used_rows_are_collapsed(uid: str, collapsed: int) -> None:
+    rows = [item for item in board(uid)["panels"] if item["type"] == "row"]
+    assert [row["collapsed"] for row in rows].count(True) == collapsed
+    # The first rows are those that an alert leads to.
+    assert not any(row["collapsed"] for row in rows[:2])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from grafana.rules.exporters import TOTAL_RECORD
 from grafana.rules.factors import STATE
-from tests.support.dashboards.files import board, boards, targets
+from tests.support.dashboards.files import board, boards, panels, targets
 from tests.support.dashboards.linter import RULES
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ def test_exclusions_are_needed_and_cover_no_other_series() -> None:
     expected = {place: {STATE} if why == RECORDED else {"ALERTS"} for place, why in EXCLUSIONS.items()}
     for panel in ("Critical alerts", "Other alerts"):
         expected["target-instance-rule", OVERVIEW, panel].add(TOTAL_RECORD)
+    for rule in ("target-job-rule", "target-instance-rule"):
+        expected[rule, OVERVIEW, "Alerts"].add("ALERTS_FOR_STATE")
     assert series == expected
 
 
@@ -69,7 +71,7 @@ def test_the_factors_of_an_instance_are_selected_by_another_family() -> None:
 
 
 def panel_of(tree: Any, title: str) -> Any:
-    return next(panel for panel in tree["panels"] if panel["title"] == title)
+    return next(panel for panel in panels(tree) if panel["title"] == title)
 
 
 def variable_of(tree: Any, name: str) -> Any:

@@ -100,6 +100,13 @@ def test_prometheus_finds_configuration_rules_and_targets() -> None:
     assert pager["static_configs"] == [{"targets": [f"localhost:{PORTS['alertmanager']}"]}]
 
 
+def test_prometheus_stores_the_exemplars_that_a_dashboard_shows() -> None:
+    boards = [json.loads(path.read_text(encoding="utf-8")) for path in (GRAFANA / "dashboards").glob("*.json")]
+    queries = [query for board in boards for panel in board["panels"] for query in panel.get("targets", ())]
+    assert any(query.get("exemplar") for query in queries)
+    assert "exemplar-storage" in flag("prometheus", "--enable-feature").split(",")
+
+
 def test_alertmanager_finds_configuration_and_templates() -> None:
     config = flag("alertmanager", "--config.file")
     path = on_disk("alertmanager", config)

@@ -62,8 +62,8 @@ def board(uid: str) -> Mapping[str, Any]:
 
 
 def panels(of: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the panels of a dashboard, without rows."""
-    return [panel for panel in of["panels"] if panel["type"] != "row"]
+    """Return the panels of a dashboard, without rows; those of collapsed rows are below the row."""
+    return [panel for item in of["panels"] for panel in (item, *item.get("panels", ())) if panel["type"] != "row"]
 
 
 def targets(of: Mapping[str, Any] | None = None) -> Iterator[Target]:

@@ -26,6 +26,7 @@ PANELS_WITH_UNITS = {"stat", "singlestat", "graph", "table", "timeseries", "gaug
 UNITS = {
     "none",
     "short",
+    "locale",
     "percentunit",
     "bytes",
     "s",
