@@ -107,7 +107,7 @@ NOW = Section(
                     meanings=_NOT_SEEN,
                 ),
                 one_value(
-                    "Status changes",
+                    "Changes",
                     "Number of changes between known statuses in the time range. Two changes within one graph step "
                     "may be missed.",
                     f"changes(({KNOWN_STATE})[$__range:$__interval])",
@@ -226,15 +226,15 @@ FETCHES = Section(
                     ],
                     {
                         "factor_type": Column("Type", width=90),
+                        "Value #B": Column("Created", unit="dateTimeAsIso", width=155),
+                        "Value #C": Column("Changed", unit="dateTimeAsIso", width=155),
                         "factor_sid": sid("Factor SID"),
                         "entity_sid": sid("Entity SID"),
                         "service_sid": sid("Service"),
                         "account": Column("Account", width=100),
-                        "Value #B": Column("Created", unit="dateTimeAsIso", width=155),
-                        "Value #C": Column("Changed", unit="dateTimeAsIso", width=155),
                     },
                     # The identity is personal data: hidden even if the exporter is configured to expose it.
-                    hidden=("Value #A", "identity", "factor"),
+                    hidden=("Value #A", "identity", "factor", "instance"),
                     sort=("Account", False),
                     none="Not watched, or no samples",
                 ),

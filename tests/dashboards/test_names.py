@@ -57,7 +57,9 @@ def queries(of: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def matched(expression: str, label: str, values: tuple[str, ...]) -> Iterator[set[str]]:
     """Yield for each selector that narrows a label which of these values it matches."""
     for selector in selectors(promql_parser.parse(without_backquotes(expression))):
-        conditions = [(op, text) for op, text in matchers(selector).get(label, []) if op != "MatchOp.NotRe"]
+        every = matchers(selector).get(label, [])
+        # A label that must not be empty is no selection.
+        conditions = [one for one in every if one[0] != "MatchOp.NotRe" and one != ("MatchOp.NotEqual", "")]
         if conditions:
             yield {one for one in values if all(_matches(op, text, one) for op, text in conditions)}
 

@@ -58,13 +58,16 @@ scrape_configs:
   - job_name: verify-factor-exporter
     static_configs: [{{targets: ["{address}"]}}]
 """
-# The real alerts wait for minutes; these replace them: one fires immediately, one stays pending.
+# The real alerts wait for minutes; these replace them: two fire immediately, one stays pending.
 RULES = """
 groups:
   - name: stand-ins
     rules:
       - alert: TwilioVerifyFiring
         expr: max without (instance) (twilio_verify_factor_verified) == 0
+        labels: {severity: critical}
+      - alert: TwilioVerifyAccount
+        expr: max by (job, account) (twilio_verify_credentials_valid) == 1
         labels: {severity: critical}
       - alert: TwilioVerifyPending
         expr: max without (instance) (twilio_verify_factor_exists) == 0
@@ -266,6 +269,7 @@ async def test_every_query_answers(program: Program, newer_program: Program, tmp
             await see_nothing_without_samples(server)
             await see_each_name(server)
             await see_a_team(server)
+            await see_the_scopes(server)
             await see_the_worst(server, COMPUTED)
             await until(lambda: empty_recordings(server), lambda empty: not empty)
             await see_the_worst(server, RECORDED)
@@ -336,19 +340,36 @@ async def see_a_team(server: Prometheus) -> None:
         return {
             f"{team} {title}": await counted(server, title, team)
             for team in ("people", "payments")
-            for title in ("Unverified", "Missing", "Stale or unknown", "Verified")
+            for title in ("Unverified", "Missing", "Unknown", "Verified")
         }
 
     await until(
         numbers,
         lambda found: (
-            found["people Unverified"] == found["people Missing"] == found["payments Stale or unknown"] == 1
-            and found["people Stale or unknown"] == found["people Verified"] == 0
+            found["people Unverified"] == found["people Missing"] == found["payments Unknown"] == 1
+            and found["people Unknown"] == found["people Verified"] == 0
             # None is known to be missing, but one is unknown.
             and found["payments Missing"] == -1
             and found["payments Verified"] in {1 / 3, 2 / 3}
         ),
     )
+
+
+async def see_the_scopes(server: Prometheus) -> None:
+    """See what each alert is about, and its age with the same labels, so that both are in one row."""
+    scopes, ages = (
+        item.expression for item in targets(board("twilio-verify-overview")) if item.panel["title"] == "Alerts"
+    )
+
+    async def rows() -> tuple[dict[str, str], bool]:
+        found, aged = [await queried(server, expression, instant=True) for expression in (scopes, ages)]
+        one_row = {frozenset(item["metric"].items()) for item in found} == {
+            frozenset(item["metric"].items()) for item in aged if float(item["value"][1]) >= 0
+        }
+        return {item["metric"]["alertname"]: item["value"][1] for item in found}, one_row
+
+    expected = {"TwilioVerifyAccount": "2", "TwilioVerifyFiring": "5", "TwilioVerifyPending": "5"}
+    await until(rows, lambda found: found == (expected, True))
 
 
 async def empty_recordings(server: Prometheus) -> set[str]:
