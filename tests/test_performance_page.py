@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from typing import Any
 
@@ -50,3 +51,13 @@ def test_what_the_project_promises_of_its_cost_was_measured(numbers: dict[str, A
     assert full["100000"]["lag_p99"] < 2
     assert full["100000"]["scrape_wall_to_copy"] <= 4
     assert full["100000"]["stalls_over_50_ms"] == []
+
+
+def test_the_comparison_has_the_numbers_of_this_page() -> None:
+    comparison = (PAGE.parent / "comparison.md").read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    ((ours, theirs),) = re.findall(r"\| Memory \| (\d+) MB with 10,000 factors \| (\d+) MB \|", comparison)
+    assert f"Memory: {ours} MB with 10,000 factors" in page
+    assert f"which keeps no state, uses {theirs} MB" in page
+    (times,) = re.findall(r"took ([\d.]+) times the CPU time of a fetch", comparison)
+    assert f"A blackbox_exporter probe needs {times} times the CPU time" in page

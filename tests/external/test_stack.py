@@ -16,12 +16,16 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from tests.support.processes import PATIENCE_SECONDS, spawned
 from tests.support.running_exporter import becomes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+    from multidict import CIMultiDictProxy
 
     from tests.support.fixtures import Program
 
@@ -82,10 +86,29 @@ async def curl(session: aiohttp.ClientSession, line: str) -> int:
         return answer.status
 
 
-async def test_the_page_of_a_factor_is_printed_in_the_terminal(program: Program) -> None:
+@contextlib.asynccontextmanager
+async def topic() -> AsyncIterator[tuple[str, list[tuple[CIMultiDictProxy[str], str]]]]:
+    """Stand for ntfy: yield the URL of a topic, and the headers and texts that are pushed to it."""
+    pushed: list[tuple[CIMultiDictProxy[str], str]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        pushed.append((request.headers, await request.text()))
+        return web.json_response({"event": "message"})
+
+    app = web.Application()
+    app.router.add_post("/topic", take)
+    async with TestServer(app) as server:
+        yield str(server.make_url("/topic")), pushed
+
+
+async def test_the_page_of_a_factor_is_printed_in_the_terminal_and_pushed(program: Program) -> None:
     program("prometheus", install="apt-get install prometheus")
     program("prometheus-alertmanager", install="apt-get install prometheus-alertmanager")
-    async with started("--times", "60", *FREE_PORTS) as stack, aiohttp.ClientSession() as session:
+    async with (
+        topic() as (url, pushed),
+        started("--times", "60", "--push", url, *FREE_PORTS) as stack,
+        aiohttp.ClientSession() as session,
+    ):
         await stack.says("Press Ctrl-C to stop")
         addresses = re.findall(r"^[a-z ]+  (http://127\.0\.0\.1:\S+)$", stack.text, re.MULTILINE)
         for address in addresses:
@@ -105,6 +128,13 @@ async def test_the_page_of_a_factor_is_printed_in_the_terminal(program: Program)
         assert await stack.ended() == 0, stack.text
 
     assert len(addresses) == 5
+    titles = [headers["Title"] for headers, _ in pushed]
+    regressed = titles.index("critical TwilioVerifyFactorRegressed payments-oncall-push")
+    assert "resolved TwilioVerifyFactorRegressed payments-oncall-push" in titles[regressed:]
+    headers, text = pushed[regressed]
+    assert headers["Priority"] == "urgent"
+    assert headers["Click"].endswith("/docs/runbooks/TwilioVerifyFactorRegressed.md")
+    assert "payments-oncall-push" in text
     assert "Traceback" not in stack.text
     assert stack.text.endswith("stopped\n")
     for address in addresses:

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
@@ -31,6 +32,7 @@ from tools.stack.programs import (
     prometheus,
     running,
 )
+from tools.stack.push import pushing, title_of
 from tools.stack.receiver import receiving
 from tools.stack.shortened import job_of, receivers_at, scraping, shortened_routes, shortened_rules
 
@@ -58,12 +60,13 @@ _POLL_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The ports (a free one is used if a port is taken), and the factor by which waits are shortened."""
+    """The ports (a free one is used if a port is taken), the factor by which waits are shortened, and the topic."""
 
     exporter: int
     prometheus: int
     alertmanager: int
     times: float
+    push: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +103,18 @@ def _read(arguments: list[str] | None) -> Options:
         metavar="N",
         help="divide the waits of alerts and notifications by this number (default: %(default)g)",
     )
+    parser.add_argument(
+        "--push",
+        default="",
+        metavar="URL",
+        help="also push every notification to a topic of ntfy, for example https://ntfy.sh/NAME",
+    )
     given = parser.parse_args(arguments)
     if given.times < 1:
         parser.error(f"--times: {given.times:g} is below 1")
-    return Options(given.exporter, given.prometheus, given.alertmanager, given.times)
+    if given.push and urlsplit(given.push).scheme not in {"http", "https"}:
+        parser.error("--push: not an http:// or https:// URL")
+    return Options(given.exporter, given.prometheus, given.alertmanager, given.times, given.push)
 
 
 def _found(*tools: Tool) -> list[str]:
@@ -140,6 +151,9 @@ async def _serve(folder: Path, binaries: list[str], options: Options) -> None:
         receiver.on_notification.append(
             lambda notification: print("\n".join(_notification(notification)), flush=True)
         )
+        if options.push:
+            push = await parts.enter_async_context(pushing(options.push))
+            receiver.on_notification.append(push)
         routes = folder / "alertmanager.yaml"
         text = shortened_routes(_ROUTES.read_text(encoding="utf-8"), options.times, outlast_queries=True)
         routes.write_text(receivers_at(text, _ROUTES.parent, receiver.url), encoding="utf-8")
@@ -254,14 +268,8 @@ def _instructions(stack: Stack, times: float) -> Iterable[str]:
 
 
 def _notification(notification: Notification) -> Iterable[str]:
-    labels = notification.message["commonLabels"]
     clock = time.strftime("%H:%M:%S", time.localtime(notification.at_seconds))
-    count = f", {len(notification.alerts)} alerts" if len(notification.alerts) > 1 else ""
-    what = labels.get("severity", "") if notification.firing else "resolved"
-    yield (
-        f"{clock}  {notification.receiver}: {what} {notification.alertname} {labels.get('factor', '')}".rstrip()
-        + count
-    )
+    yield f"{clock}  {notification.receiver}: {title_of(notification)}"
     if notification.firing:
         annotations = notification.alerts[0]["annotations"]
         yield f"          {annotations['description']}"
