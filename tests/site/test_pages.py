@@ -89,8 +89,15 @@ def test_links_to_files_lead_to_files_of_the_repository(built: Path) -> None:
     assert [name for name in sorted(found) if not (ROOT / name).exists()] == []
 
 
-def test_nothing_is_loaded_from_another_site(built: Path) -> None:
-    loads = {load for page in built.rglob("*.html") for load in read(page).loads}
+def test_everything_that_is_loaded_is_there_and_nothing_is_from_another_site(built: Path) -> None:
+    loads = {
+        load if urlsplit(load).netloc else urlsplit(urljoin(f"/{page.relative_to(built).as_posix()}", load)).path
+        for page in built.rglob("*.html")
+        if page.name != "404.html"
+        for load in read(page).loads
+    }
+    assert "/images/architecture.svg" in loads
+    assert [load for load in sorted(loads) if load.startswith("/") and not (built / load[1:]).is_file()] == []
     styles = "".join(path.read_text(encoding="utf-8") for path in built.rglob("*.css"))
     assert any(load.endswith(".css") for load in loads)
     assert [load for load in sorted(loads) if urlsplit(load).netloc] == []

@@ -28,6 +28,7 @@ OUTSIDE = {
     "SECURITY.md": "security-policy.md",
     "helm/verify-factor-exporter/README.md": "chart.md",
 }
+_STYLE = "assets/site.css"
 _SOURCES = {uri: source for source, uri in OUTSIDE.items()}
 _EVERY_RUNBOOK = "runbooks/*"
 # What weighs more or less than 1 in a search.
@@ -49,7 +50,8 @@ _MOVED = """<!doctype html>
 
 @event_priority(100)  # mike adds the version to the address
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Set the addresses, and list the runbooks in the menu."""
+    """Set the addresses and the style sheet, and list the runbooks in the menu."""
+    config.extra_css.append(_STYLE)
     address = repository()
     config.site_url = pages_of(address)
     config.extra["social"] = [{"icon": "fontawesome/brands/github", "link": address, "name": "Repository"}]
@@ -59,7 +61,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages outside docs/."""
+    """Add the pages outside docs/, and the style sheet."""
+    files.append(File.generated(config, _STYLE, abs_src_path=str(Path(__file__).with_name("site.css"))))
     for source, uri in OUTSIDE.items():
         files.append(File.generated(config, uri, abs_src_path=str(ROOT / source)))
     return files
