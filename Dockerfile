@@ -61,6 +61,7 @@ ARG VERSION=0.1.0
 ARG REVISION=""
 LABEL org.opencontainers.image.title="verify-factor-exporter" \
       org.opencontainers.image.description="Prometheus exporter for the status of Twilio Verify factors" \
+      org.opencontainers.image.source="https://github.com/OWNER/verify-factor-exporter" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \

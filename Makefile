@@ -9,7 +9,7 @@ T ?= tests
 LISTEN ?= 127.0.0.1:10069
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test test-all lint format bench soak docs site pictures image sbom audit lock lowest clean
+.PHONY: help demo stack test test-all lint format bench soak docs site pictures owner image sbom audit lock lowest clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,13 +79,15 @@ site: $(VENV)/.dev  ## build the documentation as a site in dist/site; a dead li
 pictures: $(VENV)/.dev  ## take the screenshots for the documentation; needs Chromium
 	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/external/test_pages.py -k pictures
 
+owner: $(VENV)/bin/python  ## set the GitHub account that all links to the project lead to (OWNER=acme)
+	@$(BIN)/python -m tools.release.repository "$(OWNER)"
+
 ENGINE ?= docker
 IMAGE ?= verify-factor-exporter
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 
 image:  ## build the container image (ENGINE=docker|podman|buildah IMAGE=name:tag PYTHON_IMAGE=base@sha256:…)
-	$(ENGINE) build --tag $(IMAGE) --build-arg REVISION=$(REVISION) $(PYTHON_IMAGE:%=--build-arg PYTHON_IMAGE=%) \
-	  $(SOURCE:%=--label org.opencontainers.image.source=%) .
+	$(ENGINE) build --tag $(IMAGE) --build-arg REVISION=$(REVISION) $(PYTHON_IMAGE:%=--build-arg PYTHON_IMAGE=%) .
 
 sbom: $(VENV)/.dev  ## write the image's bill of materials to dist/sbom.cdx.json
 	@mkdir -p dist

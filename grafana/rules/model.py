@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from tools.release.repository import repository
+
 PREFIX = "TwilioVerify"
 
 
@@ -34,7 +36,7 @@ class Settings:
 
     dropped: tuple[str, ...] = ("instance", "pod", "container", "endpoint", "node")
     job: str = "verify-factor-exporter"
-    runbooks: str = "https://example.org/verify-factor-exporter/docs/runbooks"
+    runbooks: str = f"{repository()}/blob/main/docs/runbooks"
     dashboards: str = "http://localhost:3000"
 
     def without(self, *more: str) -> str:

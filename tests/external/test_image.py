@@ -20,6 +20,7 @@ from exporter.simulator import Simulator, demo_world
 from tests.support.programs.base_image import NotBuiltError, base_tar
 from tests.support.programs.buildah import PROJECT, Image, Store, fresh_context
 from tests.support.programs.restricted_pod import Pod
+from tools.release.repository import repository
 from tools.supply_chain.lock import LINUX, locked
 from tools.supply_chain.sbom import sbom
 
@@ -77,6 +78,7 @@ def says_what_it_is(image: Image) -> None:
     config = image.config
     labels = {name.removeprefix("org.opencontainers.image."): text for name, text in config["Labels"].items()}
     assert labels["title"] == "verify-factor-exporter"
+    assert labels["source"] == repository()
     assert labels["licenses"] == "Apache-2.0"
     assert labels["version"] == __version__
     assert labels["revision"] == REVISION

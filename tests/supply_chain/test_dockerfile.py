@@ -16,7 +16,7 @@ BUILD, FINAL = re.split(r"^(?=FROM )", INSTRUCTIONS, flags=re.MULTILINE)[1:]
 
 
 def test_hadolint_finds_nothing() -> None:
-    labels = ("title", "description", "licenses", "version", "revision", "base.name")
+    labels = ("title", "description", "source", "licenses", "version", "revision", "base.name")
     done = subprocess.run(
         [
             *(Path(sys.executable).with_name("hadolint"), "--failure-threshold", "style", "--strict-labels"),

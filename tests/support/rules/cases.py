@@ -7,6 +7,8 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from grafana.rules.model import Settings
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
@@ -139,8 +141,7 @@ def annotation_documents(rules: Sequence[Path], cases: Iterable[Case]) -> Iterat
                             "exp_annotations": {
                                 "summary": case.expected.summary,
                                 "description": case.expected.description,
-                                "runbook_url": "https://example.org/verify-factor-exporter/docs/runbooks/"
-                                f"{PREFIX}{case.alert}.md",
+                                "runbook_url": f"{Settings().runbooks}/{PREFIX}{case.alert}.md",
                                 "dashboard_url": f"http://localhost:3000/d/{case.expected.dashboard}",
                             },
                         }
