@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.leftovers import VARIABLE, left_behind, marked
-from tests.support.processes import output_of, popen, spawned
+from tests.support.processes import PATIENCE_SECONDS, output_of, popen, spawned
+from tests.support.running_exporter import becomes
 
 ROOT = Path(__file__).parents[1]
 SLEEP = (sys.executable, "-c", "import time; time.sleep(3600)")
@@ -30,6 +31,11 @@ def mark() -> str:
     return str(uuid.uuid4())
 
 
+async def becomes_marked(mark: str, processes: set[int]) -> None:
+    """Wait until these processes have their environment: in the middle of an exec, one has none."""
+    await becomes(lambda: marked(mark).keys() == processes)
+
+
 async def test_a_block_that_ends_by_any_way_leaves_nothing_of_the_group(mark: str) -> None:
     environ = {**os.environ, VARIABLE: mark}
 
@@ -37,13 +43,14 @@ async def test_a_block_that_ends_by_any_way_leaves_nothing_of_the_group(mark: st
         async with spawned(*FAMILY, env=environ, stdout=asyncio.subprocess.PIPE) as started:
             assert started.stdout is not None
             child = int(await started.stdout.readline())
-            assert marked(mark).keys() == {started.pid, child}
+            await becomes_marked(mark, {started.pid, child})
             begun.set()
             await asyncio.Event().wait()
 
     begun = asyncio.Event()
     task = asyncio.create_task(hang())
-    await begun.wait()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -66,6 +73,7 @@ async def test_a_block_that_ends_by_any_way_leaves_nothing_of_the_group(mark: st
 async def test_a_process_left_running_is_listed_and_killed(mark: str) -> None:
     async with spawned(*SLEEP, env={**os.environ, VARIABLE: mark}) as started:
         assert marked(str(uuid.uuid4())) == {}
+        await becomes_marked(mark, {started.pid})
         [line] = left_behind(mark, grace_seconds=0)
         assert line.startswith(f"{started.pid}: ")
         assert line.endswith("time.sleep(3600)")
