@@ -70,6 +70,7 @@ docs: $(VENV)/.dev  ## regenerate docs, rules, dashboards and the chart's genera
 	$(BIN)/python -m tools.reference.api > docs/api.md
 	$(BIN)/python -m grafana.rules
 	$(BIN)/python -m grafana.boards
+	$(BIN)/python -m grafana.jsonnet
 	$(BIN)/python -m helm.generate
 	$(BIN)/python -m tests.reliability
 

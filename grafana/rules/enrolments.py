@@ -11,7 +11,7 @@ from exporter.exposition.catalogue import (
     FACTOR_VERIFIED,
     PUSH_FACTORS,
 )
-from grafana.rules.model import Alert, Dashboard, Group, Recording, Settings, Severity
+from grafana.rules.model import Alert, Dashboard, Group, Recording, Settings, Severity, percent
 
 # Medians of fewer durations differ too much by chance.
 LEAST_ENROLMENTS = 30
@@ -19,11 +19,8 @@ MEDIAN_HOURS = 6
 USUAL_DAYS = 7
 # A new service has something usual after a day with enrolments all around the clock.
 LEAST_USUAL = 4
-SLOWER = 3
 # Durations are measured at fetches: of short ones, a change of the polling interval makes three times as much.
 LEAST_SLOW_SECONDS = 300
-# A few devices without a push service are normal, such as Android devices without Google services.
-MOST_WITHOUT_PLATFORM = 0.1
 UNUSED_DAYS = 90
 
 MEDIAN = f"service:{ENROLMENT_DURATION.name}:median{MEDIAN_HOURS}h"
@@ -34,7 +31,7 @@ _SERVICE = {"account": "account", "service": "service_sid"}
 def enrolment_group(settings: Settings) -> Group:
     """Return the rules about enrolments and push factors."""
     return Group(
-        "twilio-verify-enrolments", (_median(settings), _enrolment_slow(), _push_without_platform(settings))
+        "twilio-verify-enrolments", (_median(settings), _enrolment_slow(settings), _push_without_platform(settings))
     )
 
 
@@ -63,14 +60,15 @@ def _median(settings: Settings) -> Recording:
     )
 
 
-def _enrolment_slow() -> Alert:
+def _enrolment_slow(settings: Settings) -> Alert:
     # The median of earlier medians: neither a bad day nor the times of day change what is usual.
     earlier = f"{MEDIAN}[{USUAL_DAYS}d:{MEDIAN_HOURS}h] offset {MEDIAN_HOURS}h"
+    slower = f"{settings.slow_enrolment:g}"
     return Alert(
         "EnrolmentSlow",
         f"""\
 (
-  {MEDIAN} > {SLOWER} * quantile_over_time(0.5, {earlier})
+  {MEDIAN} > {slower} * quantile_over_time(0.5, {earlier})
   and
   count_over_time({earlier}) >= {LEAST_USUAL}
 )
@@ -79,12 +77,12 @@ def _enrolment_slow() -> Alert:
         pending="30m",
         keep_firing="1h",
         when=f"the median enrolment of the last {MEDIAN_HOURS} hours, of at least {LEAST_ENROLMENTS}, took more "
-        f"than {SLOWER} times as long as usual in the {USUAL_DAYS} days before, and more than "
+        f"than {slower} times as long as usual in the {USUAL_DAYS} days before, and more than "
         f"{LEAST_SLOW_SECONDS // 60} minutes",
         summary="Enrolments take longer than usual.",
         description=f"Half of the enrolments of the last {MEDIAN_HOURS} hours took more than "
         "{{ $value | humanizeDuration }}, "
-        f"over {SLOWER} times as long as usual: those of {{{{ $labels.factor_type }}}} factors in service "
+        f"over {slower} times as long as usual: those of {{{{ $labels.factor_type }}}} factors in service "
         "{{ $labels.service_sid }} (account {{ $labels.account }}). Users may be giving up. Check what changed in "
         "the app or in the instructions for enrolment.",
         dashboard=Dashboard.OVERVIEW,
@@ -105,11 +103,11 @@ def _push_without_platform(settings: Settings) -> Alert:
 {count('{notification_platform="none"}')}
 /
 {count()}
-> {MOST_WITHOUT_PLATFORM} < 1""",
+> {settings.without_platform_ratio:g} < 1""",
         Severity.WARNING,
         pending="1h",
-        when=f"more than {MOST_WITHOUT_PLATFORM:.0%} of a service's push factors, but not all of them, have no "
-        "notification platform",
+        when=f"more than {percent(settings.without_platform_ratio)} of a service's push factors, but not all of "
+        "them, have no notification platform",
         summary="Push notifications can't reach many devices.",
         description="{{ $value | humanizePercentage }} of the push factors of service {{ $labels.service_sid }} "
         "(account {{ $labels.account }}) have no notification platform, so no notification tells their users of a "

@@ -17,7 +17,7 @@ from exporter.exposition.catalogue import (
     WATCHLIST_LISTED,
     WATCHLIST_TOTAL,
 )
-from grafana.rules.model import Alert, Dashboard, Group, Recording, Settings, Severity
+from grafana.rules.model import Alert, Dashboard, Group, Recording, Settings, Severity, percent
 
 TOTAL_RECORD = f"job:{WATCHLIST_FACTORS.name}:total"
 
@@ -105,10 +105,10 @@ def _schedule_alerts(settings: Settings) -> tuple[Alert, ...]:
 (sum {settings.without()} (increase({LATE_FETCHES.name}[15m])) >= 10)
 /
 sum {settings.without("account", "service_sid")} (increase({FETCHES.name}[15m]))
-> 0.1""",
+> {settings.late_ratio:g}""",
             Severity.WARNING,
             pending="15m",
-            when="more than 10% of fetches, and at least 10, start over a minute late",
+            when=f"more than {percent(settings.late_ratio)} of fetches, and at least 10, start over a minute late",
             summary="Fetches start late.",
             description="{{ $value | humanizePercentage }} of the fetches of job {{ $labels.job }} start more than "
             "a minute late, so status changes are detected late. Check the request budget, Twilio's latency "
@@ -118,6 +118,7 @@ sum {settings.without("account", "service_sid")} (increase({FETCHES.name}[15m]))
 
 
 def _watchlist_alerts(settings: Settings) -> tuple[Alert, ...]:
+    shrank = percent(settings.shrink_ratio)
     return (
         Alert(
             "WatchlistEmpty",
@@ -131,13 +132,14 @@ def _watchlist_alerts(settings: Settings) -> tuple[Alert, ...]:
         ),
         Alert(
             "WatchlistShrank",
-            f"{TOTAL_RECORD} < 0.8 * max_over_time({TOTAL_RECORD}[1h])",
+            f"{TOTAL_RECORD} < {1 - settings.shrink_ratio:g} * max_over_time({TOTAL_RECORD}[1h])",
             Severity.WARNING,
             pending="10m",
-            when="the watchlist shrank by more than 20% within an hour",
-            summary="The watchlist shrank by more than 20%.",
-            description="Job {{ $labels.job }} now watches {{ $value | humanize }} factors, over 20% fewer than at "
-            "its peak in the last hour. Removed factors raise no alerts: check that this was intended.",
+            when=f"the watchlist shrank by more than {shrank} within an hour",
+            summary=f"The watchlist shrank by more than {shrank}.",
+            description=f"Job {{{{ $labels.job }}}} now watches {{{{ $value | humanize }}}} factors, over {shrank} "
+            "fewer than at its peak in the last hour. Removed factors raise no alerts: check that this was "
+            "intended.",
             dashboard=Dashboard.OVERVIEW,
         ),
     )

@@ -31,13 +31,22 @@ class Settings:
     """Settings that differ between sites; the YAML contains each of them verbatim, so that it can be replaced.
 
     ``dropped`` are the labels that identify a process rather than what it watches; they change when a pod restarts.
-    ``job`` selects the exporter's targets in rules that can't use a metric of the exporter.
+    ``job`` selects the exporter's targets in rules that can't use a metric of the exporter. The numbers are
+    thresholds of single alerts; rules write them in the format g.
     """
 
     dropped: tuple[str, ...] = ("instance", "pod", "container", "endpoint", "node")
     job: str = "verify-factor-exporter"
     runbooks: str = f"{repository()}/blob/main/docs/runbooks"
     dashboards: str = "http://localhost:3000"
+    # One fetch in twenty may fail unnoticed: a status stays valid through two consecutive failures.
+    error_budget: float = 0.05
+    late_ratio: float = 0.1
+    rate_limited_ratio: float = 0.05
+    shrink_ratio: float = 0.2
+    # A few devices without a push service are normal, such as Android devices without Google services.
+    without_platform_ratio: float = 0.1
+    slow_enrolment: float = 3
 
     def without(self, *more: str) -> str:
         """Return the clause that aggregates away the dropped labels and these."""
@@ -47,6 +56,10 @@ class Settings:
     def job_matcher(self) -> str:
         """The matcher of the exporter's targets."""
         return f'job="{self.job}"'
+
+    def runbook(self, alert: str) -> str:
+        """Return the address of an alert's runbook."""
+        return f"{self.runbooks}/{alert}.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +121,8 @@ class Group:
 def indented(text: str) -> str:
     """Return the lines of an expression with two more spaces before each."""
     return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def percent(ratio: float) -> str:
+    """Return a ratio as a percentage."""
+    return f"{ratio * 100:g}%"

@@ -80,10 +80,13 @@ def files(settings: Settings) -> dict[str, str]:
 
 def document(of: Iterable[Group], settings: Settings) -> str:
     """Return a rules file with these groups."""
-    content = {
-        "groups": [{"name": group.name, "rules": [_rule(rule, settings) for rule in group.rules]} for group in of]
-    }
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1 << 16)
+    tree = {"groups": [content(group, settings) for group in of]}
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1 << 16)
+
+
+def content(group: Group, settings: Settings) -> dict[str, Any]:
+    """Return a group as in a rules file."""
+    return {"name": group.name, "rules": [_rule(rule, settings) for rule in group.rules]}
 
 
 def _rule(rule: Recording | Alert, settings: Settings) -> dict[str, Any]:
@@ -98,7 +101,7 @@ def _rule(rule: Recording | Alert, settings: Settings) -> dict[str, Any]:
     content["annotations"] = {
         "summary": rule.summary,
         "description": rule.description,
-        "runbook_url": f"{settings.runbooks}/{rule.full_name}.md",
+        "runbook_url": settings.runbook(rule.full_name),
         "dashboard_url": _dashboard_url(rule, settings),
     }
     return content

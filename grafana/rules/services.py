@@ -20,12 +20,10 @@ from exporter.exposition.catalogue import (
 )
 from exporter.polling.record import UNKNOWN
 from exporter.verify.outcome import Operation, Reason, Status
-from grafana.rules.model import Alert, Dashboard, Group, Recording, Settings, Severity, indented
+from grafana.rules.model import Alert, Dashboard, Group, Recording, Settings, Severity, indented, percent
 
 # Failure reasons that indicate an outage of the API or of the connection to it.
 UNREACHABLE = (Reason.TIMEOUT, Reason.CONNECT, Reason.DNS, Reason.TLS, Reason.SERVER_ERROR, Reason.DECODE)
-# One fetch in twenty may fail unnoticed: a status stays valid through two consecutive failures.
-ERROR_BUDGET = 0.05
 # Listings are retried at the next interval; several in a row must fail.
 NOT_LISTED_HOURS = 3
 NOT_LISTED_INTERVALS = 4
@@ -255,7 +253,7 @@ unless
 
 def _error_budget_burn(settings: Settings) -> Alert:
     def burning(long: str, short: str, rate: float) -> str:
-        threshold = f"{rate * ERROR_BUDGET:g}"
+        threshold = f"{settings.error_budget * rate:g}"
         failures = f"sum {settings.without('reason')} (increase({FETCH_FAILURES.name}[{long}]))"
         return (
             f"(\n"
@@ -347,10 +345,11 @@ def _rate_limited(settings: Settings) -> Alert:
 ({limited} >= 5)
 /
 sum {settings.without("operation", "code")} (increase({API_REQUESTS.name}{{{api}}}[30m]))
-> 0.05""",
+> {settings.rate_limited_ratio:g}""",
         Severity.WARNING,
         pending="15m",
-        when="more than 5% of an account's requests, and at least 5, are answered with 429",
+        when=f"more than {percent(settings.rate_limited_ratio)} of an account's requests, and at least 5, are "
+        "answered with 429",
         summary="Twilio rate-limits an account.",
         description="{{ $value | humanizePercentage }} of the requests of account {{ $labels.account }} are "
         "answered with 429, so the exporter slows down and detects changes later. Lower its request rate, or ask "

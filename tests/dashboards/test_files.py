@@ -23,6 +23,7 @@ from grafana.boards.board import Board, Line, Section, render
 from grafana.boards.health import exporters_up
 from grafana.boards.promql import quantile
 from grafana.boards.states import STATES
+from grafana.jsonnet.__main__ import FOLDER as MIXIN
 from tests.support.dashboards.files import (
     FOLDER,
     GLOBALS,
@@ -48,6 +49,13 @@ def test_the_files_are_up_to_date() -> None:
     assert {path.name: path.read_text(encoding="utf-8") for path in PATHS} == {
         item.file_name: render(item) for item in BOARDS
     }, GENERATE
+
+
+def test_the_copies_of_the_mixin_are_up_to_date() -> None:
+    copies = {path.name: path.read_text(encoding="utf-8") for path in (MIXIN / "dashboards").iterdir()}
+    assert copies == {path.name: path.read_text(encoding="utf-8") for path in PATHS}, (
+        "run: python -m grafana.jsonnet"
+    )
 
 
 def test_the_generator_writes_to_a_given_folder(tmp_path: Path) -> None:
