@@ -22,12 +22,12 @@ _SCHEMAS = importlib.resources.files("kubernetes_validate") / "kubernetes-json-s
 _LOCAL = "#/$defs/"
 _ROOTS = {
     "io.k8s.api.core.v1": (
-        "Affinity", "Container", "EnvVar", "HostAlias", "PodDNSConfig", "PodSecurityContext",
-        "ResourceRequirements", "SecurityContext", "Toleration", "TopologySpreadConstraint", "Volume",
-        "VolumeMount",
+        "Affinity", "Container", "EnvFromSource", "EnvVar", "HostAlias", "Lifecycle", "PodDNSConfig",
+        "PodSecurityContext", "ResourceRequirements", "SecurityContext", "Toleration", "TopologySpreadConstraint",
+        "Volume", "VolumeMount",
     ),
     "io.k8s.api.apps.v1": ("StatefulSetUpdateStrategy",),
-    "io.k8s.api.networking.v1": ("NetworkPolicyEgressRule", "NetworkPolicyPeer"),
+    "io.k8s.api.networking.v1": ("IngressTLS", "NetworkPolicyEgressRule", "NetworkPolicyPeer"),
     "io.k8s.apimachinery.pkg.apis.meta.v1": ("LabelSelector",),
 }  # fmt: skip
 # What else than the structure and the types is kept: formats such as int32 are none of draft 7.

@@ -74,6 +74,17 @@ def _closed(properties: dict[str, Schema], required: Iterable[str] = ()) -> Sche
 _TEXT: Schema = {"type": "string", "minLength": 1}
 _STRINGS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
 _EXISTING_SECRET = _closed({"name": _TEXT, "key": _TEXT}, ["name"])
+_GLOBAL: Schema = {
+    "type": "object",
+    "additionalProperties": True,
+    "properties": {
+        "imageRegistry": {"type": "string"},
+        "imagePullSecrets": {
+            "type": "array",
+            "items": _closed({"name": _TEXT}, ["name"]) | {"type": ["string", "object"]},
+        },
+    },
+}
 _FILE: Schema = {"type": "string", "pattern": "^(/.+)?$"}
 _CREDENTIALS = _closed(
     {
@@ -171,7 +182,7 @@ def _type_of(default: object) -> str:
         case dict():
             return "object"
         case _:
-            raise ValueError(f"{default!r} has no type; add a line #? {{type: …}} to its key")
+            raise ValueError(f"{default!r} has no type; add a line # @schema {{type: …}} to its key")
 
 
 def _definitions() -> dict[str, Schema]:
@@ -189,9 +200,22 @@ def _definitions() -> dict[str, Schema]:
         "alert": _ALERT,
         "config": _closed(config),
         "entity": _of_table(_each(tree.below["entities"])),
+        "global": _GLOBAL,
         "factor": _of_table(_each(tree.below["factors"])),
         "http": http,
+        "parentReference": _closed(
+            {
+                "group": _TEXT,
+                "kind": _TEXT,
+                "name": _TEXT,
+                "namespace": _TEXT,
+                "port": {"type": "integer"},
+                "sectionName": _TEXT,
+            },
+            ["name"],
+        ),
         "prometheusDuration": {"type": "string", "pattern": "^(0|[0-9]+(ms|s|m|h|d|w|y))+$"},
+        "quantities": {"type": "object", "additionalProperties": {"$ref": "#/definitions/Quantity"}},
         "quantity": {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?([KMGT]i?)?$"},
         "service": _of_table(_each(tree.below["services"])),
         "reference": _closed({"name": _TEXT}, ["name"]),

@@ -13,17 +13,23 @@ if TYPE_CHECKING:
 
 _KEY = re.compile(r"( *)([A-Za-z][A-Za-z0-9]*):(?: |$)")
 _INDENT = 2
+_SCHEMA = "# @schema "
+_EXAMPLE = "# Example:"
 
 
 @dataclass(slots=True)
 class Value:
-    """A key of values.yaml with the keys below it; ``schema`` is what its ``#?`` line adds to the schema."""
+    """A key of values.yaml with the keys below it.
+
+    ``schema`` is what its line with @schema adds to the schema, ``example`` is an example as YAML.
+    """
 
     path: tuple[str, ...]
     default: Any
     description: str
     schema: dict[str, Any]
     below: list[Value] = field(default_factory=list)
+    example: str = ""
 
     def leaves(self) -> Iterator[Value]:
         """Yield the values without keys below this one, or this one if it has none."""
@@ -49,8 +55,8 @@ class _Comment:
     schema: dict[str, Any] = field(default_factory=dict)
 
     def add(self, line: str) -> None:
-        if line.startswith("#?"):
-            self.schema |= yaml.safe_load(line[2:])
+        if line.startswith(_SCHEMA):
+            self.schema |= yaml.safe_load(line.removeprefix(_SCHEMA))
         else:
             self.lines.append(line.removeprefix("#").strip())
 
@@ -58,16 +64,22 @@ class _Comment:
 def read(text: str) -> list[Section]:
     """Return the sections of values.yaml.
 
-    A block mapping is read key by key, unless its ``#?`` line defines what it may contain.
+    A block mapping is read key by key, unless its line with @schema defines what it may contain.
     """
     document = yaml.safe_load(text)
     sections: list[Section] = []
     open_values: list[Value] = []
-    comment = _Comment()
+    comment, example = _Comment(), None
     for line in text.splitlines():
         stripped = line.strip()
         if line.startswith("## "):
             sections.append(Section(line[3:], []))
+        elif stripped == _EXAMPLE:
+            example = open_values[-1]
+            continue
+        elif example is not None and stripped.startswith("#"):
+            example.example += stripped[2:] + "\n"
+            continue
         elif stripped.startswith("#"):
             comment.add(stripped)
             continue
@@ -79,7 +91,7 @@ def read(text: str) -> list[Section]:
                 value = Value(path, _at(document, path), " ".join(comment.lines), comment.schema)
                 (open_values[-1].below if open_values else sections[-1].values).append(value)
                 open_values.append(value)
-        comment = _Comment()
+        comment, example = _Comment(), None
     return sections
 
 

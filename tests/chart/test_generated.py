@@ -60,7 +60,7 @@ def test_the_schema_is_closed_for_values_of_the_chart_and_of_kubernetes() -> Non
     opened = {path for path, found in every if found.get("additionalProperties") is not False}
     maps = {path for path, found in every if isinstance(found.get("additionalProperties"), dict)}
     # Managed by the API server, and the values of a parent chart.
-    assert opened - maps == {"#FieldsV1", ".global"}
+    assert opened - maps == {"#FieldsV1", "#global"}
     assert ".accounts" in maps
     assert not any(path.startswith((".affinity", ".resources", "#Toleration", "#Affinity")) for path in maps)
 

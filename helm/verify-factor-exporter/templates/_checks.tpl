@@ -94,11 +94,40 @@ once.
 {{- if and $v.web.config.tls (not $v.web.config.existingSecret) -}}
 {{- include "vfe.problem" (list $problems "web.config.tls: requires a web configuration file; set web.config.existingSecret") -}}
 {{- end -}}
+{{- if and $v.web.config.tlsSecret (not (and $v.web.config.existingSecret $v.web.config.tls)) -}}
+{{- include "vfe.problem" (list $problems "web.config.tlsSecret: requires a web configuration file with cert_file: tls.crt and key_file: tls.key; set web.config.existingSecret, and web.config.tls=true") -}}
+{{- end -}}
+{{- if and $v.web.config.authentication (not $v.web.config.existingSecret) -}}
+{{- include "vfe.problem" (list $problems "web.config.authentication: requires a web configuration file; set web.config.existingSecret") -}}
+{{- end -}}
+{{- range $key, $needed := dict "ingress" "hosts" "httpRoute" "parentRefs" -}}
+{{- $outside := get $v $key -}}
+{{- if $outside.enabled -}}
+{{- if not (or $v.web.config.authentication $outside.authenticated) -}}
+{{- include "vfe.problem" (list $problems (printf "%s.enabled: would show everyone who can't log in; add basic_auth_users to the web configuration and set web.config.authentication=true, or authenticate in front of the exporter and set %s.authenticated=true" $key $key)) -}}
+{{- end -}}
+{{- if not (get $outside $needed) -}}
+{{- include "vfe.problem" (list $problems (printf "%s.%s: is empty; set at least one" $key $needed)) -}}
+{{- end -}}
+{{- if $v.sharding.enabled -}}
+{{- include "vfe.problem" (list $problems (printf "%s.enabled: every request would show another shard; with sharding, use dashboards, or forward a port of one pod" $key)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and $v.monitor.basicAuth (not $v.web.config.tls) -}}
 {{- include "vfe.problem" (list $problems "monitor.basicAuth: would send the password unencrypted; add a tls_server_config to the web configuration and set web.config.tls=true") -}}
 {{- end -}}
 {{- if and $v.monitor.tlsConfig (not $v.web.config.tls) -}}
 {{- include "vfe.problem" (list $problems "monitor.tlsConfig: has no effect without TLS; set web.config.tls=true or remove it") -}}
+{{- end -}}
+{{- if and $v.monitor.targetLabels (eq $v.monitor.type "ScrapeConfig") -}}
+{{- include "vfe.problem" (list $problems "monitor.targetLabels: has no effect on a ScrapeConfig; set monitor.relabelings instead") -}}
+{{- end -}}
+{{- if and $v.service.nodePort (eq $v.service.type "ClusterIP") -}}
+{{- include "vfe.problem" (list $problems "service.nodePort: has no effect with service.type=ClusterIP; set service.type=NodePort or remove it") -}}
+{{- end -}}
+{{- if and (eq $v.service.clusterIP "None") (ne $v.service.type "ClusterIP") -}}
+{{- include "vfe.problem" (list $problems (printf "service.clusterIP: None requires service.type=ClusterIP, not %s; change either of them" $v.service.type)) -}}
 {{- end -}}
 {{- if eq (int $v.web.port) (int $v.web.healthPort) -}}
 {{- include "vfe.problem" (list $problems (printf "web.healthPort: is the same as web.port (%d); choose another port" (int $v.web.port))) -}}

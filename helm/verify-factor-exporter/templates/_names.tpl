@@ -51,7 +51,8 @@ chart's labels, the labels of the object, commonLabels.
       "app.kubernetes.io/managed-by" .root.Release.Service
       "app.kubernetes.io/name" (include "vfe.name" .root)
       "app.kubernetes.io/instance" .root.Release.Name -}}
-{{- toYaml (merge (dict) (default dict .instead) $own (default dict .labels) .root.Values.commonLabels) -}}
+{{- $given := include "vfe.tpl" (dict "root" .root "texts" (merge (dict) (default dict .labels) .root.Values.commonLabels)) | fromYaml -}}
+{{- toYaml (merge (dict) (default dict .instead) $own $given) -}}
 {{- end -}}
 
 {{/* The metadata of an object: (dict "root" $ "name" … "namespace" … "labels" (dict …) "annotations" (dict …)), and optionally "instead", or "cluster" if it has no namespace. */}}
@@ -64,13 +65,25 @@ labels:
   {{- include "vfe.labels" . | nindent 2 }}
 {{- with merge (dict) (default dict .annotations) .root.Values.commonAnnotations }}
 annotations:
-  {{- toYaml . | nindent 2 }}
+  {{- include "vfe.tpl" (dict "root" $.root "texts" .) | nindent 2 }}
 {{- end }}
+{{- end -}}
+
+{{/* Labels or annotations with their templates rendered: (dict "root" $ "texts" (dict …)). */}}
+{{- define "vfe.tpl" -}}
+{{- $root := .root -}}
+{{- $rendered := dict -}}
+{{- range $name, $text := .texts -}}
+{{- if contains "{{" $text }}{{ $text = tpl $text $root }}{{ end -}}
+{{- $_ := set $rendered $name $text -}}
+{{- end -}}
+{{- toYaml $rendered -}}
 {{- end -}}
 
 {{/* Pod labels omit the chart version, so that a new chart version alone restarts nothing. */}}
 {{- define "vfe.podLabels" -}}
-{{- toYaml (merge (include "vfe.selectorLabels" . | fromYaml) .Values.podLabels .Values.commonLabels) -}}
+{{- $given := include "vfe.tpl" (dict "root" . "texts" (merge (dict) .Values.podLabels .Values.commonLabels)) | fromYaml -}}
+{{- toYaml (merge (include "vfe.selectorLabels" . | fromYaml) $given) -}}
 {{- end -}}
 
 {{/* The exporter's image. */}}
@@ -88,6 +101,17 @@ annotations:
 {{- else -}}
 {{- printf "%s:%s" $repository .image.tag -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The pull secrets of the release and of its parent charts. */}}
+{{- define "vfe.imagePullSecrets" -}}
+{{- $names := list -}}
+{{- range concat .Values.imagePullSecrets (dig "imagePullSecrets" list .Values.global) -}}
+{{- if kindIs "string" . }}{{ $names = append $names . }}{{ else }}{{ $names = append $names .name }}{{ end -}}
+{{- end -}}
+{{- range uniq $names }}
+- name: {{ . | quote }}
+{{- end }}
 {{- end -}}
 
 {{- define "vfe.job" -}}

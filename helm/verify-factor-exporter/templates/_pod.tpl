@@ -8,7 +8,7 @@ metadata:
     # Changes with the settings that the exporter reads only on start-up; it reloads changed files by itself.
     verify-factor-exporter/restart: {{ include "vfe.restart" . | quote }}
     {{- with merge (dict) .Values.podAnnotations .Values.commonAnnotations }}
-    {{- toYaml . | nindent 4 }}
+    {{- include "vfe.tpl" (dict "root" $ "texts" .) | nindent 4 }}
     {{- end }}
 spec:
   serviceAccountName: {{ include "vfe.serviceAccountName" . | quote }}
@@ -17,19 +17,25 @@ spec:
   {{- if not (kindIs "invalid" .Values.hostUsers) }}
   hostUsers: {{ .Values.hostUsers }}
   {{- end }}
-  {{- with .Values.imagePullSecrets }}
+  {{- with include "vfe.imagePullSecrets" . | trim }}
   imagePullSecrets:
-    {{- toYaml . | nindent 4 }}
+    {{- . | nindent 4 }}
   {{- end }}
   {{- with .Values.podSecurityContext }}
   securityContext:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   terminationGracePeriodSeconds: {{ include "vfe.terminationGracePeriodSeconds" . }}
-  {{- range $key := list "priorityClassName" "runtimeClassName" "dnsPolicy" }}
+  {{- range $key := list "priorityClassName" "runtimeClassName" }}
   {{- with get $.Values $key }}
   {{ $key }}: {{ . | quote }}
   {{- end }}
+  {{- end }}
+  {{- if .Values.hostNetwork }}
+  hostNetwork: true
+  {{- end }}
+  {{- with default (ternary "ClusterFirstWithHostNet" "" .Values.hostNetwork) .Values.dnsPolicy }}
+  dnsPolicy: {{ . | quote }}
   {{- end }}
   {{- range $key := list "nodeSelector" "tolerations" "affinity" "hostAliases" "dnsConfig" }}
   {{- with get $.Values $key }}
@@ -67,6 +73,14 @@ spec:
       {{- with include "vfe.env" . | trim }}
       env:
         {{- . | nindent 8 }}
+      {{- end }}
+      {{- with .Values.extraEnvFrom }}
+      envFrom:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with .Values.lifecycle }}
+      lifecycle:
+        {{- toYaml . | nindent 8 }}
       {{- end }}
       ports:
         - name: metrics

@@ -96,7 +96,8 @@ shard = "auto/{{ int .Values.replicaCount }}"
 {{- end }}
 {{ end -}}
 
-{{/* The allowed hosts of the values and, if a path needs them, the names of the Service within the cluster. */}}
+{{/* The allowed hosts of the values and, if a path needs them, the names of the Service within the cluster and the hosts of
+Ingress and HTTPRoute. */}}
 {{- define "vfe.allowedHosts" -}}
 {{- $web := default dict .Values.config.web -}}
 {{- $names := list -}}
@@ -106,6 +107,10 @@ shard = "auto/{{ int .Values.replicaCount }}"
 {{- $namespaced := printf "%s.%s" $service (include "vfe.namespace" .) -}}
 {{- range list $service $namespaced (printf "%s.svc" $namespaced) (printf "%s.svc.cluster.local" $namespaced) -}}
 {{- if not (has . $names) -}}{{- $names = append $names . -}}{{- end -}}
+{{- end -}}
+{{- $outside := concat (ternary .Values.ingress.hosts list .Values.ingress.enabled) (ternary .Values.httpRoute.hostnames list .Values.httpRoute.enabled) -}}
+{{- range $outside -}}
+{{- if not (or (contains "*" .) (has . $names)) -}}{{- $names = append $names . -}}{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $names -}}

@@ -66,11 +66,27 @@
     sources:
       {{- . | nindent 6 }}
 {{- end }}
-{{- with .Values.web.config.existingSecret }}
+{{- with .Values.web.config }}
+{{- if and .existingSecret .tlsSecret }}
+- name: web
+  projected:
+    defaultMode: 0440
+    sources:
+      - secret:
+          name: {{ .existingSecret | quote }}
+      - secret:
+          name: {{ .tlsSecret | quote }}
+          items:
+            - key: tls.crt
+              path: tls.crt
+            - key: tls.key
+              path: tls.key
+{{- else if .existingSecret }}
 - name: web
   secret:
-    secretName: {{ . | quote }}
+    secretName: {{ .existingSecret | quote }}
     defaultMode: 0440
+{{- end }}
 {{- end }}
 {{- with .Values.customCA }}
 {{- if .existingConfigMap }}

@@ -1,4 +1,4 @@
-"""Models of the custom resources: a library's for the Prometheus operator, and two partial ones.
+"""Models of the custom resources: a library's for the Prometheus operator, and partial ones.
 
 The library's models ignore unknown fields, so compare their output with their input.
 """
@@ -79,6 +79,74 @@ class GrafanaDashboard(_Strict):
     spec: _DashboardSpec
 
 
+class _ParentReference(_Strict):
+    group: str | None = None
+    kind: str | None = None
+    name: str
+    namespace: str | None = None
+    port: int | None = None
+    sectionName: str | None = None  # noqa: N815  the resource's own name
+
+
+class _BackendReference(_Strict):
+    name: str
+    port: int
+
+
+class _RouteRule(_Strict):
+    backendRefs: list[_BackendReference]  # noqa: N815  the resource's own name
+
+
+class _RouteSpec(_Strict):
+    parentRefs: list[_ParentReference]  # noqa: N815  the resource's own name
+    hostnames: list[str] | None = None
+    rules: list[_RouteRule]
+
+
+class HTTPRoute(_Strict):
+    """https://gateway-api.sigs.k8s.io/reference/spec/#httproute."""
+
+    apiVersion: Literal["gateway.networking.k8s.io/v1"]  # noqa: N815  the resource's own name
+    kind: Literal["HTTPRoute"]
+    metadata: _Metadata
+    spec: _RouteSpec
+
+
+class _TargetReference(_Strict):
+    apiVersion: Literal["apps/v1"]  # noqa: N815  the resource's own name
+    kind: Literal["Deployment", "StatefulSet"]
+    name: str
+
+
+class _UpdatePolicy(_Strict):
+    updateMode: Literal["Off", "Initial", "Recreate", "InPlaceOrRecreate"]  # noqa: N815  the resource's own name
+
+
+class _ContainerPolicy(_Strict):
+    containerName: Literal["exporter"]  # noqa: N815  the resource's own name
+    minAllowed: dict[str, str | int] | None = None  # noqa: N815  the resource's own name
+    maxAllowed: dict[str, str | int] | None = None  # noqa: N815  the resource's own name
+
+
+class _ResourcePolicy(_Strict):
+    containerPolicies: list[_ContainerPolicy]  # noqa: N815  the resource's own name
+
+
+class _AutoscalerSpec(_Strict):
+    targetRef: _TargetReference  # noqa: N815  the resource's own name
+    updatePolicy: _UpdatePolicy  # noqa: N815  the resource's own name
+    resourcePolicy: _ResourcePolicy  # noqa: N815  the resource's own name
+
+
+class VerticalPodAutoscaler(_Strict):
+    """https://github.com/kubernetes/autoscaler/blob/master/vertical-pod-autoscaler/docs/api.md."""
+
+    apiVersion: Literal["autoscaling.k8s.io/v1"]  # noqa: N815  the resource's own name
+    kind: Literal["VerticalPodAutoscaler"]
+    metadata: _Metadata
+    spec: _AutoscalerSpec
+
+
 MODELS: dict[str, type[BaseModel]] = {
     "ServiceMonitor": v1.ServiceMonitor,
     "PodMonitor": v1.PodMonitor,
@@ -86,6 +154,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "ScrapeConfig": v1alpha1.ScrapeConfig,
     "ExternalSecret": ExternalSecret,
     "GrafanaDashboard": GrafanaDashboard,
+    "HTTPRoute": HTTPRoute,
+    "VerticalPodAutoscaler": VerticalPodAutoscaler,
 }
 
 
