@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 
-from grafana.boards.panels import panel_id
+from grafana.boards.panels import panel_id, with_legend
 from grafana.boards.promql import EXACT_FACTOR_VARIABLE, FACTOR_VARIABLE
 from grafana.boards.source import PROMETHEUS, with_source_of
 from grafana.boards.variables import events, losses_of_services
@@ -145,5 +146,7 @@ def _in_lines(uid: str, section: Section, top: int) -> Iterator[AnyPanel]:
                 f"{uid}: {section.title!r}: {COLUMNS} columns are not divisible by {len(panels)} panels"
             )
         for number, panel in enumerate(panels):
+            if isinstance(panel, timeseries.Panel):
+                with_legend(panel, width)
             yield panel.grid_pos(dashboard.GridPos(h=height, w=width, x=number * width, y=top))
         top += height

@@ -32,10 +32,21 @@ from exporter.exposition.catalogue import (
     WATCHLIST_FALLBACK,
 )
 from grafana.boards.board import EXPORTER, Board, Line, Section
+from grafana.boards.colours import (
+    CODE_CLASSES,
+    GENERATIONS,
+    LOST_RUNS,
+    MEASURED,
+    NO_EVENTS,
+    OPERATIONS,
+    QUANTILES,
+    REASONS,
+    REPORTED,
+)
 from grafana.boards.health import exporters_up, last_tick
-from grafana.boards.panels import NO_EVENTS, Query, counted, graph, heat_map, one_text, one_value, timeline
-from grafana.boards.promql import distribution, exporter_series, increase, quantile, rate, selected
-from grafana.boards.states import BAD, CREDENTIALS, GOOD, PAUSED, REACHED, RELOAD, WARN, Word
+from grafana.boards.panels import Query, counted, graph, heat_map, one_text, one_value, timeline
+from grafana.boards.promql import by_class, distribution, exporter_series, increase, quantile, rate, selected
+from grafana.boards.states import BAD, CREDENTIALS, GOOD, PAUSED, PLAIN, REACHED, RELOAD, WARN, Word
 from grafana.boards.variables import accounts_and_services, data_source, exporters
 
 _COLLECTIONS = exporter_series("python_gc_collections_total")
@@ -111,10 +122,12 @@ REQUESTS = Section(
             8,
             (
                 graph(
-                    "Requests by operation and status code",
-                    "Requests to the Verify API. Code none: no complete response arrived.",
+                    "Requests by status code",
+                    "Requests to the Verify API. 404: not found. 429: too many requests. 4xx: other codes from 400 "
+                    "to 499. none: no complete response arrived.",
                     "reqps",
-                    Query(rate(API_REQUESTS, ("operation", "code")), "{{operation}} {{code}}"),
+                    Query(by_class(rate(API_REQUESTS, ("code",))), "{{class}}"),
+                    colours=CODE_CLASSES,
                 ),
                 graph(
                     "Request error ratio",
@@ -126,15 +139,17 @@ REQUESTS = Section(
                         f" / ({rate(API_REQUESTS, ('operation',))} > 0)",
                         "{{operation}}",
                     ),
+                    colours=OPERATIONS,
                 ),
                 graph(
                     "Request duration",
-                    "Duration of single requests until the last byte, by operation. Points are exemplars with their"
-                    " Twilio-Request-Id, if Prometheus stores exemplars.",
+                    "Duration of single requests of all operations until the last byte; the row below has it by "
+                    "operation. Points are exemplars with their Twilio-Request-Id, if Prometheus stores exemplars.",
                     "s",
-                    Query(quantile(0.5, API_REQUEST_DURATION, ("operation",)), "{{operation}} p50"),
-                    Query(quantile(0.95, API_REQUEST_DURATION, ("operation",)), "{{operation}} p95", True),
-                    Query(quantile(0.99, API_REQUEST_DURATION, ("operation",)), "{{operation}} p99"),
+                    Query(quantile(0.5, API_REQUEST_DURATION), "p50"),
+                    Query(quantile(0.95, API_REQUEST_DURATION), "p95", True),
+                    Query(quantile(0.99, API_REQUEST_DURATION), "p99"),
+                    colours=QUANTILES,
                 ),
             ),
         ),
@@ -148,6 +163,7 @@ REQUESTS = Section(
                     "short",
                     *counted(FETCH_FAILURES, ("reason",), "{{reason}}"),
                     bars=True,
+                    colours=REASONS,
                 ),
                 graph(
                     "Fetches and failures",
@@ -156,7 +172,7 @@ REQUESTS = Section(
                     Query(rate(FETCHES, ()), "fetches"),
                     Query(rate(FETCH_FAILURES, ()), "failed fetches"),
                     Query(rate(ENTITY_FAILURES, ()), "failed listings"),
-                    colours={"failed fetches": WARN, "failed listings": BAD},
+                    colours={"fetches": PLAIN, "failed fetches": WARN, "failed listings": BAD},
                 ),
                 graph(
                     "Retries and client rotations",
@@ -166,6 +182,7 @@ REQUESTS = Section(
                     Query(f"{increase(API_ROTATIONS, ('account',))} > 0", "{{account}} rotations"),
                     Query(f"{increase(API_RETRIES, ())} + {increase(API_ROTATIONS, ())} == 0", NO_EVENTS),
                     bars=True,
+                    shades=WARN,
                 ),
             ),
         ),
@@ -194,6 +211,7 @@ LATENCY = Section(
                     "s",
                     Query(quantile(0.95, API_REQUEST_DURATION, ("operation",)), "{{operation}} measured"),
                     Query(quantile(0.95, API_SERVER_DURATION, ("operation",)), "{{operation}} reported by Twilio"),
+                    colours=MEASURED | REPORTED,
                 ),
             ),
         ),
@@ -214,6 +232,7 @@ LIMITS = Section(
                     "short",
                     *counted(API_REQUESTS, ("account", "operation"), "{{account}} {{operation}}", _TOO_MANY),
                     bars=True,
+                    shades=WARN,
                 ),
                 timeline(
                     "Accounts",
@@ -266,6 +285,7 @@ SCHEDULE = Section(
                     "s",
                     Query(quantile(0.5, SCHEDULE_LAG), "p50"),
                     Query(quantile(0.99, SCHEDULE_LAG), "p99"),
+                    colours=QUANTILES,
                 ),
                 graph(
                     "Late fetches",
@@ -273,6 +293,7 @@ SCHEDULE = Section(
                     "short",
                     *counted(LATE_FETCHES, ("instance",), _BY_INSTANCE),
                     bars=True,
+                    shades=WARN,
                 ),
                 graph(
                     "Queue length",
@@ -300,6 +321,7 @@ SCHEDULE = Section(
                     "short",
                     *counted(RUNS_LOST, ("task", "reason"), "{{task}} {{reason}}"),
                     bars=True,
+                    colours=LOST_RUNS,
                 ),
                 graph(
                     "Scrape duration",
@@ -384,6 +406,7 @@ PROCESS = Section(
                         f"sum by (generation) (rate({_COLLECTIONS}[$__rate_interval]))",
                         "generation {{generation}}",
                     ),
+                    colours=GENERATIONS,
                 ),
                 graph(
                     "Age of the state file",
@@ -397,6 +420,7 @@ PROCESS = Section(
                     "short",
                     *counted(STATE_SAVE_FAILURES, ("instance",), _BY_INSTANCE),
                     bars=True,
+                    shades=WARN,
                 ),
             ),
         ),

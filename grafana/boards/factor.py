@@ -19,6 +19,7 @@ from exporter.exposition.catalogue import (
     FETCH_FAILURES,
     STATUS_CHANGES,
 )
+from grafana.boards import colours
 from grafana.boards.board import FACTOR, Board, Line, Section
 from grafana.boards.panels import Column, Query, counted, graph, one_value, rows, sid, timeline
 from grafana.boards.promql import (
@@ -163,6 +164,7 @@ STATES_OVER_TIME = Section(
                     "short",
                     *counted(STATUS_CHANGES, ("from", "to"), "{{from}} → {{to}}"),
                     bars=True,
+                    colours=colours.STATUS_CHANGES,
                 ),
             ),
         ),
@@ -188,7 +190,7 @@ FETCHES = Section(
                     "short",
                     *counted(FACTOR_FETCH_FAILURES, ONE_FACTOR, "{{factor}}"),
                     bars=True,
-                    colours={"$factor": WARN},
+                    shades=WARN,
                 ),
                 graph(
                     "Age of the last answer",
@@ -197,6 +199,7 @@ FETCHES = Section(
                     "s",
                     Query(f"time() - {per_factor(FACTOR_LAST_SUCCESS)}", "age"),
                     Query(per_factor(FACTOR_INTERVAL), "interval"),
+                    colours={"age": WARN, "interval": PLAIN},
                 ),
             ),
         ),
@@ -210,6 +213,7 @@ FETCHES = Section(
                     "short",
                     *counted(FETCH_FAILURES, ("reason",), "{{reason}}"),
                     bars=True,
+                    colours=colours.REASONS,
                 ),
             ),
         ),

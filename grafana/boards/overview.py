@@ -26,11 +26,11 @@ from exporter.exposition.catalogue import (
 )
 from exporter.polling.record import STATUSES, UNKNOWN
 from exporter.verify.outcome import Status
+from grafana.boards import colours
 from grafana.boards.board import FACTOR, OVERVIEW, RUNBOOKS, Board, Line, Section
 from grafana.boards.health import exporters_up, last_tick
 from grafana.boards.panels import (
     MOST_POINTS,
-    NO_EVENTS,
     Column,
     Link,
     Query,
@@ -61,6 +61,7 @@ from grafana.boards.states import (
     GREY,
     NONE,
     NONE_KNOWN,
+    PLAIN,
     SCOPES,
     SERVICE_STATES,
     SEVERITIES,
@@ -345,6 +346,7 @@ WHAT_CHANGED = Section(
                     "short",
                     *counted(STATUS_CHANGES, ("from", "to"), "{{from}} → {{to}}"),
                     bars=True,
+                    colours=colours.STATUS_CHANGES,
                 ),
                 graph(
                     "Age of the oldest answer",
@@ -353,6 +355,7 @@ WHAT_CHANGED = Section(
                     "s",
                     Query(f"max(time() - {per_factor(FACTOR_LAST_SUCCESS)})", "oldest answer"),
                     Query(f"max({_WATCHED})", "longest interval"),
+                    colours={"oldest answer": WARN, "longest interval": PLAIN},
                 ).max_data_points(MOST_POINTS),
             ),
         ),
@@ -477,6 +480,7 @@ ENROLMENT = Section(
                     Query(
                         f"sum by (notification_platform) ({selected(PUSH_FACTORS)})", "{{notification_platform}}"
                     ),
+                    colours=colours.PLATFORMS,
                 ),
             ),
         ),
@@ -491,6 +495,7 @@ ENROLMENT = Section(
                     "s",
                     Query(quantile(0.5, ENROLMENT_DURATION, ("factor_type",)), "{{factor_type}} p50"),
                     Query(quantile(0.95, ENROLMENT_DURATION, ("factor_type",)), "{{factor_type}} p95"),
+                    colours=colours.ENROLMENT_DURATIONS,
                 ),
                 graph(
                     "Completed enrolments",
@@ -498,8 +503,9 @@ ENROLMENT = Section(
                     "enrolments says little. Empty while a label filter is set.",
                     "short",
                     Query(f"{observations(ENROLMENT_DURATION, ('factor_type',))} > 0", "{{factor_type}}"),
-                    Query(f"{observations(ENROLMENT_DURATION, ())} == 0", NO_EVENTS),
+                    Query(f"{observations(ENROLMENT_DURATION, ())} == 0", colours.NO_EVENTS),
                     bars=True,
+                    colours=colours.TYPES,
                 ),
             ),
         ),

@@ -12,6 +12,7 @@ from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models import heatmap as heat
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from grafana.boards.colours import NO_EVENTS, OF_NO_EVENTS
 from grafana.boards.promql import increase
 from grafana.boards.states import GOOD, PLAIN, UNKNOWN, unknown, words
 from grafana.boards.variables import SOURCE
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
     AnyPanel = stat.Panel | statetimeline.Panel | table.Panel | timeseries.Panel | heatmap.Panel
     P = TypeVar("P", stat.Panel, statetimeline.Panel, table.Panel, timeseries.Panel, heatmap.Panel)
 
-NO_EVENTS = "none"
 _MOST_IDS = 1_000_000
 _SID_WIDTH = 305
 # Of axes whose values are all 0, which Grafana would draw up to 100.
 _SOFT_MAX = {"percentunit": 1.0, "s": 0.1, "reqps": 0.1, "ops": 0.1, "short": 1.0, "locale": 1.0, "bytes": 1e6}
 # Grafana queries up to the last full step: with wider ones, the beginning of an outage would not be shown.
 _BAR = "1m"
+
+_WIDE = 12  # columns of 24
 
 MOST_POINTS = 360  # for queries that read all factors: six hours in steps of a minute
 
@@ -135,25 +137,27 @@ def graph(
     *queries: Query,
     bars: bool = False,
     colours: Mapping[str, str] | None = None,
+    shades: str = "",
 ) -> timeseries.Panel:
-    """Return a time series graph that starts at 0; ``bars`` draws occasional events as stacked bars."""
+    """Return a time series graph that starts at 0; ``bars`` draws occasional events as stacked bars.
+
+    ``colours`` are those of legends. Other series get shades of a colour, or the colours of Grafana's palette in
+    turn: by name, two could get the same.
+    """
+    scheme = build.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC)
+    if shades:
+        scheme = build.FieldColor().mode(dashboard.FieldColorModeId.SHADES).fixed_color(shades)
+    of_none = {query.legend: OF_NO_EVENTS for query in queries if query.legend == NO_EVENTS}
     panel = (
         _common(timeseries.Panel(), title, description, [_query(query) for query in queries])
         .unit(unit)
         .min(0)
         .axis_soft_max(_SOFT_MAX[unit])
         .thresholds(_thresholds(GOOD, ()))
-        .color_scheme(build.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        .color_scheme(scheme)
         .show_points(common.VisibilityMode.NEVER)
         .span_nulls(False)
         .tooltip(style.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING))
-        .legend(
-            style.VizLegendOptions()
-            .display_mode(common.LegendDisplayMode.TABLE)
-            .placement(common.LegendPlacement.BOTTOM)
-            .calcs(["max", "lastNotNull"])
-            .show_legend(True)
-        )
     )
     if bars:
         panel.draw_style(common.GraphDrawStyle.BARS).fill_opacity(80).line_width(0)
@@ -161,10 +165,21 @@ def graph(
         panel.interval(_BAR)
     else:
         panel.draw_style(common.GraphDrawStyle.LINE).fill_opacity(8).line_width(1)
-    for name, colour in (colours or {}).items():
+    for name, colour in {**(colours or {}), **of_none}.items():
         fixed = {"mode": "fixed", "fixedColor": colour}
         panel.override_by_name(name, [dashboard.DynamicConfigValue(id_val="color", value=fixed)])
     return panel
+
+
+def with_legend(panel: timeseries.Panel, width: int) -> timeseries.Panel:
+    """Return a graph with a legend that shows all its entries, beside a wide graph with their last values."""
+    legend = style.VizLegendOptions().show_legend(True)
+    if width < _WIDE:
+        legend = legend.display_mode(common.LegendDisplayMode.LIST).placement(common.LegendPlacement.BOTTOM)
+    else:
+        legend = legend.display_mode(common.LegendDisplayMode.TABLE).placement(common.LegendPlacement.RIGHT)
+        legend = legend.calcs(["lastNotNull"])
+    return panel.legend(legend)
 
 
 def timeline(

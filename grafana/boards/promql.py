@@ -24,6 +24,7 @@ ONE_FACTOR = ("job", *FACTOR_LABELS)
 FACTOR_KEY = ", ".join(ONE_FACTOR)
 
 EXPORTER_MATCHERS = ('job=~"$job"', 'instance=~"$instance"')
+_OWN_CLASSES = (("404", "404"), ("429", "429"))  # status codes that are not counted with others of their class
 NOT_RECORDED = 'job!~"$recorded"'
 
 # Where several values can be selected, Grafana escapes them for a regular expression in double quotes; not double
@@ -103,6 +104,14 @@ def rate(family: Family, by: Iterable[str], *matchers: str, suffix: str = "") ->
 def increase(family: Family, by: Iterable[str], *matchers: str) -> str:
     """Return the increase of a counter per graph step, sum_by by these labels."""
     return per_step(rate(family, by, *matchers))
+
+
+def by_class(by_code: str) -> str:
+    """Return requests by HTTP status code as requests by class of code: see ``colours.CODE_CLASSES``."""
+    labelled = by_code
+    for name, codes in (("none", "none"), *((f"{digit}xx", f"{digit}..") for digit in "2345"), *_OWN_CLASSES):
+        labelled = f'label_replace({labelled}, "class", "{name}", "code", "{codes}")'
+    return f"sum by (class) ({labelled})"
 
 
 def per_step(per_second: str) -> str:

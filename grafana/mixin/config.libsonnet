@@ -9,7 +9,7 @@
     droppedLabels: ['instance', 'pod', 'container', 'endpoint', 'node'],
 
     // The runbook of an alert; %s is its name.
-    runbookURLPattern: 'https://example.org/verify-factor-exporter/docs/runbooks/%s.md',
+    runbookURLPattern: 'https://github.com/OWNER/verify-factor-exporter/blob/main/docs/runbooks/%s.md',
 
     // Address of Grafana, for the links of alerts to dashboards.
     grafanaURL: 'http://localhost:3000',

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from exporter.simulator import Action, Fault, FaultKind, Script, Simulator, Step
-from grafana.boards.panels import NO_EVENTS
+from grafana.boards.colours import NO_EVENTS
 from grafana.rules.factors import STATE
 from grafana.rules.factors import group as factor_rules
 from grafana.rules.model import Group, Settings
