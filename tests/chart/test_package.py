@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import re
 import tarfile
 from typing import TYPE_CHECKING
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
     from tests.support.chart.rendering import Helm
 
+LARGEST_SECRET_BYTES = 1_048_576
 METADATA = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
 
 # Functions of text/template, Sprig 3.2 and Helm that Helm 3.8 already has. Check others before adding them.
@@ -75,6 +79,28 @@ def test_packages_are_reproducible(helm: Helm, tmp_path: Path) -> None:
         packed = {name.partition("/")[2] for name in archive.getnames()}
     files = {str(path.relative_to(CHART)) for path in CHART.rglob("*") if path.is_file()}
     assert packed == {name for name in files if not name.startswith("ci/")}
+
+
+def test_a_release_fits_into_its_secret(helm: Helm) -> None:
+    def part(path: Path) -> dict[str, str]:
+        return {"name": str(path.relative_to(CHART)), "data": base64.b64encode(path.read_bytes()).decode()}
+
+    # What Helm stores for each revision: the chart with its values and schema, and the rendered objects.
+    values = case("everything").values
+    release = {
+        "chart": {
+            "templates": [part(path) for path in (CHART / "templates").rglob("*") if path.is_file()],
+            "files": [
+                part(path) for path in [*(CHART / "files").rglob("*"), CHART / "README.md"] if path.is_file()
+            ],
+            "schema": part(CHART / "values.schema.json")["data"],
+            "values": yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8")),
+        },
+        "config": yaml.safe_load(values.read_text(encoding="utf-8")),
+        "manifest": helm.template(values).text,
+    }
+    stored = base64.b64encode(gzip.compress(json.dumps(release).encode()))
+    assert len(stored) < LARGEST_SECRET_BYTES / 2
 
 
 def test_the_package_renders_like_the_folder(helm: Helm, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from helm import keys
+from helm import keys, kubernetes
 from helm.generate import CHART, HERE
 from tests.support.chart.cases import VALID, Case, case
 from tests.support.chart.rendering import NEWEST
@@ -249,6 +249,7 @@ def test_typos_in_a_values_file_by_itself_are_refused_by_the_schema() -> None:
 
 
 def test_the_fields_of_kubernetes_are_closed_and_complete() -> None:
+    assert kubernetes.VERSION == NEWEST
     definitions = KNOWN["definitions"]
     assert definitions["Toleration"].keys() == {"effect", "key", "operator", "tolerationSeconds", "value"}
     assert "Quantity" not in definitions
