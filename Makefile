@@ -9,10 +9,10 @@ T ?= tests
 LISTEN ?= 127.0.0.1:10069
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test test-all lint format bench soak docs site pictures owner image sbom audit lock lowest clean
+.PHONY: help demo stack test test-all lint format bench soak docs site pictures owner image workflows release-check release-image sbom audit lock lowest clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -89,6 +89,21 @@ REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 
 image:  ## build the container image (ENGINE=docker|podman|buildah IMAGE=name:tag PYTHON_IMAGE=base@sha256:…)
 	$(ENGINE) build --tag $(IMAGE) --build-arg REVISION=$(REVISION) $(PYTHON_IMAGE:%=--build-arg PYTHON_IMAGE=%) .
+
+# The programs and registries that a release uses are named in docs/releasing.md.
+BASE ?= $(shell sed -n 's/^ARG PYTHON_IMAGE=\(.\)/\1/p' Dockerfile)
+
+release-check: $(VENV)/.dev  ## build what a release publishes, twice, and compare (CHECK="--tag v1.2.3")
+	@$(BIN)/python -m tools.release.check $(CHECK)
+
+release-image:  ## build the image of a release, reproducibly, on the base's digest; needs buildah and skopeo
+	digest=$$(skopeo inspect --format '{{.Digest}}' docker://$(BASE)) && \
+	buildah build --format oci --timestamp $$(git log -1 --format=%ct) --tag $(IMAGE) \
+	  --build-arg PYTHON_IMAGE=$(BASE)@$$digest --build-arg REVISION=$(REVISION) \
+	  --label org.opencontainers.image.base.digest=$$digest .
+
+workflows:  ## lint the workflows with actionlint; needs Go
+	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 -color=false
 
 sbom: $(VENV)/.dev  ## write the image's bill of materials to dist/sbom.cdx.json
 	@mkdir -p dist
