@@ -156,11 +156,13 @@ def _in_range(function: str, selector: str) -> str:
     return f"{function}({selector}[$__range] @ end())"
 
 
+def _of_exporters(after: str, *matchers: str) -> str:
+    series = (f"({selected(family, *matchers)}{after})" for family in (FACTOR_VERIFIED, FACTOR_EXISTS))
+    return " ".join(known_state(*series).split())
+
+
 def _known(at: str = "", *matchers: str) -> str:
-    of_exporters = known_state(
-        *(f"{selected(family, *matchers)}{at}" for family in (FACTOR_VERIFIED, FACTOR_EXISTS))
-    )
-    return f"min by ({FACTOR_KEY}) ({' '.join(of_exporters.split())})"
+    return f"min by ({FACTOR_KEY}) ({_of_exporters(at, *matchers)})"
 
 
 def _computed(*matchers: str, at: str = "") -> str:
@@ -192,26 +194,39 @@ KNOWN_STATE = _known()
 STATE = _computed()
 WORSE_STATE = f"({KNOWN_STATE}) > ({_known(' offset $__interval')})"
 
-# The state of all factors, by the selected exporters; at each time; and the worst in the time range.
+# The state of all factors of the selected exporters.
 STATES_NOW = (
     f"max by ({FACTOR_KEY}) ({_RECORDED}) {_OF_EXPORTERS} {selected(FACTOR_INTERVAL)} or {_computed(NOT_RECORDED)}"
 )
-_STATES_OVER_TIME = f"max by ({FACTOR_KEY}) ({_RECORDED}) or {_computed(NOT_RECORDED)}"
-_WORST_STATES = (
-    f"max by ({FACTOR_KEY}) ({_in_range('max_over_time', _RECORDED)})"
-    f" {_OF_EXPORTERS} {_in_range('present_over_time', selected(FACTOR_INTERVAL))} or {_computed_worst()}"
-)
 
-# 100, ten times the state at the end of the time range if there is one, and the worst state in the range. The label
-# keeps both terms apart until they are added: each is evaluated once. Factors of other exporters have no 100.
-_STATES_AT_END = f"max by ({FACTOR_KEY}) ({_RECORDED} @ end()) or {_computed(NOT_RECORDED, at=' @ end()')}"
-_URGENCIES = (
-    f'sum by ({FACTOR_KEY}) (label_replace(10 * ({_STATES_AT_END}), "term", "end", "", "")'
-    f" or 100 + ({_WORST_STATES}))"
-)
 # Prometheus sorts the series of a range by the names and values of their labels; this name is before all others.
 _RANK = "a_rank"
+_BY_RANK = f"by ({FACTOR_KEY}, {_RANK})"
+
+
+def _ranked(at_end: str, worst: str) -> str:
+    """Return the operation that selects the series of the most urgent factors and labels them with their rank.
+
+    The urgency is 100, ten times the state at the end of the time range if there is one, and the worst state in
+    the range. A label keeps both terms apart until they are added: each is evaluated once. Factors of other
+    exporters have no worst state, and no 100.
+    """
+    urgency = f'sum by ({FACTOR_KEY}) (label_replace(10 * ({at_end}), "term", "end", "", "") or 100 + ({worst}))'
+    return (
+        f"* on ({FACTOR_KEY}) group_left ({_RANK})"
+        f' count_values by ({FACTOR_KEY}) ("{_RANK}", 199 - (topk($rows, {urgency}) > 100))'
+    )
+
+
+# Ranks are evaluated once, all else at each point: so few factors are selected before their states are computed.
+_RECORDED_RANKED = _ranked(
+    f"max by ({FACTOR_KEY}) ({_RECORDED} @ end())",
+    f"max by ({FACTOR_KEY}) ({_in_range('max_over_time', _RECORDED)})"
+    f" {_OF_EXPORTERS} {_in_range('present_over_time', selected(FACTOR_INTERVAL))}",
+)
+_COMPUTED_RANKED = _ranked(_computed(NOT_RECORDED, at=" @ end()"), _computed_worst())
 WORST_FIRST = (
-    f"({_STATES_OVER_TIME}) * on ({FACTOR_KEY}) group_left ({_RANK})"
-    f' count_values by ({FACTOR_KEY}) ("{_RANK}", 199 - (topk($rows, {_URGENCIES}) > 100))'
+    f"max {_BY_RANK} ({_RECORDED} {_RECORDED_RANKED})"
+    f" or min {_BY_RANK} ({_of_exporters(f' {_COMPUTED_RANKED}', NOT_RECORDED)})"
+    f" or 1 + group {_BY_RANK} ({selected(FACTOR_INTERVAL, NOT_RECORDED)} {_COMPUTED_RANKED})"
 )

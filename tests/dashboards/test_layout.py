@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import promql_parser
 import pytest
 import yaml
 
+from benchmarks.boards import WIDTH, panel_step_seconds, step_seconds
 from grafana.boards.states import Scope
 from tests.support.dashboards.files import board, boards, events, panels, parsed, targets
 from tests.support.promql import matchers, nodes, result_labels, selectors
@@ -18,24 +20,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 
-# Grafana's steps, with the longest interval that is rounded to each (grafana-data, rangeutil.ts, roundInterval).
-ROUNDED_SECONDS = ((1.5, 1), (3.5, 2), (7.5, 5), (12.5, 10), (17.5, 15), (25, 20), (45, 30), (90, 60))
-UNITS = {"s": 1, "m": 60, "h": 3600}
 RANGES_SECONDS = (15 * 60, 3600, 6 * 3600)
-# The width of a dashboard in pixels on a screen of 1440, without margins.
-WIDTH = 1392
 # The widths of characters of Grafana's font at 14 pixels: narrow ones, wide ones, capitals, all others.
 NARROW, WIDE = "fijlrt.,:;'()|- I", "mwMW%@"
-
-
-def step_seconds(range_seconds: float, points: float, least_seconds: float) -> int:
-    """Return the step of a query as Grafana calculates it, at most 60 s, or 3600 for all others."""
-    wanted = max(range_seconds / points, least_seconds)
-    return next((step for limit, step in ROUNDED_SECONDS if wanted < limit), 3600)
-
-
-def seconds(duration: str) -> int:
-    return int(duration[:-1]) * UNITS[duration[-1]]
 
 
 def test_what_happens_now_shows_within_a_minute() -> None:
@@ -45,21 +32,14 @@ def test_what_happens_now_shows_within_a_minute() -> None:
         for target in targets()
         if not target.query.get("instant")
         for range_seconds in RANGES_SECONDS
-        if (
-            step := step_seconds(
-                range_seconds,
-                target.panel.get("maxDataPoints") or WIDTH * target.panel["gridPos"]["w"] / 24,
-                seconds(target.panel.get("interval", "15s")),
-            )
-        )
-        > 60
+        if (step := panel_step_seconds(target.panel, range_seconds, 15)) > 60
     ]
     assert late == []
 
 
 def test_steps_are_those_of_grafana() -> None:
-    assert [step_seconds(6 * 3600, points, 15) for points in (2000, 464, 360, 200)] == [15, 60, 60, 3600]
-    assert step_seconds(900, 464, 300) == 3600
+    assert [step_seconds(6 * 3600, points, 5) for points in (2000, 464, 360, 200)] == [10, 60, 60, 120]
+    assert step_seconds(900, 464, 300) == 300
 
 
 def test_bars_count_each_event_once() -> None:
@@ -82,8 +62,9 @@ def test_the_timeline_is_in_the_order_of_urgency() -> None:
     )
     # Prometheus sorts series by label, so the first one decides.
     labels = result_labels(parsed(target.expression))
-    (ranks,) = (node for node in nodes(parsed(target.expression)) if str(getattr(node, "op", "")) == "count_values")
-    assert min(labels) == ranks.param.val
+    tree = parsed(target.expression)
+    ranks = [node.param.val for node in nodes(tree) if str(getattr(node, "op", "")) == "count_values"]
+    assert {min(labels)} == set(ranks)
     # Each rank has two digits, so the order of the texts is that of the numbers.
     numbers = [199 - (100 + 10 * state + worst) for state in range(5) for worst in range(1, 5)]
     assert all(10 <= number <= 99 for number in numbers)
@@ -256,6 +237,33 @@ def test_no_verified_factor_is_said_only_if_known() -> None:
 
 
 # Cost
+
+
+def unselected(tree: Any) -> Iterator[Any]:
+    """Yield the selectors below a node that are read at each point, without those joined with a few factors."""
+    modifier = tree.modifier if isinstance(tree, promql_parser.BinaryExpr) else None
+    if modifier is not None and str(modifier.card).endswith("ManyToOne"):
+        return
+    if isinstance(tree, promql_parser.VectorSelector) and tree.at is None:
+        yield tree
+    for name in ("expr", "lhs", "rhs", "vector_selector"):
+        if getattr(tree, name, None) is not None:
+            yield from unselected(getattr(tree, name))
+    for argument in getattr(tree, "args", None) or ():
+        yield from unselected(argument)
+
+
+def test_no_graph_aggregates_every_factor_at_each_point() -> None:
+    # With 2,000 factors, that takes seconds: ten times as long as reading their samples.
+    found = [
+        f"{target}: {node.prettify()}"
+        for target in targets(board("twilio-verify-overview"))
+        if not target.query.get("instant")
+        for node in nodes(parsed(target.expression))
+        if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None
+        if "factor" in node.modifier.labels and list(unselected(node.expr))
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize(
