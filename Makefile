@@ -109,8 +109,8 @@ sbom: $(VENV)/.dev  ## write the image's bill of materials to dist/sbom.cdx.json
 	@mkdir -p dist
 	$(BIN)/python -m tools.supply_chain.sbom > dist/sbom.cdx.json
 
-audit: $(VENV)/.dev  ## check the locked dependencies for known vulnerabilities
-	@$(BIN)/python -m tools.supply_chain.audit
+audit: $(VENV)/.dev  ## check the locked dependencies for known vulnerabilities (AUDIT=pypi|osv)
+	@$(BIN)/python -m tools.supply_chain.audit $(AUDIT:%=--source %)
 
 # Needed only by the CDK that wraps Helm's binary; not locked, and --no-deps keeps it from being installed.
 CDK := aws-cdk-lib aws-cdk-asset-awscli-v1 aws-cdk-asset-node-proxy-agent-v6 aws-cdk-cloud-assembly-schema \

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tools.supply_chain.audit import LOCK, Verdict, audit, judge
+from tools.supply_chain.audit import LOCK, SOURCES, Verdict, audit, judge
 from tools.supply_chain.lock import LINUX, locked
 
 if TYPE_CHECKING:
@@ -64,10 +64,11 @@ def test_no_answer_is_not_a_good_one(said: str, complaints: str, reason: str) ->
     assert reason in words
 
 
-def test_an_error_of_pip_audit_is_reported(tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+def test_an_error_of_pip_audit_is_reported(tmp_path: Path, source: str) -> None:
     lock = tmp_path / "requirements.lock"
     lock.write_text("httpx==0.28.1\n")
-    verdict, words = audit(lock)
+    verdict, words = audit(lock, source)
 
     assert verdict is Verdict.NOT_AUDITED
     assert "does not contain a hash" in words

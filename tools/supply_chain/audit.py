@@ -6,6 +6,7 @@ its source knows none of the packages, for example behind a mirror; this tool re
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from packaging.utils import canonicalize_name
 from tools.supply_chain.lock import LINUX, locked
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
+SOURCES = ("pypi", "osv")
 _TIMEOUT_SECONDS = 300
 
 
@@ -50,9 +52,19 @@ def judge(report: str, stderr: str, wanted: set[str]) -> tuple[Verdict, str]:
     return Verdict.CLEAN, f"no known vulnerabilities in the {len(wanted)} packages of the lock"
 
 
-def audit(lock: Path = LOCK) -> tuple[Verdict, str]:
-    """Run pip-audit on a lock."""
-    command = ("pip_audit", "--disable-pip", "--require-hashes", "--progress-spinner", "off", "--timeout", "15")
+def audit(lock: Path = LOCK, source: str = SOURCES[0]) -> tuple[Verdict, str]:
+    """Run pip-audit on a lock, with the advisories of a source."""
+    command = (
+        "pip_audit",
+        "--vulnerability-service",
+        source,
+        "--disable-pip",
+        "--require-hashes",
+        "--progress-spinner",
+        "off",
+        "--timeout",
+        "15",
+    )
     try:
         done = subprocess.run(
             [sys.executable, "-m", *command, "--format", "json", "--requirement", str(lock)],
@@ -72,6 +84,8 @@ def _hint(vulnerability: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    verdict, message = audit()
+    parser = argparse.ArgumentParser(prog="python -m tools.supply_chain.audit", description=__doc__)
+    parser.add_argument("--source", choices=SOURCES, default=SOURCES[0], help="of the advisories")
+    verdict, message = audit(source=parser.parse_args().source)
     print(message, file=sys.stdout if verdict is Verdict.CLEAN else sys.stderr)
     sys.exit(verdict)
