@@ -56,6 +56,7 @@ def test_the_changelog_keeps_the_format() -> None:
     kinds = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
 
     assert next(iter(sections(text))) == "Unreleased"
+    assert re.search(r"\n\n(?:\[[^]\n]+\]: \S+\n)+$", text), "the references are at the end, below a blank line"
     for version, changes in sections(text).items():
         found = re.findall(r"^### (.+)$", changes, re.MULTILINE)
         assert found == [kind for kind in kinds if kind in found], version
