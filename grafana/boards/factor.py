@@ -49,6 +49,7 @@ _ALERT_STATES = (Word(1, "pending", WARN), Word(2, "firing", BAD))
 _NOT_SEEN = (Word(-1, "not seen", GREY),)
 _NONE_SEEN = f"0 * {per_factor(FACTOR_INTERVAL)} - 1"  # of a watched factor
 _PAUSED = f"0 * {per_factor(FACTOR_INFO)}"  # a paused factor has no other series
+_WHOSE = "{{account}} {{service_sid}}"  # shown only if there are several values
 _AMBIGUOUS = "Two values mean that two services or accounts use this name; select one above."
 
 
@@ -69,6 +70,7 @@ NOW = Section(
                     "or Prometheus has no samples.",
                     f"{STATE} or {_PAUSED}",
                     meanings=(*STATES, Word(0, "paused", WARN)),
+                    legend=_WHOSE,
                 ),
                 one_value(
                     "Status since",
@@ -77,6 +79,7 @@ NOW = Section(
                     _time(FACTOR_STATUS_SINCE),
                     unit="dateTimeFromNow",
                     meanings=_NOT_SEEN,
+                    legend=_WHOSE,
                 ),
                 one_value(
                     "Last fetch",
@@ -84,6 +87,7 @@ NOW = Section(
                     "stale.",
                     f"{per_factor(FACTOR_UP)} or {_NONE_SEEN}",
                     meanings=(*LAST_FETCH, *_NOT_SEEN),
+                    legend=_WHOSE,
                 ),
                 one_value(
                     "Last answer",
@@ -91,6 +95,7 @@ NOW = Section(
                     _time(FACTOR_LAST_SUCCESS),
                     unit="dateTimeFromNow",
                     meanings=_NOT_SEEN,
+                    legend=_WHOSE,
                 ),
                 one_value(
                     "Last verified",
@@ -99,6 +104,7 @@ NOW = Section(
                     _time(FACTOR_LAST_VERIFIED),
                     unit="dateTimeFromNow",
                     meanings=_NOT_SEEN,
+                    legend=_WHOSE,
                 ),
                 one_value(
                     "Last approved",
@@ -106,6 +112,7 @@ NOW = Section(
                     _time(FACTOR_LAST_APPROVED),
                     unit="dateTimeFromNow",
                     meanings=_NOT_SEEN,
+                    legend=_WHOSE,
                 ),
                 one_value(
                     "Changes",
@@ -115,6 +122,7 @@ NOW = Section(
                     unit="short",
                     meanings=(Word(0, "none seen", PLAIN),),
                     decimals=0,
+                    legend=_WHOSE,
                 ),
                 one_value(
                     "Interval",
@@ -123,6 +131,7 @@ NOW = Section(
                     f"{per_factor(FACTOR_INTERVAL)} or {_PAUSED}",
                     unit="s",
                     meanings=(Word(0, "paused", WARN),),
+                    legend=_WHOSE,
                 ),
             ),
         ),

@@ -95,7 +95,7 @@ def one_value(
         .color_mode(common.BigValueColorMode.VALUE)
         .graph_mode(common.BigValueGraphMode.NONE)
         .reduce_options(style.ReduceDataOptions().calcs(["lastNotNull"]))
-        .text_mode(common.BigValueTextMode.VALUE_AND_NAME if legend else common.BigValueTextMode.VALUE)
+        .text_mode(common.BigValueTextMode.AUTO if legend else common.BigValueTextMode.VALUE)
         .mappings([*(words(meanings) if meanings else ()), unknown()])
         .no_value(UNKNOWN)
     )

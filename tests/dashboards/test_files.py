@@ -256,7 +256,7 @@ def test_every_colour_comes_with_a_word_or_a_number() -> None:
                 assert panel["options"]["showValue"] == "auto"
                 assert panel["options"]["legend"]["showLegend"]
             if panel["type"] == "stat":
-                assert panel["options"]["textMode"] in {"value", "value_and_name", "name"}, panel["title"]
+                assert panel["options"]["textMode"] in {"value", "auto", "name"}, panel["title"]
 
 
 def test_a_text_has_the_same_colour_everywhere() -> None:
