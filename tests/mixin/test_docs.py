@@ -9,7 +9,7 @@ from pathlib import Path
 from grafana.jsonnet.__main__ import FOLDER
 from tests.support.dashboards.files import PATHS
 from tests.support.jsonnet import evaluated
-from tools.site.address import repository
+from tools.release.repository import repository
 
 PAGE = (Path(__file__).parents[2] / "docs" / "prometheus.md").read_text(encoding="utf-8")
 SECTION = PAGE.partition("\n## With jsonnet\n")[2].partition("\n## ")[0]

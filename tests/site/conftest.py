@@ -29,34 +29,38 @@ class Quiet(SimpleHTTPRequestHandler):
         """Log nothing."""
 
 
-def run(folder: Path, *command: str, **environ: str) -> bytes:
-    """Run a program of the environment in a folder, and return what it writes to standard output."""
-    ran = subprocess.run(
+def ran(folder: Path, *command: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a program of the environment in a folder."""
+    path = f"{PROGRAMS}:{os.environ['PATH']}"
+    return subprocess.run(
         command,
         cwd=folder,
-        env={"PATH": f"{PROGRAMS}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "HOME": str(folder), **environ},
+        env={"PATH": path, "PYTHONPATH": str(folder), "HOME": str(folder), "NO_MKDOCS_2_WARNING": "1", **environ},
         capture_output=True,
         timeout=PATIENCE_SECONDS,
         check=False,
     )
-    assert ran.returncode == 0, (ran.stdout + ran.stderr).decode()
-    return ran.stdout
+
+
+def run(folder: Path, *command: str, **environ: str) -> bytes:
+    """Run a program of the environment in a folder, and return what it writes to standard output."""
+    ended = ran(folder, *command, PYTHONPATH=str(ROOT), **environ)
+    assert ended.returncode == 0, (ended.stdout + ended.stderr).decode()
+    return ended.stdout
+
+
+def build(project: Path, site: Path) -> subprocess.CompletedProcess[bytes]:
+    """Build the site of a project. Not quietly: warnings that are not printed are no errors."""
+    return ran(project, "mkdocs", "build", SITE_DIR=str(site))
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder with the site; the build fails for a link to nowhere and for a page outside the menu."""
-    folder = tmp_path_factory.mktemp("site")
-    run(
-        folder,
-        "mkdocs",
-        "build",
-        "--quiet",
-        "--config-file",
-        str(ROOT / "mkdocs.yml"),
-        SITE_DIR=str(folder / "built"),
-    )
-    return folder / "built"
+    site = tmp_path_factory.mktemp("site")
+    ended = build(ROOT, site)
+    assert ended.returncode == 0, ended.stderr.decode()
+    return site
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +69,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("versions")
     (folder / "published").mkdir()
     who = {f"GIT_{who}_{what}": "a@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    environ = {**who, "SITE_DIR": str(folder / "built")}
+    environ = {**who, "SITE_DIR": str(folder / "built"), "SITE_REVISION": "v0.2.0"}
     config = ("--config-file", str(ROOT / "mkdocs.yml"))
     run(folder, "git", "init", "--quiet")
     run(folder, "git", "commit", "--quiet", "--allow-empty", "--message", "start", **environ)

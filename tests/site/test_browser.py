@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from axe_playwright_python.async_playwright import Axe  # type: ignore[import-un
 from playwright.async_api import expect
 
 from tests.support.programs.chromium import INSTALL, PATIENCE_MILLISECONDS, browser, visit
+from tools.release.repository import repository
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.external
 expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
-PHONE = {"width": 390, "height": 844}
-LAPTOP = {"width": 1440, "height": 900}
+DEVICES = {"phone": {"width": 390, "height": 844}, "laptop": {"width": 1440, "height": 900}}
+SCHEMES = {"light": "default", "dark": "slate"}
+PAGES = ("", "architecture", "runbooks/TwilioVerifyMassMissing")
 # The theme's own: its search dialog has no name, and it gives two menus the same one.
 OF_THE_THEME = {"aria-dialog-name", "landmark-unique"}
 # What somebody types, and the page that has to be among the results.
@@ -51,11 +54,13 @@ async def pictures(page: Page, name: str) -> None:
 async def test_a_reader_finds_a_page_by_search_menu_and_version(program: Program, address: str) -> None:
     async with browser(program("chromium", install=INSTALL)) as opened:
         for words, place in SEARCHES.items():
-            async with visit(opened, f"{address}/latest/", **LAPTOP) as visited:
+            async with visit(opened, f"{address}/latest/", **DEVICES["laptop"]) as visited:
                 await find(visited.page, words, place)
-        async with visit(opened, f"{address}/", **LAPTOP) as visited:
+        async with visit(opened, f"{address}/", **DEVICES["laptop"]) as visited:
             page = visited.page
             await expect(page).to_have_url(f"{address}/latest/")
+            example = page.get_by_role("link", name="config.example.toml").first
+            await expect(example).to_have_attribute("href", f"{repository()}/blob/v0.2.0/config.example.toml")
             await page.get_by_role("link", name="On call", exact=True).first.click()
             await page.locator(".md-content").get_by_role("link", name="TwilioVerifyMassMissing").first.click()
             await expect(page.locator("h1")).to_contain_text("TwilioVerifyMassMissing")
@@ -66,17 +71,15 @@ async def test_a_reader_finds_a_page_by_search_menu_and_version(program: Program
             await expect(page).to_have_url(re.compile(f"{address}/0.1/.*"))
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_it_fits_a_phone_and_a_laptop_and_can_be_read(program: Program, address: str, scheme: str) -> None:
+async def test_it_fits_a_phone_and_a_laptop_and_can_be_read(program: Program, address: str) -> None:
     async with browser(program("chromium", install=INSTALL)) as opened:
-        for device, size in {"phone": PHONE, "laptop": LAPTOP}.items():
-            for name in ("", "architecture", "runbooks/TwilioVerifyMassMissing"):
-                async with visit(opened, f"{address}/latest/{name}", color_scheme=scheme, **size) as visited:
-                    page = visited.page
-                    wide = await page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
-                    assert wide[0] <= wide[1], (name, wide)
-                    used = await page.evaluate("document.body.dataset.mdColorScheme")
-                    assert used == {"light": "default", "dark": "slate"}[scheme]
+        for (device, size), (scheme, used), name in product(DEVICES.items(), SCHEMES.items(), PAGES):
+            async with visit(opened, f"{address}/latest/{name}", color_scheme=scheme, **size) as visited:
+                page = visited.page
+                wide = await page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+                assert wide[0] <= wide[1], (name, wide)
+                assert await page.evaluate("document.body.dataset.mdColorScheme") == used
+                if device == "laptop":
                     violations = (await Axe().run(page)).response["violations"]
                     assert [found for found in violations if found["id"] not in OF_THE_THEME] == [], name
-                    await pictures(page, f"{device}-{scheme}-{name.rpartition('/')[2] or 'home'}")
+                await pictures(page, f"{device}-{scheme}-{name.rpartition('/')[2] or 'home'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,8 +12,10 @@ from urllib.parse import unquote, urljoin, urlsplit
 import pytest
 from markdown_it import MarkdownIt
 
+from tests.site.conftest import build
 from tests.site.shape import shape
-from tools.site.address import repository
+from tools.release.files import sdist_roots
+from tools.release.repository import repository
 from tools.site.hooks import OUTSIDE
 
 pytestmark = pytest.mark.slow
@@ -111,3 +114,27 @@ def test_a_runbook_is_at_the_address_that_alerts_link_to(built: Path) -> None:
         moved = read(built / "runbooks" / runbook.name / "index.html")
         assert moved.links == [f"../{runbook.stem}/"]
         assert (built / "runbooks" / runbook.stem / "index.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "added", "said"),
+    [
+        ("docs/faq.md", "[x](nothing.md)", "docs/faq.md: nothing.md is neither a page nor a file"),
+        ("docs/faq.md", "[x](../README.md#nowhere)", "does not contain an anchor '#nowhere'"),
+        ("docs/new.md", "# New", 'not included in the "nav" configuration'),
+    ],
+)
+def test_a_dead_link_and_a_page_outside_the_menu_fail_the_build(
+    tmp_path: Path, name: str, added: str, said: str
+) -> None:
+    for source in ("docs", "tools"):
+        shutil.copytree(ROOT / source, tmp_path / source)
+    for source in ("mkdocs.yml", *sdist_roots()):
+        if not (tmp_path / source).exists():
+            (tmp_path / source).symlink_to(ROOT / source)
+    with (tmp_path / name).open("a", encoding="utf-8") as page:
+        page.write(f"\n{added}\n")
+    ended = build(tmp_path, tmp_path / "built")
+    assert ended.returncode == 1
+    assert said in ended.stderr.decode()
+    assert ended.stderr.decode().count("WARNING") == 1

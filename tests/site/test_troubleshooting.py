@@ -207,3 +207,5 @@ def test_metrics_and_log_messages_exist() -> None:
     for message in ("most factors of a service not found", "account paused for refused credentials", "listening"):
         assert f"`{message}`" in PAGE
         assert f'"{message}' in logs
+    assert "`this address requires TLS`" in PAGE
+    assert "this address requires TLS" in logs

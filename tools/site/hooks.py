@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mkdocs.plugins import event_priority, get_plugin_logger
 from mkdocs.structure.files import File
 
-from tools.site.address import pages_of, repository
+from tools.release.repository import repository
 from tools.site.markdown import as_github_reads_it, with_links
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Set the addresses and the style sheet, and list the runbooks in the menu."""
     config.extra_css.append(_STYLE)
     address = repository()
-    config.site_url = pages_of(address)
+    config.site_url = _site_of(address)
     config.extra["social"] = [{"icon": "fontawesome/brands/github", "link": address, "name": "Repository"}]
     runbooks = sorted(path.name for path in (ROOT / DOCS / "runbooks").glob("*.md"))
     config.nav = _with_runbooks(config.nav, [f"runbooks/{name}" for name in runbooks])
@@ -84,6 +84,12 @@ def on_post_build(config: MkDocsConfig) -> None:
         moved = folder / page.name / "index.html"
         moved.parent.mkdir()
         moved.write_text(_MOVED.format(name=page.stem), encoding="utf-8")
+
+
+def _site_of(address: str) -> str:
+    """Return where GitHub Pages shows the site of the repository at this address."""
+    owner, name = address.rsplit("/", 2)[1:]
+    return f"https://{owner.lower()}.github.io/{name}/"
 
 
 def _with_runbooks(nav: Any, runbooks: list[str]) -> Any:
