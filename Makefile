@@ -77,8 +77,9 @@ docs: $(VENV)/.dev  ## regenerate docs, rules, dashboards and the chart's genera
 site: $(VENV)/.dev  ## build the documentation as a site in dist/site; a dead link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
-pictures: $(VENV)/.dev  ## take the screenshots for the documentation; needs Chromium
+pictures: $(VENV)/.dev  ## take the screenshots for the documentation; needs Chromium, Node and Prometheus
 	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/external/test_pages.py -k pictures
+	$(BIN)/python -m tests.support.rendering.pictures docs/images/dashboards
 
 owner: $(VENV)/bin/python  ## set the GitHub account that all links to the project lead to (OWNER=acme)
 	@$(BIN)/python -m tools.release.repository "$(OWNER)"

@@ -53,6 +53,8 @@ _COLLECTIONS = exporter_series("python_gc_collections_total")
 _TOO_MANY = 'code="429"'
 _NOT_ANSWERED = 'code!~"2..|404"'
 _BY_INSTANCE = "{{instance}}"
+_NO_URL = "No watchlist URL is configured, or no samples"
+_NO_STATE_FILE = "No state file is configured, or no samples"
 _REFUSED = 2
 
 HEALTH = Section(
@@ -346,6 +348,7 @@ WATCHLIST = Section(
                     "listed last is watched. No data without [[watchlist.http]].",
                     Query(f"min by (source) ({selected(SOURCE_UP)})", "{{source}}"),
                     REACHED,
+                    none=_NO_URL,
                 ),
                 graph(
                     "Age of the answers of watchlist URLs",
@@ -353,7 +356,7 @@ WATCHLIST = Section(
                     "[[watchlist.http]].",
                     "s",
                     Query(f"time() - min by (source) ({selected(SOURCE_LAST_SUCCESS)})", "{{source}}"),
-                ),
+                ).no_value(_NO_URL),
             ),
         ),
     ),
@@ -413,7 +416,7 @@ PROCESS = Section(
                     "Time since the last successful save, which is due every minute. No data without state.file.",
                     "s",
                     Query(f"time() - {selected(STATE_LAST_SAVE)}", _BY_INSTANCE),
-                ),
+                ).no_value(_NO_STATE_FILE),
                 graph(
                     "Failed saves of the state file",
                     "Normally none; the log has the reason.",
@@ -421,7 +424,7 @@ PROCESS = Section(
                     *counted(STATE_SAVE_FAILURES, ("instance",), _BY_INSTANCE),
                     bars=True,
                     shades=WARN,
-                ),
+                ).no_value(_NO_STATE_FILE),
             ),
         ),
     ),

@@ -105,16 +105,16 @@ def one_value(
 
 
 def one_text(title: str, description: str, expression: str, label: str) -> stat.Panel:
-    """Return a stat panel that shows the value of a label."""
-    query = _query(Query(expression, f"{{{{{label}}}}}"), instant=True)
+    """Return a stat panel that shows the value of a label, one text per series, or "unknown"."""
+    query = _query(Query(expression), instant=True, form=PromQueryFormat.TABLE)
     return (
         _common(stat.Panel(), title, description, [query])
         .unit("none")
         .thresholds(_thresholds(PLAIN, ()))
         .color_mode(common.BigValueColorMode.NONE)
         .graph_mode(common.BigValueGraphMode.NONE)
-        .reduce_options(style.ReduceDataOptions().calcs(["lastNotNull"]))
-        .text_mode(common.BigValueTextMode.NAME)
+        .reduce_options(style.ReduceDataOptions().calcs(["lastNotNull"]).values(True).fields(f"/^{label}$/"))
+        .text_mode(common.BigValueTextMode.VALUE)
         .mappings([unknown()])
         .no_value(UNKNOWN)
     )

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from PIL import Image
 from playwright.async_api import expect
 
 from exporter.simulator import Simulator
 from exporter.verify.outcome import Answer, Failure, Reason
 from tests.support.config_files import account_of, entry, write_config
 from tests.support.factor_states import ODD_NAME, STATES, WORDS, world
+from tests.support.pictures import reduce_colours
 from tests.support.programs.chromium import PATIENCE_MILLISECONDS, visit
 from tests.support.running_exporter import LeapingClock, becomes
 from tests.support.running_exporter import running as running_daemon
@@ -387,12 +387,6 @@ def apply_results(running: ServedExporter) -> None:
             )
     running.daemon.history.since_seconds -= 4 * 86400
     running.daemon.engine.poller.accounts["main"]._refusals.guard.heard(200)
-
-
-def reduce_colours(picture: Path) -> None:
-    """Write a picture again with 256 colours, enough for a page and its text."""
-    with Image.open(picture) as image:
-        image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(picture, optimize=True)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ To look at one yourself: ``python -m tests.support.rendering overview api-down -
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,7 @@ from tests.support.rendering.boards import Look, lived, shown
 from tests.support.rendering.checks import CHECKS, variables_of
 from tests.support.rendering.faulty import FAULTS, faulty
 from tests.support.rendering.page import INSTALL as NODE
-from tests.support.rendering.page import bundle, packages, served
+from tests.support.rendering.page import NotInstalledError, bundle, packages, served
 from tests.support.rendering.situations import Situation
 
 if TYPE_CHECKING:
@@ -30,13 +31,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.external
 
 PROMETHEUS = "apt-get install prometheus"
-# Checks that some board doesn't pass yet, by situation.
-KNOWN: Mapping[Situation, frozenset[str]] = {
-    situation: frozenset({"legends_are_complete", "legend_colours_differ"}) for situation in Situation
-} | {
-    Situation.HEALTHY: frozenset({"legends_are_complete", "legend_colours_differ", "known_zeros_are_said"}),
-    Situation.EXPORTER_DEAD: frozenset({"legends_are_complete", "legend_colours_differ", "unknown_is_no_claim"}),
-}
 
 
 async def seen(program: Program, folder: Path, situation: Situation) -> list[ShownBoard]:
@@ -47,7 +41,12 @@ async def seen(program: Program, folder: Path, situation: Situation) -> list[Sho
     of_uid: dict[str, Mapping[str, Any]] = {board["uid"]: board for board in (*boards(), faulty())}
 
     def build() -> tuple[Path, Path]:
-        modules = packages(npm)
+        try:
+            modules = packages(npm)
+        except NotInstalledError as error:
+            if os.environ.get("CI") == "true":
+                raise
+            pytest.skip(f"the npm packages can't be installed: {error}")
         return bundle(node, modules, folder / "page"), modules
 
     async with lived(situation, folder / "history", prometheus) as source:
@@ -65,8 +64,7 @@ async def test_the_boards_show_what_is_known(program: Program, tmp_path: Path, s
 
     for name, check in CHECKS.items():
         found = [f"{board.uid}: {fault}" for board in all_boards for fault in check(board, situation)]
-        expected = name in KNOWN.get(situation, ())
-        assert bool(found) == expected, f"{name}: {check.__doc__}\n" + "\n".join(found)
+        assert found == [], f"{name}: {check.__doc__}"
     # Each check notices its fault.
     for name, fault in FAULTS.get(situation, {}).items():
         found = list(CHECKS[name](wrong, situation))

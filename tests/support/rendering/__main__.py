@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import shutil
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.support.dashboards.files import FOLDER
+from tests.support.pictures import reduce_colours
 from tests.support.programs.chromium import browser
 from tests.support.rendering.boards import Look, lived, shown
 from tests.support.rendering.checks import CHECKS, FAULTY, variables_of
@@ -25,6 +27,8 @@ from tests.support.rendering.situations import Situation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tests.support.rendering.boards import ShownBoard
 
 BOARDS = {name: f"twilio-verify-{name}" for name in ("overview", "factor", "exporter")}
 
@@ -42,38 +46,35 @@ async def run(options: argparse.Namespace) -> int:
     boards: dict[str, Mapping[str, Any]] = {FAULTY: faulty()} | {
         uid: json.loads((options.boards / f"{uid}.json").read_text(encoding="utf-8")) for uid in BOARDS.values()
     }
-    modules = packages(needed("npm"))
-    faults = 0
-    chosen = [BOARDS.get(options.board, options.board)] if options.board != "all" else list(BOARDS.values())
-    situations = [Situation(options.situation)] if options.situation != "all" else list(Situation)
+    chosen = list(BOARDS.values()) if options.board == "all" else [BOARDS.get(options.board, options.board)]
+    situations = list(Situation) if options.situation == "all" else [Situation(options.situation)]
+    modules, faults = packages(needed("npm")), 0
     with tempfile.TemporaryDirectory() as built:
         page = bundle(needed("node"), modules, Path(built))
         async with served(page, modules, boards) as url, browser(needed("chromium")) as opened:
             for situation in situations:
                 async with lived(situation, options.data / situation, needed("prometheus")) as source:
-                    for uid in chosen:
-                        for width in options.width:
-                            for theme in options.theme:
-                                look = Look(
-                                    width,
-                                    theme,
-                                    not options.picture,
-                                    variables_of(uid, situation) | dict(options.var),
-                                )
-                                picture = options.picture and Path(
-                                    str(options.picture).format(
-                                        board=uid, situation=situation, width=width, theme=theme
-                                    )
-                                )
-                                board = await shown(opened, url, boards[uid], situation, source, look, picture)
-                                for name, check in CHECKS.items():
-                                    for fault in check(board, situation):
-                                        faults += 1
-                                        print(f"{uid} {situation} {width} {theme}: {name}: {fault}", flush=True)
+                    for uid, width, theme in itertools.product(chosen, options.width, options.theme):
+                        variables = variables_of(uid, situation) | dict(options.var)
+                        look = Look(width, theme, not options.picture, variables)
+                        place = {"board": uid, "situation": situation, "width": width, "theme": theme}
+                        picture = Path(options.picture.format(**place)) if options.picture else None
+                        board = await shown(opened, url, boards[uid], situation, source, look, picture)
+                        faults += _report(board, situation, f"{uid} {situation} {width} {theme}")
+                        if picture:
+                            await asyncio.to_thread(reduce_colours, picture)
     return faults
 
 
-def main() -> None:
+def _report(board: ShownBoard, situation: Situation, place: str) -> int:
+    found = [(name, fault) for name, check in CHECKS.items() for fault in check(board, situation)]
+    for name, fault in found:
+        print(f"{place}: {name}: {fault}", flush=True)
+    return len(found)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.support.rendering", description=__doc__)
     parser.add_argument("board", choices=[*BOARDS, FAULTY, "all"])
     parser.add_argument("situation", choices=[*Situation, "all"])
@@ -90,7 +91,11 @@ def main() -> None:
         help="folder for the histories, which are reused: remove it after a change of the exporter or the rules",
     )
     parser.add_argument("--var", type=lambda text: text.split("=", 1), nargs="*", default=[], metavar="NAME=VALUE")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    options = arguments().parse_args()
     faults = asyncio.run(run(options))
     print(f"{faults} faults")
     sys.exit(bool(faults))

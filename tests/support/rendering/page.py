@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -18,25 +19,38 @@ if TYPE_CHECKING:
 SOURCE = Path(__file__).parent / "page"
 INSTALL = "apt-get install nodejs npm"
 _TIMEOUT_SECONDS = 600
+
 _NPM = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 
 
+class NotInstalledError(Exception):
+    """The npm packages can't be installed; the message has npm's output."""
+
+
 def packages(npm: str) -> Path:
-    """Return the folder node_modules, from the user's cache folder: one per lock, so that it is installed once."""
+    """Return the folder node_modules, from the user's cache folder: one per lock, so that it is installed once.
+
+    Raises NotInstalledError, for example if the registry is not reachable.
+    """
     lock = hashlib.sha256((SOURCE / "package-lock.json").read_bytes()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "verify-factor-exporter"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     kept = cache / f"rendering-{lock}"
-    if not kept.exists():
-        made = kept.with_name(f"{kept.name}.{os.getpid()}")
-        made.mkdir(parents=True)
-        try:
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(SOURCE / name, made)
-            _run(npm, *_NPM, cwd=made)
-            with contextlib.suppress(OSError):  # another process was faster
+    with (cache / "rendering.lock").open("w") as one_at_a_time:
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        if not kept.exists():
+            made = cache / f"{kept.name}.{os.getpid()}"
+            made.mkdir()
+            try:
+                for name in ("package.json", "package-lock.json"):
+                    shutil.copy(SOURCE / name, made)
+                try:
+                    _run(npm, *_NPM, cwd=made)
+                except (AssertionError, subprocess.TimeoutExpired) as error:
+                    raise NotInstalledError(str(error)) from error
                 made.rename(kept)
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
+            finally:
+                shutil.rmtree(made, ignore_errors=True)
     return kept / "node_modules"
 
 

@@ -2,7 +2,7 @@
 import {
   AdHocFiltersVariable, behaviors, CustomVariable, dataLayers, DataSourceVariable, EmbeddedScene, QueryVariable,
   SceneControlsSpacer, SceneDataLayerControls, SceneDataLayerSet, SceneDataTransformer, SceneGridItem,
-  SceneGridLayout, SceneGridRow, SceneObjectBase, SceneQueryRunner, SceneRefreshPicker, SceneTimePicker,
+  SceneGridLayout, SceneGridRow, SceneObjectBase, SceneQueryRunner, SceneTimePicker,
   SceneTimeRange, SceneVariableSet, TextBoxVariable, ConstantVariable, VariableValueSelectors, VizPanel,
 } from '@grafana/scenes';
 import { ToolbarButton } from '@grafana/ui';
@@ -122,7 +122,6 @@ export function board(json: any, expanded: boolean) {
       new SceneControlsSpacer(),
       new Links({ titles: json.links.map((link: any) => link.title) }),
       new SceneTimePicker({}),
-      new SceneRefreshPicker({ refresh: '' }),
     ],
     body: new SceneGridLayout({ children: items(json.panels, expanded), isDraggable: false, isResizable: false }),
   });

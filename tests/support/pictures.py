@@ -1,0 +1,16 @@
+"""Pictures of the documentation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def reduce_colours(picture: Path) -> None:
+    """Write a picture again with 256 colours, enough for a page and its text."""
+    with Image.open(picture) as image:
+        image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(picture, optimize=True)
