@@ -9,10 +9,10 @@ T ?= tests
 LISTEN ?= 127.0.0.1:10069
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test test-all lint format bench soak docs site pictures owner image workflows release-check release-image sbom audit lock lowest clean
+.PHONY: help demo stack test test-all lint format bench soak interpreters scrapers scraper-packages docs site pictures owner image workflows release-check release-image sbom audit lock lowest clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -62,6 +62,28 @@ bench: $(VENV)/.dev  ## run the benchmarks (half an hour) and write docs/perform
 
 soak: $(VENV)/.dev  ## run the long tests at full size (half an hour) and update docs/reliability.md
 	$(BIN)/python -m tests.soak $(SOAK)
+
+interpreters: $(VENV)/.dev  ## run the quick tests on every Python that can be had (VERSIONS="3.11 3.14")
+	$(BIN)/python -m tools.compatibility.interpreters --jobs $(JOBS) $(VERSIONS)
+
+# Datadog's check pins its dependencies to versions that aren't ours, so it has an environment and a lock of its own.
+DATADOG := $(VENV)-datadog
+NPM_PARSERS := tools/scrapers/npm
+
+$(DATADOG)/.installed: tools/scrapers/datadog/requirements.lock | $(VENV)/.dev
+	@echo "installing Datadog's check into $(DATADOG) …"
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(DATADOG)
+	@$(BIN)/uv pip install -q --python $(DATADOG)/bin/python --require-hashes --no-deps -r $<
+	@touch $@
+
+$(NPM_PARSERS)/node_modules/.package-lock.json: $(NPM_PARSERS)/package-lock.json
+	@npm ci --prefix $(NPM_PARSERS) --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+scraper-packages: $(DATADOG)/.installed $(NPM_PARSERS)/node_modules/.package-lock.json  ## install what test-all scrapes with, from PyPI and npm
+
+scrapers: scraper-packages  ## build and run every scraper that can be had; needs Go, takes minutes
+	nice -n 15 $(BIN)/python -m tools.compatibility.scrapers
 
 docs: $(VENV)/.dev  ## regenerate docs, rules, dashboards and the chart's generated files
 	$(BIN)/python -m tools.reference.metrics > docs/metrics.md
@@ -122,6 +144,7 @@ COMPILE := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 
 lock: $(VENV)/.dev  ## lock the newest versions of the dependencies, with hashes
 	$(COMPILE) -o requirements.lock
 	$(COMPILE) -c requirements.lock --group dev $(CDK:%=--no-emit-package %) -o requirements-dev.lock
+	$(COMPILE:pyproject.toml=tools/scrapers/datadog/requirements.in) -o tools/scrapers/datadog/requirements.lock
 
 lowest: $(VENV)/.dev  ## run the tests with the oldest versions that pyproject.toml allows
 	$(BIN)/uv venv -q --clear --python $(BIN)/python $(VENV)-lowest
@@ -129,4 +152,5 @@ lowest: $(VENV)/.dev  ## run the tests with the oldest versions that pyproject.t
 	$(VENV)-lowest/bin/python -m pytest -q -p no:cacheprovider $(PYTEST)
 
 clean:  ## remove environments, caches and build output
-	rm -rf $(VENV) $(VENV)-lowest .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-datadog $(VENV)-interpreters $(VENV)-scrapers \
+	  $(NPM_PARSERS)/node_modules .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -1,0 +1,1 @@
+"""What is served to scrapers, and the scrapers that can be run."""
