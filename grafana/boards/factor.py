@@ -245,6 +245,7 @@ FETCHES = Section(
                         "entity_sid": sid("Entity SID"),
                         "service_sid": sid("Service"),
                         "account": Column("Account", width=100),
+                        "job": Column("Job", width=175),
                     },
                     # The identity is personal data: hidden even if the exporter is configured to expose it.
                     hidden=("Value #A", "identity", "factor", "instance"),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _MOST_IDS = 1_000_000
 _SID_WIDTH = 305
 # Of axes whose values are all 0, which Grafana would draw up to 100.
-_SOFT_MAX = {"percentunit": 1.0, "s": 0.1, "reqps": 0.1, "ops": 0.1, "short": 1.0, "locale": 1.0, "bytes": 1e6}
+_SOFT_MAX = {"percentunit": 1.0, "s": 0.01, "reqps": 0.1, "ops": 0.1, "short": 1.0, "locale": 1.0, "bytes": 1e6}
 # Grafana queries up to the last full step: with wider ones, the beginning of an outage would not be shown.
 _BAR = "1m"
 
