@@ -246,6 +246,7 @@ LIMITS = Section(
                         "{{account}}",
                     ),
                     (*PAUSED, Word(_REFUSED, "credentials REFUSED", BAD)),
+                    none="No accounts, or no samples",
                 ),
                 graph(
                     "Concurrency",
