@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def reduce_colours(picture: Path) -> None:
-    """Write a picture again with 256 colours, enough for a page and its text."""
+def reduce_colours(picture: Path, method: Image.Quantize = Image.Quantize.MAXCOVERAGE) -> None:
+    """Write a picture again with 256 colours, enough for a page and its text.
+
+    The usual method keeps colours that few pixels have. MEDIANCUT keeps large areas exactly as they are.
+    """
     with Image.open(picture) as image:
-        image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(picture, optimize=True)
+        image.convert("RGB").quantize(256, method).save(picture, optimize=True)

@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from tests.support.dashboards.files import FOLDER
 from tests.support.pictures import reduce_colours
 from tests.support.programs.chromium import browser
@@ -62,7 +64,7 @@ async def run(options: argparse.Namespace) -> int:
                         board = await shown(opened, url, boards[uid], situation, source, look, picture)
                         faults += _report(board, situation, f"{uid} {situation} {width} {theme}")
                         if picture:
-                            await asyncio.to_thread(reduce_colours, picture)
+                            await asyncio.to_thread(reduce_colours, picture, Image.Quantize.MEDIANCUT)
     return faults
 
 

@@ -241,6 +241,8 @@ async def _live_through(situation: Situation, scraped: Callable[[float, str | No
         return of_account[account.account_sid]
 
     daemon = Daemon(config, transport=transport, clock=clock, rng=rng)
+    for account in daemon.engine.poller.accounts.values():
+        account._clients.current._monotonic = loop.time  # type: ignore[attr-defined]  # durations are virtual, too
     daemon.engine.start()
     seconds, events = situation.minutes * 60, sorted(world.events, key=lambda event: -event.minutes_ago)
     dead_from = seconds - world.dead_minutes * _MINUTE

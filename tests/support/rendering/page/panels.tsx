@@ -340,7 +340,8 @@ const Heatmap = unlessEmpty(({ data, width, height, timeRange, timeZone, options
 const GRAPH = {
   drawStyle: 'line', lineInterpolation: 'linear', lineWidth: 1, fillOpacity: 0, gradientMode: 'none', barAlignment: 0,
   barWidthFactor: 0.6, stacking: { mode: 'none', group: 'A' }, axisPlacement: 'auto', axisLabel: '',
-  axisCenteredZero: false, axisBorderShow: false, axisSoftMax: undefined, showPoints: 'auto', pointSize: 5, spanNulls: false,
+  axisCenteredZero: false, axisBorderShow: false, axisSoftMin: undefined, axisSoftMax: undefined, axisGridShow: undefined,
+  axisColorMode: 'text', axisWidth: undefined, showPoints: 'auto', pointSize: 5, spanNulls: false,
   insertNulls: false, lineStyle: { fill: 'solid' }, thresholdsStyle: { mode: 'off' },
   scaleDistribution: { type: 'linear' }, hideFrom: HIDDEN,
 };
