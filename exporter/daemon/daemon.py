@@ -176,9 +176,9 @@ class Daemon:
             engine.start(saved.snapshots, saved.last_listed)
         self.jobs.start()
         self._watchlist_applied(engine.config)
-        for address in self.server.addresses:
+        for address in self.server.bound:
             log.info("listening", extra=fields(address=address))
-        for address in self.health_server.addresses:
+        for address in self.health_server.bound:
             log.info("listening for health checks", extra=fields(address=address))
         log.info(
             "polling",

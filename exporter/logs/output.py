@@ -131,6 +131,7 @@ def _logfmt_value(value: object) -> str:
 
 
 _OURS = "exporter"
+_SCHEDULER = "apscheduler"
 
 
 class _CollapsingHandler(logging.StreamHandler[Any]):
@@ -204,7 +205,8 @@ def configure(
 ) -> LogOutput:
     """Send every log record of the process to one stream, and return that output.
 
-    Libraries log from ``warning`` on, and from ``debug`` on only when our own level is debug.
+    Libraries log from ``warning`` on, and from ``debug`` on only when our own level is debug; the scheduler never,
+    because it logs several lines per run, and runs every second.
     """
     output = LogOutput(style=style, redact=redact, stream=stream, background=background, steady=steady)
     root = logging.getLogger()
@@ -220,4 +222,6 @@ def set_level(level: str) -> None:
     """Change how much is logged: ``debug``, ``info``, ``warning`` or ``error``."""
     number = logging.getLevelNamesMapping()[level.upper()]
     logging.getLogger(_OURS).setLevel(number)
-    logging.getLogger().setLevel(number if number == logging.DEBUG else max(number, logging.WARNING))
+    of_libraries = max(number, logging.WARNING)
+    logging.getLogger().setLevel(number if number == logging.DEBUG else of_libraries)
+    logging.getLogger(_SCHEDULER).setLevel(of_libraries)

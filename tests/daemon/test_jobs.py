@@ -17,6 +17,7 @@ from exporter.polling.clock import Clock
 from tests.support.running_exporter import becomes
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import AsyncIterator, Callable
 
 INTERVAL_SECONDS = 0.05
@@ -89,6 +90,19 @@ async def test_each_task_runs_at_once_and_then_at_its_interval(bench: Bench) -> 
     assert only_refused(bench)
     assert bench.lags
     assert all(lag >= 0 for lag in bench.lags)
+
+
+async def test_runs_are_not_logged_at_debug_but_lost_ones_are(
+    bench: Bench, logged: Callable[..., io.StringIO]
+) -> None:
+    log = logged(level="debug")
+    bench.keeper.start()
+    await becomes(lambda: bench.runs["dispatch"] >= 10)
+    # A busy machine may refuse runs; that is logged, with a warning of the scheduler beside it.
+    assert [line for line in log.getvalue().splitlines() if "level=warning" not in line] == []
+    bench.fails = True
+    await becomes(lambda: bench.lost["dispatch", "failed"])
+    assert "level=error logger=apscheduler" in log.getvalue()
 
 
 async def test_runs_that_fail_are_counted_and_do_not_end_it(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import signal
 import socket
@@ -12,7 +13,7 @@ import pytest
 
 from tests.support.config_files import account_of, entry, write_config
 from tests.support.processes import PATIENCE_SECONDS
-from tests.support.running_exporter import Process, spawned_exporter
+from tests.support.running_exporter import Process, running, spawned_exporter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,6 +77,28 @@ async def test_each_refused_start_says_why_in_one_message(simulator: Simulator, 
         assert re.fullmatch(pattern, line), f"{name}: {line}"
         assert simulator.password not in line
         assert factor.identity not in line
+
+
+async def test_the_log_says_what_is_listened_on(
+    simulator: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    web = {"listen_address": [":0", "127.0.0.1:0"], "health_listen_address": ":0"}
+    async with running(
+        write_config(tmp_path / "config.toml", {"main": account_of(simulator)}, web=web)
+    ) as exporter:
+        assert await exporter.status("/-/healthy") == 200
+    addresses = [
+        (line.getMessage(), re.sub(r":[0-9]+$", "", line.__dict__["fields"]["address"]))
+        for line in caplog.records
+        if line.getMessage().startswith("listening")
+    ]
+    every = "http://[::]" if socket.has_dualstack_ipv6() else "http://0.0.0.0"
+    assert addresses == [
+        ("listening", every),
+        ("listening", "http://127.0.0.1"),
+        ("listening for health checks", every),
+    ]
 
 
 async def test_an_empty_watchlist_runs_and_warns(simulator: Simulator, tmp_path: Path) -> None:

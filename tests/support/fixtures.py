@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 @pytest.fixture
 def log_restored() -> Iterator[None]:
     """The log may be configured: all is as before after the test."""
-    root, ours = logging.getLogger(), logging.getLogger("exporter")
-    before = root.handlers[:], root.level, ours.level
+    root, ours, scheduler = (logging.getLogger(name) for name in ("", "exporter", "apscheduler"))
+    before = root.handlers[:], root.level, ours.level, scheduler.level
     yield
     logging.captureWarnings(False)
     root.handlers[:] = before[0]
     root.setLevel(before[1])
     ours.setLevel(before[2])
+    scheduler.setLevel(before[3])
 
 
 @pytest.fixture

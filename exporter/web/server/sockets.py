@@ -97,7 +97,14 @@ class WebServer:
 
     @property
     def addresses(self) -> list[str]:
-        """The URL of every socket."""
+        """The URL of every socket, one that works on this machine."""
+        return [
+            url.replace("://[::]:", "://localhost:").replace("://0.0.0.0:", "://localhost:") for url in self.bound
+        ]
+
+    @property
+    def bound(self) -> list[str]:
+        """What every socket is bound to, as a URL: ``http://[::]:10069`` is every address of the machine."""
         scheme = "http" if self._config.tls is None else "https"
         return [_url(opened, scheme) for opened in self._sockets]
 
@@ -303,6 +310,4 @@ def _hint(error: OSError, setting: str) -> str:
 
 def _url(opened: socket.socket, scheme: str) -> str:
     host, port = opened.getsockname()[:2]
-    if host in ("::", "0.0.0.0"):  # noqa: S104 - compared, not bound: shown as a URL that works
-        host = "localhost"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

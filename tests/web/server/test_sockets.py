@@ -78,6 +78,7 @@ async def test_no_host_is_every_address_of_both_families(server: WebServer) -> N
 
     [url] = server.addresses
     assert re.fullmatch(r"http://localhost:[0-9]+", url)
+    assert server.bound == [f"http://[::]:{port_of(url)}"]
     assert await says_hello("127.0.0.1", port_of(url))
     assert await says_hello("::1", port_of(url))
 
@@ -98,6 +99,8 @@ async def test_no_host_is_every_ipv4_address_where_there_is_no_ipv6(
     monkeypatch.setattr(socket, "create_server", without_ipv6)
     await server.start([ListenAddress(None, 0)])
 
+    assert server.addresses[0].startswith("http://localhost:")
+    assert server.bound == [f"http://0.0.0.0:{port_of(server.addresses[0])}"]
     assert await says_hello("127.0.0.1", port_of(server.addresses[0]))
 
 
