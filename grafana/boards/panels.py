@@ -111,7 +111,7 @@ def one_text(title: str, description: str, expression: str, label: str) -> stat.
         _common(stat.Panel(), title, description, [query])
         .unit("none")
         .thresholds(_thresholds(PLAIN, ()))
-        .color_mode(common.BigValueColorMode.NONE)
+        .color_mode(common.BigValueColorMode.VALUE)
         .graph_mode(common.BigValueGraphMode.NONE)
         .reduce_options(style.ReduceDataOptions().calcs(["lastNotNull"]).values(True).fields(f"/^{label}$/"))
         .text_mode(common.BigValueTextMode.VALUE)
@@ -172,14 +172,23 @@ def graph(
 
 
 def with_legend(panel: timeseries.Panel, width: int) -> timeseries.Panel:
-    """Return a graph with a legend that shows all its entries, beside a wide graph with their last values."""
+    """Return a graph with a legend that shows all its entries.
+
+    Beside a wide graph it has their last values, or how many events there were in the time range.
+    """
     legend = style.VizLegendOptions().show_legend(True)
     if width < _WIDE:
         legend = legend.display_mode(common.LegendDisplayMode.LIST).placement(common.LegendPlacement.BOTTOM)
     else:
         legend = legend.display_mode(common.LegendDisplayMode.TABLE).placement(common.LegendPlacement.RIGHT)
-        legend = legend.calcs(["lastNotNull"])
+        legend = legend.calcs(["sum" if _counts_events(panel) else "lastNotNull"])
     return panel.legend(legend)
+
+
+def _counts_events(panel: timeseries.Panel) -> bool:
+    fields = panel.build().field_config
+    style_of = fields.defaults.custom if fields else None
+    return isinstance(style_of, common.GraphFieldConfig) and style_of.draw_style is common.GraphDrawStyle.BARS
 
 
 def timeline(

@@ -12,6 +12,7 @@ import yaml
 
 from benchmarks.boards import WIDTH, panel_step_seconds, step_seconds
 from grafana.boards.states import Scope
+from grafana.rules.model import Settings
 from tests.support.dashboards.files import board, boards, events, panels, parsed, targets
 from tests.support.promql import matchers, nodes, result_labels, selectors
 
@@ -178,6 +179,11 @@ def test_sids_are_not_cut() -> None:
                 if name.endswith("_sid"):
                     # 34 digits of medium width, and the padding.
                     assert column["custom.width"] >= 34 * 8.6 + 12, panel["title"]
+
+
+def test_the_job_that_the_rules_expect_is_not_cut() -> None:
+    found = [of for item in boards() for panel in panels(item) for of in [columns(panel).get("job")] if of]
+    assert [of["custom.width"] >= width(Settings().job) for of in found] == [True] * 3
 
 
 def test_titles_are_not_cut() -> None:

@@ -123,7 +123,8 @@ def test_the_legend_fits_the_graph() -> None:
         assert legend["showLegend"], place
         # A table below a graph shows three entries; the others would have to be scrolled to.
         wide = panel["gridPos"]["w"] >= 12
-        expected = ("table", "right", ["lastNotNull"]) if wide else ("list", "bottom", [])
+        events = panel["fieldConfig"]["defaults"]["custom"]["drawStyle"] == "bars"
+        expected = ("table", "right", ["sum" if events else "lastNotNull"]) if wide else ("list", "bottom", [])
         assert (legend["displayMode"], legend["placement"], legend["calcs"]) == expected, place
         assert panel["gridPos"]["h"] >= 7, place
 

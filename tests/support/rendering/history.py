@@ -33,7 +33,7 @@ SCRAPE_DURATION_SECONDS = 0.004
 MISSING = "_"
 _TIMEOUT_SECONDS = 300
 _FACTOR = re.compile(r'[{,]factor="((?:[^"\\]|\\.)*)"')
-_IN_TIME = re.compile(r"^[^{]*timestamp_seconds")  # recorded times
+_IN_TIME = re.compile(r"^([^{]*timestamp_seconds|ALERTS_FOR_STATE\b)")  # recorded times
 _SERIES = re.compile(r'\{(?:[^{}"]|"(?:[^"\\]|\\.)*")*\} \S+?(?=,? |$|,)')
 _LABEL = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*")')
 
@@ -117,7 +117,7 @@ def evaluations(backfill: Backfill) -> Iterator[tuple[list[dict[str, Any]], dict
     (state,) = (rule for group in groups for rule in group["rules"] if rule.get("record") == STATE)
     steady = {factor for factor, of in backfill.of_factors().items() if always_verified(of)}
     yield [{"name": "state", "rules": [state]}], _test(backfill, f"{{__name__={STATE!r}}}", set())
-    yield groups, _test(backfill, f'{{__name__=~"ALERTS|.+:.+:.+", __name__!={STATE!r}}}', steady)
+    yield groups, _test(backfill, f'{{__name__=~"ALERTS(_FOR_STATE)?|.+:.+:.+", __name__!={STATE!r}}}', steady)
 
 
 def always_verified(series: dict[str, dict[int, str]]) -> bool:
