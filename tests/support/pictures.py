@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def reduce_colours(picture: Path, method: Image.Quantize = Image.Quantize.MAXCOVERAGE) -> None:
+def reduce_colours(picture: Path) -> None:
     """Write a picture again with 256 colours, enough for a page and its text.
 
-    The usual method keeps colours that few pixels have. MEDIANCUT keeps large areas exactly as they are.
+    MAXCOVERAGE keeps colours that few pixels have, such as those of a legend; refined, also those of large areas.
     """
     with Image.open(picture) as image:
-        image.convert("RGB").quantize(256, method).save(picture, optimize=True)
+        reduced = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3)
+        reduced.save(picture, optimize=True)

@@ -16,8 +16,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from tests.support.dashboards.files import FOLDER
 from tests.support.pictures import reduce_colours
 from tests.support.programs.chromium import browser
@@ -64,7 +62,7 @@ async def run(options: argparse.Namespace) -> int:
                         board = await shown(opened, url, boards[uid], situation, source, look, picture)
                         faults += _report(board, situation, f"{uid} {situation} {width} {theme}")
                         if picture:
-                            await asyncio.to_thread(reduce_colours, picture, Image.Quantize.MEDIANCUT)
+                            await asyncio.to_thread(reduce_colours, picture)
     return faults
 
 
