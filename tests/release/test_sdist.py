@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 FOLDER = f"verify_factor_exporter-{__version__}"
 LEFT_OUT: set[str] = set()  # what git has and the sdist doesn't need
 ONLY_THERE = {"PKG-INFO"}
-ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
+# Of the tests and of the make that may run them.
+_NOT_INHERITED = ("PYTEST_", "COV_", "MAKE", "MFLAGS")
+ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
 # Tests that read files of every kind, and the pages and folders that they name.
-TESTED = "tests/config tests/test_architecture.py tests/test_docs_structure.py tests/release/test_sdist.py"
+TESTED = "tests/test_architecture.py tests/test_docs_structure.py tests/test_words.py tests/release/test_sdist.py"
 
 
 def test_every_file_lies_below_what_pyproject_lists() -> None:
@@ -60,7 +62,7 @@ async def test_it_has_every_file_and_make_works_in_it(program: Program, tmp_path
 
     command = (*make(program), "demo", "LISTEN=127.0.0.1:0")
     pipe = asyncio.subprocess.PIPE
-    async with spawned(*command, cwd=project, stdout=pipe) as demo, asyncio.timeout(PATIENCE_SECONDS):
+    async with spawned(*command, cwd=project, stdout=pipe, env=ENVIRON) as demo, asyncio.timeout(PATIENCE_SECONDS):
         assert demo.stdout is not None
         first = (await demo.stdout.readline()).decode()
         found = re.fullmatch(r"metrics +(http://\S+)\n", first)
