@@ -185,6 +185,15 @@ def _few(clock: Callable[[], float]) -> World:
     )
 
 
+def _add_smaller_trouble(world: World, clock: Callable[[], float]) -> None:
+    """Add an account whose name comes before the others, with a warning that must not come before the cause."""
+    apac = Simulator(seed=14, clock=clock)
+    then, name = clock() - 2 * _DAY, "apac-trainee"
+    factor = apac.world.add_factor(now=then, factor_type="totp", status="unverified", friendly_name=name)
+    world.accounts = {**world.accounts, "apac": apac}
+    world.factors.append(entry(name, factor, account="apac", labels={"team": "apac"}))
+
+
 def _many(clock: Callable[[], float]) -> World:
     """Return 2,000 factors, some of them not verified, at an API that refuses a few requests for many reasons."""
     simulator = Simulator(seed=13, clock=clock)
@@ -210,11 +219,13 @@ def world_of(situation: Situation, clock: Callable[[], float]) -> World:
         case Situation.FACTOR_LOST:
             (sid,) = (sid for sid, factor in main.factors.items() if factor.friendly_name == LOST)
             world.events.append(Event(35, lambda: main.delete(sid)))
+            _add_smaller_trouble(world, clock)
         case Situation.API_DOWN:
             world.events += [
                 Event(45, lambda of=simulator: of.faults.add(Fault(FaultKind.STATUS, status=503)))  # type: ignore[misc]  # bound per account
                 for simulator in world.accounts.values()
             ]
+            _add_smaller_trouble(world, clock)
         case Situation.EXPORTER_DEAD:
             world.dead_minutes = 20.0
     return world
