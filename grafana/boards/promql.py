@@ -97,12 +97,12 @@ def per_factor(family: Family, at: str = "") -> str:
 
 
 def rate(family: Family, by: Iterable[str], *matchers: str, suffix: str = "") -> str:
-    """Return the rate of a counter or histogram component, sum_by by these labels."""
+    """Return the rate of a counter or histogram component, summed by these labels."""
     return f"{sum_by(by)} (rate({selected(family, *matchers, suffix=suffix)}[$__rate_interval]))"
 
 
 def increase(family: Family, by: Iterable[str], *matchers: str) -> str:
-    """Return the increase of a counter per graph step, sum_by by these labels."""
+    """Return the increase of a counter per graph step, summed by these labels."""
     return per_step(rate(family, by, *matchers))
 
 
