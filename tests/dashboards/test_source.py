@@ -56,6 +56,16 @@ def test_every_reference_has_the_type(generated: Path, name: str) -> None:
     assert variables(tree)["datasource"]["query"] == PLUGIN
 
 
+@pytest.mark.parametrize("text", ["", "Victoria Metrics", "https://grafana.example.com", "${type}"])
+def test_what_is_no_plugin_is_refused_and_nothing_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    with pytest.raises(SystemExit):
+        generator.main(["--output", str(tmp_path / "generated"), "--datasource-type", text])
+    assert f'"{text}" is not a plugin id, such as prometheus' in capsys.readouterr().err
+    assert not (tmp_path / "generated").exists()
+
+
 @pytest.mark.parametrize("name", [board.file_name for board in BOARDS])
 def test_nothing_else_differs(generated: Path, name: str) -> None:
     before = (FOLDER / name).read_text(encoding="utf-8").splitlines()

@@ -103,7 +103,8 @@ def test_what_is_no_account_is_refused(invalid: str) -> None:
     done = run(PROJECT, "-m", "tools.release.repository", "--", invalid)
 
     assert (done.returncode, done.stdout) == (64, "")
-    assert done.stderr == (f'"{invalid}" is not a GitHub account: letters, digits and single hyphens, not a link\n')
+    rule = "letters, digits and single hyphens, not a link"
+    assert done.stderr == f'"{invalid}" is not a GitHub account: {rule}; run: make owner OWNER=acme\n'
 
 
 @pytest.mark.slow

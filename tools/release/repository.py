@@ -79,7 +79,8 @@ def main() -> int:
     )
     new = parser.parse_args().account
     if not re.fullmatch(_ACCOUNT, new):
-        print(f'"{new}" is not a GitHub account: letters, digits and single hyphens, not a link', file=sys.stderr)
+        rule = "letters, digits and single hyphens, not a link"
+        print(f'"{new}" is not a GitHub account: {rule}; run: make owner OWNER=acme', file=sys.stderr)
         return 64
     old = account()
     written = change(new)
