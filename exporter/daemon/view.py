@@ -208,6 +208,10 @@ class DaemonView:
         existence = engine.services.existence()
         return account_views(engine.poller.accounts, self.ledger.counts, self.clock.moment(), existence)
 
+    def credentials_changed_steady(self, account: str) -> float | None:
+        """Return when an account's credentials changed (steady seconds), ``None`` if not since the start."""
+        return self._engine.poller.accounts[account].credentials_changed_steady
+
     def source_views(self) -> list[SourceView]:
         """Return what is shown of each watchlist URL."""
         config = self._engine.config

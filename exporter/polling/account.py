@@ -114,6 +114,7 @@ class AccountPoller:
         self._awaiting_first_fetch: set[FactorKey] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._credentials = 0  # counts their changes
+        self._credentials_steady: float | None = None
         self._dropping = False
         self._tokens = TokenKeeper(
             name,
@@ -518,6 +519,11 @@ class AccountPoller:
         return self._credentials
 
     @property
+    def credentials_changed_steady(self) -> float | None:
+        """When the credentials changed (steady seconds); ``None`` if they are those of the start."""
+        return self._credentials_steady
+
+    @property
     def pause(self) -> Pause | None:
         """Why the account sends nothing but probes now, and until when; ``None`` where it is not paused."""
         guard, throttle = self._refusals.guard, self.throttle
@@ -601,6 +607,7 @@ class AccountPoller:
     def credentials_changed(self) -> None:
         """Take changed credentials: a pause for credentials ends as soon as one request is answered."""
         self._credentials += 1
+        self._credentials_steady = self._clock.steady()
         self._tokens.token.credentials_changed()
         self._refusals.credentials_changed()
 

@@ -14,7 +14,7 @@ Where to change what:
 - links to other systems: links.py (their templates: ``parse_link_template`` in config/addresses.py)
 - ``/metrics`` and the list of all paths: routes.py; which format a scrape gets: negotiation.py
 - ``/probe``: probe.py; ``/config``: running_config.py; ``/-/reload``, ``/-/log-level``: lifecycle.py;
-  ``/-/healthy``, ``/-/ready``: health.py
+  ``/-/healthy``, ``/-/ready``: health.py; ``/-/verified``: verified.py
 - an error response: the module of its path; those of every path (401, 413, 429, 503): server/gate.py
 - what these modules see of the daemon: exporter_view.py
 """

@@ -74,6 +74,9 @@ class ExporterView(Protocol):
     def account_views(self) -> list[AccountView]:
         """Return what is shown of each account."""
 
+    def credentials_changed_steady(self, account: str) -> float | None:
+        """Return when an account's credentials changed (steady seconds), ``None`` if not since the start."""
+
     def source_views(self) -> list[SourceView]:
         """Return what is shown of each watchlist URL."""
 

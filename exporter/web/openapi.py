@@ -262,6 +262,20 @@ def _paths(telemetry_path: str) -> dict[str, dict[str, dict[str, Any]]]:
                 },
             )
         },
+        "/-/verified": {
+            "get": _operation(
+                "verified",
+                "Whether the credentials of every account work",
+                "For tests of an installation (`healthcheck --verified`, `helm test`), never for probes: it "
+                "depends on the Verify API. One line per account: whether it passes, and how many of its unpaused "
+                "factors the API knows, by fetches of this process. The last line is the shard, with the number "
+                "of listed factors that belong to it, and of all.",
+                {
+                    200: ("Each account with unpaused factors has its credentials accepted and one factor found.",),
+                    503: ("The response says which account fails, and why.",),
+                },
+            )
+        },
         "/-/reload": {
             "post": _operation(
                 "reload",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from exporter.exposition.pieces import WHOLE_BYTES
+from exporter.web import verified
 from exporter.web.api import Api
 from exporter.web.health import Health, set_own_headers
 from exporter.web.lifecycle import Lifecycle
@@ -81,6 +82,7 @@ def make_application(exporter: ExporterView, *, telemetry_path: str) -> web.Appl
     application.router.add_get("/config", RunningConfig(exporter).answer)
     Api(exporter, json.dumps(describe(telemetry_path))).add_to(application.router)
     Health(exporter).add_to(application.router)
+    application.router.add_get(verified.PATH, verified.Verified(exporter).answer)
     Pages(exporter, telemetry_path, probe).add_to(application.router)
     Lifecycle(exporter).add_to(application.router)
     return application

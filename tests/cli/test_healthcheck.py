@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.cli import healthcheck
+from exporter.cli.access import Access
 from exporter.cli.healthcheck import DEFAULT_URL, check_health, configured_url
 from tests.support.ipv6 import needs_ipv6
 from tests.support.running_exporter import LeapingClock
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from tests.support.commands import Ran
 
+ACCESS = Access()
 VARIABLE = "VERIFY_EXPORTER_WEB__LISTEN_ADDRESS"
 
 
@@ -78,21 +80,21 @@ async def test_an_exporter_that_ticks_and_one_that_does_not(
 )
 async def test_other_responses(answer: bytes, words: str) -> None:
     async with answering(answer) as (url, requests):
-        assert await asyncio.to_thread(check_health, url) == words
+        assert await asyncio.to_thread(check_health, url, ACCESS) == words
 
     assert requests[0].startswith(b"GET /-/healthy HTTP/1.1\r\n")
 
 
 async def test_a_prefix_of_the_path_is_kept() -> None:
     async with answering(http("200 OK", "healthy\n")) as (url, requests):
-        assert await asyncio.to_thread(check_health, f"{url}/verify/") == ""
+        assert await asyncio.to_thread(check_health, f"{url}/verify/", ACCESS) == ""
 
     assert requests[0].startswith(b"GET /verify/-/healthy HTTP/1.1\r\n")
 
 
 async def test_an_exporter_that_never_responds() -> None:
     async with answering(None) as (url, _):
-        assert await asyncio.to_thread(check_health, url, 0.05) == "no answer within 0.05 s"
+        assert await asyncio.to_thread(check_health, url, Access(timeout_seconds=0.05)) == "no answer within 0.05 s"
 
 
 def test_nothing_listens(call: Callable[..., Ran]) -> None:
@@ -109,15 +111,15 @@ def test_nothing_listens(call: Callable[..., Ran]) -> None:
     "url", ["127.0.0.1:10069", "ftp://127.0.0.1", "http://", "http://[::1", "http://h:99999", ""]
 )
 def test_an_invalid_url(url: str) -> None:
-    assert check_health(url) == "not a URL such as http://127.0.0.1:10069"
+    assert check_health(url, ACCESS) == "not a URL such as http://127.0.0.1:10069"
 
 
 def test_a_host_name_that_cannot_be_one() -> None:
-    assert check_health(f"http://{'x' * 70}/").startswith("no exporter responds there (Unicode")
+    assert check_health(f"http://{'x' * 70}/", ACCESS).startswith("no exporter responds there (Unicode")
 
 
 def test_a_url_with_a_space_in_it() -> None:
-    assert check_health("http://127.0.0.1:1/a b").startswith("no exporter responds there (")
+    assert check_health("http://127.0.0.1:1/a b", ACCESS).startswith("no exporter responds there (")
 
 
 @needs_ipv6
@@ -188,8 +190,8 @@ def test_the_default_url_is_checked(
     monkeypatch.chdir(tmp_path)
     requested: list[str] = []
 
-    def good(url: str, *, verify: bool) -> str:
-        assert not verify
+    def good(url: str, access: Access) -> str:
+        assert not access.verify
         requested.append(url)
         return ""
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.support.served_exporter import ServedExporter
 
-PATHS = ("/metrics", "/", "/api/v1/factors", "/api/v1/accounts", "/-/healthy", "/-/ready")
+PATHS = ("/metrics", "/", "/api/v1/factors", "/api/v1/accounts", "/-/healthy", "/-/ready", "/-/verified")
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ async def test_the_telemetry_path_is_configurable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/metrics", "/api/v1/factors", "/api/v1/factors/no/such/one", "/api/v1/openapi.json"]
+    "path", ["/metrics", "/api/v1/factors", "/api/v1/factors/no/such/one", "/api/v1/openapi.json", "/-/verified"]
 )
 async def test_no_cache_stores_values(running: ServedExporter, path: str) -> None:
     assert (await running.request(path)).headers["Cache-Control"] == "no-store"

@@ -93,6 +93,9 @@ must present a certificate, health probes can't reach them; `web.health_listen_a
 only these two paths, without TLS. The `healthcheck` command uses that address, too. Without one, and if the web
 config file enables TLS, it uses HTTPS on the listen address without verifying the certificate, which rarely names
 a loopback address; the request contains no secret. The certificate of an address given with `--url` is verified.
+`healthcheck --verified` always uses the listen address. It takes a password from `--username-file` and
+`--password-file`, and a client certificate from `--cert-file` and `--key-file`. Before it sends a password, it
+verifies the certificate.
 
 ## Differences from exporter-toolkit
 

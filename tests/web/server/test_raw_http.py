@@ -30,10 +30,10 @@ DESCRIPTORS = Path("/proc/self/fd")
 STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3}) ")
 
 PATHS = (
-    b"/", b"/metrics", b"/-/healthy", b"/-/ready", b"/-/reload", b"/-/log-level", b"/api/v1/factors",
-    b"/api/v1/accounts", b"/factors/main/x/y", b"/probe", b"/config", b"/nowhere", b"*", b"//", b"/../..",
-    b"http://[::1", b"http://x/metrics", b"x:443", b"/%", b"/%00", b"/%ff%fe", b"/\xff", b"/?page=%ff", b"/?a=\x00",
-    b"/metrics?" + b"a=b&" * 500, b"",
+    b"/", b"/metrics", b"/-/healthy", b"/-/ready", b"/-/verified", b"/-/reload", b"/-/log-level",
+    b"/api/v1/factors", b"/api/v1/accounts", b"/factors/main/x/y", b"/probe", b"/config", b"/nowhere", b"*", b"//",
+    b"/../..", b"http://[::1", b"http://x/metrics", b"x:443", b"/%", b"/%00", b"/%ff%fe", b"/\xff",
+    b"/?page=%ff", b"/?a=\x00", b"/metrics?" + b"a=b&" * 500, b"",
 )  # fmt: skip
 METHODS = (
     b"GET",
