@@ -13,7 +13,7 @@ WORKDIR /build
 
 # The build backend, with hashes from the development lock; it is only needed in this stage.
 COPY requirements-dev.lock ./
-RUN awk '/^[a-z]/ { keep = /^(hatchling|packaging|pathspec|pluggy|trove-classifiers)==/ } keep' \
+RUN awk '/^[a-z]/ { keep = /^(hatch-fancy-pypi-readme|hatchling|packaging|pathspec|pluggy|trove-classifiers)==/ } keep' \
       requirements-dev.lock > backend.lock \
  && python3 -m venv backend \
  && backend/bin/python -m pip install --require-hashes --no-deps -r backend.lock

