@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
-LANGUAGES = {".conf": "nginx", ".py": "python", ".sh": "sh", ".sql": "sql"}
-EXAMPLES = sorted((DOCS / "examples").iterdir())
+LANGUAGES = {".conf": "nginx", ".py": "python", ".sh": "sh", ".sql": "sql", ".yaml": "yaml"}
+# The pages by the folders of the examples that they show.
+PAGES = {"examples": "watchlist-sources.md", "kubernetes": "kubernetes/gitops.md"}
+EXAMPLES = sorted(path for path in (DOCS / "examples").rglob("*") if path.is_file())
 
 
 def test_there_are_examples() -> None:
@@ -17,8 +20,9 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_the_page_shows_the_file_as_it_is(path: Path) -> None:
-    page = (DOCS / "watchlist-sources.md").read_text(encoding="utf-8")
+    source = DOCS / PAGES[path.parent.name]
+    page = source.read_text(encoding="utf-8")
     block = f"```{LANGUAGES[path.suffix]}\n{path.read_text(encoding='utf-8')}```\n"
 
     assert page.count(block) == 1
-    assert f"[{path.name}](examples/{path.name})" in page
+    assert f"[{path.name}]({os.path.relpath(path, source.parent)})" in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,15 @@ if TYPE_CHECKING:
 
     from tests.support.chart.rendering import Helm
 
-PAGES = {"kubernetes": HERE.parent / "docs" / "kubernetes.md", "readme": CHART / "README.md"}
+DOCS = HERE.parent / "docs"
+PAGES = {
+    "kubernetes": DOCS / "kubernetes.md",
+    "upgrading": DOCS / "kubernetes" / "upgrading.md",
+    "readme": CHART / "README.md",
+}
 BLOCK = re.compile(r"(?ms)^( *)```(\w+)\n(.*?)^ *```$")
+# A plugin, which has the flags of the command after it.
+PLUGIN = "diff"
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -49,14 +57,26 @@ def test_values_in_the_documentation_render(page: str, values: str, helm: Helm, 
 
 
 def test_flags_in_the_documentation_are_those_of_helm(helm: Helm) -> None:
-    commands = [line for _page, text in blocks("sh") for line in text.splitlines() if line.startswith("helm ")]
-    assert {command.split()[1] for command in commands} == {"install", "test", "upgrade"}
+    scripts = [re.sub(r"\\\n\s*", "", text) for _page, text in blocks("sh")]
+    lines = [line.partition("|")[0] for text in scripts for line in text.splitlines()]
+    commands = [line.removeprefix("helm ").split() for line in lines if line.startswith("helm ")]
+    assert {command[0] for command in commands} == {
+        "install", "test", "upgrade", "template", "history", "rollback", PLUGIN
+    }  # fmt: skip
     for command in commands:
-        known = helm.run(command.split()[1], "--help").stdout
-        assert [flag for flag in re.findall(r"--[a-z-]+", command) if f"{flag} " not in known] == [], command
+        known = helm.run(command[1] if command[0] == PLUGIN else command[0], "--help").stdout
+        flags = [word for word in command if word.startswith("--")]
+        assert [flag for flag in flags if f"{flag} " not in known] == [], command
     upgrade = helm.run("upgrade", "--help").stdout
     for flag in ("--rollback-on-failure", "--force-replace", "--wait", "--server-side"):
         assert flag in upgrade
+
+
+def test_flags_in_the_documentation_are_those_of_kubectl(kubectl: Path) -> None:
+    words = " ".join(text for _page, text in blocks("sh"))
+    assert "kubectl --namespace twilio diff --filename -" in words
+    known = subprocess.run([kubectl, "diff", "--help"], capture_output=True, text=True, check=True).stdout
+    assert "--filename=" in known
 
 
 def test_links_lead_to_existing_files() -> None:

@@ -22,7 +22,11 @@ PLACES = {
         r"^appVersion: \"?([^\s\"]+)\"?$",
         r"image: \S*verify-factor-exporter:(\S+)$",
     ),
-    "docs/kubernetes.md": (r"/verify-factor-exporter:(\d\S+)",),
+    "README.md": (r"oci://.* --version (\S+)",),
+    "docs/kubernetes.md": (r"/verify-factor-exporter:(\d\S+)", r"oci://.* --version (\S+)"),
+    "docs/kubernetes/upgrading.md": (r"oci://.* --version (\d[^\s`]+)",),
+    "docs/examples/kubernetes/argo-cd.yaml": (r"targetRevision: (\S+)",),
+    "docs/examples/kubernetes/flux.yaml": (r"tag: (\S+)",),
     "docs/security.md": (r"git checkout v(\S+)",),
 }
 
