@@ -9,7 +9,7 @@ T ?= tests
 LISTEN ?= 127.0.0.1:10069
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test test-all lint format bench soak interpreters scrapers scraper-packages docs site pictures owner image workflows release-check release-image sbom audit lock lowest clean
+.PHONY: help demo stack test test-all lint format bench bench-million soak interpreters scrapers scraper-packages docs site pictures owner image workflows release-check release-image sbom audit lock lowest clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,8 +57,11 @@ format: $(VENV)/.dev  ## format the code with ruff
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.dev  ## run the benchmarks (half an hour) and write docs/performance.md
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.dev  ## run the benchmarks (40 minutes) and write docs/performance.md (BENCH="--only whole")
+	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-million: $(VENV)/.dev  ## run a million factors in ten shards, or what two cores hold (half an hour per try)
+	$(BIN)/python -m benchmarks --only million $(BENCH)
 
 soak: $(VENV)/.dev  ## run the long tests at full size (half an hour) and update docs/reliability.md
 	$(BIN)/python -m tests.soak $(SOAK)

@@ -1,85 +1,223 @@
-"""``python -m benchmarks``: run every benchmark and write docs/performance.json and docs/performance.md.
+"""``python -m benchmarks``: run the benchmarks and write docs/performance.json, docs/performance.md and the plots.
 
-Takes half an hour. ``--only NAME`` repeats one benchmark and keeps the numbers of the others.
+Takes up to 40 minutes. ``--only NAME`` repeats one benchmark and keeps the numbers of the others. ``million`` and
+``compare`` run only by name: half an hour for each number of factors that is tried, and a quarter of an hour. A
+benchmark that fails is reported at the end, and its former numbers stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import platform
-from dataclasses import asdict
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import full, pages, scrape, startup, whole
-from benchmarks.document import NUMBERS, PAGE, draw, render
+from benchmarks import compare, curve, document, full, functions, history, million, pages, scrape, startup, whole
+from benchmarks.noise import beside
 from benchmarks.report import table
+from exporter import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SIZES = (1_000, 10_000, 100_000)
-RATE = 1_000 / 3  # fetches per second of 100,000 factors at an interval of 5 minutes
-_ROUNDS = 5
+ROOT = Path(__file__).resolve().parent.parent
+RATE = curve.RATE  # fetches per second of 100,000 factors at an interval of 5 minutes
 
 
-def _whole() -> Any:
-    return asdict(asyncio.run(whole.measure(10_000, _ROUNDS, 12.0, RATE)))
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much is measured, and for how long."""
+
+    factors: int = 10_000
+    many: int = 100_000
+    rate: float = RATE
+    rounds: int = 5
+    seconds: float = 12.0
+    scrape_sizes: tuple[int, ...] = (1_000, 10_000, 100_000)
+    curve_sizes: tuple[int, ...] = curve.SIZES
+    curve_seconds: float = curve.SECONDS
+    full_seconds: float = 840.0  # after the first fetches
+    profile_seconds: float = 60.0
+    million_counts: tuple[int, ...] = million.COUNTS
+    million_interval: float = million.INTERVAL_SECONDS
+    million_seconds: float = million.SECONDS
+    million_scrape_every: float = million.SCRAPE_SECONDS
 
 
-def _scrape() -> Any:
-    measured = {}
-    for factors in SIZES:
-        size, times = scrape.measure(factors, _ROUNDS)
-        print(table(f"{factors:,} factors, {size / 1e6:.1f} MB, text format", "ms", times), flush=True)
-        measured[str(factors)] = {"bytes": size, "seconds": times}
-    return measured
+# To try the benchmarks: the same work, too little of it to measure anything.
+_QUICK = Extent(
+    factors=100,
+    many=200,
+    rate=20.0,
+    rounds=1,
+    seconds=4.0,
+    scrape_sizes=(100,),
+    curve_sizes=(10, 100),
+    curve_seconds=8.0,
+    full_seconds=10.0,
+    profile_seconds=4.0,
+    million_counts=(300,),
+    million_interval=6.0,
+    million_seconds=15.0,
+    million_scrape_every=3.0,
+)
 
 
-def _full() -> Any:
-    seconds = {1_000: 75.0, 10_000: 90.0, 100_000: 900.0}
-    return {str(size): asdict(asyncio.run(full.measure(size, size / RATE, seconds[size]))) for size in SIZES}
+def _measurements(of: Extent) -> dict[str, Callable[[], Any]]:
+    """Return the benchmarks by name, those first that take less time."""
+
+    def scrapes() -> Any:
+        measured = {}
+        for factors in of.scrape_sizes:
+            size, times = scrape.measure(factors, of.rounds if factors < 100_000 else min(of.rounds, 3))
+            print(table(f"{factors:,} factors, {size / 1e6:.1f} MB, text format", "ms", times), flush=True)
+            measured[str(factors)] = {"bytes": size, "seconds": times}
+        return measured
+
+    def points() -> Any:
+        return {str(size): asdict(asyncio.run(curve.point(size, of.curve_seconds))) for size in of.curve_sizes}
+
+    def full_size() -> Any:
+        return {str(of.many): asdict(asyncio.run(full.measure(of.many, of.many / of.rate, of.full_seconds)))}
+
+    def shards() -> Any:
+        return [
+            asdict(result)
+            for result in million.step_down(
+                of.million_counts,
+                lambda count: asyncio.run(
+                    million.measure(
+                        count,
+                        interval=of.million_interval,
+                        seconds=of.million_seconds,
+                        scrape_every=of.million_scrape_every,
+                    )
+                ),
+            )
+        ]
+
+    return {
+        "startup": lambda: startup.measure(of.rounds + 2),
+        "many": lambda: startup.measure_many(of.many, min(of.rounds, 3)),
+        "whole": lambda: asdict(asyncio.run(whole.measure(of.factors, of.rounds, of.seconds, of.rate))),
+        "functions": lambda: asdict(asyncio.run(functions.measure(of.factors, of.rate, of.profile_seconds))),
+        "scrape": scrapes,
+        "pages": lambda: asdict(asyncio.run(pages.measure(of.many, of.rounds, of.rate))),
+        "curve": points,
+        "full": full_size,
+        "million": shards,
+    }
 
 
-def _pages() -> Any:
-    return asdict(asyncio.run(pages.measure(SIZES[-1], _ROUNDS + 2, RATE)))
+BY_NAME_ONLY = ("million", "compare")
+NAMES = (*_measurements(_QUICK), "compare")
 
 
-def _startup() -> Any:
-    return startup.measure(_ROUNDS + 2)
+def attempted(name: str, measure: Callable[[], Any], failures: list[str]) -> Any:
+    """Return a measurement, or nothing if it fails: this is reported, and noted in ``failures``."""
+    print(f"== {name} {datetime.now(UTC):%H:%M:%S}", flush=True)
+    try:
+        return measure()
+    except (Exception, SystemExit):  # noqa: BLE001 - the other benchmarks have their numbers
+        traceback.print_exc()
+        failures.append(name)
+        return None
 
 
-_MEASUREMENTS: dict[str, Callable[[], Any]] = {
-    "whole": _whole,
-    "scrape": _scrape,
-    "pages": _pages,
-    "startup": _startup,
-    "full": _full,
-}
+def _commit() -> str | None:
+    """Return the commit of the checkout, with ``-dirty`` if files were changed; nothing outside a checkout."""
+    command = ("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*")
+    described = subprocess.run(command, check=False, capture_output=True, text=True)
+    return described.stdout.strip() or None
+
+
+def _compared(revision: str, of: Extent, failures: list[str]) -> dict[str, Any]:
+    """Measure this tree and that of another revision, piece by piece."""
+    sizes = {
+        **{key: getattr(of, key) for key in ("factors", "rounds", "seconds", "rate", "many", "profile_seconds")},
+        "point_seconds": of.curve_seconds,
+        "many_rounds": min(of.rounds, 3),
+    }
+    found: dict[str, Any] = {"revision": revision, "factors": of.factors, "many_factors": of.many}
+    with compare.tree_of(revision) as before:
+        for name, measure in compare.pieces(before, sizes).items():
+            if (measured := attempted(f"compare: {name}", measure, failures)) is not None:
+                found[name] = measured
+    return found
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", choices=NAMES, action="append", help="run this benchmark; may be repeated")
+    parser.add_argument("--compare", metavar="REVISION", help="also run this revision's exporter: before and after")
+    parser.add_argument("--million-factors", type=int, nargs="+", metavar="N", help="tried until one holds")
+    parser.add_argument("--million-seconds", type=float, metavar="SECONDS", help="how long each number is tried")
+    parser.add_argument("--quick", action="store_true", help="try the benchmarks with small sizes; no file changes")
+    arguments = parser.parse_args()
+    if arguments.only and "compare" in arguments.only and not arguments.compare:
+        parser.error("--only compare needs --compare REVISION")
+    return arguments
 
 
 def main() -> None:
     """Run the benchmarks and write the numbers and the page."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=_MEASUREMENTS, action="append")
-    chosen = parser.parse_args().only or list(_MEASUREMENTS)
-    numbers: dict[str, Any] = json.loads(NUMBERS.read_text(encoding="utf-8")) if NUMBERS.exists() else {}
+    # Ends like Ctrl-C, so that every process that a benchmark has started is ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    arguments = _arguments()
+    of = _QUICK if arguments.quick else Extent()
+    if arguments.million_factors:
+        of = replace(of, million_counts=tuple(arguments.million_factors))
+    if arguments.million_seconds:
+        of = replace(of, million_seconds=arguments.million_seconds)
+    measurements = _measurements(of)
+    chosen = arguments.only or [name for name in measurements if name not in BY_NAME_ONLY]
+    failures: list[str] = []
+    if arguments.compare:
+        measurements["compare"] = lambda: _compared(arguments.compare, of, failures)
+        chosen = [*(name for name in chosen if name != "compare"), "compare"]
+    with tempfile.TemporaryDirectory(prefix="verify-factor-exporter-quick-") as folder:
+        docs = document.DOCS
+        if arguments.quick:
+            docs = Path(folder)
+            shutil.copytree(document.DOCS / "images", docs / "images")
+            for name in (document.NUMBERS, document.COMPARISON, history.HISTORY):
+                if name.exists():
+                    shutil.copy(name, docs)
+        _run(chosen, measurements, docs, failures)
+        if arguments.quick:
+            print((docs / document.PAGE.name).read_text(encoding="utf-8"))
+    if failures:
+        sys.exit(f"failed, their former numbers stay: {', '.join(failures)}")
+
+
+def _run(chosen: list[str], measurements: dict[str, Callable[[], Any]], docs: Path, failures: list[str]) -> None:
+    """Run the chosen benchmarks; after each of them, write all files."""
+    commit = _commit()
     for name in chosen:
-        print(f"== {name}", flush=True)
-        numbers[name] = {
-            "measured": _MEASUREMENTS[name](),
+        measured = attempted(name, lambda of=measurements[name]: beside(of), failures)  # type: ignore[misc]  # mypy infers no lambda with a default
+        if measured is None:
+            continue
+        result, noise = measured
+        record = {
+            "measured": result,
+            "noise": asdict(noise),
             "date": datetime.now(UTC).date().isoformat(),
+            "commit": commit,
             "cores": os.cpu_count(),
             "python": platform.python_version(),
         }
-        NUMBERS.write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if numbers.keys() >= _MEASUREMENTS.keys():
-        draw(numbers)
-        PAGE.write_text(render(numbers), encoding="utf-8")
-        print(f"written: {PAGE}")
+        document.write(docs, name, record, __version__)
+    print(f"written: {docs / document.PAGE.name}", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+from array import array
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,23 +22,23 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from benchmarks.process import cpu_seconds, memory_mb
+from benchmarks.process import cpu_seconds, memory_mb, running
 from benchmarks.steady import judge, quantile
 from benchmarks.upstream import SERVICE_SID, free_port, upstream
 from benchmarks.watchlist import watchlist
-from benchmarks.whole import running
 from exporter.polling.schedule import FIRST_FETCH_SECONDS
 from exporter.watched import FactorKey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 SCRAPE_SECONDS = 15.0
+SPARE_RATE = 1_500  # requests per second of the budget that the regular fetches leave for the first ones
 _ROUNDS = 9
-_SETTLED_SECONDS = 5.0
-_TEXT, _OPENMETRICS = "text/plain", "application/openmetrics-text; version=1.0.0"
+SETTLED_SECONDS = 5.0
+TEXT, OPENMETRICS = "text/plain", "application/openmetrics-text; version=1.0.0"
 _FAILED = re.compile(r"^twilio_verify_fetch_failures_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
-_KINDS = ((_TEXT, "identity"), (_OPENMETRICS, "gzip"), (_TEXT, "gzip"), (_OPENMETRICS, "identity"))
+_KINDS = ((TEXT, "identity"), (OPENMETRICS, "gzip"), (TEXT, "gzip"), (OPENMETRICS, "identity"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Full:
     longest_stall_of_an_idle_loop: float
 
 
-async def _scrape(port: int, accept: str, encoding: str) -> tuple[float, int]:
+async def scrape(port: int, accept: str, encoding: str) -> tuple[float, int]:
     """Return duration and size in bytes of a scrape; the body is read but not decompressed."""
     headers = {"Accept": accept, "Accept-Encoding": encoding}
     size, began = 0, time.monotonic()
@@ -84,7 +85,7 @@ async def _scrape(port: int, accept: str, encoding: str) -> tuple[float, int]:
     return time.monotonic() - began, size
 
 
-async def _beside_a_copy(pid: int, port: int, file: Path) -> tuple[float, float]:
+async def _beside_a_copy(pid: int, port: int, file: Path, rounds: int) -> tuple[float, float]:
     """Return the ratios of time and CPU of a scrape to those of a server that copies and writes the same bytes.
 
     Ratios of medians; scrapes alternate, while the exporter's fetches continue. Text format, uncompressed.
@@ -96,23 +97,68 @@ async def _beside_a_copy(pid: int, port: int, file: Path) -> tuple[float, float]
     ours: list[tuple[float, float]] = []
     floor: list[tuple[float, float]] = []
     with running(sys.executable, "-m", "benchmarks.peers.copying", str(file), str(other), port=other) as copying:
-        for _ in range(_ROUNDS):
+        for _ in range(rounds):
             for times, process, at in ((ours, pid, port), (floor, copying, other)):
                 before = cpu_seconds(process)
-                took, _ = await _scrape(at, _TEXT, "identity")
+                took, _ = await scrape(at, TEXT, "identity")
                 times.append((took, cpu_seconds(process) - before))
                 await asyncio.sleep(0.5)
     mine, theirs = ([statistics.median(each) for each in zip(*times, strict=True)] for times in (ours, floor))
     return mine[0] / theirs[0], mine[1] / max(theirs[1], 0.01)  # at least one clock tick
 
 
-async def _failures(port: int) -> float:
+async def failures_of(port: int) -> float:
+    """Return the number of failed fetches of a running exporter."""
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
-        return sum(float(found[1]) for found in _FAILED.finditer(await answer.text()))
+        return failed(await answer.text())
 
 
-async def measure(factors: int, interval: float, seconds: float) -> Full:
-    """Run the benchmark and return the results."""
+def arrivals_of(log: Path) -> dict[str, array[float]]:
+    """Return the times of the requests in nginx's log, by factor SID."""
+    by_sid: dict[str, array[float]] = defaultdict(lambda: array("d"))
+    with log.open(encoding="ascii") as lines:
+        for line in lines:
+            moment, _, sid = line.rstrip("\n").partition(" ")
+            by_sid[sid].append(float(moment))
+    return by_sid
+
+
+def lateness(
+    sids: Sequence[str], arrivals: Mapping[str, Sequence[float]], start: float, end: float, interval: float
+) -> tuple[array[float], int]:
+    """Return the lag of every fetch with a slot between start and end, and the number of missed ones."""
+    lags, missed = array("d"), 0
+    for sid in sids:
+        late, lost = judge(FactorKey("main", SERVICE_SID, sid), sorted(arrivals.get(sid, ())), start, end, interval)
+        lags.extend(late)
+        missed += lost
+    return lags, missed
+
+
+def failed(text: str) -> float:
+    """Return the number of failed fetches in a text of metrics."""
+    return sum(float(found[1]) for found in _FAILED.finditer(text))
+
+
+def warm_up_seconds(factors: int, interval: float) -> float:
+    """Return how long the first fetches take when :data:`SPARE_RATE` is left for them."""
+    return min(interval, max(FIRST_FETCH_SECONDS, factors / SPARE_RATE)) + SETTLED_SECONDS
+
+
+async def measure(
+    factors: int,
+    interval: float,
+    seconds: float,
+    *,
+    scrape_every: float = SCRAPE_SECONDS,
+    copies: int = _ROUNDS,
+    tree: Path | None = None,
+) -> Full:
+    """Run the benchmark for ``seconds`` after the first fetches and return the results.
+
+    The scrape is compared with a copy in ``copies`` rounds. ``tree`` is the source tree of another revision to
+    measure.
+    """
     rate = factors / interval
     with tempfile.TemporaryDirectory(prefix="verify-factor-exporter-full-") as name:
         folder = Path(name)
@@ -126,43 +172,32 @@ async def measure(factors: int, interval: float, seconds: float) -> Full:
                 factors=factors,
                 interval_seconds=interval,
                 port=port,
-                requests_per_second=max(100, round(3 * rate)),
+                requests_per_second=round(rate + SPARE_RATE),
             )
             command = (sys.executable, "-m", "benchmarks.peers.ticking", str(listed.config), str(stalls))
-            with running(*command, port=port) as pid:
+            with running(*command, port=port, folder=tree) as pid:
                 began = time.time()
-                spread = max(min(interval, FIRST_FETCH_SECONDS), factors / (2 * rate))
-                warm_up = min(interval, spread) + _SETTLED_SECONDS
-                await asyncio.sleep(warm_up)
+                await asyncio.sleep(warm_up_seconds(factors, interval))
                 cpu, start = cpu_seconds(pid), time.time()
                 times: dict[str, list[float]] = defaultdict(list)
                 of_scrapes, scrapes, largest = 0.0, 0, 0
-                while time.time() < began + seconds:
+                while time.time() < start + seconds:
                     accept, encoding = _KINDS[scrapes % len(_KINDS)]
                     before = cpu_seconds(pid)
-                    took, size = await _scrape(port, accept, encoding)
+                    took, size = await scrape(port, accept, encoding)
                     of_scrapes += cpu_seconds(pid) - before
-                    times[f"{'OpenMetrics' if accept is _OPENMETRICS else 'text'}, {encoding}"].append(took)
+                    times[f"{'OpenMetrics' if accept is OPENMETRICS else 'text'}, {encoding}"].append(took)
                     scrapes, largest = scrapes + 1, max(largest, size)
-                    await asyncio.sleep(max(0.0, start + scrapes * SCRAPE_SECONDS - time.time()))
+                    await asyncio.sleep(max(0.0, start + scrapes * scrape_every - time.time()))
                 end = time.time()
                 cpu = cpu_seconds(pid) - cpu
                 memory, peak = memory_mb(pid)  # before the scrapes without pause below
-                wall_ratio, cpu_ratio = await _beside_a_copy(pid, port, folder / "page.txt")
-                failed = await _failures(port)
+                wall_ratio, cpu_ratio = await _beside_a_copy(pid, port, folder / "page.txt", copies)
+                failures = await failures_of(port)
             await asyncio.sleep(3)  # until nginx has flushed its log
-        by_sid: dict[str, list[float]] = defaultdict(list)
-        for line in arrivals.read_text(encoding="ascii").splitlines():
-            moment, _, path = line.partition(" ")
-            by_sid[path.rpartition("/")[2]].append(float(moment))
+        by_sid = arrivals_of(arrivals)
         stood, beside = (json.loads(file.read_text(encoding="utf-8")) for file in (stalls, idle))
-    lags: list[float] = []
-    missed = 0
-    for sid in listed.factor_sids:
-        key = FactorKey("main", SERVICE_SID, sid)
-        late, lost = judge(key, sorted(by_sid[sid]), start, end - _SETTLED_SECONDS, interval)
-        lags += late
-        missed += lost
+    lags, missed = lateness(listed.factor_sids, by_sid, start, end - SETTLED_SECONDS, interval)
     fetched = sum(start <= moment < end for moments in by_sid.values() for moment in moments)
     return Full(
         factors=factors,
@@ -170,7 +205,7 @@ async def measure(factors: int, interval: float, seconds: float) -> Full:
         seconds=round(end - began),
         fetches=sum(map(len, by_sid.values())),
         missed=missed,
-        failed=failed,
+        failed=failures,
         lag_p50=quantile(lags, 0.5),
         lag_p99=quantile(lags, 0.99),
         scrapes=scrapes,

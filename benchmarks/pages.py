@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING
 import aiohttp
 from playwright.async_api import async_playwright
 
-from benchmarks.process import found
+from benchmarks.full import SPARE_RATE, warm_up_seconds
+from benchmarks.process import found, running
 from benchmarks.upstream import SERVICE_SID, free_port, upstream
 from benchmarks.watchlist import watchlist
-from benchmarks.whole import running
-from exporter.polling.schedule import FIRST_FETCH_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
 _TEAMS = 40
-_SETTLED_SECONDS = 5.0
 _BETWEEN_SECONDS = 1.0
 _PAINT = """() => new Promise((done) => new PerformanceObserver((list) => {
   for (const entry of list.getEntriesByName("first-contentful-paint")) done(entry.startTime);
@@ -85,13 +83,11 @@ async def measure(factors: int, rounds: int, rate: float) -> Pages:
                 factors=factors,
                 interval_seconds=interval,
                 port=port,
-                requests_per_second=max(100, round(3 * rate)),
+                requests_per_second=round(rate + SPARE_RATE),
                 teams=_TEAMS,
             )
             with running(sys.executable, "-m", "exporter", "run", "--config.file", str(listed.config), port=port):
-                await asyncio.sleep(
-                    max(min(interval, FIRST_FETCH_SECONDS), factors / (2 * rate)) + _SETTLED_SECONDS
-                )
+                await asyncio.sleep(warm_up_seconds(factors, interval))
                 home = f"http://127.0.0.1:{port}/"
                 paths = {
                     "status page": "",

@@ -1,10 +1,18 @@
-"""CPU time and memory of a process, as reported by the operating system."""
+"""Processes: run one for the length of a block; its CPU time and memory, as reported by the operating system."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import socket
+import subprocess
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -26,6 +34,34 @@ def _cpu_seconds(pid: int) -> float:
     return (int(user) + int(system)) / _TICKS
 
 
+@contextlib.contextmanager
+def running(*command: str, port: int | None = None, folder: Path | None = None) -> Iterator[int]:
+    """Run a program until the end of the block; yield its pid once it listens on ``port``.
+
+    It runs in ``folder``, from which ``python -m`` imports.
+    """
+    process = subprocess.Popen(
+        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        if port is not None:
+            wait_for_port(port, process)
+        yield process.pid
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes], *, patience_seconds: float = 20.0) -> None:
+    """Terminate a process and wait for it; kill it if it is there after ``patience_seconds``, or on Ctrl-C."""
+    try:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience_seconds)
+    finally:
+        process.kill()
+        process.wait()
+
+
 def memory_mb(pid: int) -> tuple[float, float]:
     """Return the current and the peak resident memory of a process in MB (10⁶ bytes)."""
     status = dict(
@@ -41,3 +77,13 @@ def found(program: str, *, install: str) -> str:
     if path is None:
         raise SystemExit(f"{program} is not installed: {install}")
     return path
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 120.0) -> None:
+    """Wait until the process listens on this loopback port; raises SystemExit if it ends, and after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    raise SystemExit(f"{process.args!r} doesn't listen on port {port}")

@@ -8,13 +8,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trustme
 
-from benchmarks.process import found
+from benchmarks.process import end, found, wait_for_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +40,7 @@ pid {folder}/nginx.pid;
 error_log {folder}/error.log crit;
 events {{ worker_connections 4096; }}
 http {{
-  log_format arrivals "$msec $uri";
+  log_format arrivals "$msec $factor_sid";
   access_log {log};
   keepalive_timeout 600s;
   keepalive_requests 100000000;
@@ -55,7 +54,7 @@ http {{
     ssl_certificate {folder}/server.pem;
     ssl_certificate_key {folder}/server.key;
     default_type application/json;
-    location ~ ^/v2/Services/([^/]+)/Entities/([^/]+)/Factors/([^/]+)$ {{
+    location ~ ^/v2/Services/([^/]+)/Entities/([^/]+)/Factors/(?<factor_sid>[^/]+)$ {{
       add_header Twilio-Request-Id RQ00000000000000000000000000000000;
       add_header Twilio-Request-Duration 0.050;
       add_header Twilio-Concurrent-Requests 1;
@@ -82,7 +81,7 @@ class Upstream:
 
 @contextlib.contextmanager
 def upstream(folder: Path, *, arrivals: Path | None = None) -> Iterator[Upstream]:
-    """Run nginx until the end of the block; it logs time and path of every request to ``arrivals``."""
+    """Run nginx until the end of the block; it logs time and factor SID of every request to ``arrivals``."""
     nginx = found("nginx", install="apt-get install nginx-light")
     authority, port = trustme.CA(), free_port()
     log = "off" if arrivals is None else f"{arrivals} arrivals buffer=256k flush=2s"
@@ -96,11 +95,10 @@ def upstream(folder: Path, *, arrivals: Path | None = None) -> Iterator[Upstream
         (nginx, "-e", str(folder / "error.log"), "-c", str(config)), stdin=subprocess.DEVNULL
     )
     try:
-        wait_for_port(port)
+        wait_for_port(port, process)
         yield Upstream(port, ca_file, process.pid)
     finally:
-        process.terminate()
-        process.wait(10)
+        end(process)
 
 
 def free_port() -> int:
@@ -109,13 +107,3 @@ def free_port() -> int:
         opened.bind(("127.0.0.1", 0))
         port: int = opened.getsockname()[1]
         return port
-
-
-def wait_for_port(port: int, seconds: float = 30.0) -> None:
-    """Wait until a process listens on this loopback port; raises SystemExit after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.05)
-    raise SystemExit(f"no process listens on port {port}")

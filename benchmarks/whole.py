@@ -1,7 +1,8 @@
 """CPU time per fetch of whole processes: the exporter, other programs, and lower bounds.
 
 All send requests to the same nginx over TLS. Those that follow a schedule run at the same time, at the rate of
-100,000 factors with an interval of 5 minutes; those at full speed run one after another.
+100,000 factors with an interval of 5 minutes; those at full speed run one after another. Where Go is installed, a
+poller in Go is one of the former. json_exporter is measured if the environment names its program, JSON_EXPORTER.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,9 +23,9 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from benchmarks.process import cpu_seconds, found, memory_mb
+from benchmarks.process import cpu_seconds, found, memory_mb, running
 from benchmarks.report import table
-from benchmarks.upstream import PASSWORD, USERNAME, free_port, upstream, wait_for_port
+from benchmarks.upstream import PASSWORD, USERNAME, free_port, upstream
 from benchmarks.watchlist import watchlist
 from exporter.polling.schedule import FIRST_FETCH_SECONDS
 
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from benchmarks.watchlist import Watchlist
 
 OURS = "verify-factor-exporter"
+GO_POLLER = "a poller in Go, on keep-alive connections"
+JSON_EXPORTER = "json_exporter (one probe)"
+_GO_FOLDER = Path(__file__).with_name("peers") / "poller-go"
 _COMPOSED = ("-m", "benchmarks.peers.composed", "{config}")
 _DAEMONS = {
     OURS: ("-m", "exporter", "run", "--config.file", "{config}"),
@@ -56,6 +61,25 @@ modules:
       basic_auth: {{username: "{username}", password: "{password}"}}
       tls_config: {{ca_file: "{ca_file}"}}
 """
+_JSON = """\
+modules:
+  verify:
+    metrics:
+      - {{name: factor, type: object, path: '{{$}}', labels: {{status: '{{ .status }}'}}, values: {{exists: 1}}}}
+    http_client_config:
+      basic_auth: {{username: "{username}", password: "{password}"}}
+      tls_config: {{ca_file: "{ca_file}"}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Prober:
+    """A running exporter that fetches on a scrape of ``/probe``, and what a response to a good fetch contains."""
+
+    name: str
+    pid: int
+    port: int
+    good: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +91,8 @@ class Whole:
     seconds: Mapping[str, Sequence[float]]
     memory_mb: float
     blackbox_memory_mb: float
-
-
-@contextlib.contextmanager
-def running(*command: str, port: int | None = None) -> Iterator[int]:
-    """Run a program until the end of the block; yield its pid."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        if port is not None:
-            wait_for_port(port)
-        yield process.pid
-    finally:
-        process.terminate()
-        process.wait(20)
+    go_memory_mb: float | None = None
+    json_exporter_memory_mb: float | None = None
 
 
 async def _fetches(port: int) -> float:
@@ -92,8 +103,9 @@ async def _fetches(port: int) -> float:
     return sum(float(found[1]) for found in _FETCHES.finditer(text))
 
 
-async def _probe(port: int, targets: Sequence[str], rate: float, seconds: float) -> int:
-    """Probe targets with blackbox_exporter at this rate; return their number. A failed probe raises SystemExit."""
+async def _probe(prober: Prober, targets: Sequence[str], rate: float, seconds: float) -> float:
+    """Probe targets at this rate; return the CPU seconds per probe. A failed probe raises SystemExit."""
+    before = cpu_seconds(prober.pid)
     probed = 0
     slots = asyncio.Semaphore(CONCURRENCY)
     async with aiohttp.ClientSession() as session:
@@ -103,11 +115,11 @@ async def _probe(port: int, targets: Sequence[str], rate: float, seconds: float)
             async with (
                 slots,
                 session.get(
-                    f"http://127.0.0.1:{port}/probe", params={"module": "verify", "target": target}
+                    f"http://127.0.0.1:{prober.port}/probe", params={"module": "verify", "target": target}
                 ) as answer,
             ):
-                if "\nprobe_success 1\n" not in await answer.text():
-                    raise SystemExit("blackbox_exporter: a probe failed")
+                if prober.good not in await answer.text():
+                    raise SystemExit(f"{prober.name}: a probe failed")
                 probed += 1
 
         began, tasks = time.monotonic(), []
@@ -115,11 +127,11 @@ async def _probe(port: int, targets: Sequence[str], rate: float, seconds: float)
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
             tasks.append(asyncio.create_task(probe(targets[number % len(targets)])))
         await asyncio.gather(*tasks)
-    return probed
+    return (cpu_seconds(prober.pid) - before) / probed
 
 
-class _Counted:
-    """An exporter that counts its fetches; measures its CPU time per fetch."""
+class Counted:
+    """A running program that counts its fetches; measures its CPU time per fetch."""
 
     def __init__(self, pid: int, port: int) -> None:
         self.pid, self._port = pid, port
@@ -143,18 +155,15 @@ class _Counted:
 
 
 async def _paced(
-    daemons: Mapping[str, _Counted], blackbox: tuple[int, int], targets: Sequence[str], rate: float, seconds: float
+    daemons: Mapping[str, Counted], prober: Prober, targets: Sequence[str], rate: float, seconds: float
 ) -> dict[str, float]:
     """Return the CPU seconds per fetch and per probe, measured at the same time."""
-    pid, port = blackbox
     for daemon in daemons.values():
         await daemon.start()
-    before = cpu_seconds(pid)
     began = time.monotonic()
-    probed = await _probe(port, targets, rate, seconds)
-    of_blackbox = (cpu_seconds(pid) - before) / probed
+    of_probes = await _probe(prober, targets, rate, seconds)
     await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
-    return {**{name: await daemon.cost() for name, daemon in daemons.items()}, BLACKBOX: of_blackbox}
+    return {**{name: await daemon.cost() for name, daemon in daemons.items()}, prober.name: of_probes}
 
 
 async def _plain(server: Upstream, listed: Watchlist, seconds: float) -> float:
@@ -165,7 +174,7 @@ async def _plain(server: Upstream, listed: Watchlist, seconds: float) -> float:
         port=port,
     ) as pid:
         await asyncio.sleep(1)
-        plain = _Counted(pid, port)
+        plain = Counted(pid, port)
         await plain.start()
         await asyncio.sleep(seconds)
         return await plain.cost()
@@ -194,6 +203,53 @@ def _wrk(server: Upstream, path: str, seconds: float) -> float:
     return (spent.ru_utime + spent.ru_stime) / int(counted[1])
 
 
+@contextlib.contextmanager
+def go_poller(server: Upstream, listed: Watchlist, interval: float) -> Iterator[Counted | None]:
+    """Build and run the poller in Go until the end of the block; yield nothing where Go is missing or can't build.
+
+    Go takes the poller's modules from its cache, or loads them.
+    """
+    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
+    if go is None:
+        print(f"{GO_POLLER}: not measured, Go is not installed: apt-get install golang", flush=True)
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="verify-factor-exporter-go-") as folder:
+        program, port = Path(folder) / "poller", free_port()
+        built = subprocess.run((go, "build", "-buildvcs=false", "-o", program, "."), cwd=_GO_FOLDER, check=False)
+        if built.returncode:
+            print(f"{GO_POLLER}: not measured, {_GO_FOLDER} can't be built", flush=True)
+            yield None
+            return
+        command = (str(program), str(listed.factors), server.base_url, str(server.ca_file), USERNAME, PASSWORD)
+        with running(*command, str(port), str(interval), port=port) as pid:
+            yield Counted(pid, port)
+
+
+@contextlib.contextmanager
+def _blackbox(server: Upstream, folder: Path) -> Iterator[Prober]:
+    program = found("prometheus-blackbox-exporter", install="apt-get install prometheus-blackbox-exporter")
+    module, port = folder / "blackbox.yaml", free_port()
+    module.write_text(_BLACKBOX.format(username=USERNAME, password=PASSWORD, ca_file=server.ca_file))
+    flags = (f"--config.file={module}", f"--web.listen-address=127.0.0.1:{port}", "--log.level=error")
+    with running(program, *flags, port=port) as pid:
+        yield Prober(BLACKBOX, pid, port, "\nprobe_success 1\n")
+
+
+@contextlib.contextmanager
+def _json_exporter(server: Upstream, folder: Path) -> Iterator[Prober | None]:
+    program = os.environ.get("JSON_EXPORTER")
+    if not program:
+        print(f"{JSON_EXPORTER}: not measured, JSON_EXPORTER doesn't name its program", flush=True)
+        yield None
+        return
+    module, port = folder / "json.yaml", free_port()
+    module.write_text(_JSON.format(username=USERNAME, password=PASSWORD, ca_file=server.ca_file))
+    flags = (f"--config.file={module}", f"--web.listen-address=127.0.0.1:{port}", "--log.level=error")
+    with running(program, *flags, port=port) as pid:
+        yield Prober(JSON_EXPORTER, pid, port, 'factor_exists{status="verified"} 1')
+
+
 async def measure(factors: int, rounds: int, seconds: float, rate: float) -> Whole:
     """Return the CPU seconds per fetch of every program, by round."""
     times: dict[str, list[float]] = {}
@@ -201,22 +257,25 @@ async def measure(factors: int, rounds: int, seconds: float, rate: float) -> Who
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="verify-factor-exporter-bench-")))
         server = stack.enter_context(upstream(folder))
         interval = factors / rate
-        daemons: dict[str, _Counted] = {}
+        daemons: dict[str, Counted] = {}
         for number, (name, command) in enumerate(_DAEMONS.items()):
             port = free_port()
             listed = watchlist(folder / str(number), server, factors=factors, interval_seconds=interval, port=port)
             started = (word.format(config=listed.config) for word in command)
-            daemons[name] = _Counted(stack.enter_context(running(sys.executable, *started, port=port)), port)
-        module, paths, port = folder / "blackbox.yaml", folder / "paths", free_port()
-        module.write_text(_BLACKBOX.format(username=USERNAME, password=PASSWORD, ca_file=server.ca_file))
+            daemons[name] = Counted(stack.enter_context(running(sys.executable, *started, port=port)), port)
+        poller = stack.enter_context(go_poller(server, listed, interval))
+        if poller is not None:
+            daemons[GO_POLLER] = poller
+        blackbox = stack.enter_context(_blackbox(server, folder))
+        json_exporter = stack.enter_context(_json_exporter(server, folder))
+        paths = folder / "paths"
         paths.write_text("\n".join(listed.paths))
-        program = found("prometheus-blackbox-exporter", install="apt-get install prometheus-blackbox-exporter")
-        flags = (f"--config.file={module}", f"--web.listen-address=127.0.0.1:{port}", "--log.level=error")
-        blackbox = stack.enter_context(running(program, *flags, port=port)), port
         targets = [server.base_url + path for path in listed.paths]
         await asyncio.sleep(min(interval, FIRST_FETCH_SECONDS) + 3)
         for _ in range(rounds):
             spent = await _paced(daemons, blackbox, targets, rate, seconds)
+            if json_exporter is not None:  # not together with blackbox_exporter: two cores don't hold both
+                spent[JSON_EXPORTER] = await _probe(json_exporter, targets, rate, seconds / 2)
             spent["a simple exporter: requests in a loop"] = await _plain(server, listed, seconds / 2)
             spent["lower bound: asyncio streams, answer discarded"] = await asyncio.to_thread(
                 _raw, server, paths, 4_000
@@ -230,8 +289,49 @@ async def measure(factors: int, rounds: int, seconds: float, rate: float) -> Who
             rate=rate,
             seconds=times,
             memory_mb=memory_mb(daemons[OURS].pid)[0],
-            blackbox_memory_mb=memory_mb(blackbox[0])[0],
+            blackbox_memory_mb=memory_mb(blackbox.pid)[0],
+            go_memory_mb=None if poller is None else memory_mb(poller.pid)[0],
+            json_exporter_memory_mb=None if json_exporter is None else memory_mb(json_exporter.pid)[0],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """CPU seconds per fetch by round, and resident memory at the end in MB, of exporters that ran together."""
+
+    seconds: Mapping[str, Sequence[float]]
+    memory_mb: Mapping[str, float]
+
+
+async def side_by_side(
+    trees: Mapping[str, Path], factors: int, rounds: int, seconds: float, rate: float
+) -> SideBySide:
+    """Measure the exporters of several source trees at the same time, beside the poller in Go if there is one."""
+    times: dict[str, list[float]] = {}
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="verify-factor-exporter-bench-")))
+        server = stack.enter_context(upstream(folder))
+        interval = factors / rate
+        daemons: dict[str, Counted] = {}
+        for number, (name, tree) in enumerate(trees.items()):
+            port = free_port()
+            listed = watchlist(folder / str(number), server, factors=factors, interval_seconds=interval, port=port)
+            command = (sys.executable, "-m", "exporter", "run", "--config.file", str(listed.config))
+            daemons[name] = Counted(stack.enter_context(running(*command, port=port, folder=tree)), port)
+        poller = stack.enter_context(go_poller(server, listed, interval))
+        if poller is not None:
+            daemons[GO_POLLER] = poller
+        await asyncio.sleep(min(interval, FIRST_FETCH_SECONDS) + 3)
+        for _ in range(rounds):
+            for daemon in daemons.values():
+                await daemon.start()
+            await asyncio.sleep(seconds)
+            for name, daemon in daemons.items():
+                times.setdefault(name, []).append(await daemon.cost())
+        for name in trees:
+            await daemons[name].openmetrics()
+        memory = {name: memory_mb(daemon.pid)[0] for name, daemon in daemons.items()}
+    return SideBySide(times, memory)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""docs/performance.md has the numbers of docs/performance.json, and no others."""
+"""docs/performance.md has the numbers of docs/performance.json and docs/performance-history.json, and no others."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.document import NUMBERS, PAGE, PLOT, render
+from benchmarks import history
+from benchmarks.__main__ import Extent
+from benchmarks.document import COMPARISON, NUMBERS, PAGE, PLOT, compared_to_others, render
 from benchmarks.whole import BLACKBOX, OURS
+from exporter import __version__
 
 READY, LIBRARY = "scrape of the pre-rendered lines", "generate_latest"
 
@@ -22,13 +25,28 @@ def numbers() -> dict[str, Any]:
 
 
 def test_the_page_is_written_from_the_numbers(numbers: dict[str, Any]) -> None:
-    assert PAGE.read_text(encoding="utf-8") == render(numbers), "generate it again: make bench"
-    assert PLOT.read_bytes().startswith(b"\x89PNG")
+    assert PAGE.read_text(encoding="utf-8") == render(numbers, history.read()), "generate it again: make bench"
+    for plot in (PLOT, history.PLOT):
+        assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_history_has_one_line_per_version_and_the_numbers_of_this_one(numbers: dict[str, Any]) -> None:
+    entries = history.read()
+    versions = [entry["version"] for entry in entries]
+    assert len(set(versions)) == len(versions)
+    assert __version__ in versions, "add it: make bench"
+    assert history.merged(entries, history.entry(numbers, __version__)) == entries
+    text = history.HISTORY.read_text(encoding="utf-8")
+    assert text == history.dump(entries)
+    assert len(text.splitlines()) == len(entries) + 2
 
 
 def test_each_measurement_was_of_full_size(numbers: dict[str, Any]) -> None:
     full = numbers["full"]["measured"]
-    assert list(full) == ["1000", "10000", "100000"]
+    assert list(full) == ["100000"]
+    curve = numbers["curve"]["measured"]
+    assert set(map(int, curve)) <= set(Extent().curve_sizes)
+    assert all(point["missed"] == point["failed"] == 0 for point in curve.values())
     assert full["100000"]["seconds"] >= 900
     assert full["100000"]["missed"] == full["100000"]["failed"] == 0
     whole = numbers["whole"]["measured"]
@@ -46,18 +64,20 @@ def test_what_the_project_promises_of_its_cost_was_measured(numbers: dict[str, A
     assert pages["factors"] == 100_000
     assert all(statistics.median(paints) <= 1 for paints in pages["first_paint"].values())
     full = numbers["full"]["measured"]
-    assert full["10000"]["memory_mb"] <= 120
+    assert numbers["curve"]["measured"]["10000"]["memory_mb"] <= 120
     assert full["100000"]["memory_mb"] <= 500
     assert full["100000"]["lag_p99"] < 2
     assert full["100000"]["scrape_wall_to_copy"] <= 4
     assert full["100000"]["stalls_over_50_ms"] == []
 
 
-def test_the_comparison_has_the_numbers_of_this_page() -> None:
-    comparison = (PAGE.parent / "comparison.md").read_text(encoding="utf-8")
+def test_the_comparison_has_the_numbers_of_this_page(numbers: dict[str, Any]) -> None:
+    comparison = COMPARISON.read_text(encoding="utf-8")
+    assert compared_to_others(comparison, numbers) == comparison
     page = PAGE.read_text(encoding="utf-8")
     ((ours, theirs),) = re.findall(r"\| Memory \| (\d+) MB with 10,000 factors \| (\d+) MB \|", comparison)
     assert f"Memory: {ours} MB with 10,000 factors" in page
     assert f"which keeps no state, uses {theirs} MB" in page
-    (times,) = re.findall(r"took ([\d.]+) times the CPU time of a fetch", comparison)
+    blackbox, _, _ = comparison.partition("## json_exporter")
+    (times,) = re.findall(r"took ([\d.]+) times the CPU time of a fetch", blackbox)
     assert f"A blackbox_exporter probe needs {times} times the CPU time" in page
