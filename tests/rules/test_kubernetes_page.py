@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from grafana.rules.model import Alert
 
 PAGE = (Path(__file__).parents[2] / "docs/kubernetes/alerts.md").read_text(encoding="utf-8")
-LINK = re.compile(r"\[(TwilioVerify\w+)\]\(\.\./runbooks/(\w+)\.md\)")
+# The text is the name without the prefix that all have.
+LINK = re.compile(r"\[(\w+)\]\(\.\./runbooks/(TwilioVerify\1)\.md\)")
 HEADER = ["failure", "what Prometheus sees", "alert", "severity", "after"]
 
 
@@ -38,9 +39,8 @@ def test_every_row_says_what_the_rule_says() -> None:
     assert len(rows()) > 20
     for row in rows():
         links = LINK.findall(row["alert"])
-        assert links, row
-        assert all(name == runbook for name, runbook in links)
-        of_row = [known[name] for name, _ in links]
+        assert len(links) == row["alert"].count("](") > 0, row
+        of_row = [known[name] for _, name in links]
         assert row["severity"] == ", ".join(dict.fromkeys(alert.severity for alert in of_row)), row
         assert row["after"] == ", ".join(alert.pending or "immediately" for alert in of_row), row
         assert row["failure"]
@@ -48,9 +48,9 @@ def test_every_row_says_what_the_rule_says() -> None:
 
 
 def test_every_alert_is_in_a_row_or_named_as_one_that_is_the_same_everywhere() -> None:
-    in_rows = {name for row in rows() for name, _ in LINK.findall(row["alert"])}
+    in_rows = {name for row in rows() for _, name in LINK.findall(row["alert"])}
     section = PAGE.partition("\n## The same everywhere\n")[2].partition("\n## ")[0]
-    elsewhere = [name for name, _ in LINK.findall(section)]
+    elsewhere = [name for _, name in LINK.findall(section)]
 
     assert len(elsewhere) == len(set(elsewhere))
     assert in_rows.isdisjoint(elsewhere)
