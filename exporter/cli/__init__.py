@@ -174,6 +174,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name and return its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     prepare()
+    # A plugin would see secrets, and looking for one in every installed package takes a tenth of a start.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         status = _status(words)
         sys.stdout.flush()  # while a failure can still be reported

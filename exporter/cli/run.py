@@ -8,7 +8,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from exporter.cli.config_file import add_config_arguments, load_config
-from exporter.cli.findings import write_refused
 from exporter.cli.help import CONFIGURATION, REQUESTS, Help
 from exporter.cli.process import (
     freeze_gc,
@@ -101,6 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = load_config(arguments, last_good=read_last_good, fall_back=True)
     except ConfigError as error:
+        from exporter.cli.findings import write_refused  # noqa: PLC0415  # for refused configurations only
+
         write_refused(error)
         return 1
     log_settings = config.settings.log

@@ -19,7 +19,6 @@ from exporter.config.excerpt import csv_header_pieces, csv_pieces, excerpt_of, t
 from exporter.config.files import UnreadableError, read_bytes
 from exporter.config.tomlscan import Statement, spans_of, statement_at
 from exporter.config.webconfig import FIELDS
-from exporter.config.webyaml import spots_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,6 +137,8 @@ def _in_file(file: str, paths: Mapping[Sought, str]) -> dict[Sought, Location]:
     found = _in_toml(file, text, {mark: path for mark, path in paths.items() if mark not in numbered})
     table = _Rows(text) if suffix == ".csv" else None
     lines = _Lines(text)
+    from exporter.config.webyaml import spots_of  # noqa: PLC0415  # YAML takes long to import
+
     spots = spots_of(text, {match["rest"] for match in numbered.values() if match["rest"]})
     for mark, match in numbered.items():
         if table is not None:

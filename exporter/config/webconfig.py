@@ -16,13 +16,13 @@ from exporter.config.checks import readable_warnings
 from exporter.config.errors import ConfigWarning, ErrorDetail, did_you_mean, quote
 from exporter.config.files import UnreadableError, decode, shown_path
 from exporter.config.groups import GroupsError
-from exporter.config.webyaml import Section, compose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from exporter.config.files import FileReader
+    from exporter.config.webyaml import Section
 
 LARGEST_FILE_BYTES = 1 << 18
 LARGEST_PEM_BYTES = 1 << 20
@@ -109,6 +109,8 @@ class _Reading:
         self._chosen: frozenset[str] = frozenset()
 
     def run(self) -> WebConfig | list[ErrorDetail]:
+        from exporter.config.webyaml import Section, compose  # noqa: PLC0415  # most exporters have no such file
+
         content = self._reader.read(self._path, limit=LARGEST_FILE_BYTES, comments=True)
         try:
             document = compose(decode(content))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from exporter.config import ConfigError, current_fingerprint, reload_errors
-from exporter.config.lines import located
 from exporter.logs.folding import FullLogger
 from exporter.logs.output import fields
 from exporter.threads import in_daemon_thread
@@ -183,6 +182,8 @@ class Reloader:
         try:
             return self._load()
         except ConfigError as error:
+            from exporter.config.lines import located  # noqa: PLC0415  # for refused configurations only
+
             raise located(error) from None
 
     async def change(self, make: Callable[[Config], Config]) -> Difference:

@@ -11,27 +11,25 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from exporter import __version__
 from exporter.config.last_good import FILES
 from exporter.exposition.pieces import gzipped
 from exporter.polling.record import COUNTED_TYPES
-from exporter.polling.status_history import KEPT_SECONDS, MOST_CHANGES
+from exporter.threads import in_daemon_thread
 from exporter.watched import FactorKey, canonical_sid
 from exporter.web import plot, promql, views
 from exporter.web.check import check
-from exporter.web.formatting import format_age, format_count, format_iso, format_latency, format_time
-from exporter.web.groups import SHARED, TILES, group_of_label, label_of
 from exporter.web.history import FULL, FULL_FACTORS, SHORT
 from exporter.web.links import links
 from exporter.web.negotiation import accepts_gzip
 from exporter.web.parameters import ParameterError
-from exporter.web.selection import LONGEST_LABELS, LONGEST_TEXT, SORTS, STATES, Query, select
-from exporter.web.status_bar import BAR_SECONDS, HEIGHT, WIDTH, listed, status_bar
+from exporter.web.selection import Query, select
+from exporter.web.status_bar import BAR_SECONDS, listed, status_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from jinja2 import Environment
 
     from exporter.polling.record import FactorRecord
     from exporter.watched import WatchedFactor
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
     from exporter.web.probe import Probe
     from exporter.web.views import AccountView, Row
 
-REFRESH_SECONDS = 10
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _YEAR_SECONDS = 31_536_000
 _IMMUTABLE = f"max-age={_YEAR_SECONDS}, immutable"
@@ -67,34 +64,7 @@ class Pages:
         folder = resources.files("exporter.web") / "static"
         self._static = {name: (folder / name).read_bytes() for name in _STATIC}
         self._hashes = {name: hashlib.sha256(body).hexdigest()[:12] for name, body in self._static.items()}
-        self._templates = Environment(
-            loader=PackageLoader("exporter.web"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,  # an upgrade replaces the files below the running process
-        )
-        self._templates.filters.update(
-            time=format_time, iso=format_iso, age=format_age, latency=format_latency, number=format_count
-        )
-        self._templates.globals.update(
-            version=__version__,
-            refresh_seconds=REFRESH_SECONDS,
-            state_labels=views.STATE_LABELS,
-            states=STATES,
-            tiles=TILES,
-            sorts=SORTS,
-            attention=views.ATTENTION,
-            shared=SHARED,
-            group_of_label=group_of_label,
-            label_of=label_of,
-            longest_text=LONGEST_TEXT,
-            longest_labels=LONGEST_LABELS,
-            bar_size=(WIDTH, HEIGHT),
-            kept_days=round(KEPT_SECONDS / 86_400),
-            most_changes=MOST_CHANGES,
-        )
+        self._templates: Environment | None = None
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the paths."""
@@ -246,6 +216,8 @@ class Pages:
 
         Pages hold no secret, so compressing them beside text from the query (BREACH) reveals none.
         """
+        if self._templates is None:
+            self._templates = await in_daemon_thread(_page_templates, name="templates")
         pieces = self._templates.get_template(template).generate(
             root=root,
             static={name: f"{root}static/{name}?{digest}" for name, digest in self._hashes.items()},
@@ -289,3 +261,9 @@ async def _similar(records: list[FactorRecord], name: str) -> list[FactorRecord]
             await asyncio.sleep(0)
     close = get_close_matches(name, similar, n=_CANDIDATES, cutoff=0.5)
     return [*same, *(similar[own] for own in close)][:_CANDIDATES]
+
+
+def _page_templates() -> Environment:
+    from exporter.web.page_templates import page_templates  # noqa: PLC0415  # Jinja takes long to import
+
+    return page_templates()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 from typing import TYPE_CHECKING
 
 import uvloop
 
 from exporter.cli import process as loop
-from exporter.cli.process import freeze_gc, run_to_end
+from exporter.cli.process import freeze_gc, run_to_end, share_heap
 
 if TYPE_CHECKING:
     import pytest
@@ -42,3 +43,20 @@ def test_objects_from_the_start_are_excluded_from_garbage_collection() -> None:
         assert gc.get_threshold() > before
     finally:
         gc.set_threshold(*before)
+
+
+def test_threads_share_the_heap(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    class Glibc:
+        def mallopt(self, parameter: int, value: int) -> None:
+            asked.append((parameter, value))
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: Glibc())
+    share_heap()
+    assert asked == [(-8, 1)]  # M_ARENA_MAX in malloc.h
+
+
+def test_another_c_library_has_no_such_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
+    share_heap()

@@ -167,6 +167,32 @@ async def test_the_lowest_limit_of_open_files_is_enough(path: str) -> None:
         assert await process.wait() == 0
 
 
+MODULES_OF_A_RUN = """
+import sys
+from exporter.cli import main
+status = main(sys.argv[1:])
+print(*sorted(sys.modules))
+sys.exit(status)
+"""
+
+
+async def test_what_no_page_and_no_file_needs_is_not_imported(path: str) -> None:
+    pipe = asyncio.subprocess.PIPE
+    command = (sys.executable, "-c", MODULES_OF_A_RUN, "run", "--config.file", path)
+    flags = ("--log.level", "info", "--log.format", "json")
+    async with spawned(*command, *flags, stdout=pipe, stderr=pipe) as process, asyncio.timeout(PATIENCE_SECONDS):
+        assert process.stderr is not None
+        status = await status_line(json.loads(await process.stderr.readline())["address"])
+        process.send_signal(signal.SIGTERM)
+        out, _err = await process.communicate()
+
+    assert process.returncode == 0
+    assert b" 200 " in status
+    modules = set(out.decode().split())
+    assert "exporter.web.pages" in modules
+    assert modules & {"jinja2", "yaml", "exporter.config.lines", "exporter.cli.findings", "tqdm"} == set()
+
+
 def test_a_port_in_use_is_one_line(call: Callable[..., Ran], path: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

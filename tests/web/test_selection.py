@@ -17,7 +17,7 @@ from exporter.verify.outcome import Failure, Reason, Status
 from exporter.watched import FactorKey, WatchedFactor
 from exporter.web.groups import SHARED
 from exporter.web.history import FULL, FULL_FACTORS, SHORT
-from exporter.web.pages import REFRESH_SECONDS
+from exporter.web.page_templates import REFRESH_SECONDS
 from exporter.web.selection import LONGEST_LABELS, LONGEST_TEXT, SORTS, STATES, Query, select
 from exporter.web.views import ATTENTION
 from tests.support.html import page_of
