@@ -22,6 +22,7 @@ from exporter.exposition.telemetry import Telemetry
 from exporter.logs.events import EventLog
 from exporter.logs.folding import FullLogger
 from exporter.logs.output import fields, set_level
+from exporter.polling.slices import in_slices
 from exporter.state import watchlist
 from exporter.state.keeper import StateKeeper, StateLockedError
 from exporter.web.health import health_application
@@ -232,7 +233,7 @@ class Daemon:
         timeout = engine.config.settings.polling.shutdown_timeout
         self.readiness.draining = True
         await self.jobs.stop()
-        self.reloader.cancel()
+        await self.reloader.stop()
         engine.background.cancel()
         log.info("stopping", extra=fields(shutdown_timeout_seconds=timeout))
         drained = asyncio.create_task(engine.poller.drain(timeout))
@@ -318,13 +319,16 @@ class Daemon:
         except ConfigError:
             return  # logged
 
-    def _apply(self, config: Config) -> Difference:
-        """Apply a configuration to the engine, then to what shows it; raises ConfigError, with nothing changed."""
+    async def _apply(self, config: Config) -> Difference:
+        """Apply a configuration to the engine, then to what shows it; raises ConfigError, with nothing changed.
+
+        It is applied in slices, so that neither scrapes nor fetches wait for the end of a long list.
+        """
         if self.readiness.draining or not self.readiness.started:  # it began before the stop, or during the start
             what = "stopping" if self.readiness.draining else "starting"
             raise ConfigError([ErrorDetail("configuration", f"was not applied, because the exporter is {what}")])
         old = self.engine.config
-        difference = self.engine.apply(config)
+        difference = await in_slices(self.engine.applying(config))
         if not same_samples(old, config):
             self.factors.render_as(factor_samples(config), self.engine.ledger)
         self.server.use(config.web)

@@ -33,6 +33,7 @@ from exporter.polling.removed import RemovedFactors
 from exporter.polling.roster import Names, Roster
 from exporter.polling.schedule import Schedule
 from exporter.polling.services import Services
+from exporter.polling.slices import READ, at_once, in_lists
 from exporter.polling.status_history import StatusHistory
 from exporter.polling.token import AccessToken
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from exporter.config import AccountSettings, Config
     from exporter.polling.roster import Difference
+    from exporter.polling.slices import Slices
     from exporter.polling.snapshot import FactorSnapshot
     from exporter.verify.client import VerifyClient
     from exporter.verify.outcome import Failure
@@ -71,6 +73,13 @@ class Discovered:
 
     factors: tuple[WatchedFactor, ...]
     failures: tuple[FailedListing, ...]
+
+
+class _Watched(NamedTuple):
+    """The services, and the entities by (account, service SID, name), that have entries in a configuration."""
+
+    services: set[tuple[str, str]]
+    entities: set[tuple[str, str, str]]
 
 
 class _Failures(Observer):
@@ -111,6 +120,7 @@ class Engine:
         one_shot: bool = False,
     ) -> None:
         self.config = config
+        self.applied = config
         self.clock = clock or Clock()
         self.confidential = confidential or Confidential(config)
         self.observers = Tee()
@@ -197,7 +207,7 @@ class Engine:
         ``last_listed`` is when entities were last listed, by (account, service SID, name); wall seconds.
         """
         self.poller.note_dispatch()  # the start may have waited
-        self._retain()
+        self._retain(at_once(self._watched(self.config)))
         if snapshots:
             removed = {key: of for key, of in snapshots.items() if of.removed_seconds is not None}
             self.removed.restore(removed, self.clock.moment())
@@ -297,14 +307,16 @@ class Engine:
 
     # Another configuration
 
-    def apply(self, config: Config) -> Difference:
-        """Apply a configuration as a whole; raises ConfigError, with nothing changed, where that isn't possible.
+    def applying(self, config: Config) -> Slices[Difference]:
+        """Apply a configuration in slices; the first raises ConfigError, with nothing changed, where it can't be.
 
-        What is known of a factor stays with its key.
+        What is known of a factor stays with its key. ``config`` is the new one from the first slice on, ``applied``
+        after the last one.
         """
         old, accounts = self.config, self.poller.accounts
         clients = self._new_clients(old, config)
-        self.confidential.add(config)
+        yield from self.confidential.adding(config)
+        watched = yield from self._watched(config)
         self.config = config
         for name, account in config.settings.accounts.items():
             if name not in accounts:
@@ -316,16 +328,17 @@ class Engine:
                 accounts[name].replace_client(clients[name], void=another_api)
             if not same_credentials(old, config, name):
                 accounts[name].credentials_changed()
-        self.poller.apply_policy(ledger_policy(config))
+        yield from self.poller.applying_policy(ledger_policy(config))
         self.discovery.policy = discovery_policy(config)
         self.services.policy = service_policy(config)
         self.removed.forget_after_seconds = config.settings.polling.forget_after
-        difference = self.roster.list(config.factors)
+        difference = yield from self.roster.listing(config.factors)
         difference = difference.plus(self.discovery.watch(config.entities, config.services))
         for name in accounts.keys() - config.settings.accounts.keys():
             self.background.spawn(self.poller.drop_account(name).finish(0))
             del self._tokens[name]
-        self._retain()
+        self._retain(watched)
+        self.applied = config
         return difference
 
     def _new_clients(self, old: Config, config: Config) -> dict[str, VerifyClient]:
@@ -342,22 +355,27 @@ class Engine:
 
     def announce(self) -> None:
         """Report what the configuration watches, so that counters are at 0 before :meth:`start`."""
-        services, entities = self._watched()
-        walked = {watched.key for watched in self.config.services}
-        self.observers.config_applied(self.config.settings.accounts, services, entities, walked)
+        self._announce(at_once(self._watched(self.config)))
 
-    def _watched(self) -> tuple[set[tuple[str, str]], set[tuple[str, str, str]]]:
-        """Return the services and the entities with entries in the configuration."""
-        entities = {(*of.key[:2], of.name) for of in self.config.entities}
-        entities |= {(*of.key, of.name) for of in self.config.services}
-        services = {(watched.key.account, watched.key.service_sid) for watched in self.config.factors}
-        return services | {entity[:2] for entity in entities}, entities
+    def _announce(self, watched: _Watched) -> None:
+        walked = {service.key for service in self.config.services}
+        self.observers.config_applied(self.config.settings.accounts, watched.services, watched.entities, walked)
 
-    def _retain(self) -> None:
+    @staticmethod
+    def _watched(config: Config) -> Slices[_Watched]:
+        """Return the services and the entities with entries in a configuration."""
+        entities = {(*of.key[:2], of.name) for of in config.entities}
+        entities |= {(*of.key, of.name) for of in config.services}
+        services = {entity[:2] for entity in entities}
+        for some in in_lists(config.factors, READ):
+            services.update(watched.key[:2] for watched in some)
+            yield len(some) / READ
+        return _Watched(services, entities)
+
+    def _retain(self, watched: _Watched) -> None:
         """Drop what is known of services and entities that are no longer watched, and begin the new ones."""
-        services, entities = self._watched()
-        self.ledger.retain(services, entities)
-        self.services.retain(services)
-        for entity in sorted(entities):
+        self.ledger.retain(watched.services, watched.entities)
+        self.services.retain(watched.services)
+        for entity in sorted(watched.entities):
             self.ledger.know_entity(*entity)
-        self.announce()
+        self._announce(watched)

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import hmac
 import resource
-from bisect import bisect_left
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -18,6 +17,7 @@ from exporter.polling.account import AccountPolicy
 from exporter.polling.ledger import LedgerPolicy
 from exporter.polling.listing import DiscoveryPolicy
 from exporter.polling.services import ServicePolicy
+from exporter.polling.slices import READ, at_once, in_lists
 from exporter.polling.token import AccessToken
 from exporter.verify.client import VerifyClient
 from exporter.verify.token import TokenClient
@@ -27,13 +27,14 @@ from exporter.web.server.limits import Limits
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable
 
     import httpx
 
     from exporter.config.loader import Config
     from exporter.config.settings import AccountSettings, OAuthSettings
     from exporter.exposition.catalogue import FactorFamily
+    from exporter.polling.slices import Slices
     from exporter.watched import WatchedFactor
 
 
@@ -223,6 +224,7 @@ def _digest_of_identity(key: bytes, watched: WatchedFactor) -> str:
     return hmac.new(key, watched.identity.encode(), hashlib.sha256).hexdigest()
 
 
+_TEXTS_PER_BUCKET = 32
 _SHORTEST_QUERY = 16
 """The shortest query of a source's URL that may be a secret, such as a signature."""
 
@@ -240,15 +242,23 @@ class Confidential:
         self.redactor = Redactor(self._all_secrets, self._all_identities)
         self.discovered: Callable[[str], bool] = lambda _text: False
         self._passwords: set[str] = set()
-        self._identities: tuple[Sequence[str], ...] = ()
+        self._identities: tuple[_Texts, ...] = ()
         self.add(config)
 
     def add(self, config: Config) -> None:
         """Add the secrets and identities of a configuration."""
+        at_once(self.adding(config))
+
+    def adding(self, config: Config) -> Slices[None]:
+        """Add the secrets and identities of a configuration as :meth:`add` does, in slices."""
+        identities = _Texts(len(config.factors) + len(config.entities))
+        for factors in in_lists(config.factors, READ):
+            identities.add(factor.identity for factor in factors)
+            yield len(factors) / READ
+        for entities in in_lists(config.entities, READ):
+            identities.add(entity.key.identity for entity in entities)
+            yield len(entities) / READ
         self._config = config
-        identities = sorted(
-            {*(factor.identity for factor in config.factors), *(of.key.identity for of in config.entities)}
-        )
         self._identities = (identities, *self._identities[:1])
         for account in config.settings.accounts.values():
             if account.proxy_url:
@@ -268,20 +278,32 @@ class Confidential:
         return _Either(self._identities, self.discovered)
 
 
-class _Either:
-    """Whether one of several sorted lists holds a text: needs a twelfth of a set's memory, and is rarely used."""
+class _Texts:
+    """A set of texts in small buckets: needs a fraction of a set's memory, and takes more without a long pause."""
 
-    def __init__(self, lists: tuple[Sequence[str], ...], discovered: Callable[[str], bool]) -> None:
-        self._lists = lists
+    def __init__(self, expected: int) -> None:
+        self._buckets: list[list[str]] = [[] for _ in range(expected // _TEXTS_PER_BUCKET + 1)]
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Add texts."""
+        for text in texts:
+            bucket = self._buckets[hash(text) % len(self._buckets)]
+            if text not in bucket:
+                bucket.append(text)
+
+    def __contains__(self, text: str) -> bool:
+        return text in self._buckets[hash(text) % len(self._buckets)]
+
+
+class _Either:
+    """Whether one of several sets holds a text."""
+
+    def __init__(self, sets: tuple[_Texts, ...], discovered: Callable[[str], bool]) -> None:
+        self._sets = sets
         self._discovered = discovered
 
     def __contains__(self, text: object) -> bool:
-        return isinstance(text, str) and (any(_holds(one, text) for one in self._lists) or self._discovered(text))
-
-
-def _holds(ordered: Sequence[str], text: str) -> bool:
-    place = bisect_left(ordered, text)
-    return place < len(ordered) and ordered[place] == text
+        return isinstance(text, str) and (any(text in one for one in self._sets) or self._discovered(text))
 
 
 def redactor_of(config: Config) -> Redactor:

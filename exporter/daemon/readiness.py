@@ -41,12 +41,12 @@ class Readiness:
         Never while the last good watchlist is used, and not before every URL source was loaded once. What a reload
         adds does not make a ready exporter unready.
         """
-        if self.draining or self._started is None or self._engine.config.fallback is not None:
+        if self.draining or self._started is None or self._engine.applied.fallback is not None:
             return False
         if not self._was_ready:
             engine = self._engine
             waited = engine.clock.awake() - self._started
             fetched = engine.poller.first_fetches_pending == 0 and engine.discovery.first_listings_pending == 0
             waited_enough = waited >= engine.config.settings.polling.interval
-            self._was_ready = (fetched or waited_enough) and not engine.config.unloaded
+            self._was_ready = (fetched or waited_enough) and not engine.applied.unloaded
         return self._was_ready

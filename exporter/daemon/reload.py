@@ -8,15 +8,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from exporter.config import ConfigError, current_fingerprint, reload_errors
+from exporter.config import ConfigError, ErrorDetail, current_fingerprint, reload_errors
 from exporter.logs.folding import FullLogger
 from exporter.logs.output import fields
 from exporter.threads import in_daemon_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+    from typing import Any
 
-    from exporter.config import Config, ErrorDetail
+    from exporter.config import Config
     from exporter.polling.clock import Clock
     from exporter.polling.roster import Difference
 
@@ -86,8 +87,9 @@ class NewSources(Protocol):
 
 
 class Reloader:
-    """Reads the configuration again with ``load``, in a thread, and hands a valid one to ``apply``.
+    """Reads the configuration again with ``load``, in a thread, and has ``apply`` apply a valid one.
 
+    One reload runs at a time, and goes on where its caller no longer waits: half of a list is never left applied.
     Both may raise :class:`ConfigError` to refuse it, and then nothing has changed; so does what
     :func:`~exporter.config.reload_errors` finds. The result goes to ``status``. ``sources`` load the URL sources
     that are new in it.
@@ -98,7 +100,7 @@ class Reloader:
         config: Config,
         *,
         load: Callable[[], Config],
-        apply: Callable[[Config], Difference],
+        apply: Callable[[Config], Awaitable[Difference]],
         status: ConfigStatus,
         clock: Clock,
         sources: NewSources | None = None,
@@ -113,6 +115,8 @@ class Reloader:
         self._lock = asyncio.Lock()
         self._logged_errors: list[str] = []
         self._slow: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[Difference]] = set()
+        self._stopped = False
 
     async def reload_if_changed(self) -> None:
         """Reload where the content of a file changed; called regularly.
@@ -126,11 +130,7 @@ class Reloader:
         if config is self._config and self._watch.changed(digest, self._clock.steady()):
             log.debug("configuration files changed")
             self._slow = asyncio.ensure_future(self._reload_and_log())
-            try:
-                await asyncio.wait((self._slow,), timeout=_LONGEST_WAIT_SECONDS)
-            except asyncio.CancelledError:
-                self.cancel()
-                raise
+            await asyncio.wait((self._slow,), timeout=_LONGEST_WAIT_SECONDS)
             if self._slow.done():
                 self._slow.result()
 
@@ -140,16 +140,34 @@ class Reloader:
         except ConfigError:
             return  # logged
 
-    def cancel(self) -> None:
-        """End a reload that was left to itself."""
-        if self._slow is not None:
-            self._slow.cancel()
+    async def stop(self) -> None:
+        """End what is still running, and apply nothing from now on."""
+        self._stopped = True
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, Difference]) -> Difference:
+        """Return what a coroutine returns; it ends even if this call is cancelled, as when a client disconnects."""
+        if self._stopped:
+            work.close()
+            raise _stopping()
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        await asyncio.wait((task,))
+        if task.cancelled():
+            raise _stopping()
+        return task.result()
 
     async def reload(self, *, requested: bool = True) -> Difference:
         """Read the configuration and apply it; raises ConfigError with every error where it is refused.
 
         The same errors as before are logged again only for a ``requested`` reload.
         """
+        return await self._to_its_end(self._reload(requested=requested))
+
+    async def _reload(self, *, requested: bool) -> Difference:
         async with self._lock:
             old = self._config
             try:
@@ -157,7 +175,7 @@ class Reloader:
                 if self._sources is not None:
                     config = await self._sources.complete(config)
                 self._check(config, () if self._sources is None else self._sources.new_problems)
-                difference = self._apply(config)
+                difference = await self._apply(config)
             except ConfigError as error:
                 self._status.successful = False
                 self._watch.refused(self._clock.steady())
@@ -191,11 +209,14 @@ class Reloader:
 
         No file is read for it, so that it's no reload: whether the last one succeeded stays as it is.
         """
+        return await self._to_its_end(self._change(make))
+
+    async def _change(self, make: Callable[[Config], Config]) -> Difference:
         async with self._lock:
             old = self._config
             config = await in_daemon_thread(lambda: make(old), name="watchlist-load")
             self._check(config)
-            difference = self._apply(config)
+            difference = await self._apply(config)
             self._config = config
             self._watch.retry()
         self._log_warnings(old, config)
@@ -219,6 +240,10 @@ class Reloader:
         self._logged_errors = errors
         log.error("configuration refused", extra=fields(errors=len(errors)))
         log_config_errors(errors)
+
+
+def _stopping() -> ConfigError:
+    return ConfigError([ErrorDetail("configuration", "was not applied, because the exporter is stopping")])
 
 
 def log_config_errors(errors: Sequence[str]) -> None:

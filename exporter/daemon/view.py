@@ -98,16 +98,16 @@ class EngineGauges:
 
     def config_gauges(self) -> ConfigGauges:
         """Return what is known of the configuration."""
-        web = self._engine.config.web
+        web = self._engine.applied.web
         return ConfigGauges(
             successful=self._config_status.successful,
             loaded_seconds=self._config_status.loaded_seconds,
-            sha256=self._engine.config.sha256,
+            sha256=self._engine.applied.sha256,
             tls=web.tls is not None,
             authentication=bool(web.users) or web.requires_client_certificate,
-            listed_factors=len(self._engine.config.factors),
-            total_factors=self._engine.config.total_factors,
-            fallback=self._engine.config.fallback is not None,
+            listed_factors=len(self._engine.applied.factors),
+            total_factors=self._engine.applied.total_factors,
+            fallback=self._engine.applied.fallback is not None,
         )
 
     def sources(self) -> Mapping[str, SourceGauges]:
@@ -162,7 +162,7 @@ class DaemonView:
     @property
     def config(self) -> Config:
         """The configuration that is applied."""
-        return self._engine.config
+        return self._engine.applied
 
     @property
     def config_loaded_seconds(self) -> float:
@@ -214,7 +214,7 @@ class DaemonView:
 
     def source_views(self) -> list[SourceView]:
         """Return what is shown of each watchlist URL."""
-        config = self._engine.config
+        config = self._engine.applied
         return [
             SourceView(name, of.up, of.problems, of.last_success_seconds, config.source_entries.get(name))
             for name, of in self._sources.statuses.items()

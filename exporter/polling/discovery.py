@@ -190,7 +190,12 @@ class Discovery:
         self.services.restore(snapshots, last_listed)
 
     def dispatch(self) -> None:
-        """Start the listings that are due, and forget factors that have been missing for long; every second."""
+        """Start the listings that are due, and forget factors that have been missing for long; every second.
+
+        While a list is applied to the roster, this waits.
+        """
+        if self._roster.busy:
+            return
         wall = self._clock.wall()
         for entity in self._entities.values():
             if entity.gone:
@@ -235,6 +240,7 @@ class Discovery:
         account = self._accounts[key.account]
         try:
             listing = await list_factors(account, entity.watched)
+            await self._roster.settled()
             if listing is None or self._entities.get(key) is not entity:
                 return  # polling stops, or the entity is no longer watched
             entity.listed = True

@@ -63,6 +63,10 @@ class Ledger:
     def __iter__(self) -> Iterator[FactorRecord]:
         return iter(self._records.values())
 
+    def keys(self) -> list[FactorKey]:
+        """Return the keys of all watched factors."""
+        return [*self._records]
+
     def get(self, key: FactorKey) -> FactorRecord | None:
         """Return a factor's record, ``None`` if it isn't watched."""
         return self._records.get(key)
@@ -117,11 +121,18 @@ class Ledger:
         self._count(record, 1)
 
     def apply_policy(self, policy: LedgerPolicy, now: Moment) -> list[FactorKey]:
-        """Apply new settings; return the factors whose interval in effect changed."""
-        if policy == self._policy:
-            return []
-        self._policy = policy
-        return [key for key, record in self._records.items() if self._adapt(record, now)]
+        """Apply new settings to all factors; return those whose interval in effect changed."""
+        return self.adapt(self.keys(), now) if self.use_policy(policy) else []
+
+    def use_policy(self, policy: LedgerPolicy) -> bool:
+        """Take new settings; return whether they differ, so that :meth:`adapt` is needed for every factor."""
+        before, self._policy = self._policy, policy
+        return policy != before
+
+    def adapt(self, keys: Iterable[FactorKey], now: Moment) -> list[FactorKey]:
+        """Apply the settings to these factors; return those whose interval in effect changed."""
+        records = ((key, self._records.get(key)) for key in keys)
+        return [key for key, record in records if record is not None and self._adapt(record, now)]
 
     def _adapt(self, record: FactorRecord, now: Moment) -> bool:
         """Apply the settings to a record again; return whether its interval in effect changed."""
@@ -396,22 +407,18 @@ class Ledger:
         else:
             self._doubted.discard(service)
 
-    def keys_of(self, account: str) -> list[FactorKey]:
-        """Return the factors of an account that are polled."""
-        return [key for key, record in self._records.items() if key.account == account and record.watched.polled]
-
     def stretch(
         self, account: str, factor: float, now: Moment, among: Iterable[FactorKey] | None = None
     ) -> list[FactorKey]:
         """Multiply the intervals of an account; return the factors whose interval in effect changed.
 
-        It applies to every later outcome, and at once to the factors ``among``, by default all.
+        It applies to every later outcome, and at once to those ``among`` that are polled, by default all.
         """
         self._stretch[account] = factor
         changed: list[FactorKey] = []
-        for key in self.keys_of(account) if among is None else among:
+        for key in self.keys() if among is None else among:
             record = self._records.get(key)
-            if record is None:
+            if record is None or key.account != account or not record.watched.polled:
                 continue
             if self._set_interval(record, self._interval(record, now)):
                 changed.append(key)

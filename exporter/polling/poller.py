@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from exporter.polling.clock import SuspendWatch
 from exporter.polling.schedule import first_fetch_spread
+from exporter.polling.slices import CHANGED, READ, at_once, in_lists
 from exporter.polling.throttle import listing_budget
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from exporter.polling.observer import Observer
     from exporter.polling.removed import RemovedFactors
     from exporter.polling.schedule import Schedule
+    from exporter.polling.slices import Slices
     from exporter.polling.snapshot import FactorSnapshot
     from exporter.watched import FactorKey, WatchedFactor
 
@@ -30,6 +32,7 @@ MINIMUM_INTERVAL_SECONDS = 1.0
 _STRETCH_HEADROOM = 1.05
 _STRETCH_TOLERANCE = 0.1
 _STRETCHED_AT_ONCE = 500
+_PLANNED = 500  # in one slice
 
 
 class Poller:
@@ -71,6 +74,17 @@ class Poller:
         A factor whose status is known from ``snapshots``, and not stale, is fetched at its regular due time. One
         that was removed before starts with what was known of it. Returns the number of the latter.
         """
+        new, again = self.add(factors, snapshots)
+        at_once(self.begin(new, again=again))
+        return len(again)
+
+    def add(
+        self, factors: Iterable[WatchedFactor], snapshots: Mapping[FactorKey, FactorSnapshot] | None = None
+    ) -> tuple[list[FactorKey], set[FactorKey]]:
+        """Start to watch these factors as :meth:`watch` does, but plan no fetches.
+
+        Returns what :meth:`begin` needs: those to be polled, and those that were watched before.
+        """
         now = self._clock.moment()
         again: set[FactorKey] = set()
         new: list[FactorKey] = []
@@ -86,11 +100,14 @@ class Poller:
             self._observer.watched(record)
             if watched.polled:
                 new.append(watched.key)
-        self._begin(new, first=True, again=again)
-        return len(again)
+        return new, again
 
     def revise(self, factors: Iterable[WatchedFactor]) -> None:
         """Change names, labels, intervals or pauses of watched factors; state and phase stay."""
+        at_once(self.begin(self.change(factors)))
+
+    def change(self, factors: Iterable[WatchedFactor]) -> list[FactorKey]:
+        """Change watched factors as :meth:`revise` does; return those that :meth:`begin` has yet to plan."""
         now = self._clock.moment()
         begun: list[FactorKey] = []
         for watched in factors:
@@ -107,7 +124,7 @@ class Poller:
                 soon = record.interval_seconds if watched.identity == before.identity else MINIMUM_INTERVAL_SECONDS
                 self._schedule.bring_forward(key, now.steady, soon)
             self._observer.revised(record)
-        self._begin(begun, first=True)
+        return begun
 
     def forget(self, keys: Iterable[FactorKey], *, keep: bool = True) -> None:
         """Stop watching these factors; the outcomes of fetches in flight are dropped.
@@ -123,31 +140,49 @@ class Poller:
             self.accounts[key.account].forget(key)
             self._observer.forgotten(record)
 
-    def apply_policy(self, policy: LedgerPolicy) -> None:
-        """Apply new settings of the ledger to all factors."""
-        now = self._clock.moment()
-        self._intervals_changed(self._ledger.apply_policy(policy, now), now)
+    def applying_policy(self, policy: LedgerPolicy) -> Slices[None]:
+        """Apply new settings of the ledger to all factors, in slices."""
+        if not self._ledger.use_policy(policy):
+            return
+        for keys in in_lists(self._ledger.keys(), CHANGED):
+            now = self._clock.moment()
+            self._intervals_changed(self._ledger.adapt(keys, now), now)
+            yield len(keys) / CHANGED
 
-    def _begin(self, keys: Iterable[FactorKey], *, first: bool, again: Container[FactorKey] = frozenset()) -> None:
-        """Plan the ``first`` fetches of factors that are newly polled, or those that a suspend delayed.
+    def plans(self, key: FactorKey) -> bool:
+        """Return whether a factor has a due time, is queued or in flight."""
+        return key in self._schedule
+
+    def begin(
+        self, keys: Iterable[FactorKey], *, first: bool = True, again: Container[FactorKey] = frozenset()
+    ) -> Slices[None]:
+        """Plan the ``first`` fetches of factors that are newly polled, or those that a suspend delayed; in slices.
 
         Those watched ``again`` are fetched soon although they are known: their identity may be another one now.
         """
         by_account: dict[str, list[FactorKey]] = {}
-        for key in keys:
-            by_account.setdefault(key.account, []).append(key)
+        soon: dict[str, set[FactorKey]] = {}
+        for some in in_lists(keys, READ):
+            for key in some:
+                by_account.setdefault(key.account, []).append(key)
+                record = self._ledger.get(key)
+                if record is None or record.status is None or not first or key in again:
+                    soon.setdefault(key.account, set()).add(key)
+            yield len(some) / READ
         self.check_budgets()
-        now = self._clock.steady()
         for name, members in by_account.items():
-            account = self.accounts[name]
+            account, urgent = self.accounts[name], soon.get(name, set())
             demand = account.demand_requests_per_second / account.stretch
-            soon = {key for key in members if self._ledger[key].status is None or not first or key in again}
-            spread = first_fetch_spread(len(soon), demand, account.budget_requests_per_second)
-            if first:
-                account.expect_first_fetches(soon)
-            for key in members:
-                within = spread if key in soon else math.inf
-                self._schedule.add(key, now, self._ledger[key].interval_seconds, within)
+            spread = first_fetch_spread(len(urgent), demand, account.budget_requests_per_second)
+            for some in in_lists(members, _PLANNED):
+                now = self._clock.steady()
+                if first:
+                    account.expect_first_fetches(urgent.intersection(some))
+                for key in some:
+                    if (record := self._ledger.get(key)) is not None and record.watched.polled:
+                        within = spread if key in urgent else math.inf
+                        self._schedule.add(key, now, record.interval_seconds, within)
+                yield len(some) / _PLANNED
 
     def dispatch(self) -> None:
         """Withdraw what is stale, and start what is due; runs every second."""
@@ -164,7 +199,7 @@ class Poller:
 
     def _resume(self, now_steady: float) -> None:
         """Spread what fell due during a suspend of the system, as after a start, over connections of its own."""
-        self._begin([key for key, _due in self._schedule.pop_due(now_steady)], first=False)
+        at_once(self.begin([key for key, _due in self._schedule.pop_due(now_steady)], first=False))
         for account in self.accounts.values():
             account.resumed()
 
@@ -191,7 +226,7 @@ class Poller:
             if stretch == account.stretch:
                 continue
             longer, account.stretch = stretch > account.stretch, stretch
-            self._stretching[account.name] = iter(self._ledger.keys_of(account.name))
+            self._stretching[account.name] = iter(self._ledger.keys())
             self._stretch_some(account.name, stretch, longer)
             self._observer.over_budget(account.name, stretch, demand, budget)
 

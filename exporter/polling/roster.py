@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.polling.slices import CHANGED, READ, WHOLE, at_once, in_lists, taken_apart
 from exporter.watched import WatchedFactor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 
     from exporter.polling.ledger import Ledger
     from exporter.polling.poller import Poller
     from exporter.polling.record import FactorRecord
+    from exporter.polling.slices import Slices
     from exporter.polling.snapshot import FactorSnapshot
     from exporter.watched import FactorKey
 
@@ -136,9 +139,11 @@ class Roster:
         self._poller = poller
         self._ledger = ledger
         self._listed: dict[FactorKey, WatchedFactor] = {}
-        self._listed_names: frozenset[_Name] | None = None  # until a factor that was found needs a name
+        self._listed_names: set[_Name] | None = None  # until a factor that was found needs a name
         self._found: dict[FactorKey, FoundFactor] = {}
         self._namesakes = _Namesakes()
+        self._settled = asyncio.Event()
+        self._settled.set()
 
     def found(self, key: FactorKey) -> FoundFactor | None:
         """Return a factor as it was found, ``None`` where it was not found."""
@@ -152,14 +157,144 @@ class Roster:
         """Return whether a factor is listed."""
         return key in self._listed
 
+    @property
+    def busy(self) -> bool:
+        """Whether a list is being applied: what else changes the roster waits for its end."""
+        return not self._settled.is_set()
+
+    async def settled(self) -> None:
+        """Wait until no list is being applied."""
+        while self.busy:
+            await self._settled.wait()
+
     def list(
         self, factors: Iterable[WatchedFactor], snapshots: Mapping[FactorKey, FactorSnapshot] | None = None
     ) -> Difference:
         """Watch these factors; those listed before and not now are listed no longer."""
-        before = self._listed.keys()
-        self._listed = {watched.key: watched for watched in factors}
-        self._listed_names = None
-        return self._settle({**dict.fromkeys(before), **dict.fromkeys(self._listed), **self._found}, snapshots)
+        return at_once(self.listing(factors, snapshots))
+
+    def listing(
+        self, factors: Iterable[WatchedFactor], snapshots: Mapping[FactorKey, FactorSnapshot] | None = None
+    ) -> Slices[Difference]:
+        """Watch these factors as :meth:`list` does, in slices.
+
+        Whenever other work comes in between, every factor is as it was before or as it is listed now, and no two
+        have the same name. Up to ``CHANGED`` factors change with nothing in between. The list is compared with what
+        is watched, not with what was listed: one that was applied in part does no harm.
+        """
+        self._settled.clear()
+        try:
+            listed: dict[FactorKey, WatchedFactor] = {}
+            for some in in_lists(factors, READ):
+                listed.update((watched.key, watched) for watched in some)
+                yield len(some) / READ
+            before, self._listed, self._listed_names = self._listed, listed, None
+            yield from taken_apart(before)
+            if self._found:
+                yield from self._index_listed_names()
+            removed, changed, unplanned = yield from self._compared()
+            added = yield from self._unwatched()
+            ordered, together = yield from self._ordered(changed)
+            yield WHOLE
+            for keys in in_lists(removed, CHANGED):
+                self._poller.forget(keys)
+                yield len(keys) / CHANGED
+            yield from self._revised(ordered, together)
+            restored = yield from self._watched(added, snapshots)
+            yield from self._poller.begin(unplanned)
+            return Difference(len(added), len(removed), len(changed), restored)
+        finally:
+            self._settled.set()
+
+    def _compared(self) -> Slices[tuple[Sequence[FactorKey], Sequence[FactorKey], Sequence[FactorKey]]]:
+        """Return the watched factors that are no longer wanted, those that are wanted otherwise, and the unplanned.
+
+        The last are those that a list added which was applied in part.
+        """
+        removed: list[FactorKey] = []
+        changed: list[FactorKey] = []
+        unplanned: list[FactorKey] = []
+        for keys in in_lists(self._ledger.keys(), READ):
+            for key in keys:
+                wanted = self._wanted(key)
+                if wanted is None:
+                    removed.append(key)
+                elif self._ledger[key].watched != wanted:
+                    changed.append(key)
+                if wanted is not None and self._ledger[key].watched.polled and not self._poller.plans(key):
+                    unplanned.append(key)
+            yield len(keys) / READ
+        return removed, changed, unplanned
+
+    def _unwatched(self) -> Slices[Sequence[FactorKey]]:
+        """Return the listed factors that are not watched."""
+        added: list[FactorKey] = []
+        for keys in in_lists([*self._listed], READ):
+            added.extend(key for key in keys if self._ledger.get(key) is None)
+            yield len(keys) / READ
+        return added
+
+    def _ordered(self, changed: Sequence[FactorKey]) -> Slices[tuple[Sequence[FactorKey], set[FactorKey]]]:
+        """Return changed factors in an order in which a new name is free: whoever has it comes before.
+
+        Two series with the same labels would break a scrape. Factors that exchange their names in a circle have no
+        such order: each of those in the set must change together with the one after it.
+        """
+        owners: dict[_Name, FactorKey] = {}
+        for keys in in_lists(changed, READ):
+            for key in keys:
+                name = self._ledger[key].watched.name
+                if name != self._wanted_name(key):
+                    owners[key.account, key.service_sid, name] = key
+            yield len(keys) / READ
+        ordered: list[FactorKey] = []
+        together: set[FactorKey] = set()
+        placed: set[FactorKey] = set()
+        for keys in in_lists(changed, READ):
+            for first in keys:
+                chain: list[FactorKey] = []
+                owner: FactorKey | None = first
+                while owner is not None and owner not in placed:
+                    placed.add(owner)
+                    chain.append(owner)
+                    owner = owners.get((owner.account, owner.service_sid, self._wanted_name(owner)))
+                    if not len(chain) % READ:
+                        yield WHOLE
+                chain.reverse()
+                ordered += chain
+                if owner == first:
+                    together.update(chain[:-1])
+            yield len(keys) / READ
+        return ordered, together
+
+    def _revised(self, ordered: Sequence[FactorKey], together: Container[FactorKey]) -> Slices[None]:
+        """Change watched factors; those that are polled from now on are planned at the end."""
+        begun: list[FactorKey] = []
+        some: list[WatchedFactor] = []
+        for key in ordered:
+            if (wanted := self._wanted(key)) is not None:
+                some.append(wanted)
+            if len(some) >= CHANGED and key not in together:
+                begun += self._poller.change(some)
+                yield len(some) / CHANGED
+                some = []
+        begun += self._poller.change(some)
+        yield len(some) / CHANGED
+        yield from self._poller.begin(begun)
+
+    def _watched(
+        self, added: Sequence[FactorKey], snapshots: Mapping[FactorKey, FactorSnapshot] | None
+    ) -> Slices[int]:
+        """Watch listed factors, then plan their first fetches; return how many are known again."""
+        new: list[FactorKey] = []
+        again: set[FactorKey] = set()
+        for keys in in_lists(added, CHANGED):
+            polled, known = self._poller.add([self._listed[key] for key in keys], snapshots)
+            new += polled
+            again |= known
+            yield len(keys) / CHANGED
+        yield from self._poller.begin(new, again=again)
+        return len(again)
 
     def find(
         self, factors: Iterable[FoundFactor], snapshots: Mapping[FactorKey, FactorSnapshot] | None = None
@@ -207,11 +342,15 @@ class Roster:
         self._poller.revise(changed)
         restored = self._poller.watch(added, snapshots)
         for key in keys:
-            record, found = self._ledger.get(key), self._found.get(key)
-            entity = found.entity if found is not None else ""
-            if record is not None and record.entity != entity:
-                self._ledger.join(key, entity)
+            self._join(key)
         return Difference(len(added), len(removed), len(changed), restored)
+
+    def _join(self, key: FactorKey) -> None:
+        """Count a watched factor in the entity that it was found in."""
+        record, found = self._ledger.get(key), self._found.get(key)
+        entity = found.entity if found is not None else ""
+        if record is not None and record.entity != entity:
+            self._ledger.join(key, entity)
 
     def _wanted(self, key: FactorKey) -> WatchedFactor | None:
         if (listed := self._listed.get(key)) is not None:
@@ -221,11 +360,23 @@ class Roster:
             return None
         return WatchedFactor(key, self._name(found), found.identity, found.interval_seconds, labels=found.labels)
 
-    def _names_listed(self) -> frozenset[_Name]:
+    def _wanted_name(self, key: FactorKey) -> str:
+        """Return the name of a wanted factor."""
+        listed = self._listed.get(key)
+        return self._name(self._found[key]) if listed is None else listed.name
+
+    def _names_listed(self) -> Container[_Name]:
         if self._listed_names is None:
-            names = ((key.account, key.service_sid, of.name) for key, of in self._listed.items())
-            self._listed_names = frozenset(names)
-        return self._listed_names
+            at_once(self._index_listed_names())
+        return self._listed_names or ()
+
+    def _index_listed_names(self) -> Slices[None]:
+        """Index the names of the listed factors: one that was found needs another."""
+        names: set[_Name] = set()
+        for keys in in_lists([*self._listed], READ):
+            names.update((key.account, key.service_sid, self._listed[key].name) for key in keys)
+            yield len(keys) / READ
+        self._listed_names = names
 
     def _name(self, factor: FoundFactor) -> str:
         """Return the short name, or the long one where another factor has the short one, too."""

@@ -301,6 +301,7 @@ class ServiceDiscovery:
                 service.identified = await self._identify(account, service)
             failure = await self._list_entities(account, service, walk)
             await walk.queue.idle()
+            await self._roster.settled()
             if walk.stopped or self._services.get(key) is not service:
                 return  # polling stops, or the service is no longer watched
             service.listed = True
@@ -322,6 +323,7 @@ class ServiceDiscovery:
         for _ in range(service.watched.max_entities + 1):
             await self._pace(account, walk)
             page = await account.request_entities(service.watched.key.service_sid, query)
+            await self._roster.settled()
             if page is None or self._services.get(service.watched.key) is not service:
                 walk.stopped = True
                 return None
@@ -383,6 +385,7 @@ class ServiceDiscovery:
         entities = 0
         while entities < service.watched.max_entities and set(service.unidentified) - {""}:
             page = await account.request_entities(service.watched.key.service_sid, query)
+            await self._roster.settled()
             if page is None or not isinstance(page.result, EntityPage):
                 return False  # the walk reads the same pages, and reports what is wrong
             for entity in page.result.entities:
@@ -415,6 +418,7 @@ class ServiceDiscovery:
     async def _list(self, account: AccountPoller, service: _Service, walk: _Walk, entity: WatchedEntity) -> None:
         """List the factors of one entity."""
         listing = await list_factors(account, entity)
+        await self._roster.settled()
         if account.stopping or self._services.get(service.watched.key) is not service:
             walk.stopped = True
             return

@@ -81,7 +81,7 @@ def test_no_sequence_of_damages_weakens_protection_or_empties_the_watchlist(
         assert first.web.client_names
         status = ConfigStatus(0.0)
 
-        def apply(config: Config) -> Difference:
+        async def apply(config: Config) -> Difference:
             nonlocal running_config
             running_config = config
             return Difference()
@@ -113,11 +113,12 @@ async def test_a_reload_that_fails_for_any_reason_is_not_successful(damaged_file
     def load_config() -> Config:
         raise PermissionError
 
+    async def apply(_config: Config) -> Difference:
+        raise AssertionError("nothing was loaded")
+
     damaged_files.restore()
     status = ConfigStatus(0.0)
-    reloader = Reloader(
-        damaged_files.load(), load=load_config, apply=lambda _config: Difference(), status=status, clock=Clock()
-    )
+    reloader = Reloader(damaged_files.load(), load=load_config, apply=apply, status=status, clock=Clock())
     with pytest.raises(PermissionError):
         await reloader.reload()
     assert not status.successful

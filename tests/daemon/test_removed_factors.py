@@ -17,6 +17,7 @@ from exporter.config import load
 from exporter.daemon.engine import Engine
 from exporter.polling.clock import Clock
 from exporter.polling.roster import Difference
+from exporter.polling.slices import at_once
 from exporter.simulator import Fault, FaultKind
 from exporter.state.keeper import StateKeeper
 from exporter.verify.outcome import Answer, Reason, Status
@@ -337,7 +338,7 @@ async def _check(folder: Path, sequence: list[tuple[str, object]]) -> None:
                 expected[key(number)] = _known(record)
             case "list", list(numbers):
                 _change(expected, numbers, times.seconds)
-                process.engine.apply(process.config(numbers))
+                at_once(process.engine.applying(process.config(numbers)))
             case "restart", list(numbers):
                 await process.stop()
                 _note(timelines, expected, {}, times.seconds)

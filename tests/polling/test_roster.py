@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -18,6 +19,9 @@ from exporter.watched import FactorKey, WatchedFactor
 from tests.support.factors import SERVICES, factor, factors, key, outcome
 from tests.support.polling_harness import PollingHarness, Reply
 from tests.support.virtual_time import in_virtual_time
+
+if TYPE_CHECKING:
+    from exporter.polling.slices import Slices
 
 
 def found(number: int, entity: str = "team", *, labels: tuple[tuple[str, str], ...] = ()) -> FoundFactor:
@@ -275,11 +279,27 @@ class Recorded:
             self.ledger.watch(watched)
         return 0
 
+    def add(
+        self, factors: list[WatchedFactor], _snapshots: object = None
+    ) -> tuple[list[FactorKey], set[FactorKey]]:
+        self.watch(factors)
+        return [watched.key for watched in factors], set()
+
     def revise(self, factors: list[WatchedFactor]) -> None:
         for watched in factors:
             self.ledger.revise(watched, Moment(0.0, 0.0))
 
-    def forget(self, keys: list[FactorKey], *, keep: bool) -> None:
+    def change(self, factors: list[WatchedFactor]) -> list[FactorKey]:
+        self.revise(factors)
+        return []
+
+    def plans(self, _key: FactorKey) -> bool:
+        return True
+
+    def begin(self, _keys: list[FactorKey], *, again: object = None) -> Slices[None]:
+        yield 0.0
+
+    def forget(self, keys: list[FactorKey], *, keep: bool = True) -> None:
         assert keep, "only what is gone for long is not kept"
         for gone in keys:
             self.ledger.forget(gone)
