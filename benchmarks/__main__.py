@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,7 @@ class Extent:
     curve_sizes: tuple[int, ...] = curve.SIZES
     curve_seconds: float = curve.SECONDS
     full_seconds: float = 840.0  # after the first fetches
+    full_scrape_every: float = full.SCRAPE_SECONDS
     profile_seconds: float = 60.0
     million_counts: tuple[int, ...] = million.COUNTS
     million_interval: float = million.INTERVAL_SECONDS
@@ -64,7 +65,8 @@ _QUICK = Extent(
     scrape_sizes=(100,),
     curve_sizes=(10, 100),
     curve_seconds=8.0,
-    full_seconds=10.0,
+    full_seconds=12.0,
+    full_scrape_every=2.0,
     profile_seconds=4.0,
     million_counts=(300,),
     million_interval=6.0,
@@ -88,7 +90,8 @@ def _measurements(of: Extent) -> dict[str, Callable[[], Any]]:
         return {str(size): asdict(asyncio.run(curve.point(size, of.curve_seconds))) for size in of.curve_sizes}
 
     def full_size() -> Any:
-        return {str(of.many): asdict(asyncio.run(full.measure(of.many, of.many / of.rate, of.full_seconds)))}
+        measuring = full.measure(of.many, of.many / of.rate, of.full_seconds, scrape_every=of.full_scrape_every)
+        return {str(of.many): asdict(asyncio.run(measuring))}
 
     def shards() -> Any:
         return [
@@ -123,25 +126,43 @@ BY_NAME_ONLY = ("million", "compare")
 NAMES = (*_measurements(_QUICK), "compare")
 
 
-def attempted(name: str, measure: Callable[[], Any], failures: list[str]) -> Any:
-    """Return a measurement, or nothing if it fails: this is reported, and noted in ``failures``."""
-    print(f"== {name} {datetime.now(UTC):%H:%M:%S}", flush=True)
-    try:
-        return measure()
-    except (Exception, SystemExit):  # noqa: BLE001 - the other benchmarks have their numbers
-        traceback.print_exc()
-        failures.append(name)
-        return None
+@dataclass(slots=True)
+class Run:
+    """A run of several benchmarks, of which some may fail."""
+
+    failures: list[str] = field(default_factory=list)
+    stopped: bool = False
+
+    def stop(self, *_: object) -> None:
+        """End the run, as the handler of SIGINT and SIGTERM; every process that it has started ends, too."""
+        self.stopped = True
+        raise KeyboardInterrupt
+
+    def attempt(self, name: str, measure: Callable[[], Any]) -> Any:
+        """Return a measurement, or nothing if it fails: this is reported, and noted in ``failures``."""
+        print(f"== {name} {datetime.now(UTC):%H:%M:%S}", flush=True)
+        try:
+            return measure()
+        except (Exception, SystemExit):  # noqa: BLE001 - the other benchmarks have their numbers
+            if self.stopped:  # what fails after Ctrl-C fails because of it
+                raise KeyboardInterrupt from None
+            traceback.print_exc()
+            self.failures.append(name)
+            return None
 
 
 def _commit() -> str | None:
-    """Return the commit of the checkout, with ``-dirty`` if files were changed; nothing outside a checkout."""
-    command = ("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*")
-    described = subprocess.run(command, check=False, capture_output=True, text=True)
-    return described.stdout.strip() or None
+    """Return the checkout's commit, with ``-dirty`` if the exporter was changed; nothing outside a checkout."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(("git", "-C", str(ROOT), *words), check=False, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "--short=12", "HEAD")
+    return (commit and commit + ("-dirty" if git("status", "--porcelain", "--", "exporter") else "")) or None
 
 
-def _compared(revision: str, of: Extent, failures: list[str]) -> dict[str, Any]:
+def _compared(revision: str, of: Extent, run: Run) -> dict[str, Any]:
     """Measure this tree and that of another revision, piece by piece."""
     sizes = {
         **{key: getattr(of, key) for key in ("factors", "rounds", "seconds", "rate", "many", "profile_seconds")},
@@ -151,7 +172,7 @@ def _compared(revision: str, of: Extent, failures: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {"revision": revision, "factors": of.factors, "many_factors": of.many}
     with compare.tree_of(revision) as before:
         for name, measure in compare.pieces(before, sizes).items():
-            if (measured := attempted(f"compare: {name}", measure, failures)) is not None:
+            if (measured := run.attempt(f"compare: {name}", measure)) is not None:
                 found[name] = measured
     return found
 
@@ -171,9 +192,10 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Run the benchmarks and write the numbers and the page."""
-    # Ends like Ctrl-C, so that every process that a benchmark has started is ended, too.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     arguments = _arguments()
+    run = Run()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, run.stop)
     of = _QUICK if arguments.quick else Extent()
     if arguments.million_factors:
         of = replace(of, million_counts=tuple(arguments.million_factors))
@@ -181,9 +203,8 @@ def main() -> None:
         of = replace(of, million_seconds=arguments.million_seconds)
     measurements = _measurements(of)
     chosen = arguments.only or [name for name in measurements if name not in BY_NAME_ONLY]
-    failures: list[str] = []
     if arguments.compare:
-        measurements["compare"] = lambda: _compared(arguments.compare, of, failures)
+        measurements["compare"] = lambda: _compared(arguments.compare, of, run)
         chosen = [*(name for name in chosen if name != "compare"), "compare"]
     with tempfile.TemporaryDirectory(prefix="verify-factor-exporter-quick-") as folder:
         docs = document.DOCS
@@ -193,18 +214,21 @@ def main() -> None:
             for name in (document.NUMBERS, document.COMPARISON, history.HISTORY):
                 if name.exists():
                     shutil.copy(name, docs)
-        _run(chosen, measurements, docs, failures)
-        if arguments.quick:
-            print((docs / document.PAGE.name).read_text(encoding="utf-8"))
-    if failures:
-        sys.exit(f"failed, their former numbers stay: {', '.join(failures)}")
+        try:
+            _measure(chosen, measurements, docs, run)
+        except KeyboardInterrupt:
+            sys.exit("interrupted: the numbers until now are written")
+        if arguments.quick and (page := docs / document.PAGE.name).exists():
+            print(page.read_text(encoding="utf-8"))
+    if run.failures:
+        sys.exit(f"failed, their former numbers stay: {', '.join(run.failures)}")
 
 
-def _run(chosen: list[str], measurements: dict[str, Callable[[], Any]], docs: Path, failures: list[str]) -> None:
+def _measure(chosen: list[str], measurements: dict[str, Callable[[], Any]], docs: Path, run: Run) -> None:
     """Run the chosen benchmarks; after each of them, write all files."""
     commit = _commit()
     for name in chosen:
-        measured = attempted(name, lambda of=measurements[name]: beside(of), failures)  # type: ignore[misc]  # mypy infers no lambda with a default
+        measured = run.attempt(name, lambda of=measurements[name]: beside(of))  # type: ignore[misc]  # mypy infers no lambda with a default
         if measured is None:
             continue
         result, noise = measured
@@ -216,7 +240,7 @@ def _run(chosen: list[str], measurements: dict[str, Callable[[], Any]], docs: Pa
             "cores": os.cpu_count(),
             "python": platform.python_version(),
         }
-        document.write(docs, name, record, __version__)
+        run.attempt(f"{name}: write the page", lambda: document.write(docs, name, record, __version__))  # noqa: B023 - called at once
     print(f"written: {docs / document.PAGE.name}", flush=True)
 
 

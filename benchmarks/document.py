@@ -148,7 +148,7 @@ def _curve(of: Mapping[str, Mapping[str, Any]]) -> str:
             f"{row['cpu_seconds_per_fetch'] * 1e6:,.0f}",
             f"{row['cpu_share']:.1%}",
             f"{row['memory_mb']:,.0f}",
-            f"{row['scrape_bytes'] / 1e6:.1f}",
+            f"{row['scrape_bytes'] / 1e6:,.3g}",
             *(f"{times[kind] * 1e3:,.1f}" if kind in times else "" for kind in ("text, identity", "text, gzip")),
         )
         lines.append(f"| {' | '.join(cells)} |")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.process import running
+from benchmarks.process import APART, running
 from benchmarks.upstream import free_port, upstream
 from benchmarks.watchlist import watchlist
 from benchmarks.whole import Counted
@@ -85,6 +85,7 @@ async def measure(factors: int, rate: float, seconds: float, *, tree: Path | Non
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
+                    **APART,
                 )
                 try:
                     _, errors = await profiler.communicate()

@@ -39,7 +39,7 @@ def entry(numbers: Mapping[str, Any], version: str) -> dict[str, Any]:
         "python": whole["python"],
         "cores": whole["cores"],
         "fetch_us": costs[OURS] * 1e6,
-        "fetch_to_go": costs[OURS] / costs[GO_POLLER] if GO_POLLER in costs else None,
+        "fetch_to_go": costs[OURS] / costs[GO_POLLER] if costs.get(GO_POLLER) else None,
         "blackbox_to_fetch": costs[BLACKBOX] / costs[OURS],
         "memory_10k_mb": whole["measured"]["memory_mb"],
     }

@@ -10,7 +10,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from benchmarks.process import end
+from benchmarks.process import APART, end
 from benchmarks.report import table
 from benchmarks.upstream import free_port, upstream
 from benchmarks.watchlist import watchlist
@@ -36,6 +36,7 @@ def _first_scrape(config: Path, port: int, tree: Path | None = None) -> float:
         cwd=tree,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        **APART,
     )
     try:
         while True:

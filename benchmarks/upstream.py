@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trustme
 
-from benchmarks.process import end, found, wait_for_port
+from benchmarks.process import APART, end, found, wait_for_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,7 @@ def upstream(folder: Path, *, arrivals: Path | None = None) -> Iterator[Upstream
     certificate.private_key_pem.write_to_path(str(folder / "server.key"))
     config.write_text(_CONFIG.format(folder=folder, port=port, body=_BODY, log=log), encoding="utf-8")
     process = subprocess.Popen(
-        (nginx, "-e", str(folder / "error.log"), "-c", str(config)), stdin=subprocess.DEVNULL
+        (nginx, "-e", str(folder / "error.log"), "-c", str(config)), stdin=subprocess.DEVNULL, **APART
     )
     try:
         wait_for_port(port, process)

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from benchmarks import compare, curve, document, full, functions, history, million, noise, process
-from benchmarks.__main__ import BY_NAME_ONLY, NAMES, Extent, attempted
+from benchmarks.__main__ import BY_NAME_ONLY, NAMES, Extent, Run
 from benchmarks.upstream import SERVICE_SID
 from benchmarks.whole import GO_POLLER, JSON_EXPORTER, OURS
 from exporter.polling.schedule import due_after, phase
@@ -310,26 +311,37 @@ def test_a_benchmark_keeps_the_numbers_of_the_others(tmp_path: Path, numbers: di
 
 
 def test_a_benchmark_that_fails_does_not_end_the_run(capsys: pytest.CaptureFixture[str]) -> None:
-    failures: list[str] = []
+    run = Run()
 
     def missing() -> None:
         process.found("no-such-program", install="apt-get install no-such-program")
 
-    assert attempted("first", missing, failures) is None
-    assert attempted("second", lambda: 1 / 0, failures) is None
-    assert attempted("third", lambda: 42, failures) == 42
-    assert failures == ["first", "second"]
+    assert run.attempt("first", missing) is None
+    assert run.attempt("second", lambda: 1 / 0) is None
+    assert run.attempt("third", lambda: 42) == 42
+    assert run.failures == ["first", "second"]
     errors = capsys.readouterr().err
     assert "apt-get install no-such-program" in errors
     assert "ZeroDivisionError" in errors
 
 
-def test_ctrl_c_ends_the_run() -> None:
+def test_ctrl_c_ends_the_run_even_if_something_else_fails_because_of_it() -> None:
+    run = Run()
+
     def interrupted() -> None:
-        raise KeyboardInterrupt
+        try:
+            run.stop(signal.SIGINT, None)
+        except KeyboardInterrupt:
+            raise SystemExit("a process is gone") from None
 
     with pytest.raises(KeyboardInterrupt):
-        attempted("first", interrupted, [])
+        run.attempt("first", interrupted)
+    assert run.failures == []
+
+
+async def test_ctrl_c_in_a_terminal_does_not_reach_what_a_benchmark_runs() -> None:
+    with process.running(*FOREVER) as pid:
+        assert os.getpgid(pid) == pid
 
 
 async def test_a_cancelled_benchmark_leaves_no_process_behind() -> None:
@@ -351,6 +363,15 @@ async def test_a_cancelled_benchmark_leaves_no_process_behind() -> None:
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_the_cpu_time_of_a_process_is_exact() -> None:
+    for _ in range(3):
+        before = time.process_time()
+        measured = process.cpu_seconds(os.getpid())
+        assert before <= measured <= time.process_time()
+    with pytest.raises(ProcessLookupError):
+        process.cpu_seconds(2**22 + 1)  # more than Linux gives out
 
 
 def test_a_process_that_ignores_sigterm_is_killed() -> None:
