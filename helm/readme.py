@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from tools.release.repository import repository
+
 if TYPE_CHECKING:
     from helm.values import Section, Value
 
 MARK = "<!-- values -->"
+_TO_THE_ROOT = "](../../"
 
 
 def render(template: str, sections: list[Section]) -> str:
-    """Return the README, with the tables in place of the template's marker line."""
+    """Return the README, with the tables in place of the template's marker line, and with absolute links.
+
+    Registries of charts show it by itself, where a relative link leads nowhere.
+    """
     before, _, after = template.partition(MARK)
     tables = "\n".join(f"### {section.title}\n\n{_table(section)}" for section in sections)
-    return f"{before}{tables}\n{after.lstrip()}"
+    return f"{before}{tables}\n{after.lstrip()}".replace(_TO_THE_ROOT, f"]({repository()}/blob/main/")
 
 
 def _table(section: Section) -> str:

@@ -14,6 +14,8 @@ import yaml
 import exporter
 from helm.generate import CHART
 from tests.support.chart.cases import case
+from tools.release.files import PROJECT
+from tools.release.repository import repository
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from tests.support.chart.rendering import Helm
 
 LARGEST_SECRET_BYTES = 1_048_576
+FILES = f"{repository()}/blob/main/"
 METADATA = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
 
 # Functions of text/template, Sprig 3.2 and Helm that Helm 3.8 already has. Check others before adding them.
@@ -108,3 +111,14 @@ def test_the_package_renders_like_the_folder(helm: Helm, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     values = case("everything").values
     assert helm.template(values, chart=next(tmp_path.iterdir())).text == helm.template(values).text
+
+
+def test_links_of_the_readme_lead_somewhere_outside_of_the_repository() -> None:
+    """Registries of charts show the README by itself."""
+    links = re.findall(r"\]\(([^)]+)\)", (CHART / "README.md").read_text(encoding="utf-8"))
+    own = [link.removeprefix(FILES).partition("#") for link in links if link.startswith(FILES)]
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert len(own) > 1
+    for name, _, anchor in own:
+        headings = re.findall(r"(?m)^#+ (.+)$", (PROJECT / name).read_text(encoding="utf-8"))
+        assert not anchor or anchor in {heading.lower().replace(" ", "-") for heading in headings}

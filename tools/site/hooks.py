@@ -108,9 +108,13 @@ def _source_of(uri: str) -> str:
 def _on_the_site(target: str, source: str, file: File, files: Files) -> str:
     """Return what a link in a file of the repository is on the site: a page or file of it, or GitHub's page."""
     path, mark, anchor = target.partition("#")
-    if not path or ":" in path:
+    own = f"{repository()}/blob/main/"
+    if path.startswith(own):
+        path = path.removeprefix(own)
+    elif not path or ":" in path:
         return target
-    path = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
+    else:
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
     uri = OUTSIDE.get(path, path.removeprefix(DOCS) if path.startswith(DOCS) else "")
     if uri and files.get_file_from_path(uri) is not None:
         return posixpath.relpath(uri, posixpath.dirname(file.src_uri) or ".") + mark + anchor
