@@ -261,8 +261,4 @@ def test_notes_list_the_remaining_steps(helm: Helm) -> None:
 
 
 def notes_of(helm: Helm, name: str, *flags: str) -> str:
-    chart = GRAFANA.parent / "helm" / "verify-factor-exporter"
-    arguments = ("--dry-run=client", "--namespace", "monitoring", "--values", case(name).values)
-    done = helm.run("install", "verify-factor-exporter", chart, *arguments, *flags)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.partition("\nNOTES:\n")[2]
+    return helm.notes(case(name).values, *flags)

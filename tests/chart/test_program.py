@@ -203,12 +203,21 @@ def test_ports_of_exporter_pod_and_service_agree(fixture: Case, rendering: Rende
     for service in rendered.of_kind("Service"):
         assert {port["targetPort"] for port in service["spec"]["ports"]} == listening.keys()
     for pod in rendered.of_kind("Pod"):
-        (url,) = [text.removeprefix("--url=") for text in pod["spec"]["containers"][0]["args"] if "://" in text]
-        name, namespace, rest = url.removeprefix("http://").split(".")
-        service = next(item for item in rendered.of_kind("Service") if item["metadata"]["name"] == name)
-        assert namespace == service["metadata"]["namespace"]
-        port_name = "health" if web.get("config_file") else "metrics"
-        assert [f"svc:{port['port']}" for port in service["spec"]["ports"] if port["name"] == port_name] == [rest]
+        urls = [text.removeprefix("--url=") for text in pod["spec"]["containers"][0]["args"] if "://" in text]
+        names = []
+        for url in urls:
+            scheme, _, address = url.partition("://")
+            *of_pod, name, namespace, rest = address.split(".")
+            names += of_pod
+            service = next(item for item in rendered.of_kind("Service") if item["metadata"]["name"] == name)
+            assert namespace == service["metadata"]["namespace"]
+            (port,) = [port for port in service["spec"]["ports"] if port["name"] == "metrics"]
+            assert (rest, scheme) == (f"svc:{port['port']}", port["appProtocol"])
+        if rendered.workload["kind"] == "StatefulSet":  # one URL per shard, by the name of its pod
+            replicas = range(rendered.workload["spec"]["replicas"])
+            assert names == [f"{rendered.workload['metadata']['name']}-{ordinal}" for ordinal in replicas]
+        else:
+            assert (names, len(urls)) == ([], 1)
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)
@@ -349,10 +358,10 @@ def test_shards_use_the_ordinal_of_their_pod(
 
 
 def test_the_test_pod_outlasts_the_first_fetches(rendering: Rendering) -> None:
-    # The exporter is ready after one interval at most, and the kubelet waits up to 5 minutes between retries.
+    # The exporter is ready after one interval at most.
     pod = rendering(case("smallest"), NEWEST).one("Pod")["spec"]
-    assert pod["restartPolicy"] == "OnFailure"
-    assert pod["activeDeadlineSeconds"] >= Settings().polling.interval + 300
+    (wait,) = [word.removeprefix("--wait=") for word in pod["containers"][0]["args"] if word.startswith("--wait=")]
+    assert Settings().polling.interval + 120 <= parse_duration(wait) <= pod["activeDeadlineSeconds"] - 60
 
 
 @pytest.mark.parametrize("fixture", VALID, ids=str)

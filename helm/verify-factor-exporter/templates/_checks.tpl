@@ -120,6 +120,29 @@ once.
 {{- if and $v.monitor.tlsConfig (not $v.web.config.tls) -}}
 {{- include "vfe.problem" (list $problems "monitor.tlsConfig: has no effect without TLS; set web.config.tls=true or remove it") -}}
 {{- end -}}
+{{- $tests := $v.tests -}}
+{{- if and $tests.basicAuth (not $v.web.config.tls) -}}
+{{- include "vfe.problem" (list $problems "tests.basicAuth: would send the password unencrypted; add a tls_server_config to the web configuration and set web.config.tls=true") -}}
+{{- end -}}
+{{- if and $tests.basicAuth (not (and $tests.basicAuth.username $tests.basicAuth.password)) -}}
+{{- include "vfe.problem" (list $problems "tests.basicAuth: needs both username and password; add the other one") -}}
+{{- end -}}
+{{- if and $tests.tlsConfig (not $v.web.config.tls) -}}
+{{- include "vfe.problem" (list $problems "tests.tlsConfig: has no effect without TLS; set web.config.tls=true or remove it") -}}
+{{- end -}}
+{{- range $key, $instead := dict "caFile" "ca" "certFile" "cert" "keyFile" "keySecret" -}}
+{{- if get $tests.tlsConfig $key -}}
+{{- include "vfe.problem" (list $problems (printf "tests.tlsConfig.%s: the test pod has no such file; set %s" $key $instead)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $key := list "minVersion" "maxVersion" -}}
+{{- if get $tests.tlsConfig $key -}}
+{{- include "vfe.problem" (list $problems (printf "tests.tlsConfig.%s: has no effect on the test; remove it" $key)) -}}
+{{- end -}}
+{{- end -}}
+{{- if ne (empty $tests.tlsConfig.cert) (empty $tests.tlsConfig.keySecret) -}}
+{{- include "vfe.problem" (list $problems "tests.tlsConfig: needs both cert and keySecret; add the other one") -}}
+{{- end -}}
 {{- if and $v.monitor.targetLabels (eq $v.monitor.type "ScrapeConfig") -}}
 {{- include "vfe.problem" (list $problems "monitor.targetLabels: has no effect on a ScrapeConfig; set monitor.relabelings instead") -}}
 {{- end -}}

@@ -60,10 +60,10 @@ def _qualified(item: dict[str, Any]) -> str:
     return f"{item['namespace']}/{item['name']}" if "namespace" in item else str(item["name"])
 
 
-def mount(pod: dict[str, Any], cluster: Cluster, root: Path) -> None:
-    """Create the mounted files of the exporter's container: links into a hidden folder, as the kubelet does."""
+def mount(pod: dict[str, Any], cluster: Cluster, root: Path, container: str = "exporter") -> None:
+    """Create the mounted files of a container: links into a hidden folder, as the kubelet does."""
     volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
-    for place in _exporter(pod)["volumeMounts"]:
+    for place in _container(pod, container)["volumeMounts"]:
         assert "subPath" not in place, "subPath mounts are not updated"
         folder = root / place["mountPath"].lstrip("/")
         content = folder / "..2026_11_24_22_45_00.1"

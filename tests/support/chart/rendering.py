@@ -108,6 +108,14 @@ class Helm:
         assert done.returncode == 0, done.stderr
         return Rendered(done.stdout, tuple(filter(None, yaml.load_all(done.stdout, KubernetesLoader))))
 
+    def notes(self, values: Path, *flags: str | Path) -> str:
+        """Return the notes that Helm prints after an installation; fails the test if Helm does."""
+        done = self.run(
+            *("install", RELEASE, CHART, "--dry-run=client", "--namespace", NAMESPACE, "--values", values), *flags
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.partition("\nNOTES:\n")[2]
+
     def try_template(
         self,
         values: Path,
