@@ -56,6 +56,8 @@ async def verified(served: ServedExporter) -> tuple[int, list[str]]:
 async def test_an_account_passes_when_one_factor_is_found_with_good_credentials(tmp_path: Path) -> None:
     async with serving(tmp_path, entries("a", "b", "c", "d")) as served:
         nothing = await verified(served)
+        served.apply("a", VERIFIED)
+        without_credentials = await verified(served)
         guard(served).heard(404)
         served.apply("a", NOT_FOUND, code=404)
         missing = await verified(served)
@@ -74,6 +76,7 @@ async def test_an_account_passes_when_one_factor_is_found_with_good_credentials(
         503,
         [f"{fails} not confirmed yet, 0 of 4 factors found, 4 without a current answer", shard],
     )
+    assert without_credentials[0] == 503
     assert missing == (
         503,
         [f"{fails} accepted, 0 of 4 factors found, 1 not found, 3 without a current answer", shard],
