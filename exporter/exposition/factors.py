@@ -1,14 +1,15 @@
 """The factor families: as a prometheus_client collector, and as lines that are rendered only when they change.
 
-The lines of a family are kept in chunks of 24 factors; a scrape only collects the chunks. Its text is equal, byte
-for byte, to what prometheus_client renders from the collector.
+The lines of a family are kept in chunks of 24 factors; a scrape only collects the chunks. Of a chunk whose factors
+all have the same value, only that is kept; its lines are made of label texts that the families share. The text of a
+scrape is equal, byte for byte, to what prometheus_client renders from the collector.
 """
 
 from __future__ import annotations
 
 from array import array
 from fnmatch import fnmatchcase
-from math import copysign
+from math import copysign, nan
 from typing import TYPE_CHECKING
 
 from prometheus_client import Metric
@@ -16,7 +17,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from exporter.exposition.catalogue import FACTOR_FAMILIES, FACTOR_INFO, FactorFamily
-from exporter.exposition.pieces import Column
+from exporter.exposition.pieces import Alike, Column
 from exporter.polling.observer import Observer
 
 if TYPE_CHECKING:
@@ -120,17 +121,52 @@ class FactorCollector(Collector):
         return metrics.values()
 
 
+class _Labels:
+    """The label texts of the factors, up to 24 per block, ordered by the factors' numbers.
+
+    ``present`` has one bit per factor of a block, set if the factor is watched; ``texts`` has line feeds between.
+    """
+
+    __slots__ = ("present", "texts")
+
+    def __init__(self) -> None:
+        self.present = array("I")
+        self.texts: list[bytes] = []
+
+    def make_room(self, number: int) -> None:
+        """Add a block if this factor is the first of one."""
+        if number // BLOCK_FACTORS == len(self.texts):
+            self.present.append(0)
+            self.texts.append(b"")
+
+    def put(self, number: int, text: bytes) -> None:
+        """Set a factor's label text; an empty one removes it."""
+        block, index = divmod(number, BLOCK_FACTORS)
+        present, bit = self.present[block], 1 << index
+        if text and bit > present:  # after all others, as when factors are added
+            self.texts[block] = b"%s\n%s" % (self.texts[block], text) if present else text
+        else:
+            texts = self.texts[block].split(b"\n")
+            place = (present & (bit - 1)).bit_count()
+            texts[place : place + bool(present & bit)] = [text] if text else []
+            self.texts[block] = b"\n".join(texts)
+        self.present[block] = present | bit if text else present & ~bit
+
+
 class _FamilyLines(Column):
     """The lines of one family, up to 24 factors per chunk, ordered by the factors' numbers.
 
     ``_present`` has one bit per factor of a chunk, set if the factor has a line; the number of set bits below it is
-    the line's index in the chunk.
+    the line's index in the chunk. ``labels`` are the label texts of all lines, ``None`` where others have further
+    labels.
     """
 
-    __slots__ = ("_present",)
+    __slots__ = ("_labels", "_name", "_present")
 
-    def __init__(self) -> None:
+    def __init__(self, name: bytes, labels: _Labels | None) -> None:
         super().__init__()
+        self._name = name
+        self._labels = labels
         self._present = array("I")
 
     def make_room(self, number: int) -> None:
@@ -146,24 +182,64 @@ class _FamilyLines(Column):
     def revalue(self, number: int, value: bytes) -> None:
         """Replace the value at the end of a factor's line."""
         block, index = divmod(number, BLOCK_FACTORS)
-        lines = self[block].split(b"\n")
-        place = (self._present[block] & ((1 << index) - 1)).bit_count()
-        line = lines[place]
-        lines[place] = line[: line.rindex(b" ") + 1] + value
+        text, present = bytes(self[block]), self._present[block]
+        place, count = (present & ((1 << index) - 1)).bit_count(), present.bit_count()
+        if 2 * place < count:  # split from the nearer end, as every fetch changes lines of three families
+            lines, at = text.split(b"\n", place + 1), place
+        else:
+            lines, at = text.rsplit(b"\n", count + 1 - place), place - count - 1
+        line = lines[at]
+        lines[at] = line[: line.rindex(b" ") + 1] + value
         self[block] = b"\n".join(lines)
 
-    def put(self, number: int, line: bytes) -> None:
-        """Set a factor's line; an empty one removes it."""
+    def put(self, number: int, labels: bytes, value: bytes) -> None:
+        """Set a factor's line."""
         block, index = divmod(number, BLOCK_FACTORS)
-        present, bit = self._present[block], 1 << index
-        if line and bit > present:  # after all others, as when factors are added
-            self[block] += line + b"\n"
-        elif line or present & bit:
-            place = (present & (bit - 1)).bit_count()
-            lines = self[block].split(b"\n")
-            lines[place : place + bool(present & bit)] = [line] if line else []
-            self[block] = b"\n".join(lines)
-        self._present[block] = present | bit if line else present & ~bit
+        chunk, present, bit = self[block], self._present[block], 1 << index
+        self._present[block] = present | bit
+        if self._same(block) and (present in (0, bit) or (isinstance(chunk, Alike) and chunk.value == value)):
+            self._unite(block, value)
+            return
+        line = b"%s%s %s" % (self._name, labels, value)
+        if bit > present:  # after all others, as when factors are added
+            self[block] = b"%s%s\n" % (chunk, line)
+        else:
+            self._replace(block, bit, present, [line])
+
+    def remove(self, number: int) -> None:
+        """Remove a factor's line, if there is one."""
+        block, index = divmod(number, BLOCK_FACTORS)
+        chunk, present, bit = self[block], self._present[block], 1 << index
+        if not present & bit:
+            return
+        self._present[block] = present & ~bit
+        if present != bit and isinstance(chunk, Alike) and self._same(block):
+            self._unite(block, chunk.value)
+        else:
+            self._replace(block, bit, present, [])
+
+    def may_unite(self, number: int) -> bool:
+        """Return whether every factor of a chunk has a line, and the chunk is made of these."""
+        block = number // BLOCK_FACTORS
+        return self._same(block) and not isinstance(self[block], Alike)
+
+    def unite(self, number: int, value: bytes) -> None:
+        """Keep only the value of a factor's chunk, which all of its lines must have."""
+        self._unite(number // BLOCK_FACTORS, value)
+
+    def _same(self, block: int) -> bool:
+        """Return whether the labels are those of the lines, and of no others."""
+        return self._labels is not None and self._labels.present[block] == self._present[block]
+
+    def _unite(self, block: int, value: bytes) -> None:
+        if self._labels is not None:
+            self[block] = Alike(self._name, self._labels.texts[block], self._present[block].bit_count(), value)
+
+    def _replace(self, block: int, bit: int, present: int, line: list[bytes]) -> None:
+        place = (present & (bit - 1)).bit_count()
+        lines = bytes(self[block]).split(b"\n")
+        lines[place : place + bool(present & bit)] = line
+        self[block] = b"\n".join(lines)
 
 
 class FactorExposition(Observer):
@@ -182,7 +258,11 @@ class FactorExposition(Observer):
             False: [Column(_header(family, openmetrics=False)) for family in samples.families],
             True: [Column(_header(family, openmetrics=True)) for family in samples.families],
         }
-        self._lines = [_FamilyLines() for _ in samples.families]
+        self._labels = _Labels()
+        self._lines = [
+            _FamilyLines(family.name.encode(), None if family is FACTOR_INFO else self._labels)
+            for family in samples.families
+        ]
         self._numbers: dict[FactorKey, int] = {}
         self._free: list[int] = []
         self._keys: list[FactorKey | None] = []
@@ -190,7 +270,7 @@ class FactorExposition(Observer):
         self._watched: list[WatchedFactor | None] = []
         self._factor_types: list[str] = []
         self._entity_sids: list[str] = []
-        self._values = array("d")  # one per family; meaningless without a line
+        self._values = array("d")  # one per family, not a number without a line
 
     def render_as(self, samples: FactorSamples, records: Iterable[FactorRecord]) -> None:
         """Replace all lines by those of these records, with other samples."""
@@ -210,27 +290,49 @@ class FactorExposition(Observer):
             self._factor_types[number] != record.factor_type or self._entity_sids[number] != record.entity_sid
         )
         labels: bytes | None = None
-        kept = slice(number * len(families), (number + 1) * len(families))
-        for family, lines, value, old in zip(families, self._lines, values, self._values[kept], strict=True):
+        if relabelled:
+            labels = _label_text(self.samples.labels(record))
+            self._labels.put(number, labels)
+        width = len(families)
+        kept = slice(number * width, (number + 1) * width)
+        before = self._values[kept]
+        self._values[kept] = array("d", [nan if value is None else value for value in values])
+        # Most values differ from those of the factor before: only the others may be the same in a whole chunk.
+        others = self._values[kept.start - width : kept.start] if number % BLOCK_FACTORS else self._values[kept]
+        rows = zip(families, self._lines, values, before, others, strict=True)
+        for place, (family, lines, value, old, other) in enumerate(rows):
+            renewed = relabelled or (info_changed and family is FACTOR_INFO)
+            if value == old and not renewed and (value or copysign(1.0, value) == copysign(1.0, old)):  # -0.0
+                continue
             if value is None:
-                lines.put(number, b"")
-            elif relabelled or (info_changed and family is FACTOR_INFO) or not lines.has(number):
-                if family is FACTOR_INFO:
-                    text = _label_text(self.samples.info_labels(record))
-                else:
-                    text = labels = labels or _label_text(self.samples.labels(record))
-                lines.put(number, b"%s%s %s" % (family.name.encode(), text, _number(value)))
-            elif value != old or (not value and copysign(1.0, value) != copysign(1.0, old)):  # -0.0
-                lines.revalue(number, _number(value))
-        self._values[kept] = array("d", [0.0 if value is None else value for value in values])
+                lines.remove(number)
+                continue
+            text = _number(value)
+            if not renewed and lines.has(number):
+                lines.revalue(number, text)
+            elif family is FACTOR_INFO:
+                lines.put(number, _label_text(self.samples.info_labels(record)), text)
+            else:
+                labels = labels or _label_text(self.samples.labels(record))
+                lines.put(number, labels, text)
+            if value == other and lines.may_unite(number) and self._alike(number, place):
+                lines.unite(number, text)
         self._watched[number] = record.watched
         self._factor_types[number], self._entity_sids[number] = record.factor_type, record.entity_sid
+
+    def _alike(self, number: int, place: int) -> bool:
+        """Return whether all factors of a chunk have the same value in a family, if they have one."""
+        width = len(self.samples.families)
+        start = number - number % BLOCK_FACTORS
+        of_chunk = self._values[start * width + place : (start + BLOCK_FACTORS) * width : width]
+        return of_chunk.tobytes() == of_chunk[:1].tobytes() * len(of_chunk)  # as bytes: 0.0 equals -0.0
 
     def remove(self, key: FactorKey) -> None:
         """Remove a factor's lines."""
         number = self._numbers.pop(key)
+        self._labels.put(number, b"")
         for lines in self._lines:
-            lines.put(number, b"")
+            lines.remove(number)
         self._keys[number] = self._watched[number] = None
         self._factor_types[number] = self._entity_sids[number] = ""
         self._free.append(number)
@@ -254,7 +356,8 @@ class FactorExposition(Observer):
             self._watched.append(None)
             self._factor_types.append("")
             self._entity_sids.append("")
-            self._values.extend([0.0] * len(self.samples.families))
+            self._values.extend([nan] * len(self.samples.families))
+            self._labels.make_room(number)
             for lines in self._lines:
                 lines.make_room(number)
         self._keys[number] = key

@@ -23,7 +23,7 @@ from exporter.exposition.factors import (
     escape_label_value,
     shown_families,
 )
-from exporter.exposition.pieces import Snapshot
+from exporter.exposition.pieces import Alike, Chunk, Snapshot
 from exporter.polling.record import FactorRecord
 from exporter.verify.outcome import Status
 from tests.support.factor_cases import ENTITY_SID, IDENTITY, SERVICE_SID, key_of, labels, page, record_of
@@ -276,8 +276,11 @@ def test_without_factors_only_help_and_type_are_rendered() -> None:
 # Pieces
 
 
-def pieces_of(exposition: FactorExposition) -> list[bytes]:
-    return [piece for piece in Snapshot(exposition.columns(openmetrics=False)) if not piece.startswith(b"#")]
+SHORT_NAMES = [family.short_name for family in FACTOR_FAMILIES]
+
+
+def pieces_of(exposition: FactorExposition) -> list[Chunk]:
+    return [chunk for lines in exposition.columns(openmetrics=False)[1::2] for chunk in lines.chunks()]
 
 
 def test_unchanged_chunks_stay_the_same_objects() -> None:
@@ -300,6 +303,64 @@ def test_unchanged_chunks_stay_the_same_objects() -> None:
 
     exposition.update(records[3])
     assert all(before is after for before, after in zip(third, pieces_of(exposition), strict=True))
+
+
+def chunk_of(exposition: FactorExposition, name: str) -> Chunk:
+    [chunk] = exposition.columns(openmetrics=False)[1::2][SHORT_NAMES.index(name)].chunks()
+    return chunk
+
+
+def test_of_a_chunk_with_one_value_only_that_is_kept() -> None:
+    exposition = FactorExposition(FactorSamples())
+    records = {key_of(number): record_of(number) for number in range(4)}
+    for record in records.values():
+        exposition.update(record)
+    assert isinstance(chunk_of(exposition, "interval_seconds"), Alike)
+    assert chunk_of(exposition, "up") == b""
+    for number, record in enumerate(records.values()):
+        assert not isinstance(chunk_of(exposition, "up"), Alike), number
+        record.up, record.duration_seconds = True, number / 4
+        exposition.update(record)
+        assert_same_bytes(exposition, records)
+    assert isinstance(chunk_of(exposition, "up"), Alike)
+    assert not isinstance(chunk_of(exposition, "fetch_duration_seconds"), Alike)
+    assert not isinstance(chunk_of(exposition, "info"), Alike)
+
+    records[key_of(2)].up = False
+    exposition.update(records[key_of(2)])
+    assert not isinstance(chunk_of(exposition, "up"), Alike)
+    assert_same_bytes(exposition, records)
+    exposition.remove(records.pop(key_of(2)).watched.key)
+    assert_same_bytes(exposition, records)
+    assert isinstance(chunk_of(exposition, "interval_seconds"), Alike)
+    records[key_of(5)] = record_of(5, up=True)
+    exposition.update(records[key_of(5)])
+    assert isinstance(chunk_of(exposition, "up"), Alike)
+    assert_same_bytes(exposition, records)
+
+
+def test_new_labels_are_in_all_lines_of_a_chunk_with_one_value() -> None:
+    exposition = FactorExposition(FactorSamples())
+    records = {key_of(number): record_of(number, up=True) for number in range(3)}
+    for record in records.values():
+        exposition.update(record)
+    records[key_of(1)].watched = record_of(1, watched={"name": "renamed", "labels": (("team", "a"),)}).watched
+    exposition.update(records[key_of(1)])
+    assert isinstance(chunk_of(exposition, "up"), Alike)
+    assert b'factor="renamed"' in bytes(chunk_of(exposition, "up"))
+    assert_same_bytes(exposition, records)
+
+
+def test_zero_and_minus_zero_are_not_the_same_value() -> None:
+    exposition = FactorExposition(FactorSamples())
+    records = {key_of(number): record_of(number, duration_seconds=0.0) for number in range(3)}
+    for record in records.values():
+        exposition.update(record)
+    assert isinstance(chunk_of(exposition, "fetch_duration_seconds"), Alike)
+    records[key_of(1)].duration_seconds = -0.0
+    exposition.update(records[key_of(1)])
+    assert not isinstance(chunk_of(exposition, "fetch_duration_seconds"), Alike)
+    assert_same_bytes(exposition, records)
 
 
 def test_both_formats_share_the_chunks_of_lines() -> None:

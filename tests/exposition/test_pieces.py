@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.exposition import pieces as module
-from exporter.exposition.pieces import Column, Snapshot
+from exporter.exposition.pieces import Alike, Column, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ def test_decompressing_returns_the_page(contents: list[list[bytes]], data: st.Da
             else:
                 column[number] = data.draw(st.binary(max_size=2000))
         packed = stream(*columns)
-        page = b"".join(itertools.chain(*[column.chunks() for column in columns]))
+        page = b"".join(map(bytes, itertools.chain(*[column.chunks() for column in columns])))
         assert library.decompress(packed) == page == bytes(Snapshot(columns))
         once = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # as clients do that know of one stream only
         assert once.decompress(packed) == page
@@ -75,6 +75,19 @@ def test_unchanged_chunks_are_not_compressed_again(compressed: list[bytes]) -> N
     lines[0] = b"three"
     assert library.decompress(stream(lines, other)) == b"threetwo"
     assert compressed == [b"one", b"two", b"three"]
+
+
+def test_lines_with_one_value_are_made_of_labels_when_they_are_read(compressed: list[bytes]) -> None:
+    alike = Alike(b"up", b'{factor="a"}\n{factor="b"}', 2, b"1.0")
+    text = b'up{factor="a"} 1.0\nup{factor="b"} 1.0\n'
+    assert (bytes(alike), len(alike)) == (text, len(text))
+    column = Column(alike, b"other\n")
+    assert bytes(Snapshot([column])) == text + b"other\n" == library.decompress(stream(column))
+    assert Snapshot([column]).size() == len(text) + 6
+    stream(column)
+    assert compressed == [text, b"other\n"]
+    column[0] = Alike(b"up", b'{factor="a"}', 1, b"0.0")
+    assert library.decompress(stream(column)) == b'up{factor="a"} 0.0\nother\n'
 
 
 def test_a_snapshot_is_compressed_as_it_was_when_made() -> None:
