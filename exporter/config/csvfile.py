@@ -17,6 +17,7 @@ COLUMNS = (*REQUIRED_COLUMNS, "name", "account", "interval", "paused")
 LABEL_PREFIX = "labels."
 
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_PART_CHARACTERS = 1 << 16
 _HEADER_HINT = f"the first line must name the columns {', '.join(REQUIRED_COLUMNS)}, and may name others"
 
 
@@ -43,7 +44,7 @@ class CsvWatchlist:
         self.errors = errors
         self._file = file
         self._text = text
-        self._reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        self._reader = csv.reader(lines_of(text), strict=True)
         self._columns: dict[str, int] = {}
         self._labels: dict[str, int] = {}
 
@@ -155,6 +156,15 @@ class CsvWatchlist:
         problem = "has text after its closing quote" if closed else "has an unclosed quote"
         hint = 'double every quote inside quoted text ("")' if closed else "close it"
         self.errors.append(ErrorDetail(f"{place}, column {column}", problem, hint))
+
+
+def lines_of(text: str) -> Iterator[str]:
+    """Yield the lines of a text as a file would, a part of it at a time: others run between the parts."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + _PART_CHARACTERS) + 1 or len(text)
+        yield from io.StringIO(text[start:end], newline="")
+        start = end
 
 
 def _odd_quote(record: str) -> tuple[int, bool]:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from exporter.config.settings import WebSettings
     from exporter.watched import WatchedEntity, WatchedFactor, WatchedService
 
+_MANY_OBJECTS = 50_000
 _FILES = ("watchlist", "files")
 _WEB_FILE = ("web", "config_file")
 
@@ -130,13 +131,20 @@ def load(
 
 @contextlib.contextmanager
 def _without_gc() -> Iterator[None]:
-    """Collect no garbage while a million objects are made that stay: a sixth of the time."""
+    """Collect no garbage while a million objects are made that stay: a sixth of the time.
+
+    Where there are many, they are excluded from later collections, too: the first would traverse them all at once
+    while the event loop waits.
+    """
     enabled = gc.isenabled()
+    gc.collect(0)  # else what is garbage already would be excluded
     gc.disable()
     try:
         yield
     finally:
         if enabled:
+            if gc.get_count()[0] > _MANY_OBJECTS:
+                gc.freeze()
             gc.enable()
 
 
@@ -155,6 +163,18 @@ def with_answers(
     kept = config.kept
     if kept is None:
         return config
+    with _without_gc():
+        return _with_answers(config, kept, answers, last_good, start=start)
+
+
+def _with_answers(
+    config: Config,
+    kept: Kept,
+    answers: Mapping[str, SourceAnswer | SourceFailure],
+    last_good: LastGoodReader | None,
+    *,
+    start: bool,
+) -> Config:
     replaceable = {source.name for source in config.http} if start else set()
     if start or (config.fallback is not None and FILES in config.fallback.sources):
         replaceable.add(FILES)
@@ -165,7 +185,9 @@ def with_answers(
     warnings: list[ConfigWarning] = [*kept.warnings, *assembled.warnings]
     if errors := [*assembled.watchlist.errors, *_watchlist_problems(kept.file, assembled.watchlist, warnings)]:
         raise ConfigError(errors)
-    return replace(config, warnings=tuple(warnings), **_listed(assembled, config.shard))
+    changed = replace(config, warnings=tuple(warnings), **_listed(assembled, config.shard))
+    assembled.watchlist.release()
+    return changed
 
 
 def current_fingerprint(config: Config) -> str:
@@ -396,7 +418,7 @@ class _Loading:
         self._check_state_file(settings)
         if self._errors:
             raise ConfigError(self._errors, self._sources.warnings)
-        return Config(
+        config = Config(
             path=self._path,
             settings=settings,
             shard=shard,
@@ -410,6 +432,8 @@ class _Loading:
             kept=kept if self._http else None,
             **_listed(assembled, shard),
         )
+        watchlist.release()
+        return config
 
     def _kept(self) -> Kept:
         """Return what there is to keep; ``contents`` grows as the watchlist files are read."""

@@ -192,6 +192,12 @@ class Watchlist:
         )
         return tuple(warnings)
 
+    def release(self) -> None:
+        """Drop the places of a million entries one by one: all at once, no other thread could run meanwhile."""
+        for index in (self._keys, self._names):
+            while index:
+                index.popitem()
+
     def _tables(self, file: str, array: str, content: object) -> list[tuple[TablePlace, dict[str, object]]]:
         if not isinstance(content, list):
             problem = f"is {kind_of(content)}, not an array of tables"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
 import logging
 import math
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from exporter.config import ConfigError, ErrorDetail, current_fingerprint, reload_errors
 from exporter.logs.folding import FullLogger
 from exporter.logs.output import fields
+from exporter.polling.slices import in_slices, taken_apart
 from exporter.threads import in_daemon_thread
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from exporter.config import Config
     from exporter.polling.clock import Clock
     from exporter.polling.roster import Difference
+    from exporter.watched import WatchedFactor
 
 log = FullLogger(logging.getLogger(__name__))
 
@@ -27,6 +31,7 @@ RETRY_SECONDS = 60.0
 _LONGEST_WAIT_SECONDS = 4.0
 """Shorter than the time between two looks at the files, which would otherwise count as lost runs."""
 _ERROR_LINES = 20
+_MANY_FACTORS = 10_000
 
 
 @dataclass(slots=True)
@@ -124,15 +129,17 @@ class Reloader:
         A reload that waits for a URL source is left to itself after a few seconds.
         """
         config = self._config
-        digest = await in_daemon_thread(lambda: current_fingerprint(config), name="config-watch")
+        digest = await in_daemon_thread(functools.partial(current_fingerprint, config), name="config-watch")
         if self._slow is not None and not self._slow.done():
             return
-        if config is self._config and self._watch.changed(digest, self._clock.steady()):
-            log.debug("configuration files changed")
-            self._slow = asyncio.ensure_future(self._reload_and_log())
-            await asyncio.wait((self._slow,), timeout=_LONGEST_WAIT_SECONDS)
-            if self._slow.done():
-                self._slow.result()
+        if config is not self._config or not self._watch.changed(digest, self._clock.steady()):
+            return
+        del config  # a reload frees it in slices
+        log.debug("configuration files changed")
+        self._slow = asyncio.ensure_future(self._reload_and_log())
+        await asyncio.wait((self._slow,), timeout=_LONGEST_WAIT_SECONDS)
+        if self._slow.done():
+            self._slow.result()
 
     async def _reload_and_log(self) -> None:
         try:
@@ -189,6 +196,9 @@ class Reloader:
             self._watch.applied(config.fingerprint)
             self._logged_errors = []
         self._log_warnings(old, config)
+        factors = [*old.factors]
+        del old
+        await _settle(factors, difference)
         log.info(
             "configuration reloaded",
             extra=fields(**difference._asdict(), config_sha256=config.sha256[:12]),
@@ -214,12 +224,15 @@ class Reloader:
     async def _change(self, make: Callable[[Config], Config]) -> Difference:
         async with self._lock:
             old = self._config
-            config = await in_daemon_thread(lambda: make(old), name="watchlist-load")
+            config = await in_daemon_thread(functools.partial(make, old), name="watchlist-load")
             self._check(config)
             difference = await self._apply(config)
             self._config = config
             self._watch.retry()
         self._log_warnings(old, config)
+        factors = [*old.factors]
+        del old
+        await _settle(factors, difference)
         return difference
 
     def _check(self, config: Config, more: Iterable[ErrorDetail] = ()) -> None:
@@ -240,6 +253,13 @@ class Reloader:
         self._logged_errors = errors
         log.error("configuration refused", extra=fields(errors=len(errors)))
         log_config_errors(errors)
+
+
+async def _settle(replaced: list[WatchedFactor], difference: Difference) -> None:
+    """Free the replaced factors in slices, and exclude many new ones from garbage collection, as the start does."""
+    await in_slices(taken_apart(replaced))
+    if difference.added + difference.changed > _MANY_FACTORS:
+        gc.freeze()
 
 
 def _stopping() -> ConfigError:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from exporter.config.files import shown_path
 from exporter.logs.output import fields
+from exporter.polling.slices import in_slices, taken_apart
 from exporter.polling.snapshot import snapshot_of
 from exporter.state import file as statefile
 from exporter.state.file import SavedState, StateFileError
@@ -216,10 +217,9 @@ class StateKeeper:
         if self._problem:
             self._problem = ""
             log.info("state saved again")
-        seconds = round(time.perf_counter() - started, 3)
-        log.debug(
-            "state saved", extra=fields(factors=len(snapshots), removed=len(removed), bytes=size, seconds=seconds)
-        )
+        seconds, factors = round(time.perf_counter() - started, 3), len(snapshots)
+        log.debug("state saved", extra=fields(factors=factors, removed=len(removed), bytes=size, seconds=seconds))
+        await in_slices(taken_apart(snapshots))
 
     def _write(
         self,

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-from typing import TYPE_CHECKING
+import sys
 
+import pytest
 import uvloop
 
 from exporter.cli import process as loop
 from exporter.cli.process import freeze_gc, run_to_end, share_heap
-
-if TYPE_CHECKING:
-    import pytest
 
 
 async def _kind(found: list[type[asyncio.AbstractEventLoop]]) -> None:
@@ -32,6 +30,20 @@ def test_without_uvloop_it_is_the_standard_one(monkeypatch: pytest.MonkeyPatch) 
     run_to_end(_kind(found))
     assert found
     assert found[0] is not uvloop.Loop
+
+
+def test_a_thread_that_computes_holds_the_interpreter_for_half_a_millisecond() -> None:
+    before = sys.getswitchinterval()
+    found: list[float] = []
+
+    async def read() -> None:
+        found.append(sys.getswitchinterval())
+
+    try:
+        run_to_end(read())
+    finally:
+        sys.setswitchinterval(before)
+    assert found == [pytest.approx(0.0005)]
 
 
 def test_objects_from_the_start_are_excluded_from_garbage_collection() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exporter.config.csvfile import COLUMNS, CsvWatchlist
+from exporter.config.csvfile import COLUMNS, CsvWatchlist, lines_of
 from tests.support.config_texts import HEADER, IDENTITY, SERVICE, account, factor_sid, row
 
 if TYPE_CHECKING:
@@ -58,6 +59,13 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         rows, errors = read(content)
         assert all(detail.place.startswith("w.csv") for detail in errors)
         assert content.startswith(HEADER) or rows or errors
+
+
+@given(st.text(alphabet='ab",\r\n', max_size=40), st.integers(1, 5))
+@example("a\r\nb\rc\n\nd", 1)
+def test_a_text_that_is_read_in_parts_has_the_same_lines(text: str, characters: int) -> None:
+    with patch("exporter.config.csvfile._PART_CHARACTERS", characters):
+        assert list(lines_of(text)) == list(io.StringIO(text, newline=""))
 
 
 def test_a_place_is_a_line_and_a_column() -> None:

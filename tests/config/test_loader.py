@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import os
 from pathlib import Path
@@ -471,3 +472,17 @@ def test_settings_without_sources_are_the_defaults(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("WEB", '{"telemetry_path": "/x"}')
     assert Settings() == Settings.from_sources()
     assert Settings().web.telemetry_path == "/metrics"
+
+
+@pytest.mark.parametrize(("entries", "excluded"), [(10, []), (4_000, [False])])
+def test_many_objects_are_excluded_from_garbage_collection_before_it_goes_on(
+    load_text: Loading, monkeypatch: pytest.MonkeyPatch, entries: int, excluded: list[bool]
+) -> None:
+    monkeypatch.setattr("exporter.config.loader._MANY_OBJECTS", 5_000)
+    enabled: list[bool] = []
+    monkeypatch.setattr("exporter.config.loader.gc.freeze", lambda: enabled.append(gc.isenabled()))
+    rows = "".join(row(number) for number in range(entries))
+    config = load_text('[watchlist]\nfiles = ["w.csv"]\n' + account(), w_dot_csv=f"{HEADER}\n{rows}")
+    assert len(config.factors) == entries
+    assert enabled == excluded
+    assert gc.isenabled()
