@@ -1,7 +1,7 @@
 """``python -m benchmarks``: run the benchmarks and write docs/performance.json, docs/performance.md and the plots.
 
 Takes up to 40 minutes. ``--only NAME`` repeats one benchmark and keeps the numbers of the others. ``million`` and
-``compare`` run only by name: half an hour for each number of factors that is tried, and a quarter of an hour. A
+``compare`` run only by name: half an hour for each number of factors that is tried, and 25 minutes. A
 benchmark that fails is reported at the end, and its former numbers stay.
 """
 
@@ -22,7 +22,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import compare, curve, document, full, functions, history, million, pages, scrape, startup, whole
+from benchmarks import (
+    compare,
+    curve,
+    document,
+    full,
+    functions,
+    history,
+    million,
+    pages,
+    reloads,
+    scrape,
+    startup,
+    whole,
+)
 from benchmarks.noise import beside
 from benchmarks.report import table
 from exporter import __version__
@@ -48,7 +61,8 @@ class Extent:
     curve_seconds: float = curve.SECONDS
     full_seconds: float = 840.0  # after the first fetches
     full_scrape_every: float = full.SCRAPE_SECONDS
-    profile_seconds: float = 60.0
+    profile_seconds: float = 40.0
+    settled_seconds: float = 30.0  # before and after a reload
     million_counts: tuple[int, ...] = million.COUNTS
     million_interval: float = million.INTERVAL_SECONDS
     million_seconds: float = million.SECONDS
@@ -68,6 +82,7 @@ _QUICK = Extent(
     full_seconds=12.0,
     full_scrape_every=2.0,
     profile_seconds=4.0,
+    settled_seconds=5.0,
     million_counts=(300,),
     million_interval=6.0,
     million_seconds=15.0,
@@ -93,6 +108,10 @@ def _measurements(of: Extent) -> dict[str, Callable[[], Any]]:
         measuring = full.measure(of.many, of.many / of.rate, of.full_seconds, scrape_every=of.full_scrape_every)
         return {str(of.many): asdict(asyncio.run(measuring))}
 
+    def long_reloads() -> Any:
+        both = asyncio.run(reloads.measure_both(of.many, of.rate, settled=of.settled_seconds))
+        return {what: asdict(result) for what, result in both.items()}
+
     def shards() -> Any:
         return [
             asdict(result)
@@ -115,6 +134,7 @@ def _measurements(of: Extent) -> dict[str, Callable[[], Any]]:
         "whole": lambda: asdict(asyncio.run(whole.measure(of.factors, of.rounds, of.seconds, of.rate))),
         "functions": lambda: asdict(asyncio.run(functions.measure(of.factors, of.rate, of.profile_seconds))),
         "scrape": scrapes,
+        "reload": long_reloads,
         "pages": lambda: asdict(asyncio.run(pages.measure(of.many, of.rounds, of.rate))),
         "curve": points,
         "full": full_size,
@@ -166,6 +186,7 @@ def _compared(revision: str, of: Extent, run: Run) -> dict[str, Any]:
     """Measure this tree and that of another revision, piece by piece."""
     sizes = {
         **{key: getattr(of, key) for key in ("factors", "rounds", "seconds", "rate", "many", "profile_seconds")},
+        "settled_seconds": of.settled_seconds,
         "point_seconds": of.curve_seconds,
         "many_rounds": min(of.rounds, 3),
     }

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import curve, functions, startup, whole
+from benchmarks import curve, functions, reloads, startup, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +51,15 @@ def pieces(before: Path, sizes: Mapping[str, Any]) -> dict[str, Callable[[], Any
             name: asdict(asyncio.run(functions.measure(factors, rate, sizes["profile_seconds"], tree=tree)))
             for name, tree in trees.items()
         },
+        "reload": lambda: {
+            name: {
+                what: asdict(of)
+                for what, of in asyncio.run(
+                    reloads.measure_both(many, rate, settled=sizes["settled_seconds"], tree=tree)
+                ).items()
+            }
+            for name, tree in trees.items()
+        },
         "full": lambda: {
             name: asdict(asyncio.run(curve.point(many, sizes["point_seconds"], tree=tree)))
             for name, tree in trees.items()
@@ -79,6 +88,17 @@ def rows(measured: Mapping[str, Any]) -> list[tuple[str, str, float, float]]:
         found += [
             (f"resident memory, {many}", "MB", before["memory_mb"], after["memory_mb"]),
             (f"CPU per fetch, {many}", "µs", *(of["cpu_seconds_per_fetch"] * 1e6 for of in (before, after))),
+        ]
+    for what in measured.get("reload", {}).get(AFTER, ()):
+        before, after = (measured["reload"][name][what] for name in (BEFORE, AFTER))
+        found += [
+            (f"reload, {what}: {title}", "ms", before[key] * 1e3, after[key] * 1e3)
+            for key, title in (
+                ("longest_stall", "longest stall"),
+                ("longest_scrape", "longest scrape"),
+                ("longest_without_fetch", "longest time without a fetch"),
+                ("seconds", "duration"),
+            )
         ]
     if "startup" in measured:
         for what in ("import the libraries", "first scrape of ten factors"):

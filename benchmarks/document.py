@@ -21,7 +21,7 @@ PLOT = DOCS / "images" / "performance.png"
 COMPARISON = DOCS / "comparison.md"
 
 _REQUIRED = {"whole", "scrape", "pages", "full", "startup"}
-_OPTIONAL = ("many", "functions", "curve", "million", "compare", "history")
+_OPTIONAL = ("many", "functions", "curve", "million", "reload", "compare", "history")
 _TEMPLATE = Path(__file__).with_name("page.md")
 _BLOCK = re.compile(r"^<!-- (if|unless) (\w+) -->\n(.*?)^<!-- end -->\n", re.MULTILINE | re.DOTALL)
 _LEAST_DRAWN = 1_000  # with fewer factors, the cost per fetch is that of a process that mostly waits
@@ -86,6 +86,7 @@ def render(numbers: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> 
         "functions": _functions,
         "curve": lambda measured: _curve({**measured, **full}),
         "million": _million,
+        "reload": _reloads,
         "compare": _compared,
     }
     tables = {part: show(numbers[part]["measured"]) for part, show in optional.items() if part in numbers}
@@ -185,6 +186,25 @@ def _million(runs: Sequence[Mapping[str, Any]]) -> str:
         f"|---|{'---:|' * len(runs)}",
     ]
     lines += [f"| {name} | {' | '.join(show(of) for of in runs)} |" for name, show in rows]
+    return "\n".join(lines)
+
+
+def _reloads(both: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a table with one column per reload."""
+    rows: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
+        ("factors", lambda of: f"{of['factors_after']:,}"),
+        ("duration of the reload, s", lambda of: f"{of['seconds']:.1f}"),
+        ("longest stall of the event loop, ms", lambda of: f"{of['longest_stall'] * 1e3:.0f}"),
+        ("stalls of more than 50 ms", lambda of: f"{len(of['stalls_over_50_ms'])}"),
+        ("longest scrape, ms", lambda of: f"{of['longest_scrape'] * 1e3:,.0f}"),
+        ("longest scrape before, ms", lambda of: f"{of['longest_scrape_before'] * 1e3:,.0f}"),
+        ("longest time without a fetch, s", lambda of: f"{of['longest_without_fetch']:.2f}"),
+        ("the same before, s", lambda of: f"{of['longest_without_fetch_before']:.2f}"),
+        ("resident memory afterwards, MB", lambda of: f"{of['memory_mb']:,.0f}"),
+        ("peak, MB", lambda of: f"{of['memory_peak_mb']:,.0f}"),
+    )
+    lines = [f"| | {' | '.join(both)} |", f"|---|{'---:|' * len(both)}"]
+    lines += [f"| {name} | {' | '.join(show(of) for of in both.values())} |" for name, show in rows]
     return "\n".join(lines)
 
 

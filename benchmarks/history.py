@@ -54,6 +54,9 @@ def entry(numbers: Mapping[str, Any], version: str) -> dict[str, Any]:
         found["first_scrape_ms"] = statistics.median(times) * 1e3
     if (many := _measured(numbers, "many", "first scrape of 100,000 factors")) is not None:
         found["serving_100k_s"] = statistics.median(many)
+    both = numbers.get("reload", {}).get("measured", {}).values()
+    if both:
+        found["longest_stall_of_reloads_ms"] = max(of["longest_stall"] for of in both) * 1e3
     held = [of["factors"] for of in numbers.get("million", {}).get("measured", ()) if not of["missed"]]
     if held:
         found["factors_in_shards"] = max(held)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import compare, curve, document, full, functions, history, million, noise, process
+from benchmarks import compare, curve, document, full, functions, history, million, noise, process, reloads
 from benchmarks.__main__ import BY_NAME_ONLY, NAMES, Extent, Run
 from benchmarks.upstream import SERVICE_SID
 from benchmarks.whole import GO_POLLER, JSON_EXPORTER, OURS
@@ -55,7 +55,8 @@ def test_an_entry_is_one_line_of_json(tmp_path: Path) -> None:
 
 
 def test_an_entry_has_the_numbers_that_there_are(numbers: dict[str, Any]) -> None:
-    numbers.pop("million", None)
+    for part in ("million", "reload"):
+        numbers.pop(part, None)
     numbers["whole"]["measured"]["seconds"] = {
         OURS: [1e-4, 3e-4, 2e-4],
         "blackbox_exporter (one probe)": [8e-4],
@@ -73,6 +74,8 @@ def test_an_entry_has_the_numbers_that_there_are(numbers: dict[str, Any]) -> Non
     numbers["million"] = {"measured": [{"factors": 1_000_000, "missed": 7}, {"factors": 700_000, "missed": 0}]}
     entry = history.entry(numbers, "1.0.0")
     assert (entry["fetch_to_go"], entry["factors_in_shards"]) == (2.0, 700_000)
+    numbers["reload"] = {"measured": {"one": {"longest_stall": 0.02}, "other": {"longest_stall": 0.03}}}
+    assert history.entry(numbers, "1.0.0")["longest_stall_of_reloads_ms"] == 30.0
 
 
 def test_the_plot_has_room_for_what_an_old_version_did_not_measure(tmp_path: Path) -> None:
@@ -157,6 +160,14 @@ def test_each_slot_without_an_arrival_is_missed(tmp_path: Path) -> None:
     assert missed == 3
 
 
+def test_the_longest_time_without_a_fetch_includes_both_ends() -> None:
+    moments = [1.0, 9.0, 10.0, 10.5, 14.0, 30.0]
+    assert reloads.longest_gap(moments, 8.0, 15.0) == 3.5
+    assert reloads.longest_gap(moments, 10.2, 20.0) == 6.0
+    assert reloads.longest_gap(moments, 2.0, 10.2) == 7.0
+    assert reloads.longest_gap(moments, 15.0, 20.0) == 5.0
+
+
 # Noise and profile
 
 
@@ -218,6 +229,17 @@ COMPARED: dict[str, Any] = {
         name: {"import the libraries": [seconds], "first scrape of ten factors": [seconds + 0.1]}
         for name, seconds in (("before", 0.5), ("after", 0.4))
     },
+    "reload": {
+        name: {
+            "every label changes": {
+                "longest_stall": stall,
+                "longest_scrape": 1.5,
+                "longest_without_fetch": 1.0,
+                "seconds": 4.0,
+            }
+        }
+        for name, stall in (("before", 0.4), ("after", 0.04))
+    },
     "functions": {
         "before": {"samples": 100, "cpu_seconds_per_fetch": 2e-4, "own": {"a (x.py)": 60, "b (x.py)": 40}},
         "after": {"samples": 50, "cpu_seconds_per_fetch": 1e-4, "own": {"a (x.py)": 50}},
@@ -231,6 +253,10 @@ def test_what_was_measured_of_both_revisions_is_compared() -> None:
         "CPU per fetch": (300.0, 100.0),
         "CPU per fetch / that of the poller in Go": (6.0, 2.0),
         "resident memory, 10,000 factors": (110.0, 90.0),
+        "reload, every label changes: longest stall": (400.0, 40.0),
+        "reload, every label changes: longest scrape": (1500.0, 1500.0),
+        "reload, every label changes: longest time without a fetch": (1000.0, 1000.0),
+        "reload, every label changes: duration": (4000.0, 4000.0),
         "import the libraries": (500.0, 400.0),
         "first scrape of ten factors": (600.0, 500.0),
     }
@@ -241,9 +267,17 @@ def test_what_was_measured_of_both_revisions_is_compared() -> None:
 
 
 def test_the_page_has_the_sections_of_what_was_measured(numbers: dict[str, Any]) -> None:
-    optional = ("many", "functions", "curve", "million", "compare")
+    optional = ("many", "functions", "curve", "million", "reload", "compare")
     bare = document.render({name: of for name, of in numbers.items() if name not in optional}, [])
-    headings = ("### By function", "## By number", "## Shards", "## Before and after", "## Releases", "CSV file")
+    headings = (
+        "### By function",
+        "## By number",
+        "## Shards",
+        "## Reloads",
+        "## Before and after",
+        "## Releases",
+        "CSV file",
+    )
     assert not [heading for heading in headings if heading in bare]
     assert "<!-- if" not in bare
     assert "py-spy, 40 s" in bare
@@ -259,6 +293,7 @@ def test_the_page_has_the_sections_of_what_was_measured(numbers: dict[str, Any])
             "many": {"measured": {"check": [1.5, 1.25, 2.0]}, **about},
             "functions": {"measured": COMPARED["functions"]["before"], **about},
             "million": {"measured": [json.loads(json.dumps(vars_of(result(700_000))))], **about},
+            "reload": {"measured": {"every label changes": RELOADED}, **about},
             "compare": {"measured": COMPARED, **about},
         },
         [{"version": "0.9.0", "date": "2026-01-01", "python": "3.11.7", "fetch_us": 321.0}],
@@ -275,7 +310,24 @@ def test_the_page_has_the_sections_of_what_was_measured(numbers: dict[str, Any])
     assert "| resident memory of all shards, MB | 5,000 |" in complete
     assert "| CPU per fetch | 300 µs | 100 µs | 0.33 |" in complete
     assert "| `b (x.py)` | 80.0 | 0.0 |" in complete
+    assert "| longest stall of the event loop, ms | 46 |" in complete
+    assert "| stalls of more than 50 ms | 1 |" in complete
     assert "| 0.9.0 | 2026-01-01 | 3.11.7 | 321 |" in complete
+
+
+RELOADED = {
+    "factors": 100_000,
+    "factors_after": 100_000,
+    "seconds": 4.25,
+    "longest_stall": 0.0456,
+    "stalls_over_50_ms": [[70.5, 0.0556]],
+    "longest_scrape": 0.5,
+    "longest_scrape_before": 0.4,
+    "longest_without_fetch": 1.25,
+    "longest_without_fetch_before": 1.0,
+    "memory_mb": 400.0,
+    "memory_peak_mb": 600.0,
+}
 
 
 def vars_of(of: million.Million) -> dict[str, Any]:
