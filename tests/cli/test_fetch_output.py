@@ -407,7 +407,7 @@ async def test_control_c_prints_what_was_fetched(
         *(["--exit-zero"] if zero else []),
     )
 
-    assert status == 130
+    assert status == 130, (out, err)
     first, _, rest = err.partition("\n")
     assert first == "interrupted: 2 of 5 factors fetched; this output is incomplete"
     ended = {ended.factor_sid for ended in simulator.calls.log if ended.code == "200"}
@@ -446,7 +446,7 @@ async def test_control_c_during_a_listing(
     append_entries(path, "services", {"name": "consumer", "service_sid": factor.service_sid})
     status, out, err = await interrupted(path, lambda: simulator.calls.in_flight, f"--output={output}")
 
-    assert status == 130
+    assert status == 130, (out, err)
     said = "interrupted: not everything was listed yet; this output is incomplete\n"
     assert err.startswith(said)
     assert factors_in(output, out) == []
