@@ -15,6 +15,8 @@ from cloudcoil.models.prometheus_operator import v1
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pydantic import BaseModel
+
 Schema = dict[str, Any]
 
 VERSION = "1.37.0"
@@ -49,16 +51,23 @@ def definitions() -> dict[str, Schema]:
 
 
 def _of_the_operator() -> dict[str, Schema]:
-    monitor = v1.ServiceMonitor.model_json_schema()["$defs"]
-    rules = v1.PrometheusRule.model_json_schema()["$defs"]
-    endpoint = _inlined(monitor["Endpoint"], monitor)["properties"]
+    endpoint = _spec(v1.ServiceMonitor)["endpoints"]["items"]["properties"]
+    for rules in ("metricRelabelings", "relabelings"):  # since Prometheus 3, any text is the name of a label
+        endpoint[rules]["items"]["properties"]["sourceLabels"]["items"].pop("pattern", None)
     return {
         "basicAuth": endpoint["basicAuth"],
         "metricRelabeling": endpoint["metricRelabelings"]["items"],
         "relabeling": endpoint["relabelings"]["items"],
-        "ruleGroup": _inlined(rules["Group"], rules),
+        "ruleGroup": _spec(v1.PrometheusRule)["groups"]["items"],
         "tlsConfig": endpoint["tlsConfig"],
     }
+
+
+def _spec(resource: type[BaseModel]) -> Schema:
+    """Return the fields of a custom resource's spec; the models' names differ between versions of the operator."""
+    whole = resource.model_json_schema()
+    fields: Schema = _inlined(whole["properties"]["spec"], whole["$defs"])["properties"]
+    return fields
 
 
 def _inlined(schema: Schema, source: dict[str, Schema]) -> Schema:
