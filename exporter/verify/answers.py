@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import math
 import re
+from codecs import BOM_UTF8
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -36,8 +38,6 @@ from exporter.watched import canonical_sid, is_sid
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import httpx
-
 PAGE_SIZE = 20
 MAX_PAGES = 50
 RETRY_AFTER_CAP_SECONDS = 300.0
@@ -54,6 +54,7 @@ _LONGEST_HOST = 128  # in characters; names longer than this don't fit into the 
 _SECONDS = re.compile(r"[0-9]+")
 _MOST_DIGITS = 18
 _LONGEST_DATE = 64
+_DAY_OF_THE_WEEK = len("Wednesday,")
 _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 _COUNT = re.compile(r"[1-9][0-9]{0,5}")
 _PAGE_NUMBER = re.compile(r"[0-9]{1,9}")
@@ -379,7 +380,7 @@ def parse_json(body: bytes) -> Any:
     Raises ValueError, which is :class:`DuplicateKeyError` if a key occurs twice, or RecursionError if the document
     is nested too deeply.
     """
-    return _JSON.decode(body.decode("utf-8-sig"))
+    return _JSON.decode(body.removeprefix(BOM_UTF8).decode())
 
 
 def _text(value: Any) -> str:
@@ -495,27 +496,35 @@ def _is_ipv6(host: str) -> bool:
         return False
 
 
-def parse_age(headers: httpx.Headers) -> int | None:
+def parse_age(headers: Mapping[str, str]) -> int | None:
     """Return the age of a response in seconds (``Age``, RFC 9111 §5.1), ``None`` if missing or invalid.
 
     Of several ages, the first is the one of the nearest cache.
     """
-    text = headers.get("age", "").partition(",")[0].strip()
+    given = headers.get("age")
+    if given is None:
+        return None
+    text = given.partition(",")[0].strip()
     if not _SECONDS.fullmatch(text):
         return None
     return int(text) if len(text) <= _MOST_DIGITS else 10**_MOST_DIGITS
 
 
-def parse_date(headers: httpx.Headers) -> float | None:
+def parse_date(headers: Mapping[str, str]) -> float | None:
     """Return the time in seconds since the epoch at which a response was made (``Date``, RFC 9110 §6.6.1).
 
     ``None`` if it is missing, invalid, or given twice.
     """
-    given = headers.get_list("date")
-    if len(given) != 1 or len(given[0]) > _LONGEST_DATE:
+    given = headers.get("date", "")
+    if len(given) > _LONGEST_DATE or "," in given[_DAY_OF_THE_WEEK:]:  # two dates are joined by a comma
         return None
+    return _date_seconds(given)
+
+
+@lru_cache(maxsize=64)  # the responses of a second have the same date
+def _date_seconds(text: str) -> float | None:
     try:
-        moment = parsedate_to_datetime(given[0])
+        moment = parsedate_to_datetime(text)
     except _UNREADABLE_DATE:
         return None
     return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()

@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING
 from exporter import __version__
 from exporter.verify.answers import parse_redirect_host
 from exporter.verify.outcome import Failure, Reason, from_proxy, redirected
-from exporter.verify.transport import LOCATION
 
 if TYPE_CHECKING:
-    import httpx
-
-    from exporter.verify.transport import AttemptError
+    from exporter.verify.transport import AttemptError, Reply
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +21,14 @@ USER_AGENT = (
 )
 
 
-def with_peer(failure: Failure, answer: httpx.Response, host: str, proxy: str, identity: str = "") -> Failure:
+def with_peer(failure: Failure, answer: Reply, host: str, proxy: str, identity: str = "") -> Failure:
     """Return the failure with the host that a redirect leads to, or with the proxy that refused the request.
 
     ``host`` is that of the request, ``identity`` what the redirect may repeat of its path.
     """
-    code = answer.status_code
+    code = answer.code
     if 300 <= code < 400:
-        target = parse_redirect_host(answer.extensions.get(LOCATION, ""), host, identity)
+        target = parse_redirect_host(answer.headers.get("location", ""), host, identity)
         return Failure(failure.reason, redirected(failure.detail, target))
     return Failure(failure.reason, from_proxy(failure.detail, proxy)) if code == 407 else failure
 

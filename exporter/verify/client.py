@@ -31,12 +31,13 @@ from exporter.verify.outcome import (
     from_proxy,
 )
 from exporter.verify.request import Get
-from exporter.verify.transport import AttemptError, unexpected
+from exporter.verify.transport import AttemptError, BoundedTransport, reply_of, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.verify.token import TokenClient
+    from exporter.verify.transport import Reply
     from exporter.watched import WatchedEntity, WatchedFactor
 
 
@@ -78,33 +79,33 @@ class VerifyClient:
         # Not httpx's client: its cookies, redirects, hooks and timeouts per phase are unwanted and double the cost.
         self._transport = transport
         self._headers = httpx.Headers()  # its repr hides the Authorization header
+        self._secret: str | None = None  # that they were built with
 
     def _with_credentials(self) -> httpx.Headers:
         """Return the headers of a request, built again only when the password or the access token changes."""
-        if self._bearer is None:
-            credentials = f"Basic {b64encode(f'{self._username}:{self._password()}'.encode()).decode()}"
-        else:
-            credentials = f"Bearer {self._bearer()}"
-        if self._headers.get("Authorization") != credentials:
+        secret = self._password() if self._bearer is None else self._bearer()
+        if secret != self._secret:
+            basic = b64encode(f"{self._username}:{secret}".encode()).decode()
+            self._secret = secret
             self._headers = httpx.Headers(
                 {
                     "Host": self._origin.netloc.decode("ascii"),
                     "User-Agent": USER_AGENT,
                     "Accept": "application/json",
                     "Accept-Encoding": "identity",
-                    "Authorization": credentials,
+                    "Authorization": f"Basic {basic}" if self._bearer is None else f"Bearer {secret}",
                 }
             )
         return self._headers
 
     def _factors_path(self, service_sid: str, identity: str) -> str:
         """Return the path of an entity's factors; it contains the identity and must not be logged."""
-        return f"{self._root}{quote(service_sid, safe='')}/Entities/{quote(identity, safe='')}/Factors"
+        return f"{self._root}{_segment(service_sid)}/Entities/{_segment(identity)}/Factors"
 
     async def fetch_factor(self, watched: WatchedFactor) -> Attempt:
         """Send one Fetch Factor request. Raises nothing except on cancellation."""
         key = watched.key
-        path = f"{self._factors_path(key.service_sid, watched.identity)}/{quote(key.factor_sid, safe='')}"
+        path = f"{self._factors_path(key.service_sid, watched.identity)}/{_segment(key.factor_sid)}"
         return await self._attempt(
             path,
             lambda code, body: interpret(code, body, key.factor_sid),
@@ -127,12 +128,12 @@ class VerifyClient:
         The API chooses the size of the pages: its reference allows up to 1000 entities, its list of errors up to 25
         (https://www.twilio.com/docs/api/errors/60373). Raises nothing except on cancellation.
         """
-        path = f"{self._root}{quote(service_sid, safe='')}/Entities"
+        path = f"{self._root}{_segment(service_sid)}/Entities"
         return await self._attempt(f"{path}?{page_query}" if page_query else path, interpret_entity_page)
 
     async def fetch_service(self, service_sid: str) -> Attempt:
         """Send one Fetch Service request. Raises nothing except on cancellation."""
-        path = f"{self._root}{quote(service_sid, safe='')}"
+        path = f"{self._root}{_segment(service_sid)}"
         return await self._attempt(path, lambda code, body: interpret_service(code, body, service_sid))
 
     async def request_token(self) -> Attempt:
@@ -151,7 +152,7 @@ class VerifyClient:
     ) -> Attempt:
         started = self._monotonic()
         result: Result
-        answer: httpx.Response | None
+        answer: Reply | None
         twilio_code: int | None = None
         try:
             answer = await self._send(path)
@@ -163,19 +164,19 @@ class VerifyClient:
             duration = self._since(started)
             interval = self._listing_interval_seconds if interval_seconds is None else interval_seconds
             if header := self._freshness.cached_by(answer.headers, started + duration, interval):
-                code, request_id = answer.status_code, parse_request_id(answer.headers, identity)
-                return Attempt(cached_failure(code, header), duration, code, request_id)
-            result = interpret_response(answer.status_code, answer.content)
+                request_id = parse_request_id(answer.headers, identity)
+                return Attempt(cached_failure(answer.code, header), duration, answer.code, request_id)
+            result = interpret_response(answer.code, answer.body)
             if isinstance(result, Failure):
                 result = with_peer(result, answer, self._origin.host, self._proxy, identity)
-            if answer.status_code != 200:
-                twilio_code = twilio_error(answer.status_code, answer.content)
+            if answer.code != 200:
+                twilio_code = twilio_error(answer.code, answer.body)
         if answer is None:
             return Attempt(result, duration)
         return Attempt(
             result=result,
             duration_seconds=duration,
-            code=answer.status_code,
+            code=answer.code,
             request_id=parse_request_id(answer.headers, identity),
             server_duration_seconds=parse_server_duration(answer.headers),
             retry_after_seconds=parse_retry_after(answer.headers.get("retry-after"), self._wall()),
@@ -183,10 +184,12 @@ class VerifyClient:
             twilio_code=twilio_code,
         )
 
-    async def _send(self, path: str) -> httpx.Response:
+    async def _send(self, path: str) -> Reply:
         try:
             request = Get(self._origin, path.encode(), self._with_credentials())
-            return await self._transport.handle_async_request(request)
+            if isinstance(self._transport, BoundedTransport):
+                return await self._transport.get(request)
+            return reply_of(await self._transport.handle_async_request(request))
         except AttemptError:
             raise
         except Exception as error:  # an unexpected error fails this attempt, not the daemon
@@ -201,3 +204,8 @@ class VerifyClient:
         await self._transport.aclose()
         if self._tokens is not None:
             await self._tokens.aclose()
+
+
+def _segment(text: str) -> str:
+    """Return a text as one segment of a path."""
+    return text if text.isascii() and text.isalnum() else quote(text, safe="")  # isalnum is a tenth of the cost

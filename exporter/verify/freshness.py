@@ -5,7 +5,6 @@ Separate from the interpretation of responses because it remembers earlier ones.
 
 from __future__ import annotations
 
-import statistics
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from exporter.verify.answers import parse_age, parse_date
 
 if TYPE_CHECKING:
-    import httpx
+    from collections.abc import Mapping
 
 RESPONSES = 21
 ENOUGH_RESPONSES = 5
@@ -53,7 +52,7 @@ class Freshness:
         self._reference_at = 0.0
         self._behind: _Behind | None = None
 
-    def cached_by(self, headers: httpx.Headers, now: float, interval_seconds: float) -> str:
+    def cached_by(self, headers: Mapping[str, str], now: float, interval_seconds: float) -> str:
         """Return the name of the header that shows that a response comes from a cache, empty if none does.
 
         ``now`` is a steady clock's time in seconds; ``interval_seconds`` is how old a response may be in any case.
@@ -71,7 +70,8 @@ class Freshness:
         self._behind = None
         self._offsets.append(offset)
         if len(self._offsets) >= ENOUGH_RESPONSES:
-            median = statistics.median(self._offsets)
+            ordered = sorted(self._offsets)
+            median = (ordered[len(ordered) // 2] + ordered[~(len(ordered) // 2)]) / 2
             known = self._reference_now(now)
             self._reference, self._reference_at = median if known is None else max(median, known), now
         return ""

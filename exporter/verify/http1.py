@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import httptools
 import httpx
@@ -25,19 +25,33 @@ from exporter.verify.transport import (
     AttemptError,
     Body,
     BodyError,
+    DirectTransport,
+    complete,
     failure_of,
+    read_headers,
     whole,
 )
 
 if TYPE_CHECKING:
-    Received = tuple[int, list[tuple[bytes, bytes]], bytes | BodyError]
+    from exporter.verify.transport import Reply, TimeLimit
+
 
 MAX_HEAD_BYTES = 1 << 16
+_FRAMING = ("content-length", "transfer-encoding")
 _SECOND_ADDRESS_AFTER_SECONDS = 0.25  # RFC 8305 §5
 _PORTS = {"http": 80, "https": 443}
 
 
-class Http1Transport(httpx.AsyncBaseTransport):
+class Received(NamedTuple):
+    """A response as it was received; ``read`` are the headers that mean something here."""
+
+    code: int
+    headers: list[tuple[bytes, bytes]]
+    read: dict[str, str]
+    body: bytes | BodyError
+
+
+class Http1Transport(DirectTransport):
     """Sends requests to one origin over at most ``max_connections`` connections.
 
     An idle connection is kept for 90 s, and reused only if nothing was received on it meanwhile (RFC 9112 §9.2). A
@@ -67,20 +81,39 @@ class Http1Transport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return the complete response."""
+        code, headers, _, body = await self._connect_and_exchange(self._message(request))
+        return whole(request, code, headers, body)
+
+    async def get(self, request: Get, limit: TimeLimit) -> Reply:
+        """Send a request within the time limit, and return the complete response."""
         message = self._message(request)
+        if not self._slots.locked() and (connection := self._reusable_connection()) is not None:
+            async with self._slots:  # which doesn't wait
+                received = await self._exchange(connection, message, limit)
+        else:
+            received = await limit.around(self._connect_and_exchange(message))
+        return complete(received.code, received.read, received.body)
+
+    async def _connect_and_exchange(self, message: bytes) -> Received:
+        """Wait for a slot, and open a connection if there is none, to send a request."""
         async with self._slots:
             connection = self._reusable_connection() or await self._connect()
-            self._busy.add(connection)
-            try:
-                code, headers, body = await connection.request(message, self._max_body_bytes)
-            finally:
-                self._busy.discard(connection)
-                if connection.reusable:
-                    connection.idle_since = asyncio.get_running_loop().time()
-                    self._idle.append(connection)
-                else:
-                    connection.close()
-        return whole(request, code, headers, body)
+            return await self._exchange(connection, message)
+
+    async def _exchange(self, connection: _Connection, message: bytes, limit: TimeLimit | None = None) -> Received:
+        """Send a request and return the response; the connection is idle or closed then."""
+        self._busy.add(connection)
+        try:
+            answer = connection.send(message, self._max_body_bytes)
+            return await (answer if limit is None else limit.until(answer))
+        finally:
+            self._busy.discard(connection)
+            connection.end()
+            if connection.reusable:
+                connection.idle_since = asyncio.get_running_loop().time()
+                self._idle.append(connection)
+            else:
+                connection.close()
 
     def _message(self, request: httpx.Request) -> bytes:
         """Return the encoded request; raises :class:`ValueError` if it is not a GET or POST to the origin."""
@@ -137,26 +170,26 @@ class _Connection(asyncio.Protocol):
     """One connection, for one request at a time."""
 
     _transport: asyncio.Transport
+    _responses: _Responses
 
     def __init__(self) -> None:
         self.reusable = True
         self.idle_since = 0.0
-        self._exchange: _Exchange | None = None
+        self._answer: asyncio.Future[Received] | None = None  # to the request in flight
 
-    async def request(self, message: bytes, max_body_bytes: int) -> Received:
-        """Send a request and return the status code, headers and body of the response."""
-        exchange = self._exchange = _Exchange(max_body_bytes)
+    def send(self, message: bytes, max_body_bytes: int) -> asyncio.Future[Received]:
+        """Send a request; the result is its response. :meth:`end` must follow."""
+        answer = self._answer = self._responses.next(max_body_bytes)
         self._transport.write(message)
-        try:
-            received = await exchange.answer
-            self.reusable &= exchange.leaves_reusable
-        except BaseException:
+        return answer
+
+    def end(self) -> None:
+        """End the request, whether it was answered or not."""
+        answer, self._answer = self._answer, None
+        if answer is None or not answer.done() or answer.cancelled() or answer.exception() is not None:
             self.reusable = False
-            raise
-        finally:
-            self._exchange = None
-            exchange.end()
-        return received
+        else:
+            self.reusable &= self._responses.leave_reusable
 
     def close(self) -> None:
         """Close immediately, discarding data in transit."""
@@ -165,14 +198,15 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Store the asyncio transport."""
+        self._responses = _Responses()
         self._transport = transport  # type: ignore[assignment]  # a Transport, as this is not a datagram protocol
 
     def data_received(self, data: bytes) -> None:
         """Parse received data."""
-        if self._exchange is None or self._exchange.answer.done():
+        if self._answer is None or self._answer.done():
             self.close()  # unrequested data would be taken for the next response
         else:
-            self._exchange.feed(data)
+            self._responses.feed(data)
 
     def eof_received(self) -> None:
         """Mark the connection as not reusable; a response in flight ends with the connection."""
@@ -181,25 +215,36 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """End the exchange in progress."""
         self.reusable = False
-        if self._exchange is not None and not self._exchange.answer.done():
-            self._exchange.closed(error)
+        if self._answer is not None and not self._answer.done():
+            self._responses.closed(error)
+        self._responses.end()
 
 
-class _Exchange:
-    """One response being parsed; ``leaves_reusable`` says whether its connection can be reused."""
+class _Responses:
+    """The responses of one connection, parsed one after another by one parser; a new one costs as much as parsing.
 
-    def __init__(self, max_body_bytes: int) -> None:
-        self.answer: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
-        self.leaves_reusable = True
+    ``leave_reusable`` says whether the connection can be reused after the response.
+    """
+
+    answer: asyncio.Future[Received]
+
+    def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
+        self._loop = asyncio.get_running_loop()
+
+    def next(self, max_body_bytes: int) -> asyncio.Future[Received]:
+        """Expect the response to a request that is sent now, and return it as a future."""
+        self.answer = self._loop.create_future()
+        self.leave_reusable = True
         self._max_body_bytes = max_body_bytes
         self._idle_bytes = 0
         self._head_bytes = 0
         self._code = 0  # until the headers of the final response are complete
         self._headers: list[tuple[bytes, bytes]] = []
+        self._read: dict[str, str] = {}
         self._body: Body | None = None
         self._whole: Received | None = None
-        self._framed = False
+        return self.answer
 
     def feed(self, data: bytes) -> None:
         """Parse received data."""
@@ -222,7 +267,7 @@ class _Exchange:
             self._fail(os.strerror(error.errno).lower())
         elif not self._code:
             self._fail("closed before the response was complete")
-        elif self._framed or error is not None:
+        elif error is not None or not self._read.keys().isdisjoint(_FRAMING):
             self._fail("the body is incomplete")
         else:  # the body ends with the connection
             self._finish()
@@ -254,15 +299,9 @@ class _Exchange:
         if code < 200 or self._code:
             return
         self._code = code
-        encoding = b""
-        for name, value in self._headers:
-            match name.lower():
-                case b"content-length" | b"transfer-encoding":
-                    self._framed = True
-                case b"content-encoding":
-                    encoding = value
+        self._read = read_headers(self._headers)
         try:
-            self._body = Body(encoding.decode("latin-1"), self._max_body_bytes)
+            self._body = Body(self._read.get("content-encoding", ""), self._max_body_bytes)
         except BodyError as error:
             self._unusable(error)
 
@@ -281,23 +320,23 @@ class _Exchange:
         if not self._code:
             self._headers.clear()
             return
-        self.leaves_reusable &= self._parser.should_keep_alive()
+        self.leave_reusable &= self._parser.should_keep_alive()
         self._finish()
 
     def _finish(self) -> None:
         if self._body is None:
             return
         try:
-            self._whole = (self._code, self._headers, self._body.finish())
+            self._whole = Received(self._code, self._headers, self._read, self._body.finish())
         except BodyError as error:
             self._unusable(error)
         self._body = None
 
     def _unusable(self, error: BodyError) -> None:
         """Return the response with an error as its body, without waiting for the rest."""
-        self.leaves_reusable = False
+        self.leave_reusable = False
         self._body = None
-        self._whole = (self._code, self._headers, error)
+        self._whole = Received(self._code, self._headers, self._read, error)
 
     def _fail(self, words: str) -> None:
         if not self.answer.done():

@@ -6,6 +6,8 @@ to avoid building a URL.
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 
 
@@ -17,13 +19,13 @@ class Get(httpx.Request):
     the cost of a plain ``httpx.Request``.
     """
 
+    method = "GET"
+    stream = httpx.ByteStream(b"")
+    _content = b""
+
     def __init__(self, origin: httpx.URL, target: bytes, headers: httpx.Headers) -> None:
-        self.method = "GET"
         self.headers = headers
         self.target = target
-        self.extensions = {"timeout": _UNBOUNDED}
-        self.stream = _NO_BODY
-        self._content = b""
         self._origin = origin
 
     def __repr__(self) -> str:
@@ -33,6 +35,11 @@ class Get(httpx.Request):
     def url(self) -> httpx.URL:  # type: ignore[override]  # httpx sets it in a constructor that isn't called
         """The complete URL; it contains the identity and must not be logged."""
         return self._origin.copy_with(raw_path=self.target)
+
+    @property
+    def extensions(self) -> dict[str, Any]:  # type: ignore[override]  # as above
+        """The extensions of httpx: no time limit of its own."""
+        return {"timeout": _UNBOUNDED}
 
     @property
     def origin(self) -> httpx.URL:
@@ -58,4 +65,3 @@ def post(url: httpx.URL, form: bytes, user_agent: str) -> httpx.Request:
 
 # BoundedTransport limits the attempt as a whole; timeouts per phase could end a slow one early.
 _UNBOUNDED = httpx.Timeout(None).as_dict()
-_NO_BODY = httpx.ByteStream(b"")

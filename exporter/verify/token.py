@@ -25,10 +25,12 @@ from exporter.verify.answers import (
 from exporter.verify.attempt import USER_AGENT, log_if_internal, with_peer
 from exporter.verify.outcome import TOKEN_ENDPOINT, Attempt, Failure, Reason, TokenAnswer, from_proxy
 from exporter.verify.request import post
-from exporter.verify.transport import AttemptError, unexpected
+from exporter.verify.transport import AttemptError, reply_of, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from exporter.verify.transport import Reply
 
 DEFAULT_LIFETIME_SECONDS = 300.0
 LONGEST_LIFETIME_SECONDS = 30 * 86_400.0  # the longest that Twilio offers
@@ -81,30 +83,31 @@ class TokenClient:
         except AttemptError as error:
             log_if_internal(error)
             failure = Failure(error.reason, f"{TOKEN_ENDPOINT}{from_proxy(error.detail, self._proxy)}")
-            code = None if error.answer is None else error.answer.status_code
+            code = None if error.answer is None else error.answer.code
             return Attempt(failure, self._since(started), code)
         duration = self._since(started)
-        result = interpret_token(answer.status_code, answer.content)
+        result = interpret_token(answer.code, answer.body)
         if isinstance(result, Failure):
             named = with_peer(result, answer, self._url.host, self._proxy)
             result = Failure(named.reason, f"{TOKEN_ENDPOINT}{named.detail}")
         return Attempt(
             result,
             duration,
-            answer.status_code,
+            answer.code,
             request_id=parse_request_id(answer.headers),
             retry_after_seconds=parse_retry_after(answer.headers.get("retry-after"), self._wall()),
-            twilio_code=twilio_error(answer.status_code, answer.content),
+            twilio_code=twilio_error(answer.code, answer.body),
         )
 
-    async def _send(self) -> httpx.Response:
+    async def _send(self) -> Reply:
         form = {
             "grant_type": "client_credentials",
             "client_id": self._client_id,
             "client_secret": self._client_secret(),
         }
         try:
-            return await self._transport.handle_async_request(post(self._url, urlencode(form).encode(), USER_AGENT))
+            request = post(self._url, urlencode(form).encode(), USER_AGENT)
+            return reply_of(await self._transport.handle_async_request(request))
         except AttemptError:
             raise
         except Exception as error:  # an unexpected error fails this attempt, not the daemon

@@ -13,7 +13,8 @@ import os
 import socket
 import ssl
 import zlib
-from typing import TYPE_CHECKING
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import aiohttp
 import httpx
@@ -21,7 +22,11 @@ import httpx
 from exporter.verify.outcome import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Coroutine, Iterable, Iterator
+
+    from exporter.verify.request import Get
+
+T = TypeVar("T")
 
 MAX_BODY_BYTES = 1 << 20
 IDLE_CONNECTION_SECONDS = 90.0
@@ -37,6 +42,15 @@ _DETAILS = {
     Reason.TLS: "the TLS handshake failed",
 }
 _CLOSED = "the connection failed: closed by the exporter"
+_TIMER_SECONDS = 0.001  # the resolution of timers: one may fire this early
+
+
+class Reply(NamedTuple):
+    """A complete response: its status, what :func:`read_headers` returns of its headers, and its decoded body."""
+
+    code: int
+    headers: dict[str, str]
+    body: bytes = b""
 
 
 class AttemptError(httpx.TransportError):
@@ -45,11 +59,22 @@ class AttemptError(httpx.TransportError):
     ``answer`` is the response, without body, if status and headers arrived and only the body is unusable.
     """
 
-    def __init__(self, reason: Reason, detail: str, answer: httpx.Response | None = None) -> None:
+    def __init__(self, reason: Reason, detail: str, answer: Reply | None = None) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
         self.answer = answer
+
+
+class DirectTransport(httpx.AsyncBaseTransport):
+    """A transport that also sends requests without a response of httpx, whose construction costs more."""
+
+    @abstractmethod
+    async def get(self, request: Get, limit: TimeLimit) -> Reply:
+        """Send a request within the time limit, and return the complete response.
+
+        Raises :class:`AttemptError`, ``TimeoutError``, and the errors of sockets and TLS.
+        """
 
 
 class BoundedTransport(httpx.AsyncBaseTransport):
@@ -68,34 +93,45 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         self._inner = inner
-        self._timeout_seconds = timeout_seconds
+        self._limit = TimeLimit(timeout_seconds)
         self._max_body_bytes = max_body_bytes
-        self._clocks: set[asyncio.Timeout] = set()
         self._closed = False
+
+    async def get(self, request: Get) -> Reply:
+        """Send one request and return the complete response."""
+        if not isinstance(self._inner, DirectTransport):
+            return reply_of(await self.handle_async_request(request))
+        if self._closed:
+            raise AttemptError(Reason.CONNECT, _CLOSED)
+        try:
+            return await self._inner.get(request, self._limit)
+        except AttemptError:
+            raise
+        except Exception as error:
+            raise self._failure_of(error) from error
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request and return the complete response."""
         if self._closed:
             raise AttemptError(Reason.CONNECT, _CLOSED)
-        clock = asyncio.timeout(self._timeout_seconds)
-        self._clocks.add(clock)
         try:
-            async with clock:
-                response = await self._inner.handle_async_request(request)
-                if READ in response.extensions:
-                    return response
-                try:
-                    return await self._read_response(request, response)
-                finally:
-                    await response.aclose()
+            return await self._limit.around(self._send(request))
         except AttemptError:
             raise
         except Exception as error:
-            if self._closed:
-                raise AttemptError(Reason.CONNECT, _CLOSED) from error
-            raise failure_of(error) from error
+            raise self._failure_of(error) from error
+
+    def _failure_of(self, error: Exception) -> AttemptError:
+        return AttemptError(Reason.CONNECT, _CLOSED) if self._closed else failure_of(error)
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        response = await self._inner.handle_async_request(request)
+        if READ in response.extensions:
+            return response
+        try:
+            return await self._read_response(request, response)
         finally:
-            self._clocks.discard(clock)
+            await response.aclose()
 
     async def _read_response(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
         body: bytes | BodyError
@@ -115,11 +151,112 @@ class BoundedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close all connections; requests in flight fail immediately, whatever they wait for."""
         self._closed = True
-        now = asyncio.get_running_loop().time()
+        self._limit.end_all()
+        await self._inner.aclose()
+
+
+class TimeLimit:
+    """The time limit of the attempts through one transport; an attempt that exceeds it raises ``TimeoutError``.
+
+    Those that only wait for an answer share one timer: all have the same limit, so the oldest exceeds it first.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._clocks: set[asyncio.Timeout] = set()
+        self._answers: dict[asyncio.Future[Any], float] = {}  # until when each is waited for, oldest first
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def around(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of any work, which is cancelled if it takes too long."""
+        clock = asyncio.timeout(self.seconds)
+        self._clocks.add(clock)
+        try:
+            async with clock:
+                return await work
+        finally:
+            self._clocks.discard(clock)
+
+    async def until(self, answer: asyncio.Future[T]) -> T:
+        """Return the result of a future."""
+        loop = answer.get_loop()
+        self._answers[answer] = loop.time() + self.seconds
+        if self._timer is None:
+            self._timer = loop.call_later(self.seconds, self._end_late)
+        try:
+            return await answer
+        finally:
+            del self._answers[answer]
+
+    def _end_late(self) -> None:
+        self._timer = None
+        for answer, deadline in self._answers.items():
+            loop = answer.get_loop()
+            if deadline - loop.time() > _TIMER_SECONDS:
+                self._timer = loop.call_at(deadline, self._end_late)
+                return
+            _end(answer)
+
+    def end_all(self) -> None:
+        """Let all attempts fail now."""
+        for answer in self._answers:
+            _end(answer)
         for clock in self._clocks:
             if not clock.expired():
-                clock.reschedule(now)
-        await self._inner.aclose()
+                clock.reschedule(asyncio.get_running_loop().time())
+
+
+def _end(answer: asyncio.Future[Any]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
+
+
+# Responses
+
+_READ_HEADERS = {
+    name.encode(): name
+    for name in (
+        "age", "content-encoding", "content-length", "date", "location", "retry-after", "transfer-encoding",
+        "twilio-concurrent-requests", "twilio-request-duration", "twilio-request-id",
+    )
+}  # fmt: skip
+_ONCE = frozenset(("date", "location"))
+
+
+def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the headers that mean something here, by their names in lower case.
+
+    Those that occur more than once are joined (RFC 9110 §5.3), or empty if they may occur only once.
+    """
+    found: dict[str, str] = {}
+    for raw, value in headers:
+        name = _READ_HEADERS.get(raw.lower())
+        if name is None:
+            continue
+        if name not in found:
+            found[name] = value.decode("latin-1")
+        elif name in _ONCE:
+            found[name] = ""
+        else:
+            found[name] += f", {value.decode('latin-1')}"
+    return found
+
+
+def complete(code: int, headers: dict[str, str], body: bytes | BodyError) -> Reply:
+    """Return a response; raises :class:`AttemptError` for a 200 with an unusable body."""
+    if not isinstance(body, BodyError):
+        return Reply(code, headers, body)
+    if code == httpx.codes.OK:
+        raise AttemptError(Reason.DECODE, f"HTTP 200, but {body}", Reply(code, headers)) from body
+    return Reply(code, headers)
+
+
+def reply_of(response: httpx.Response) -> Reply:
+    """Return what a response says whose body is read."""
+    headers = read_headers(response.headers.raw)
+    if LOCATION in response.extensions:
+        headers["location"] = response.extensions[LOCATION]
+    return Reply(response.status_code, headers, response.content)
 
 
 # Bodies
@@ -195,17 +332,9 @@ def whole(
 ) -> httpx.Response:
     """Return a response with its body read; raises :class:`AttemptError` for a 200 with an unusable body."""
     given = list(headers)
+    reply = complete(code, read_headers(given), body)
     kept = [(name, value) for name, value in given if name.lower() not in _DROPPED]
-    location = ""
-    if 300 <= code < 400:
-        locations = [value for name, value in given if name.lower() == b"location"]
-        location = locations[0].decode("latin-1") if len(locations) == 1 else ""
-    if not isinstance(body, BodyError):
-        return _Whole(code, kept, body, request, location)
-    answer = _Whole(code, kept, b"", request, location)
-    if code == httpx.codes.OK:
-        raise AttemptError(Reason.DECODE, f"HTTP 200, but {body}", answer) from body
-    return answer
+    return _Whole(code, kept, reply.body, request, reply.headers.get("location", ""))
 
 
 # Reasons of failures

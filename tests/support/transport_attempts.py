@@ -103,7 +103,7 @@ def failure(attempt: Attempt) -> Failure:
 
 def give_ample_time(client: VerifyClient) -> None:
     """Let a client wait for an answer that comes: a busy machine may take longer than a short timeout."""
-    client._transport._timeout_seconds = AMPLE_SECONDS  # type: ignore[attr-defined]  # the transport's own clock
+    client._transport._limit.seconds = AMPLE_SECONDS  # type: ignore[attr-defined]  # the transport's own clock
 
 
 async def assert_recovers(client: VerifyClient, wire: Wire, watched: WatchedFactor) -> None:
