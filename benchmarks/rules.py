@@ -25,11 +25,11 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client import Counter, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from exporter.exposition.catalogue import FETCH_FAILURES, FETCHES
+from exporter.exposition.counted import Counted, Counter
 from exporter.exposition.factors import FactorCollector, FactorSamples
-from exporter.exposition.telemetry import OwnRegistry
 from exporter.polling.clock import Moment
 from exporter.polling.ledger import Ledger, LedgerPolicy
 from exporter.verify.outcome import Answer, Outcome, Reason, Status
@@ -64,12 +64,11 @@ def exposition(factors: int, services: int) -> bytes:
             )
         elif number % 100 == 1:
             ledger.apply(key, Outcome(Answer(Status.NOT_FOUND), 0.2), Moment(now, now))
-    registry = OwnRegistry()
+    registry = CollectorRegistry()
     registry.register(FactorCollector(FactorSamples(), lambda: ledger))
-    fetches, failures = (
-        Counter(family.base_name, family.help, family.labels, registry=registry)
-        for family in (FETCHES, FETCH_FAILURES)
-    )
+    fetches, failures = Counted(FETCHES, Counter), Counted(FETCH_FAILURES, Counter)
+    registry.register(fetches)
+    registry.register(failures)
     for account, service in {(record.watched.key.account, record.watched.key.service_sid) for record in ledger}:
         fetches.labels(account, service).inc(1000)
         for reason in Reason:

@@ -6,19 +6,12 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    GCCollector,
-    Histogram,
-    Metric,
-    PlatformCollector,
-    ProcessCollector,
-)
+from prometheus_client import CollectorRegistry, GCCollector, Metric, PlatformCollector, ProcessCollector
 from prometheus_client.registry import Collector
 
 from exporter.exposition import catalogue
 from exporter.exposition.catalogue import STATUS_PAIRS, Family, LostRun, SchedulerTask
+from exporter.exposition.counted import Counted, Counter, Histogram
 from exporter.polling.observer import Observer
 from exporter.polling.record import COUNTED_TYPES, STATUSES, counted_type
 from exporter.verify.outcome import NOTIFICATION_PLATFORMS, OTHER, Failure, Operation, Reason, Status
@@ -134,23 +127,13 @@ class GaugeSource(Protocol):
         """Return how saving the state goes, ``None`` without a state file."""
 
 
-class OwnRegistry(CollectorRegistry):
-    """A registry without ``_created`` series, which would double the number of counter series."""
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield the families without their ``_created`` samples."""
-        for metric in super().collect():
-            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
-            yield metric
-
-
 class Telemetry(Observer):
     """Counts events; ``registry`` has the counters, the gauges read from ``source`` and those of the process."""
 
     def __init__(
         self, source: GaugeSource, *, version: str, revision: str, shard: tuple[int, int] = (0, 1)
     ) -> None:
-        self.registry = OwnRegistry(auto_describe=False)
+        self.registry = CollectorRegistry(auto_describe=False)
         self._status_changes = self._counter(catalogue.STATUS_CHANGES)
         self._fetches = self._counter(catalogue.FETCHES)
         self._fetch_failures = self._counter(catalogue.FETCH_FAILURES)
@@ -161,9 +144,9 @@ class Telemetry(Observer):
         self._server_duration = self._histogram(catalogue.API_SERVER_DURATION)
         self._retries = self._counter(catalogue.API_RETRIES)
         self._rotations = self._counter(catalogue.API_ROTATIONS)
-        self._schedule_lag = self._histogram(catalogue.SCHEDULE_LAG)
-        self._late_fetches = self._counter(catalogue.LATE_FETCHES)
-        self._loop_lag = self._histogram(catalogue.LOOP_LAG)
+        self._schedule_lag = self._histogram(catalogue.SCHEDULE_LAG).labels()
+        self._late_fetches = self._counter(catalogue.LATE_FETCHES).labels()
+        self._loop_lag = self._histogram(catalogue.LOOP_LAG).labels()
         self._runs_lost = self._counter(catalogue.RUNS_LOST)
         self._known: set[tuple[str, str] | str] = set()
         for task in SchedulerTask:
@@ -174,11 +157,15 @@ class Telemetry(Observer):
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
-    def _counter(self, family: Family) -> Counter:
-        return Counter(family.base_name, family.help, family.labels, registry=self.registry)
+    def _counter(self, family: Family) -> Counted[Counter]:
+        counted = Counted(family, Counter)
+        self.registry.register(counted)
+        return counted
 
-    def _histogram(self, family: Family) -> Histogram:
-        return Histogram(family.name, family.help, family.labels, buckets=family.buckets, registry=self.registry)
+    def _histogram(self, family: Family) -> Counted[Histogram]:
+        counted = Counted(family, Histogram)
+        self.registry.register(counted)
+        return counted
 
     def config_applied(
         self,
@@ -237,7 +224,7 @@ class Telemetry(Observer):
             match known:
                 case str() if known not in accounts:
                     gone = {"account": known}
-                    of: tuple[Counter | Histogram, ...] = (
+                    of: tuple[Counted[Counter] | Counted[Histogram], ...] = (
                         self._requests,
                         self._request_duration,
                         self._server_duration,
@@ -278,8 +265,7 @@ class Telemetry(Observer):
     def attempted(self, account: str, operation: Operation, attempt: Attempt) -> None:
         """Count a request; its request ID becomes the exemplar of its duration."""
         self._requests.labels(account, operation, "none" if attempt.code is None else str(attempt.code)).inc()
-        exemplar = {"request_id": attempt.request_id} if attempt.request_id else None
-        self._request_duration.labels(account, operation).observe(attempt.duration_seconds, exemplar)
+        self._request_duration.labels(account, operation).observe(attempt.duration_seconds, attempt.request_id)
         if attempt.server_duration_seconds is not None:
             self._server_duration.labels(account, operation).observe(attempt.server_duration_seconds)
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
-from prometheus_client import Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from exporter.exposition.catalogue import CATALOGUE, FETCHES, LATE_FETCHES, MetricType
-from exporter.exposition.telemetry import OwnRegistry
+from exporter.exposition.counted import Counted, Counter, Histogram
 from grafana.rules.render import RULES
 from tests.external.test_prometheus import Prometheus, binary_of, prometheus
 from tests.support.dashboards.files import filled, targets
@@ -53,26 +53,21 @@ class Lagging:
     """A target whose every second fetch is late; its histograms grow with every scrape."""
 
     def __init__(self) -> None:
-        self.registry = OwnRegistry()
-        self._late, self._fetches = (
-            Counter(family.base_name, family.help, family.labels, registry=self.registry)
-            for family in (LATE_FETCHES, FETCHES)
-        )
-        self._histograms = [
-            (
-                family,
-                Histogram(family.name, family.help, family.labels, buckets=family.buckets, registry=self.registry),
-            )
-            for family in HISTOGRAMS
-        ]
+        self.registry = CollectorRegistry()
+        self._late, self._fetches = Counted(LATE_FETCHES, Counter), Counted(FETCHES, Counter)
+        self._histograms = [(family, Counted(family, Histogram)) for family in HISTOGRAMS]
+        self.registry.register(self._late)
+        self.registry.register(self._fetches)
+        for _, histogram in self._histograms:
+            self.registry.register(histogram)
         self.scrape()
 
     def scrape(self) -> bytes:
         """Return the exposition, and let time pass."""
-        self._late.inc(10)
+        self._late.labels().inc(10)
         self._fetches.labels("main", "VA1").inc(20)
         for family, histogram in self._histograms:
-            child = histogram.labels(*("main" for _ in family.labels)) if family.labels else histogram
+            child = histogram.labels(*("main" for _ in family.labels))
             for value in (0.001, 0.07, 0.4, 0.4, 1.0, 7.0, 60.0, 250.0, 1e6):
                 child.observe(value)
         return generate_latest(self.registry)
