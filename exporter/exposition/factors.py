@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from math import copysign, nan
 from typing import TYPE_CHECKING
 
@@ -387,7 +388,14 @@ def _label_text(labels: dict[str, str]) -> bytes:
 
 
 def _number(value: float) -> bytes:
-    if value == 1.0:
-        return b"1.0"
+    return _nonzero(value) if value else _formatted(value)  # 0.0 and -0.0 would be one key of the cache
+
+
+@lru_cache(maxsize=64)  # several families of a factor have the same time
+def _nonzero(value: float) -> bytes:
+    return _formatted(value)
+
+
+def _formatted(value: float) -> bytes:
     text: str = floatToGoString(value)  # type: ignore[no-untyped-call]  # the library's, for equal bytes
     return text.encode()

@@ -163,11 +163,9 @@ class AccountPoller:
         if key in self.in_flight_keys:  # on demand, or for a record that was replaced meanwhile
             self._schedule.put_back(key, now, record.interval_seconds)
             return
-        one_shot = self._policy.one_shot
-        retry_by = math.inf if one_shot else self._schedule.next_due(key, now, record.interval_seconds)
         self._observer.started(lag_seconds)
         self.throttle.begin(now)
-        self._begin(FactorFetch(record, record.watched, retry_by=retry_by), has_slot=True)
+        self._begin(FactorFetch(record, record.watched, scheduled_steady=now), has_slot=True)
 
     def _begin(self, request: ApiRequest, *, has_slot: bool = False) -> None:
         if isinstance(request, FactorFetch):
@@ -224,13 +222,21 @@ class AccountPoller:
                 wait = max(0.0, self.throttle.paused_until - self._clock.steady())
             else:
                 wait = backoff_seconds(request.attempts, self._rng)
-            wait = max(wait, self._listing_wait(request))
-            if self._clock.steady() + wait >= request.retry_by or not await self._queue.slot(
-                wait, request.retry_by, urgent=request.urgent
+            wait, retry_by = max(wait, self._listing_wait(request)), self._retry_by(request)
+            if self._clock.steady() + wait >= retry_by or not await self._queue.slot(
+                wait, retry_by, urgent=request.urgent
             ):
                 return None if self._queue.stopping else attempt
             request.duration_seconds += wait
             self._observer.retried(self.name)
+
+    def _retry_by(self, request: ApiRequest) -> float:
+        """Return when a retry is too late (steady seconds): when the factor is due again."""
+        if not isinstance(request, FactorFetch) or request.scheduled_steady is None or self._policy.one_shot:
+            return math.inf
+        return self._schedule.next_due(
+            request.watched.key, request.scheduled_steady, request.record.interval_seconds
+        )
 
     async def _attempt(self, request: ApiRequest) -> Attempt | None:
         """Send one request; ``None`` where polling stops before it, or its answer is dropped."""
@@ -386,7 +392,7 @@ class AccountPoller:
             if self._ledger.get(key) is record:  # else it is no longer watched, or by another record
                 self._first_fetch_ended(key)
                 self._queue.withdraw(key)  # where it fell due meanwhile
-                now, soon = self._clock.steady(), self._suspended_since(request)
+                now, soon = self._clock.steady(), request.outcome is None and self._suspended_since(request)
                 self._schedule.put_back(key, now, record.interval_seconds, soon=soon)
         if request.ended is not None and not request.ended.done():
             request.ended.set_result(None)

@@ -293,18 +293,20 @@ class Ledger:
         record.approved_seconds = answer.approved_seconds
         record.entity_sid = answer.entity_sid or record.entity_sid
         before, record.last_status = record.last_status, answer.status
-        shown, begins = shown_by(record), record.status is not answer.status
+        begins = record.status is not answer.status
+        shown = shown_by(record) if begins else NOTHING
         if begins:
             record.status_since_seconds = now.wall
             record.status_change_seen = before not in (None, answer.status)
-        self._count(record, -1)
-        record.status = answer.status
+        factor_type, platform = record.factor_type, record.notification_platform
+        if answer.factor_type:
+            factor_type, platform = sys.intern(answer.factor_type), answer.notification_platform
+        if begins or factor_type is not record.factor_type or platform != record.notification_platform:
+            self._count(record, -1)
+            record.status, record.factor_type, record.notification_platform = answer.status, factor_type, platform
+            self._count(record, 1)
         if begins:
             self._changed(record, shown, now, begins=True)
-        if answer.factor_type:
-            record.factor_type = sys.intern(answer.factor_type)
-            record.notification_platform = answer.notification_platform
-        self._count(record, 1)
         if before is None or before is answer.status:
             return None
         return StatusChange(before, answer.status, enrolment_seconds)

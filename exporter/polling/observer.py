@@ -117,10 +117,10 @@ class Tee(Observer):
                 for observer in self._observers
                 if getattr(type(observer), event) is not getattr(Observer, event)
             ]
-            setattr(self, event, _to_each(receivers))
+            setattr(self, event, receivers[0] if len(receivers) == 1 else _to_each(tuple(receivers)))
 
 
-def _to_each(receivers: list[Callable[..., None]]) -> Callable[..., None]:
+def _to_each(receivers: tuple[Callable[..., None], ...]) -> Callable[..., None]:
     def pass_on(*event: object) -> None:
         for receive in receivers:
             receive(*event)

@@ -22,17 +22,16 @@ if TYPE_CHECKING:
 class _Request:
     """What all requests have in common, from start to end.
 
-    The first attempt is not made after ``start_by``, a retry not after ``retry_by`` (steady seconds). An ``urgent``
-    request has a single attempt, and is sent during a pause, too. ``ended`` is for those who wait for the end; then
-    ``attempt`` is the last attempt, ``None`` where polling stopped or the answer was dropped. ``token_generation``
-    is that of the access token which the last attempt used; one that ``lacks_token`` sent nothing.
+    The first attempt is not made after ``start_by`` (steady seconds). An ``urgent`` request has a single attempt,
+    and is sent during a pause, too. ``ended`` is for those who wait for the end; then ``attempt`` is the last
+    attempt, ``None`` where polling stopped or the answer was dropped. ``token_generation`` is that of the access
+    token which the last attempt used; one that ``lacks_token`` sent nothing.
     """
 
     operation: ClassVar[Operation]
     of_listing: ClassVar[bool] = False
 
     start_by: float = math.inf
-    retry_by: float = math.inf
     urgent: bool = False
     ended: asyncio.Future[None] | None = None
     attempts: int = 0
@@ -62,12 +61,16 @@ class _Request:
 
 @dataclass(slots=True, eq=False)
 class FactorFetch(_Request):
-    """A fetch of one factor, with what was watched when it began; ``outcome`` is ``None`` while there is none."""
+    """A fetch of one factor, with what was watched when it began; ``outcome`` is ``None`` while there is none.
+
+    ``scheduled_steady`` is when it began (steady seconds), ``None`` for one on demand.
+    """
 
     operation = Operation.FETCH
 
     record: FactorRecord
     watched: WatchedFactor
+    scheduled_steady: float | None = None
     outcome: Outcome | None = None
 
 

@@ -123,7 +123,11 @@ def _notification_platform(payload: dict[str, Any]) -> str:
     """Return how notifications reach the device of a push factor; a device may have set any value."""
     config = payload.get("config")
     platform = config.get("notification_platform") if isinstance(config, dict) else None
-    return next((known for known in NOTIFICATION_PLATFORMS if known == platform), OTHER)
+    return (
+        NOTIFICATION_PLATFORMS[NOTIFICATION_PLATFORMS.index(platform)]
+        if platform in NOTIFICATION_PLATFORMS
+        else OTHER
+    )
 
 
 def _resource(body: bytes) -> dict[str, Any] | Failure:
@@ -144,6 +148,8 @@ def _resource(body: bytes) -> dict[str, Any] | Failure:
 def _is_another(payload: dict[str, Any], requested_sid: str, prefixes: tuple[str, ...]) -> bool:
     """Return whether a resource has another SID than the requested one; a missing or invalid SID is not judged."""
     sid = payload.get("sid")
+    if sid == requested_sid:
+        return False
     return isinstance(sid, str) and is_sid(sid, prefixes) and sid.lower() != requested_sid.lower()
 
 

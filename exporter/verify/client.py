@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from base64 import b64encode
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -78,25 +79,21 @@ class VerifyClient:
         self._wall = wall
         # Not httpx's client: its cookies, redirects, hooks and timeouts per phase are unwanted and double the cost.
         self._transport = transport
-        self._headers = httpx.Headers()  # its repr hides the Authorization header
-        self._secret: str | None = None  # that they were built with
+        # Built again only when the secret changes; neither repr shows it.
+        self._headers = lru_cache(maxsize=1)(self._with_credentials)
 
-    def _with_credentials(self) -> httpx.Headers:
-        """Return the headers of a request, built again only when the password or the access token changes."""
-        secret = self._password() if self._bearer is None else self._bearer()
-        if secret != self._secret:
-            basic = b64encode(f"{self._username}:{secret}".encode()).decode()
-            self._secret = secret
-            self._headers = httpx.Headers(
-                {
-                    "Host": self._origin.netloc.decode("ascii"),
-                    "User-Agent": USER_AGENT,
-                    "Accept": "application/json",
-                    "Accept-Encoding": "identity",
-                    "Authorization": f"Basic {basic}" if self._bearer is None else f"Bearer {secret}",
-                }
-            )
-        return self._headers
+    def _with_credentials(self, secret: str) -> httpx.Headers:
+        """Return the headers of a request, with the password or the access token."""
+        basic = b64encode(f"{self._username}:{secret}".encode()).decode()
+        return httpx.Headers(
+            {
+                "Host": self._origin.netloc.decode("ascii"),
+                "User-Agent": USER_AGENT,
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "Authorization": f"Basic {basic}" if self._bearer is None else f"Bearer {secret}",
+            }
+        )
 
     def _factors_path(self, service_sid: str, identity: str) -> str:
         """Return the path of an entity's factors; it contains the identity and must not be logged."""
@@ -186,7 +183,8 @@ class VerifyClient:
 
     async def _send(self, path: str) -> Reply:
         try:
-            request = Get(self._origin, path.encode(), self._with_credentials())
+            secret = self._password() if self._bearer is None else self._bearer()
+            request = Get(self._origin, path.encode(), self._headers(secret))
             if isinstance(self._transport, BoundedTransport):
                 return await self._transport.get(request)
             return reply_of(await self._transport.handle_async_request(request))

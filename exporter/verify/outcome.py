@@ -164,8 +164,7 @@ OTHER = "other"
 """Stands for every value that isn't in a closed list."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A definite answer: a known status, with other fields of the response.
 
     Timestamps are seconds since the epoch, ``None`` if missing or invalid; ``factor_type`` and ``entity_sid`` are
@@ -277,8 +276,7 @@ def sent_by_intermediary(code: int | None, result: Result) -> bool:
     return result.from_cache or (code in INTERMEDIARY_CODES and result.reason is Reason.DECODE)
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One request and its result.
 
     ``code`` is the HTTP status, ``None`` if none arrived; ``server_duration_seconds`` is Twilio's own measurement
@@ -302,8 +300,7 @@ class Attempt:
         return sent_by_intermediary(self.code, self.result)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a fetch ended, after one or more attempts.
 
     ``duration_seconds`` runs from the start of the first attempt to the end of the last; it includes backoff and
