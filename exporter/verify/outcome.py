@@ -164,7 +164,8 @@ OTHER = "other"
 """Stands for every value that isn't in a closed list."""
 
 
-class Answer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Answer:
     """A definite answer: a known status, with other fields of the response.
 
     Timestamps are seconds since the epoch, ``None`` if missing or invalid; ``factor_type`` and ``entity_sid`` are

@@ -42,7 +42,7 @@ def with_platform(answer: Answer) -> Answer:
     if answer.factor_type != "push":
         return answer
     platform = ("apn", "none")[answer.created_seconds is None]
-    return answer._replace(notification_platform=platform)
+    return replace(answer, notification_platform=platform)
 
 
 results = st.one_of(

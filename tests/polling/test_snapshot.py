@@ -173,7 +173,7 @@ def test_an_enrolment_goes_on_over_a_restart_unless_it_is_stale() -> None:
     before, now = known_after(PUSH)
     for later, seconds in ((100, 100 + 110.0), (901, None)):
         after = restart(before, now, later=later)
-        done = outcome(PUSH._replace(status=Status.VERIFIED))
+        done = outcome(replace(PUSH, status=Status.VERIFIED))
         change = after.apply(key(0), done, Moment(now.wall + later, 5e6))
         assert change == (Status.UNVERIFIED, Status.VERIFIED, seconds)
 
