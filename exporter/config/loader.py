@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gc
 import hashlib
 import os
 import socket
@@ -26,6 +24,7 @@ from exporter.config.checks import (
 )
 from exporter.config.errors import ConfigError, ConfigWarning, ErrorDetail, did_you_mean, quote
 from exporter.config.files import FileReader, FileVersion, UnreadableError, decode, expand, parse_toml, shown_path
+from exporter.config.garbage import without_collection
 from exporter.config.http_source import http_sources
 from exporter.config.last_good import FILES, ListedFile, WholeWatchlist
 from exporter.config.settings import ENTRIES, Settings
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
     from exporter.config.settings import WebSettings
     from exporter.watched import WatchedEntity, WatchedFactor, WatchedService
 
-_MANY_OBJECTS = 50_000
 _FILES = ("watchlist", "files")
 _WEB_FILE = ("web", "config_file")
 
@@ -124,28 +122,9 @@ def load(
     without an answer adds nothing, and one that was renamed keeps the answer of its URL. ``progress`` gets the
     number of entries read since it was called last.
     """
-    with _without_gc():
+    with without_collection():
         loading = _Loading(path, environ, flags, progress)
         return loading.run(known_families, shard, last_good, answers, fall_back=fall_back)
-
-
-@contextlib.contextmanager
-def _without_gc() -> Iterator[None]:
-    """Collect no garbage while a million objects are made that stay: a sixth of the time.
-
-    Where there are many, they are excluded from later collections, too: the first would traverse them all at once
-    while the event loop waits.
-    """
-    enabled = gc.isenabled()
-    gc.collect(0)  # else what is garbage already would be excluded
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            if gc.get_count()[0] > _MANY_OBJECTS:
-                gc.freeze()
-            gc.enable()
 
 
 def with_answers(
@@ -163,7 +142,7 @@ def with_answers(
     kept = config.kept
     if kept is None:
         return config
-    with _without_gc():
+    with without_collection():
         return _with_answers(config, kept, answers, last_good, start=start)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gc
 import logging
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from exporter.config import ConfigError, ErrorDetail, current_fingerprint, reload_errors
+from exporter.config.garbage import without_collection
 from exporter.logs.folding import FullLogger
 from exporter.logs.output import fields
 from exporter.polling.slices import in_slices, taken_apart
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from exporter.config import Config
     from exporter.polling.clock import Clock
     from exporter.polling.roster import Difference
-    from exporter.watched import WatchedFactor
 
 log = FullLogger(logging.getLogger(__name__))
 
@@ -31,7 +30,6 @@ RETRY_SECONDS = 60.0
 _LONGEST_WAIT_SECONDS = 4.0
 """Shorter than the time between two looks at the files, which would otherwise count as lost runs."""
 _ERROR_LINES = 20
-_MANY_FACTORS = 10_000
 
 
 @dataclass(slots=True)
@@ -182,7 +180,8 @@ class Reloader:
                 if self._sources is not None:
                     config = await self._sources.complete(config)
                 self._check(config, () if self._sources is None else self._sources.new_problems)
-                difference = await self._apply(config)
+                with without_collection():
+                    difference = await self._apply(config)
             except ConfigError as error:
                 self._status.successful = False
                 self._watch.refused(self._clock.steady())
@@ -198,7 +197,7 @@ class Reloader:
         self._log_warnings(old, config)
         factors = [*old.factors]
         del old
-        await _settle(factors, difference)
+        await in_slices(taken_apart(factors))
         log.info(
             "configuration reloaded",
             extra=fields(**difference._asdict(), config_sha256=config.sha256[:12]),
@@ -226,13 +225,14 @@ class Reloader:
             old = self._config
             config = await in_daemon_thread(functools.partial(make, old), name="watchlist-load")
             self._check(config)
-            difference = await self._apply(config)
+            with without_collection():
+                difference = await self._apply(config)
             self._config = config
             self._watch.retry()
         self._log_warnings(old, config)
         factors = [*old.factors]
         del old
-        await _settle(factors, difference)
+        await in_slices(taken_apart(factors))
         return difference
 
     def _check(self, config: Config, more: Iterable[ErrorDetail] = ()) -> None:
@@ -253,13 +253,6 @@ class Reloader:
         self._logged_errors = errors
         log.error("configuration refused", extra=fields(errors=len(errors)))
         log_config_errors(errors)
-
-
-async def _settle(replaced: list[WatchedFactor], difference: Difference) -> None:
-    """Free the replaced factors in slices, and exclude many new ones from garbage collection, as the start does."""
-    await in_slices(taken_apart(replaced))
-    if difference.added + difference.changed > _MANY_FACTORS:
-        gc.freeze()
 
 
 def _stopping() -> ConfigError:

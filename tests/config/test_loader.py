@@ -478,9 +478,9 @@ def test_settings_without_sources_are_the_defaults(monkeypatch: pytest.MonkeyPat
 def test_many_objects_are_excluded_from_garbage_collection_before_it_goes_on(
     load_text: Loading, monkeypatch: pytest.MonkeyPatch, entries: int, excluded: list[bool]
 ) -> None:
-    monkeypatch.setattr("exporter.config.loader._MANY_OBJECTS", 5_000)
+    monkeypatch.setattr("exporter.config.garbage.MANY_OBJECTS", 5_000)
     enabled: list[bool] = []
-    monkeypatch.setattr("exporter.config.loader.gc.freeze", lambda: enabled.append(gc.isenabled()))
+    monkeypatch.setattr("exporter.config.garbage.gc.freeze", lambda: enabled.append(gc.isenabled()))
     rows = "".join(row(number) for number in range(entries))
     config = load_text('[watchlist]\nfiles = ["w.csv"]\n' + account(), w_dot_csv=f"{HEADER}\n{rows}")
     assert len(config.factors) == entries

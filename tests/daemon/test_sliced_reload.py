@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,6 +78,7 @@ async def test_a_scrape_in_the_middle_is_whole_and_shows_the_old_configuration(l
     await lists.in_the_middle("new")
     middle = await lists.exporter.scrape()
     assert not reload.done()
+    assert not gc.isenabled()
     names = {sample.labels["factor"] for sample in middle.samples("twilio_verify_factor_info")}
     teams = {sample.labels["team"] for sample in middle.samples("twilio_verify_factor_info")}
     assert faults_of(middle, [names]) == []
@@ -89,6 +91,7 @@ async def test_a_scrape_in_the_middle_is_whole_and_shows_the_old_configuration(l
     assert after.value(_LISTED) == 2 * FACTORS
     assert set(lists.watched().values()) == {"new"}
     assert len(lists.watched()) == 2 * FACTORS
+    assert gc.isenabled()
 
 
 async def test_a_reload_goes_on_when_nobody_waits_for_it(lists: Lists) -> None:
@@ -148,6 +151,7 @@ async def test_what_failed_in_the_middle_is_applied_by_the_next_reload(
             await lists.exporter.daemon.reload()
     assert lists.exporter.daemon.config_status.successful is False
     assert list(lists.watched().values()).count("new") == 9
+    assert gc.isenabled()
     assert await lists.exporter.daemon.reload() == Difference(changed=FACTORS - 9)
     assert set(lists.watched().values()) == {"new"}
     assert lists.exporter.daemon.config_status.successful
