@@ -9,6 +9,9 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 _NO_URL = "not a URL such as http://127.0.0.1:10069"
+_CERTIFICATE_HINT = (
+    "set SSL_CERT_FILE to its authority, or --server-name to a name in it (in the Helm chart, tests.tlsConfig)"
+)
 
 
 class Access(NamedTuple):
@@ -110,5 +113,6 @@ def _connection(parts: SplitResult, access: Access) -> http.client.HTTPConnectio
 def _tls_problem(error: ssl.SSLError) -> str:
     reason = error.reason or type(error).__name__
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({error.verify_message.rstrip('.')})"
+        why = error.verify_message.rstrip(".")
+        return f"its certificate is not trusted ({why}); {_CERTIFICATE_HINT}"
     return f"no exporter responds there with TLS ({reason.lower().replace('_', ' ')})"

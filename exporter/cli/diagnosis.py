@@ -372,8 +372,20 @@ def _credentials(account: str, attempts: Sequence[Attempt]) -> Finding:
             twilio_code=refused.twilio_code,
             request_id=refused.request_id,
         )
-    seen = "not known, because no request got an answer of the Verify API"
-    return _of_account(account, Subject.CREDENTIALS, Severity.ERROR, seen, hint="see the other errors")
+    forbidden = next(filter(_forbidden, attempts), None)
+    if forbidden is None:
+        seen = "not known, because no request got an answer of the Verify API"
+        return _of_account(account, Subject.CREDENTIALS, Severity.ERROR, seen, hint="see the other errors")
+    return _of_account(
+        account,
+        Subject.CREDENTIALS,
+        Severity.ERROR,
+        f"not known, because Twilio refused every request that it answered ({_evidence(forbidden)})",
+        hint="see the other errors",
+        http_status=forbidden.code,
+        twilio_code=forbidden.twilio_code,
+        request_id=forbidden.request_id,
+    )
 
 
 def _refusal_hint(attempt: Attempt) -> str:

@@ -572,6 +572,10 @@ async def test_a_403_for_everything_may_be_more_than_a_permission(
         1,
         [(subject, "error") for subject in ("credentials", "service", "factor")],
     )
+    assert found[0]["seen"].startswith(
+        "not known, because Twilio refused every request that it answered (HTTP 403, Twilio error 20403, request RQ"
+    )
+    assert (found[0]["http_status"], found[0]["twilio_code"]) == (403, 20403)
     assert (
         found[2]["meaning"] == "the credentials lack a permission, or they are not those of this service's account"
     )
@@ -579,6 +583,16 @@ async def test_a_403_for_everything_may_be_more_than_a_permission(
         f"give the API key or the OAuth app the permission {FACTOR_READ}, "
         "and check its account, which may be suspended"
     )
+
+
+async def test_a_403_among_failures_is_an_answer(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:
+    simulator.faults.add(Fault(status=500, operation=Endpoint.SERVICE))
+    simulator.faults.add(Fault(status=403, operation=Endpoint.FETCH))
+    factor = simulator.add_factor()
+    status, found = await findings(call_beside, write(tmp_path, simulator, entry("first", factor)))
+
+    assert (status, brief(found)[0]) == (1, ("credentials", "error"))
+    assert "because Twilio refused every request that it answered (HTTP 403, " in found[0]["seen"]
 
 
 async def test_nothing_listens(call_beside: Check, simulator: Simulator, tmp_path: Path) -> None:

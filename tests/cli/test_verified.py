@@ -294,6 +294,7 @@ async def test_tls_is_verified_by_the_name_that_is_given(
     start = f"not verified: {served.url}: its certificate is not trusted ("
     assert [ran.status for ran in (unknown, skipped, other_name, named, healthy, wrongly)] == [1, 0, 1, 0, 0, 1]
     assert all(ran.err.startswith(start) for ran in (unknown, other_name, wrongly))
+    assert "); set SSL_CERT_FILE to its authority, or --server-name to a name in it" in unknown.err
 
 
 async def test_a_password_is_not_sent_to_an_exporter_with_an_unknown_certificate(
