@@ -27,6 +27,7 @@ DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
 _VARIABLES = "VERIFY_EXPORTER_WEB__"
 _KEYS = ("health_listen_address", "listen_address", "config_file")
 _REPEAT_SECONDS = 2.0
+_REFUSED_SECONDS = 120.0
 
 
 HELP = Help(
@@ -71,8 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DURATION",
         type=_duration,
         default=0.0,
-        help='repeat the check for this long, such as "90s" or "5m", until it succeeds or credentials are refused '
-        "(default: check once)",
+        help='repeat the check for this long, such as "90s" or "5m", until it succeeds; while credentials are '
+        "refused, for at most 2 minutes (default: check once)",
     )
     for flag, what in {
         "--username-file": "file with the user name of a user in basic_auth_users",
@@ -161,11 +162,18 @@ def _secret(path: str) -> str:
 
 
 def _repeat(check: Callable[[], CheckResult], for_seconds: float) -> int:
-    """Check until it succeeds or waiting is useless, for this long at most; print what was found."""
-    give_up, shown = time.monotonic() + for_seconds, ""
+    """Check until it succeeds or waiting is useless, for this long at most; print what was found.
+
+    A refusal may be of old credentials: a Secret that was corrected reaches the files of a pod with a delay.
+    """
+    now = time.monotonic()
+    give_up, refused_until, shown = now + for_seconds, now + _REFUSED_SECONDS, ""
     while True:
         checked = check()
-        left = give_up - time.monotonic()
+        now = time.monotonic()
+        if not checked.refused:
+            refused_until = now + _REFUSED_SECONDS
+        left = min(give_up, refused_until) - now
         if not checked.problems or checked.final or left <= 0:
             break
         if checked.problems[0] != shown:
@@ -180,11 +188,15 @@ def _repeat(check: Callable[[], CheckResult], for_seconds: float) -> int:
 
 
 class CheckResult(NamedTuple):
-    """What is good and what is not, each a list of lines; ``final`` tells that waiting is useless."""
+    """What is good and what is not, each a list of lines.
+
+    ``final``: waiting is useless. ``refused``: credentials are refused, so that it is useless to wait for long.
+    """
 
     found: list[str]
     problems: list[str]
     final: bool = False
+    refused: bool = False
 
 
 def _healthy(urls: list[str], access: Access) -> CheckResult:
@@ -204,7 +216,12 @@ def _verified(urls: list[str], access: Access) -> CheckResult:
         problems += add_up(proofs)
     if not problems:
         found += summary(proofs)
-    return CheckResult(found, [f"not verified: {line}" for line in problems], any(proof.final for proof in proofs))
+    return CheckResult(
+        found,
+        [f"not verified: {line}" for line in problems],
+        final=any(proof.final for proof in proofs),
+        refused=any(proof.refused for proof in proofs),
+    )
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:

@@ -26,11 +26,13 @@ class Proof(NamedTuple):
     """What an exporter at one URL has proved.
 
     ``found`` are the numbers of found factors by account. ``listed`` of ``total`` factors of the watchlist are for
-    its ``shard``, an ordinal and how many there are; ``None`` if it didn't say. ``final``: waiting is useless.
+    its ``shard``, an ordinal and how many there are; ``None`` if it didn't say. ``final`` and ``refused``
+    are as in :class:`~exporter.cli.healthcheck.CheckResult`.
     """
 
     problems: tuple[str, ...]
     final: bool = False
+    refused: bool = False
     found_lines: tuple[str, ...] = ()
     found: Mapping[str, int] = MappingProxyType({})
     shard: tuple[int, int] | None = None
@@ -43,7 +45,7 @@ def check_verified(url: str, access: Access) -> Proof:
     try:
         status, text = get(url, "/-/verified", access, longest=_LONGEST_ANSWER)
         if status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
-            return Proof((_refused(status, access),), final=True)
+            return Proof((_refused(status, access),), refused=True)
         ready, why = get(url, "/-/ready", access, longest=_LONGEST_ANSWER)
     except ClosedError as problem:
         hint = "name one with --cert-file and --key-file (in the Helm chart, tests.tlsConfig)"
@@ -65,7 +67,7 @@ def check_verified(url: str, access: Access) -> Proof:
         problems.append(why if why.startswith("not ready: ") and why.isprintable() else f"/-/ready: HTTP {ready}")
     return Proof(
         problems=tuple(problems),
-        final=any("credentials refused" in line for line in failing),
+        refused=any("credentials refused" in line for line in failing),
         found_lines=(*(found[0] for found in accounts if found["verdict"] == "passes"), last),
         found={of["name"]: int(count[1]) if (count := _FOUND.search(of[0])) else 0 for of in accounts},
         shard=(ordinal, shards),

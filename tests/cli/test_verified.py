@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter.cli import healthcheck
 from exporter.cli.access import Access
+from exporter.cli.healthcheck import CheckResult
 from exporter.cli.verified import Proof, add_up, check_verified, summary
 from tests.support.https_exporter import MUTUAL, PAIR
 from tests.support.passwords import HASHED, PASSWORD
@@ -198,9 +200,10 @@ async def test_waiting_ends_with_what_is_wrong(call_beside: CallBeside) -> None:
         ((403, "403: Forbidden"), "HTTP 403: refused; a proxy may be in front of it"),
     ],
 )
-async def test_waiting_is_useless_once_something_is_refused(
-    call_beside: CallBeside, answer: tuple[int, str], problem: str
+async def test_waiting_is_useless_while_something_is_refused(
+    call_beside: CallBeside, monkeypatch: pytest.MonkeyPatch, answer: tuple[int, str], problem: str
 ) -> None:
+    monkeypatch.setattr(healthcheck, "_REFUSED_SECONDS", 0.0)
     first = 503, f"{STARTING}shard 0/2: 2 of 5 listed factors\n"
     async with answering(first) as starting, answering(answer) as url:
         ran = await call_beside("healthcheck", "--verified", "--wait=999h", "--url", starting, "--url", url)
@@ -208,6 +211,42 @@ async def test_waiting_is_useless_once_something_is_refused(
     assert ran.status == 1
     assert ran.err == f"not verified: {starting}: {STARTING}not verified: {url}: {problem}\n"
     assert "\nverified" not in ran.out
+
+
+async def test_it_waits_for_credentials_that_are_being_corrected(call_beside: CallBeside, soon: None) -> None:
+    refused, good = (503, "account main fails: credentials refused; correct them\n" + SHARD), (200, GOOD + SHARD)
+    async with answering(refused, refused, (401, "401: Unauthorized"), refused, good) as url:
+        ran = await call_beside("healthcheck", "--verified", "--wait=10m", "--url", url)
+
+    assert ran.status == 0
+    assert ran.err.startswith(f"waiting: not verified: {url}: account main fails: credentials refused; ")
+
+
+@pytest.mark.parametrize(
+    ("refused", "seconds"),
+    [
+        ([True], 120),
+        ([True, True, False, True], 124),
+        ([False], 480),
+        ([True] * 59 + [False, True], 238),
+    ],
+)
+def test_a_refusal_ends_the_wait_after_two_minutes_without_a_break(
+    monkeypatch: pytest.MonkeyPatch, refused: list[bool], seconds: float
+) -> None:
+    now, waiting = 0.0, list(refused)
+
+    def sleep(for_seconds: float) -> None:
+        nonlocal now
+        now += for_seconds
+
+    def check() -> CheckResult:
+        return CheckResult([], ["no"], refused=waiting.pop(0) if len(waiting) > 1 else waiting[0])
+
+    monkeypatch.setattr(healthcheck, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+
+    assert healthcheck._repeat(check, 480.0) == 1
+    assert now == seconds
 
 
 async def test_it_waits_for_health_too(call_beside: CallBeside, soon: None, tmp_path: Path) -> None:
