@@ -306,7 +306,8 @@ class FactorExposition(Observer):
             if value == old and not renewed and (value or copysign(1.0, value) == copysign(1.0, old)):  # -0.0
                 continue
             if value is None:
-                lines.remove(number)
+                if old == old or renewed:  # else there is no line: not a number isn't equal to itself
+                    lines.remove(number)
                 continue
             text = _number(value)
             if not renewed and lines.has(number):

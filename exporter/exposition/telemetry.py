@@ -149,6 +149,7 @@ class Telemetry(Observer):
         self._loop_lag = self._histogram(catalogue.LOOP_LAG).labels()
         self._runs_lost = self._counter(catalogue.RUNS_LOST)
         self._known: set[tuple[str, str] | str] = set()
+        self._of_attempts: dict[tuple[str, Operation, int | None], tuple[Counter, Histogram]] = {}
         for task in SchedulerTask:
             for reason in LostRun:
                 self._runs_lost.labels(task, reason)
@@ -220,6 +221,7 @@ class Telemetry(Observer):
 
     def retain(self, accounts: Container[str], services: Container[tuple[str, str]]) -> None:
         """Remove the series of all other accounts and services, after a reload."""
+        self._of_attempts.clear()
         for known in list(self._known):
             match known:
                 case str() if known not in accounts:
@@ -264,8 +266,18 @@ class Telemetry(Observer):
 
     def attempted(self, account: str, operation: Operation, attempt: Attempt) -> None:
         """Count a request; its request ID becomes the exemplar of its duration."""
-        self._requests.labels(account, operation, "none" if attempt.code is None else str(attempt.code)).inc()
-        self._request_duration.labels(account, operation).observe(attempt.duration_seconds, attempt.request_id)
+        alike = account, operation, attempt.code
+        counted = self._of_attempts.get(alike)
+        if counted is None:
+            code = "none" if attempt.code is None else str(attempt.code)
+            counted = (
+                self._requests.labels(account, operation, code),
+                self._request_duration.labels(account, operation),
+            )
+            self._of_attempts[alike] = counted
+        requests, durations = counted
+        requests.inc()
+        durations.observe(attempt.duration_seconds, attempt.request_id)
         if attempt.server_duration_seconds is not None:
             self._server_duration.labels(account, operation).observe(attempt.server_duration_seconds)
 

@@ -219,6 +219,18 @@ def test_enrolments_are_counted_from_zero_once_there_is_an_unverified_factor(
     assert values(shown(telemetry), f"{ENROLMENT}_count", "factor_type") == {}
 
 
+def test_an_account_that_comes_back_is_counted_from_zero(telemetry: Telemetry) -> None:
+    attempt = Attempt(Answer(Status.VERIFIED), duration_seconds=0.25, code=200)
+    for _ in range(2):
+        telemetry.know_account("main")
+        telemetry.attempted("main", Operation.FETCH, attempt)
+        requests = values(shown(telemetry), "api_requests_total", "account", "code")
+        durations = values(shown(telemetry), "api_request_duration_seconds_count", "account", "operation")
+        assert (requests, durations) == ({("main", "200"): 1}, {("main", "fetch"): 1})
+        telemetry.retain(set(), set())
+        assert values(shown(telemetry), "api_requests_total", "account") == {}
+
+
 def test_an_unverified_factor_from_the_state_file_starts_them_too(telemetry: Telemetry) -> None:
     telemetry.watched(unverified("passkeys"))
     assert values(shown(telemetry), f"{ENROLMENT}_count", "factor_type") == {("passkeys",): 0}
