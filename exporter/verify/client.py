@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from base64 import b64encode
 from functools import lru_cache
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from exporter.verify.token import TokenClient
     from exporter.verify.transport import Reply
     from exporter.watched import WatchedEntity, WatchedFactor
+
+
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*")  # RFC 3986 §2.3
 
 
 class VerifyClient:
@@ -206,4 +210,4 @@ class VerifyClient:
 
 def _segment(text: str) -> str:
     """Return a text as one segment of a path."""
-    return text if text.isascii() and text.isalnum() else quote(text, safe="")  # isalnum is a tenth of the cost
+    return text if _UNRESERVED.fullmatch(text) else quote(text, safe="")  # which costs several times the match
