@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -205,7 +206,7 @@ async def test_the_collectors_receiver(newer_program: Program, tmp_path: Path, r
 def installed(path: Path) -> Path:
     """Return the path of something that make installs; where it is missing, skip, and fail on CI."""
     if not path.exists():
-        reason = f"{path.relative_to(ROOT)} is not installed (make scraper-packages)"
+        reason = f"{os.path.relpath(path, ROOT)} is not installed (make scraper-packages)"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
@@ -213,7 +214,7 @@ def installed(path: Path) -> Path:
 
 
 async def test_datadogs_check(tmp_path: Path, report: Report) -> None:
-    python = str(installed(ROOT / ".venv-datadog" / "bin" / "python"))
+    python = str(installed(Path(f"{sys.prefix}-datadog") / "bin" / "python"))  # as the Makefile names it
     instance = yaml.safe_load(block("openmetrics.d/conf.yaml"))["instances"][0]
     config = tmp_path / "conf.yaml"
     config.write_text(block("openmetrics.d/conf.yaml"))
