@@ -28,7 +28,7 @@ _ROOTS = {
         "PodSecurityContext", "ResourceRequirements", "SecurityContext", "Toleration", "TopologySpreadConstraint",
         "Volume", "VolumeMount",
     ),
-    "io.k8s.api.apps.v1": ("StatefulSetUpdateStrategy",),
+    "io.k8s.api.apps.v1": ("DeploymentStrategy", "StatefulSetUpdateStrategy"),
     "io.k8s.api.networking.v1": ("IngressTLS", "NetworkPolicyEgressRule", "NetworkPolicyPeer"),
     "io.k8s.apimachinery.pkg.apis.meta.v1": ("LabelSelector",),
 }  # fmt: skip

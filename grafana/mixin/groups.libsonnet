@@ -612,10 +612,28 @@ function(config)
             },
           },
           {
+            alert: 'TwilioVerifyShardMissing',
+            expr: lines(|||
+              count without (shard) (group without (%(droppedLabels)s) (twilio_verify_exporter_shard_info))
+              < max without (%(droppedLabels)s) (twilio_verify_exporter_shards)
+              unless
+              count without (shard) (
+                group without (%(droppedLabels)s) (twilio_verify_exporter_shard_info and ignoring (shard) (twilio_verify_exporter_shards == ignoring (instance, pod, container, endpoint, node) group_left () min without (%(droppedLabels)s) (twilio_verify_exporter_shards)))
+              )
+              == min without (%(droppedLabels)s) (twilio_verify_exporter_shards)
+            ||| % values),
+            'for': '5m',
+            labels: { severity: 'critical' },
+            annotations: {
+              summary: 'Part of the watchlist is not watched.',
+              description: 'Only {{ $value | humanize }} shards of job {{ $labels.job }} have an exporter that can be scraped. The factors of the other shards are not polled; their alerts resolve although nothing was fixed.',
+              runbook_url: config.runbookURLPattern % 'TwilioVerifyShardMissing',
+              dashboard_url: '%(grafanaURL)s/d/twilio-verify-exporter' % values,
+            },
+          },
+          {
             alert: 'TwilioVerifyShardCoverage',
             expr: lines(|||
-              count without (shard) (group without (%(droppedLabels)s) (present_over_time(twilio_verify_exporter_shard_info[5m]))) < avg without (%(droppedLabels)s) (last_over_time(twilio_verify_exporter_shards[5m]))
-              or
               min without (%(droppedLabels)s) (last_over_time(twilio_verify_exporter_shards[5m])) < max without (%(droppedLabels)s) (last_over_time(twilio_verify_exporter_shards[5m]))
               or
               (
@@ -627,8 +645,8 @@ function(config)
             'for': '20m',
             labels: { severity: 'critical' },
             annotations: {
-              summary: 'Part of the watchlist is not watched.',
-              description: 'The exporters of job {{ $labels.job }} do not cover every shard, disagree on the number of shards, or have different watchlists, so some factors may not be polled or are polled twice.',
+              summary: 'The shards do not add up to the watchlist.',
+              description: 'The exporters of job {{ $labels.job }} disagree on the number of shards, or have different watchlists, so some factors may not be polled or are polled twice.',
               runbook_url: config.runbookURLPattern % 'TwilioVerifyShardCoverage',
               dashboard_url: '%(grafanaURL)s/d/twilio-verify-exporter' % values,
             },

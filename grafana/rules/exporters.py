@@ -32,6 +32,7 @@ def exporter_group(settings: Settings) -> Group:
             *_schedule_alerts(settings),
             *_watchlist_alerts(settings),
             *_operation_alerts(settings),
+            _shard_missing(settings),
             _shard_coverage(settings),
         ),
     )
@@ -205,13 +206,37 @@ max {settings.without()} (increase({STATE_SAVE_FAILURES.name}[10m])) > 5""",
     )
 
 
+def _shard_missing(settings: Settings) -> Alert:
+    # During a resize, there are exporters of two numbers of shards. Nothing is unwatched if every shard of the
+    # larger number has an exporter, of either number: one of the smaller number watches what its shard has, and
+    # what it will give away. Nor is anything if the exporters of the smaller number are complete.
+    smallest = f"min {settings.without()} ({SHARDS.name})"
+    of_smallest = f"{SHARDS.name} == {settings.ignoring()} group_left () {smallest}"
+    # Without windows: while a scrape fails, its shard counts as missing, for which the alert waits anyway.
+    return Alert(
+        "ShardMissing",
+        f"""\
+count without (shard) (group {settings.without()} ({SHARD_INFO.name}))
+< max {settings.without()} ({SHARDS.name})
+unless
+count without (shard) (
+  group {settings.without()} ({SHARD_INFO.name} and ignoring (shard) ({of_smallest}))
+)
+== {smallest}""",
+        Severity.CRITICAL,
+        pending="5m",
+        when="a shard has no exporter that can be scraped, and no other one watches its factors",
+        summary="Part of the watchlist is not watched.",
+        description="Only {{ $value | humanize }} shards of job {{ $labels.job }} have an exporter that can be "
+        "scraped. The factors of the other shards are not polled; their alerts resolve although nothing was fixed.",
+    )
+
+
 def _shard_coverage(settings: Settings) -> Alert:
     def shards(operator: str) -> str:
         return f"{operator} {settings.without()} (last_over_time({SHARDS.name}[5m]))"
 
     # Pending for longer than a rollout takes: last_over_time shows a replaced pod for another 5 minutes.
-    # When exporters disagree, the second clause matches, so avg() in the first need not be meaningful then.
-    present = f"count without (shard) (group {settings.without()} (present_over_time({SHARD_INFO.name}[5m])))"
     # shard_info tells shards apart; replicas of a shard count once.
     with_shard = (
         f"present_over_time({SHARD_INFO.name}[5m]) * ignoring (shard) group_left "
@@ -225,8 +250,6 @@ def _shard_coverage(settings: Settings) -> Alert:
     return Alert(
         "ShardCoverage",
         f"""\
-{present} < {shards("avg")}
-or
 {shards("min")} < {shards("max")}
 or
 (
@@ -236,9 +259,9 @@ or
 )""",
         Severity.CRITICAL,
         pending="20m",
-        when="a shard has no exporter, the exporters disagree on the number of shards, or the factors listed for "
-        "the shards don't add up to a watchlist that has not changed for an hour",
-        summary="Part of the watchlist is not watched.",
-        description="The exporters of job {{ $labels.job }} do not cover every shard, disagree on the number of "
-        "shards, or have different watchlists, so some factors may not be polled or are polled twice.",
+        when="the exporters disagree on the number of shards, or the factors listed for the shards don't add up to "
+        "a watchlist that has not changed for an hour",
+        summary="The shards do not add up to the watchlist.",
+        description="The exporters of job {{ $labels.job }} disagree on the number of shards, or have different "
+        "watchlists, so some factors may not be polled or are polled twice.",
     )

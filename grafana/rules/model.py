@@ -52,6 +52,10 @@ class Settings:
         """Return the clause that aggregates away the dropped labels and these."""
         return f"without ({', '.join((*self.dropped, *more))})"
 
+    def ignoring(self) -> str:
+        """Return the clause that matches series without the dropped labels."""
+        return f"ignoring ({', '.join(self.dropped)})"
+
     @property
     def job_matcher(self) -> str:
         """The matcher of the exporter's targets."""

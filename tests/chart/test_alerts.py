@@ -260,5 +260,26 @@ def test_notes_list_the_remaining_steps(helm: Helm) -> None:
         assert "With watchlist.sidecar, any team's invalid file would keep a new pod from starting." in notes
 
 
+def test_notes_say_what_claims_need(helm: Helm) -> None:
+    needed = "state.storageClassName is not set, so the cluster needs a default StorageClass"
+    assert needed in notes_of(helm, "sharded")
+    assert needed not in notes_of(helm, "sharded", "--set", "state.storageClassName=fast")
+    assert needed not in notes_of(helm, "sharded", "--set", "state.type=emptyDir")
+    assert needed in notes_of(helm, "self-service")
+    assert needed not in notes_of(helm, "self-service", "--set", "state.existingClaim=mine")
+    assert needed not in notes_of(helm, "smallest")
+
+
+def test_notes_say_how_the_removal_of_shards_goes_on(helm: Helm) -> None:
+    notes = notes_of(helm, "sharded", "--set", "sharding.shards=2,updateStrategy.type=OnDelete")
+    assert "in 2 shards" in notes
+    assert (
+        "Shards are being removed: delete the pods verify-factor-exporter-0 to verify-factor-exporter-1 one after "
+        "the other, wait for each to be ready, then set replicaCount=2 and remove sharding.shards and "
+        "updateStrategy."
+    ) in notes
+    assert "Shards are being removed" not in notes_of(helm, "sharded")
+
+
 def notes_of(helm: Helm, name: str, *flags: str) -> str:
     return helm.notes(case(name).values, *flags)

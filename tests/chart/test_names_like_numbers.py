@@ -74,7 +74,7 @@ def everywhere(name: str) -> dict[str, Any]:
         "imagePullSecrets": [{"name": name}],
         "commonLabels": {"example.com/common": name},
         "commonAnnotations": {"example.com/common": name},
-        "state": {"size": "268435456", "storageClassName": name},
+        "state": {"type": "persistentVolumeClaim", "size": "268435456", "storageClassName": name},
         "podLabels": own,
         "podAnnotations": own,
         "nodeSelector": own,

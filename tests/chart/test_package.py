@@ -30,11 +30,11 @@ METADATA = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
 HELM_3 = {
     "add", "and", "append", "b64enc", "base", "compact", "concat", "contains", "default", "dict", "dig", "div",
     "empty", "eq", "fail", "first", "fromJson", "fromYaml", "get", "gt", "has", "hasKey", "hasPrefix", "include",
-    "index", "int", "int64", "join", "keys", "kindIs", "last", "le", "len", "list", "lower", "lt", "max", "merge",
-    "min", "mul", "ne", "nindent", "not", "omit", "or", "printf", "quote", "regexFind", "regexFindAll",
-    "regexMatch", "regexReplaceAll", "regexReplaceAllLiteral", "replace", "semverCompare", "set", "sha256sum",
-    "sortAlpha", "splitList", "sub", "ternary", "toJson", "toYaml", "tpl", "trim", "trimPrefix", "trimSuffix",
-    "trunc", "uniq", "until", "upper",
+    "index", "int", "int64", "join", "keys", "kindIs", "last", "le", "len", "list", "lookup", "lower", "lt", "max",
+    "merge", "min", "mul", "mulf", "ne", "nindent", "not", "omit", "or", "printf", "quote", "regexFind",
+    "regexFindAll", "regexMatch", "regexReplaceAll", "regexReplaceAllLiteral", "replace", "semverCompare", "set",
+    "sha256sum", "sortAlpha", "splitList", "sub", "ternary", "toJson", "toString", "toYaml", "tpl", "trim",
+    "trimPrefix", "trimSuffix", "trunc", "uniq", "until", "upper",
 }  # fmt: skip
 KEYWORDS = {"define", "if", "else", "end", "range", "with", "nil", "true", "false"}
 ACTION = re.compile(r'\{\{-?((?:/\*.*?\*/|"(?:\\.|[^"\\])*"|.)*?)-?\}\}', re.DOTALL)

@@ -21,7 +21,7 @@ from exporter.config.sharding import Shard, shard_of
 from exporter.config.values import parse_duration
 from tests.support.chart.cases import VALID, Case, case
 from tests.support.chart.installation import installed
-from tests.support.chart.kubelet import Cluster
+from tests.support.chart.kubelet import Cluster, arguments
 from tests.support.chart.rendering import NEWEST
 from tests.support.running_exporter import running
 
@@ -348,7 +348,12 @@ def test_shards_use_the_ordinal_of_their_pod(
     path, environ = installed(fixture, rendered, certificates, tmp_path)
     replicas = rendered.workload["spec"]["replicas"]
     pods = [{"POD_NAME": environ["POD_NAME"].replace("-0", f"-{ordinal}")} for ordinal in range(replicas)]
-    configs = [load(path, environ=pod, flags={}) for pod in pods]
+    (shard,) = [
+        word.removeprefix("--shard=")
+        for word in arguments(rendered.workload["spec"]["template"])
+        if word.startswith("--shard=")
+    ]
+    configs = [load(path, environ=pod, flags={"sharding.shard": shard}) for pod in pods]
     shards = [shard_of(config.settings.sharding.shard, pod, "") for config, pod in zip(configs, pods, strict=True)]
     assert shards == [Shard(0, 3), Shard(1, 3), Shard(2, 3)]
     assert sum(len(config.factors) for config in configs) == 1

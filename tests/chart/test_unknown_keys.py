@@ -41,6 +41,7 @@ tolerations: [{key: a, opertor: Exists}]
 topologySpreadConstraints: [{maxSkew: 1, topologyKey: a, whenUnsatisfiable: DoNotSchedule, labelSelectr: {}}]
 hostAliases: [{ip: 192.0.2.1, hostname: [a]}]
 dnsConfig: {nameserver: [192.0.2.1]}
+sharding: {enabled: true}
 updateStrategy: {rollingUpdate: {partitions: 1}}
 startupProbe: {failureTreshold: 3}
 livenessProbe: {timeoutSecond: 3}
@@ -163,7 +164,7 @@ def test_the_message_in_the_documentation_is_helms(helm: Helm, tmp_path: Path) -
         ),
         (
             {"state": {"backup": True}},
-            "state.backup: unknown key; the keys here are existingClaim, size, storageClassName, type",
+            "state.backup: unknown key; the keys here are existingClaim, retentionPolicy, size, storageClassName",
         ),
         (
             {"rules": {"enabled": True, "alerts": {"TwilioVerifyWatchdog": {"severity": "none"}}}},

@@ -61,6 +61,7 @@ NAMES = {
     "WatchlistSourceDown",
     "ExporterRestarting",
     "ShardCoverage",
+    "ShardMissing",
 }
 
 

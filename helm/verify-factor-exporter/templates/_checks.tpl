@@ -70,18 +70,7 @@ once.
 {{- include "vfe.problem" (list $problems "watchlist: is empty; set watchlist.factors, entities, services, http, existingSecrets or sidecar.enabled") -}}
 {{- end -}}
 {{- if $v.watchlist.sidecar.enabled }}{{ include "vfe.checks.sidecar" . }}{{ end -}}
-{{- if and (gt (int $v.replicaCount) 1) (not $v.sharding.enabled) -}}
-{{- include "vfe.problem" (list $problems (printf "replicaCount: is %d without sharding, so every pod would poll the whole watchlist; set sharding.enabled=true or replicaCount=1" (int $v.replicaCount))) -}}
-{{- end -}}
-{{- if and $v.sharding.enabled (lt (int $v.replicaCount) 1) -}}
-{{- include "vfe.problem" (list $problems "replicaCount: is 0 with sharding.enabled; set at least 1") -}}
-{{- end -}}
-{{- if and $v.sharding.enabled $v.state.existingClaim -}}
-{{- include "vfe.problem" (list $problems "state.existingClaim: one claim can't be shared by several shards; remove it, and each shard gets its own claim") -}}
-{{- end -}}
-{{- if and $v.state.existingClaim (ne $v.state.type "persistentVolumeClaim") -}}
-{{- include "vfe.problem" (list $problems "state.existingClaim: has no effect with this state.type; set state.type=persistentVolumeClaim or remove it") -}}
-{{- end -}}
+{{- include "vfe.checks.state" . -}}
 {{- if and $v.customCA.existingConfigMap $v.customCA.existingSecret -}}
 {{- include "vfe.problem" (list $problems "customCA: has both existingConfigMap and existingSecret; remove one of them") -}}
 {{- end -}}

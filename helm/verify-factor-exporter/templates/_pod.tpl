@@ -67,6 +67,10 @@ spec:
       args:
         - run
         - --config.file=/etc/verify-factor-exporter/config/config.toml
+        {{- if .Values.sharding.enabled }}
+        # Here and not in the ConfigMap, so that a container of an old revision restarts with the old number.
+        - --shard=auto/{{ include "vfe.shards" . }}
+        {{- end }}
         {{- with .Values.extraArgs }}
         {{- toYaml . | nindent 8 }}
         {{- end }}

@@ -84,15 +84,10 @@ ca_file = "/etc/verify-factor-exporter/ca/ca.crt"
 identity_key_file = "/etc/verify-factor-exporter/identity/key"
 {{- end }}
 {{- end }}
-{{- if ne .Values.state.type "none" }}
+{{- if ne (include "vfe.state" .) "none" }}
 
 [state]
 file = "/var/lib/verify-factor-exporter/state.jsonl"
-{{- end }}
-{{- if .Values.sharding.enabled }}
-
-[sharding]
-shard = "auto/{{ int .Values.replicaCount }}"
 {{- end }}
 {{ end -}}
 
@@ -148,8 +143,7 @@ factors = []
 
 {{/* Hash of the settings that require a restart and are not part of the pod template otherwise. */}}
 {{- define "vfe.restart" -}}
-{{- $shards := ternary .Values.replicaCount 1 .Values.sharding.enabled | int -}}
 {{- $web := default dict .Values.config.web -}}
 {{- $identity := (default dict .Values.config.metrics).identity -}}
-{{- list $web.telemetry_path $web.enable_lifecycle $web.enable_probe $identity $shards .Values.state.type | toJson | sha256sum -}}
+{{- list $web.telemetry_path $web.enable_lifecycle $web.enable_probe $identity (include "vfe.state" .) | toJson | sha256sum -}}
 {{- end -}}

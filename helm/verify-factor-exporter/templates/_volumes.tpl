@@ -34,7 +34,7 @@
   mountPath: /etc/verify-factor-exporter/identity
   readOnly: true
 {{- end }}
-{{- if ne .Values.state.type "none" }}
+{{- if ne (include "vfe.state" .) "none" }}
 - name: state
   mountPath: /var/lib/verify-factor-exporter
 {{- end }}
@@ -116,12 +116,13 @@
       - key: {{ $.Values.identityKey.key | quote }}
         path: key
 {{- end }}
+{{- $type := include "vfe.state" . }}
 {{- with .Values.state }}
-{{- if eq .type "emptyDir" }}
+{{- if eq $type "emptyDir" }}
 - name: state
   emptyDir:
     sizeLimit: {{ .size | quote }}
-{{- else if and (eq .type "persistentVolumeClaim") (not $.Values.sharding.enabled) }}
+{{- else if and (eq $type "persistentVolumeClaim") (not $.Values.sharding.enabled) }}
 - name: state
   persistentVolumeClaim:
     claimName: {{ default $fullname .existingClaim | quote }}

@@ -10,6 +10,7 @@ POD_C = {**POD_A, "instance": "10.0.0.3:10069", "pod": "c"}
 _EMPTY = "WatchlistEmpty"
 _SHRANK = "WatchlistShrank"
 _SHARDS = "ShardCoverage"
+_MISSING = "ShardMissing"
 _FACTORS = "twilio_verify_exporter_watchlist_factors"
 
 
@@ -168,29 +169,7 @@ WATCHLISTS = (
 )
 
 SHARDING = (
-    Case(
-        "one of three shards is away for a while",
-        _SHARDS,
-        shard(0, "1x80", "3x80")
-        | shard(1, "1x80", "3x80", POD_B)
-        | shard(2, "1x9 stale _x39 1x30", "3x9 stale _x39 3x30", POD_C),
-        {9: [], 32: [], 36: [JOB], 49: [JOB], 50: []},
-        ExpectedAlert(
-            40,
-            JOB,
-            "Part of the watchlist is not watched.",
-            "The exporters of job verify-factor-exporter do not cover every shard, disagree on the number of "
-            "shards, or have different watchlists, so some factors may not be polled or are polled twice.",
-            "twilio-verify-exporter",
-        ),
-    ),
     Case("one exporter for all", _SHARDS, shard(0, "1x60", "1x60"), {30: []}),
-    Case(
-        "two replicas of the same shard are one",
-        _SHARDS,
-        shard(0, "1x60", "2x60") | shard(0, "1x60", "2x60", POD_B),
-        {19: [], 20: [JOB]},
-    ),
     Case(
         "all shards are there, one of them twice",
         _SHARDS,
@@ -202,6 +181,14 @@ SHARDING = (
         _SHARDS,
         shard(0, "1x60", "2x60") | shard(1, "1x60", "3x60", POD_B) | shard(2, "1x60", "3x60", POD_C),
         {19: [], 20: [JOB]},
+        ExpectedAlert(
+            40,
+            JOB,
+            "The shards do not add up to the watchlist.",
+            "The exporters of job verify-factor-exporter disagree on the number of shards, or have different "
+            "watchlists, so some factors may not be polled or are polled twice.",
+            "twilio-verify-exporter",
+        ),
     ),
     Case(
         "they disagreed: the pod of the old number is gone",
@@ -218,13 +205,6 @@ SHARDING = (
         shard(0, "1x60", "2x60") | shard(1, "1x60", "2x60", POD_B) | shard(0, "1x29 stale", "3x29 stale", POD_C),
         {25: [JOB], 32: [JOB], 36: []},
     ),
-    Case(
-        "the number of shards alone is gone",
-        _SHARDS,
-        shard(0, "1x60", "2x29 stale"),
-        {25: [JOB], 32: [JOB], 36: []},
-    ),
-    Case("one exporter for all is to be one of two", _SHARDS, shard(0, "1x60", "1x19 2x40"), {39: [], 40: [JOB]}),
     Case(
         "a third one that knows of three is gone, and its shard with it",
         _SHARDS,
@@ -253,7 +233,157 @@ SHARDING = (
         | shard(1, "_x26 1x60", "_x26 3x60", {**POD_B, "instance": "10.0.0.5:10069"}),
         {9: [], 21: [], 24: [], 28: [], 30: [], 60: []},
     ),
+    Case("a shard that is missing has an alert of its own", _SHARDS, shard(0, "1x60", "2x60"), {30: [], 60: []}),
     Case("no series, no alert", _SHARDS, up("1x60"), {30: []}),
+)
+
+# The pods of a StatefulSet keep their name and get another address.
+OLD = [{**POD_A, "pod": f"exporter-{pod}", "instance": f"10.0.1.{pod}:10069"} for pod in range(4)]
+NEW = [{**POD_B, "pod": f"exporter-{pod}", "instance": f"10.0.2.{pod}:10069"} for pod in range(4)]
+
+MISSING = (
+    Case(
+        "the pod of one of three shards is pending for a while",
+        _MISSING,
+        shard(0, "1x80", "3x80", OLD[0])
+        | shard(1, "1x80", "3x80", OLD[1])
+        | shard(2, "1x9 stale", "3x9 stale", OLD[2])
+        | shard(2, "_x50 1x30", "_x50 3x30", NEW[2]),
+        {9: [], 14: [], 15: [JOB], 49: [JOB], 50: []},
+        ExpectedAlert(
+            40,
+            JOB,
+            "Part of the watchlist is not watched.",
+            "Only 2 shards of job verify-factor-exporter have an exporter that can be scraped. The factors of the "
+            "other shards are not polled; their alerts resolve although nothing was fixed.",
+            "twilio-verify-exporter",
+        ),
+    ),
+    Case(
+        "a quota leaves one of three shards without a pod from the start",
+        _MISSING,
+        shard(0, "1x60", "3x60", OLD[0]) | shard(1, "1x60", "3x60", OLD[1]),
+        {4: [], 5: [JOB], 60: [JOB]},
+    ),
+    Case(
+        "more shards, and a quota stops the new pod: the old ones watch everything",
+        _MISSING,
+        shard(0, "1x60", "2x60", OLD[0]) | shard(1, "1x60", "2x60", OLD[1]),
+        {10: [], 60: []},
+    ),
+    Case(
+        "more shards, and of two new pods one is pending: the old ones watch everything",
+        _MISSING,
+        shard(0, "1x60", "2x60", OLD[0]) | shard(1, "1x60", "2x60", OLD[1]) | shard(3, "1x60", "4x60", NEW[3]),
+        {10: [], 60: []},
+    ),
+    Case(
+        "more shards, and one of the old pods does not start again with the new number",
+        _MISSING,
+        shard(0, "1x60", "2x60", OLD[0])
+        | shard(1, "1x19 stale", "2x19 stale", OLD[1])
+        | shard(2, "_x10 1x50", "_x10 3x50", NEW[2]),
+        {19: [], 24: [], 25: [JOB], 60: [JOB]},
+    ),
+    Case(
+        "more shards, and the new number has reached one of the old pods: everything is watched",
+        _MISSING,
+        shard(0, "1x60", "2x60", OLD[0]) | shard(1, "1x60", "3x60", NEW[1]) | shard(2, "1x60", "3x60", NEW[2]),
+        {10: [], 60: []},
+    ),
+    Case(
+        "two shards become three, a pod at a time",
+        _MISSING,
+        shard(2, "_x10 1x60", "_x10 3x60", NEW[2])
+        | shard(1, "1x14 stale", "2x14 stale", OLD[1])
+        | shard(1, "_x18 1x60", "_x18 3x60", NEW[1])
+        | shard(0, "1x24 stale", "2x24 stale", OLD[0])
+        | shard(0, "_x28 1x60", "_x28 3x60", NEW[0]),
+        {9: [], 12: [], 17: [], 20: [], 27: [], 35: [], 60: []},
+    ),
+    Case(
+        "kubectl takes one of three pods away",
+        _MISSING,
+        shard(0, "1x60", "3x60", OLD[0])
+        | shard(1, "1x60", "3x60", OLD[1])
+        | shard(2, "1x19 stale", "3x19 stale", OLD[2]),
+        {24: [], 25: [JOB], 60: [JOB]},
+    ),
+    Case(
+        "kubectl adds a pod, which does not start",
+        _MISSING,
+        shard(0, "1x60", "2x60", OLD[0]) | shard(1, "1x60", "2x60", OLD[1]) | up("0x60"),
+        {10: [], 60: []},
+    ),
+    Case(
+        "three shards become two in one step, quickly",
+        _MISSING,
+        shard(2, "1x9 stale", "3x9 stale", OLD[2])
+        | shard(1, "1x9 stale", "3x9 stale", OLD[1])
+        | shard(1, "_x11 1x50", "_x11 2x50", NEW[1])
+        | shard(0, "1x12 stale", "3x12 stale", OLD[0])
+        | shard(0, "_x14 1x50", "_x14 2x50", NEW[0]),
+        {12: [], 14: [], 20: [], 40: []},
+    ),
+    Case(
+        "three shards become two in one step, and the rollout stops halfway",
+        _MISSING,
+        shard(2, "1x9 stale", "3x9 stale", OLD[2])
+        | shard(1, "1x9 stale", "3x9 stale", OLD[1])
+        | shard(1, "_x11 1x50", "_x11 2x50", NEW[1])
+        | shard(0, "1x60", "3x60", OLD[0]),
+        {14: [], 15: [JOB], 60: [JOB]},
+    ),
+    Case(
+        "three shards become two in the documented order, with long restarts",
+        _MISSING,
+        shard(0, "1x9 stale", "3x9 stale", OLD[0])
+        | shard(0, "_x14 1x60", "_x14 2x60", NEW[0])
+        | shard(1, "1x19 stale", "3x19 stale", OLD[1])
+        | shard(1, "_x24 1x60", "_x24 2x60", NEW[1])
+        | shard(2, "1x29 stale", "3x29 stale", OLD[2]),
+        {9: [], 13: [], 18: [], 23: [], 28: [], 40: [], 60: []},
+    ),
+    Case(
+        "the number of shards has changed, not yet that of the pods: everything is watched",
+        _MISSING,
+        shard(0, "1x60", "2x60", NEW[0]) | shard(1, "1x60", "2x60", NEW[1]) | shard(2, "1x60", "3x60", OLD[2]),
+        {10: [], 60: []},
+    ),
+    Case(
+        "two replicas of the same shard are one",
+        _MISSING,
+        shard(0, "1x60", "2x60") | shard(0, "1x60", "2x60", POD_B),
+        {4: [], 5: [JOB]},
+    ),
+    Case(
+        "two replicas of the same shard of the smaller number are one",
+        _MISSING,
+        shard(0, "1x60", "2x60") | shard(0, "1x60", "2x60", POD_B) | shard(2, "1x60", "4x60", POD_C),
+        {4: [], 5: [JOB]},
+    ),
+    Case("one exporter for all", _MISSING, shard(0, "1x60", "1x60"), {10: [], 60: []}),
+    Case(
+        "one exporter for all is to be replaced by two shards, of which one is pending",
+        _MISSING,
+        shard(0, "1x60", "1x60") | shard(0, "1x60", "2x60", POD_B),
+        {10: [], 60: []},
+    ),
+    Case("one exporter for all is now one of two", _MISSING, shard(0, "1x60", "1x19 2x40"), {24: [], 25: [JOB]}),
+    Case(
+        "a shard of one of two namespaces",
+        _MISSING,
+        _in_namespace("one", shard(0, "1x60", "2x60"))
+        | _in_namespace("two", shard(0, "1x60", "2x60") | shard(1, "1x60", "2x60", POD_B)),
+        {10: [{**JOB, "namespace": "one"}]},
+    ),
+    Case(
+        "a shard of one of two jobs",
+        _MISSING,
+        shard(0, "1x60", "2x60") | shard(1, "1x60", "2x60", POD_B) | _of_job("another", shard(1, "1x60", "2x60")),
+        {10: [{"job": "another"}]},
+    ),
+    Case("no series, no alert", _MISSING, up("1x60"), {30: []}),
 )
 
 LISTED = (
@@ -393,4 +523,4 @@ LISTED = (
     ),
 )
 
-CASES = (*WATCHLISTS, *SHARDING, *LISTED)
+CASES = (*WATCHLISTS, *SHARDING, *MISSING, *LISTED)
