@@ -162,6 +162,10 @@ class Reading(Settings):
         """Return the clause that aggregates away the dropped labels and these."""
         return f"without ({', '.join((read('droppedLabels'), *more))})"
 
+    def ignoring(self) -> str:
+        """Return the clause that matches series without the dropped labels."""
+        return f"ignoring ({read('droppedLabels')})"
+
     @property
     def job_matcher(self) -> str:
         """The matcher of the exporter's targets."""

@@ -618,7 +618,7 @@ function(config)
               < max without (%(droppedLabels)s) (twilio_verify_exporter_shards)
               unless
               count without (shard) (
-                group without (%(droppedLabels)s) (twilio_verify_exporter_shard_info and ignoring (shard) (twilio_verify_exporter_shards == ignoring (instance, pod, container, endpoint, node) group_left () min without (%(droppedLabels)s) (twilio_verify_exporter_shards)))
+                group without (%(droppedLabels)s) (twilio_verify_exporter_shard_info and ignoring (shard) (twilio_verify_exporter_shards == ignoring (%(droppedLabels)s) group_left () min without (%(droppedLabels)s) (twilio_verify_exporter_shards)))
               )
               == min without (%(droppedLabels)s) (twilio_verify_exporter_shards)
             ||| % values),
