@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -19,6 +20,7 @@ from tests.support.commands import Ran
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
 COMMANDS = sorted(cli.COMMANDS)
 HEAVY = (
@@ -306,3 +308,19 @@ def test_an_interrupted_command_ends_as_a_shell_expects(
     monkeypatch.setattr(importlib.import_module("exporter.cli.version"), "run", interrupted)
 
     assert call("version") == Ran(130, "", "")
+
+
+def test_a_command_is_imported_without_garbage_collection(
+    call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collecting: list[tuple[str, bool]] = []
+    load = importlib.import_module
+
+    def watch(name: str) -> ModuleType:
+        collecting.append((name, gc.isenabled()))
+        return load(name)
+
+    monkeypatch.setattr(importlib, "import_module", watch)
+    assert call("version").status == 0
+    assert collecting[0] == ("exporter.cli.version", False)
+    assert gc.isenabled()
