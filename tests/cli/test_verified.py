@@ -207,10 +207,12 @@ async def test_waiting_is_useless_while_something_is_refused(
     first = 503, f"{STARTING}shard 0/2: 2 of 5 listed factors\n"
     async with answering(first) as starting, answering(answer) as url:
         ran = await call_beside("healthcheck", "--verified", "--wait=999h", "--url", starting, "--url", url)
+        proofs = [await asyncio.to_thread(check_verified, one, Access()) for one in (starting, url)]
 
     assert ran.status == 1
     assert ran.err == f"not verified: {starting}: {STARTING}not verified: {url}: {problem}\n"
     assert "\nverified" not in ran.out
+    assert [proof.refused for proof in proofs] == [False, True]
 
 
 async def test_it_waits_for_credentials_that_are_being_corrected(call_beside: CallBeside, soon: None) -> None:
