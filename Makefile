@@ -9,7 +9,7 @@ T ?= tests
 LISTEN ?= 127.0.0.1:10069
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test test-all lint format bench bench-million soak interpreters scrapers scraper-packages docs site pictures owner image workflows release-check release-image sbom audit lock lowest clean
+.PHONY: help demo stack test test-all lint format bench bench-million soak interpreters scrapers scraper-packages cluster cluster-binaries docs site pictures owner image workflows release-check release-image sbom audit lock lowest clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,14 @@ scraper-packages: $(DATADOG)/.installed $(NPM_PARSERS)/node_modules/.package-loc
 scrapers: scraper-packages  ## build and run every scraper that can be had; needs Go, takes minutes
 	nice -n 15 $(BIN)/python -m tools.compatibility.scrapers
 
+CLUSTER_FOLDER := $(VENV)-cluster
+
+cluster-binaries: $(VENV)/.dev  ## build Kubernetes and unpack etcd and containerd for make cluster; needs Go (KUBERNETES=v1.35.4)
+	nice -n 15 $(BIN)/python -m tools.cluster.binaries --folder $(CLUSTER_FOLDER) $(KUBERNETES:%=--kubernetes %)
+
+cluster: $(VENV)/.dev  ## try the chart on a Kubernetes of its own; with a node if run by root (CLUSTER="--no-node")
+	$(BIN)/python -m tools.cluster --folder $(CLUSTER_FOLDER) $(CLUSTER)
+
 docs: $(VENV)/.dev  ## regenerate docs, rules, dashboards and the chart's generated files
 	$(BIN)/python -m tools.reference.metrics > docs/metrics.md
 	$(BIN)/python -m tools.reference.configuration > docs/configuration.md
@@ -155,5 +163,5 @@ lowest: $(VENV)/.dev  ## run the tests with the oldest versions that pyproject.t
 	$(VENV)-lowest/bin/python -m pytest -q -p no:cacheprovider $(PYTEST)
 
 clean:  ## remove environments, caches and build output
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-datadog $(VENV)-interpreters $(VENV)-scrapers \
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-datadog $(VENV)-interpreters $(VENV)-scrapers $(VENV)-cluster \
 	  $(NPM_PARSERS)/node_modules .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

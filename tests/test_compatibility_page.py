@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 import tomllib
 
-from tools.compatibility.page import INTERPRETERS, PAGE, PROJECT, SCRAPERS, rows
+from helm.generate import CHART
+from tests.support.chart.cases import VALID
+from tools.compatibility.page import CLUSTER, FIXTURES, INTERPRETERS, PAGE, PROJECT, SCRAPERS, VALUES, rows
 from tools.compatibility.scrapers import COLLECTOR, SOURCES, VICTORIAMETRICS, module_version
 
 
@@ -43,3 +45,23 @@ def test_the_table_has_the_versions_that_are_locked() -> None:
         ("OpenTelemetry Collector, prometheusreceiver", "otelcol", COLLECTOR),
     ):
         assert (name, module_version(SOURCES / folder / "go.mod", module)) in versions
+
+
+def test_every_values_file_went_through_every_step_on_a_cluster() -> None:
+    table = {row[0].strip("`"): row[1:] for row in rows(PAGE.read_text(encoding="utf-8"), VALUES)}
+    files = {path.name.removesuffix("-values.yaml") for path in (CHART / "ci").iterdir()}
+    assert {"minimal", "shards"} <= set(table) <= files
+    assert {name: row for name, row in table.items() if int(row[0]) < 1 or set(row[1:]) != {"yes"}} == {}
+
+
+def test_every_fixture_was_kept_as_rendered_on_a_cluster() -> None:
+    table = {row[0].strip("`"): row[1:] for row in rows(PAGE.read_text(encoding="utf-8"), FIXTURES)}
+    assert len(table) > 10
+    assert set(table) <= {str(case) for case in VALID}
+    assert {name: row for name, row in table.items() if row[2:] != ("yes", "yes")} == {}
+    assert [name for name, row in table.items() if len(set(row[1].split(" of "))) > 1] == []
+
+
+def test_the_cluster_is_described() -> None:
+    versions = {row[0]: row[1] for row in rows(PAGE.read_text(encoding="utf-8"), CLUSTER)}
+    assert versions.keys() >= {"Kubernetes", "containerd", "etcd", "Helm", "Helm 3", "CoreDNS"}

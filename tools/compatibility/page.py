@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).parents[2]
 PAGE = PROJECT / "docs" / "compatibility.md"
 INTERPRETERS, SCRAPERS = "interpreters", "scrapers"
+CLUSTER, VALUES, FIXTURES = "cluster", "values", "fixtures"
 
 Row = tuple[str, ...]
 

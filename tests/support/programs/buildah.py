@@ -74,6 +74,10 @@ class Store:
         sizes = tuple(layer["size"] for layer in layers)
         return Image(name, info["FromImageDigest"], info["OCIv1"], info["Docker"], sizes)
 
+    def save(self, image: Image, archive: Path) -> None:
+        """Write an image to an archive that ``ctr images import`` and ``docker load`` read."""
+        self._buildah("push", "--quiet", image.name, f"docker-archive:{archive}:{image.name}")
+
     def unpack(self, image: Image) -> Path:
         """Return the folder with an image's file tree."""
         container = self._buildah("from", "--pull=never", image.name)
