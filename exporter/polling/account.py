@@ -520,6 +520,11 @@ class AccountPoller:
         return self._refusals.guard.valid
 
     @property
+    def refusals_ended(self) -> int:
+        """How many pauses for refused credentials have ended."""
+        return self._refusals.guard.pauses_ended
+
+    @property
     def credentials(self) -> int:
         """How often the credentials have changed."""
         return self._credentials

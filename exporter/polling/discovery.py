@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from exporter.polling.clock import SuspendWatch
-from exporter.polling.listing import ListingQueue, list_factors
+from exporter.polling.listing import ListingQueue, RefusedListings, list_factors
 from exporter.polling.roster import Difference, FoundFactor
 from exporter.polling.schedule import FIRST_FETCH_SECONDS, Schedule
 from exporter.polling.service_discovery import ServiceDiscovery
@@ -75,6 +75,7 @@ class Discovery:
         self._of_factors: dict[FactorKey, _Entity] = {}
         self._of_accounts: Counter[str] = Counter()  # the number of entities
         self._schedule: Schedule[EntityKey] = Schedule()
+        self._refused = RefusedListings(accounts)
         self._queues: dict[str, ListingQueue] = {}
         self.services = ServiceDiscovery(
             policy,
@@ -209,6 +210,8 @@ class Discovery:
             for key, _due in list(self._schedule.pop_due(now)):
                 self._schedule.add(key, now, self.policy.interval_seconds, FIRST_FETCH_SECONDS)
             self.services.resumed(now)
+        self._refused.repeat(self._schedule, now, self.policy.interval_seconds)
+        self.services.repeat_refused(now)
         self._start_due(now)
         self.services.start_due(now)
 
@@ -238,6 +241,7 @@ class Discovery:
         if self._entities.get(key) is not entity:
             return  # no longer watched since it was due
         account = self._accounts[key.account]
+        self._refused.begin(key)
         try:
             listing = await list_factors(account, entity.watched)
             await self._roster.settled()
@@ -247,6 +251,7 @@ class Discovery:
             found = {FactorKey(key.account, key.service_sid, factor.sid) for factor in listing.factors}
             if listing.failure is not None:
                 self._watch_found(entity, found)
+                self._refused.failed(key, listing.failure)
                 self._observer.listing_failed(entity.watched, listing.failure)
             else:
                 entity.listed_seconds = self._clock.moment().wall

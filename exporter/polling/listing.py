@@ -7,16 +7,18 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from exporter.polling.schedule import FIRST_FETCH_SECONDS
 from exporter.verify.answers import MAX_PAGES, is_not_found
 from exporter.verify.outcome import FactorPage, Failure, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
     from typing import Any, TypeAlias
 
     from exporter.polling.account import AccountPoller
+    from exporter.polling.schedule import Schedule
     from exporter.verify.outcome import ListedFactor
-    from exporter.watched import WatchedEntity
+    from exporter.watched import EntityKey, WatchedEntity
 
     Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
@@ -67,6 +69,37 @@ async def list_factors(account: AccountPoller, entity: WatchedEntity) -> Listing
 def endless(pages: int) -> Failure:
     """Return the failure of a listing that has no end."""
     return Failure(Reason.DECODE, f"the listing did not end after {pages} pages, or repeats a page")
+
+
+class RefusedListings:
+    """Listings that failed for refused credentials: they are repeated once the account's pause for that has ended.
+
+    Without a pause, as where Twilio refuses one service only, they wait for their time like all others.
+    """
+
+    def __init__(self, accounts: Mapping[str, AccountPoller]) -> None:
+        self._accounts = accounts
+        self._ended: dict[EntityKey, int] = {}  # how many pauses had ended at the refusal
+
+    def begin(self, key: EntityKey) -> None:
+        """Take the start of a listing: how the previous one ended no longer counts."""
+        self._ended.pop(key, None)
+
+    def failed(self, key: EntityKey, failure: Failure) -> None:
+        """Take the failure of a listing."""
+        if failure.reason.refused:
+            self._ended[key] = self._accounts[key.account].refusals_ended
+
+    def repeat(self, schedule: Schedule[EntityKey], now: float, interval_seconds: float) -> None:
+        """Make those due soon whose pause has ended since; steady seconds."""
+        for key, ended in list(self._ended.items()):
+            account = self._accounts.get(key.account)
+            if account is not None and account.refusals_ended == ended:
+                continue
+            del self._ended[key]
+            due = schedule.waiting(key)
+            if account is not None and due is not None and due > now + FIRST_FETCH_SECONDS:
+                schedule.add(key, now, interval_seconds, FIRST_FETCH_SECONDS)
 
 
 class ListingQueue:

@@ -26,14 +26,15 @@ class CredentialGuard:
     """The state of one account's credentials.
 
     ``valid`` is ``None`` before the first answer. A confirmed refusal pauses the account; probes follow after
-    30 s, with twice the wait each time up to 10 min, until one is answered. Times are seconds of one monotonic
-    clock.
+    30 s, with twice the wait each time up to 10 min, until one is answered. ``pauses_ended`` counts the pauses that
+    such a probe has ended. Times are seconds of one monotonic clock.
     """
 
     def __init__(self) -> None:
         self.valid: bool | None = None
         self.paused = False
         self.probe_at = 0.0
+        self.pauses_ended = 0
         self._wait_seconds = PROBE_SECONDS
 
     def heard(self, code: int | None) -> None:
@@ -60,6 +61,7 @@ class CredentialGuard:
     def resume(self) -> None:
         """Take a probe that succeeded."""
         self.paused, self.valid = False, True
+        self.pauses_ended += 1
 
 
 ANSWERED = frozenset((200, 404))

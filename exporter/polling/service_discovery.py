@@ -22,7 +22,7 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from exporter.polling.listing import ListingQueue, endless, list_factors
+from exporter.polling.listing import ListingQueue, RefusedListings, endless, list_factors
 from exporter.polling.roster import SHORT_DIGITS, Difference, FoundFactor
 from exporter.polling.schedule import FIRST_FETCH_SECONDS, Schedule
 from exporter.verify.outcome import Answer, EntityPage, Failure, Reason, Status
@@ -127,6 +127,7 @@ class ServiceDiscovery:
         self._has_factor = has_factor
         self._services: dict[ServiceKey, _Service] = {}
         self._schedule: Schedule[EntityKey] = Schedule()
+        self._refused = RefusedListings(accounts)
 
     # What is known
 
@@ -285,6 +286,10 @@ class ServiceDiscovery:
         for place, _due in list(self._schedule.pop_due(now)):
             self._schedule.add(place, now, self.policy.interval_seconds, FIRST_FETCH_SECONDS)
 
+    def repeat_refused(self, now: float) -> None:
+        """Make the walks due soon that failed for credentials that are accepted again; steady seconds."""
+        self._refused.repeat(self._schedule, now, self.policy.interval_seconds)
+
     def start_due(self, until: float) -> None:
         """Start the walks that are due at this time, in steady seconds."""
         for place, _due in list(self._schedule.pop_due(until)):
@@ -293,6 +298,7 @@ class ServiceDiscovery:
     async def _walk(self, service: _Service) -> None:
         key, account = service.watched.key, self._accounts[service.watched.key.account]
         service.walks += 1
+        self._refused.begin(_place(key))
         spacing = SPREAD * self.policy.interval_seconds / service.requests if service.requests else 0.0
         walk = _Walk(service.walks, ListingQueue(account), self._clock.steady(), spacing)
         service.seen = []
@@ -310,6 +316,7 @@ class ServiceDiscovery:
                 await self._confirm_missing(account, service, walk)
             else:
                 service.identities = sorted({*service.identities, *service.seen})
+                self._refused.failed(_place(key), failure)
                 self._observer.service_listing_failed(service.watched, service.watched.name, failure)
         finally:
             if self._services.get(key) is service:

@@ -309,6 +309,30 @@ async def test_an_account_without_factors_pauses_and_recovers_by_listing() -> No
 
 
 @in_virtual_time
+async def test_a_refused_listing_is_repeated_once_the_credentials_are_accepted_again() -> None:
+    bench = Bench()
+    bench.listed["identity-of-team"] = Failure(Reason.AUTH, "HTTP 401")
+    await bench.run(200)
+    bench.listed["identity-of-team"] = [key(1)]
+    bench.env.account.credentials_changed()
+    await bench.run(40)
+    assert bench.watched == {key(1)}
+    after = len(bench.env.client.listings)
+    await bench.run(INTERVAL / 2)
+    assert len(bench.env.client.listings) <= after + 1, "once"
+
+
+@in_virtual_time
+async def test_a_listing_that_is_refused_alone_waits_for_its_time() -> None:
+    bench = Bench(factor(1))
+    bench.listed["identity-of-team"] = Failure(Reason.FORBIDDEN, "HTTP 403")
+    await bench.run(3 * INTERVAL)
+    first, *others = [at for at, _, _ in bench.env.client.listings]
+    assert [later - earlier for earlier, later in zip(others, others[1:], strict=False)] == [INTERVAL, INTERVAL]
+    assert others[0] - first <= INTERVAL
+
+
+@in_virtual_time
 async def test_a_stop_ends_a_listing_quietly() -> None:
     bench = Bench()
     for _ in range(40):

@@ -536,7 +536,8 @@ async def test_an_account_without_factors_is_probed_by_its_service(failure: Fail
     assert site.env.account.credentials_valid is False
     assert site.discovery.first_listings_pending == 0
     site.env.client.entities = site._entities
-    await site.run(700 + 2 * INTERVAL)
+    site.env.account.credentials_changed()
+    await site.run(60)
     assert len(site.watched) == 7
 
 
