@@ -392,7 +392,7 @@ class AccountPoller:
             if self._ledger.get(key) is record:  # else it is no longer watched, or by another record
                 self._first_fetch_ended(key)
                 self._queue.withdraw(key)  # where it fell due meanwhile
-                now, soon = self._clock.steady(), request.outcome is None and self._suspended_since(request)
+                now, soon = self._clock.steady(), self._suspended_since(request)
                 self._schedule.put_back(key, now, record.interval_seconds, soon=soon)
         if request.ended is not None and not request.ended.done():
             request.ended.set_result(None)
