@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import pytest
@@ -328,7 +329,7 @@ async def test_a_listing_that_is_refused_alone_waits_for_its_time() -> None:
     bench.listed["identity-of-team"] = Failure(Reason.FORBIDDEN, "HTTP 403")
     await bench.run(3 * INTERVAL)
     first, *others = [at for at, _, _ in bench.env.client.listings]
-    assert [later - earlier for earlier, later in zip(others, others[1:], strict=False)] == [INTERVAL, INTERVAL]
+    assert [later - earlier for earlier, later in itertools.pairwise(others)] == [INTERVAL, INTERVAL]
     assert others[0] - first <= INTERVAL
 
 

@@ -51,6 +51,11 @@ async def pictures(page: Page, name: str) -> None:
         await page.screenshot(path=Path(folder) / f"{name}.png")
 
 
+async def loaded(page: Page) -> None:
+    """Wait until the scripts of a page have what they request; who leaves before sees that fail on the console."""
+    await page.wait_for_load_state("networkidle")
+
+
 async def test_a_reader_finds_a_page_by_search_menu_and_version(program: Program, address: str) -> None:
     async with browser(program("chromium", install=INSTALL)) as opened:
         for words, place in SEARCHES.items():
@@ -61,11 +66,15 @@ async def test_a_reader_finds_a_page_by_search_menu_and_version(program: Program
             await expect(page).to_have_url(f"{address}/latest/")
             example = page.get_by_role("link", name="config.example.toml").first
             await expect(example).to_have_attribute("href", f"{repository()}/blob/v0.2.0/config.example.toml")
+            await loaded(page)
             await page.get_by_role("link", name="On call", exact=True).first.click()
+            await loaded(page)
             await page.locator(".md-content").get_by_role("link", name="TwilioVerifyMassMissing").first.click()
             await expect(page.locator("h1")).to_contain_text("TwilioVerifyMassMissing")
+            await loaded(page)
             await page.goto(f"{address}/latest/runbooks/TwilioVerifyAPIDown.md")
             await expect(page).to_have_url(f"{address}/latest/runbooks/TwilioVerifyAPIDown/")
+            await loaded(page)
             await page.locator(".md-version__current").hover(force=True)  # the list covers it
             await page.get_by_role("link", name="0.1", exact=True).click()
             await expect(page).to_have_url(re.compile(f"{address}/0.1/.*"))

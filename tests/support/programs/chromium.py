@@ -68,7 +68,7 @@ async def visit(
     try:
         await visited.page.goto(url)
         yield visited
-        assert visited.console == []
+        assert visited.console == [], visited.console
         assert visited.hosts == {urlsplit(url).netloc}
     finally:
         await context.close()
