@@ -184,6 +184,14 @@ async def remove_a_shard(pods: Pods) -> None:
     await pods.stop("exporter-2")
 
 
+async def remove_in_one_step(pods: Pods) -> None:
+    """Set replicaCount from 3 to 2: the last pod goes first, then the others are replaced from the last down."""
+    await _shards(pods, 3)
+    await pods.stop("exporter-2")
+    await pods.replace("exporter-1", "auto/2")
+    await pods.replace("exporter-0", "auto/2")
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """A change of pods: its row of the table, and which factors must never be without a status.
@@ -205,6 +213,7 @@ CHANGES = {
     "claim": Change("one pod is replaced, `persistentVolumeClaim`", recreate),
     "add": Change("2 shards become 3", add_a_shard, moves=True, gapless=True),
     "remove": Change("3 shards become 2, as described", remove_a_shard, moves=True, gapless=True),
+    "one step": Change("3 shards become 2 in one step, against the description", remove_in_one_step, moves=True),
 }
 
 
