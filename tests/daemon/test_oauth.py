@@ -78,6 +78,8 @@ async def test_a_revoked_token_is_renewed_and_fails_no_fetch(simulator: Simulato
     clock = LeapingClock()
     async with running(configured(tmp_path, simulator), clock=clock) as exporter:
         await exporter.shows(lambda page: page.counts()["verified"] == 4)
+        # A fetch in flight would be due again after the leap, and so have no retry.
+        await becomes(lambda: exporter.daemon.engine.poller.accounts["main"].throttle.in_flight == 0)
         clock.leap(120)
         assert simulator.oauth.revoke() == 1
         await becomes(lambda: simulator.oauth.issued == 2)
