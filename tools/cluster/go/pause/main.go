@@ -1,4 +1,4 @@
-// Command pause holds the namespaces of a pod until it is told to stop.
+// Command pause holds the namespaces of a pod until a signal ends it.
 package main
 
 import (
